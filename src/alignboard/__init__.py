@@ -1,0 +1,3 @@
+"""alignboard: evaluation and benchmarking of preference-tuned language models."""
+
+__version__ = "0.1.0"

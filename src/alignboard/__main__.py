@@ -1,0 +1,5 @@
+"""``python -m alignboard``."""
+
+from alignboard.cli import main
+
+main()

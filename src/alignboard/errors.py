@@ -1,0 +1,34 @@
+"""What goes wrong, in one sentence that names the place and the fix.
+
+A user's mistake is an `AlignboardError`: the command line prints its message and exits with 2, without a
+traceback. Everything else is a defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AlignboardError(Exception):
+    """Base of every error that a user can mend; the message is complete without the type."""
+
+
+class InputError(AlignboardError):
+    """A file or an argument that cannot be used as it is."""
+
+
+class SourceError(AlignboardError):
+    """A download that failed after its retries, or that is not the pinned content."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint such as ``, did you mean 'zephyr-7b-beta'?``, or an empty string.
+
+    >>> nearest("zephyr-7b-bta", ["zephyr-7b-beta", "phi-2"])
+    ", did you mean 'zephyr-7b-beta'?"
+    """
+    matches = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    if not matches:
+        return ""
+    return ", did you mean " + " or ".join(repr(match) for match in matches) + "?"

@@ -1,0 +1,102 @@
+"""The rows that everything reads and writes, and the columns that the statistics take.
+
+Rows (`Generation`, `Judgment`) are what one line of a published file says. Tables (`Outputs`, `Annotations`) are
+the same content as arrays, without the texts: what a board needs of a file of several megabytes fits in a few
+kilobytes, which is what the cache keeps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Preference: TypeAlias = NDArray[np.float64]
+"""(n,) 1 = the baseline's output is preferred, 2 = the model's, 1.5 = a draw, between = how sure the judge is;
+NaN = the judge's answer could not be parsed."""
+
+TextId: TypeAlias = NDArray[np.uint64]
+"""(n,) the first 8 bytes of the BLAKE2b digest of a text: its identity in joins."""
+
+
+class Generation(msgspec.Struct, gc=False, omit_defaults=True):
+    """One answer of one model, as in AlpacaEval's ``model_outputs.json``."""
+
+    instruction: str
+    output: str
+    generator: str
+    dataset: str | None = None
+
+
+class Judgment(msgspec.Struct, gc=False, omit_defaults=True):
+    """One verdict on one pair, as in AlpacaEval's ``annotations.json``; ``output_1`` is the baseline's."""
+
+    instruction: str
+    output_1: str
+    generator_1: str
+    output_2: str
+    generator_2: str
+    preference: float | str | None
+    """between 1 (baseline) and 2 (model); a number may be written as text (AlpacaEval 1 does); null = unparsed"""
+    annotator: str | None = None
+    dataset: str | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """One model's answers as columns, in the order of the file; every array is (n,)."""
+
+    path: str
+    generator: str
+    instruction: TextId
+    output: TextId
+    length: NDArray[np.int32]
+    """characters"""
+    blank: NDArray[np.bool_]
+    """whether the answer is empty or only white space"""
+
+    def __len__(self) -> int:
+        return len(self.instruction)
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """One annotator's verdicts on one model against one baseline as columns, in the order of the file."""
+
+    path: str
+    annotator: str
+    generator: str
+    """the model, as the rows name it (``generator_2``)"""
+    baseline: str
+    """``generator_1``"""
+    digest: str
+    """BLAKE2b of instructions, outputs and preferences, hexadecimal: equal where two files say the same"""
+    instruction: TextId
+    output_1: TextId
+    output_2: TextId
+    preference: Preference
+    length_1: NDArray[np.int32]
+    length_2: NDArray[np.int32]
+    switched: NDArray[np.bool_]
+    """whether the judge was shown the model's output first (upstream's seeded coin; see `order.is_switched`)"""
+
+    def __len__(self) -> int:
+        return len(self.instruction)
+
+    @property
+    def n_unparsed(self) -> int:
+        """Rows whose verdict could not be parsed: neither a win, nor a loss, nor a draw."""
+        return int(np.isnan(self.preference).sum())
+
+
+# Instructions and the baseline's outputs come back in every file of a board.
+@lru_cache(maxsize=8192)
+def text_id(text: str) -> int:
+    """The identity of a text in `TextId` columns; lone surrogates (upstream has some) are hashed as they are."""
+    encoded = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")

@@ -1,0 +1,184 @@
+"""What a suite declares: ``evaluate/suites/<name>.yaml``, validated.
+
+There are two kinds. A suite of ``kind: published`` (the default) is a benchmark that others have run: against whom,
+which judges' columns it has, which published boards they are held to, and where the released files come from. A suite
+of ``kind: evaluation`` is what models are asked here: instructions whose answers are judged, and lm-eval tasks.
+"""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+import yaml
+
+from alignboard.errors import InputError, nearest
+from alignboard.workspace import declaration
+
+Declared = TypeVar("Declared", bound=msgspec.Struct)
+
+
+class PublishedBoard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A board inside the installed ``alpaca-eval`` wheel: which file, and which judge made it."""
+
+    annotator: str
+    file: str
+    """path inside the package ``alpaca_eval``"""
+
+
+class Calibration(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The calibration files of the length-controlled GLM on the hub, with their checksums."""
+
+    repository: str
+    revision: str
+    sha256: dict[str, str]
+
+
+class Released(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A repository of released results at a pinned commit."""
+
+    repository: str
+    commit: str
+    folder: str
+
+
+class Suite(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One benchmark. ``annotator`` is the judge whose column the suite is known by."""
+
+    name: str
+    title: str
+    baseline: str
+    n_instructions: int
+    annotator: str
+    boards: list[PublishedBoard]
+    tolerance: float
+    """largest difference of win rate, standard error and discrete win rate to the board that counts as agreement,
+    in percentage points"""
+    lc_tolerance: float
+    """the same for the length-controlled win rate at the C that the published fit used"""
+    released: Released
+    calibration: Calibration
+    kind: Literal["published"] = "published"
+    families: dict[str, list[str]] = {}
+    """named groups of models that a board compares with each other"""
+
+    @property
+    def board(self) -> PublishedBoard:
+        """The published board of the suite's own annotator."""
+        return next(board for board in self.boards if board.annotator == self.annotator)
+
+
+class Instructions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What models are asked to answer, and how they decode."""
+
+    source: Literal["demo-world"]
+    """``demo-world``: questions drawn from the generated world, whose answers a program checks"""
+    n: int
+    split: Literal["sft", "preference", "eval"] = "eval"
+    seed: int = 0
+    max_new_tokens: int = 32
+    """decoding is greedy"""
+
+
+class Benchmark(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One lm-eval task and the metric that a board shows of it."""
+
+    task: str
+    metric: str
+    """as in lm-eval's results: ``acc,none``"""
+    num_fewshot: int | None = None
+    """None = as the task says"""
+
+
+class EvaluationSuite(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What models are asked here. At least one of ``instructions`` and ``benchmarks`` is given."""
+
+    name: str
+    title: str
+    kind: Literal["evaluation"]
+    instructions: Instructions | None = None
+    benchmarks: list[Benchmark] = []
+    average: Literal["mean"] | None = None
+    """``mean``: the board also shows the unweighted mean of the benchmarks' metrics"""
+
+
+def load_suite(name: str, workspace: Path | None = None) -> Suite:
+    """The published suite called ``name``; raises `InputError` that names the file and the field."""
+    path = declaration("evaluate/suites", name, workspace)
+    content = read_yaml(path)
+    if content.get("kind", "published") != "published":
+        raise InputError(
+            f"{path} is no published suite (its kind is {content['kind']!r}): name it in a plan instead."
+        )
+    suite = convert(path, content, Suite, "a suite")
+    if all(board.annotator != suite.annotator for board in suite.boards):
+        raise InputError(
+            f"{path}: boards has none of the suite's own annotator {suite.annotator!r}."
+        )
+    return suite
+
+
+def load_evaluation(name: str, workspace: Path | None = None) -> EvaluationSuite:
+    """The evaluation suite called ``name``; raises `InputError` that names the file and the field."""
+    path = declaration("evaluate/suites", name, workspace)
+    content = read_yaml(path)
+    if content.get("kind", "published") != "evaluation":
+        raise InputError(
+            f"{path} is no suite that models are asked here (its kind is {content.get('kind', 'published')!r}, "
+            "a plan needs 'evaluation')."
+        )
+    suite = convert(path, content, EvaluationSuite, "a suite")
+    if suite.instructions is None and not suite.benchmarks:
+        raise InputError(f"{path}: the suite asks nothing; give instructions or benchmarks.")
+    return suite
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A declaration's mapping of keys to values; raises `InputError` that names the file."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InputError(f"{path}: a mapping of names to values was expected.")
+    return content
+
+
+def convert(path: Path, content: dict[str, Any], schema: type[Declared], what: str) -> Declared:
+    """``content`` as ``schema`` says; raises `InputError` that names the file, the key and the nearest known one."""
+    unknown = _unknown_key(content, schema, "")
+    if unknown is not None:
+        key, known = unknown
+        hint = nearest(key.rpartition(".")[2], known)
+        raise InputError(f"{path}: {what} has no field {key!r}{hint or '.'}")
+    try:
+        return msgspec.convert(content, schema)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{path}: {error}.") from error
+
+
+def _unknown_key(value: Any, schema: Any, where: str) -> tuple[str, tuple[str, ...]] | None:
+    """The first key of ``value`` that ``schema`` does not know, with the keys that it knows there."""
+    arguments = get_args(schema)
+    if get_origin(schema) in {Union, types.UnionType}:
+        structs = [one for one in arguments if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+        return _unknown_key(value, structs[0], where) if structs else None
+    if get_origin(schema) is list and isinstance(value, list):
+        items: list[tuple[Any, Any, str]] = [
+            (item, arguments[0], f"{where}[{n}]") for n, item in enumerate(value)
+        ]
+    elif get_origin(schema) is dict and isinstance(value, dict):
+        items = [(item, arguments[1], f"{where}.{key}") for key, item in value.items()]
+    elif isinstance(schema, type) and issubclass(schema, msgspec.Struct) and isinstance(value, dict):
+        known = schema.__struct_fields__
+        for key in value:
+            if key not in known:
+                return f"{where}.{key}".lstrip("."), known
+        hints = get_type_hints(schema)
+        items = [(item, hints[key], f"{where}.{key}") for key, item in value.items()]
+    else:
+        return None
+    found = (_unknown_key(item, inner, place) for item, inner, place in items)
+    return next((one for one in found if one is not None), None)

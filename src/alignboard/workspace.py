@@ -1,0 +1,55 @@
+"""Where the four rooms are, and which file a name means.
+
+A workspace is a folder with ``train/``, ``evaluate/``, ``results/`` and ``leaderboards/``. A name such as the suite
+``alpaca-eval-2`` is looked up in the workspace first and then in the built-in library that the wheel carries.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alignboard.errors import InputError, nearest
+
+
+def library() -> Path:
+    """The built-in library: the folder that holds ``train/`` and ``evaluate/``.
+
+    In a wheel that is ``alignboard/library``; in a checkout it is the repository itself.
+    """
+    packaged = Path(__file__).parent / "library"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2]
+
+
+def declaration(room: str, name: str, workspace: Path | None = None) -> Path:
+    """The YAML file that ``name`` means in ``room`` (such as ``evaluate/suites``); the workspace's own file wins.
+
+    Raises `InputError` with the nearest names where there is none.
+    """
+    if Path(name).suffix in {".yaml", ".yml"} and Path(name).is_file():
+        return Path(name)
+    roots = [workspace or Path.cwd(), library()]
+    for root in roots:
+        folder = root / room
+        path = folder / f"{name}.yaml"
+        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+            return path
+    known = sorted({found for root in roots for found in names(room, root)})
+    raise InputError(
+        f"There is no {room}/{name}.yaml{nearest(name, known)} (known: {', '.join(known) or 'none'})."
+    )
+
+
+def names(room: str, root: Path) -> list[str]:
+    """The names declared in ``room`` under ``root``, sub-folders with slashes."""
+    folder = root / room
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+
+
+def model_name(name: str) -> str:
+    """``name`` itself, where it can be the name of a folder in ``results/``; raises `InputError` otherwise."""
+    if not name or name in {".", ".."} or any(mark in name for mark in ("/", "\\", "\0")):
+        raise InputError(
+            f"The model name {name!r} cannot be a folder of results: it must not be empty, '.' or '..', "
+            "and must not hold a slash."
+        )
+    return name

@@ -1,0 +1,49 @@
+"""What imports what: the contracts of pyproject.toml, and what starting the program costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = [
+    "alpaca_eval",
+    "datasets",
+    "lm_eval",
+    "matplotlib",
+    "pandas",
+    "peft",
+    "scipy",
+    "sklearn",
+    "torch",
+    "transformers",
+    "trl",
+]
+
+
+def test_import_contracts_hold():
+    program = Path(sys.executable).with_name("lint-imports")
+    finished = subprocess.run(
+        [program, "--no-logo", "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "0 broken" in finished.stdout
+
+
+@pytest.mark.parametrize("module", ["alignboard", "alignboard.cli"])
+def test_importing_loads_nothing_heavy(module, tmp_path):
+    script = f"import sys, {module}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.split() == []
+
+
+@pytest.mark.parametrize("room", ["train", "evaluate"])
+def test_rooms_of_declarations_hold_no_python(room):
+    folder = ROOT / room
+    assert folder.is_dir()
+    found = [path for suffix in ("py", "pyi", "ipynb") for path in folder.rglob(f"*.{suffix}")]
+    assert found == [], "an importable evaluate/ would shadow the package on which lm-eval depends"
