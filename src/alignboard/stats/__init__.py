@@ -1,0 +1,1 @@
+"""Comparison statistics: arrays in, frozen dataclasses out; no files, no models, no randomness of its own."""

@@ -1,0 +1,154 @@
+"""Instruction difficulties from the verdicts themselves, for any instruction set and any judge.
+
+AlpacaEval's 805 difficulties come from a joint regression over its early models and are of no use for other
+prompts or judges. The same regression on the models at hand gives difficulties for theirs::
+
+    logit P(m preferred on i) = bias_m + w_len_m * t_mi + difficulty_i,   difficulty_i ~ N(0, tau^2)
+
+with t the length feature of `length_control`. The normal prior keeps instructions that every model wins or loses
+finite; tau^2 is estimated by the usual fixed point of empirical Bayes. The difficulties then enter each model's own
+length-controlled fit, where their scale does not matter.
+
+References: Dubois et al., arXiv 2404.04475, section 3.1 (joint fit with psi_m - psi_b = 1, then one fit per model).
+Differs from the paper: the prior, without which many difficulties would be infinite.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+_MAX_STEPS = 200
+_TOLERANCE = 1e-8
+# Standard deviations of 0.01 (no difference that could be told) to 10 on the logit scale.
+_LOG_VARIANCE_LIMITS = (math.log(1e-4), math.log(100))
+_BRACKET_STEP = math.log(8)
+
+
+@dataclass(frozen=True)
+class DifficultyFit:
+    """Difficulties of the N instructions and what they were estimated with."""
+
+    difficulty: Array
+    """(N,) on the logit scale; higher = easier to win against the baseline"""
+    bias: Array
+    """(M,)"""
+    length_weight: Array
+    """(M,)"""
+    prior_variance: float
+    n_rows: int
+
+
+def fit_difficulty(
+    model: Index, instruction: Index, score: Array, length_feature: Array
+) -> DifficultyFit:
+    """Joint fit over rows of several models; every argument is (r,).
+
+    ``model`` and ``instruction`` count from 0; ``score`` is in [0, 1] (NaN rows are left out);
+    ``length_feature`` is tanh of the standardised length difference. Raises `ValueError` with fewer than two models:
+    one model's verdicts cannot tell a hard instruction from a bad answer.
+    """
+    kept = ~np.isnan(score)
+    rows = _Rows(model[kept], instruction[kept], score[kept], length_feature[kept])
+    n_models, n_instructions = int(model.max()) + 1, int(instruction.max()) + 1
+    if len(np.unique(rows.model)) < 2:
+        raise ValueError("Difficulties need the verdicts on at least two models.")
+    beta, gamma, variance = _empirical_bayes(rows, np.zeros(2 * n_models), np.zeros(n_instructions))
+    return DifficultyFit(gamma, beta[:n_models], beta[n_models:], variance, len(rows.score))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    model: Index
+    instruction: Index
+    score: Array
+    length: Array
+
+
+# A weak prior on each model's own two weights, for models that win or lose everything (standard deviation 10).
+_WEIGHT_PRECISION = 0.01
+
+
+def _empirical_bayes(rows: _Rows, beta: Array, gamma: Array) -> tuple[Array, Array, float]:
+    """Weights, difficulties and the prior variance at which `_settle` finds no excess.
+
+    The usual fixed-point iteration creeps where there are few models; the root of the same equation on the log scale
+    is found by bracketing and false position (Illinois). Data that speak for less or more get the nearest limit.
+    """
+    here, variance = 0.0, 1.0
+    beta, gamma, excess = _settle(rows, beta, gamma, variance)
+    end = _LOG_VARIANCE_LIMITS[int(excess > 0)]
+    last, before = here, excess
+    while excess * before > 0 and here != end:
+        last, before = here, excess
+        here += math.copysign(min(_BRACKET_STEP, abs(end - here)), end - here)
+        beta, gamma, excess = _settle(rows, beta, gamma, math.exp(here))
+    if excess * before > 0:
+        return beta, gamma, math.exp(here)
+    while abs(here - last) > _TOLERANCE and abs(excess) > _TOLERANCE:
+        new = (last * excess - here * before) / (excess - before)
+        beta, gamma, found = _settle(rows, beta, gamma, math.exp(new))
+        if found * excess < 0:
+            last, before = here, excess
+        else:
+            before /= 2
+        here, excess = new, found
+    return beta, gamma, math.exp(here)
+
+
+def _settle(
+    rows: _Rows, beta: Array, gamma: Array, variance: float
+) -> tuple[Array, Array, float]:
+    """The optimum for one prior variance, and the log of how much more variance its difficulties speak for."""
+    for _ in range(_MAX_STEPS):
+        step_beta, step_gamma, posterior = _newton_step(rows, beta, gamma, variance)
+        # A step of more than 2 on the logit scale is outside of what the quadratic model knows about.
+        largest = max(np.abs(step_beta).max(), np.abs(step_gamma).max())
+        scale = min(1.0, 2 / largest) if largest else 1.0
+        beta, gamma = beta + scale * step_beta, gamma + scale * step_gamma
+        if scale * largest < _TOLERANCE:
+            # gamma'gamma + sum(posterior) = N * variance, the fixed point of empirical Bayes, solved for variance.
+            determined = variance * float((1 - posterior / variance).sum())
+            return beta, gamma, math.log(max(float(gamma @ gamma), 1e-300) / determined)
+    raise ArithmeticError(f"The difficulties did not settle within {_MAX_STEPS} steps.")
+
+
+def _newton_step(
+    rows: _Rows, beta: Array, gamma: Array, variance: float
+) -> tuple[Array, Array, Array]:
+    """One Newton step for (beta, gamma) and the posterior variance of each difficulty.
+
+    The Hessian is [[A, B], [B', D]] with D diagonal, so the step takes one 2M x 2M solve (Schur complement).
+    """
+    m, i, t = rows.model, rows.instruction, rows.length
+    n_models, n_instructions = len(beta) // 2, len(gamma)
+    p = 1 / (1 + np.exp(-np.clip(beta[m] + beta[n_models + m] * t + gamma[i], -35, 35)))
+    residual, weight = rows.score - p, p * (1 - p)
+    gradient_beta = np.concatenate(
+        [np.bincount(m, residual, n_models), np.bincount(m, residual * t, n_models)]
+    )
+    gradient_beta -= _WEIGHT_PRECISION * beta
+    gradient_gamma = np.bincount(i, residual, n_instructions) - gamma / variance
+    cross = np.zeros((2 * n_models, n_instructions))
+    np.add.at(cross, (m, i), weight)
+    np.add.at(cross, (n_models + m, i), weight * t)
+    a = np.diag(
+        np.concatenate([np.bincount(m, weight, n_models), np.bincount(m, weight * t**2, n_models)])
+    )
+    mixed = np.bincount(m, weight * t, n_models)
+    own = np.arange(n_models)
+    a[own, n_models + own] = a[n_models + own, own] = mixed
+    a[np.diag_indices(2 * n_models)] += _WEIGHT_PRECISION
+    d = np.bincount(i, weight, n_instructions) + 1 / variance
+    schur = a - (cross / d) @ cross.T
+    step_beta = np.asarray(
+        np.linalg.solve(schur, gradient_beta - cross @ (gradient_gamma / d)), dtype=np.float64
+    )
+    step_gamma = (gradient_gamma - cross.T @ step_beta) / d
+    return step_beta, step_gamma, 1 / d
