@@ -1,0 +1,143 @@
+"""A results folder: ``<model>/model_outputs.json`` and ``<model>/<annotator>/annotations.json``, ours or anybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from alignboard.errors import InputError, nearest
+from alignboard.records import Annotations, Outputs
+from alignboard.results.cache import Result, TableCache
+from alignboard.results.formats import SUFFIXES, read_annotations, read_outputs
+from alignboard.workspace import model_name
+
+
+@dataclass(frozen=True)
+class AnnotationFile:
+    """Where the annotations of one model by one annotator are."""
+
+    model: str
+    annotator: str
+    path: Path
+    doubled: bool
+    """at ``<annotator>/<annotator>/annotations.json``, as two models of the full AlpacaEval release have it"""
+
+
+class ResultsFolder:
+    """Reads a results folder through its cache; as a context manager it saves the cache at the end."""
+
+    def __init__(self, root: Path) -> None:
+        """Raises `InputError` where ``root`` holds no model."""
+        if not root.is_dir():
+            raise InputError(
+                f"There is no folder {root}; --from takes a folder of results, one folder per model."
+            )
+        self.root = root
+        self._annotation_files: dict[str, list[AnnotationFile]] = {}
+        self.models = sorted(
+            entry.name
+            for entry in root.iterdir()
+            if entry.is_dir() and not entry.name.startswith(".")
+        )
+        if not any(
+            self._outputs_path(model) or self.annotation_files(model) for model in self.models
+        ):
+            raise InputError(
+                f"{root} holds no results: neither <model>/model_outputs.json nor "
+                "<model>/<annotator>/annotations.json was found in it."
+            )
+        self._cache = TableCache(root)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._cache.save()
+
+    def annotation_files(self, model: str) -> list[AnnotationFile]:
+        """Every annotation file of ``model``, one per annotator."""
+        if model in self._annotation_files:
+            return self._annotation_files[model]
+        found = []
+        for folder in sorted(path for path in (self.root / model).iterdir() if path.is_dir()):
+            plain = _file(folder, "annotations")
+            doubled = _file(folder / folder.name, "annotations")
+            path = plain or doubled
+            if path is not None:
+                found.append(AnnotationFile(model, folder.name, path, doubled=plain is None))
+        self._annotation_files[model] = found
+        return found
+
+    def annotated_models(self, annotator: str) -> list[str]:
+        """The models that ``annotator`` has judged, by name."""
+        return [
+            model for model in self.models if self._annotation_file(model, annotator) is not None
+        ]
+
+    def require(self, models: Sequence[str], annotator: str) -> None:
+        """Raise `InputError` unless ``annotator`` has judged every one of ``models``; nothing is read."""
+        for model in models:
+            self._judged(model, annotator)
+
+    def annotations(self, model: str, annotator: str) -> Annotations:
+        """The verdicts of ``annotator`` on ``model``; raises `InputError` where there are none."""
+        return self.table(self._judged(model, annotator))
+
+    def table(self, file: AnnotationFile) -> Annotations:
+        """The verdicts in ``file``."""
+        return self._cache.read(self._absolute(file.path), Annotations, read_annotations)
+
+    def derived(self, key: str, result: type[Result], compute: Callable[[], Result]) -> Result:
+        """What ``compute`` gives, from the cache where it is known; see `TableCache.derived`."""
+        return self._cache.derived(key, result, compute)
+
+    def outputs(self, model: str) -> Outputs | None:
+        """The answers of ``model``, or None where they are not in the folder."""
+        path = self.outputs_path(model)
+        return (
+            None if path is None else self._cache.read(self._absolute(path), Outputs, read_outputs)
+        )
+
+    def outputs_path(self, model: str) -> Path | None:
+        """Where the answers of ``model`` are, or None."""
+        return self._outputs_path(model) if model_name(model) in self.models else None
+
+    def _outputs_path(self, model: str) -> Path | None:
+        return _file(self.root / model, "model_outputs")
+
+    def _annotation_file(self, model: str, annotator: str) -> AnnotationFile | None:
+        return next(
+            (file for file in self.annotation_files(model) if file.annotator == annotator), None
+        )
+
+    def _judged(self, model: str, annotator: str) -> AnnotationFile:
+        found = self._annotation_file(self._known(model), annotator)
+        if found is None:
+            raise InputError(f"{self.root / model} holds no {annotator}/annotations.json.")
+        return found
+
+    def _known(self, model: str) -> str:
+        if model_name(model) not in self.models:
+            raise InputError(
+                f"{self.root} has no model {model!r}{nearest(model, self.models) or '.'}"
+            )
+        return model
+
+    def _absolute(self, path: Path) -> Path:
+        return self.root.resolve() / path.relative_to(self.root)
+
+
+def _file(folder: Path, stem: str) -> Path | None:
+    for suffix in SUFFIXES:
+        path = folder / f"{stem}{suffix}"
+        if path.is_file():
+            return path
+    return None
