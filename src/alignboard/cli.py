@@ -1,0 +1,263 @@
+"""The command line: parse, call one function, print. Heavy packages are imported inside the commands.
+
+Exit codes: 0 = done; 2 = the input cannot be used (one sentence on stderr); 3 = done, and a board disagrees or an
+audit found something.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from alignboard.errors import AlignboardError, InputError, SourceError
+
+if TYPE_CHECKING:
+    from alignboard.results.calibration import Calibration
+    from alignboard.suites import Suite
+
+EXIT_BAD_INPUT = 2
+EXIT_FOUND = 3
+
+# The suites whose boards the alpaca-eval wheel carries.
+PUBLISHED = ("alpaca-eval-2", "alpaca-eval-1")
+
+from_option = click.option(
+    "--from",
+    "results",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A results folder: <model>/<annotator>/annotations.json.",
+)
+assets_option = click.option(
+    "--assets",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where df_gamed.csv and instruction_difficulty.csv are (else: from the hub, once).",
+)
+models_option = click.option("--models", metavar="A,B", help="Only these models.")
+mode_option = click.option(
+    "--mode",
+    type=click.Choice(["compat", "aligned"]),
+    default="compat",
+    show_default=True,
+    help="Length control as upstream computes it, or with every difficulty at its own instruction.",
+)
+json_option = click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the result as JSON too.",
+)
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one sentence on stderr and exit code 2."""
+    try:
+        cli()
+    except AlignboardError as error:
+        print(f"alignboard: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except BrokenPipeError:
+        # The reader of our output has gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@click.group(name="alignboard")
+@click.version_option(package_name="alignboard")
+def cli() -> None:
+    """Train, judge and rank preference-tuned language models; recompute and audit published boards."""
+
+
+@cli.command()
+@click.argument("suite")
+@from_option
+@assets_option
+@models_option
+@mode_option
+@json_option
+def reproduce(
+    suite: str,
+    results: Path | None,
+    assets: Path | None,
+    models: str | None,
+    mode: str,
+    json_file: Path | None,
+) -> None:
+    """Recompute the board of SUITE (alpaca-eval-2, alpaca-eval-1) and hold it against the published one.
+
+    Without --from, the released annotations are downloaded once. Exit code 3 where a figure differs from the
+    published board by more than the suite's tolerance.
+    """
+    from alignboard.leaderboards.reproduce import reproduce as recompute
+    from alignboard.leaderboards.terminal import reproduction_table, summary
+    from alignboard.results.folder import ResultsFolder
+    from alignboard.suites import load_suite
+
+    declared = load_suite(suite)
+    names = _names(models)
+    with ResultsFolder(results or _released(declared, names)) as folder:
+        folder.require(names or [], declared.annotator)
+        board = recompute(declared, folder, _calibration(declared, assets), models=names, mode=mode)
+    if json_file is not None:
+        _write_json(json_file, board.to_json())
+    print(reproduction_table(board))
+    print()
+    print(summary(board))
+    for line in board.disagreements:
+        print(f"DISAGREES  {line}")
+    if board.disagreements:
+        sys.exit(EXIT_FOUND)
+
+
+@cli.command()
+@click.argument("suite", required=False)
+@from_option
+@assets_option
+@models_option
+@mode_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="leaderboards",
+    metavar="DIR",
+    help="Where the files go.",
+)
+def board(
+    suite: str | None,
+    results: Path | None,
+    assets: Path | None,
+    models: str | None,
+    mode: str,
+    out: Path,
+) -> None:
+    """Write the board of SUITE as csv, md, json and png.
+
+    Without --from it is the published board; without SUITE, every board that there is.
+    """
+    from alignboard.leaderboards.board import published_reproduction, write_board
+    from alignboard.suites import load_suite
+
+    if results is None and (models is not None or assets is not None):
+        raise InputError(
+            "--models and --assets need --from DIR: the published boards are drawn whole."
+        )
+    suites = [load_suite(name) for name in ([suite] if suite else PUBLISHED)]
+    if results is None:
+        drawn = [published_reproduction(one) for one in suites]
+    else:
+        drawn = _recomputed_boards(
+            suites, results, assets, _names(models), mode, one_named=suite is not None
+        )
+    for one in drawn:
+        for path in write_board(one, out):
+            print(path)
+
+
+def _recomputed_boards(
+    suites: list[Suite],
+    results: Path,
+    assets: Path | None,
+    models: list[str] | None,
+    mode: str,
+    *,
+    one_named: bool,
+) -> list:
+    from alignboard.leaderboards.board import board_of
+    from alignboard.leaderboards.reproduce import reproduce as recompute
+    from alignboard.results.folder import ResultsFolder
+
+    with ResultsFolder(results) as folder:
+        wanted = [one for one in suites if one_named or folder.annotated_models(one.annotator)]
+        if not wanted:
+            judges = ", ".join(one.annotator for one in suites)
+            raise InputError(
+                f"{results} holds no annotations by a judge of a known board ({judges})."
+            )
+        return [
+            board_of(
+                recompute(one, folder, _calibration(one, assets), models=models, mode=mode), one
+            )
+            for one in wanted
+        ]
+
+
+@cli.command()
+@from_option
+@assets_option
+@json_option
+def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> None:
+    """Say what is wrong or suspicious in the published boards and in a results folder, with the evidence.
+
+    Exit code 3 where something was found.
+    """
+    from alignboard.leaderboards.audit import audit_boards, audit_results
+    from alignboard.leaderboards.terminal import findings_text, progress
+    from alignboard.results.folder import ResultsFolder
+    from alignboard.suites import load_suite
+
+    suites = [load_suite(name) for name in PUBLISHED]
+    findings = list(audit_boards(suites))
+    if results is not None:
+        with ResultsFolder(results) as folder, progress("auditing", len(folder.models)) as advance:
+            findings += audit_results(folder, suites, _calibration(suites[0], assets), advance)
+    if json_file is not None:
+        _write_json(json_file, {"findings": [finding.to_json() for finding in findings]})
+    print(findings_text(findings))
+    if findings:
+        sys.exit(EXIT_FOUND)
+
+
+def _names(models: str | None) -> list[str] | None:
+    """``A,B`` as a list; names are checked before they become paths."""
+    from alignboard.workspace import model_name
+
+    if models is None:
+        return None
+    return [model_name(name.strip()) for name in models.split(",") if name.strip()]
+
+
+def _released(suite: Suite, models: list[str] | None) -> Path:
+    from alignboard.results.sources import released_results, rich_progress
+
+    with rich_progress() as progress:
+        return released_results(
+            suite, annotators=[suite.annotator], models=models, progress=progress
+        )
+
+
+def _calibration(suite: Suite, assets: Path | None) -> Calibration | None:
+    """The calibration files: from ``--assets``, else from the hub; None, said on stderr, where neither is to be had."""
+    from alignboard.results.calibration import read_calibration
+    from alignboard.results.sources import calibration_folder, rich_progress
+
+    if assets is not None:
+        return read_calibration(assets)
+    try:
+        with rich_progress() as progress:
+            return read_calibration(calibration_folder(suite, progress=progress))
+    except SourceError as error:
+        print(f"alignboard: {error}", file=sys.stderr)
+        print(
+            "alignboard: length control goes on with difficulties fitted jointly to these models; "
+            "give --assets DIR for AlpacaEval's own.",
+            file=sys.stderr,
+        )
+        return None
+
+
+def _write_json(path: Path, content: dict) -> None:
+    import json
+
+    from alignboard.results.formats import write_atomically
+
+    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

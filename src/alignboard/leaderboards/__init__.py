@@ -1,0 +1,1 @@
+"""What it means: boards, their audit and their plots."""
