@@ -163,7 +163,9 @@ def _unknown_key(value: Any, schema: Any, where: str) -> tuple[str, tuple[str, .
     """The first key of ``value`` that ``schema`` does not know, with the keys that it knows there."""
     arguments = get_args(schema)
     if get_origin(schema) in {Union, types.UnionType}:
-        structs = [one for one in arguments if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+        structs = [
+            one for one in arguments if isinstance(one, type) and issubclass(one, msgspec.Struct)
+        ]
         return _unknown_key(value, structs[0], where) if structs else None
     if get_origin(schema) is list and isinstance(value, list):
         items: list[tuple[Any, Any, str]] = [
@@ -171,7 +173,9 @@ def _unknown_key(value: Any, schema: Any, where: str) -> tuple[str, tuple[str, .
         ]
     elif get_origin(schema) is dict and isinstance(value, dict):
         items = [(item, arguments[1], f"{where}.{key}") for key, item in value.items()]
-    elif isinstance(schema, type) and issubclass(schema, msgspec.Struct) and isinstance(value, dict):
+    elif (
+        isinstance(schema, type) and issubclass(schema, msgspec.Struct) and isinstance(value, dict)
+    ):
         known = schema.__struct_fields__
         for key in value:
             if key not in known:

@@ -65,6 +65,7 @@ class BoardRow:
     lc_ci_high: float | None = None
     lc_spread: float | None = None
     lc_c: float | None = None
+    """the C that cross-validation chose, for compat where there is one"""
     lc_kkt_violation: float | None = None
     lc_published_c: float | None = None
     """the C at which the published length-controlled win rate comes out, where that is not ours"""
@@ -229,6 +230,7 @@ def _row(
         n_draws=rate.n_draws,
         avg_length=None if outputs is None else int(outputs.length.mean()),
         lc_win_rate_compat=_percent(compat.win_rate) if compat else None,
+        lc_c=compat.C if compat and math.isfinite(compat.C) else None,
         flags=_flags(name, table, outputs, reference, lc) + ([reason] if reason else []),
     )
     return row if aligned is None else _with_lc(row, aligned)
@@ -245,7 +247,7 @@ def _with_lc(row: BoardRow, score: LcScore) -> BoardRow:
         lc_ci_low=_percent(score.interval.low),
         lc_ci_high=_percent(score.interval.high),
         lc_spread=_percent(score.spread),
-        lc_c=score.C if math.isfinite(score.C) else None,
+        lc_c=row.lc_c if row.lc_c is not None or not math.isfinite(score.C) else score.C,
         lc_kkt_violation=score.kkt_violation,
         flags=flags,
     )
@@ -330,7 +332,7 @@ def _explained(
         or abs(row.lc_difference) <= suite.lc_tolerance
     ):
         return row
-    C, rate = scores.nearest_C(table, published / 100)
+    C, rate = scores.nearest_C(table, published / 100, start=row.lc_c or 1.0)
     if abs(rate * 100 - published) <= suite.lc_tolerance:
         flag = (
             f"published LC is the fit at C = {C:.3g}, cross-validation here chooses {row.lc_c:.3g}"

@@ -103,18 +103,21 @@ class CalibratedScores:
             lambda: lc_win_rates(annotations, self.reference, self.calibration),
         )
 
-    def nearest_C(self, annotations: Annotations, target: float) -> tuple[float, float]:
+    def nearest_C(
+        self, annotations: Annotations, target: float, start: float
+    ) -> tuple[float, float]:
         """The C with which compat comes nearest to ``target``, and its win rate; see `length_control.nearest_C`."""
         rows = np.arange(len(annotations))
         return self.folder.derived(
-            self._key(f"nearest {target!r}", annotations),
+            self._key(f"C of {target!r} from {start!r}", annotations),
             tuple[float, float],
             lambda: nearest_C(
                 annotations.preference,
                 _difference(annotations),
                 self.calibration.difficulty[rows],
                 _gamed(self.calibration),
-                target,
+                target=target,
+                start=start,
             ),
         )
 

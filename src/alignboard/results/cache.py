@@ -30,7 +30,7 @@ Table = TypeVar("Table", Annotations, Outputs)
 Result = TypeVar("Result")
 
 # Part of every entry's name: raise it when the columns or their meaning change.
-SCHEMA = 1
+SCHEMA = 2
 _INDEX = "index.json"
 # A file changed within this time of being read may change again without a new time stamp (git's "racy" files).
 _RACY_NS = 100_000_000
@@ -76,8 +76,8 @@ class TableCache:
         self._store(key, parsed, status, before)
         return parsed
 
-    def derived(self, key: str, result: type[Result], compute: Callable[[], Result]) -> Result:
-        """What ``compute`` gives, computed once; ``key`` is the digest of everything that determines it."""
+    def derived(self, key: str, result: Any, compute: Callable[[], Result]) -> Result:
+        """What ``compute`` gives, of the type ``result``, computed once; ``key`` digests all that determines it."""
         known = self._index.derived.get(key)
         if known is not None:
             try:
@@ -96,7 +96,10 @@ class TableCache:
         try:
             self._prepare()
             write_atomically(self._folder / _INDEX, msgspec.json.encode(self._index))
-        except (OSError, UnicodeEncodeError):  # a generator's name can hold half of a surrogate pair
+        except (
+            OSError,
+            UnicodeEncodeError,
+        ):  # a generator's name can hold half of a surrogate pair
             return
         self._changed = False
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from alignboard.errors import InputError, nearest
 from alignboard.records import Annotations, Outputs
@@ -37,11 +37,7 @@ class ResultsFolder:
             )
         self.root = root
         self._annotation_files: dict[str, list[AnnotationFile]] = {}
-        self.models = sorted(
-            entry.name
-            for entry in root.iterdir()
-            if entry.is_dir() and not entry.name.startswith(".")
-        )
+        self.models = [folder.name for folder in _folders(root) if not folder.name.startswith(".")]
         if not any(
             self._outputs_path(model) or self.annotation_files(model) for model in self.models
         ):
@@ -67,7 +63,7 @@ class ResultsFolder:
         if model in self._annotation_files:
             return self._annotation_files[model]
         found = []
-        for folder in sorted(path for path in (self.root / model).iterdir() if path.is_dir()):
+        for folder in _folders(self.root / model):
             plain = _file(folder, "annotations")
             doubled = _file(folder / folder.name, "annotations")
             path = plain or doubled
@@ -95,7 +91,7 @@ class ResultsFolder:
         """The verdicts in ``file``."""
         return self._cache.read(self._absolute(file.path), Annotations, read_annotations)
 
-    def derived(self, key: str, result: type[Result], compute: Callable[[], Result]) -> Result:
+    def derived(self, key: str, result: Any, compute: Callable[[], Result]) -> Result:
         """What ``compute`` gives, from the cache where it is known; see `TableCache.derived`."""
         return self._cache.derived(key, result, compute)
 
@@ -133,6 +129,13 @@ class ResultsFolder:
 
     def _absolute(self, path: Path) -> Path:
         return self.root.resolve() / path.relative_to(self.root)
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be listed: {error.strerror}.") from error
 
 
 def _file(folder: Path, stem: str) -> Path | None:

@@ -257,7 +257,9 @@ def _decode_again(
         position = reason.pos if isinstance(reason, json.JSONDecodeError) else 0
         before = len(re.findall(r'"instruction"\s*:', content.decode("utf-8")[:position]))
         place = f"row {line}" if line else f"about row {max(1, before)}"
-        raise InputError(f"{path}, {place}: not valid JSON, cut off or damaged ({error}).") from error
+        raise InputError(
+            f"{path}, {place}: not valid JSON, cut off or damaged ({error})."
+        ) from error
     rows = rows if line is None else [rows]
     for number, row in enumerate(rows if isinstance(rows, list) else [], start=first):
         for field, value in row.items() if isinstance(row, dict) else ():

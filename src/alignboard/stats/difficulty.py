@@ -102,9 +102,7 @@ def _empirical_bayes(rows: _Rows, beta: Array, gamma: Array) -> tuple[Array, Arr
     return beta, gamma, math.exp(here)
 
 
-def _settle(
-    rows: _Rows, beta: Array, gamma: Array, variance: float
-) -> tuple[Array, Array, float]:
+def _settle(rows: _Rows, beta: Array, gamma: Array, variance: float) -> tuple[Array, Array, float]:
     """The optimum for one prior variance, and the log of how much more variance its difficulties speak for."""
     for _ in range(_MAX_STEPS):
         step_beta, step_gamma, posterior = _newton_step(rows, beta, gamma, variance)
@@ -151,4 +149,4 @@ def _newton_step(
         np.linalg.solve(schur, gradient_beta - cross @ (gradient_gamma / d)), dtype=np.float64
     )
     step_gamma = (gradient_gamma - cross.T @ step_beta) / d
-    return step_beta, step_gamma, 1 / d
+    return step_beta, step_gamma.astype(np.float64), (1 / d).astype(np.float64)

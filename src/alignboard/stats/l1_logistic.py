@@ -14,8 +14,9 @@ References: Lee, Sun and Saunders, Proximal Newton-type methods, arXiv 1206.1623
 
 from __future__ import annotations
 
-import math
+import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,6 @@ DEFAULT_CS: Array = np.logspace(-4, 4, 10)
 _MAX_STEPS = 100
 _ARMIJO = 1e-4
 _MAX_HALVINGS = 40
-_MAX_SWEEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,13 @@ def cross_validated_C(
     problem = _Problem(x, y, sample_weight * (folds != np.arange(n_folds)[:, None]))
     point = problem.at(np.zeros((n_folds, x.shape[1])))
     losses, weights = [], []
+    held_out = (folds, np.arange(len(y)))
+    share = sample_weight / size[folds] / n_folds
     for C in Cs:
         # Held-out losses of neighbouring Cs differ by 1e-8 at the least; this moves them by less than 1e-10.
         point = problem.solve(point, C, tolerance=1e-7)
-        z = np.einsum("nk,nk->n", x, point.weights[folds])
-        losses.append(np.sum(sample_weight / size[folds] * (_softplus(z) - y * z)) / n_folds)
+        z = (point.weights @ problem.rows)[held_out]
+        losses.append(share @ (_softplus(z) - y * z))
         weights.append(point.weights.mean(axis=0))
     best = int(np.argmin(losses))
     return float(Cs[best]), weights[best]
@@ -131,16 +133,18 @@ class _Problem:
     def solve(self, point: _Point, C: float, tolerance: float) -> _Point:
         """The optimum of all f weightings, from ``point``."""
         penalty = 1 / C
+        violation = self.violation(point, penalty)
         for _ in range(_MAX_STEPS):
-            violation = self.violation(point, penalty)
             if (violation <= tolerance).all():
                 return point
             step = self._direction(point, penalty)
             ahead = self.at(point.weights + step)
+            after = self.violation(ahead, penalty)
             # Newton steps nearly always bring the conditions closer at once; the objective is only asked otherwise.
-            if (self.violation(ahead, penalty) > np.maximum(0.9 * violation, tolerance)).any():
+            if (after > np.maximum(0.9 * violation, tolerance)).any():
                 ahead = self.at(self._line_search(point, step, penalty))
-            point = ahead
+                after = self.violation(ahead, penalty)
+            point, violation = ahead, after
         raise ConvergenceError(f"No optimum within {_MAX_STEPS} Newton steps at C = {C:g}.")
 
     def _direction(self, point: _Point, penalty: float) -> Array:
@@ -151,7 +155,15 @@ class _Problem:
         hessian[:, self._upper[0], self._upper[1]] = point.curvature
         hessian[:, self._upper[1], self._upper[0]] = point.curvature
         diagonal = np.arange(k)
-        hessian[:, diagonal, diagonal] *= 1 + 1e-12
+        # Columns that depend on each other, are zero or saturated, would leave it singular.
+        own = hessian[:, diagonal, diagonal]
+        hessian[:, diagonal, diagonal] = np.where(own > 0, own * (1 + 1e-12), 1.0)
+        signs = np.sign(w)
+        if signs.all():
+            right = (-gradient - penalty * signs)[..., None]
+            step = np.linalg.solve(hessian, right)[..., 0].astype(np.float64)
+            if ((w + step) * signs > 0).all():
+                return step
         # Guess which coordinates stay zero and the others' signs: under a right guess one linear solve is exact.
         signs = np.where(
             w != 0, np.sign(w), np.where(np.abs(gradient) > penalty, -np.sign(gradient), 0)
@@ -165,7 +177,7 @@ class _Problem:
         slope = gradient + np.einsum("fij,fj->fi", hessian, step)
         leaves_zero = (zero & (np.abs(slope) > penalty)).any(axis=1)
         for j in np.flatnonzero(wrong_sign | leaves_zero):
-            step[j] = _coordinate_descent(w[j], gradient[j], hessian[j], penalty)
+            step[j] = _best_pattern(w[j], gradient[j], hessian[j], penalty)
         return step
 
     def _line_search(self, point: _Point, step: Array, penalty: float) -> Array:
@@ -192,26 +204,28 @@ class _Problem:
         return loss + penalty * np.abs(weights).sum(axis=1)
 
 
-def _coordinate_descent(w: Array, gradient: Array, hessian: Array, penalty: float) -> Array:
-    """The minimiser of ``g.d + d.H.d/2 + penalty*|w + d|_1`` by cyclic soft-thresholding.
+def _best_pattern(w: Array, gradient: Array, hessian: Array, penalty: float) -> Array:
+    """The step d that minimises ``g.d + d.H.d/2 + penalty*|w + d|_1``: the best of all patterns of signs.
 
-    It only has to find which coordinates are zero; the last digits come from the smooth Newton step. On lists,
-    because k is 3 and numpy's cost per scalar would be all of it.
+    Every pattern of +, - and 0 is one linear solve; those whose solution has other signs are ruled out. With the
+    few features there are, that is as fast as coordinate descent, and it is exact for columns that depend on each
+    other, between which coordinate descent creeps.
     """
-    target, slope, rows = w.tolist(), gradient.tolist(), hessian.tolist()
-    for _ in range(_MAX_SWEEPS):
-        largest = 0.0
-        for j, row in enumerate(rows):
-            centre = target[j] - slope[j] / row[j]
-            new = math.copysign(max(abs(centre) - penalty / row[j], 0.0), centre)
-            change = new - target[j]
-            if change:
-                slope = [value + change * other for value, other in zip(slope, row, strict=True)]
-                target[j] = new
-                largest = max(largest, abs(change))
-        if largest < 1e-6:
-            break
-    return np.array(target) - w
+    signs = _patterns(len(w))
+    zero = signs == 0
+    fixed = np.where(zero, -w, 0.0)
+    masked = np.where(zero[:, :, None] | zero[:, None, :], np.eye(len(w)), hessian)
+    target = np.where(zero, fixed, -gradient - penalty * signs - fixed @ hessian)
+    step = np.linalg.solve(masked, target[..., None])[..., 0]
+    value = step @ gradient + 0.5 * np.einsum("fi,ij,fj->f", step, hessian, step)
+    value += penalty * np.abs(w + step).sum(axis=1)
+    value[((w + step) * signs < 0).any(axis=1)] = np.inf
+    return step[np.argmin(value)]
+
+
+@lru_cache(maxsize=8)
+def _patterns(k: int) -> Array:
+    return np.array(list(itertools.product((0.0, 1.0, -1.0), repeat=k)))
 
 
 def _violation(weights: Array, gradient: Array, penalty: float) -> Array:

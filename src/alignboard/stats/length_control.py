@@ -32,6 +32,9 @@ N_FOLDS = 5
 
 _LEN, _DIFF, _BIAS = range(3)
 
+# Half of the released fits that are at the same C are met to 1e-5; neighbouring Cs are 1e-4 apart and more.
+_MET = 2e-5
+
 
 @dataclass(frozen=True)
 class GamedRows:
@@ -116,19 +119,24 @@ def nearest_C(
     length_difference: NDArray[np.integer] | Array,
     difficulty: Array,
     gamed: GamedRows | None,
+    *,
     target: float,
+    start: float = 1.0,
 ) -> tuple[float, float]:
-    """The C of the grid whose fit comes nearest to the win rate ``target``, and that fit's rate at liblinear's stop.
+    """The C of the grid at which liblinear's stop comes nearest to the win rate ``target``, and the rate there.
 
-    What a published figure was made with, where cross-validation chooses another C here; arguments as above.
+    What a published figure was made with, where cross-validation chooses another C. The search goes outwards from
+    ``start`` and ends where the rate is met as closely as released figures can be. Arguments as above.
     """
     x_model, x, y, weight = _design(preference, length_difference, difficulty, gamed)
-    weights, distance = None, {}
-    for C in l1_logistic.DEFAULT_CS:
-        weights = l1_logistic.fit(x, y, weight, C, weights).weights
-        distance[float(C)] = abs(float(_predict(x_model, weights).mean()) - target)
-    best = min(distance, key=distance.__getitem__)
-    return best, float(_predict(x_model, liblinear.fit(x, y, weight, best)).mean())
+    best = (math.nan, math.inf)
+    for C in sorted(l1_logistic.DEFAULT_CS.tolist(), key=lambda C: abs(math.log(C / start))):
+        rate = float(_predict(x_model, liblinear.fit(x, y, weight, C)).mean())
+        if abs(rate - target) < abs(best[1] - target):
+            best = (C, rate)
+        if abs(rate - target) <= _MET:
+            break
+    return best
 
 
 def length_feature(length_difference: NDArray) -> tuple[Array, float]:

@@ -1,0 +1,247 @@
+"""AlpacaEval's files: what is written is read back, and what they say is what the columns hold."""
+
+import json
+import math
+import os
+import random
+import time
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from alignboard.records import Generation, Judgment, text_id
+from alignboard.results.formats import (
+    SUFFIXES,
+    read_annotations,
+    read_outputs,
+    read_rows,
+    write_atomically,
+    write_rows,
+)
+from alignboard.results.order import is_switched
+from builders import generation, generations, judgment, judgments, write_json
+
+# Any text but half surrogate pairs, which no UTF-8 file can hold as they are.
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+nasty = text | st.sampled_from(
+    [
+        '"',
+        '""',
+        "a,b",
+        "line\nbreak",
+        "\r\n",
+        "\r",
+        "\t",
+        " padded ",
+        "'",
+        "\\",
+        "\\n",
+        "\u2028",
+        "🙂",
+        "[[",
+        "\0",
+        "",
+    ]
+)
+preference = st.none() | st.floats(1, 2) | st.sampled_from(["1", "1.5", "2.0", 0.0])
+unchanged_files = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture
+def quick_writes(monkeypatch):
+    """Without waiting for the disk, which these tests write to hundreds of times."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.mark.usefixtures("quick_writes")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@unchanged_files
+@given(rows=st.lists(st.builds(Generation, nasty, nasty, nasty), min_size=1, max_size=5))
+def test_generations_survive_a_round_trip(tmp_path, suffix, rows):
+    path = tmp_path / f"rows{suffix}"
+    write_rows(path, rows)
+    found = read_rows(path, Generation)
+    assert found == rows
+
+
+@pytest.mark.usefixtures("quick_writes")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@unchanged_files
+@given(
+    rows=st.lists(
+        st.builds(Judgment, nasty, nasty, nasty, nasty, nasty, preference), min_size=1, max_size=5
+    )
+)
+def test_judgments_survive_a_round_trip(tmp_path, suffix, rows):
+    path = tmp_path / f"rows{suffix}"
+    write_rows(path, rows)
+    found = read_rows(path, Judgment)
+    for one, other in zip(found, rows, strict=True):
+        for field in Judgment.__struct_fields__:
+            ours, theirs = getattr(one, field), getattr(other, field)
+            if field == "preference" and theirs is not None:
+                assert float(ours) == float(theirs)  # csv has no numbers, only texts
+            else:
+                assert ours == theirs
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_format_gives_the_same_columns(tmp_path, suffix):
+    path = tmp_path / f"annotations{suffix}"
+    write_rows(path, [Judgment(**judgment(number)) for number in range(20)])
+    table = read_annotations(path)
+    assert table.preference == pytest.approx([1 + (number % 4) / 3 for number in range(20)])
+    assert table.length_1.tolist() == [len(judgment(number)["output_1"]) for number in range(20)]
+    assert table.length_2.tolist() == [len(judgment(number)["output_2"]) for number in range(20)]
+    assert table.instruction.tolist() == [text_id(f"Question {number}?") for number in range(20)]
+    assert table.switched.tolist() == [is_switched(f"Question {number}?") for number in range(20)]
+    assert (table.generator, table.baseline, table.annotator) == ("model", "baseline", "judge")
+
+
+def test_columns_of_outputs(tmp_path):
+    rows = [*generations(3), generation(3, output=" \n"), generation(4, output="")]
+    table = read_outputs(write_json(tmp_path / "model_outputs.json", rows))
+    assert table.length.tolist() == [len(row["output"]) for row in rows]
+    assert table.blank.tolist() == [False, False, False, True, True]
+    assert table.generator == "model"
+    assert len(table) == 5
+
+
+def test_verdicts_in_every_spelling(tmp_path):
+    spelled = [1, 2.0, "1", "1.25", 0, 0.0, "0", None, 1.5]
+    rows = [judgment(number, preference=value) for number, value in enumerate(spelled)]
+    table = read_annotations(write_json(tmp_path / "annotations.json", rows))
+    expected = [1, 2, 1, 1.25, 1.5, 1.5, 1.5, math.nan, 1.5]
+    np.testing.assert_array_equal(table.preference, expected)
+    assert table.n_unparsed == 1
+
+
+def test_lengths_are_characters_not_bytes(tmp_path):
+    rows = [judgment(0, output_1="é🙂日", output_2="ab")]
+    table = read_annotations(write_json(tmp_path / "annotations.json", rows))
+    assert table.length_1.tolist() == [3]
+
+
+def test_half_a_surrogate_pair_is_kept_as_it_is(tmp_path):
+    """JSON can escape one, as Python's writer does; every row around it is still read."""
+    rows = [judgment(0), judgment(1, instruction="\ud83d?", output_2="\ud83d broken"), judgment(2)]
+    table = read_annotations(write_json(tmp_path / "annotations.json", rows))
+    assert table.length_2[1] == len("\ud83d broken")
+    assert len(set(table.instruction.tolist())) == 3
+    lines = tmp_path / "annotations.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    np.testing.assert_array_equal(read_annotations(lines).instruction, table.instruction)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    write_rows(path, [Generation(**generation(0))])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_outputs(path).generator == "model"
+
+
+def test_unknown_fields_and_blank_lines_are_skipped(tmp_path):
+    path = tmp_path / "annotations.jsonl"
+    lines = [
+        json.dumps(judgment(number, raw_completion={"logprobs": [1, 2]})) for number in range(3)
+    ]
+    path.write_text("\n\n".join(lines) + "\n\n", encoding="utf-8")
+    assert len(read_annotations(path)) == 3
+
+
+def test_the_digest_is_of_the_content(tmp_path):
+    first = read_annotations(write_json(tmp_path / "a" / "annotations.json", judgments(3)))
+    same = read_annotations(write_json(tmp_path / "b" / "annotations.json", judgments(3)))
+    other = read_annotations(write_json(tmp_path / "c" / "annotations.json", judgments(4)))
+    assert first.digest == same.digest != other.digest
+
+
+def test_several_annotators_are_all_named_and_none_is_the_folder(tmp_path):
+    rows = [judgment(0, annotator="gpt"), judgment(1, annotator="claude")]
+    assert read_annotations(write_json(tmp_path / "x.json", rows)).annotator == "claude + gpt"
+    rows = [judgment(0, annotator=None)]
+    assert read_annotations(write_json(tmp_path / "folder" / "x.json", rows)).annotator == "folder"
+
+
+def test_a_hundred_thousand_rows_take_seconds(tmp_path):
+    path = write_json(tmp_path / "annotations.json", judgments(100_000))
+    began = time.process_time()
+    table = read_annotations(path)
+    assert len(table) == 100_000
+    assert time.process_time() - began < 10
+
+
+# Writing.
+
+
+def test_a_failing_encode_leaves_the_old_file(tmp_path):
+    path = tmp_path / "model_outputs.json"
+    write_rows(path, [Generation(**generation(0))])
+    before = path.read_bytes()
+    with pytest.raises(UnicodeEncodeError):
+        write_rows(path, [Generation("half a pair \ud83d", "", "")])
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model_outputs.json"]
+
+
+def test_a_failing_rename_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "file.json"
+    write_atomically(path, b"old")
+
+    def refuse(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(type(path), "replace", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_parents_are_made(tmp_path):
+    write_rows(tmp_path / "a" / "b" / "rows.csv", [Generation(**generation(0))])
+    assert read_outputs(tmp_path / "a" / "b" / "rows.csv").generator == "model"
+
+
+# The order that the judge was shown.
+
+
+def test_the_order_is_upstreams_coin():
+    # Made with upstream's own RandomSwitchTwoColumnsProcessor, seed 0.
+    for instruction in ["", "a", "日本", "What are the names?"]:
+        expected = random.Random(f"is_switched_outputs{instruction}0").choices([False, True], k=1)[
+            0
+        ]
+        assert is_switched(instruction) is expected
+    assert is_switched("half a pair \ud83d") in (True, False)
+
+
+def test_the_order_against_the_judges_own_tokens(released):
+    """The raw completion of the weighted judge names its tokens: m = the output shown first, M = the second."""
+    folder = released / "results" / "NullModel" / "weighted_alpaca_eval_gpt4_turbo"
+    rows = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))
+    agree = compared = 0
+    for row in rows:
+        logprobs = {
+            entry["token"]: entry["logprob"]
+            for entry in row["raw_completion"]["logprobs"]["content"][0]["top_logprobs"]
+        }
+        first, second = (
+            math.exp(logprobs.get("m", -math.inf)),
+            math.exp(logprobs.get("M", -math.inf)),
+        )
+        if row["preference"] is None or first + second == 0 or first == second:
+            continue
+        shown = second / (first + second) + 1  # 2 = the output shown second is preferred
+        model_is_first = is_switched(row["instruction"])
+        compared += 1
+        agree += math.isclose(
+            row["preference"], 3 - shown if model_is_first else shown, abs_tol=1e-6
+        )
+    assert compared == 805
+    assert agree == 805
