@@ -116,7 +116,7 @@ def test_a_file_that_was_just_written_is_not_trusted(results, path):
 def test_damaged_columns_are_read_again_and_mended(results, path, harm):
     parse = Counting()
     expected = read(results, path, parse)
-    [columns] = (results / ".alignboard").glob("*.npy")
+    [columns] = (results / ".alignboard").glob("*.rows")
     content = bytearray(columns.read_bytes())
     if harm == "flip":  # one bit of one number, which no format would notice
         content[-30] ^= 1
@@ -153,11 +153,11 @@ def test_an_index_cannot_lead_out_of_its_folder(results, path, tmp_path):
     """A results folder that somebody else made may bring a cache of its own."""
     parse = Counting()
     read(results, path, parse)
-    [columns] = (results / ".alignboard").glob("*.npy")
-    columns.rename(tmp_path / "elsewhere.npy")
+    [columns] = (results / ".alignboard").glob("*.rows")
+    columns.rename(tmp_path / "elsewhere.rows")
     index = json.loads((results / INDEX).read_text())
     [entry] = index["entries"].values()
-    entry["columns"] = str(tmp_path / "elsewhere.npy")
+    entry["columns"] = str(tmp_path / "elsewhere.rows")
     (results / INDEX).write_text(json.dumps(index))
     read(results, path, parse)
     assert parse.calls == 2
@@ -191,7 +191,7 @@ def test_a_folder_that_may_not_be_written_is_left_alone(results, path, tmp_path)
         assert_same(read(results, path, parse), read_annotations(path))
         assert parse.calls == 1
         assert not (results / ".alignboard").exists()
-        assert list((tmp_path / "home-cache" / "alignboard").rglob("*.npy"))
+        assert list((tmp_path / "home-cache" / "alignboard").rglob("*.rows"))
     finally:
         results.chmod(0o755)
 

@@ -57,6 +57,9 @@ json_option = click.option(
 
 def main() -> None:
     """Run a command; a user's mistake is one sentence on stderr and exit code 2."""
+    # numpy's BLAS would start a thread per core, which costs 0.1 s of processor time a run and stands in the way of
+    # forks; the matrices here are small. What the user has set stays.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         cli()
     except AlignboardError as error:
@@ -234,10 +237,11 @@ def _released(suite: Suite, models: list[str] | None) -> Path:
 def _calibration(suite: Suite, assets: Path | None) -> Calibration | None:
     """The calibration files: from ``--assets``, else from the hub; None, said on stderr, where neither is to be had."""
     from alignboard.results.calibration import read_calibration
-    from alignboard.results.sources import calibration_folder, rich_progress
 
     if assets is not None:
         return read_calibration(assets)
+    from alignboard.results.sources import calibration_folder, rich_progress
+
     try:
         with rich_progress() as progress:
             return read_calibration(calibration_folder(suite, progress=progress))
@@ -254,7 +258,7 @@ def _calibration(suite: Suite, assets: Path | None) -> Calibration | None:
 def _write_json(path: Path, content: dict) -> None:
     import json
 
-    from alignboard.results.formats import write_atomically
+    from alignboard.results.files import write_atomically
 
     write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 

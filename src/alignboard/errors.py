@@ -6,7 +6,6 @@ traceback. Everything else is a defect of ours and keeps its traceback.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -22,12 +21,18 @@ class SourceError(AlignboardError):
     """A download that failed after its retries, or that is not the pinned content."""
 
 
+class ConvergenceError(ArithmeticError):
+    """A fit has no optimum, or did not reach it: the data separate, or hold values that are not finite."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint such as ``, did you mean 'zephyr-7b-beta'?``, or an empty string.
 
     >>> nearest("zephyr-7b-bta", ["zephyr-7b-beta", "phi-2"])
     ", did you mean 'zephyr-7b-beta'?"
     """
+    import difflib  # noqa: PLC0415 - only where a name is misspelt
+
     matches = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     if not matches:
         return ""

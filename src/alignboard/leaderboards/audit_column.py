@@ -11,13 +11,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.errors import ConvergenceError
 from alignboard.leaderboards.scores import LcScores, lc_win_rates
 from alignboard.records import Annotations, Generation, Outputs, TextId
 from alignboard.results.calibration import Calibration
 from alignboard.results.folder import AnnotationFile, ResultsFolder
 from alignboard.results.formats import read_rows
 from alignboard.results.published import PublishedRow, read_published_board
-from alignboard.stats.l1_logistic import ConvergenceError
 from alignboard.suites import Suite
 
 Value = TypeVar("Value", bound=np.generic)

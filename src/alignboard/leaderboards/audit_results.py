@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from alignboard.leaderboards.audit_column import Column, lookup
 from alignboard.leaderboards.audit_finding import Evidence, Finding, count, names_text, rows_text
 from alignboard.records import Annotations
-from alignboard.results.formats import SUFFIXES
+from alignboard.results.files import SUFFIXES
 from alignboard.stats.win_rate import win_rate
 
 # From this share of differing rows on, verdicts are about other answers rather than about a few edited ones.

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from alignboard.errors import InputError
+from alignboard.errors import ConvergenceError, InputError
 from alignboard.leaderboards.scores import (
     CalibratedScores,
     LcScore,
@@ -20,7 +20,6 @@ from alignboard.records import Annotations, Outputs, TextId
 from alignboard.results.calibration import Calibration
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.published import PublishedRow, read_published_board
-from alignboard.stats.l1_logistic import ConvergenceError
 from alignboard.stats.win_rate import win_rate
 from alignboard.suites import Suite
 
@@ -129,7 +128,7 @@ def reproduce(
         raise InputError(
             f"{folder.root} holds no annotations by {suite.annotator}, the judge of {suite.name}."
         )
-    tables = {name: folder.annotations(name, suite.annotator) for name in names}
+    tables = folder.tables(names, suite.annotator)
     _require_baseline(tables, suite)
     reference = reference_set(folder, suite, tables)
     for table in tables.values():
@@ -140,6 +139,8 @@ def reproduce(
             f"{folder.root} has {len(reference)}; give the files of this set with --assets DIR."
         )
     scores = CalibratedScores(folder, reference, calibration) if calibration is not None else None
+    if scores is not None:
+        scores.compute(list(tables.values()))
     joint = {} if calibration is not None else joint_lc_win_rates(tables)
     rows = []
     for name, table in tables.items():
@@ -284,7 +285,7 @@ def _flags(
         flags.append(f"generator is {table.generator!r}")
     if outputs is None:
         flags.append("no outputs")
-    elif len(outputs) > 1 and len(np.unique(outputs.output)) == 1:
+    elif len(outputs) > 1 and (outputs.output == outputs.output[0]).all():
         flags.append("one constant output")
     return flags
 

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.errors import InputError
+from alignboard.errors import ConvergenceError, InputError
+from alignboard.parallel import fork_map
 from alignboard.records import Annotations, TextId
 from alignboard.results.calibration import Calibration
 from alignboard.results.folder import ResultsFolder
 from alignboard.stats import intervals
-from alignboard.stats.difficulty import fit_difficulty
 from alignboard.stats.intervals import Interval
-from alignboard.stats.length_control import (
-    GamedRows,
-    LengthControlled,
-    length_controlled_win_rate,
-    length_feature,
-    nearest_C,
-)
+
+# The fits themselves are imported where they are made: a board whose scores are cached needs none.
+if TYPE_CHECKING:
+    from alignboard.stats.length_control import GamedRows, LengthControlled
+
+# Two processes pay for themselves from about 50 ms of fits on.
+_WORTH_A_FORK = 6
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,22 @@ class CalibratedScores:
     reference: TextId
     calibration: Calibration
 
+    def compute(self, tables: Sequence[Annotations]) -> None:
+        """Compute what is not known of many models at once, on all cores; failures are left to `score`."""
+        others = [table for table in tables if table.generator != table.baseline]
+        missing = [table for table in others if not self.folder.cache.knows(self._key("lc", table))]
+        score = partial(_try_score, reference=self.reference, calibration=self.calibration)
+        for table, found in zip(
+            missing, fork_map(score, missing, least=_WORTH_A_FORK), strict=True
+        ):
+            if found is not None:
+                self.folder.cache.remember(self._key("lc", table), found)
+
     def score(self, annotations: Annotations) -> LcScores:
         """As `lc_win_rates`."""
         if annotations.generator == annotations.baseline:
             return lc_win_rates(annotations, self.reference, self.calibration)
-        return self.folder.derived(
+        return self.folder.cache.derived(
             self._key("lc", annotations),
             LcScores,
             lambda: lc_win_rates(annotations, self.reference, self.calibration),
@@ -107,18 +119,10 @@ class CalibratedScores:
         self, annotations: Annotations, target: float, start: float
     ) -> tuple[float, float]:
         """The C with which compat comes nearest to ``target``, and its win rate; see `length_control.nearest_C`."""
-        rows = np.arange(len(annotations))
-        return self.folder.derived(
+        return self.folder.cache.derived(
             self._key(f"C of {target!r} from {start!r}", annotations),
             tuple[float, float],
-            lambda: nearest_C(
-                annotations.preference,
-                _difference(annotations),
-                self.calibration.difficulty[rows],
-                _gamed(self.calibration),
-                target=target,
-                start=start,
-            ),
+            lambda: _nearest_C(annotations, self.calibration, target, start),
         )
 
     def _key(self, kind: str, annotations: Annotations) -> str:
@@ -131,12 +135,24 @@ class CalibratedScores:
         return digest.hexdigest()
 
 
+def _try_score(
+    annotations: Annotations, reference: TextId, calibration: Calibration
+) -> LcScores | None:
+    try:
+        return lc_win_rates(annotations, reference, calibration)
+    except (ConvergenceError, np.linalg.LinAlgError):
+        return None
+
+
 def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore]:
     """Length control without any calibration: difficulties are fitted jointly to the models at hand.
 
     ``tables`` are one judge's verdicts, model by model; the baseline's own table, where there is one, is exactly
     one half and takes no part. Empty where fewer than two models are left.
     """
+    from alignboard.stats.difficulty import fit_difficulty
+    from alignboard.stats.length_control import length_controlled_win_rate, length_feature
+
     others = {name: table for name, table in tables.items() if table.generator != table.baseline}
     if len(others) < 2:
         return {}
@@ -181,6 +197,8 @@ def _fit(
     *,
     liblinear_stop: bool = False,
 ) -> LengthControlled:
+    from alignboard.stats.length_control import length_controlled_win_rate
+
     return length_controlled_win_rate(
         annotations.preference,
         _difference(annotations),
@@ -190,7 +208,24 @@ def _fit(
     )
 
 
+def _nearest_C(
+    annotations: Annotations, calibration: Calibration, target: float, start: float
+) -> tuple[float, float]:
+    from alignboard.stats.length_control import nearest_C
+
+    return nearest_C(
+        annotations.preference,
+        _difference(annotations),
+        calibration.difficulty[: len(annotations)],
+        _gamed(calibration),
+        target=target,
+        start=start,
+    )
+
+
 def _gamed(calibration: Calibration) -> GamedRows:
+    from alignboard.stats.length_control import GamedRows
+
     return GamedRows(
         calibration.gamed_preference, calibration.gamed_length, calibration.gamed_difficulty
     )

@@ -7,9 +7,12 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from alignboard.leaderboards.audit_finding import SEVERITIES, Finding
 from alignboard.leaderboards.reproduce import BoardRow, Reproduction
+
+if TYPE_CHECKING:
+    from alignboard.leaderboards.audit_finding import Finding
 
 
 def reproduction_table(board: Reproduction) -> str:
@@ -125,6 +128,8 @@ def _safe(text: str) -> str:
 
 def findings_text(findings: Sequence[Finding]) -> str:
     """Findings, the gravest first: what kind and where on one line, the evidence under it."""
+    from alignboard.leaderboards.audit_finding import SEVERITIES
+
     width = min(shutil.get_terminal_size((100, 24)).columns, 100)
     parts = []
     for one in sorted(findings, key=lambda one: SEVERITIES.index(one.severity)):

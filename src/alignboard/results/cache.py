@@ -11,29 +11,32 @@ the user's cache folder instead.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
 
+from alignboard.parallel import fork_map
 from alignboard.records import Annotations, Outputs
-from alignboard.results.formats import write_atomically
+from alignboard.results.files import write_atomically
 
 Table = TypeVar("Table", Annotations, Outputs)
 Result = TypeVar("Result")
+Kind: TypeAlias = type[Annotations] | type[Outputs]
 
 # Part of every entry's name: raise it when the columns or their meaning change.
-SCHEMA = 2
+SCHEMA = 3
 _INDEX = "index.json"
 # A file changed within this time of being read may change again without a new time stamp (git's "racy" files).
 _RACY_NS = 100_000_000
+# Two processes more than pay for themselves from about 20 ms of parsing on.
+_WORTH_A_FORK = 6
 
 
 class _Entry(msgspec.Struct):
@@ -42,7 +45,8 @@ class _Entry(msgspec.Struct):
     ctime_ns: int
     read_ns: int
     columns: str
-    """name of the .npy file"""
+    """name of the file that holds them as one structured array"""
+    dtype: list[tuple[str, str]]
     scalars: dict[str, str]
 
 
@@ -62,19 +66,38 @@ class TableCache:
         self._index = self._load()
         self._changed = False
 
-    def read(self, path: Path, table: type[Table], parse: Callable[[Path], Table]) -> Table:
-        """The table of ``path``: from the cache where it knows the content, else from ``parse``."""
-        key = f"{table.__name__}:{path.relative_to(self._results)}"
-        status = path.stat()
-        known = self._index.entries.get(key)
-        if known is not None and _same(known, status):
-            cached = self._restore(path, table, known)
-            if cached is not None:
-                return cached
-        before = time.time_ns()
-        parsed = parse(path)
-        self._store(key, parsed, status, before)
+    def read(
+        self, path: Path, table: type[Table], parse: Callable[[Path], Table] | None = None
+    ) -> Table:
+        """The table of ``path``: from the cache where it knows the content, else from ``parse`` or its own reader."""
+        known = self._known(path, table)
+        if known is not None:
+            return known
+        stamp = (path.stat(), time.time_ns())
+        parsed = (parse or _reader(table))(path)
+        self._store(self._key(path, table), parsed, *stamp)
         return parsed
+
+    def read_all(self, wanted: Sequence[tuple[Path, Kind]]) -> list[Annotations | Outputs]:
+        """The tables of many files; what the cache does not know is read on all cores."""
+        found: list[Annotations | Outputs | None] = [
+            self._known(path, Annotations) if table is Annotations else self._known(path, Outputs)
+            for path, table in wanted
+        ]
+        missing = [i for i, known in enumerate(found) if known is None]
+        stamps = [(wanted[i][0].stat(), time.time_ns()) for i in missing]
+        parsed = fork_map(_parse, [wanted[i] for i in missing], least=_WORTH_A_FORK)
+        for i, stamp, table in zip(missing, stamps, parsed, strict=True):
+            found[i] = table
+            self._store(self._key(*wanted[i]), table, *stamp)
+        return [table for table in found if table is not None]
+
+    def _known(self, path: Path, table: type[Table]) -> Table | None:
+        entry = self._index.entries.get(self._key(path, table))
+        return self._restore(path, table, entry) if entry and _same(entry, path.stat()) else None
+
+    def _key(self, path: Path, table: Kind) -> str:
+        return f"{table.__name__}:{path.relative_to(self._results)}"
 
     def derived(self, key: str, result: Any, compute: Callable[[], Result]) -> Result:
         """What ``compute`` gives, of the type ``result``, computed once; ``key`` digests all that determines it."""
@@ -82,12 +105,20 @@ class TableCache:
         if known is not None:
             try:
                 return msgspec.json.decode(known, type=result)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except msgspec.DecodeError:
                 pass
         fresh = compute()
-        self._index.derived[key] = msgspec.Raw(msgspec.json.encode(fresh))
-        self._changed = True
+        self.remember(key, fresh)
         return fresh
+
+    def knows(self, key: str) -> bool:
+        """Whether `derived` has a result for ``key``."""
+        return key in self._index.derived
+
+    def remember(self, key: str, result: object) -> None:
+        """Keep a result that was computed elsewhere for `derived`."""
+        self._index.derived[key] = msgspec.Raw(msgspec.json.encode(result))
+        self._changed = True
 
     def save(self) -> None:
         """Write the index, if anything was read anew; a folder that cannot be written is left alone."""
@@ -115,7 +146,7 @@ class TableCache:
             content = (self._folder / entry.columns).read_bytes()
             if entry.columns != _name(content, entry.scalars):
                 return None  # damaged
-            columns = np.load(io.BytesIO(content))
+            columns = np.frombuffer(content, dtype=entry.dtype)
             values: dict[str, Any] = {
                 name: np.ascontiguousarray(columns[name]) for name in columns.dtype.names or ()
             }
@@ -132,9 +163,7 @@ class TableCache:
         packed = np.empty(len(table), dtype=[(name, array.dtype) for name, array in arrays.items()])
         for name, array in arrays.items():
             packed[name] = array
-        file = io.BytesIO()
-        np.save(file, packed)
-        content = file.getvalue()
+        content = packed.tobytes()
         name = _name(content, scalars)
         try:
             self._prepare()
@@ -142,7 +171,13 @@ class TableCache:
         except OSError:
             return
         self._index.entries[key] = _Entry(
-            status.st_size, status.st_mtime_ns, status.st_ctime_ns, read_ns, name, scalars
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            ctime_ns=status.st_ctime_ns,
+            read_ns=read_ns,
+            columns=name,
+            dtype=[(column, array.dtype.str) for column, array in arrays.items()],
+            scalars=scalars,
         )
         self._changed = True
 
@@ -150,6 +185,22 @@ class TableCache:
         if not self._folder.is_dir():
             self._folder.mkdir(parents=True)
             (self._folder / ".gitignore").write_text("*\n")
+
+
+def _reader(table: type[Table]) -> Callable[[Path], Table]:
+    """How a file of this kind is read; imported only where the cache does not know it."""
+    from alignboard.results import formats  # noqa: PLC0415
+
+    readers: dict[Kind, Callable[[Path], Any]] = {
+        Annotations: formats.read_annotations,
+        Outputs: formats.read_outputs,
+    }
+    return readers[table]
+
+
+def _parse(file: tuple[Path, Kind]) -> Annotations | Outputs:
+    path, table = file
+    return _reader(Annotations)(path) if table is Annotations else _reader(Outputs)(path)
 
 
 def _same(entry: _Entry, status: os.stat_result) -> bool:
@@ -174,8 +225,8 @@ def _folder(results: Path) -> Path:
 
 
 def _name(content: bytes, scalars: dict[str, str]) -> str:
-    """The name of a .npy file: the digest of what it and its entry hold, which is checked when it is read."""
-    return hashlib.blake2b(content + repr(scalars).encode(), digest_size=16).hexdigest() + ".npy"
+    """The name of a columns file: the digest of what it and its entry hold, which is checked when it is read."""
+    return hashlib.blake2b(content + repr(scalars).encode(), digest_size=16).hexdigest() + ".rows"
 
 
 def _save(path: Path, content: bytes) -> None:

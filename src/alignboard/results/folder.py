@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from alignboard.errors import InputError, nearest
 from alignboard.records import Annotations, Outputs
-from alignboard.results.cache import Result, TableCache
-from alignboard.results.formats import SUFFIXES, read_annotations, read_outputs
+from alignboard.results.cache import Kind, TableCache
+from alignboard.results.files import SUFFIXES
 from alignboard.workspace import model_name
 
 
@@ -45,7 +45,7 @@ class ResultsFolder:
                 f"{root} holds no results: neither <model>/model_outputs.json nor "
                 "<model>/<annotator>/annotations.json was found in it."
             )
-        self._cache = TableCache(root)
+        self.cache = TableCache(root)
 
     def __enter__(self) -> Self:
         return self
@@ -56,7 +56,7 @@ class ResultsFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._cache.save()
+        self.cache.save()
 
     def annotation_files(self, model: str) -> list[AnnotationFile]:
         """Every annotation file of ``model``, one per annotator."""
@@ -87,20 +87,29 @@ class ResultsFolder:
         """The verdicts of ``annotator`` on ``model``; raises `InputError` where there are none."""
         return self.table(self._judged(model, annotator))
 
+    def tables(self, models: Sequence[str], annotator: str) -> dict[str, Annotations]:
+        """The verdicts of ``annotator`` on each of ``models``; files that the cache does not know on all cores.
+
+        The models' outputs are read along, so that `outputs` finds them in the cache.
+        """
+        wanted: list[tuple[Path, Kind]] = [
+            (self._absolute(self._judged(model, annotator).path), Annotations) for model in models
+        ]
+        answers = [path for model in models if (path := self.outputs_path(model))]
+        read = self.cache.read_all(
+            [*wanted, *((self._absolute(path), Outputs) for path in answers)]
+        )
+        judged = [table for table in read if isinstance(table, Annotations)]
+        return dict(zip(models, judged, strict=True))
+
     def table(self, file: AnnotationFile) -> Annotations:
         """The verdicts in ``file``."""
-        return self._cache.read(self._absolute(file.path), Annotations, read_annotations)
-
-    def derived(self, key: str, result: Any, compute: Callable[[], Result]) -> Result:
-        """What ``compute`` gives, from the cache where it is known; see `TableCache.derived`."""
-        return self._cache.derived(key, result, compute)
+        return self.cache.read(self._absolute(file.path), Annotations)
 
     def outputs(self, model: str) -> Outputs | None:
         """The answers of ``model``, or None where they are not in the folder."""
         path = self.outputs_path(model)
-        return (
-            None if path is None else self._cache.read(self._absolute(path), Outputs, read_outputs)
-        )
+        return None if path is None else self.cache.read(self._absolute(path), Outputs)
 
     def outputs_path(self, model: str) -> Path | None:
         """Where the answers of ``model`` are, or None."""

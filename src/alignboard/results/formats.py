@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -27,11 +26,11 @@ from numpy.typing import NDArray
 
 from alignboard.errors import InputError
 from alignboard.records import Annotations, Generation, Judgment, Outputs, TextId, text_id
+from alignboard.results.files import SUFFIXES, write_atomically
 from alignboard.results.order import is_switched
 
 Row = TypeVar("Row", Generation, Judgment)
 
-SUFFIXES = (".json", ".jsonl", ".csv")
 _DRAW_OF_OLD_FILES = 0.0
 
 
@@ -134,20 +133,6 @@ def write_rows(path: Path, rows: Sequence[Generation] | Sequence[Judgment]) -> N
     if encode is None:
         raise InputError(f"{path} has none of the formats that are written: {', '.join(SUFFIXES)}.")
     write_atomically(path, encode(rows))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write and flush a file beside ``path``, then rename it; parents are made where they are missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # Decoding. The fast decoder says what is wrong only by a byte or a path; a second, slower look finds the row.

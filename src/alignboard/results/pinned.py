@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from alignboard.results.formats import write_atomically
+from alignboard.results.files import write_atomically
 
 try:
     import fcntl

@@ -34,7 +34,7 @@ import msgspec
 
 from alignboard.errors import InputError, SourceError, nearest
 from alignboard.results.download import Progress, download, fetch, usable
-from alignboard.results.formats import write_atomically
+from alignboard.results.files import write_atomically
 from alignboard.results.pinned import PinnedFile, locked
 from alignboard.suites import Released, Suite
 from alignboard.workspace import model_name

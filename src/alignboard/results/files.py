@@ -1,0 +1,22 @@
+"""Files as such: which suffixes are tables of rows, and how a file is written so that nobody sees half of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+SUFFIXES = (".json", ".jsonl", ".csv")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write and flush a file beside ``path``, then rename it; parents are made where they are missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
