@@ -143,7 +143,10 @@ def board(
 
     Without --from it is the published board; without SUITE, every board that there is.
     """
+    from functools import partial
+
     from alignboard.leaderboards.board import published_reproduction, write_board
+    from alignboard.parallel import fork_map
     from alignboard.suites import load_suite
 
     if results is None and (models is not None or assets is not None):
@@ -157,9 +160,9 @@ def board(
         drawn = _recomputed_boards(
             suites, results, assets, _names(models), mode, one_named=suite is not None
         )
-    for one in drawn:
-        for path in write_board(one, out):
-            print(path)
+    # Two processes load matplotlib and draw side by side.
+    for paths in fork_map(partial(write_board, folder=out), drawn, least=2):
+        print(*paths, sep="\n")
 
 
 def _recomputed_boards(

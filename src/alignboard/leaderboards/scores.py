@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,13 +125,16 @@ class CalibratedScores:
             lambda: _nearest_C(annotations, self.calibration, target, start),
         )
 
+    @cached_property
+    def _conditions(self) -> str:
+        arrays = (self.reference, *vars(self.calibration).values())
+        return hashlib.blake2b(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
     def _key(self, kind: str, annotations: Annotations) -> str:
         """The digest of all that determines a score: verdicts, lengths, calibration and code."""
-        seed = f"{kind} {_code_digest()} {annotations.digest}".encode()
+        seed = f"{kind} {_code_digest()} {annotations.digest} {self._conditions}".encode()
         digest = hashlib.blake2b(seed, digest_size=16)
-        lengths = (annotations.length_1, annotations.length_2)
-        for array in (*lengths, self.reference, *vars(self.calibration).values()):
-            digest.update(array.tobytes())
+        digest.update(annotations.length_1.tobytes() + annotations.length_2.tobytes())
         return digest.hexdigest()
 
 

@@ -36,6 +36,8 @@ class ResultsFolder:
                 f"There is no folder {root}; --from takes a folder of results, one folder per model."
             )
         self.root = root
+        self._resolved = root.resolve()
+        self._outputs: dict[Path, Outputs] = {}
         self._annotation_files: dict[str, list[AnnotationFile]] = {}
         self.models = [folder.name for folder in _folders(root) if not folder.name.startswith(".")]
         if not any(
@@ -90,7 +92,7 @@ class ResultsFolder:
     def tables(self, models: Sequence[str], annotator: str) -> dict[str, Annotations]:
         """The verdicts of ``annotator`` on each of ``models``; files that the cache does not know on all cores.
 
-        The models' outputs are read along, so that `outputs` finds them in the cache.
+        The models' outputs are read along, so that `outputs` has them.
         """
         wanted: list[tuple[Path, Kind]] = [
             (self._absolute(self._judged(model, annotator).path), Annotations) for model in models
@@ -100,6 +102,8 @@ class ResultsFolder:
             [*wanted, *((self._absolute(path), Outputs) for path in answers)]
         )
         judged = [table for table in read if isinstance(table, Annotations)]
+        answered = [table for table in read if isinstance(table, Outputs)]
+        self._outputs.update(zip(answers, answered, strict=True))
         return dict(zip(models, judged, strict=True))
 
     def table(self, file: AnnotationFile) -> Annotations:
@@ -109,7 +113,11 @@ class ResultsFolder:
     def outputs(self, model: str) -> Outputs | None:
         """The answers of ``model``, or None where they are not in the folder."""
         path = self.outputs_path(model)
-        return None if path is None else self.cache.read(self._absolute(path), Outputs)
+        if path is None:
+            return None
+        if path not in self._outputs:
+            self._outputs[path] = self.cache.read(self._absolute(path), Outputs)
+        return self._outputs[path]
 
     def outputs_path(self, model: str) -> Path | None:
         """Where the answers of ``model`` are, or None."""
@@ -137,7 +145,7 @@ class ResultsFolder:
         return model
 
     def _absolute(self, path: Path) -> Path:
-        return self.root.resolve() / path.relative_to(self.root)
+        return self._resolved / path.relative_to(self.root)
 
 
 def _folders(folder: Path) -> list[Path]:
