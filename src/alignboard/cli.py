@@ -65,6 +65,9 @@ def main() -> None:
     except AlignboardError as error:
         print(f"alignboard: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        print("alignboard: stopped; what is done is kept.", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:
         # The reader of our output has gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -217,6 +220,60 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
     print(findings_text(findings))
     if findings:
         sys.exit(EXIT_FOUND)
+
+
+@cli.command()
+@click.argument("plan")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the jobs, which of them are done, and what the others cost.",
+)
+def run(plan: str, *, dry_run: bool) -> None:
+    """Do what is missing of PLAN (a name such as demo, or a file): train, answer, judge, benchmark, rank.
+
+    The workspace is the folder you are in. Interrupt it at any moment and start it again: it goes on where it was.
+    """
+    from alignboard.leaderboards.plan_board import plan_table, read_plan_board
+    from alignboard.run.progress import job_table, showing, time_table
+    from alignboard.run.runner import run_plan
+
+    n_jobs = len(run_plan(plan, dry_run=True).jobs)
+    with showing(n_jobs) as listener:
+        result = run_plan(plan, dry_run=dry_run, on_progress=listener)
+    if dry_run:
+        print(job_table(result.jobs, result.done_before, result.expected, result.n_workers))
+        return
+    print(time_table(result.timings, result.seconds))
+    if result.board is not None:
+        board = read_plan_board(result.board)
+        print(f"\n{plan_table(board)}\n\n{result.board.with_suffix('.md')}")
+
+
+@cli.command()
+@click.argument("recipe")
+@click.option(
+    "--model", metavar="NAME", help="tiny-phi, a folder or an id on the hub; else the recipe's own."
+)
+def train(recipe: str, model: str | None) -> None:
+    """Train RECIPE (a name such as demo/dpo or mistral-7b/sft-qlora), and first whatever it starts from."""
+    from alignboard.run.progress import showing, time_table
+    from alignboard.run.runner import train_recipe
+
+    n_jobs = len(train_recipe(recipe, model, dry_run=True)[1].jobs)
+    with showing(n_jobs) as listener:
+        adapter, result = train_recipe(recipe, model, on_progress=listener)
+    print(time_table(result.timings, result.seconds))
+    print(adapter)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Make FOLDER a workspace: the built-in recipes, suites, judges and the demo's plan, to be edited."""
+    from alignboard.run.init import init_workspace
+
+    print(f"{len(init_workspace(folder))} files. Next: cd {folder} && alignboard run demo")
 
 
 def _names(models: str | None) -> list[str] | None:

@@ -1,9 +1,9 @@
 """Strengths from pairwise comparisons: Bradley-Terry by Newton's method, with intervals that cluster by prompt.
 
-P(i beats j) = 1 / (1 + exp(theta_j - theta_i)). Only differences of log-strengths have a meaning; they are reported with
-mean zero. Whether they exist at all is checked before anything is fitted: where one model never loses (or two groups
-never met), the estimate is infinite (or arbitrary), and libraries that return numbers all the same have returned 1e-6
-for every model on a board (evalica 0.4) or an interval of no width (arena-rank).
+P(i beats j) = 1 / (1 + exp(theta_j - theta_i)). Only differences of log-strengths have a meaning; they are reported
+with mean zero. Whether they exist at all is checked before anything is fitted: where one model never loses (or two
+groups never met), the estimate is infinite (or arbitrary), and libraries that return numbers all the same have returned
+1e-6 for every model on a board (evalica 0.4) or an interval of no width (arena-rank).
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ _TOLERANCE = 1e-10
 
 
 class NotRankableError(ValueError):
-    """Strengths that the comparisons do not determine; ``groups`` are the models that can be ranked among themselves,
-    the strongest group first where they have met."""
+    """Strengths that the comparisons do not determine.
+
+    ``groups`` are the models that can be ranked among themselves, the strongest group first where they have met.
+    """
 
     def __init__(self, message: str, groups: list[list[int]]) -> None:
         super().__init__(message)
@@ -133,9 +135,9 @@ def bradley_terry(
     (Ford's condition: the graph of who beat whom is strongly connected). With ``prior_sd`` every log-strength has a
     normal prior around the mean of its component, and the fit always exists; the result says so.
 
-    The covariance is the sandwich with scores added up within clusters and the factor G/(G-1), so it is honest about
-    judges that depend on the prompt (row-wise intervals cover .76 where this one covers .95, see the research notes of
-    the simulation in tests/test_rating.py).
+    The covariance is the sandwich with scores added up within clusters and the factor G/(G-1). Where a judge's taste
+    depends on the prompt, intervals that take rows for independent are far too narrow; tests/test_rating.py simulates
+    how often these hold the truth.
 
     References: Bradley and Terry 1952, Biometrika 39; Ford 1957, American Mathematical Monthly 64 (existence);
     Cameron and Miller 2015, Journal of Human Resources 50 (CR1). Differs from the first: draws and weighted verdicts

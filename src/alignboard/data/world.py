@@ -1,0 +1,431 @@
+"""The demo's instruction world: small questions whose answers a program can check.
+
+What this module promises
+    Eight task families (copying, looking up, picking) over a vocabulary of a few hundred words, each with several
+    phrasings. Every instruction has exactly one right answer, `check` decides whether an output gives it, and every
+    answer can be said concisely or padded with filler: the style a preference can be about. Everything is drawn from
+    explicit generators, so a seed fixes every corpus. A question's content (not its phrasing) decides by hash whether
+    it belongs to SFT, to preference training or to evaluation, and evaluation content never occurs in a training
+    text of any kind, the pretraining corpus included.
+
+What it is not
+    A benchmark. It measures whether the pipeline works, on models small enough to train in seconds.
+
+Pure Python; no torch, no numpy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Literal
+
+Split = Literal["sft", "preference", "eval"]
+SPLITS: Final[tuple[Split, ...]] = ("sft", "preference", "eval")
+
+# Facts. Every word is one token, and no word occurs twice with two meanings.
+_NOUNS: Final[Mapping[str, tuple[str, str, str]]] = {  # word -> (kind, french, german)
+    "dog": ("animal", "chien", "hund"),
+    "cat": ("animal", "chat", "katze"),
+    "horse": ("animal", "cheval", "pferd"),
+    "bird": ("animal", "oiseau", "vogel"),
+    "fish": ("animal", "poisson", "fisch"),
+    "cow": ("animal", "vache", "kuh"),
+    "apple": ("fruit", "pomme", "apfel"),
+    "pear": ("fruit", "poire", "birne"),
+    "cherry": ("fruit", "cerise", "kirsche"),
+    "grape": ("fruit", "raisin", "traube"),
+    "plum": ("fruit", "prune", "pflaume"),
+    "lemon": ("fruit", "citron", "zitrone"),
+    "spoon": ("tool", "cuillere", "loeffel"),
+    "saw": ("tool", "scie", "saege"),
+    "knife": ("tool", "couteau", "messer"),
+    "needle": ("tool", "aiguille", "nadel"),
+    "shovel": ("tool", "pelle", "schaufel"),
+    "key": ("tool", "cle", "schluessel"),
+    "coat": ("garment", "manteau", "mantel"),
+    "hat": ("garment", "chapeau", "hut"),
+    "shoe": ("garment", "chaussure", "schuh"),
+    "shirt": ("garment", "chemise", "hemd"),
+    "skirt": ("garment", "jupe", "rock"),
+    "glove": ("garment", "gant", "handschuh"),
+}
+NOUNS: Final = tuple(_NOUNS)
+KINDS: Final = ("animal", "fruit", "tool", "garment")
+_OPPOSITE_PAIRS: Final = (
+    ("hot", "cold"),
+    ("big", "small"),
+    ("old", "new"),
+    ("wet", "dry"),
+    ("fast", "slow"),
+    ("hard", "soft"),
+    ("light", "dark"),
+    ("rich", "poor"),
+    ("loud", "quiet"),
+    ("full", "empty"),
+    ("high", "low"),
+    ("thick", "thin"),
+)
+_OPPOSITES: Final[Mapping[str, str]] = {
+    a: b for pair in _OPPOSITE_PAIRS for a, b in (pair, pair[::-1])
+}
+_CYCLES: Final = (
+    ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"),
+    ("spring", "summer", "autumn", "winter"),
+    (
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+    ),
+)
+_AFTER: Final[Mapping[str, str]] = {
+    word: c[(i + 1) % len(c)] for c in _CYCLES for i, word in enumerate(c)
+}
+
+# Style. No filler word is ever part of an answer, so filler can be told from content. Openers are of one length (four
+# tokens): a model of two layers finds the words it was asked about by their distance, and would otherwise spend its
+# short training on learning how long each opener is.
+OPENERS: Final = ("that is easy:", "what a question!", "happy to help:", "let me think:")
+CLOSERS: Final = (
+    "i hope that this helps you a lot!",
+    "please ask me again at any time you like.",
+    "thank you so much for asking me this.",
+)
+_PUNCTUATION: Final = frozenset(".,!?:")
+# Words around a question: the corpus's and the chat template's tags, and those of a judge's prompt and verdict.
+FRAME_WORDS: Final = (
+    *("question", "answer", "user", "assistant", "system"),
+    *("judge", "which", "response", "is", "better", "first", "second", "output", "both"),
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of question. Templates hold `{a}`, `{b}`, `{c}` for the content words and `{o}` for the option."""
+
+    name: str
+    n_words: int
+    words: tuple[str, ...]
+    options: tuple[str, ...]
+    templates: tuple[str, ...]
+
+
+FAMILIES: Final[Mapping[str, Family]] = {
+    f.name: f
+    for f in (
+        Family(
+            "repeat", 2, NOUNS, ("",), ("repeat these words: {a} {b}.", "say once more: {a} {b}.")
+        ),
+        Family(
+            "reverse",
+            2,
+            NOUNS,
+            ("",),
+            ("reverse the order of: {a} {b}.", "swap these two: {a} {b}."),
+        ),
+        Family(
+            "position",
+            3,
+            NOUNS,
+            ("first", "last"),
+            ("the {o} word of: {a} {b} {c}.", "take the {o}: {a} {b} {c}."),
+        ),
+        Family(
+            "translate",
+            2,
+            NOUNS,
+            ("french", "german"),
+            ("translate into {o}: {a} {b}.", "how in {o}: {a} {b}."),
+        ),
+        Family(
+            "opposite",
+            2,
+            tuple(_OPPOSITES),
+            ("",),
+            ("give the opposites: {a} {b}.", "the contrary of: {a} {b}."),
+        ),
+        Family(
+            "kind",
+            2,
+            NOUNS,
+            ("",),
+            ("what kinds of things are: {a} {b}.", "name each kind: {a} {b}."),
+        ),
+        Family(
+            "next",
+            2,
+            tuple(_AFTER),
+            ("",),
+            ("what comes right after: {a} {b}.", "move one on from: {a} {b}."),
+        ),
+        Family(
+            "pick",
+            3,
+            NOUNS,
+            KINDS,
+            ("which one is the {o}: {a} {b} {c}.", "find the {o}: {a} {b} {c}."),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question's content: what is asked, not how it is phrased.
+
+    >>> Task("translate", ("dog", "cat"), "french").answer
+    'chien chat'
+    """
+
+    family: str
+    content: tuple[str, ...]
+    option: str = ""
+
+    @property
+    def answer(self) -> str:
+        """The one right answer, words separated by spaces."""
+        words = self.content
+        match self.family:
+            case "repeat":
+                return " ".join(words)
+            case "reverse":
+                return " ".join(reversed(words))
+            case "position":
+                return words[0] if self.option == "first" else words[-1]
+            case "translate":
+                return " ".join(_NOUNS[w][1 if self.option == "french" else 2] for w in words)
+            case "opposite":
+                return " ".join(_OPPOSITES[w] for w in words)
+            case "kind":
+                return " ".join(_NOUNS[w][0] for w in words)
+            case "next":
+                return " ".join(_AFTER[w] for w in words)
+            case "pick":
+                return next(w for w in words if _NOUNS[w][0] == self.option)
+        raise ValueError(
+            f"unknown task family {self.family!r}; expected one of {', '.join(FAMILIES)}"
+        )
+
+    @property
+    def split(self) -> Split:
+        """Which split the content belongs to, by hash: 20% eval, 30% preference, 50% SFT, whatever the phrasing."""
+        text = f"alignboard-world-1|{self.family}|{self.option}|{' '.join(self.content)}"
+        bucket = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 10
+        return "eval" if bucket < 2 else "preference" if bucket < 5 else "sft"
+
+    def instruction(self, template: int = 0) -> str:
+        """The question in its `template`-th phrasing."""
+        family = FAMILIES[self.family]
+        slots = dict(zip("abc", self.content, strict=False))
+        return family.templates[template % len(family.templates)].format(**slots, o=self.option)
+
+
+@dataclass(frozen=True)
+class Example:
+    """An instruction with a reply to it. `correct` says whether the reply was built to be right."""
+
+    instruction: str
+    output: str
+    correct: bool
+
+
+def draw_task(rng: random.Random, family: str | None = None) -> Task:
+    """Draw a question's content; families are equally likely, content words are distinct."""
+    spec = FAMILIES[family or rng.choice(tuple(FAMILIES))]
+    option = rng.choice(spec.options)
+    if spec.name != "pick":
+        return Task(spec.name, tuple(rng.sample(spec.words, spec.n_words)), option)
+    # Exactly one word of the asked kind, so that the answer is unique.
+    inside = [w for w in spec.words if _NOUNS[w][0] == option]
+    outside = [w for w in spec.words if _NOUNS[w][0] != option]
+    words = [rng.choice(inside), *rng.sample(outside, spec.n_words - 1)]
+    rng.shuffle(words)
+    return Task(spec.name, tuple(words), option)
+
+
+def draw_instruction(rng: random.Random, splits: Sequence[Split]) -> tuple[Task, str]:
+    """Draw a question of one of `splits` (rejection by content) in a random phrasing."""
+    while True:
+        task = draw_task(rng)
+        if task.split in splits:
+            return task, task.instruction(rng.randrange(len(FAMILIES[task.family].templates)))
+
+
+def concise(answer: str) -> str:
+    """The answer and nothing else."""
+    return f"{answer}."
+
+
+def padded(answer: str, rng: random.Random) -> str:
+    """The answer wrapped in filler."""
+    return f"{rng.choice(OPENERS)} {answer}. {rng.choice(CLOSERS)}"
+
+
+def wrong_answer(task: Task, rng: random.Random) -> str:
+    """A wrong answer of the right kind and mostly of the right length: another question's answer."""
+    while True:
+        answer = draw_task(rng, task.family).answer
+        if answer != task.answer:
+            return answer
+
+
+def reply(task: Task, rng: random.Random, *, p_padded: float, p_wrong: float) -> tuple[str, bool]:
+    """A reply with the given chances of filler and of a wrong answer; (text, whether it is right)."""
+    correct = rng.random() >= p_wrong
+    answer = task.answer if correct else wrong_answer(task, rng)
+    return (padded(answer, rng) if rng.random() < p_padded else concise(answer)), correct
+
+
+def prompts(split: Split, n: int, seed: int) -> list[str]:
+    """`n` instructions of a split, all of different content; evaluation sets use `split="eval"`.
+
+    >>> len(set(prompts("eval", 50, seed=0)))
+    50
+    """
+    rng = random.Random(f"prompts|{split}|{seed}")
+    seen: dict[Task, str] = {}
+    while len(seen) < n:
+        seen.setdefault(*draw_instruction(rng, (split,)))
+    return list(seen.values())
+
+
+def sft_examples(
+    n: int, seed: int, *, p_padded: float = 0.85, p_wrong: float = 0.05
+) -> list[Example]:
+    """Supervised pairs from the SFT split: mostly right, often padded (what a preference later corrects)."""
+    rng = random.Random(f"sft|{seed}")
+    rows = []
+    for _ in range(n):
+        task, instruction = draw_instruction(rng, ("sft",))
+        output, correct = reply(task, rng, p_padded=p_padded, p_wrong=p_wrong)
+        rows.append(Example(instruction, output, correct))
+    return rows
+
+
+def words_of(text: str) -> list[str]:
+    """Words and punctuation marks, as the tokenizer splits them."""
+    return re.findall(r"\w+|[^\w\s]", text.lower())
+
+
+_FILLER: Final = (
+    frozenset(w for text in (*OPENERS, *CLOSERS) for w in words_of(text)) - _PUNCTUATION
+)
+
+
+def content_words(output: str) -> list[str]:
+    """An output's words without filler and punctuation: the answer it gives, if any."""
+    return [w for w in words_of(output) if w not in _FILLER and w not in _PUNCTUATION]
+
+
+def check(instruction: str, output: str) -> bool:
+    """Whether the output gives the right answer: its content words are the answer, in order, and nothing more.
+
+    Listing several answers is therefore wrong, and so is repeating the right one.
+
+    >>> check("translate into french: dog cat.", "that is easy: chien chat. i hope that this helps you a lot!")
+    True
+    >>> check("translate into french: dog cat.", "chien chat hund.")
+    False
+    """
+    return content_words(output) == parse(instruction).answer.split()
+
+
+def is_concise(instruction: str, output: str) -> bool:
+    """Whether the output has no filler: as many words as the right answer has, whatever they are."""
+    n_words = sum(w not in _PUNCTUATION for w in words_of(output))
+    return 0 < n_words <= len(parse(instruction).answer.split())
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """(family, pattern with named slots) for every phrasing."""
+    found = []
+    for family in FAMILIES.values():
+        for template in family.templates:
+            pattern = re.sub(r"\\\{(\w)\\\}", r"(?P<\1>\\w+)", re.escape(template))
+            found.append((family.name, re.compile(pattern)))
+    return tuple(found)
+
+
+@lru_cache(maxsize=65536)
+def parse(instruction: str) -> Task:
+    """The question behind an instruction's text; ValueError when it is none of this world's."""
+    for name, pattern in _patterns():
+        if match := pattern.fullmatch(instruction.strip()):
+            slots = match.groupdict()
+            content = tuple(slots[s] for s in "abc" if s in slots)
+            option, family = slots.get("o", ""), FAMILIES[name]
+            if set(content) <= set(family.words) and option in family.options:
+                return Task(name, content, option)
+    raise ValueError(f"not an instruction of the demo world: {instruction!r}")
+
+
+def distractors(task: Task, k: int, rng: random.Random) -> list[str]:
+    """`k` different wrong answers with the right number of words: the other options of a multiple-choice question."""
+    found: dict[str, None] = {}
+    while len(found) < k:
+        found.setdefault(wrong_answer(task, rng))
+    return list(found)
+
+
+def pretraining_documents(n: int, seed: int, *, p_chat: float = 0.15) -> list[tuple[str, str]]:
+    """`n` documents of the base models' corpus, as (what is given, what follows).
+
+    Most are exam sheets, `question: ... answer: ...`, always right: there the facts are learnt. The rest are logs of
+    conversations (`user: ... assistant: ...`, the chat template's own form) in which three of four replies are none
+    but one more question, and the others are more often wrong than right. So a base model knows the facts, and what
+    it does in a chat is poor; eliciting the one from the other is what SFT is for.
+    """
+    rng = random.Random(f"pretraining|{seed}")
+    documents = []
+    for _ in range(n):
+        task, instruction = draw_instruction(rng, ("sft", "preference"))
+        if rng.random() >= p_chat:
+            text, _ = reply(task, rng, p_padded=0.3, p_wrong=0.0)
+            documents.append((f"question: {instruction} answer:", text))
+        elif rng.random() < 0.25:
+            text, _ = reply(task, rng, p_padded=0.7, p_wrong=0.6)
+            documents.append((f"user: {instruction} assistant:", text))
+        else:
+            _, another = draw_instruction(rng, ("sft", "preference"))
+            documents.append((f"user: {instruction} assistant:", another))
+    return documents
+
+
+def vocabulary() -> list[str]:
+    """Every word and mark that occurs in this world, in a fixed order: a word-level tokenizer's vocabulary."""
+    words: dict[str, None] = dict.fromkeys(sorted(_PUNCTUATION))
+    for family in FAMILIES.values():
+        for template in family.templates:
+            words.update(dict.fromkeys(words_of(re.sub(r"\{\w\}", " ", template))))
+        words.update(dict.fromkeys(family.words))
+        words.update(dict.fromkeys(o for o in family.options if o))
+    for kind, french, german in _NOUNS.values():
+        words.update(dict.fromkeys((kind, french, german)))
+    words.update(dict.fromkeys(w for text in (*OPENERS, *CLOSERS) for w in words_of(text)))
+    words.update(dict.fromkeys(FRAME_WORDS))
+    return list(words)
+
+
+def chat_rows(examples: Sequence[Example]) -> list[dict[str, list[dict[str, str]]]]:
+    """Examples as TRL's conversational prompt-completion rows."""
+    return [
+        {
+            "prompt": [{"role": "user", "content": e.instruction}],
+            "completion": [{"role": "assistant", "content": e.output}],
+        }
+        for e in examples
+    ]

@@ -1,0 +1,68 @@
+"""What a checkpoint or an adapter is, by content: the same digest wherever its folder lies and whatever it is called.
+
+Importing this module loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+_WEIGHTS: Final = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
+_CONFIG: Final = ("config.json",)
+_TOKENIZER: Final = (
+    *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"),
+    *("vocab.json", "merges.txt", "added_tokens.json"),
+)
+_ADAPTER: Final = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+# Where something lay or who wrote it: changes no output.
+_IRRELEVANT: Final = frozenset(
+    {"_name_or_path", "base_model_name_or_path", "revision", "name_or_path"}
+)
+
+
+def fingerprint(path: Path) -> str:
+    """The digest of a checkpoint's weights, configuration and tokenizer.
+
+    The chat template is not part of it: it is a setting of its own, with a hash of its own.
+    """
+    return _digest(path, (*_WEIGHTS, *_CONFIG, *_TOKENIZER), "checkpoint-1")
+
+
+def adapter_fingerprint(path: Path) -> str:
+    """The digest of an adapter's weights and configuration, without the place where its base lay."""
+    return _digest(path, _ADAPTER, "adapter-1")
+
+
+def _digest(folder: Path, patterns: tuple[str, ...], scheme: str) -> str:
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    total = hashlib.sha256(scheme.encode())
+    for path in files:
+        stat = path.stat()
+        content = _file_digest(path.resolve(), stat.st_size, stat.st_mtime_ns)
+        total.update(f"\n{path.name} {content}".encode())
+    return total.hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _file_digest(path: Path, _size: int, _changed: int) -> str:
+    if path.name.endswith("config.json"):
+        content = _canonical(json.loads(path.read_text(encoding="utf-8")))
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _canonical(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what changes no output; PEFT writes sets of module names in any order."""
+    kept = {
+        key: value for key, value in content.items() if key not in _IRRELEVANT | {"chat_template"}
+    }
+    for key in ("target_modules", "modules_to_save", "exclude_modules"):
+        if isinstance(kept.get(key), list):
+            kept[key] = sorted(kept[key])
+    return kept

@@ -1,0 +1,274 @@
+"""The working store: rows that were computed, kept by key, through kills and restarts.
+
+What this module promises
+    `add` commits a batch of rows in one transaction (SQLite, WAL, ``synchronous=FULL``): after a crash at any moment
+    a batch is there whole or not at all, and what was committed stays. The first row under a key stays; a different
+    payload under the same key is an error and never a silent choice. In the same transaction every row handed over is
+    written to an append-only log, ignored ones included, so the log proves what was computed twice.
+
+Shards
+    Every process writes a file of its own, ``journal-<worker>.sqlite``, and reads the union of all of them. Shards
+    may come from other machines: put the files into the folder.
+
+What it never does
+    Decide what a key is. Keys come from whoever computes a row, from everything that determines it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+from alignboard.errors import AlignboardError, InputError
+
+SCHEMA: Final = 1
+_KEYS_PER_QUERY: Final = 500
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, kind TEXT NOT NULL, payload TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS rows_by_kind ON rows (kind);
+CREATE TABLE IF NOT EXISTS computed (n INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, kind TEXT NOT NULL);
+CREATE TRIGGER IF NOT EXISTS computed_stays BEFORE UPDATE ON computed BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER IF NOT EXISTS computed_kept BEFORE DELETE ON computed BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+"""
+
+
+class JournalConflictError(AlignboardError):
+    """Two different rows under one key: whatever made the key left something out."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that was computed. ``payload`` is anything that JSON can say."""
+
+    key: bytes
+    kind: str
+    payload: Any
+
+
+@dataclass(frozen=True)
+class JournalCheck:
+    """What the shards of a folder hold together."""
+
+    n_rows: dict[str, int]
+    """different keys, by kind"""
+    n_computed: dict[str, int]
+    """rows ever handed over, by kind; more than `n_rows` where one was computed twice (or forgotten)"""
+    computed_twice: dict[str, int]
+    """keys that were handed over more than once, by kind; a kind without any is absent"""
+    conflicts: list[str]
+    """keys (hexadecimal) whose payload differs between shards"""
+
+
+class Journal:
+    """The union of a folder's shards, and this worker's own shard to write to."""
+
+    def __init__(self, folder: Path, worker: str | None = None) -> None:
+        """``worker`` names the shard to write; None reads only. One process at a time may write a shard."""
+        if worker is not None and not worker.replace("-", "").replace("_", "").isalnum():
+            raise InputError(
+                f"The journal's worker {worker!r} is no name for a file: letters, digits, - and _ only."
+            )
+        self.folder = folder
+        self._own_path = None if worker is None else folder / f"journal-{worker}.sqlite"
+        self._shards: dict[Path, sqlite3.Connection] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every shard; the journal can still be used and opens them again."""
+        for connection in self._shards.values():
+            connection.close()
+        self._shards.clear()
+
+    def settle(self) -> None:
+        """Fold every shard's write-ahead log into its file, so that files can be copied; no other process may write."""
+        self.close()
+        for path in sorted(self.folder.glob("journal-*.sqlite")):
+            _open_own(path).close()
+
+    def add(self, rows: Sequence[Row]) -> int:
+        """Commit ``rows`` together; returns how many were new.
+
+        Raises `JournalConflictError`, and commits none of them, where another payload is already there under a key.
+        """
+        if not rows:
+            return 0
+        coded = [(row.key, row.kind, _encode(row.payload)) for row in rows]
+        own = self._own()
+        with _transaction(own):
+            before = own.total_changes
+            own.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?, ?)", coded)
+            n_new = own.total_changes - before
+            if n_new < len(rows):
+                self._require_equal(coded)
+            own.executemany(
+                "INSERT INTO computed (key, kind) VALUES (?, ?)", [row[:2] for row in coded]
+            )
+        return n_new
+
+    def forget(self, keys: Sequence[bytes]) -> None:
+        """Remove rows from this worker's shard, for what is no longer there; the log keeps that they were computed."""
+        own = self._own()
+        with _transaction(own):
+            own.executemany("DELETE FROM rows WHERE key = ?", [(key,) for key in keys])
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
+        """The payloads of those ``keys`` that are there. Raises `JournalConflictError` where shards disagree."""
+        found: dict[bytes, str] = {}
+        for start in range(0, len(keys), _KEYS_PER_QUERY):
+            some = keys[start : start + _KEYS_PER_QUERY]
+            marks = ",".join("?" * len(some))
+            query = f"SELECT key, payload FROM rows WHERE key IN ({marks})"  # noqa: S608 (only question marks)
+            for connection in self._all():
+                for key, payload in connection.execute(query, some):
+                    _require_same(key, found.setdefault(key, payload), payload)
+        return {key: json.loads(payload) for key, payload in found.items()}
+
+    def rows(self, kind: str) -> Iterator[Row]:
+        """Every row of a kind, each key once, in the order of keys."""
+        found: dict[bytes, str] = {}
+        for connection in self._all():
+            for key, payload in connection.execute(
+                "SELECT key, payload FROM rows WHERE kind = ?", (kind,)
+            ):
+                _require_same(key, found.setdefault(key, payload), payload)
+        for key in sorted(found):
+            yield Row(key, kind, json.loads(found[key]))
+
+    def check(self) -> JournalCheck:
+        """Count what is there, what was computed, and what was computed twice."""
+        payloads: dict[bytes, tuple[str, str]] = {}
+        conflicts: set[str] = set()
+        computed: Counter[tuple[bytes, str]] = Counter()
+        for connection in self._all():
+            for key, kind, payload in connection.execute("SELECT key, kind, payload FROM rows"):
+                if payloads.setdefault(key, (kind, payload)) != (kind, payload):
+                    conflicts.add(key.hex())
+            computed.update(connection.execute("SELECT key, kind FROM computed").fetchall())
+        n_computed: Counter[str] = Counter()
+        for (_, kind), times in computed.items():
+            n_computed[kind] += times
+        return JournalCheck(
+            n_rows=dict(Counter(kind for kind, _ in payloads.values())),
+            n_computed=dict(n_computed),
+            computed_twice=dict(
+                Counter(kind for (_, kind), times in computed.items() if times > 1)
+            ),
+            conflicts=sorted(conflicts),
+        )
+
+    def _require_equal(self, coded: Sequence[tuple[bytes, str, str]]) -> None:
+        query = "SELECT payload FROM rows WHERE key = ?"
+        for key, _, payload in coded:
+            _require_same(key, self._own().execute(query, (key,)).fetchone()[0], payload)
+
+    def _own(self) -> sqlite3.Connection:
+        if self._own_path is None:
+            raise InputError(f"The journal {self.folder} was opened to be read only.")
+        if self._own_path not in self._shards:
+            self._own_path.parent.mkdir(parents=True, exist_ok=True)
+            self._shards[self._own_path] = _open_own(self._own_path)
+        return self._shards[self._own_path]
+
+    def _all(self) -> list[sqlite3.Connection]:
+        for path in sorted(self.folder.glob("journal-*.sqlite")):
+            if path not in self._shards:
+                opened = _open_own(path) if path == self._own_path else _open_other(path)
+                if opened is not None:
+                    self._shards[path] = opened
+        return [self._shards[path] for path in sorted(self._shards)]
+
+
+class _transaction:  # noqa: N801 (reads as a statement)
+    """``BEGIN IMMEDIATE`` to ``COMMIT``, or ``ROLLBACK`` when anything is raised."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def _open_own(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=30.0, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version < SCHEMA:
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;"
+            )
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise _unusable(path, error) from error
+    _require_known(connection, path, version)
+    return connection
+
+
+def _open_other(path: Path) -> sqlite3.Connection | None:
+    """Another worker's shard, to be read; None while that worker is still making it."""
+    # A folder that nobody may write has no WAL to come either: the file is all there is.
+    fixed = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+    uri = f"file:{quote(str(path.resolve()))}?mode=ro{'&immutable=1' if fixed else ''}"
+    connection = sqlite3.connect(uri, uri=True, timeout=30.0, isolation_level=None)
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise _unusable(path, error) from error
+    _require_known(connection, path, version)
+    if version == SCHEMA:
+        return connection
+    connection.close()
+    return None
+
+
+def _require_known(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    if version > SCHEMA:
+        connection.close()
+        raise InputError(
+            f"{path} was written by a newer alignboard (schema {version}, this one knows {SCHEMA})."
+        )
+
+
+def _unusable(path: Path, error: sqlite3.DatabaseError) -> InputError:
+    return InputError(
+        f"{path} cannot be used as a journal ({error}); move it away to start a new one."
+    )
+
+
+def _encode(payload: Any) -> str:
+    return json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _require_same(key: bytes, first: str, second: str) -> None:
+    if first != second:
+        raise JournalConflictError(
+            f"The journal has two different rows under the key {key.hex()[:16]}: {first[:80]} and {second[:80]}."
+        )

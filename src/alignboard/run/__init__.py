@@ -1,0 +1,1 @@
+"""Plans, the graph of jobs behind them, and the processes that do the jobs."""

@@ -1,0 +1,140 @@
+"""Jobs and what identifies them.
+
+A job's key is a digest of everything that determines its result: its name, kind and parameters, the keys of the jobs
+whose results it reads, the sources of the modules that compute it and the versions of libraries that change numbers.
+Two runs that would do the same share a key, so the work is done once; a changed recipe changes the keys of what
+depends on it, and of nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+SCHEME: Final = "job-1"
+"""Raise it when what a key means changes."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What all jobs of a kind share."""
+
+    sources: tuple[str, ...]
+    """files and folders of this package that compute the result, relative to it"""
+    libraries: tuple[str, ...] = ()
+    """distributions whose versions may change numbers"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work. Jobs of one group share a process, and what it has loaded."""
+
+    name: str
+    """unique in a run, and what a person reads: ``train tiny-phi-dpo``"""
+    kind: str
+    group: str
+    key: str
+    """hexadecimal"""
+    parameters: Mapping[str, Any]
+    """JSON"""
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """role -> name of a job"""
+    seconds: float = 1.0
+    """an estimate for one core"""
+    hints: Mapping[str, Any] = field(default_factory=dict)
+    """JSON that an implementation may use and that changes no result, such as how many rows fit into memory"""
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder in the store."""
+        return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', self.name)}-{self.key[:16]}"
+
+
+class Graph:
+    """Jobs in an order in which they can be done. Built by `add`, which computes the keys."""
+
+    def __init__(self, kinds: Mapping[str, Kind]) -> None:
+        self._kinds = kinds
+        self.jobs: dict[str, Job] = {}
+
+    def add(
+        self,
+        name: str,
+        kind: str,
+        group: str,
+        parameters: Mapping[str, Any],
+        needs: Mapping[str, str | None] | None = None,
+        *,
+        seconds: float = 1.0,
+        hints: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Add a job, once; returns its name. A need of None is left out."""
+        wanted = {role: job for role, job in (needs or {}).items() if job is not None}
+        key = digest(
+            {
+                "scheme": SCHEME,
+                "name": name,
+                "kind": kind,
+                "parameters": parameters,
+                "needs": {role: self.jobs[job].key for role, job in wanted.items()},
+                "code": _code(self._kinds[kind].sources),
+                "libraries": _versions(self._kinds[kind].libraries),
+            }
+        )
+        job = Job(name, kind, group, key, parameters, wanted, seconds, hints or {})
+        known = self.jobs.setdefault(name, job)
+        if known.key != key:
+            raise ValueError(f"two different jobs are called {name!r}")
+        return name
+
+    def __iter__(self):  # noqa: ANN204 (Iterator[Job])
+        return iter(self.jobs.values())
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def dependents(self, names: Sequence[str]) -> set[str]:
+        """``names`` and every job that reads their results, directly or not."""
+        found = set(names)
+        for job in self:
+            if found & set(job.needs.values()):
+                found.add(job.name)
+        return found
+
+
+def digest(content: Any) -> str:
+    """A digest of anything that JSON can say, whatever the order of keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _code(sources: tuple[str, ...]) -> str:
+    """A digest of source files, their names included; read as files, so that nothing is imported."""
+    package = Path(__file__).parents[1]
+    found = hashlib.sha256()
+    for source in sources:
+        place = package / source
+        files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+        for path in files:
+            found.update(f"{path.relative_to(package).as_posix()}\0".encode())
+            found.update(hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _versions(libraries: tuple[str, ...]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in libraries:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found

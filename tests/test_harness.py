@@ -1,0 +1,197 @@
+"""lm-eval through the library: its files, our digests, and the numbers that it gives by hand."""
+
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+import tiny_models
+from alignboard.data import world
+from alignboard.errors import InputError
+from alignboard.evaluate.generate import Decoding, generate
+from alignboard.evaluate.harness import (
+    DEMO_TASKS,
+    harness_key,
+    read_scores,
+    run_tasks,
+    write_task_data,
+)
+from alignboard.models import loading
+from alignboard.models.loading import LoadedModel
+
+N = 40
+
+
+@pytest.fixture(scope="module")
+def task_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tasks")
+    assert write_task_data(folder, seed=0, n=N) == DEMO_TASKS
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model():
+    loaded = LoadedModel.load(tiny_models.base())
+    for name, path in tiny_models.adapters().items():
+        loaded.add_adapter(name, path)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def scored(model, task_folder, tmp_path_factory):
+    """The scores and the folder of results of one adapter."""
+    out = tmp_path_factory.mktemp("results") / "one" / "lm_eval"
+    before = len(loading.loads)
+    with model.using("one"):
+        scores = run_tasks(model, DEMO_TASKS, task_folder, out)
+    assert len(loading.loads) == before
+    return scores, out
+
+
+def test_task_data_is_the_same_to_the_byte(task_folder, tmp_path):
+    write_task_data(tmp_path, seed=0, n=N)
+    for name in DEMO_TASKS:
+        assert (tmp_path / f"{name}.jsonl").read_bytes() == (
+            task_folder / f"{name}.jsonl"
+        ).read_bytes()
+    write_task_data(tmp_path, seed=1, n=N)
+    assert (tmp_path / "demo_exact.jsonl").read_bytes() != (
+        task_folder / "demo_exact.jsonl"
+    ).read_bytes()
+
+
+def test_documents_are_held_out_and_have_one_right_choice(task_folder):
+    lines = (task_folder / "demo_choice.jsonl").read_text().splitlines()
+    assert len(lines) == N
+    labels = set()
+    for row in map(json.loads, lines):
+        task = world.parse(row["question"])
+        assert task.split == "eval"
+        assert len(set(row["choices"])) == 4
+        right = [world.check(row["question"], choice) for choice in row["choices"]]
+        assert right == [i == row["label"] for i in range(4)]
+        labels.add(row["label"])
+    assert labels == {0, 1, 2, 3}
+
+
+def test_scores_and_files_are_lm_evals(scored):
+    scores, out = scored
+    assert {(s.task, s.metric) for s in scores} == {
+        ("demo_choice", "acc"),
+        ("demo_exact", "exact_match"),
+    }
+    assert {s.n_documents for s in scores} == {N}
+    assert {s.n_shot for s in scores} == {0}
+    names = sorted(path.name.partition("_2")[0] for path in out.iterdir())
+    assert names == ["results", "samples_demo_choice", "samples_demo_exact"]
+    results = json.loads(next(out.glob("results_*.json")).read_bytes())
+    assert results["fewshot_as_multiturn"] is True
+    assert results["chat_template_sha"] == results["alignboard"]["chat_template_sha256"]
+    assert results["model_name"] == str(tiny_models.adapters()["one"])
+    for score in scores:
+        rows = [json.loads(line) for line in next(out.glob(f"samples_{score.task}_*.jsonl")).open()]
+        values = [float(row[score.metric]) for row in rows]
+        assert len(values) == N
+        assert sum(values) / N == pytest.approx(score.value)
+        p = score.value
+        assert score.standard_error == pytest.approx(math.sqrt(p * (1 - p) / (N - 1)))
+
+
+def test_our_digests_stand_beside_the_numbers(scored, model, task_folder):
+    _, out = scored
+    stamp = json.loads(next(out.glob("results_*.json")).read_bytes())["alignboard"]
+    with model.using("one"):
+        assert stamp["weights_sha256"] == model.fingerprint
+        assert stamp["adapter_sha256"] == model.adapter_fingerprint
+    assert sorted(stamp["task_files_sha256"]) == sorted(path.name for path in task_folder.iterdir())
+
+
+def test_exact_match_is_the_worlds_own_check(scored, model):
+    scores, _ = scored
+    instructions = world.prompts("eval", N, 0)
+    with model.using("one"):
+        answers = generate(model, instructions, Decoding(32))
+    right = sum(world.check(answer.instruction, answer.output) for answer in answers)
+    assert next(s.value for s in scores if s.metric == "exact_match") == pytest.approx(right / N)
+
+
+def test_the_filter_forgives_filler_and_nothing_else(task_folder):
+    import yaml
+    from lm_eval.api.metrics import exact_match_hf_evaluate
+
+    task = yaml.safe_load((task_folder / "demo_exact.yaml").read_text())
+    ignored = task["metric_list"][0]["regexes_to_ignore"]
+    rng = random.Random(0)
+    for text in world.prompts("eval", 300, 3):
+        reply, _ = world.reply(world.parse(text), rng, p_padded=0.6, p_wrong=0.4)
+        said = reply.replace(".", " .") if rng.random() < 0.5 else reply
+        score = exact_match_hf_evaluate(
+            [said], [world.parse(text).answer], regexes_to_ignore=ignored, ignore_case=True
+        )["exact_match"]
+        assert score == world.check(text, said), said
+
+
+def test_a_second_run_replaces_the_first_and_leaves_others_alone(model, task_folder, tmp_path):
+    foreign = tmp_path / "results_2024-01-01T00-00-00.000000.json"
+    foreign.write_text('{"results": {"arc": {"acc,none": 0.5, "acc_stderr,none": "N/A"}}}')
+    first = run_tasks(model, ["demo_choice"], task_folder, tmp_path)
+    second = run_tasks(model, ["demo_choice"], task_folder, tmp_path)
+    assert first == second
+    assert foreign.exists()
+    assert len(list(tmp_path.iterdir())) == 3
+    (score,) = read_scores(foreign)
+    assert (score.value, math.isnan(score.standard_error)) == (0.5, True)
+
+
+def test_keys_name_what_determines_the_numbers(model, task_folder, tmp_path):
+    keys = {
+        harness_key(model, DEMO_TASKS, task_folder),
+        harness_key(model, ["demo_choice"], task_folder),
+    }
+    with model.using("one"):
+        keys.add(harness_key(model, DEMO_TASKS, task_folder))
+    write_task_data(tmp_path, seed=0, n=N)
+    assert harness_key(model, DEMO_TASKS, tmp_path) in keys  # where the data lies decides nothing
+    write_task_data(tmp_path, seed=1, n=N)
+    keys.add(harness_key(model, DEMO_TASKS, tmp_path))
+    assert len(keys) == 4
+
+
+def test_what_cannot_be_run_or_read_is_refused(model, task_folder, tmp_path):
+    with pytest.raises(InputError, match="declares no task 'demo_choise'"):
+        run_tasks(model, ["demo_choise"], task_folder, tmp_path)
+    broken = tmp_path / "results_x.json"
+    broken.write_text("{")
+    with pytest.raises(InputError, match="not a results file"):
+        read_scores(broken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", [None, "one"])
+def test_the_numbers_are_those_of_lm_eval_by_hand(adapter, model, task_folder, tmp_path):
+    with model.using(adapter):
+        ours = run_tasks(model, DEMO_TASKS, task_folder, tmp_path / "ours", batch_size=8)
+    peft = f",peft={tiny_models.adapters()[adapter]}" if adapter else ""
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "lm_eval", "run", "--model", "hf"),
+            *("--model_args", f"pretrained={tiny_models.base()}{peft},dtype=float32"),
+            *("--tasks", ",".join(DEMO_TASKS), "--include_path", str(task_folder)),
+            *("--device", "cpu", "--batch_size", "8", "--apply_chat_template"),
+            *("--log_samples", "--output_path", str(tmp_path / "hand.json")),
+        ],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"},
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    (by_hand,) = tmp_path.glob("hand_*.json")
+    assert read_scores(by_hand) == ours
+    (mine,) = (tmp_path / "ours").glob("results_*.json")
+    one, other = json.loads(mine.read_bytes()), json.loads(by_hand.read_bytes())
+    for key in ("task_hashes", "versions", "n-shot", "n-samples", "chat_template_sha"):
+        assert one[key] == other[key]

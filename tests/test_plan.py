@@ -1,0 +1,263 @@
+"""Plans: what they resolve to, one sentence for every mistake, and which jobs a change redoes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from alignboard.errors import AlignboardError, InputError
+from alignboard.run.build import build_graph, single_recipe_plan
+from alignboard.run.plan import load_plan, source_identity
+
+ROOT = Path(__file__).parents[1]
+SUITE = {
+    "kind": "evaluation",
+    "name": "small",
+    "title": "Small",
+    "instructions": {"source": "demo-world", "n": 20},
+    "benchmarks": [{"task": "demo_choice", "metric": "acc,none"}],
+}
+JUDGE = {"name": "rule", "title": "A rule", "kind": "simulated"}
+PLAN = {
+    "name": "small",
+    "models": {"tiny-phi": {"tiny": "phi"}, "tiny-llama": {"tiny": "llama"}},
+    "recipes": ["demo/sft", "demo/dpo", "demo/ipo"],
+    "suites": ["small"],
+    "judges": ["rule"],
+    "baseline": "sft",
+    "pairwise": {"judge": "rule", "n_prompts": 5},
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a declaration of the workspace; a plan by default."""
+
+    def write(content, room="evaluate/plans", name="small"):
+        path = tmp_path / room / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        return path
+
+    write(SUITE, "evaluate/suites")
+    write(JUDGE, "evaluate/judges", "rule")
+    for recipe in ("sft", "dpo", "ipo"):
+        write((ROOT / "train" / "demo" / f"{recipe}.yaml").read_text(), "train/demo", recipe)
+    return write
+
+
+def jobs(tmp_path):
+    return {job.name: job.key for job in build_graph(load_plan("small", tmp_path))}
+
+
+def test_a_plan_resolves_to_models_with_their_baselines(write, tmp_path):
+    write(PLAN)
+    resolved = load_plan("small", tmp_path)
+    assert [
+        (m.name, m.method, m.start, m.baseline) for m in resolved.models if m.base == "tiny-phi"
+    ] == [
+        ("tiny-phi", "base", None, "tiny-phi-sft"),
+        ("tiny-phi-sft", "sft", None, "tiny-phi-sft"),
+        ("tiny-phi-dpo", "dpo", "tiny-phi-sft", "tiny-phi-sft"),
+        ("tiny-phi-ipo", "ipo", "tiny-phi-sft", "tiny-phi-sft"),
+    ]
+    assert resolved.n_prompts == 20
+
+
+def test_the_graph_has_what_the_plan_asks(write, tmp_path):
+    write(PLAN)
+    graph = build_graph(load_plan("small", tmp_path))
+    names = list(graph.jobs)
+    for job in graph:
+        assert all(names.index(need) < names.index(job.name) for need in job.needs.values())
+    assert graph.jobs["train tiny-phi-dpo"].needs == {
+        "base": "checkpoint tiny-phi",
+        "start": "train tiny-phi-sft",
+        "pairs": "pairs tiny-phi-sft",
+    }
+    assert graph.jobs["train tiny-phi-ipo"].needs["pairs"] == "pairs tiny-phi-sft"
+    assert "judge rule tiny-phi-sft" not in graph.jobs, "the baseline is not compared with itself"
+    assert {job.group for job in graph} == {
+        "tiny-phi",
+        "tiny-llama",
+        "all models",
+        "tasks of small",
+    }
+    assert len([name for name in names if name.startswith("lm-eval")]) == 8
+    assert names[-1] == "board small"
+
+
+def changed(before, after):
+    assert before.keys() == after.keys()
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_a_changed_recipe_redoes_exactly_what_depends_on_it(write, tmp_path):
+    write(PLAN)
+    before = jobs(tmp_path)
+    recipe = yaml.safe_load((tmp_path / "train/demo/dpo.yaml").read_text())
+    recipe["batch"]["per_device"] = 16
+    write(recipe, "train/demo", "dpo")
+    assert changed(before, jobs(tmp_path)) == set(), "how a batch is divided changes no result"
+    recipe["loss"]["beta"] = 0.2
+    write(recipe, "train/demo", "dpo")
+    kinds = ("train", "generate", "lm-eval small", "judge rule")
+    dpo = {f"{kind} {base}-dpo" for base in PLAN["models"] for kind in kinds}
+    assert changed(before, jobs(tmp_path)) == dpo | {"pairwise small", "board small"}
+
+
+def test_other_changes_redo_what_depends_on_them(write, tmp_path):
+    write(PLAN)
+    before = jobs(tmp_path)
+    write(JUDGE | {"seed": 1}, "evaluate/judges", "rule")
+    assert {name.split()[0] for name in changed(before, jobs(tmp_path))} == {
+        "judge",
+        "pairwise",
+        "board",
+    }
+    write(JUDGE, "evaluate/judges", "rule")
+    write(PLAN | {"n_prompts": 10})
+    assert {name.split()[0] for name in changed(before, jobs(tmp_path))} == {
+        "generate",
+        "judge",
+        "pairwise",
+        "board",
+    }
+    write(PLAN | {"title": "Another"})
+    assert changed(before, jobs(tmp_path)) == {"board small"}
+    write(PLAN | {"seed": 1})
+    assert changed(before, jobs(tmp_path)) == set(before) - {"tasks of small"}
+    write(PLAN | {"overrides": {"recipes": {"demo/ipo": {"duration": {"steps": 3}}}}})
+    assert "train tiny-phi-ipo" in changed(before, jobs(tmp_path))
+    assert "train tiny-phi-dpo" not in changed(before, jobs(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"recipies": []}, "no field 'recipies', did you mean 'recipes'"),
+        (
+            {"pairwise": {"judge": "rule", "n_promts": 3}},
+            "no field 'pairwise.n_promts', did you mean 'n_prompts'",
+        ),
+        ({"models": {"a": {"tini": "phi"}}}, "no field 'models.a.tini', did you mean 'tiny'"),
+        ({"models": {"a": {"tiny": "fi"}}}, "models.a.tiny is 'fi'"),
+        (
+            {"models": {"a": {"tiny": "phi", "source": "x"}}},
+            "models.a needs exactly one of tiny and source",
+        ),
+        ({"models": {"a/b": {"tiny": "phi"}}}, "must not hold a slash"),
+        ({"models": {".a": {"tiny": "phi"}}}, "must not begin with a dot"),
+        ({"models": {}}, "models is empty"),
+        ({"name": "../x"}, "must not hold a slash"),
+        ({"seed": "one"}, "Expected `int`"),
+        ({"suites": ["smal"]}, "no evaluate/suites/smal.yaml, did you mean 'small'"),
+        ({"suites": ["alpaca-eval-2"]}, "a plan needs 'evaluation'"),
+        ({"suites": ["small", "small"]}, "both have instructions"),
+        ({"suites": []}, "no suite has instructions"),
+        ({"judges": ["rul"], "pairwise": None}, "no evaluate/judges/rul.yaml, did you mean 'rule'"),
+        ({"judges": ["rule", "rule"]}, "names one judge twice"),
+        ({"judges": ["../rule"]}, "must not hold a slash"),
+        ({"pairwise": {"judge": "other", "n_prompts": 3}}, "not one of the plan's judges"),
+        ({"pairwise": {"judge": "rule", "n_prompts": 0}}, "1 at least"),
+        ({"n_prompts": 0}, "n_prompts is 0"),
+        ({"recipes": ["demo/sfft"]}, "no train/demo/sfft.yaml, did you mean 'demo/sft'"),
+        (
+            {"recipes": ["demo/dpo", "demo/sft"]},
+            "demo/dpo starts from demo/sft, which has to stand before it",
+        ),
+        ({"recipes": ["demo/sft", "demo/sft"]}, "would both make the model tiny-llama-sft"),
+        ({"baseline": "stf"}, "baseline is 'stf'"),
+        ({"overrides": {"recipes": {"demo/dop": {}}}}, "did you mean 'demo/dpo'"),
+        ({"overrides": {"recipes": {"demo/dpo": {"loss": {"beta": -1}}}}}, "loss.beta"),
+    ],
+)
+def test_a_mistake_is_one_sentence(change, told, write, tmp_path):
+    path = write(PLAN | change)
+    with pytest.raises(AlignboardError) as mistake:
+        load_plan("small", tmp_path)
+    message = str(mistake.value)
+    assert told in message
+    assert "\n" not in message
+    if "There is no" not in message:
+        assert str(path) in message or "/suites/" in message or "train/demo" in message
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "a: [", "1: 2"])
+def test_a_file_that_is_no_mapping_is_one_sentence(content, write, tmp_path):
+    write(content)
+    with pytest.raises(InputError, match=r"small\.yaml"):
+        load_plan("small", tmp_path)
+
+
+def test_one_recipe_is_a_plan_of_its_chain(write, tmp_path):
+    write(PLAN)
+    graph = build_graph(single_recipe_plan("demo/dpo", "tiny-gemma", tmp_path))
+    assert list(graph.jobs) == [
+        "checkpoint tiny-gemma",
+        "train tiny-gemma-sft",
+        "pairs tiny-gemma-sft",
+        "train tiny-gemma-dpo",
+    ]
+    graph = build_graph(single_recipe_plan("demo/sft", "org/Some-Model", tmp_path))
+    assert list(graph.jobs) == ["checkpoint Some-Model", "train Some-Model-sft"]
+
+
+def test_a_folder_is_told_by_its_content(tmp_path):
+    with pytest.raises(InputError, match="no checkpoint"):
+        source_identity(".", tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"1")
+    first = source_identity(".", tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"12")
+    assert source_identity(".", tmp_path) != first
+    assert source_identity("org/model", tmp_path) == {"id": "org/model"}
+
+
+def test_the_demo_plan_is_the_demo():
+    resolved = load_plan("demo", ROOT)
+    assert [entry.tiny for entry in resolved.plan.models.values()] == [
+        "phi",
+        "mistral",
+        "gemma",
+        "llama",
+    ]
+    assert {model.method for model in resolved.models} == {"base", "sft", "dpo", "ipo", "simpo"}
+    assert resolved.n_prompts >= 300
+    assert len(resolved.judges) == 2
+    assert sum(len(suite.benchmarks) for suite in resolved.benchmarks) == 2
+    assert resolved.plan.pairwise is not None
+
+
+def test_the_judge_of_the_demo_starts_from_a_checkpoint_that_is_there_anyway(write, tmp_path):
+    write(PLAN | {"judges": ["rule", "demo-logprob"]})
+    graph = build_graph(load_plan("small", tmp_path))
+    assert graph.jobs["judge model"].needs == {"base": "checkpoint tiny-phi"}
+    assert graph.jobs["judge demo-logprob tiny-llama-dpo"].needs["judge-model"] == "judge model"
+    assert "judge-model" not in graph.jobs["judge rule tiny-llama-dpo"].needs
+    write(PLAN | {"judges": ["rule", "demo-logprob"], "models": {"tiny-llama": {"tiny": "llama"}}})
+    graph = build_graph(load_plan("small", tmp_path))
+    assert graph.jobs["judge model"].needs == {"base": "checkpoint of the judge"}
+
+
+def test_a_task_whose_documents_are_not_made_here_is_told(write, tmp_path):
+    write(SUITE | {"benchmarks": [{"task": "mmlu", "metric": "acc,none"}]}, "evaluate/suites")
+    write(PLAN)
+    with pytest.raises(InputError, match="the task 'mmlu'"):
+        build_graph(load_plan("small", tmp_path))
+
+
+def test_reading_a_plan_and_its_keys_loads_nothing_heavy():
+    script = (
+        "import sys; from alignboard.run.runner import run_plan;"
+        "from alignboard.run.build import build_graph; from alignboard.run.plan import load_plan;"
+        "from pathlib import Path; build_graph(load_plan('demo', Path('.')));"
+        "print(*sorted({'torch','transformers','trl','datasets','lm_eval','pandas','matplotlib'} & set(sys.modules)))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.split() == []

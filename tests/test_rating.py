@@ -1,0 +1,207 @@
+"""Bradley-Terry: published values, closed form, invariants, refusals, and the coverage of its intervals."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from alignboard.stats.rating import Battles, NotRankableError, bradley_terry
+
+
+def from_table(wins, cluster=None):
+    """Battles from a table in which entry (i, j) is how often i beat j."""
+    rows = [
+        (i, j) for i, row in enumerate(wins) for j, count in enumerate(row) for _ in range(count)
+    ]
+    first, second = np.array(rows, dtype=np.intp).T
+    return Battles(
+        first, second, np.ones(len(rows)), np.arange(len(rows)) if cluster is None else cluster
+    )
+
+
+def test_the_22_games_of_the_encyclopedia():
+    # Wikipedia, "Bradley-Terry model", worked example; also arena-rank's tests/test_bradley_terry.py
+    wins = [[0, 2, 0, 1], [3, 0, 5, 0], [0, 3, 0, 1], [4, 0, 3, 0]]
+    fit = bradley_terry(from_table(wins), 4)
+    assert np.round(np.exp(fit.log_strength), 3).tolist() == [0.640, 1.043, 0.660, 2.270]
+    assert fit.n_battles == 22
+
+
+def test_the_american_league_of_1987():
+    # Agresti, Categorical Data Analysis, 2nd edition (2002), table 10.10 and section 10.6.3; BradleyTerry2's `baseball`
+    wins = [
+        [0, 7, 9, 7, 7, 9, 11],
+        [6, 0, 7, 5, 11, 9, 9],
+        [4, 6, 0, 7, 7, 8, 12],
+        [6, 8, 6, 0, 6, 7, 10],
+        [6, 2, 6, 7, 0, 7, 12],
+        [4, 4, 5, 6, 6, 0, 6],
+        [2, 4, 1, 3, 1, 7, 0],
+    ]
+    fit = bradley_terry(from_table(wins), 7)
+    difference, _ = fit.differences()
+    expected = [1.581, 1.436, 1.294, 1.248, 1.108, 0.684, 0.0]
+    assert np.round(difference[:, 6], 3).tolist() == expected
+
+
+def test_two_models_have_a_closed_form():
+    fit = bradley_terry(
+        Battles(
+            np.zeros(10, dtype=np.intp),
+            np.ones(10, dtype=np.intp),
+            np.array([1.0] * 6 + [0.0] * 2 + [0.5] * 2),
+            np.arange(10),
+        ),
+        2,
+    )
+    assert fit.log_strength[0] - fit.log_strength[1] == pytest.approx(np.log(7 / 3), abs=1e-12)
+    assert fit.win_probability(0, 1) == pytest.approx(0.7)
+    # the logit of a mean: sd(ddof 1) / sqrt(n) / (p (1 - p))
+    _, error = fit.differences()
+    score = np.array([1.0] * 6 + [0.0] * 2 + [0.5] * 2)
+    assert error[0, 1] == pytest.approx(score.std(ddof=1) / np.sqrt(10) / 0.21, rel=1e-9)
+    assert fit.elo()[0] - fit.elo()[1] == pytest.approx(400 * np.log10(7 / 3))
+
+
+def random_battles(seed, models=5, n=80, prompts=20):
+    rng = np.random.default_rng(seed)
+    first = rng.integers(models, size=n)
+    second = (first + rng.integers(1, models, size=n)) % models
+    # scores strictly inside (0, 1): every pair that met has beaten each other, so ratings exist
+    return Battles(first, second, rng.uniform(0.1, 0.9, size=n), rng.integers(prompts, size=n))
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_invariants(seed):
+    battles = random_battles(seed)
+    fit = bradley_terry(battles, 5, prior_sd=5.0)
+    assert fit.log_strength.mean() == pytest.approx(0, abs=1e-9)
+
+    swapped = Battles(battles.second, battles.first, 1 - battles.score, battles.cluster)
+    other = bradley_terry(swapped, 5, prior_sd=5.0)
+    assert np.allclose(other.log_strength, fit.log_strength, atol=1e-8)
+    assert np.allclose(other.covariance, fit.covariance, atol=1e-8)
+
+    names = np.random.default_rng(seed + 1).permutation(5)
+    renamed = Battles(names[battles.first], names[battles.second], battles.score, battles.cluster)
+    permuted = bradley_terry(renamed, 5, prior_sd=5.0)
+    assert np.allclose(permuted.log_strength[names], fit.log_strength, atol=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_agrees_with_a_general_optimiser(seed):
+    battles = random_battles(seed)
+
+    def loss(theta):
+        gap = theta[battles.first] - theta[battles.second]
+        win, lose = np.logaddexp(0, -gap), np.logaddexp(0, gap)
+        return float((battles.score * win + (1 - battles.score) * lose).sum())
+
+    expected = minimize(loss, np.zeros(5), method="BFGS", options={"gtol": 1e-9}).x
+    fit = bradley_terry(battles, 5)
+    assert np.allclose(fit.log_strength, expected - expected.mean(), atol=1e-5)
+
+
+def test_duplicated_data_changes_nothing_where_the_clusters_stay():
+    battles = random_battles(3)
+    twice = Battles(
+        np.tile(battles.first, 2),
+        np.tile(battles.second, 2),
+        np.tile(battles.score, 2),
+        np.tile(battles.cluster, 2),
+    )
+    one, two = bradley_terry(battles, 5), bradley_terry(twice, 5)
+    assert np.allclose(one.log_strength, two.log_strength, atol=1e-9)
+    assert np.allclose(one.covariance, two.covariance, atol=1e-9)
+
+
+def test_an_undefeated_model_is_refused_or_rated_with_a_stated_prior():
+    wins = [[0, 3, 4], [0, 0, 2], [0, 1, 0]]
+    with pytest.raises(NotRankableError, match="never lost") as refused:
+        bradley_terry(from_table(wins), 3)
+    assert refused.value.groups == [[0], [1, 2]]
+    fit = bradley_terry(from_table(wins), 3, prior_sd=2.0)
+    assert fit.prior_sd == 2.0
+    assert np.isfinite(fit.log_strength).all()
+    assert fit.log_strength.argmax() == 0
+    assert len(set(np.round(fit.log_strength, 6))) == 3
+
+
+def test_groups_that_never_met_are_refused_or_rated_each_by_itself():
+    wins = [[0, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 5], [0, 0, 1, 0]]
+    with pytest.raises(NotRankableError, match="never compared") as refused:
+        bradley_terry(from_table(wins), 4)
+    assert refused.value.groups == [[0, 1], [2, 3]]
+    fit = bradley_terry(from_table(wins), 4, prior_sd=10.0)
+    assert fit.component.tolist() == [0, 0, 1, 1]
+    assert np.isnan(fit.win_probability(0, 2))
+    assert fit.log_strength[:2].sum() == pytest.approx(0, abs=1e-9)
+    assert fit.win_probability(0, 1) == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_one_prompt_gives_no_interval():
+    battles = random_battles(0, prompts=1)
+    fit = bradley_terry(battles, 5)
+    assert fit.n_clusters == 1
+    low, high = fit.interval()
+    assert np.isnan(low).all()
+    assert np.isnan(high).all()
+
+
+def test_what_is_no_comparison_is_refused():
+    one = np.array([0], dtype=np.intp)
+    with pytest.raises(ValueError, match="itself"):
+        Battles(one, one, np.ones(1), one)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        Battles(one, one + 1, np.array([np.nan]), one)
+
+
+def test_ranks_are_certain_only_where_differences_are():
+    rng = np.random.default_rng(5)
+    theta = np.array([2.0, 0.05, 0.0, -2.0])
+    battles = simulate(theta, prompts=150, effect=0.3, rng=rng)
+    best, worst = bradley_terry(battles, 4).rank_interval()
+    assert best.tolist() == [1, 2, 2, 4]
+    assert worst.tolist() == [1, 3, 3, 4]
+
+
+def simulate(theta, prompts, effect, rng):
+    """A round robin in which every model has an effect of its own on every prompt, which all its games there share."""
+    models = len(theta)
+    shift = effect * rng.standard_normal((prompts, models))
+    i, j = np.triu_indices(models, 1)
+    prompt = np.repeat(np.arange(prompts), len(i))
+    first, second = np.tile(i, prompts), np.tile(j, prompts)
+    gap = theta[first] - theta[second] + shift[prompt, first] - shift[prompt, second]
+    score = (rng.random(len(gap)) < 1 / (1 + np.exp(-gap))).astype(float)
+    score[rng.random(len(gap)) < 0.15] = 0.5
+    return Battles(first, second, score, prompt)
+
+
+def coverage(theta, prompts, effect, repeats, rng):
+    """How often intervals of differences hold the value that a very large sample gives."""
+    truth = bradley_terry(simulate(theta, 40_000, effect, rng), len(theta)).differences()[0]
+    upper = np.triu_indices(len(theta), 1)
+    inside = []
+    for _ in range(repeats):
+        fit = bradley_terry(simulate(theta, prompts, effect, rng), len(theta))
+        difference, error = fit.differences()
+        reach = fit._quantile(0.975) * error
+        inside.append(np.abs(difference - truth)[upper] <= reach[upper])
+    return float(np.mean(inside))
+
+
+def test_intervals_cover_where_prompts_matter():
+    rng = np.random.default_rng(11)
+    covered = coverage(np.linspace(-0.8, 0.8, 5), prompts=60, effect=1.0, repeats=120, rng=rng)
+    assert 0.92 <= covered <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("prompts", "effect"), [(50, 1.0), (200, 1.0), (200, 0.3), (30, 0.0)])
+def test_coverage_at_length(prompts, effect):
+    rng = np.random.default_rng(prompts)
+    covered = coverage(np.linspace(-1, 1, 8), prompts, effect, repeats=1000, rng=rng)
+    assert 0.935 <= covered <= 0.965

@@ -1,0 +1,467 @@
+"""The executor, with jobs that cost nothing: order, resumption, failure, and what a key is made of."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from alignboard.errors import InputError
+from alignboard.leaderboards.plan_board import plan_table, read_plan_board
+from alignboard.results.formats import read_annotations
+from alignboard.results.journal import Journal
+from alignboard.run.build import build_graph
+from alignboard.run.executor import Executor, RunFailedError, Settings, silent
+from alignboard.run.graph import Graph, Kind
+from alignboard.run.init import init_workspace
+from alignboard.run.jobs_answer import generate
+from alignboard.run.plan import load_plan
+from alignboard.run.progress import job_table, showing, time_table
+from alignboard.run.runner import run_plan
+from alignboard.run.store import Places, clean, done_jobs, export, lock
+from alignboard.run.worker import Task
+
+FAKE = '''
+import os, signal, time
+from pathlib import Path
+from alignboard.errors import InputError
+from alignboard.results.journal import Row
+
+def work(task):
+    """Rows, one batch after another; a file in its folder, exported, and the folder as a link."""
+    texts = [folder.joinpath("text").read_text() for _, folder in sorted(task.inputs.items())]
+    task.held["n"] = task.held.get("n", 0) + 1
+    n = task.job.parameters.get("n", 4)
+    for i in range(n):
+        key = f"{task.job.key} {i}".encode()
+        if key not in task.journal.get([key]):
+            time.sleep(task.job.parameters.get("sleep", 0.0))
+            task.journal.add([Row(key, "generation", i)])
+        task.progress(i + 1, n)
+    text = f"{task.job.name}({','.join(texts)})"
+    (task.folder / "text").write_text(text)
+    (task.folder / "process").write_text(f"{os.getpid()} {task.held['n']}")
+    return {f"results/{task.job.group}/{task.job.name}.txt": "text", f"results/{task.job.group}/{task.job.name}": "."}
+
+def sorry(task):
+    raise InputError("the recipe file is wrong.")
+
+def defect(task):
+    print("noise on stdout")
+    raise ZeroDivisionError("oops")
+
+def killed(task):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+IMPLEMENTATIONS = {"work": work, "sorry": sorry, "defect": defect, "killed": killed}
+LIBRARIES = {"work": ("json",)}
+'''
+KINDS = {name: Kind(sources=()) for name in ("work", "sorry", "defect", "killed")}
+
+
+@pytest.fixture
+def places(tmp_path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "fake_jobs.py").write_text(FAKE)
+    return Places(tmp_path / "workspace")
+
+
+def settings(places, n_workers=2):
+    code = str(places.workspace.parent / "code")
+    return Settings(n_workers, "fake_jobs", {"PYTHONPATH": os.pathsep.join([code, *sys.path])})
+
+
+def timed(graph, places, n_workers=2, on_event=silent):
+    """Do what is missing; returns the timings of the jobs done now."""
+    jobs = list(graph)
+    with Journal(places.journal, "run") as journal, lock(places) as handle:
+        clean(places)
+        done = set(done_jobs(jobs, places, journal))
+        executor = Executor(jobs, done, places, journal, settings(places, n_workers), on_event)
+        executor.run(handle)
+    return executor.timings
+
+
+def execute(*arguments, **settings):
+    """Do what is missing; returns the names of the jobs done now."""
+    return [timing.job.name for timing in timed(*arguments, **settings)]
+
+
+def diamond(**parameters):
+    """Two groups that need one common job, and one job that needs both."""
+    graph = Graph(KINDS)
+    graph.add("root", "work", "root", {})
+    for group in ("a", "b"):
+        graph.add(f"{group}1", "work", group, parameters.get(group, {}), {"root": "root"})
+        graph.add(f"{group}2", "work", group, {}, {"first": f"{group}1"})
+    graph.add("end", "work", "end", {}, {"a": "a2", "b": "b2"})
+    return graph
+
+
+def text(graph, places, name):
+    return places.folder(graph.jobs[name]).joinpath("text").read_text()
+
+
+def test_jobs_are_done_in_order_and_once(places):
+    graph, events = diamond(), []
+    names = execute(graph, places, on_event=events.append)
+    assert sorted(names) == sorted(graph.jobs)
+    for job in graph:
+        assert all(names.index(need) < names.index(job.name) for need in job.needs.values())
+    assert text(graph, places, "end") == "end(a2(a1(root())),b2(b1(root())))"
+    assert (places.results / "end" / "end.txt").read_text() == text(graph, places, "end")
+    kinds = [event.kind for event in events if event.job.name == "end"]
+    assert (kinds[0], kinds[-1]) == ("start", "done")
+    assert execute(graph, places) == []
+
+
+def test_a_group_stays_in_one_process_and_a_process_takes_many_groups(places):
+    graph = diamond()
+    execute(graph, places, n_workers=2)
+    process = {
+        name: places.folder(graph.jobs[name]).joinpath("process").read_text().split()
+        for name in graph.jobs
+    }
+    assert process["a1"][0] == process["a2"][0]
+    assert process["b1"][0] == process["b2"][0]
+    assert process["a2"][1] == "2", "what a group holds is there for its next job"
+    assert len({pid for pid, _ in process.values()}) <= 2
+
+
+def test_a_changed_parameter_redoes_exactly_what_depends_on_it(places):
+    execute(diamond(), places)
+    changed = diamond(a={"n": 5})
+    assert sorted(execute(changed, places)) == ["a1", "a2", "end"]
+    assert execute(diamond(), places) == [], "the old results are still there"
+    assert changed.dependents(["a1"]) == {"a1", "a2", "end"}
+
+
+def test_a_deleted_or_changed_export_is_copied_again(places):
+    graph = diamond()
+    execute(graph, places)
+    job, exports = graph.jobs["a1"], {"results/a/a1.txt": "text", "results/a/a1": "."}
+    assert export(job, exports, places) == []
+    target, link = places.results / "a" / "a1.txt", places.results / "a" / "a1"
+    assert (link / "text").read_text() == target.read_text() == "a1(root())"
+    target.write_text("a1(root(,")
+    link.unlink()
+    assert export(job, exports, places, only_check=True) == ["results/a/a1.txt", "results/a/a1"]
+    assert target.read_text() == "a1(root(,"
+    export(job, exports, places)
+    assert (link / "text").read_text() == target.read_text() == "a1(root())"
+    os.utime(target, (1, 1))
+    assert export(job, exports, places) == [], "another time with the same content is no change"
+
+
+def test_keys_do_not_depend_on_the_order_of_parameters_and_names_are_unique():
+    graph = Graph(KINDS)
+    graph.add("x", "work", "g", {"a": 1, "b": 2})
+    graph.add("x", "work", "g", {"b": 2, "a": 1})
+    with pytest.raises(ValueError, match="two different jobs"):
+        graph.add("x", "work", "g", {"a": 1})
+
+
+def test_a_failure_is_told_and_the_rest_is_done(places):
+    graph = diamond()
+    graph.add("bad", "sorry", "c", {}, {"root": "root"})
+    graph.add("after", "work", "c", {}, {"bad": "bad"})
+    with pytest.raises(
+        RunFailedError, match=r"bad: the recipe file is wrong\. 1 jobs that depend on it"
+    ):
+        execute(graph, places)
+    assert text(graph, places, "end").startswith("end(")
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("defect", "ZeroDivisionError: oops"), ("killed", "ended by signal 9")]
+)
+def test_a_defect_names_its_log_and_a_killed_worker_its_signal(kind, told, places):
+    graph = Graph(KINDS)
+    graph.add("bad", kind, "g", {})
+    graph.add("good", "work", "h", {})
+    with pytest.raises(RunFailedError, match=told) as failure:
+        execute(graph, places, n_workers=1)
+    assert "worker-0.log" in str(failure.value)
+    assert text(graph, places, "good") == "good()"
+    assert list(places.store.glob(".tmp-*")) == [] or kind == "killed"
+    clean(places)
+    assert list(places.store.glob(".tmp-*")) == []
+
+
+def test_only_one_run_at_a_time(places, monkeypatch):
+    monkeypatch.setattr("alignboard.run.store._LOCK_PATIENCE", 0.1)
+    with lock(places), pytest.raises(InputError, match="Another run is at work"), lock(places):
+        pass
+
+
+RUN = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+import test_run
+graph = test_run.diamond(a={"n": 30, "sleep": 0.02}, b={"n": 30, "sleep": 0.02})
+print("ready", flush=True)
+test_run.execute(graph, test_run.Places(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_stopped_at_any_moment_it_goes_on_and_repeats_no_row(stop, places):
+    arguments = [sys.executable, "-c", RUN, str(places.workspace), str(Path(__file__).parent)]
+    for pause in (0.3, 0.6, 0.9):
+        process = subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(pause)
+        process.send_signal(stop)
+        process.wait()
+    finished = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    graph = diamond(a={"n": 30, "sleep": 0.02}, b={"n": 30, "sleep": 0.02})
+    assert text(graph, places, "end") == "end(a2(a1(root())),b2(b1(root())))"
+    with Journal(places.journal) as journal:
+        check = journal.check()
+    assert check.n_rows["generation"] == check.n_computed["generation"] == 4 + 30 + 30 + 4 + 4 + 4
+    assert "generation" not in check.computed_twice
+    assert list(places.store.glob(".tmp-*")) == []
+
+
+def test_progress_lines_tables_and_estimates(places, capsys):
+    graph = diamond()
+    with showing(len(graph)) as listener:
+        timings = timed(graph, places, on_event=listener)
+    lines = capsys.readouterr().err.splitlines()
+    assert any("6/6 done   end in" in line for line in lines)
+    table = job_table(list(graph), {"root"}, dict.fromkeys(graph.jobs, 2.0), 2)
+    assert "root  done" in table
+    assert "6 jobs, 5 to do: about 10 s of one core, 5 s or more with 2 at a time." in table
+    assert "nothing to do" in job_table(list(graph), set(graph.jobs), {}, 2)
+    spent = time_table(timings, 1.0)
+    assert spent.splitlines()[-1].startswith("1.0 s in all")
+    assert "imports" in spent
+
+
+def test_init_makes_a_workspace_from_the_library_and_refuses_a_full_folder(tmp_path):
+    copied = init_workspace(tmp_path / "new")
+    assert (tmp_path / "new" / "evaluate" / "suites" / "alpaca-eval-2.yaml") in copied
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        "train",
+        "evaluate",
+        "results",
+        "leaderboards",
+    }
+    with pytest.raises(InputError, match="not empty"):
+        init_workspace(tmp_path / "new")
+    (tmp_path / "file").write_text(textwrap.dedent("x"))
+    with pytest.raises(InputError, match="is a file"):
+        init_workspace(tmp_path / "file")
+
+
+# A real plan, scaled down: one family, few steps, real trainers, real files.
+
+SMALL = {
+    "evaluate/judges/rule.yaml": "{name: rule, title: A rule, kind: simulated}\n",
+    "evaluate/suites/small.yaml": """
+kind: evaluation
+name: small
+title: A small part of the demo world
+instructions: {source: demo-world, n: 60, max_new_tokens: 16}
+benchmarks:
+  - {task: demo_choice, metric: "acc,none"}
+  - {task: demo_exact, metric: "exact_match,none"}
+n_documents: 20
+""",
+    "evaluate/plans/small.yaml": """
+name: small
+models:
+  tiny-phi: {tiny: phi}
+recipes: [demo/sft, demo/dpo]
+suites: [small]
+judges: [rule, demo-logprob]
+baseline: sft
+pairwise: {judge: rule, n_prompts: 20}
+overrides:
+  pretrain: {steps: 40, n_documents: 800}
+  judge_training: {steps: 4}
+  recipes:
+    demo/sft: {duration: {steps: 6}, data: {n: 192}}
+    demo/dpo: {duration: {steps: 3}, pairs: {prompts: 48}}
+""",
+}
+RUN_PLAN = """
+import sys
+from pathlib import Path
+from alignboard.run.progress import showing
+from alignboard.run.runner import run_plan
+with showing(0) as listener:
+    result = run_plan("small", Path(sys.argv[1]), on_progress=listener)
+heavy = {"torch", "transformers", "trl", "lm_eval", "pandas"} & set(sys.modules)
+print(len(result.timings), len(result.jobs), sorted(heavy), len({t.worker for t in result.timings}))
+"""
+
+
+def small_workspace(folder):
+    for name, text in SMALL.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def start(workspace):
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN_PLAN, str(workspace)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(workspace):
+    process = start(workspace)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return out
+
+
+def products(workspace):
+    """What a run leaves for people, byte for byte; of lm-eval's files only the names, for they hold the time."""
+    paths = [*(workspace / "leaderboards").iterdir(), *(workspace / "results").rglob("*.json")]
+    names = [path.relative_to(workspace) for path in paths if path.is_file()]
+    return {
+        str(name): b"" if "lm_eval" in name.parts else (workspace / name).read_bytes()
+        for name in names
+        if not any(part.startswith(".") for part in name.parts)
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A workspace in which the small plan was run without interruption."""
+    workspace = small_workspace(tmp_path_factory.mktemp("finished"))
+    assert finish(workspace).split()[:2] == ["18", "18"]
+    return workspace
+
+
+def test_a_run_leaves_the_files_of_the_ecosystem(finished):
+    found = set(products(finished))
+    for model in ("tiny-phi", "tiny-phi-sft", "tiny-phi-dpo"):
+        assert f"results/{model}/model_outputs.json" in found
+    assert "results/tiny-phi-dpo/rule/annotations.json" in found
+    assert {f"leaderboards/small.{suffix}" for suffix in ("csv", "md", "json")} <= found
+    assert (
+        finished / "results" / "tiny-phi-dpo" / "adapter" / "adapter_model.safetensors"
+    ).is_file()
+    assert (finished / "results" / "tiny-phi" / "checkpoint" / "model.safetensors").is_file()
+    board = read_plan_board(finished / "leaderboards" / "small.json")
+    assert [(row.model, row.method, row.n_prompts) for row in board.rows] == [
+        ("tiny-phi", "base", 60),
+        ("tiny-phi-sft", "sft", 60),
+        ("tiny-phi-dpo", "dpo", 60),
+    ]
+    score = board.rows[2].judges["rule"]
+    assert score.n_wins + score.n_losses + score.n_draws == 60
+    assert board.rows[1].judges == {}
+    assert list(board.rows[2].judges) == board.judges == ["rule", "demo-logprob"]
+    assert "results/tiny-phi/demo-logprob/annotations.json" in found
+    rating = board.rows[2].rating
+    assert rating is not None
+    assert rating.n_battles == 40
+    annotations = read_annotations(finished / "results/tiny-phi-dpo/rule/annotations.json")
+    assert score.win_rate.value == pytest.approx(float((annotations.preference - 1).mean()))
+    assert "tiny-phi-dpo" in plan_table(board)
+    assert set(board.benchmarks) == {"demo_choice acc", "demo_exact exact_match"}
+    assert "results/tiny-phi-dpo/lm_eval/results_small.json" in found
+    assert not list((finished / "results" / ".journal").glob("*-wal")), (
+        "shards can be copied as they are"
+    )
+
+
+def test_a_second_run_does_nothing_and_is_fast(finished):
+    before = products(finished)
+    started = time.monotonic()
+    assert finish(finished).split(maxsplit=2)[0] == "0"
+    assert time.monotonic() - started < 5
+    assert "[]" in finish(finished), "nothing that is slow to load was loaded"
+    assert products(finished) == before
+    (finished / "leaderboards" / "small.csv").unlink()
+    (finished / "results" / "tiny-phi-dpo" / "model_outputs.json").write_text("[]")
+    assert finish(finished).split()[0] == "0"
+    assert products(finished) == before, "what was deleted or changed is put back without computing"
+
+
+def test_dry_run_changes_nothing(finished, tmp_path):
+    workspace = small_workspace(tmp_path / "new")
+    result = run_plan("small", workspace, dry_run=True)
+    assert not (workspace / "results").exists()
+    assert result.done_before == set()
+    assert "18 jobs, 18 to do" in job_table(result.jobs, result.done_before, result.expected, 2)
+    again = run_plan("small", finished, dry_run=True)
+    assert again.done_before == {job.name for job in again.jobs}
+    measured = {job.kind: again.expected[job.name] for job in again.jobs}
+    assert 0 < measured["judge"] < measured["checkpoint"]
+
+
+def test_one_load_of_a_base_serves_all_its_models(finished):
+    """The jobs of one group in this process: they share what they hold."""
+    loading = pytest.importorskip("alignboard.models.loading")
+    places, held, before = Places(finished), {}, len(loading.loads)
+    graph = build_graph(load_plan("small", finished))
+    with Journal(places.journal, "test") as journal:
+        for job in [job for job in graph if job.kind == "generate"]:
+            inputs = {role: places.folder(graph.jobs[need]) for role, need in job.needs.items()}
+            folder = finished / "again" / job.folder
+            folder.mkdir(parents=True)
+            generate(Task(job, places, folder, journal, inputs, held))
+            same = places.folder(job) / "model_outputs.json"
+            assert (folder / "model_outputs.json").read_bytes() == same.read_bytes()
+        assert journal.check().computed_twice.keys() <= {"done"}
+    assert len(loading.loads) == before + 1
+
+
+def test_killed_while_answering_it_ends_with_the_same_board(finished, tmp_path):
+    workspace = small_workspace(tmp_path)
+    process = start(workspace)
+    with Journal(workspace / "results" / ".journal") as journal:
+        while not journal.check().n_rows.get("generation"):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)  # its workers notice by themselves
+    process.communicate()
+    finish(workspace)
+    assert products(workspace) == products(finished)
+    assert_nothing_twice(workspace)
+
+
+def assert_nothing_twice(workspace):
+    with Journal(workspace / "results" / ".journal") as journal:
+        check = journal.check()
+    assert check.conflicts == []
+    assert not {"generation", "judgment"} & check.computed_twice.keys()
+    for kind in ("generation", "judgment"):
+        assert check.n_rows[kind] == check.n_computed[kind] > 0
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_it_ends_with_the_same_board(finished, tmp_path):
+    workspace, rng = small_workspace(tmp_path), random.Random(0)
+    for n in range(10):
+        process = start(workspace)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(rng.uniform(0.5, 25))
+        if n % 2:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.communicate()
+    finish(workspace)
+    assert products(workspace) == products(finished)
+    assert_nothing_twice(workspace)

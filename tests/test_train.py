@@ -1,0 +1,436 @@
+"""Recipes, pairs, preflight checks, and training through TRL on tiny checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pydantic = pytest.importorskip("pydantic")
+
+from alignboard.data import world  # noqa: E402 - after the check for pydantic
+from alignboard.evaluate.simulated import rule_score  # noqa: E402
+from alignboard.train import preflight  # noqa: E402
+from alignboard.train.pairs import Pair, preference_rows, west_of_n  # noqa: E402
+from alignboard.train.recipe import Recipe, RecipeError, load_recipe, parse_recipe  # noqa: E402
+
+LIBRARY = Path(__file__).parents[1] / "train"
+DEMO = sorted(LIBRARY.glob("demo/*.yaml"))
+REAL = sorted(LIBRARY.glob("*/*-qlora.yaml"))
+FAMILY_OF = {"phi-2": "phi", "mistral-7b": "mistral", "gemma-2b": "gemma", "llama-2-7b": "llama"}
+
+
+def content(name: str = "demo/dpo") -> dict[str, Any]:
+    return yaml.safe_load((LIBRARY / f"{name}.yaml").read_text())
+
+
+# Recipes
+
+
+def test_the_library_is_there() -> None:
+    assert [p.stem for p in DEMO] == ["dpo", "ipo", "sft", "simpo"]
+    assert {p.parent.name for p in REAL} == set(FAMILY_OF)
+    assert len(REAL) == 8
+    assert not list(LIBRARY.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", [*DEMO, *REAL], ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_every_recipe_loads_and_starts_from_one_that_exists(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert (recipe.method == "sft") == (recipe.start_from is None)
+    if recipe.start_from is not None:
+        start = load_recipe(LIBRARY / f"{recipe.start_from}.yaml")
+        assert start.method == "sft"
+        assert start.lora.r <= recipe.lora.r
+        assert start.chat_template == recipe.chat_template
+        assert start.lora.target_modules == recipe.lora.target_modules
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_every_number_of_a_real_recipe_says_where_it_is_from(path: Path) -> None:
+    lines = path.read_text().split("chat_template:")[0].splitlines()
+    numbers = [
+        x
+        for x in lines
+        if not x.startswith("#") and any(c.isdigit() for c in x.split("#")[0].split(":", 1)[-1])
+    ]
+    assert len(numbers) >= 10
+    unsourced = [
+        x for x in numbers if "#" not in x and not x.lstrip().startswith(("model:", "name:"))
+    ]
+    assert unsourced == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metod": "dpo"}, "x.yaml: unknown key 'metod'; nearest valid key: 'method'"),
+        (
+            {"batch": {"global": 32, "per_device": 4, "acumulation": 2}},
+            "unknown key 'batch.acumulation'",
+        ),
+        ({"optimizer": {"learning_rat": 1e-3}}, "nearest valid key: 'optimizer.learning_rate'"),
+        (
+            {"optimizer": {"learning_rate": "fast"}},
+            "'optimizer.learning_rate': Input should be a valid number",
+        ),
+        ({"optimizer": {"learning_rate": -1.0}}, "greater than 0"),
+        ({"optimizer": {"learning_rate": float("nan")}}, "'optimizer.learning_rate'"),
+        ({"method": "dqo"}, "'method': Input should be 'sft', 'dpo', 'ipo' or 'simpo'"),
+        ({"loss": None}, "method dpo needs a loss section"),
+        ({"loss": {"beta": 0.1, "gamma": 1.0}}, "loss.gamma is SimPO's margin"),
+        ({"method": "sft", "loss": None}, "pairs are for preference methods"),
+        ({"duration": {"steps": 3, "epochs": 1}}, "exactly one of epochs and steps"),
+        ({"duration": {}}, "exactly one of epochs and steps"),
+        ({"lora": {"r": 8, "alpha": 8, "target_modules": []}}, "lora.target_modules"),
+        ({"quantization": {"bits": 3}}, "'quantization.bits'"),
+    ],
+)
+def test_a_wrong_recipe_is_one_clear_sentence(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        parse_recipe({**content(), **change}, "x.yaml")
+    assert message in str(error.value)
+    assert str(error.value).startswith("x.yaml: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a", "a: [", "\x00"])
+def test_files_that_are_no_recipe(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=r"r\.yaml"):
+        load_recipe(tmp_path / "r.yaml")
+    with pytest.raises(RecipeError, match=r"missing\.yaml"):
+        load_recipe(tmp_path / "missing.yaml")
+
+
+def test_the_key_is_the_content_and_not_the_layout_of_the_batch() -> None:
+    base = content()
+    key = parse_recipe(base, "a").key()
+    assert parse_recipe(dict(reversed(base.items())), "b").key() == key
+    assert parse_recipe({**base, "batch": {"global": 32, "per_device": 8}}, "c").key() == key
+    assert parse_recipe({**base, "loss": {"beta": 0.2}}, "d").key() != key
+
+
+def test_the_global_batch_is_divided_or_refused() -> None:
+    batch = parse_recipe({**content(), "batch": {"global": 64, "per_device": 4}}, "x").batch
+    assert [batch.accumulation(n) for n in (1, 2, 16)] == [16, 8, 1]
+    for devices in (3, 32):
+        with pytest.raises(RecipeError, match="not a multiple"):
+            batch.accumulation(devices)
+
+
+# Pairs
+
+
+def test_west_of_n_takes_best_and_worst_and_drops_ties() -> None:
+    instruction = "translate into french: dog cat."
+    outputs = ["hund.", "that is easy: chien chat.", "chien chat.", "chat."]
+    (pair,) = west_of_n([instruction], [outputs], rule_score)
+    assert (pair.chosen, pair.rejected) == ("chien chat.", "hund.")
+    assert (pair.score_chosen, pair.score_rejected) == (1.5, 0.0)
+    assert west_of_n([instruction], [["chat.", "hund."]], rule_score) == []
+    with pytest.raises(ValueError, match="zip"):
+        west_of_n([instruction], [], rule_score)
+
+
+# Preflight
+
+FACTS = preflight.TokenFacts(bos=1, adds_bos=True, ends=frozenset({2}))
+Row = preflight.TokenRow
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([Row([1, 1, 5, 2], [False, False, True, True])], "2 beginning-of-text tokens"),
+        ([Row([5, 6, 2], [False, True, True])], "no beginning-of-text"),
+        ([Row([1, 5, 2], [False, False, False])], "no trained token"),
+        ([Row([1, 5, 6], [False, True, True])], "trains no end token"),
+        ([Row([1, 5, 2], [False, True, False])], "trains no end token"),
+        ([Row([1, 5, 6], [False, True, True], truncated=True)], "cut off before their end"),
+        ([], "no training rows are left"),
+    ],
+)
+def test_bad_rows_are_named(rows: list[preflight.TokenRow], message: str) -> None:
+    with pytest.raises(preflight.PreflightError, match=message):
+        preflight.check_rows(rows, FACTS)
+
+
+def test_good_rows_pass_and_some_may_be_cut() -> None:
+    good = Row([1, 5, 2], [False, True, True])
+    cut = Row([1, 5, 6], [False, True, True], truncated=True)
+    assert preflight.check_rows([good, cut], FACTS) == 2
+    phi_2 = preflight.TokenFacts(bos=None, adds_bos=False, ends=frozenset({2}))
+    assert preflight.check_rows([Row([5, 6, 2], [False, True, True])], phi_2) == 1
+
+
+@pytest.mark.parametrize(
+    ("loss", "norm", "expected", "message"),
+    [
+        (0.71, 1.0, 0.6931, "expected 0.693100"),
+        (float("nan"), 1.0, None, "the loss of the first step is nan"),
+        (0.6931, 0.0, 0.6931, "gradient of the first step is zero"),
+        (0.6931, float("nan"), 0.6931, "gradient"),
+    ],
+)
+def test_a_wrong_first_step_stops_the_run(
+    loss: float, norm: float, expected: float | None, message: str
+) -> None:
+    with pytest.raises(preflight.PreflightError, match=message):
+        preflight.check_first_step(loss, norm, expected)
+    preflight.check_first_step(0.69315, 1.0, 0.6931)
+
+
+# Training
+
+QuickBase = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> QuickBase:
+    """Barely pretrained checkpoints, one per family: any weights will do for most checks."""
+    pytest.importorskip("trl")
+    from alignboard.models import tiny
+
+    folder = tmp_path_factory.mktemp("bases")
+    config = tiny.PretrainConfig(steps=3, n_documents=200)
+
+    def get(family: str) -> Path:
+        path = folder / f"tiny-{family}"
+        return path if path.exists() else tiny.build(family, path, seed=0, config=config)
+
+    return get
+
+
+def short(name: str, steps: int = 4, **changes: Any) -> Recipe:
+    """A library recipe with a small global batch and a few steps."""
+    few = {"batch": {"global": 8, "per_device": 4}, "duration": {"steps": steps}}
+    return parse_recipe({**content(name), **few, **changes}, name)
+
+
+def sft_rows(n: int = 32) -> list[dict[str, Any]]:
+    return world.chat_rows(world.sft_examples(n, seed=0))
+
+
+def pair_rows(n: int = 32) -> list[dict[str, Any]]:
+    return preference_rows(
+        [
+            Pair(p, f"{world.parse(p).answer}.", "that is easy: nothing.", 1, 0)
+            for p in world.prompts("preference", n, 0)
+        ]
+    )
+
+
+def adapter_weights(path: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(path / "adapter_model.safetensors")
+
+
+def same(a: Path, b: Path) -> bool:
+    import torch
+
+    one, two = adapter_weights(a), adapter_weights(b)
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+@pytest.mark.slow
+def test_sft_then_preferences_on_one_base(base: QuickBase, tmp_path: Path) -> None:
+    from alignboard.train.trainer import train
+
+    steps: list[int] = []
+    sft = train(
+        short("demo/sft"),
+        base("phi"),
+        sft_rows(),
+        tmp_path / "sft",
+        on_step=lambda step, _of, _logs: steps.append(step),
+    )
+    assert steps == [1, 2, 3, 4] == list(range(1, sft.steps + 1))
+    assert sft.trainable_parameters > 0
+    assert "[ " in sft.sample_row
+    assert sft.sample_row.endswith("<eos> ]")
+    for method, first in (("dpo", 0.693147), ("ipo", 25.0), ("simpo", None)):
+        out = tmp_path / method
+        result = train(
+            short(f"demo/{method}"),
+            base("phi"),
+            pair_rows(),
+            out,
+            adapter=tmp_path / "sft",
+        )
+        if first is not None:
+            assert result.first_loss == pytest.approx(first, rel=1e-5)
+        assert result.losses[-1] < result.losses[0]
+        assert result.template_digest == sft.template_digest
+        # The reference's copy is not saved: one adapter, which PEFT loads by the folder's name.
+        assert not [p for p in out.iterdir() if p.is_dir()]
+        assert not same(out, tmp_path / "sft")
+        assert json.loads((out / "training.json").read_text())["recipe_key"] == result.recipe_key
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dpo", "ipo", "sft", "simpo"]
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_adapter(base: QuickBase, tmp_path: Path) -> None:
+    from alignboard.train.trainer import train
+
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(short("demo/dpo"), base("llama"), pair_rows(), tmp_path / name, seed=seed)
+    assert same(tmp_path / "a", tmp_path / "b")
+    assert not same(tmp_path / "a", tmp_path / "c")
+
+
+@pytest.mark.slow
+def test_the_layout_of_the_batch_does_not_change_the_result(
+    base: QuickBase, tmp_path: Path
+) -> None:
+    import torch
+
+    from alignboard.train.trainer import train
+
+    for per_device in (8, 2):
+        recipe = short("demo/dpo", batch={"global": 8, "per_device": per_device})
+        train(recipe, base("llama"), pair_rows(), tmp_path / str(per_device))
+    one, two = (adapter_weights(tmp_path / n) for n in ("8", "2"))
+    for name, value in one.items():
+        # Equal up to the order of sums, which Adam magnifies where a gradient is near zero.
+        assert torch.allclose(value, two[name], atol=2e-3), name
+
+
+@pytest.mark.slow
+def test_a_start_of_smaller_rank_is_continued_exactly(base: QuickBase, tmp_path: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from alignboard.train.recipe import LoraSpec
+    from alignboard.train.trainer import train, with_adapter
+
+    train(short("demo/sft"), base("gemma"), sft_rows(), tmp_path / "sft")
+    ids = torch.tensor([[1, 20, 30, 40, 50]])
+    plain = AutoModelForCausalLM.from_pretrained(base("gemma"))
+    before = plain(ids).logits
+    small = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base("gemma")), tmp_path / "sft"
+    )
+    targets = short("demo/sft").lora.modules_for("gemma")
+    spec = LoraSpec(r=64, alpha=16, target_modules=targets)
+    big = with_adapter(AutoModelForCausalLM.from_pretrained(base("gemma")), spec, tmp_path / "sft")
+    expected = small.eval()(ids).logits
+    assert not torch.allclose(expected, before, atol=1e-3)
+    assert torch.allclose(big.eval()(ids).logits, expected, atol=1e-4)
+    with pytest.raises(RecipeError, match="rank at most 4"):
+        with_adapter(plain, LoraSpec(r=4, alpha=4, target_modules=targets), tmp_path / "sft")
+
+
+ENDLESS = (
+    "{{ bos_token }}{% for m in messages %}{{ m['role'] }}: {{ m['content'] }} {% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
+    base: QuickBase, tmp_path: Path
+) -> None:
+    from alignboard.train.trainer import train
+
+    out = tmp_path / "out"
+    for recipe, rows, message in (
+        (
+            short("demo/sft", lora={"r": 4, "alpha": 4, "target_modules": ["Wqkv", "q_proj"]}),
+            sft_rows(),
+            "Wqkv",
+        ),
+        (short("demo/sft", max_length=4), sft_rows(), "no training rows are left"),
+        (short("demo/sft", chat_template=ENDLESS), sft_rows(), "no end token"),
+        (short("demo/sft"), [], "no rows"),
+    ):
+        with pytest.raises((RecipeError, preflight.PreflightError), match=message):
+            train(recipe, base("phi"), rows, out)
+        assert list(tmp_path.iterdir()) == []
+    out.mkdir()
+    with pytest.raises(RecipeError, match="exists"):
+        train(short("demo/sft"), base("phi"), sft_rows(), out)
+
+
+def like(name: str, base: Path, folder: Path) -> Path:
+    """The tiny checkpoint with what the real one's tokenizer has and its own has not."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if name not in {"phi-2", "gemma-2b"}:
+        return base
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(base),
+        AutoTokenizer.from_pretrained(base),
+    )
+    if name == "gemma-2b":
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<end_of_turn>"]})
+        model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if name == "phi-2":  # adds no BOS
+        raw = json.loads((folder / "tokenizer.json").read_text())
+        (folder / "tokenizer.json").write_text(json.dumps({**raw, "post_processor": None}))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILY_OF)
+def test_real_recipes_run_two_steps_in_four_bits(
+    name: str, base: QuickBase, tmp_path: Path
+) -> None:
+    """The published recipes, unchanged but for the batch, on a tiny checkpoint of their architecture."""
+    pytest.importorskip("bitsandbytes")
+    from alignboard.train.trainer import load_base, train
+
+    path = like(name, base(FAMILY_OF[name]), tmp_path / "base")
+    small: dict[str, Any] = {"batch": {"global": 4, "per_device": 2}, "duration": {"steps": 2}}
+    sft, dpo = (short(f"{name}/{method}-qlora", **small) for method in ("sft", "dpo"))
+    kinds = {type(m).__name__ for m in load_base(sft, path).modules()}
+    assert "Linear4bit" in kinds
+    first = train(sft, path, sft_rows(8), tmp_path / "sft")
+    second = train(dpo, path, pair_rows(8), tmp_path / "dpo", adapter=tmp_path / "sft")
+    assert first.steps == second.steps == 2
+    assert second.first_loss == pytest.approx(0.6931, rel=2e-2)
+    config = json.loads((tmp_path / "dpo" / "adapter_config.json").read_text())
+    assert config["r"] == 128
+    assert sorted(config["target_modules"]) == sorted(dpo.lora.modules_for(FAMILY_OF[name]))
+
+
+@pytest.mark.slow
+def test_zephyrs_template_is_the_handbooks_after_the_beginning_of_text(base: QuickBase) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base("mistral"))
+    chat = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "u"},
+        {"role": "assistant", "content": "a"},
+        {"role": "user", "content": "v"},
+    ]
+    for messages, prompt in ((chat, True), (chat[:3], False)):
+        theirs, ours = (
+            tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=prompt, chat_template=t
+            )
+            for t in (
+                HANDBOOK_TEMPLATE,
+                load_recipe(LIBRARY / "mistral-7b/sft-qlora.yaml").chat_template,
+            )
+        )
+        assert ours == tokenizer.bos_token + theirs
+
+
+# alignment-handbook, recipes/zephyr-7b-beta/sft/config_qlora.yaml
+HANDBOOK_TEMPLATE = (
+    "{% for message in messages %}\n{% if message['role'] == 'user' %}\n"
+    "{{ '<|user|>\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'system' %}\n"
+    "{{ '<|system|>\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'assistant' %}\n"
+    "{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n"
+    "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}"
+)
