@@ -1,6 +1,5 @@
 """The executor, with jobs that cost nothing: order, resumption, failure, and what a key is made of."""
 
-import contextlib
 import os
 import random
 import signal
@@ -452,16 +451,24 @@ def assert_nothing_twice(workspace):
 
 @pytest.mark.slow
 def test_killed_at_ten_random_moments_it_ends_with_the_same_board(finished, tmp_path):
-    workspace, rng = small_workspace(tmp_path), random.Random(0)
-    for n in range(10):
+    workspace, rng = small_workspace(tmp_path / "0"), random.Random(0)
+    for n in range(1, 11):
         process = start(workspace)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(rng.uniform(0.5, 25))
-        if n % 2:
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-        process.communicate()
+        try:
+            process.wait(rng.uniform(0.5, 12))
+        except subprocess.TimeoutExpired:
+            if n % 2:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+            process.communicate()
+        else:  # it was done sooner than the moment drawn: the next kills are for a new one
+            assert_ended_alike(workspace, finished)
+            workspace = small_workspace(tmp_path / str(n))
     finish(workspace)
+    assert_ended_alike(workspace, finished)
+
+
+def assert_ended_alike(workspace, finished):
     assert products(workspace) == products(finished)
     assert_nothing_twice(workspace)

@@ -87,12 +87,15 @@ def length_controlled_win_rate(
     C, start = l1_logistic.cross_validated_C(x, y, weight, group_folds(len(y)))
     fit = l1_logistic.fit(x, y, weight, C, start)
     prediction = _predict(x_model, fit.weights)
-    influence = _influence(fit, x_model, x, weight, preference - 1, length_difference)
+    lever, unpenalised = _levers(fit.weights, x_model, prediction, x, y, weight)
+    influence = _influence(
+        fit.weights, lever, x_model, prediction, preference - 1, length_difference
+    )
     estimate = float(prediction.mean())
     n = len(prediction)
     error = math.sqrt(n / (n - 1) * float(influence @ influence))
     # The penalty pulls models near a tie to exactly 0.5: the limits lie around the rate without its pull.
-    centre = float(_predict(x_model, _without_penalty(fit.weights, x, y, weight)).mean())
+    centre = float(_predict(x_model, unpenalised).mean())
     raw = float(np.nanmean(preference)) - 1
     if raw in {
         0.0,
@@ -183,18 +186,29 @@ def _design(
     return x_model, x, y, weight
 
 
-def _without_penalty(w: Array, x: Array, y: Array, weight: Array) -> Array:
-    """(k,) the weights one Newton step on the unpenalised likelihood away from the optimum ``w``."""
+def _levers(
+    w: Array, x_model: Array, prediction: Array, x: Array, y: Array, weight: Array
+) -> tuple[Array, Array]:
+    """(k,) how the mean prediction moves with a row's score, per unit of its features; and (k,) the weights one
+    Newton step on the unpenalised likelihood away from the optimum ``w``.
+
+    Weights that the penalty holds at zero count as free: taken as known, they would leave a model close to a tie,
+    whose w_bias is often exactly zero, an interval far too short.
+    """
     p = _expit(x @ w)
     hessian = (x.T * (weight * p * (1 - p))) @ x
-    return w + np.linalg.lstsq(hessian, x.T @ (weight * (y - p)))[0]
+    slope = np.zeros(len(w))
+    slope[_DIFF:] = (prediction * (1 - prediction)) @ x_model[:, _DIFF:] / len(prediction)
+    # Least squares, not solve: a constant difficulty leaves the Hessian singular and the answer well defined.
+    lever, step = np.linalg.lstsq(hessian, np.column_stack([slope, x.T @ (weight * (y - p))]))[0].T
+    return lever, w + step
 
 
 def _influence(
-    fit: l1_logistic.L1Fit,
+    w: Array,
+    lever: Array,
     x_model: Array,
-    x: Array,
-    weight: Array,
+    prediction: Array,
     score: Array,
     length_difference: NDArray,
 ) -> Array:
@@ -202,32 +216,20 @@ def _influence(
 
     Three ways in which an instruction acts: its own prediction enters the mean, its verdict (``score`` (n,) in
     [0, 1], NaN = none) moves the weights, and its length difference moves the standard deviation that scales all of
-    them. The calibration rows and C are taken as given. Weights that the penalty holds at zero count as free: taken
-    as known, they would leave a model close to a tie, whose w_bias is often exactly zero, an interval far too short.
+    them. The calibration rows and C are taken as given.
     """
-    n, k = x_model.shape
-    prediction = _predict(x_model, fit.weights)
+    n = len(prediction)
     influence = (prediction - prediction.mean()) / n
-    p = _expit(x @ fit.weights)
-    hessian = (x.T * (weight * p * (1 - p))) @ x
-    slope = prediction * (1 - prediction)
-    gradient = np.zeros(k)
-    gradient[_DIFF:] = slope @ x_model[:, _DIFF:] / n
-    # Least squares, not solve: a constant difficulty leaves the Hessian singular and the answer well defined.
-    lever = np.linalg.lstsq(hessian, gradient)[0]
     parsed = ~np.isnan(score)
     own = x_model[parsed]
-    p_own = _expit(own @ fit.weights)
+    p_own = _expit(own @ w)
     residual = score[parsed] - p_own
     influence[parsed] += residual * (own @ lever)
     # How the mean moves with log(sd): the feature t = tanh(u) changes by -u * (1 - t^2).
     standardised = length_difference / np.std(length_difference, ddof=1)
     change = -standardised[parsed] * (1 - own[:, _LEN] ** 2)
     by_log_sd = float(
-        (
-            change
-            * (residual * lever[_LEN] - p_own * (1 - p_own) * fit.weights[_LEN] * (own @ lever))
-        ).sum()
+        (change * (residual * lever[_LEN] - p_own * (1 - p_own) * w[_LEN] * (own @ lever))).sum()
     )
     deviation = standardised - standardised.mean()
     return influence + by_log_sd * (deviation**2 - 1) / (2 * n)
