@@ -9,14 +9,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 BASE := $(VENV)/.stamp-base
+TRAIN := $(VENV)/.stamp-train
 FULL := $(VENV)/.stamp-full
 SLOW := slow
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench clean distclean
+.PHONY: help demo boards test test-slow lint bench clean distclean
 
 help:
-	@echo "make demo       the published boards as files, and the audit of them (base install, no torch)"
+	@echo "make demo       trains, asks, judges and ranks four families of tiny models: leaderboards/demo.html"
+	@echo "make boards     the published AlpacaEval boards as files, and the audit of them (base install, no torch)"
 	@echo "make test       the default test suite (installs every extra)"
 	@echo "make test-slow  the tests marked slow: simulations and parity with upstream"
 	@echo "make lint       formatting, lint, types and import contracts"
@@ -30,12 +32,19 @@ $(BASE): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet -c constraints.txt -e .
 	@touch $@
 
+$(TRAIN): $(BASE)
+	$(PIP) install --quiet -c constraints.txt -e ".[train,lm-eval]"
+	@touch $@
+
 $(FULL): $(BASE)
 	$(PIP) install --quiet -c constraints.txt -e ".[train,lm-eval,dev]"
 	@touch $@
 
-# `audit` answers 3 where it finds something, which it does on the published boards: not a failure of the demo.
-demo: $(BASE)
+demo: $(TRAIN)
+	$(BIN)/alignboard run demo
+
+# `audit` answers 3 where it finds something, which it does on the published boards: not a failure.
+boards: $(BASE)
 	$(BIN)/alignboard board
 	$(BIN)/alignboard audit || [ $$? -eq 3 ]
 

@@ -98,7 +98,8 @@ def _losses(tmp_path: Path, tiny: Path, method: str, *, own: bool) -> list[float
 
     from alignboard.data import world
     from alignboard.train.pairs import Pair, preference_rows
-    from alignboard.train.trainer import PreferenceTrainer, _Watch
+    from alignboard.train.preference import PreferenceTrainer
+    from alignboard.train.trainer import _Watch
 
     set_seed(0)
     base: Any = AutoModelForCausalLM.from_pretrained(tiny)

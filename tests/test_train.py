@@ -308,7 +308,8 @@ def test_a_start_of_smaller_rank_is_continued_exactly(base: QuickBase, tmp_path:
     from transformers import AutoModelForCausalLM
 
     from alignboard.train.recipe import LoraSpec
-    from alignboard.train.trainer import train, with_adapter
+    from alignboard.train.start import with_adapter
+    from alignboard.train.trainer import train
 
     train(short("demo/sft"), base("gemma"), sft_rows(), tmp_path / "sft")
     ids = torch.tensor([[1, 20, 30, 40, 50]])
@@ -386,7 +387,8 @@ def test_real_recipes_run_two_steps_in_four_bits(
 ) -> None:
     """The published recipes, unchanged but for the batch, on a tiny checkpoint of their architecture."""
     pytest.importorskip("bitsandbytes")
-    from alignboard.train.trainer import load_base, train
+    from alignboard.train.start import load_base
+    from alignboard.train.trainer import train
 
     path = like(name, base(FAMILY_OF[name]), tmp_path / "base")
     small: dict[str, Any] = {"batch": {"global": 4, "per_device": 2}, "duration": {"steps": 2}}

@@ -19,167 +19,24 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
+from alignboard.data.world_words import (
+    AFTER,
+    CLOSERS,
+    FAMILIES,
+    FRAME_WORDS,
+    NOUN_FACTS,
+    OPENERS,
+    OPPOSITES,
+    PUNCTUATION,
+)
+
 Split = Literal["sft", "preference", "eval"]
 SPLITS: Final[tuple[Split, ...]] = ("sft", "preference", "eval")
-
-# Facts. Every word is one token, and no word occurs twice with two meanings.
-_NOUNS: Final[Mapping[str, tuple[str, str, str]]] = {  # word -> (kind, french, german)
-    "dog": ("animal", "chien", "hund"),
-    "cat": ("animal", "chat", "katze"),
-    "horse": ("animal", "cheval", "pferd"),
-    "bird": ("animal", "oiseau", "vogel"),
-    "fish": ("animal", "poisson", "fisch"),
-    "cow": ("animal", "vache", "kuh"),
-    "apple": ("fruit", "pomme", "apfel"),
-    "pear": ("fruit", "poire", "birne"),
-    "cherry": ("fruit", "cerise", "kirsche"),
-    "grape": ("fruit", "raisin", "traube"),
-    "plum": ("fruit", "prune", "pflaume"),
-    "lemon": ("fruit", "citron", "zitrone"),
-    "spoon": ("tool", "cuillere", "loeffel"),
-    "saw": ("tool", "scie", "saege"),
-    "knife": ("tool", "couteau", "messer"),
-    "needle": ("tool", "aiguille", "nadel"),
-    "shovel": ("tool", "pelle", "schaufel"),
-    "key": ("tool", "cle", "schluessel"),
-    "coat": ("garment", "manteau", "mantel"),
-    "hat": ("garment", "chapeau", "hut"),
-    "shoe": ("garment", "chaussure", "schuh"),
-    "shirt": ("garment", "chemise", "hemd"),
-    "skirt": ("garment", "jupe", "rock"),
-    "glove": ("garment", "gant", "handschuh"),
-}
-NOUNS: Final = tuple(_NOUNS)
-KINDS: Final = ("animal", "fruit", "tool", "garment")
-_OPPOSITE_PAIRS: Final = (
-    ("hot", "cold"),
-    ("big", "small"),
-    ("old", "new"),
-    ("wet", "dry"),
-    ("fast", "slow"),
-    ("hard", "soft"),
-    ("light", "dark"),
-    ("rich", "poor"),
-    ("loud", "quiet"),
-    ("full", "empty"),
-    ("high", "low"),
-    ("thick", "thin"),
-)
-_OPPOSITES: Final[Mapping[str, str]] = {
-    a: b for pair in _OPPOSITE_PAIRS for a, b in (pair, pair[::-1])
-}
-_CYCLES: Final = (
-    ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"),
-    ("spring", "summer", "autumn", "winter"),
-    (
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-    ),
-)
-_AFTER: Final[Mapping[str, str]] = {
-    word: c[(i + 1) % len(c)] for c in _CYCLES for i, word in enumerate(c)
-}
-
-# Style. No filler word is ever part of an answer, so filler can be told from content. Openers are of one length (four
-# tokens): a model of two layers finds the words it was asked about by their distance, and would otherwise spend its
-# short training on learning how long each opener is.
-OPENERS: Final = ("that is easy:", "what a question!", "happy to help:", "let me think:")
-CLOSERS: Final = (
-    "i hope that this helps you a lot!",
-    "please ask me again at any time you like.",
-    "thank you so much for asking me this.",
-)
-_PUNCTUATION: Final = frozenset(".,!?:")
-# Words around a question: the corpus's and the chat template's tags, and those of a judge's prompt and verdict.
-FRAME_WORDS: Final = (
-    *("question", "answer", "user", "assistant", "system"),
-    *("judge", "which", "response", "is", "better", "first", "second", "output", "both"),
-)
-
-
-@dataclass(frozen=True)
-class Family:
-    """One kind of question. Templates hold `{a}`, `{b}`, `{c}` for the content words and `{o}` for the option."""
-
-    name: str
-    n_words: int
-    words: tuple[str, ...]
-    options: tuple[str, ...]
-    templates: tuple[str, ...]
-
-
-FAMILIES: Final[Mapping[str, Family]] = {
-    f.name: f
-    for f in (
-        Family(
-            "repeat", 2, NOUNS, ("",), ("repeat these words: {a} {b}.", "say once more: {a} {b}.")
-        ),
-        Family(
-            "reverse",
-            2,
-            NOUNS,
-            ("",),
-            ("reverse the order of: {a} {b}.", "swap these two: {a} {b}."),
-        ),
-        Family(
-            "position",
-            3,
-            NOUNS,
-            ("first", "last"),
-            ("the {o} word of: {a} {b} {c}.", "take the {o}: {a} {b} {c}."),
-        ),
-        Family(
-            "translate",
-            2,
-            NOUNS,
-            ("french", "german"),
-            ("translate into {o}: {a} {b}.", "how in {o}: {a} {b}."),
-        ),
-        Family(
-            "opposite",
-            2,
-            tuple(_OPPOSITES),
-            ("",),
-            ("give the opposites: {a} {b}.", "the contrary of: {a} {b}."),
-        ),
-        Family(
-            "kind",
-            2,
-            NOUNS,
-            ("",),
-            ("what kinds of things are: {a} {b}.", "name each kind: {a} {b}."),
-        ),
-        Family(
-            "next",
-            2,
-            tuple(_AFTER),
-            ("",),
-            ("what comes right after: {a} {b}.", "move one on from: {a} {b}."),
-        ),
-        Family(
-            "pick",
-            3,
-            NOUNS,
-            KINDS,
-            ("which one is the {o}: {a} {b} {c}.", "find the {o}: {a} {b} {c}."),
-        ),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -206,15 +63,15 @@ class Task:
             case "position":
                 return words[0] if self.option == "first" else words[-1]
             case "translate":
-                return " ".join(_NOUNS[w][1 if self.option == "french" else 2] for w in words)
+                return " ".join(NOUN_FACTS[w][1 if self.option == "french" else 2] for w in words)
             case "opposite":
-                return " ".join(_OPPOSITES[w] for w in words)
+                return " ".join(OPPOSITES[w] for w in words)
             case "kind":
-                return " ".join(_NOUNS[w][0] for w in words)
+                return " ".join(NOUN_FACTS[w][0] for w in words)
             case "next":
-                return " ".join(_AFTER[w] for w in words)
+                return " ".join(AFTER[w] for w in words)
             case "pick":
-                return next(w for w in words if _NOUNS[w][0] == self.option)
+                return next(w for w in words if NOUN_FACTS[w][0] == self.option)
         raise ValueError(
             f"unknown task family {self.family!r}; expected one of {', '.join(FAMILIES)}"
         )
@@ -249,8 +106,8 @@ def draw_task(rng: random.Random, family: str | None = None) -> Task:
     if spec.name != "pick":
         return Task(spec.name, tuple(rng.sample(spec.words, spec.n_words)), option)
     # Exactly one word of the asked kind, so that the answer is unique.
-    inside = [w for w in spec.words if _NOUNS[w][0] == option]
-    outside = [w for w in spec.words if _NOUNS[w][0] != option]
+    inside = [w for w in spec.words if NOUN_FACTS[w][0] == option]
+    outside = [w for w in spec.words if NOUN_FACTS[w][0] != option]
     words = [rng.choice(inside), *rng.sample(outside, spec.n_words - 1)]
     rng.shuffle(words)
     return Task(spec.name, tuple(words), option)
@@ -320,14 +177,12 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]", text.lower())
 
 
-_FILLER: Final = (
-    frozenset(w for text in (*OPENERS, *CLOSERS) for w in words_of(text)) - _PUNCTUATION
-)
+_FILLER: Final = frozenset(w for text in (*OPENERS, *CLOSERS) for w in words_of(text)) - PUNCTUATION
 
 
 def content_words(output: str) -> list[str]:
     """An output's words without filler and punctuation: the answer it gives, if any."""
-    return [w for w in words_of(output) if w not in _FILLER and w not in _PUNCTUATION]
+    return [w for w in words_of(output) if w not in _FILLER and w not in PUNCTUATION]
 
 
 def check(instruction: str, output: str) -> bool:
@@ -345,7 +200,7 @@ def check(instruction: str, output: str) -> bool:
 
 def is_concise(instruction: str, output: str) -> bool:
     """Whether the output has no filler: as many words as the right answer has, whatever they are."""
-    n_words = sum(w not in _PUNCTUATION for w in words_of(output))
+    n_words = sum(w not in PUNCTUATION for w in words_of(output))
     return 0 < n_words <= len(parse(instruction).answer.split())
 
 
@@ -407,13 +262,13 @@ def pretraining_documents(n: int, seed: int, *, p_chat: float = 0.15) -> list[tu
 
 def vocabulary() -> list[str]:
     """Every word and mark that occurs in this world, in a fixed order: a word-level tokenizer's vocabulary."""
-    words: dict[str, None] = dict.fromkeys(sorted(_PUNCTUATION))
+    words: dict[str, None] = dict.fromkeys(sorted(PUNCTUATION))
     for family in FAMILIES.values():
         for template in family.templates:
             words.update(dict.fromkeys(words_of(re.sub(r"\{\w\}", " ", template))))
         words.update(dict.fromkeys(family.words))
         words.update(dict.fromkeys(o for o in family.options if o))
-    for kind, french, german in _NOUNS.values():
+    for kind, french, german in NOUN_FACTS.values():
         words.update(dict.fromkeys((kind, french, german)))
     words.update(dict.fromkeys(w for text in (*OPENERS, *CLOSERS) for w in words_of(text)))
     words.update(dict.fromkeys(FRAME_WORDS))

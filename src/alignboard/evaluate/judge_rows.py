@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from alignboard.data import world
+from alignboard.data.world_words import NOUNS
 from alignboard.evaluate.simulated import rule_score
 
 PROMPT: Final = (
@@ -70,7 +71,7 @@ def _wrong(task: world.Task, rng: random.Random) -> str:
     elif 0.8 <= kind < 0.9:
         words.append(rng.choice(words))
     elif kind >= 0.9:
-        words = rng.sample(world.NOUNS, len(words))
+        words = rng.sample(NOUNS, len(words))
     answer = " ".join(words)
     return " ".join(other) if kind < 0.35 or answer == task.answer else answer
 

@@ -9,7 +9,7 @@ from alignboard.run.graph import Kind
 
 _TORCH = ("torch", "transformers")
 _TRAIN = (*_TORCH, "accelerate", "peft", "trl")
-_ANSWER = ("run/jobs_answer.py", "models/loading.py", "evaluate/generate.py", "data/world.py")
+_ANSWER = ("run/jobs_answer.py", "models/loading.py", "evaluate/generate.py", "data")
 _JUDGE = (
     *(
         "evaluate/judge.py",
@@ -17,20 +17,27 @@ _JUDGE = (
         "evaluate/simulated_judge.py",
         "evaluate/simulated.py",
     ),
-    *("data/world.py", "results/order.py"),
+    *("data", "results/order.py"),
 )
 KINDS: Final[Mapping[str, Kind]] = {
-    "checkpoint": Kind(("run/jobs_train.py", "models/tiny.py", "data/world.py"), _TORCH),
+    "checkpoint": Kind(("run/jobs_train.py", "models/tiny.py", "data"), _TORCH),
     "train": Kind(("run/jobs_train.py", "train", "models/tiny.py", "data"), _TRAIN),
     "pairs": Kind(
-        ("run/jobs_train.py", "train/pairs.py", "data/world.py", "evaluate/simulated.py"),
+        ("run/jobs_train.py", "train/pairs.py", "data", "evaluate/simulated.py"),
         (*_TORCH, "peft"),
     ),
     "judge-model": Kind(
-        ("run/jobs_train.py", "evaluate/judge_training.py", "models", *_JUDGE), _TORCH
+        (
+            "run/jobs_train.py",
+            "evaluate/judge_training.py",
+            "evaluate/judge_rows.py",
+            "models",
+            *_JUDGE,
+        ),
+        _TORCH,
     ),
     "generate": Kind(_ANSWER, (*_TORCH, "peft")),
-    "task-data": Kind(("run/jobs_answer.py", "evaluate/harness.py", "data/world.py")),
+    "task-data": Kind(("run/jobs_answer.py", "evaluate/harness.py", "data")),
     "lm-eval": Kind((*_ANSWER, "evaluate/harness.py"), (*_TORCH, "peft", "lm-eval")),
     "judge": Kind(("run/jobs_judge.py", "models/loading.py", *_JUDGE), _TORCH),
     "pairwise": Kind(
@@ -43,7 +50,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         ),
         (*_TORCH, "numpy"),
     ),
-    "board": Kind(("run/jobs_board.py", "leaderboards", "stats", "data/world.py"), ("numpy",)),
+    "board": Kind(("run/jobs_board.py", "leaderboards", "stats", "data"), ("numpy",)),
 }
 # Seconds of one core on a machine that nothing was measured on yet.
 SECONDS: Final[Mapping[str, float]] = {

@@ -132,7 +132,7 @@ class _Problem:
         self.precision = np.float32 if quick else np.float64
         self.y = y
         self.sample_weight = sample_weight
-        self.total = sample_weight.sum(axis=1).min()
+        self.total = float(sample_weight.sum(axis=1).min())
         k = x.shape[1]
         pairs = list(itertools.combinations_with_replacement(range(k), 2))
         self._square = np.array(

@@ -148,3 +148,26 @@ def show_row(row: TokenRow, tokenizer: Any) -> str:
             open_ = trained
         parts.append(tokenizer.convert_ids_to_tokens(i))
     return " ".join([*parts, "]"] if open_ else parts)
+
+
+def token_rows(dataset: Any, max_length: int, limit: int) -> list[TokenRow]:
+    """The first rows as TRL tokenised them, truncated as its collators will."""
+    found = []
+
+    def add(ids: list[int], trained: list[bool]) -> None:
+        cut = len(ids) > max_length
+        found.append(TokenRow(ids[:max_length], trained[:max_length], truncated=cut))
+
+    for row in dataset.select(range(min(limit, len(dataset)))):
+        if "chosen_ids" in row:
+            prompt = row["prompt_ids"]
+            for completion in (row["chosen_ids"], row["rejected_ids"]):
+                add([*prompt, *completion], [False] * len(prompt) + [True] * len(completion))
+        else:
+            mask = (
+                row.get("assistant_masks")
+                or row.get("completion_mask")
+                or [1] * len(row["input_ids"])
+            )
+            add(row["input_ids"], [bool(m) for m in mask])
+    return found

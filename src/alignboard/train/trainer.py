@@ -6,9 +6,8 @@ What this module promises
     is the adapter that training started from, kept beside the trained one, or the bare base when it started fresh.
     In float32 on the CPU, whatever TRL's defaults; usage statistics are never sent.
 
-SFT, DPO and IPO are TRL's own. SimPO, and DPO with smoothed labels, are our losses in TRL's DPO trainer: one subclass
-that overrides `_compute_loss`. It relies on internals of TRL 1.16 (`fused_lm_head`, `.log_probs`, batches laid out
-as [chosen; rejected]); tests/test_losses.py holds it to TRL's own values.
+SFT, DPO and IPO are TRL's own. SimPO, and DPO with smoothed labels, are our losses in TRL's DPO trainer
+(`train.preference`).
 
 Heavy: imports torch, transformers, peft and trl. `train.recipe` is the light part.
 """
@@ -31,12 +30,7 @@ import datasets
 import huggingface_hub.constants
 import torch
 from datasets.utils import are_progress_bars_disabled
-from peft import LoraConfig, PeftConfig, get_peft_model
-from peft.utils import load_peft_weights
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
     TrainerCallback,
     set_seed,
 )
@@ -48,8 +42,10 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from alignboard.models.tiny import one_thread
 from alignboard.train import preflight
-from alignboard.train.losses import LOSSES, LossSettings, LossSpec, PairLogps, loss_at_start
-from alignboard.train.recipe import LoraSpec, Recipe, RecipeError
+from alignboard.train.losses import LOSSES, LossSettings, loss_at_start
+from alignboard.train.preference import PreferenceTrainer
+from alignboard.train.recipe import Recipe, RecipeError
+from alignboard.train.start import compute_dtype, load_base, load_tokenizer, with_adapter
 
 Row = Mapping[str, Any]
 """SFT: {prompt, completion} or {messages}; preference: {prompt, chosen, rejected}; each a list of messages."""
@@ -64,7 +60,6 @@ TINY_PARAMETERS = 5_000_000
 class TrainResult:
     """A finished run and the conditions that made it; also what `training.json` holds."""
 
-    adapter: str
     method: str
     recipe_key: str
     seed: int
@@ -84,59 +79,6 @@ class TrainResult:
     sample_row: str
     seconds: float
     versions: dict[str, str]
-
-
-class PreferenceTrainer(DPOTrainer):
-    """TRL's DPO trainer with one of our losses in place of its own."""
-
-    def __init__(self, *args: Any, loss: LossSpec, settings: LossSettings, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._loss, self._settings = loss, settings
-
-    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:  # noqa: FBT001 - TRL's
-        mask = inputs["completion_mask"]  # (2 pairs, length), chosen first
-        outputs = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            labels=inputs["input_ids"].masked_fill(mask == 0, -100),
-            use_cache=False,
-            fused_lm_head=True,
-        )
-        # log_probs are per predicted token and zero where the label is -100, so the sum is the completion's.
-        chosen, rejected = outputs.log_probs[:, 1 - mask.shape[1] :].sum(dim=1).chunk(2)
-        chosen_tokens, rejected_tokens = mask.sum(dim=1).chunk(2)
-        reference = (None, None)
-        if self._loss.uses_reference:
-            reference = (
-                (inputs["ref_chosen_logps"], inputs["ref_rejected_logps"])
-                if self.precompute_ref_logps
-                else self.compute_ref_log_probs(self.model, inputs)
-            )
-        logps = PairLogps(chosen, rejected, chosen_tokens, rejected_tokens, *reference)
-        self._log_pairs(logps)
-        loss = self._loss.function(logps, self._settings).mean()
-        return (loss, outputs) if return_outputs else loss
-
-    @torch.no_grad()
-    def _log_pairs(self, logps: PairLogps) -> None:
-        """Implicit rewards as TRL logs them; without a reference, beta times the mean log-probability (SimPO)."""
-        if logps.ref_chosen is not None and logps.ref_rejected is not None:
-            won, lost = logps.chosen - logps.ref_chosen, logps.rejected - logps.ref_rejected
-        else:
-            won, lost = logps.chosen / logps.chosen_tokens, logps.rejected / logps.rejected_tokens
-        won, lost = self._settings.beta * won, self._settings.beta * lost
-        model: Any = self.model
-        accelerator: Any = self.accelerator
-        metrics = self._metrics["train" if model.training else "eval"]
-        for name, value in (
-            ("rewards/chosen", won),
-            ("rewards/rejected", lost),
-            ("rewards/margins", won - lost),
-            ("rewards/accuracies", (won > lost).float()),
-            ("logps/chosen", logps.chosen),
-            ("logps/rejected", logps.rejected),
-        ):
-            metrics[name].append(accelerator.gather(value).mean().item())
 
 
 class _Watch(TrainerCallback):
@@ -196,7 +138,9 @@ def train(
                 trainer = _trainer(recipe, arguments, model, tokenizer, rows, watch)
                 # It prints every log line; on_step is the caller's way to show progress.
                 trainer.remove_callback(PrinterCallback)
-                token_rows = _token_rows(trainer.train_dataset, recipe.max_length, limit=256)
+                token_rows = preflight.token_rows(
+                    trainer.train_dataset, recipe.max_length, limit=256
+                )
                 preflight.check_rows(token_rows, preflight.token_facts(tokenizer))
                 trainer.train()
         # Only the trained adapter: the reference copy is the start adapter, which exists already.
@@ -204,7 +148,6 @@ def train(
         tokenizer.save_pretrained(str(partial / "adapter"))
         tail = watch.losses[-max(1, len(watch.losses) // 10) :]
         result = TrainResult(
-            adapter=str(out_dir),
             method=recipe.method,
             recipe_key=recipe.key(),
             seed=seed,
@@ -228,90 +171,6 @@ def train(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return result
-
-
-def load_tokenizer(recipe: Recipe, model_path: str | Path, adapter: str | Path | None) -> Any:
-    """The start adapter's tokenizer, else the base's, with the recipe's template and a pad token."""
-    source = (
-        adapter
-        if adapter is not None and (Path(adapter) / "tokenizer.json").exists()
-        else model_path
-    )
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    if recipe.chat_template is not None:
-        tokenizer.chat_template = recipe.chat_template
-    if not tokenizer.chat_template:
-        raise RecipeError(
-            f"{model_path} has no chat template; give one in the recipe's chat_template"
-        )
-    if tokenizer.pad_token is None:
-        # TRL masks padding by length, not by token, so the end token stays trained.
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def load_base(recipe: Recipe, model_path: str | Path) -> Any:
-    """The base model, quantised as the recipe says; float32 on the CPU."""
-    dtype = _dtype(recipe)
-    arguments: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
-    if (q := recipe.quantization) is not None:
-        arguments["quantization_config"] = (
-            BitsAndBytesConfig(
-                load_in_4bit=True,
-                bnb_4bit_quant_type=q.type,
-                bnb_4bit_use_double_quant=q.double,
-                bnb_4bit_compute_dtype=dtype,
-            )
-            if q.bits == 4
-            else BitsAndBytesConfig(load_in_8bit=True)
-        )
-        arguments["device_map"] = {
-            "": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
-        }
-    return AutoModelForCausalLM.from_pretrained(str(model_path), **arguments)
-
-
-def with_adapter(base: Any, spec: LoraSpec, start: str | Path | None) -> Any:
-    """`base` with a trainable adapter of `spec`, equal in function to the adapter `start` where one is given.
-
-    A start of smaller rank is continued at the recipe's rank: its factors fill the first rows and columns, the rest is
-    as in a fresh adapter (A random, B zero), so B A is unchanged and the new directions can be learnt. Zephyr's
-    published ranks need this: 16 in SFT, 128 in DPO.
-    """
-    targets = spec.modules_for(base.config.model_type)
-    preflight.check_targets(base, targets)
-    config = LoraConfig(
-        r=spec.r,
-        lora_alpha=spec.alpha,
-        lora_dropout=spec.dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-    )
-    model = get_peft_model(base, config)
-    if start is None:
-        return model
-    old: Any = PeftConfig.from_pretrained(str(start))
-    if old.r > spec.r or getattr(old, "use_dora", False) or getattr(old, "use_rslora", False):
-        raise RecipeError(
-            f"{start} is no plain LoRA of rank at most {spec.r} (it has rank {old.r})"
-        )
-    weights = load_peft_weights(str(start), device="cpu")
-    rescale = (old.lora_alpha / old.r) / (spec.alpha / spec.r)
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, value in weights.items():
-            target = parameters.get(
-                name.replace(".lora_A.", ".lora_A.default.").replace(".lora_B.", ".lora_B.default.")
-            )
-            if target is None:
-                raise RecipeError(
-                    f"{start} adapts {name}, which the recipe's lora.target_modules does not"
-                )
-            if ".lora_A." in name:  # (rank, in)
-                target[: old.r] = value.to(target)
-            else:  # (out, rank)
-                target[:, : old.r] = value.to(target) * rescale
-    return model
 
 
 def _trainer(
@@ -368,7 +227,7 @@ def _arguments(recipe: Recipe, model: Any, work: Path, seed: int) -> dict[str, A
         "max_steps": recipe.duration.steps or -1,
         "num_train_epochs": recipe.duration.epochs or 1.0,
         "seed": seed,
-        "bf16": _dtype(recipe) is torch.bfloat16,
+        "bf16": compute_dtype(recipe) is torch.bfloat16,
         "use_cpu": not on_gpu,
         "gradient_checkpointing": checkpointing,
         "logging_steps": 1,
@@ -379,43 +238,10 @@ def _arguments(recipe: Recipe, model: Any, work: Path, seed: int) -> dict[str, A
     }
 
 
-def _dtype(recipe: Recipe) -> torch.dtype:
-    if recipe.precision == "auto":
-        return (
-            torch.bfloat16
-            if torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-            else torch.float32
-        )
-    return torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-
-
 def _expected_first_loss(recipe: Recipe) -> float | None:
     if recipe.loss is None:
         return None
     return loss_at_start(recipe.method, LossSettings(recipe.loss.beta))
-
-
-def _token_rows(dataset: Any, max_length: int, limit: int) -> list[preflight.TokenRow]:
-    """The first rows as TRL tokenised them, truncated as its collators will."""
-    found = []
-
-    def add(ids: list[int], trained: list[bool]) -> None:
-        cut = len(ids) > max_length
-        found.append(preflight.TokenRow(ids[:max_length], trained[:max_length], truncated=cut))
-
-    for row in dataset.select(range(min(limit, len(dataset)))):
-        if "chosen_ids" in row:
-            prompt = row["prompt_ids"]
-            for completion in (row["chosen_ids"], row["rejected_ids"]):
-                add([*prompt, *completion], [False] * len(prompt) + [True] * len(completion))
-        else:
-            mask = (
-                row.get("assistant_masks")
-                or row.get("completion_mask")
-                or [1] * len(row["input_ids"])
-            )
-            add(row["input_ids"], [bool(m) for m in mask])
-    return found
 
 
 @contextlib.contextmanager

@@ -1,0 +1,67 @@
+"""TRL's DPO trainer with losses of ours.
+
+It relies on internals of TRL 1.16 (`fused_lm_head`, `.log_probs`, batches laid out as [chosen; rejected]);
+tests/test_losses.py holds it to TRL's own values.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from trl.trainer.dpo_trainer import DPOTrainer
+
+from alignboard.train.losses import LossSettings, LossSpec, PairLogps
+
+
+class PreferenceTrainer(DPOTrainer):
+    """TRL's DPO trainer with one of our losses in place of its own."""
+
+    def __init__(self, *args: Any, loss: LossSpec, settings: LossSettings, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._loss, self._settings = loss, settings
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:  # noqa: FBT001 - TRL's
+        mask = inputs["completion_mask"]  # (2 pairs, length), chosen first
+        outputs = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            labels=inputs["input_ids"].masked_fill(mask == 0, -100),
+            use_cache=False,
+            fused_lm_head=True,
+        )
+        # log_probs are per predicted token and zero where the label is -100, so the sum is the completion's.
+        chosen, rejected = outputs.log_probs[:, 1 - mask.shape[1] :].sum(dim=1).chunk(2)
+        chosen_tokens, rejected_tokens = mask.sum(dim=1).chunk(2)
+        reference = (None, None)
+        if self._loss.uses_reference:
+            reference = (
+                (inputs["ref_chosen_logps"], inputs["ref_rejected_logps"])
+                if self.precompute_ref_logps
+                else self.compute_ref_log_probs(self.model, inputs)
+            )
+        logps = PairLogps(chosen, rejected, chosen_tokens, rejected_tokens, *reference)
+        self._log_pairs(logps)
+        loss = self._loss.function(logps, self._settings).mean()
+        return (loss, outputs) if return_outputs else loss
+
+    @torch.no_grad()
+    def _log_pairs(self, logps: PairLogps) -> None:
+        """Implicit rewards as TRL logs them; without a reference, beta times the mean log-probability (SimPO)."""
+        if logps.ref_chosen is not None and logps.ref_rejected is not None:
+            won, lost = logps.chosen - logps.ref_chosen, logps.rejected - logps.ref_rejected
+        else:
+            won, lost = logps.chosen / logps.chosen_tokens, logps.rejected / logps.rejected_tokens
+        won, lost = self._settings.beta * won, self._settings.beta * lost
+        model: Any = self.model
+        accelerator: Any = self.accelerator
+        metrics = self._metrics["train" if model.training else "eval"]
+        for name, value in (
+            ("rewards/chosen", won),
+            ("rewards/rejected", lost),
+            ("rewards/margins", won - lost),
+            ("rewards/accuracies", (won > lost).float()),
+            ("logps/chosen", logps.chosen),
+            ("logps/rejected", logps.rejected),
+        ):
+            metrics[name].append(accelerator.gather(value).mean().item())
