@@ -15,15 +15,18 @@ from alignboard.errors import InputError
 from alignboard.evaluate.generate import Decoding, generate
 from alignboard.evaluate.harness import (
     DEMO_TASKS,
-    harness_key,
+    generated_files,
     read_scores,
     run_tasks,
     write_task_data,
 )
 from alignboard.models import loading
 from alignboard.models.loading import LoadedModel
+from alignboard.suites import Benchmark
 
 N = 40
+CHOICE = Benchmark("demo_choice", "acc,none")
+EXACT = Benchmark("demo_exact", "exact_match,none")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,8 @@ def scored(model, task_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("results") / "one" / "lm_eval"
     before = len(loading.loads)
     with model.using("one"):
-        scores = run_tasks(model, DEMO_TASKS, task_folder, out)
+        files = generated_files(task_folder)
+        scores = run_tasks(model, [CHOICE, EXACT], [task_folder], out, task_files=files)
     assert len(loading.loads) == before
     return scores, out
 
@@ -138,8 +142,8 @@ def test_the_filter_forgives_filler_and_nothing_else(task_folder):
 def test_a_second_run_replaces_the_first_and_leaves_others_alone(model, task_folder, tmp_path):
     foreign = tmp_path / "results_2024-01-01T00-00-00.000000.json"
     foreign.write_text('{"results": {"arc": {"acc,none": 0.5, "acc_stderr,none": "N/A"}}}')
-    first = run_tasks(model, ["demo_choice"], task_folder, tmp_path)
-    second = run_tasks(model, ["demo_choice"], task_folder, tmp_path)
+    first = run_tasks(model, [CHOICE], [task_folder], tmp_path)
+    second = run_tasks(model, [CHOICE], [task_folder], tmp_path)
     assert first == second
     assert foreign.exists()
     assert len(list(tmp_path.iterdir())) == 3
@@ -147,23 +151,18 @@ def test_a_second_run_replaces_the_first_and_leaves_others_alone(model, task_fol
     assert (score.value, math.isnan(score.standard_error)) == (0.5, True)
 
 
-def test_keys_name_what_determines_the_numbers(model, task_folder, tmp_path):
-    keys = {
-        harness_key(model, DEMO_TASKS, task_folder),
-        harness_key(model, ["demo_choice"], task_folder),
-    }
-    with model.using("one"):
-        keys.add(harness_key(model, DEMO_TASKS, task_folder))
+def test_where_generated_documents_lie_is_no_part_of_their_digests(task_folder, tmp_path):
     write_task_data(tmp_path, seed=0, n=N)
-    assert harness_key(model, DEMO_TASKS, tmp_path) in keys  # where the data lies decides nothing
+    assert generated_files(tmp_path) == generated_files(task_folder)
     write_task_data(tmp_path, seed=1, n=N)
-    keys.add(harness_key(model, DEMO_TASKS, tmp_path))
-    assert len(keys) == 4
+    changed, before = generated_files(tmp_path), generated_files(task_folder)
+    assert {name for name in before if changed[name] != before[name]} == {
+        "demo_choice.jsonl",
+        "demo_exact.jsonl",
+    }
 
 
-def test_what_cannot_be_run_or_read_is_refused(model, task_folder, tmp_path):
-    with pytest.raises(InputError, match="declares no task 'demo_choise'"):
-        run_tasks(model, ["demo_choise"], task_folder, tmp_path)
+def test_what_cannot_be_read_is_refused(tmp_path):
     broken = tmp_path / "results_x.json"
     broken.write_text("{")
     with pytest.raises(InputError, match="not a results file"):
@@ -174,14 +173,14 @@ def test_what_cannot_be_run_or_read_is_refused(model, task_folder, tmp_path):
 @pytest.mark.parametrize("adapter", [None, "one"])
 def test_the_numbers_are_those_of_lm_eval_by_hand(adapter, model, task_folder, tmp_path):
     with model.using(adapter):
-        ours = run_tasks(model, DEMO_TASKS, task_folder, tmp_path / "ours", batch_size=8)
+        ours = run_tasks(model, [CHOICE, EXACT], [task_folder], tmp_path / "ours")
     peft = f",peft={tiny_models.adapters()[adapter]}" if adapter else ""
     subprocess.run(
         [
             *(sys.executable, "-m", "lm_eval", "run", "--model", "hf"),
             *("--model_args", f"pretrained={tiny_models.base()}{peft},dtype=float32"),
             *("--tasks", ",".join(DEMO_TASKS), "--include_path", str(task_folder)),
-            *("--device", "cpu", "--batch_size", "8", "--apply_chat_template"),
+            *("--device", "cpu", "--batch_size", "32", "--apply_chat_template"),
             *("--log_samples", "--output_path", str(tmp_path / "hand.json")),
         ],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"},

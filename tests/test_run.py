@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from alignboard.errors import InputError
-from alignboard.leaderboards.plan_board import plan_table, read_plan_board
+from alignboard.leaderboards.plan_board import read_plan_board
+from alignboard.leaderboards.plan_text import plan_table
 from alignboard.results.formats import read_annotations
 from alignboard.results.journal import Journal
 from alignboard.run.build import build_graph

@@ -234,7 +234,8 @@ def run(plan: str, *, dry_run: bool) -> None:
 
     The workspace is the folder you are in. Interrupt it at any moment and start it again: it goes on where it was.
     """
-    from alignboard.leaderboards.plan_board import plan_table, read_plan_board
+    from alignboard.leaderboards.plan_board import read_plan_board
+    from alignboard.leaderboards.plan_text import plan_table
     from alignboard.run.progress import job_table, showing, time_table
     from alignboard.run.runner import run_plan
 
@@ -247,7 +248,7 @@ def run(plan: str, *, dry_run: bool) -> None:
     print(time_table(result.timings, result.seconds))
     if result.board is not None:
         board = read_plan_board(result.board)
-        print(f"\n{plan_table(board)}\n\n{result.board.with_suffix('.md')}")
+        print(f"\n{plan_table(board)}\n\n{result.board.with_suffix('.html')}")
 
 
 @cli.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -102,6 +102,8 @@ class EvaluationSuite(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     benchmarks: list[Benchmark] = []
     n_documents: int = 150
     """of each benchmark whose documents are generated here: demo_choice, demo_exact"""
+    apply_chat_template: bool = True
+    """whether benchmarks are asked in the model's chat template, their examples as turns"""
     average: Literal["mean"] | None = None
     """``mean``: the board also shows the unweighted mean of the benchmarks' metrics"""
 
@@ -128,8 +130,8 @@ def load_evaluation(name: str, workspace: Path | None = None) -> EvaluationSuite
     content = read_yaml(path)
     if content.get("kind", "published") != "evaluation":
         raise InputError(
-            f"{path} is no suite that models are asked here (its kind is {content.get('kind', 'published')!r}, "
-            "a plan needs 'evaluation')."
+            f"{path} is a board that others have published, for `alignboard reproduce {name}` and "
+            f"`alignboard board {name}`; the suites of a plan are of kind 'evaluation', which models are asked here."
         )
     suite = convert(path, content, EvaluationSuite, "a suite")
     if suite.instructions is None and not suite.benchmarks:
@@ -138,13 +140,13 @@ def load_evaluation(name: str, workspace: Path | None = None) -> EvaluationSuite
 
 
 # libyaml's safe loader where PyYAML was built with it: the same result, ten times as fast.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+SAFE_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, loader: Any = SAFE_LOADER) -> dict[str, Any]:
     """A declaration's mapping of keys to values; raises `InputError` that names the file."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 - both are safe loaders
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - safe, or a kind of it
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

@@ -27,16 +27,27 @@ def declaration(room: str, name: str, workspace: Path | None = None) -> Path:
     """
     if Path(name).suffix in {".yaml", ".yml"} and Path(name).is_file():
         return Path(name)
-    roots = [workspace or Path.cwd(), library()]
-    for root in roots:
+    path = find(room, name, workspace)
+    if path is not None:
+        return path
+    known = sorted({found for root in _roots(workspace) for found in names(room, root)})
+    raise InputError(
+        f"There is no {room}/{name}.yaml{nearest(name, known)} (known: {', '.join(known) or 'none'})."
+    )
+
+
+def find(room: str, name: str, workspace: Path | None = None) -> Path | None:
+    """The file ``name`` of ``room``, in the workspace or else in the library; None where neither has it."""
+    for root in _roots(workspace):
         folder = root / room
         path = folder / f"{name}.yaml"
         if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
             return path
-    known = sorted({found for root in roots for found in names(room, root)})
-    raise InputError(
-        f"There is no {room}/{name}.yaml{nearest(name, known)} (known: {', '.join(known) or 'none'})."
-    )
+    return None
+
+
+def _roots(workspace: Path | None) -> tuple[Path, Path]:
+    return workspace or Path.cwd(), library()
 
 
 def names(room: str, root: Path) -> list[str]:

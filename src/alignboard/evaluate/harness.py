@@ -7,9 +7,10 @@ What this module promises
     put in place only when they are complete, with digests of weights, adapter and task data beside them: lm-eval's own
     provenance has none for local models, and its tracker answers a failed save with a warning.
 Differs from `lm_eval run`
-    Only the task folders that are named are indexed (all 14,686 names take 15 seconds). `fewshot_as_multiturn` is
-    always passed, since its default differs between lm-eval's own functions. What lm-eval finds out about the machine
-    it finds out once per process. Embeddings are never resized: lm-eval does so where `peft=` is given and the
+    Each task has its own number of examples (`alignboard.evaluate.harness_tasks`). `fewshot_as_multiturn` is always
+    passed, since its default differs between lm-eval's own functions. A batch that does not fit into memory is halved;
+    the longest texts come first, so that this happens at the start. What lm-eval finds out about the machine it finds
+    out once per process. Embeddings are never resized: lm-eval does so where `peft=` is given and the
     tokenizer is smaller than the vocabulary (Phi-2's is), which makes a base and its adapter not like for like.
 
 Importing this module loads neither torch nor lm-eval.
@@ -17,20 +18,16 @@ Importing this module loads neither torch nor lm-eval.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import hashlib
-import io
 import json
-import logging
 import math
-import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -38,11 +35,16 @@ import msgspec
 from alignboard.data import world
 from alignboard.errors import InputError
 from alignboard.evaluate.generate import library_versions
+from alignboard.evaluate.harness_model import calm, language_model
+from alignboard.evaluate.harness_tasks import load_tasks
 from alignboard.models.loading import LoadedModel
 from alignboard.results.files import write_atomically
+from alignboard.suites import Benchmark
 from alignboard.workspace import declaration
 
 DEMO_TASKS: Final = ("demo_choice", "demo_exact")
+_BATCH_SIZE: Final = 32
+"""halved where it does not fit into memory"""
 _STAMP: Final = "alignboard"
 """the key under which our provenance stands in ``results_*.json``"""
 
@@ -93,91 +95,79 @@ def write_task_data(
 
 def run_tasks(
     model: LoadedModel,
-    tasks: Sequence[str],
-    task_folder: Path,
+    benchmarks: Sequence[Benchmark],
+    folders: Sequence[Path],
     out: Path,
     *,
-    batch_size: int = 32,
     apply_chat_template: bool = True,
-    system_instruction: str | None = None,
+    task_files: Mapping[str, str] = MappingProxyType({}),
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[TaskScore]:
-    """Ask the adapter in use the tasks declared in ``task_folder``; ``out`` is ``results/<model>/lm_eval``.
+    """Ask the adapter in use the tasks that ``benchmarks`` name; ``out`` is ``results/<model>/lm_eval``.
 
-    Afterwards ``out`` holds one ``results_*.json`` and one ``samples_*.jsonl`` per task; what an earlier run of ours
-    left there is removed. Raises `InputError` for a task that the folder does not declare.
+    Tasks are declared in ``folders``, of which the last wins, or by lm-eval. Afterwards ``out`` holds one
+    ``results_*.json``, with the members and the numbers of groups, and one ``samples_*.jsonl`` per task; what an
+    earlier run of ours left there is removed. ``task_files`` (name -> sha256) are recorded with the results.
+
+    Raises `InputError` for a task that cannot be had or does not report its metric, before the model is asked.
     """
-    with _calm():
-        from lm_eval.evaluator import simple_evaluate
+    with calm():
+        from lm_eval import evaluator
         from lm_eval.loggers import EvaluationTracker
-        from lm_eval.models.huggingface import HFLM
-        from lm_eval.tasks import TaskManager
 
-        manager = TaskManager(include_defaults=False, include_path=str(task_folder))
-        unknown = sorted(set(tasks) - set(manager.all_tasks))
-        if unknown:
-            raise InputError(
-                f"{task_folder} declares no task {unknown[0]!r}; it has {manager.all_tasks}."
-            )
-        make: Any = HFLM  # its registration hides its parameters from type checkers
-        lm = make(
-            pretrained=model.model,
-            tokenizer=model.tokenizer,
-            batch_size=batch_size,
-            max_length=model.context,
-        )
+        manager, tasks = load_tasks(benchmarks, folders)
+        lm = language_model(model, _BATCH_SIZE, on_progress)
         out.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
         try:
             # A file name makes the tracker write beside it instead of into a folder named after the model's path.
             tracker = EvaluationTracker(output_path=str(partial / "results.json"))
-            found: Any = simple_evaluate(
+            found: Any = evaluator.simple_evaluate(
                 model=lm,
                 model_args=_recorded_arguments(model),
-                tasks=list(tasks),
+                tasks=tasks,  # pyright: ignore[reportArgumentType] - groups too, which `TaskManager.load` passes on
                 task_manager=manager,
-                batch_size=batch_size,
                 evaluation_tracker=tracker,
                 apply_chat_template=apply_chat_template,
                 fewshot_as_multiturn=apply_chat_template,
-                system_instruction=system_instruction,
                 log_samples=True,
             )
             results: dict[str, Any] = dict(found)
+            results["config"]["batch_size"] = lm.batch_size
             samples = results.pop("samples")
-            results[_STAMP] = provenance(model, task_folder)
+            results[_STAMP] = {
+                **provenance(model),
+                "chat_template_sha256": model.template_hash if apply_chat_template else None,
+                "task_files_sha256": dict(task_files),
+            }
             tracker.save_results_aggregated(results=results, samples=samples)
-            for task in results["configs"]:
+            for task in samples:
                 tracker.save_results_samples(task_name=task, samples=samples[task])
-            return _put_in_place(partial, out, tasks)
+            return _put_in_place(partial, out, benchmarks, list(samples))
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def harness_key(model: LoadedModel, tasks: Sequence[str], task_folder: Path) -> str:
-    """The name of a run's numbers: all that determines them."""
-    content = {"scheme": "harness-1", "tasks": sorted(tasks), **provenance(model, task_folder)}
-    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def provenance(model: LoadedModel, task_folder: Path) -> dict[str, Any]:
-    """What lm-eval does not record of a local model: digests of weights, adapter, template and task files.
-
-    Of a task file the place of its data is left out, of the data every byte is in.
-    """
+def provenance(model: LoadedModel) -> dict[str, Any]:
+    """What lm-eval does not record of a local model: digests of weights and adapter, and how they are held."""
     embedding: Any = model.model.get_input_embeddings()
-    files = {}
-    for path in sorted([*task_folder.glob("*.yaml"), *task_folder.glob("*.jsonl")]):
-        content = path.read_bytes().replace(str(task_folder.resolve()).encode(), b"")
-        files[path.name] = hashlib.sha256(content).hexdigest()
     return {
         "weights_sha256": model.fingerprint,
         "adapter_sha256": model.adapter_fingerprint,
-        "chat_template_sha256": model.template_hash,
         "dtype": model.dtype,
         "quantization": model.quantization,
         "embedding_rows": int(embedding.weight.shape[0]),
-        "task_files_sha256": files,
         "libraries": library_versions("lm_eval", "torch", "transformers", "peft"),
+    }
+
+
+def generated_files(folder: Path) -> dict[str, str]:
+    """sha256 of what `write_task_data` wrote; the place of the data, which the declarations name, is left out."""
+    return {
+        path.name: hashlib.sha256(
+            path.read_bytes().replace(str(folder.resolve()).encode(), b"")
+        ).hexdigest()
+        for path in sorted(folder.iterdir())
     }
 
 
@@ -202,14 +192,23 @@ def read_scores(path: Path) -> list[TaskScore]:
                     filter=filter_name,
                     value=float(value),
                     standard_error=float(error) if isinstance(error, int | float) else math.nan,
-                    n_documents=int(content.get("n-samples", {}).get(task, {}).get("effective", 0)),
-                    n_shot=int(content.get("n-shot", {}).get(task, 0)),
+                    n_documents=sum(_of_members(content, "n-samples", task)),
+                    n_shot=max(_of_members(content, "n-shot", task), default=0),
                     higher_is_better=bool(
                         content.get("higher_is_better", {}).get(task, {}).get(metric, True)
                     ),
                 )
             )
     return found
+
+
+def _of_members(content: Mapping[str, Any], key: str, task: str) -> list[int]:
+    """The number of examples or of documents of a task, or of each task of a group."""
+    members = content.get("group_subtasks", {}).get(task)
+    if members:
+        return [number for member in members for number in _of_members(content, key, member)]
+    found = content.get(key, {}).get(task, 0)
+    return [int(found["effective"] if isinstance(found, dict) else found)]
 
 
 def _recorded_arguments(model: LoadedModel) -> dict[str, Any]:
@@ -220,16 +219,21 @@ def _recorded_arguments(model: LoadedModel) -> dict[str, Any]:
     return arguments
 
 
-def _put_in_place(partial: Path, out: Path, tasks: Sequence[str]) -> list[TaskScore]:
+def _put_in_place(
+    partial: Path, out: Path, benchmarks: Sequence[Benchmark], tasks: Sequence[str]
+) -> list[TaskScore]:
     """Check what the tracker wrote, then move it, the results last; raises where anything is missing."""
     results = list(partial.glob("results_*.json"))
-    samples = {task: list(partial.glob(f"samples_{task}_*.jsonl")) for task in tasks}
-    if len(results) != 1 or any(len(found) != 1 for found in samples.values()):
+    stamp = results[0].stem.removeprefix("results_") if results else ""
+    files = [*(partial / f"samples_{task}_{stamp}.jsonl" for task in tasks), *results]
+    if len(results) != 1 or not all(path.is_file() for path in files):
         raise RuntimeError(
             f"lm-eval did not save its results: {sorted(p.name for p in partial.iterdir())}"
         )
     scores = read_scores(results[0])
-    absent = set(tasks) - {score.task for score in scores}
+    absent = {(one.task, one.metric) for one in benchmarks} - {
+        (score.task, f"{score.metric},{score.filter}") for score in scores
+    }
     if absent:
         raise RuntimeError(f"lm-eval gave no number for {sorted(absent)}")
     for path in out.glob("results_*.json"):
@@ -237,43 +241,6 @@ def _put_in_place(partial: Path, out: Path, tasks: Sequence[str]) -> list[TaskSc
             stale = path.stem.removeprefix("results_")
             for old in (*out.glob(f"samples_*_{stale}.jsonl"), path):
                 old.unlink()
-    for path in (*(found[0] for found in samples.values()), *results):
+    for path in files:
         path.replace(out / path.name)
     return scores
-
-
-# Quiet, and quick where lm-eval asks the machine the same question for every model.
-
-
-@contextlib.contextmanager
-def _calm() -> Iterator[None]:
-    """No progress bars or warnings of lm-eval, no network, and its inventory of the machine taken once."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.ExitStack() as stack:
-        from lm_eval import evaluator
-        from torch.utils import collect_env
-
-        _replace(stack, collect_env, "get_pretty_env_info", _once)
-        _replace(stack, evaluator, "get_git_commit_hash", lambda _: lambda: None)
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-
-
-def _replace(
-    stack: contextlib.ExitStack, module: Any, name: str, change: Callable[[Any], Any]
-) -> None:
-    original = getattr(module, name)
-    setattr(module, name, change(original))
-    stack.callback(setattr, module, name, original)
-
-
-@functools.lru_cache(maxsize=4)
-def _once(function: Callable[[], str]) -> Callable[[], str]:
-    """``function``, called at most once per process."""
-    return functools.lru_cache(maxsize=1)(function)

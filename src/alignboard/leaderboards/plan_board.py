@@ -1,6 +1,6 @@
-"""The board of a plan: base models and what was trained on them, side by side, and its files.
+"""The board of a plan: base models and what was trained on them, side by side, and what machines read of it.
 
-Building is pure; `write_plan_board` alone touches the disk. The same scores give the same bytes.
+The same scores give the same bytes.
 
 Rates are fractions in [0, 1] in the dataclasses and in json, and percentages where a column says ``%``.
 """
@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.leaderboards.board_text import csv_cell, json_value, markdown_text, shown
-from alignboard.leaderboards.terminal import text_table
-from alignboard.results.files import write_atomically
-from alignboard.workspace import model_name
+from alignboard.leaderboards.audit_finding import count
+from alignboard.leaderboards.board_text import csv_cell, json_value
 
 SCHEMA = 1
 
@@ -119,18 +116,6 @@ class PlanBoard(msgspec.Struct, frozen=True):
     schema: int = SCHEMA
 
 
-def write_plan_board(board: PlanBoard, folder: Path) -> list[Path]:
-    """Write ``<name>.csv``, ``.md`` and ``.json`` into ``folder``, each of them whole or not at all."""
-    name = model_name(board.name)
-    contents = {"csv": to_csv(board), "md": to_markdown(board), "json": to_json(board)}
-    paths = []
-    for suffix, content in contents.items():
-        path = folder / f"{name}.{suffix}"
-        write_atomically(path, content.encode())
-        paths.append(path)
-    return paths
-
-
 def read_plan_board(path: Path) -> PlanBoard:
     """A board from its json file."""
     try:
@@ -171,8 +156,8 @@ def _csv_row(board: PlanBoard, row: PlanRow) -> dict[str, Any]:
         score = row.judges.get(judge)
         cells |= _rate_cells(f"{judge}: win rate", score.win_rate if score else None, error=True)
         cells |= _rate_cells(f"{judge}: LC win rate", score.lc_win_rate if score else None)
-        for count in ("n_wins", "n_losses", "n_draws", "n_unparsed"):
-            cells[f"{judge}: {count}"] = getattr(score, count) if score else None
+        for kind in ("n_wins", "n_losses", "n_draws", "n_unparsed"):
+            cells[f"{judge}: {kind}"] = getattr(score, kind) if score else None
     for name in board.benchmarks:
         score = row.benchmarks.get(name)
         cells[f"{name} %"] = _percent(score.value if score else None)
@@ -194,84 +179,27 @@ def _rate_cells(name: str, rate: Rate | None, *, error: bool = False) -> dict[st
     }
 
 
-def to_markdown(board: PlanBoard) -> str:
-    """The board to be read."""
-    header, rows = _table(board)
-    lines = [
-        f"# {markdown_text(board.title)}",
-        "",
-        _markdown_line(header),
-        _markdown_line(["---" if n < _N_TEXT else "---:" for n in range(len(header))], raw=True),
-        *(_markdown_line(row) for row in rows),
-        "",
-        *(f"- {markdown_text(sentence)}" for sentence in board.conditions),
-    ]
-    return "\n".join(lines) + "\n"
+def summary(board: PlanBoard) -> str:
+    """What was compared, in a sentence."""
+    counts = sorted({row.n_prompts for row in board.rows}) or [0]
+    prompts = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
+    n_families = len({row.family for row in board.rows})
+    families = "1 family" if n_families == 1 else f"{n_families} families"
+    said = f"{count(len(board.rows), 'model')} of {families}"
+    if counts[-1]:
+        said += f" on {prompts} prompts"
+    if board.judges:
+        said += f", each compared with the {board.baseline} model of its family by {' and by '.join(board.judges)}"
+    return f"{said}; seed {board.seed}."
 
 
-def plan_table(board: PlanBoard) -> str:
-    """The board for a terminal or a pipe."""
-    header, rows = _table(board)
-    table = text_table(
-        [shown(cell) for cell in header], [[shown(c) for c in row] for row in rows], left=(0, 1)
-    )
-    return "\n".join([table, "", *board.conditions])
-
-
-_N_TEXT = 2
-
-
-def _table(board: PlanBoard) -> tuple[list[str], list[list[str]]]:
-    """Header and rows as text: percentages with one decimal, intervals in brackets."""
-    has_key = any(row.correct is not None for row in board.rows)
-    header = ["model", "method", *(["correct %"] if has_key else []), "length"]
-    for judge in board.judges:
-        header += [f"{judge}: win %", "SE", "95 %", "LC %"]
-    header += board.benchmarks
-    if board.rating_judge is not None:
-        header += [f"rating ({board.rating_judge})", "95 %"]
-    return header, [_cells(board, row, has_key=has_key) for row in board.rows]
-
-
-def _cells(board: PlanBoard, row: PlanRow, *, has_key: bool) -> list[str]:
-    cells = [row.model, row.method]
-    if has_key:
-        cells.append(_one(row.correct.value if row.correct else None, 100))
-    cells.append(_one(row.mean_length))
-    for judge in board.judges:
-        score = row.judges.get(judge)
-        if score is None:
-            cells += ["baseline" if row.baseline == row.model else "", "", "", ""]
-            continue
-        rate, lc = score.win_rate, score.lc_win_rate
-        cells += [
-            _one(rate.value, 100),
-            _one(rate.standard_error, 100),
-            _span(rate.low, rate.high, 100),
-        ]
-        cells.append(_one(lc.value if lc else None, 100))
-    for name in board.benchmarks:
-        score = row.benchmarks.get(name)
-        cells.append(_one(score.value if score else None, 100))
-    if board.rating_judge is not None:
-        rating = row.rating
-        cells += (
-            [_one(rating.value, digits=0), _span(rating.low, rating.high, digits=0)]
-            if rating
-            else ["", ""]
-        )
-    return cells
-
-
-def _markdown_line(cells: Sequence[str], *, raw: bool = False) -> str:
-    return f"| {' | '.join(cell if raw else markdown_text(cell) for cell in cells)} |"
-
-
-def _one(value: float | None, scale: float = 1, digits: int = 1) -> str:
+def number(value: float | None, scale: float = 1, digits: int = 1) -> str:
+    """``value`` to be read; nothing where it is unknown."""
     return "" if value is None else f"{scale * value:.{digits}f}"
 
 
-def _span(low: float | None, high: float | None, scale: float = 1, digits: int = 1) -> str:
+def span(low: float | None, high: float | None, scale: float = 1, digits: int = 1) -> str:
+    """An interval to be read; nothing where it is unknown."""
     return (
         ""
         if low is None or high is None

@@ -42,7 +42,14 @@ from alignboard.workspace import model_name
 if TYPE_CHECKING:
     import rich.progress
 
-__all__ = ["Progress", "cache_folder", "calibration_folder", "released_results", "rich_progress"]
+__all__ = [
+    "Progress",
+    "cache_folder",
+    "calibration_folder",
+    "released_file",
+    "released_results",
+    "rich_progress",
+]
 
 _LISTING = "listing.json"
 _SYMLINK = "120000"
@@ -91,6 +98,25 @@ def released_results(
     files = _wanted(suite, _listing(commit, released), annotators, models)
     download(files, commit, progress)
     return commit / released.folder
+
+
+def released_file(
+    repository: str, commit: str, file: str, progress: Progress | None = None
+) -> Path:
+    """The local copy of one file of a GitHub repository at a pinned commit, fetched and verified as above.
+
+    Raises `SourceError` where it cannot be fetched, `InputError` where the commit does not have it.
+    """
+    folder = file.split("/", maxsplit=1)[0]
+    _require_pinned(repository, commit, folder)
+    released = Released(repository=repository, commit=commit, folder=folder)
+    root = cache_folder() / "released" / repository.replace("/", "-") / commit
+    listing = _listing(root, released)
+    if file not in listing:
+        hint = nearest(file, listing) or "."
+        raise InputError(f"{repository} at {commit} has no file {file}{hint}")
+    download([_pinned(released, listing[file])], root, progress)
+    return root / file
 
 
 def calibration_folder(suite: Suite, *, progress: Progress | None = None) -> Path:

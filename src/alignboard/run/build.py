@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from alignboard.errors import InputError
 from alignboard.evaluate.harness import DEMO_TASKS
 from alignboard.evaluate.judge import LogprobSpec
+from alignboard.results.files import file_sha256
 from alignboard.run.graph import Graph
 from alignboard.run.kinds import KINDS, SECONDS
 from alignboard.run.plan import (
@@ -29,6 +30,9 @@ from alignboard.run.plan import (
 )
 from alignboard.suites import EvaluationSuite
 from alignboard.workspace import declaration
+
+if TYPE_CHECKING:
+    from alignboard.train.recipe import Recipe
 
 DEMO_JUDGE = "demo-judge"
 """what a judge's declaration calls the tiny judge model that is trained here"""
@@ -52,9 +56,10 @@ class _Builder:
         needs: Mapping[str, str | None] | None = None,
         hints: Mapping[str, Any] | None = None,
     ) -> str:
-        return self.graph.add(
-            name, kind, group, parameters, needs, seconds=SECONDS[kind], hints=hints
-        )
+        entry = self.plan.models.get(group)
+        # The estimates are for tiny models.
+        seconds = SECONDS[kind] if entry is None or entry.tiny is not None else None
+        return self.graph.add(name, kind, group, parameters, needs, seconds=seconds, hints=hints)
 
     def checkpoint(self, base: str) -> str:
         entry = self.plan.models[base]
@@ -84,6 +89,7 @@ class _Builder:
         parameters = {
             "model": model.name,
             "recipe": recipe.identity(),
+            "data": self.data_file(recipe),
             "seed": self.plan.seed + recipe.seed,
         }
         return self.add(
@@ -94,6 +100,17 @@ class _Builder:
             {"base": base, "start": start, "pairs": pairs},
             {"per_device": recipe.batch.per_device},
         )
+
+    def data_file(self, recipe: Recipe) -> str | None:
+        """sha256 of the local file that a recipe trains on; None where its rows come from elsewhere."""
+        if not recipe.data.is_file:
+            return None
+        path = self.resolved.workspace / recipe.data.name
+        if not path.is_file():
+            raise InputError(
+                f"data.name: there is no file {path}, which a recipe of {self.resolved.path} trains on."
+            )
+        return file_sha256(path)
 
     def chat_template(self, base: str) -> str | None:
         """The template that the recipes of a base model give it; None = its own."""
@@ -173,20 +190,18 @@ class _Builder:
                 "chat_template": self.chat_template(model.base),
                 "suite": suite.name,
                 "tasks": [msgspec.to_builtins(task) for task in suite.benchmarks],
+                "apply_chat_template": suite.apply_chat_template,
+                "files": self.resolved.task_files[suite.name],
             }
             name = f"lm-eval {suite.name} {model.name}"
             data = {"tasks": self.task_data(suite)}
             board[name] = self.add(name, "lm-eval", model.base, parameters, {**needs, **data})
         return found
 
-    def task_data(self, suite: EvaluationSuite) -> str:
-        """The job that writes the documents of a suite's tasks."""
-        other = sorted({task.task for task in suite.benchmarks} - set(DEMO_TASKS))
-        if other:
-            raise InputError(
-                f"{self.resolved.path}: the suite {suite.name!r} has the task {other[0]!r}; a run asks only tasks "
-                f"whose documents are made here so far: {', '.join(DEMO_TASKS)}."
-            )
+    def task_data(self, suite: EvaluationSuite) -> str | None:
+        """The job that writes the documents of a suite's tasks; None where they are all declared with their data."""
+        if not any(task.task in DEMO_TASKS for task in suite.benchmarks):
+            return None
         templates = {
             name: declaration("evaluate/tasks", name, self.resolved.workspace).read_text(
                 encoding="utf-8"
@@ -252,10 +267,21 @@ class _Builder:
             "rating_judge": self.plan.pairwise.judge if self.plan.pairwise else None,
             "answer_key": asked is not None and asked.source == "demo-world",
             "models": [
-                {"model": m.name, "family": m.base, "method": m.method, "baseline": m.baseline}
+                {
+                    "model": m.name,
+                    "family": m.base,
+                    "method": m.method,
+                    "baseline": m.baseline,
+                    "trained_in_bits": self._bits(m),
+                }
                 for m in self.resolved.models
             ],
         }
+
+    def _bits(self, model: TrainedModel) -> int | None:
+        """How many bits a weight of the base had while an adapter was trained on it; None = as it is stored."""
+        quantization = self.resolved.recipes[model.recipe].quantization if model.recipe else None
+        return quantization.bits if quantization else None
 
 
 def build_graph(resolved: ResolvedPlan) -> Graph:

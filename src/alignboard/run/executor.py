@@ -183,6 +183,7 @@ class Executor:
                 stderr=file,
                 pass_fds=[lock],
                 env={**os.environ, **self._settings.environment},
+                cwd=self._places.workspace,  # relative paths in declarations are the workspace's
             )
         process = _Process(number, popen, log)
         self._processes.append(process)

@@ -46,8 +46,8 @@ class Job:
     """JSON"""
     needs: Mapping[str, str] = field(default_factory=dict)
     """role -> name of a job"""
-    seconds: float = 1.0
-    """an estimate for one core"""
+    seconds: float | None = 1.0
+    """an estimate for one core; None where nothing is known before it was done once"""
     hints: Mapping[str, Any] = field(default_factory=dict)
     """JSON that an implementation may use and that changes no result, such as how many rows fit into memory"""
 
@@ -72,7 +72,7 @@ class Graph:
         parameters: Mapping[str, Any],
         needs: Mapping[str, str | None] | None = None,
         *,
-        seconds: float = 1.0,
+        seconds: float | None = 1.0,
         hints: Mapping[str, Any] | None = None,
     ) -> str:
         """Add a job, once; returns its name. A need of None is left out."""
@@ -117,12 +117,13 @@ def digest(content: Any) -> str:
 
 @lru_cache(maxsize=64)
 def _code(sources: tuple[str, ...]) -> str:
-    """A digest of source files, their names included; read as files, so that nothing is imported."""
+    """A digest of source files and the page's own, names included; read as files, so that nothing is imported."""
     package = Path(__file__).parents[1]
     found = hashlib.sha256()
     for source in sources:
         place = package / source
-        files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+        found_here = sorted(place.rglob("*")) if place.is_dir() else [place]
+        files = [path for path in found_here if path.is_file() and path.suffix != ".pyc"]
         for path in files:
             found.update(f"{path.relative_to(package).as_posix()}\0".encode())
             found.update(hashlib.sha256(path.read_bytes()).digest())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import time
@@ -12,15 +13,18 @@ from typing import Any
 import msgspec
 
 from alignboard.data import world
+from alignboard.errors import InputError
 from alignboard.evaluate.generate import Answer, Decoding, prompts
 from alignboard.evaluate.generate import generate as answer
-from alignboard.evaluate.harness import run_tasks, write_task_data
+from alignboard.evaluate.harness import generated_files, run_tasks, write_task_data
+from alignboard.evaluate.task_files import rooms
 from alignboard.models.loading import LoadedModel
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Row
 from alignboard.run.jobs_board import OUTPUTS, SCORES
 from alignboard.run.jobs_train import adapter_path, model_path
 from alignboard.run.worker import Task
+from alignboard.suites import Benchmark
 
 GENERATION = "generation"
 _TASKS = "tasks"
@@ -75,10 +79,25 @@ def _write_tasks(task: Task, folder: Path) -> None:
 def lm_eval(task: Task) -> dict[str, str]:
     """lm-eval's numbers on one model, and its files."""
     parameters = task.job.parameters
-    wanted = [one["task"] for one in parameters["tasks"]]
+    suite, files = parameters["suite"], parameters["files"]
+    folders = rooms(task.places.workspace)
+    if "tasks" in task.inputs:
+        folders.append(task.inputs["tasks"] / _TASKS)
+        files = files | generated_files(folders[-1])
     model, adapter = loaded(task)
     with model.using(adapter):
-        scores = run_tasks(model, wanted, task.inputs["tasks"] / _TASKS, task.folder / _LM_EVAL)
+        try:
+            scores = run_tasks(
+                model,
+                msgspec.convert(parameters["tasks"], list[Benchmark]),
+                folders,
+                task.folder / _LM_EVAL,
+                apply_chat_template=parameters["apply_chat_template"],
+                task_files=files,
+                on_progress=task.progress,
+            )
+        except InputError as error:
+            raise InputError(f"evaluate/suites/{suite}.yaml: {error}") from error
     table: dict[str, dict[str, Any]] = {}
     for score in scores:
         error = None if math.isnan(score.standard_error) else score.standard_error
@@ -89,19 +108,18 @@ def lm_eval(task: Task) -> dict[str, str]:
     (task.folder / SCORES).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return {
         f"results/{parameters['model']}/{_LM_EVAL}/{inner.name}": f"{_LM_EVAL}/{inner.name}"
-        for inner in _named_after(parameters["suite"], task.folder / _LM_EVAL, wanted)
+        for inner in _named_after(suite, task.folder / _LM_EVAL)
     }
 
 
-def _named_after(suite: str, folder: Path, tasks: list[str]) -> list[Path]:
+def _named_after(suite: str, folder: Path) -> list[Path]:
     """lm-eval's files with the suite in their names where lm-eval has the time: the next run replaces them."""
-    found = [(path, f"results_{suite}.json") for path in folder.glob("results_*.json")]
-    for name in tasks:
-        found += [
-            (path, f"samples_{name}_{suite}.jsonl")
-            for path in folder.glob(f"samples_{name}_2*.jsonl")
-        ]
-    return [path.rename(path.with_name(name)) for path, name in found]
+    (results,) = folder.glob("results_*.json")
+    time_of_run = results.stem.removeprefix("results_")
+    return [
+        path.rename(path.with_name(path.name.replace(time_of_run, suite)))
+        for path in sorted(folder.iterdir())
+    ]
 
 
 def _row(one: Answer) -> Row:
@@ -137,6 +155,7 @@ class Commits:
 def loaded(task: Task) -> tuple[LoadedModel, str | None]:
     """The base model of a job, loaded once per process, and the name of the job's adapter on it."""
     if "base" not in task.held:
+        gc.collect()  # a trainer that went before holds its base until its cycles are collected
         template = task.job.parameters["chat_template"]
         task.held["base"] = LoadedModel.load(model_path(task.inputs), chat_template=template)
     model: LoadedModel = task.held["base"]

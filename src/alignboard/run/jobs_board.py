@@ -19,8 +19,8 @@ from alignboard.leaderboards.plan_board import (
     RatingTable,
     Sample,
     known,
-    write_plan_board,
 )
+from alignboard.leaderboards.plan_files import write_plan_board
 from alignboard.leaderboards.scores import LcScore, joint_lc_win_rates
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
@@ -37,7 +37,7 @@ _N_SAMPLES = 12
 
 
 def board(task: Task) -> dict[str, str]:
-    """``leaderboards/<plan>.csv``, ``.md`` and ``.json``."""
+    """``leaderboards/<plan>.csv``, ``.md``, ``.json``, ``.png`` and ``.html``."""
     made = board_of(task.job.parameters, task.inputs)
     paths = write_plan_board(made, task.folder)
     return {f"leaderboards/{path.name}": path.name for path in paths}
@@ -205,6 +205,9 @@ intervals."""
 _RATED = """\
 Ratings are from a round robin of all models on {n_prompts} of the prompts, judged by {judge} (comparisons without a \
 verdict: {n_without}); their intervals are for new prompts as well."""
+_PLAIN = "{suite} is asked in plain text, without the models' chat templates."
+_QUANTISED = """\
+Trained on the base model in {bits} bits, and evaluated on it unquantised, in its own precision: {models}."""
 _KEYED = "Correct: the share of answers that a program found right."
 
 
@@ -221,4 +224,14 @@ def _conditions(parameters: Mapping[str, Any], rated: RatingTable | None) -> lis
             )
         )
         said += [rated.note] if rated.note else []
+    said += [
+        _PLAIN.format(suite=s["name"]) for s in parameters["suites"] if not s["apply_chat_template"]
+    ]
+    by_bits: dict[int, list[str]] = {}
+    for entry in parameters["models"]:
+        if entry["trained_in_bits"] is not None:
+            by_bits.setdefault(entry["trained_in_bits"], []).append(entry["model"])
+    said += [
+        _QUANTISED.format(bits=bits, models=", ".join(models)) for bits, models in by_bits.items()
+    ]
     return [*said, _KEYED] if parameters["answer_key"] else said

@@ -129,7 +129,7 @@ def published_rows(recipe: Recipe) -> list[Any]:
 
     data = recipe.data
     try:
-        if Path(data.name).suffix in {".json", ".jsonl"}:
+        if data.is_file:
             found: Any = datasets.load_dataset("json", data_files=data.name, split="train")
         else:
             found = datasets.load_dataset(data.name, split=data.split)

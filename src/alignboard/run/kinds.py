@@ -19,6 +19,10 @@ _JUDGE = (
     ),
     *("data", "results/order.py"),
 )
+_HARNESS = (
+    *("evaluate/harness.py", "evaluate/harness_model.py", "evaluate/harness_tasks.py"),
+    "evaluate/task_files.py",
+)
 KINDS: Final[Mapping[str, Kind]] = {
     "checkpoint": Kind(("run/jobs_train.py", "models/tiny.py", "data"), _TORCH),
     "train": Kind(("run/jobs_train.py", "train", "models/tiny.py", "data"), _TRAIN),
@@ -38,7 +42,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "generate": Kind(_ANSWER, (*_TORCH, "peft")),
     "task-data": Kind(("run/jobs_answer.py", "evaluate/harness.py", "data")),
-    "lm-eval": Kind((*_ANSWER, "evaluate/harness.py"), (*_TORCH, "peft", "lm-eval")),
+    "lm-eval": Kind((*_ANSWER, *_HARNESS), (*_TORCH, "peft", "lm-eval")),
     "judge": Kind(("run/jobs_judge.py", "models/loading.py", *_JUDGE), _TORCH),
     "pairwise": Kind(
         (
@@ -50,7 +54,9 @@ KINDS: Final[Mapping[str, Kind]] = {
         ),
         (*_TORCH, "numpy"),
     ),
-    "board": Kind(("run/jobs_board.py", "leaderboards", "stats", "data"), ("numpy",)),
+    "board": Kind(
+        ("run/jobs_board.py", "leaderboards", "stats", "data"), ("numpy", "matplotlib", "jinja2")
+    ),
 }
 # Seconds of one core on a machine that nothing was measured on yet.
 SECONDS: Final[Mapping[str, float]] = {

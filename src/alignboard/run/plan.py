@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from alignboard.errors import InputError, nearest
+from alignboard.evaluate.harness import DEMO_TASKS
 from alignboard.evaluate.judge import JudgeSpec, load_judge
+from alignboard.evaluate.task_files import digests
 from alignboard.suites import EvaluationSuite, convert, load_evaluation, read_yaml
 from alignboard.workspace import declaration, model_name
 
@@ -102,6 +104,8 @@ class ResolvedPlan:
     asked: EvaluationSuite | None
     """the suite whose instructions are answered and judged"""
     benchmarks: tuple[EvaluationSuite, ...]
+    task_files: Mapping[str, Mapping[str, str]]
+    """by suite: sha256 of the files that its tasks are made of, where they are declared here with their data"""
     models: tuple[TrainedModel, ...]
     """base by base, the base model first"""
 
@@ -151,6 +155,7 @@ def resolve(plan: Plan, path: Path, root: Path) -> ResolvedPlan:
         judges={judge: load_judge(judge, root) for judge in plan.judges},
         asked=asked[0] if asked else None,
         benchmarks=tuple(suite for suite in suites if suite.benchmarks),
+        task_files={suite.name: _task_files(suite, root) for suite in suites},
         models=models,
     )
 
@@ -250,6 +255,13 @@ def _models(
             TrainedModel(model, base, method, recipe, made[start] if start else None, baseline)
         )
     return found
+
+
+def _task_files(suite: EvaluationSuite, root: Path) -> dict[str, str]:
+    try:
+        return digests((b.task for b in suite.benchmarks if b.task not in DEMO_TASKS), root)
+    except InputError as error:
+        raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
 
 
 def _recipe(name: str, plan: Plan, root: Path) -> Recipe:

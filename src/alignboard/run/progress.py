@@ -84,23 +84,31 @@ def _lines(n_jobs: int, stream: TextIO) -> Callable[[Event], None]:
 
 
 def job_table(
-    jobs: Sequence[Job], done: set[str], expected: Mapping[str, float], n_workers: int
+    jobs: Sequence[Job], done: set[str], expected: Mapping[str, float | None], n_workers: int
 ) -> str:
     """Every job, whether it is done, and what it is expected to cost: what ``--dry-run`` prints."""
     width = max((len(job.name) for job in jobs), default=0)
     lines = [
-        f"{job.name.ljust(width)}  {'done' if job.name in done else f'{expected[job.name]:8.1f} s'}"
+        f"{job.name.ljust(width)}  {'done' if job.name in done else _cost(expected[job.name])}"
         for job in jobs
     ]
-    left = sum(expected[job.name] for job in jobs if job.name not in done)
-    n_left = sum(job.name not in done for job in jobs)
-    lines.append(
-        f"{len(jobs)} jobs, {n_left} to do: about {left:.0f} s of one core, {left / n_workers:.0f} s or more with "
-        f"{n_workers} at a time."
-        if n_left
-        else f"{len(jobs)} jobs, nothing to do."
-    )
-    return "\n".join(lines)
+    to_do = [expected[job.name] for job in jobs if job.name not in done]
+    known = [seconds for seconds in to_do if seconds is not None]
+    if not to_do:
+        return "\n".join([*lines, f"{len(jobs)} jobs, nothing to do."])
+    said = []
+    if known:
+        left = sum(known)
+        said += [
+            f"about {left:.0f} s of one core, {left / n_workers:.0f} s or more with {n_workers} at a time"
+        ]
+    if len(known) < len(to_do):
+        said += [f"{len(to_do) - len(known)} whose cost is known once they were done here"]
+    return "\n".join([*lines, f"{len(jobs)} jobs, {len(to_do)} to do: {', and '.join(said)}."])
+
+
+def _cost(seconds: float | None) -> str:
+    return "not known yet" if seconds is None else f"{seconds:8.1f} s"
 
 
 def time_table(timings: Sequence[Timing], seconds: float) -> str:

@@ -49,8 +49,9 @@ class RunResult:
     jobs: list[Job]
     done_before: set[str]
     """names of the jobs that had been done before"""
-    expected: dict[str, float]
-    """seconds of one core by job: as measured in this workspace by kind of job, or a constant where there is none"""
+    expected: dict[str, float | None]
+    """seconds by job, as measured in this workspace: of the job itself, of its kind for tiny models, or a constant
+    where there is none; None for a large model's job that was never done here"""
     n_workers: int
     timings: list[Timing]
     """of the jobs done now"""
@@ -157,14 +158,21 @@ def _export(
     ]
 
 
-def _expected(jobs: list[Job], journal: Journal) -> dict[str, float]:
-    """By job: what its kind has cost here so far, without imports."""
-    measured: dict[str, list[float]] = defaultdict(list)
+def _expected(jobs: list[Job], journal: Journal) -> dict[str, float | None]:
+    """By job: what it, or its kind, has cost here so far, without imports."""
+    of_kind: dict[str, list[float]] = defaultdict(list)
+    of_job: dict[str, list[float]] = defaultdict(list)
     for row in journal.rows(DONE):
-        measured[row.payload["kind"]].append(row.payload["seconds"] - row.payload["import_seconds"])
-    return {
-        job.name: fmean(measured[job.kind]) if job.kind in measured else job.seconds for job in jobs
-    }
+        seconds = row.payload["seconds"] - row.payload["import_seconds"]
+        if row.payload.get("typical", True):
+            of_kind[row.payload["kind"]].append(seconds)
+        else:
+            of_job[row.payload["job"]].append(seconds)
+    expected: dict[str, float | None] = {}
+    for job in jobs:
+        measured = of_job[job.name] if job.seconds is None else of_kind[job.kind]
+        expected[job.name] = fmean(measured) if measured else job.seconds
+    return expected
 
 
 def _require_libraries(names: Sequence[str]) -> None:

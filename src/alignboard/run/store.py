@@ -128,7 +128,13 @@ def done_row(job: Job, exports: Mapping[str, str], costs: Mapping[str, float]) -
     return Row(
         bytes.fromhex(job.key),
         DONE,
-        {"job": job.name, "kind": job.kind, "exports": dict(exports), **costs},
+        {
+            "job": job.name,
+            "kind": job.kind,
+            "exports": dict(exports),
+            "typical": job.seconds is not None,
+            **costs,
+        },
     )
 
 

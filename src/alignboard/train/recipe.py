@@ -38,10 +38,16 @@ class DataSpec(_Strict):
     """Where the rows come from; read by the caller of `train`, which receives rows."""
 
     name: str
-    """A data set's name: `demo-world`, `west-of-n` (pairs sampled from the SFT model) or a hub id."""
+    """A data set's name: `demo-world`, `west-of-n` (pairs sampled from the SFT model), a hub id, or a json or jsonl
+    file, relative to the workspace."""
     split: str = "train"
     n: int | None = Field(default=None, gt=0)
     """At most so many rows; None means all."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the rows are in a local file."""
+        return Path(self.name).suffix in {".json", ".jsonl"}
 
 
 Modules = Annotated[list[str], Field(min_length=1)]

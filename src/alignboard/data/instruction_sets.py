@@ -1,0 +1,190 @@
+"""Instruction sets: what models are asked.
+
+A set is a declaration in ``evaluate/sets/<name>.yaml`` that says where the instructions lie (released at a pinned
+commit, in a local file, or generated), or simply a file: json, jsonl or csv with a column of instructions, such as
+the ``model_outputs.json`` of a results folder. Order is kept, duplicates are refused, and the number of instructions
+that a declaration promises is checked.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from alignboard.data import world
+from alignboard.errors import InputError
+from alignboard.results.download import Progress
+from alignboard.results.sources import released_file
+from alignboard.suites import convert, read_yaml
+from alignboard.workspace import declaration
+
+ROOM = "evaluate/sets"
+_SUFFIXES = (".json", ".jsonl", ".csv")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One thing that is asked."""
+
+    turns: tuple[str, ...]
+    """what the user says, turn by turn; one, except in MT-bench"""
+    subset: str | None = None
+
+
+@dataclass(frozen=True)
+class InstructionSet:
+    """Instructions in the order in which answers are written."""
+
+    name: str
+    title: str
+    rows: tuple[Instruction, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class ReleasedFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A file of a GitHub repository at a pinned commit."""
+
+    repository: str
+    commit: str
+    file: str
+
+
+class World(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Questions of the demo world."""
+
+    split: world.Split = "eval"
+    seed: int = 0
+
+
+class SetSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """``evaluate/sets/<name>.yaml``; exactly one of ``released``, ``path`` and ``world``."""
+
+    name: str
+    title: str = ""
+    n: int | None = None
+    """how many there are; checked (of the demo world: how many are drawn)"""
+    released: ReleasedFile | None = None
+    path: str | None = None
+    """a local file, relative to the declaration"""
+    world: World | None = None
+    column: str = "instruction"
+    """text, or a list of turns that are texts or have a ``content``"""
+    subset_column: str | None = None
+    subset: str | None = None
+    """only the rows whose ``subset_column`` is this"""
+
+
+def load_set(
+    name: str | Path, workspace: Path | None = None, progress: Progress | None = None
+) -> InstructionSet:
+    """The set called ``name``, or the instructions of the file ``name``.
+
+    Raises `InputError` that names the file, the row and the field; `SourceError` where a released file cannot be
+    fetched.
+    """
+    path = Path(name)
+    if path.suffix in _SUFFIXES:
+        rows = _read(path, SetSpec(name=path.stem))
+        return InstructionSet(path.stem, path.stem, tuple(rows))
+    declared = declaration(ROOM, str(name), workspace)
+    spec = convert(declared, read_yaml(declared), SetSpec, "an instruction set")
+    rows = _rows(declared, spec, progress)
+    if spec.n is not None and len(rows) != spec.n:
+        raise InputError(
+            f"{declared}: {spec.name} has {len(rows)} instructions, but n says {spec.n}; its source has changed."
+        )
+    return InstructionSet(spec.name, spec.title or spec.name, tuple(rows))
+
+
+def _rows(declared: Path, spec: SetSpec, progress: Progress | None) -> list[Instruction]:
+    if sum(source is not None for source in (spec.released, spec.path, spec.world)) != 1:
+        raise InputError(f"{declared}: give exactly one of released, path and world.")
+    if spec.subset is not None and spec.subset_column is None:
+        raise InputError(f"{declared}: subset needs subset_column, the column that says it.")
+    if spec.world is not None:
+        if spec.n is None:
+            raise InputError(
+                f"{declared}: n is missing: how many questions of the demo world to draw."
+            )
+        return [
+            Instruction((text,))
+            for text in world.prompts(spec.world.split, spec.n, spec.world.seed)
+        ]
+    if spec.released is not None:
+        path = released_file(
+            spec.released.repository, spec.released.commit, spec.released.file, progress
+        )
+    else:
+        path = declared.parent / str(spec.path)
+    rows = _read(path, spec)
+    if spec.subset is not None:
+        rows = [row for row in rows if row.subset == spec.subset]
+    return rows
+
+
+def _read(path: Path, spec: SetSpec) -> list[Instruction]:
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 (byte {error.start}).") from error
+    rows, seen = [], {}
+    for number, row in enumerate(_records(path, content), start=1):
+        one = Instruction(_turns(path, number, row, spec.column), _subset(row, spec.subset_column))
+        first = seen.setdefault(one.turns, number)
+        if first != number:
+            raise InputError(f"{path}, row {number}: {spec.column} is that of row {first} again.")
+        rows.append(one)
+    if not rows:
+        raise InputError(f"{path} holds no rows.")
+    return rows
+
+
+def _records(path: Path, content: str) -> Iterator[Mapping[str, Any]]:
+    try:
+        match path.suffix:
+            case ".csv":
+                yield from csv.DictReader(io.StringIO(content, newline=""), strict=True)
+            case ".jsonl":
+                yield from (json.loads(line) for line in content.split("\n") if line.strip())
+            case ".json":
+                rows = json.loads(content)
+                if not isinstance(rows, list):
+                    raise InputError(f"{path} is no list of rows.")
+                yield from rows
+            case _:
+                raise InputError(
+                    f"{path} has none of the formats that are read: {', '.join(_SUFFIXES)}."
+                )
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} is no valid {path.suffix[1:]}: {error}.") from error
+
+
+def _turns(path: Path, number: int, row: Any, column: str) -> tuple[str, ...]:
+    if not isinstance(row, Mapping) or row.get(column) is None:
+        there = f" (there: {', '.join(map(str, row))})" if isinstance(row, Mapping) else ""
+        raise InputError(
+            f"{path}, row {number}: {column} is missing{there}; name its column as column."
+        )
+    found = row[column]
+    listed = found if isinstance(found, list) else [found]
+    turns = [turn.get("content") if isinstance(turn, Mapping) else turn for turn in listed]
+    texts = [turn for turn in turns if isinstance(turn, str) and turn.strip()]
+    if not texts or len(texts) < len(turns):
+        raise InputError(f"{path}, row {number}: {column} is empty or no text.")
+    return tuple(texts)
+
+
+def _subset(row: Mapping[str, Any], column: str | None) -> str | None:
+    found = row.get(column) if column else None
+    return None if found is None else str(found)

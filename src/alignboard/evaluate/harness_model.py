@@ -1,0 +1,95 @@
+"""A loaded model as lm-eval sees it, and lm-eval itself: quiet, and quick where it asks the machine what it knows.
+
+Importing this module loads neither torch nor lm-eval.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from alignboard.models.loading import LoadedModel
+
+
+def language_model(
+    model: LoadedModel, batch_size: int, on_progress: Callable[[int, int], None]
+) -> Any:
+    """lm-eval's model of what is in memory. It halves its batches where they do not fit, and tells how far it is.
+
+    lm-eval's own ``batch_size="auto"`` tries out generation at the full context, which for Mistral's 32,768 tokens
+    leaves batches of one.
+    """
+    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+    from lm_eval.models import huggingface
+
+    make: Any = huggingface.HFLM  # its registration hides its parameters from type checkers
+    lm = make(
+        pretrained=model.model,
+        tokenizer=model.tokenizer,
+        batch_size=batch_size,
+        max_length=model.context,
+    )
+
+    class Bar(huggingface.tqdm):
+        def update(self, n: float | None = 1) -> bool | None:
+            shown = super().update(n)
+            on_progress(int(self.n), int(self.total or 0))
+            return shown
+
+    def fitting(ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def asked(requests: Any) -> Any:
+            while True:
+                with contextlib.ExitStack() as stack:
+                    _replace(stack, huggingface, "tqdm", lambda _: Bar)
+                    try:
+                        return ask(requests)
+                    except RuntimeError as error:
+                        if lm.batch_size_per_gpu == 1 or not should_reduce_batch_size(error):
+                            raise
+                lm.batch_size_per_gpu //= 2
+                clear_device_cache(garbage_collection=True)
+
+        return asked
+
+    for kind in ("loglikelihood", "loglikelihood_rolling", "generate_until"):
+        setattr(lm, kind, fitting(getattr(lm, kind)))
+    return lm
+
+
+@contextlib.contextmanager
+def calm() -> Iterator[None]:
+    """No progress bars or warnings of lm-eval, and its inventory of the machine taken once."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.ExitStack() as stack:
+        from lm_eval import evaluator
+        from torch.utils import collect_env
+
+        _replace(stack, collect_env, "get_pretty_env_info", _once)
+        _replace(stack, evaluator, "get_git_commit_hash", lambda _: lambda: None)
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def _replace(
+    stack: contextlib.ExitStack, module: Any, name: str, change: Callable[[Any], Any]
+) -> None:
+    original = getattr(module, name)
+    setattr(module, name, change(original))
+    stack.callback(setattr, module, name, original)
+
+
+@functools.lru_cache(maxsize=4)
+def _once(function: Callable[[], str]) -> Callable[[], str]:
+    """``function``, called at most once per process."""
+    return functools.lru_cache(maxsize=1)(function)

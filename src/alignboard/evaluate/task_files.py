@@ -1,0 +1,187 @@
+"""Where an lm-eval task is declared, and what it is made of: names to files, without importing lm-eval.
+
+A task or a group is looked up by its name: ``evaluate/tasks/<name>.yaml`` in the workspace, then in the built-in
+library, then lm-eval's own. What is declared here is known by content, so that a changed document is another job;
+what lm-eval declares is known by lm-eval's version. lm-eval's 14,000 files are not parsed (15 seconds): a name is
+looked for in the folders that its beginning names, which takes milliseconds, and everywhere only if it is not there.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from alignboard.errors import InputError, nearest
+from alignboard.results.files import file_sha256
+from alignboard.suites import SAFE_LOADER, read_yaml
+from alignboard.workspace import find, library
+
+ROOM: Final = "evaluate/tasks"
+# At the top level of lm-eval's declarations: ``task: arc_easy``, ``"group": mmlu``, and tags, one or a list.
+_NAME: Final = re.compile(
+    rb"""^["']?(?:task|group|tag)["']?[ \t]*:[ \t]*["']?([^\s"'#\[\]]+)""", re.MULTILINE
+)
+_TAGS: Final = re.compile(rb"""^["']?tag["']?[ \t]*:((?:\s*\n[ \t]*-[ \t].*)+)""", re.MULTILINE)
+
+
+class _Function(str):
+    """A function that a task names: ``!function utils.process_docs``."""
+
+    __slots__ = ()
+
+
+class _Loader(SAFE_LOADER):
+    """Reads lm-eval's declarations without importing what they name."""
+
+
+_Loader.add_constructor("!function", lambda _, node: _Function(node.value))
+
+
+def rooms(workspace: Path) -> list[Path]:
+    """The folders with declarations of tasks. Of two that declare one name the last wins: the workspace's."""
+    return [folder for root in (library(), workspace) if (folder := root / ROOM).is_dir()]
+
+
+def digests(names: Iterable[str], workspace: Path) -> dict[str, str]:
+    """sha256 of every file that the tasks ``names`` are made of here; nothing for what lm-eval declares.
+
+    Files: the declarations, those that they include, the members of groups, the Python files of their functions, and
+    the data that they name. Raises `InputError` for a task that nobody declares and for data that are not there.
+    """
+    found = _Files(workspace)
+    for name in names:
+        found.add_task(name)
+    return {label: file_sha256(path) for label, path in sorted(found.files.items())}
+
+
+def lm_eval_folder(name: str) -> Path | None:
+    """The folder of lm-eval's that declares the task, group or tag ``name``; None where none does."""
+    folders = sorted(
+        _lm_eval_folders(),
+        key=lambda folder: (not name.startswith(folder.name), -len(folder.name), folder.name),
+    )
+    return next((folder for folder in folders if name in _declared(folder)), None)
+
+
+def unknown_task(name: str) -> InputError:
+    """What to say of a task that nobody declares."""
+    hint = nearest(name, {one for folder in _lm_eval_folders() for one in _declared(folder)}) or "."
+    return InputError(
+        f"the task {name!r} is neither declared in {ROOM}/{name}.yaml nor by lm-eval{hint}"
+    )
+
+
+class _Files:
+    """The files of tasks, collected from declaration to declaration."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._workspace = workspace
+        self.files: dict[str, Path] = {}
+        """by what they are called in a key: the path in the workspace or library, else the whole path"""
+
+    def add_task(self, name: str) -> None:
+        path = find(ROOM, name, self._workspace)
+        if path is not None:
+            self._add_declaration(path, name)
+        elif lm_eval_folder(name) is None:
+            raise unknown_task(name)
+
+    def _add_declaration(self, path: Path, name: str | None = None) -> None:
+        if not self._add(path):
+            return
+        content = read_yaml(path, _Loader)
+        declared = content.get("group") or content.get("task")
+        if name not in {None, declared}:
+            raise InputError(
+                f"{path}: it declares {declared!r}; the file of a task is called after the task."
+            )
+        included = content.get("include", [])
+        for other in [included] if isinstance(included, str) else included:
+            self._add_declaration(path.parent / other)
+        for function in _functions(content):
+            module = path.parent / f"{function.rpartition('.')[0].replace('.', '/')}.py"
+            if module.is_file():
+                self._add(module)
+        self._add_content(path, content)
+
+    def _add_content(self, path: Path, content: Mapping[str, Any]) -> None:
+        """What a task, or a member of a group that is written out in it, names."""
+        self._add_data(path, content)
+        members = content.get("task")
+        for member in members if isinstance(members, list) else []:
+            if isinstance(member, str):
+                self.add_task(member)
+                continue
+            self._add_content(path, member)
+            name = member.get("group") or member["task"]
+            written_out = "dataset_path" in member or isinstance(member.get("task"), list)
+            if find(ROOM, name, self._workspace) is not None or not written_out:
+                self.add_task(name)
+
+    def _add_data(self, path: Path, content: Mapping[str, Any]) -> None:
+        folder = self._workspace / str(content.get("dataset_path", ""))
+        if "dataset_path" in content and folder.is_dir():
+            for file in folder.rglob("*"):
+                if file.is_file():
+                    self._add(file)
+        for text in _strings((content.get("dataset_kwargs") or {}).get("data_files")):
+            if "://" in text:
+                continue
+            matches = glob.glob(str(self._workspace / text), recursive=True)  # noqa: PTH207 - absolute patterns too
+            if not matches:
+                raise InputError(
+                    f"{path}: dataset_kwargs.data_files names {text!r}, which is not there; paths are relative to the "
+                    f"workspace {self._workspace}."
+                )
+            for match in matches:
+                self._add(Path(match))
+
+    def _add(self, path: Path) -> bool:
+        """Whether the file is new."""
+        path = path.resolve()
+        root = next((r for r in (self._workspace, library()) if path.is_relative_to(r)), None)
+        label = (path.relative_to(root) if root else path).as_posix()
+        new = label not in self.files
+        self.files[label] = path
+        return new
+
+
+def _functions(value: Any) -> Iterator[_Function]:
+    return (text for text in _strings(value) if isinstance(text, _Function))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in ``value``, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(inner)
+
+
+@lru_cache(maxsize=1)
+def _lm_eval_folders() -> tuple[Path, ...]:
+    spec = find_spec("lm_eval")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("Benchmarks need lm_eval: pip install 'alignboard[lm-eval]'.")
+    tasks = Path(spec.submodule_search_locations[0]) / "tasks"
+    return tuple(folder for folder in sorted(tasks.iterdir()) if folder.is_dir())
+
+
+@lru_cache(maxsize=1024)
+def _declared(folder: Path) -> frozenset[str]:
+    """The names of the tasks, groups and tags that the files of ``folder`` declare."""
+    found: set[bytes] = set()
+    for path in folder.rglob("*"):
+        if path.suffix not in {"", ".yaml"} or not path.is_file():  # some templates have no suffix
+            continue
+        text = path.read_bytes()
+        found.update(_NAME.findall(text))
+        for tags in _TAGS.findall(text):
+            found.update(tag.strip(b" \t\"'") for tag in re.findall(rb"-[ \t]+(.*)", tags))
+    return frozenset(name.decode() for name in found)

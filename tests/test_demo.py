@@ -1,0 +1,70 @@
+"""The demo's claim, on three seeds: tuning on preferences wins, and the board shows what it costs."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+
+import msgspec
+import pytest
+
+from alignboard.leaderboards.plan_board import read_plan_board
+from alignboard.run.plan import load_plan
+from alignboard.run.runner import run_resolved
+from alignboard.suites import load_evaluation
+from alignboard.workspace import declaration
+
+SEEDS = (0, 1, 2)
+
+
+def demo_plan(seed, folder):
+    """The demo's plan with another seed, judged by the rule alone and without lm-eval, which takes two thirds."""
+    plan = load_plan("demo", folder).plan
+    suite = load_evaluation("demo", folder)
+    path = folder / f"demo-{seed}.yaml"
+    asked = msgspec.structs.replace(suite, name="asked", benchmarks=())
+    (folder / "evaluate" / "suites").mkdir(parents=True, exist_ok=True)
+    content = {"kind": "evaluation"} | msgspec.to_builtins(asked)
+    (folder / "evaluate" / "suites" / "asked.yaml").write_bytes(msgspec.yaml.encode(content))
+    own = msgspec.structs.replace(
+        plan,
+        name=f"demo-{seed}",
+        seed=seed,
+        judges=["demo-simulated"],
+        suites=["asked"],
+        pairwise=None,
+    )
+    path.write_bytes(msgspec.yaml.encode(own))
+    return load_plan(path, folder)
+
+
+@pytest.mark.slow
+def test_on_three_seeds_sft_beats_base_and_dpo_beats_sft(tmp_path, capsys):
+    assert declaration("evaluate/plans", "demo", tmp_path).is_file()
+    won, correct = defaultdict(list), defaultdict(list)
+    for seed in SEEDS:
+        board = read_plan_board(run_resolved(demo_plan(seed, tmp_path)).board)
+        rows = {(row.family, row.method): row for row in board.rows}
+        families = {row.family for row in board.rows}
+        assert len(families) == 4
+        assert all(row.n_prompts >= 300 for row in board.rows)
+        holds = 0
+        for family in families:
+            base = rows[family, "base"].judges["demo-simulated"].win_rate
+            tuned = rows[family, "dpo"].judges["demo-simulated"].win_rate
+            holds += base.high < 0.5 < tuned.low
+        assert holds >= 3
+        for (family, method), row in rows.items():
+            correct[family, method].append(100 * row.correct.value)
+            if row.judges:
+                won[family, method].append(100 * row.judges["demo-simulated"].win_rate.value)
+    with capsys.disabled():
+        print(f"\n{'':<20}  correct % (sd)  win rate % (sd), seeds {SEEDS}")  # noqa: T201 - the spread is to be read
+        for (family, method), values in sorted(correct.items()):
+            line = f"{family + ' ' + method:<20}  {spread(values)}"
+            print(line, spread(won[family, method]) if won[family, method] else "")  # noqa: T201 - the spread is to be read
+
+
+def spread(values):
+    each = " ".join(f"{value:5.1f}" for value in values)
+    return f"{statistics.fmean(values):5.1f} ({statistics.stdev(values):4.1f}) [{each}]"

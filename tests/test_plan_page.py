@@ -1,0 +1,411 @@
+"""The page of a plan's board: what it shows, that nothing in it acts, and what a browser makes of it."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+import pytest
+
+from alignboard.errors import InputError
+from alignboard.leaderboards.board_text import shown
+from alignboard.leaderboards.plan_board import read_plan_board
+from alignboard.leaderboards.plan_files import write_plan_board
+from alignboard.leaderboards.plan_page import to_html
+from plan_boards import HOSTILE, board_with_gaps, hostile_board, plan_board
+
+VOID = {"meta", "input", "wbr", "br", "path", "use"}
+
+
+@dataclass
+class Element:
+    tag: str
+    attributes: dict[str, str | None]
+    children: list["Element | str"] = field(default_factory=list)
+
+    def all(self, tag):
+        for child in self.children:
+            if isinstance(child, Element):
+                if child.tag == tag:
+                    yield child
+                yield from child.all(tag)
+
+    @property
+    def text(self):
+        return "".join(c if isinstance(c, str) else c.text for c in self.children)
+
+    @property
+    def own_text(self):
+        """Without what is in small print."""
+        return "".join(
+            c if isinstance(c, str) else c.text
+            for c in self.children
+            if isinstance(c, str) or c.tag != "small"
+        ).strip()
+
+    @property
+    def classes(self):
+        return (self.attributes.get("class") or "").split()
+
+
+class Tree(HTMLParser):
+    """A tree of the page; an end tag that does not fit is a failure."""
+
+    def __init__(self):
+        super().__init__()
+        self.root = Element("", {})
+        self.open = [self.root]
+
+    def handle_starttag(self, tag, attrs):
+        element = Element(tag, dict(attrs))
+        self.open[-1].children.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag, attrs):
+        self.open[-1].children.append(Element(tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop().tag == tag
+
+    def handle_data(self, data):
+        self.open[-1].children.append(data)
+
+
+def parsed(page):
+    tree = Tree()
+    tree.feed(page)
+    tree.close()
+    assert tree.open == [tree.root]
+    return tree.root
+
+
+def table(page):
+    """Names of the columns, and the rows as (value, small print) by column."""
+    body = next(parsed(page).all("table"))
+    first, second = list(next(body.all("thead")).all("tr"))
+    groups = [
+        group.text
+        for group in first.all("th")
+        for _ in range(int(group.attributes.get("colspan") or 0))
+    ]
+    names = ["model", "method"]
+    names += [f"{g}: {th.text}" for g, th in zip(groups, second.all("th"), strict=True)]
+    rows = []
+    for line in next(body.all("tbody")).all("tr"):
+        cells = [cell for cell in line.children if isinstance(cell, Element)]
+        pairs = [(cell.own_text, "".join(s.text for s in cell.all("small"))) for cell in cells]
+        rows.append(dict(zip(names, pairs, strict=True)))
+    return names, rows
+
+
+def percent(value):
+    return f"{100 * value.value:.1f}", f"{100 * value.low:.1f} to {100 * value.high:.1f}"
+
+
+def test_every_number_of_the_table_is_the_boards():
+    board = plan_board()
+    names, rows = table(to_html(board))
+    assert len(rows) == len(board.rows)
+    assert len(names) == 2 + 2 + 2 * 3 + 2 + 2
+    for row, cells in zip(board.rows, rows, strict=True):
+        assert cells["model"][0] == row.model
+        assert cells["method"][0] == row.method
+        assert row.correct is not None
+        assert cells["answers: correct %"] == percent(row.correct)
+        assert cells["answers: mean length"] == (f"{row.mean_length:.1f}", "")
+        for judge in board.judges:
+            of_judge = [
+                cells[f"judged by {judge}: {n}"]
+                for n in ("win %", "LC win %", "won / drawn / lost")
+            ]
+            if row.method == "sft":
+                assert of_judge == [("", "baseline")] * 3
+                continue
+            score = row.judges[judge]
+            unparsed = f"{score.n_unparsed} unparsed" if score.n_unparsed else ""
+            assert score.lc_win_rate is not None
+            assert of_judge == [
+                percent(score.win_rate),
+                percent(score.lc_win_rate),
+                (f"{score.n_wins} / {score.n_draws} / {score.n_losses}", unparsed),
+            ]
+        for name, score in row.benchmarks.items():
+            assert score.value is not None
+            assert cells[f"lm-eval, % ± SE: {name}"] == (f"{100 * score.value:.1f}", "± 3.0")
+        rating = row.rating
+        assert rating is not None
+        assert rating.value is not None
+        span = f"{rating.low:.0f} to {rating.high:.0f}"
+        assert cells["round robin by rule: rating"] == (f"{rating.value:.0f}", span)
+        place = (f"{rating.rank_best} to {rating.rank_worst}", "")
+        assert cells["round robin by rule: place"] == place
+
+
+def test_what_is_not_known_is_shown_as_not_known():
+    _, rows = table(to_html(board_with_gaps()))
+    assert rows[0]["judged by rule: win %"] == ("n/a", "")
+    assert rows[0]["round robin by rule: rating"] == ("n/a", "")
+    assert rows[1]["answers: correct %"] == ("n/a", "")
+    assert rows[2]["judged by rule: win %"] == ("n/a", "")
+    assert rows[2]["judged by rule: won / drawn / lost"] == ("0 / 0 / 0", "200 unparsed")
+    assert rows[2]["answers: mean length"] == ("n/a", "")
+    assert rows[3]["lm-eval, % ± SE: demo_choice acc"] == ("n/a", "")
+    assert rows[3]["round robin by rule: place"] == ("n/a", "")
+    assert rows[4]["lm-eval, % ± SE: demo_exact exact_match"] == ("50.0", "")
+    assert rows[5]["round robin by rule: place"] == ("1", "")
+    assert rows[6]["judged by rule: win %"] == ("60.0", "")
+    assert not re.search(r"\bnan\b|\bnone\b<", to_html(board_with_gaps()), re.IGNORECASE)
+
+
+def test_the_page_has_its_parts_and_can_be_read_without_a_script():
+    board = plan_board()
+    root = parsed(to_html(board))
+    assert next(root.all("html")).attributes["lang"] == "en"
+    assert [h.text for h in root.all("h1")] == ["A plan"]
+    assert [h.text for h in root.all("h2")] == [
+        "Board",
+        "What the numbers mean",
+        "Plots",
+        "Outputs side by side",
+    ]
+    assert [li.text for li in root.all("li")] == board.conditions
+    assert len(list(root.all("svg"))) == len(list(root.all("figcaption"))) == 4
+    assert all(svg.attributes["aria-label"] for svg in root.all("svg"))
+    assert len(list(next(root.all("table")).all("caption"))) == 1
+    choices = [box.attributes for box in root.all("input")]
+    assert [("checked" in box, box["id"]) for box in choices] == [
+        (True, "family-1"),
+        (False, "family-2"),
+    ]
+    families = [div for div in root.all("div") if div.classes == ["answers"]]
+    for family, answers in zip(("tiny-phi", "tiny-gemma"), families, strict=True):
+        assert [h.text for h in answers.all("h3")] == ["Question 0?", "Question 1?", "Question 2?"]
+        rows = [row for row in board.rows if row.family == family]
+        given = [p.text for p in answers.all("p")]
+        assert given == [f"{row.model} says {n}." for n in range(3) for row in rows]
+    numbered = [e.attributes["id"] for e in everything(root) if "id" in e.attributes]
+    assert len(numbered) == len(set(numbered))
+
+
+def everything(element):
+    for child in element.children:
+        if isinstance(child, Element):
+            yield child
+            yield from everything(child)
+
+
+@pytest.mark.filterwarnings("error")
+def test_hostile_text_is_shown_and_never_acts():
+    page = to_html(hostile_board())
+    page.encode()  # no lone surrogate
+    assert not set(page) & {"\x00", "\x07", "\u202e", "\u2028", "\r"}
+    root = parsed(page)
+    elements = list(everything(root))
+    assert [e.tag for e in elements].count("script") == 1
+    assert [e.tag for e in elements].count("style") == 1
+    assert not [e for e in elements if e.tag in {"img", "link", "a", "iframe", "object", "base"}]
+    assert not [name for e in elements for name in e.attributes if name.startswith("on")]
+    addresses = {e.attributes.get(n) for e in elements for n in ("src", "href", "xlink:href")}
+    assert all(address is None or address.startswith("#") for address in addresses)
+    assert next(root.all("h1")).text == HOSTILE[0]
+    given = [p.text for p in root.all("p") if "dir" in p.attributes]
+    wanted = ["\n".join(map(shown, text.split("\n"))) for text in HOSTILE if text]
+    assert given == [text for _ in range(3) for text in wanted for _ in range(3)]
+    assert [p.text for p in root.all("p") if p.classes == ["nothing"]] == ["empty"] * 9
+
+
+def test_a_model_without_an_answer_has_none():
+    board = plan_board(families=("phi",))
+    del board.samples[1].outputs["phi-dpo"]
+    page = to_html(board)
+    assert page.count('<p class="nothing">no answer</p>') == 1
+
+
+def test_the_policy_of_the_page_allows_its_own_script_and_nothing_else():
+    page = to_html(plan_board())
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
+    assert policy is not None
+    assert "default-src 'none'" in policy[1]
+    assert re.search(r"script-src 'sha256-[\w+/=]+';", policy[1])
+    script = page[page.index("<script>") : page.index("</script>")]
+    assert "A plan" not in script
+    assert "innerHTML" not in script
+    assert "http" not in script
+
+
+@pytest.mark.parametrize(
+    ("changes", "plots"),
+    [
+        ({"judges": (), "rated": False}, 2),
+        ({"judges": (), "rated": False, "benchmarks": ()}, 1),
+        ({"rated": False}, 3),
+        ({"rows": [], "samples": []}, 0),
+        ({"conditions": [], "samples": []}, 4),
+        ({"families": ("phi",), "methods": ("base",)}, 3),
+    ],
+)
+def test_parts_without_data_are_left_out(changes, plots):
+    board = plan_board(**changes)
+    root = parsed(to_html(board))
+    assert len(list(root.all("svg"))) == plots
+    assert len(list(next(root.all("tbody")).all("tr"))) == len(board.rows)
+    headings = [h.text for h in root.all("h2")]
+    assert ("Plots" in headings) == bool(plots)
+    assert ("Outputs side by side" in headings) == bool(board.samples)
+
+
+# The files.
+
+
+def test_all_files_are_written_beside_each_other(tmp_path):
+    paths = write_plan_board(plan_board(name="small"), tmp_path)
+    names = [f"small.{suffix}" for suffix in ("csv", "md", "json", "png", "html")]
+    assert [path.name for path in paths] == names
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert "![A plan](small.png)" in (tmp_path / "small.md").read_text()
+    assert read_plan_board(tmp_path / "small.json") == plan_board(name="small")
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".."])
+def test_a_boards_name_is_no_path(name, tmp_path):
+    with pytest.raises(InputError):
+        write_plan_board(plan_board(name=name), tmp_path / "boards")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bytes_do_not_depend_on_the_process_or_its_settings(tmp_path):
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import hashlib, pathlib\n"
+        "from plan_boards import plan_board\n"
+        "from alignboard.leaderboards.plan_files import write_plan_board\n"
+        "for path in write_plan_board(plan_board(), pathlib.Path('out')):\n"
+        "    print(path.name, hashlib.sha256(path.read_bytes()).hexdigest())\n"
+        "print('matplotlib.pyplot' in sys.modules)\n"
+    )
+    said = set()
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        if seed == "2":
+            (folder / "matplotlibrc").write_text(
+                "axes.facecolor: red\npath.sketch: 1, 100, 2\nlines.markeredgewidth: 9\nsvg.hashsalt: x\n"
+            )
+        finished = subprocess.run(
+            [sys.executable, "-c", script, str(__file__).rpartition("/")[0]],
+            cwd=folder,
+            env={"PYTHONHASHSEED": seed, "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        said.add(finished.stdout)
+    assert len(said) == 1
+    assert len(said.pop().splitlines()) == 6
+
+
+# A browser.
+
+DRIVER = """\
+<!doctype html><meta charset="utf-8"><title>driver</title>
+<iframe width="400" height="800" src="PAGE"></iframe>
+<script>
+addEventListener("load", () => {
+  const inside = document.querySelector("iframe").contentWindow, page = inside.document, found = {};
+  const models = () => [...page.querySelectorAll("tbody th")].map((th) => th.textContent);
+  const visible = () => [...page.querySelectorAll(".answers")].map((e) => inside.getComputedStyle(e).display);
+  found.hit = page.documentElement.dataset.hit ?? null;
+  found.ground = inside.getComputedStyle(page.body).display;
+  found.width = page.documentElement.scrollWidth;
+  found.requests = inside.performance.getEntriesByType("resource").map((entry) => entry.name);
+  found.first = visible();
+  page.querySelector("#family-2").click();
+  found.second = visible();
+  const buttons = [...page.querySelectorAll("th button")];
+  const press = (text) => {
+    const button = buttons.find((b) => b.textContent.startsWith(text));
+    button.click();
+    return [button.parentNode.getAttribute("aria-sort"), models()];
+  };
+  found.win = ["win %", "win %", "win %"].map(press);
+  found.method = press("method");
+  found.hint = page.getElementById("hint").hidden;
+  const said = document.createElement("pre");
+  said.id = "found";
+  said.textContent = JSON.stringify(found);
+  document.body.append(said);
+});
+</script>
+"""
+
+
+def browse(folder, board):
+    """What a browser finds on the page when it opens the file and presses its buttons."""
+    browser = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if browser is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome is installed")
+    (folder / "page.html").write_text(to_html(board), encoding="utf-8")
+    (folder / "driver.html").write_text(DRIVER.replace("PAGE", "page.html"))
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--allow-file-access-from-files",  # so that the driver may press the buttons of the page
+        "--enable-logging=stderr",
+        "--virtual-time-budget=10000",
+        f"--user-data-dir={folder / 'profile'}",
+        "--dump-dom",
+    ]
+    finished = subprocess.run(
+        [browser, *options, (folder / "driver.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert [line for line in finished.stderr.splitlines() if "CONSOLE" in line] == []
+    said = next(e for e in everything(parsed(finished.stdout)) if e.attributes.get("id") == "found")
+    return json.loads(said.text)
+
+
+def by_win_rate(board, sign):
+    """Models by the first judge's win rate, those without one last, equal ones in the board's order."""
+    judge = board.judges[0]
+    scored = [row for row in board.rows if judge in row.judges]
+    scored.sort(key=lambda row: sign * (row.judges[judge].win_rate.value or 0))
+    return [row.model for row in [*scored, *(r for r in board.rows if judge not in r.judges)]]
+
+
+def test_a_browser_opens_the_page_and_sorts_it(tmp_path):
+    board = plan_board()
+    found = browse(tmp_path, board)
+    own = [row.model for row in board.rows]
+    assert found["win"] == [
+        ["descending", by_win_rate(board, -1)],
+        ["ascending", by_win_rate(board, 1)],
+        [None, own],
+    ]
+    by_method = [row.model for row in sorted(board.rows, key=lambda row: row.method)]
+    assert found["method"] == ["ascending", by_method]
+    assert found["first"] == ["block", "none"]
+    assert found["second"] == ["none", "block"]
+    assert found["width"] <= 400, "the page itself does not scroll sideways"
+    assert found["requests"] == []
+    assert found["hint"] is False
+
+
+def test_a_browser_runs_nothing_of_what_a_model_wrote(tmp_path):
+    found = browse(tmp_path, hostile_board())
+    assert found["hit"] is None
+    assert found["ground"] == "block"
+    assert found["requests"] == []
+    assert found["width"] <= 400
