@@ -8,7 +8,7 @@ from collections import defaultdict
 import msgspec
 import pytest
 
-from alignboard.leaderboards.plan_board import read_plan_board
+from alignboard.leaderboards.plan_board import Rate, read_plan_board
 from alignboard.run.plan import load_plan
 from alignboard.run.runner import run_resolved
 from alignboard.suites import load_evaluation
@@ -43,21 +43,26 @@ def test_on_three_seeds_sft_beats_base_and_dpo_beats_sft(tmp_path, capsys):
     assert declaration("evaluate/plans", "demo", tmp_path).is_file()
     won, correct = defaultdict(list), defaultdict(list)
     for seed in SEEDS:
-        board = read_plan_board(run_resolved(demo_plan(seed, tmp_path)).board)
+        made = run_resolved(demo_plan(seed, tmp_path)).board
+        assert made is not None
+        board = read_plan_board(made)
         rows = {(row.family, row.method): row for row in board.rows}
         families = {row.family for row in board.rows}
         assert len(families) == 4
         assert all(row.n_prompts >= 300 for row in board.rows)
         holds = 0
         for family in families:
-            base = rows[family, "base"].judges["demo-simulated"].win_rate
-            tuned = rows[family, "dpo"].judges["demo-simulated"].win_rate
+            base, tuned = (
+                rows[family, m].judges["demo-simulated"].win_rate for m in ("base", "dpo")
+            )
+            assert base.high is not None
+            assert tuned.low is not None
             holds += base.high < 0.5 < tuned.low
         assert holds >= 3
         for (family, method), row in rows.items():
-            correct[family, method].append(100 * row.correct.value)
+            correct[family, method].append(row.correct)
             if row.judges:
-                won[family, method].append(100 * row.judges["demo-simulated"].win_rate.value)
+                won[family, method].append(row.judges["demo-simulated"].win_rate)
     with capsys.disabled():
         print(f"\n{'':<20}  correct % (sd)  win rate % (sd), seeds {SEEDS}")  # noqa: T201 - the spread is to be read
         for (family, method), values in sorted(correct.items()):
@@ -65,6 +70,8 @@ def test_on_three_seeds_sft_beats_base_and_dpo_beats_sft(tmp_path, capsys):
             print(line, spread(won[family, method]) if won[family, method] else "")  # noqa: T201 - the spread is to be read
 
 
-def spread(values):
+def spread(rates: list[Rate | None]) -> str:
+    """Mean, standard deviation and each seed's value, in percent."""
+    values = [100 * rate.value for rate in rates if rate is not None and rate.value is not None]
     each = " ".join(f"{value:5.1f}" for value in values)
     return f"{statistics.fmean(values):5.1f} ({statistics.stdev(values):4.1f}) [{each}]"

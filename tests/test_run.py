@@ -406,7 +406,7 @@ def test_dry_run_changes_nothing(finished, tmp_path):
     assert "18 jobs, 18 to do" in job_table(result.jobs, result.done_before, result.expected, 2)
     again = run_plan("small", finished, dry_run=True)
     assert again.done_before == {job.name for job in again.jobs}
-    measured = {job.kind: again.expected[job.name] for job in again.jobs}
+    measured = {job.kind: again.expected[job.name] or 0.0 for job in again.jobs}
     assert 0 < measured["judge"] < measured["checkpoint"]
 
 
