@@ -11,16 +11,19 @@ PIP := $(BIN)/python -m pip
 BASE := $(VENV)/.stamp-base
 TRAIN := $(VENV)/.stamp-train
 FULL := $(VENV)/.stamp-full
+GPTQ_VENV := .venv-gptq
+GPTQ := $(GPTQ_VENV)/.stamp
 SLOW := slow
 
 .DEFAULT_GOAL := help
-.PHONY: help demo boards test test-slow lint bench clean distclean
+.PHONY: help demo boards test test-slow test-gptq lint bench clean distclean
 
 help:
 	@echo "make demo       trains, asks, judges and ranks four families of tiny models: leaderboards/demo.html"
 	@echo "make boards     the published AlpacaEval boards as files, and the audit of them (base install, no torch)"
 	@echo "make test       the default test suite (installs every extra)"
 	@echo "make test-slow  the tests marked slow: simulations and parity with upstream"
+	@echo "make test-gptq  GPTQ checkpoints, in a venv with gptqmodel (built there, two minutes)"
 	@echo "make lint       formatting, lint, types and import contracts"
 	@echo "make bench      the benchmarks, side by side with upstream where that is the claim"
 	@echo "make clean      remove build products and caches; distclean removes $(VENV) as well"
@@ -37,7 +40,7 @@ $(TRAIN): $(BASE)
 	@touch $@
 
 $(FULL): $(BASE)
-	$(PIP) install --quiet -c constraints.txt -e ".[train,lm-eval,dev]"
+	$(PIP) install --quiet -c constraints.txt -e ".[train,lm-eval,gguf,dev]"
 	@touch $@
 
 demo: $(TRAIN)
@@ -54,6 +57,22 @@ test: $(FULL)
 test-slow: $(FULL)
 	$(BIN)/pytest -m $(SLOW) $(PYTEST_ARGS)
 
+# gptqmodel is built here, against the torch that it works with and its metadata refuses; it changes the environment of
+# every process that imports it, so it has a venv of its own, which sees the packages of the other.
+$(GPTQ): $(FULL)
+	$(PYTHON) -m venv $(GPTQ_VENV)
+	@site=$$($(BIN)/python -c "import site; print(site.getsitepackages()[0])"); \
+	 own=$$($(GPTQ_VENV)/bin/python -c "import site; print(site.getsitepackages()[0])"); \
+	 echo "import site; site.addsitedir('$$site')" > "$$own/shared.pth"
+	$(GPTQ_VENV)/bin/python -m pip install --quiet -c constraints.txt -U setuptools
+	$(GPTQ_VENV)/bin/python -m pip install --quiet -c constraints.txt \
+	  defuser device-smi logbar "optimum>=2.3" pypcre threadpoolctl tokenicer
+	BUILD_CUDA_EXT=0 $(GPTQ_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation gptqmodel==7.7.0
+	@touch $@
+
+test-gptq: $(GPTQ)
+	$(GPTQ_VENV)/bin/python -m pytest tests/test_checkpoint_formats.py -k gptq $(PYTEST_ARGS)
+
 lint: $(FULL)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -68,4 +87,4 @@ clean:
 	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(GPTQ_VENV)

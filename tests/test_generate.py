@@ -10,9 +10,10 @@ import torch
 import tiny_models
 from alignboard.data import world
 from alignboard.errors import InputError
-from alignboard.evaluate.generate import Decoding, defused, generate, prompts, render
+from alignboard.evaluate.generate import Decoding, generate, prompts
 from alignboard.models import tiny
 from alignboard.models.loading import LoadedModel
+from alignboard.models.prompting import defused, render
 
 INSTRUCTIONS = world.prompts("eval", 60, seed=0)
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alignboard.cli_generate import generate
+from alignboard.cli_models import models as models_group
 from alignboard.errors import AlignboardError, InputError, SourceError
 
 if TYPE_CHECKING:
@@ -275,6 +277,10 @@ def init(folder: Path) -> None:
     from alignboard.run.init import init_workspace
 
     print(f"{len(init_workspace(folder))} files. Next: cd {folder} && alignboard run demo")
+
+
+cli.add_command(models_group)
+cli.add_command(generate)
 
 
 def _names(models: str | None) -> list[str] | None:

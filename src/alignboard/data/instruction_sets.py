@@ -49,6 +49,12 @@ class InstructionSet:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def first(self, n: int | None) -> InstructionSet:
+        """The first ``n``, as a set of its own name; the whole set where it has no more."""
+        if n is None or n >= len(self.rows):
+            return self
+        return InstructionSet(f"{self.name}-first-{n}", self.title, self.rows[:n])
+
 
 class ReleasedFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A file of a GitHub repository at a pinned commit."""

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignboard.errors import InputError
-from alignboard.evaluate.generate import defused, library_versions
+from alignboard.evaluate.generate import library_versions
 from alignboard.evaluate.judge import (
     Judge,
     JudgeSpec,
@@ -31,6 +31,7 @@ from alignboard.evaluate.judge import (
 )
 from alignboard.evaluate.simulated_judge import SimulatedJudge
 from alignboard.models.loading import LoadedModel
+from alignboard.models.prompting import defused
 
 if TYPE_CHECKING:
     import torch

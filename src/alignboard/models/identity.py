@@ -5,6 +5,7 @@ Importing this module loads neither torch nor transformers.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _WEIGHTS: Final = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
-_CONFIG: Final = ("config.json",)
+_CONFIG: Final = ("config.json", "quantize_config.json")
 _TOKENIZER: Final = (
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"),
     *("vocab.json", "merges.txt", "added_tokens.json"),
@@ -25,12 +26,28 @@ _IRRELEVANT: Final = frozenset(
 )
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(
+    path: Path,
+    *,
+    gguf_file: str | None = None,
+    tokenizer: Path | None = None,
+    remote_code: bool = False,
+) -> str:
     """The digest of a checkpoint's weights, configuration and tokenizer.
 
-    The chat template is not part of it: it is a setting of its own, with a hash of its own.
+    Of a folder of GGUF files only ``gguf_file`` counts, which holds all three. ``tokenizer`` is the folder of a
+    tokenizer that replaces the checkpoint's own, ``remote_code`` says that the folder's own Python runs: both change
+    what the model answers. The chat template is not part of it: it is a setting of its own, with a hash of its own.
     """
-    return _digest(path, (*_WEIGHTS, *_CONFIG, *_TOKENIZER), "checkpoint-1")
+    if gguf_file is not None:
+        digest = _digest(path, (glob.escape(gguf_file),), "gguf-1")
+    else:
+        code = ("*.py",) if remote_code else ()
+        digest = _digest(path, (*_WEIGHTS, *_CONFIG, *_TOKENIZER, *code), "checkpoint-1")
+    if tokenizer is None:
+        return digest
+    replaced = f"tokenizer-1 {digest} {_digest(tokenizer, _TOKENIZER, 'tokenizer-1')}"
+    return hashlib.sha256(replaced.encode()).hexdigest()
 
 
 def adapter_fingerprint(path: Path) -> str:

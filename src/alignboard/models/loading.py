@@ -1,13 +1,14 @@
 """One load of a base model serves everything that is asked of it: its adapters are swapped, not reloaded.
 
 What this module promises
-    `LoadedModel.load` reads a checkpoint once (`loads` counts). Adapters are added by name and chosen with
-    ``with model.using(name):``; ``None`` is the base itself, its adapters switched off. Outputs after a swap are those
-    of a freshly loaded adapter, bit for bit. What is loaded is identified by content (`alignboard.models.identity`).
+    `LoadedModel.load` is the one door for every format of checkpoints (`alignboard.models.formats`) and reads a
+    checkpoint once (`loads` counts). Adapters are added by name and chosen with ``with model.using(name):``; ``None``
+    is the base itself, its adapters switched off. Outputs after a swap are those of a freshly loaded adapter, bit for
+    bit. What is loaded is identified by content (`alignboard.models.identity`).
 What it refuses
-    An adapter whose weights do not all find their place, and a tokenizer larger than the embedding. PEFT only warns of
-    the first (adapters for other layer names then silently do nothing, peft#1375). lm-eval resizes embeddings where
-    an adapter is given and not otherwise, so that base and adapter are not like for like; here nothing is resized.
+    An adapter that is not this base's (`alignboard.models.adapters`), and a tokenizer larger than the embedding.
+    lm-eval resizes embeddings where an adapter is given and not otherwise, so that base and adapter are not like for
+    like; here nothing is resized.
 
 Importing this module loads neither torch nor transformers.
 """
@@ -15,36 +16,37 @@ Importing this module loads neither torch nor transformers.
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.errors import InputError, nearest
-from alignboard.models.identity import adapter_fingerprint, fingerprint
+from alignboard.models.adapters import (
+    Adapter,
+    read_adapter,
+    require_fitting,
+    require_placed,
+    require_same_base,
+)
+from alignboard.models.arithmetic import (
+    Arithmetic,
+    Attention,
+    Dtype,
+    Quantization,
+    choose_device,
+    choose_dtype,
+)
+from alignboard.models.formats import Format, identify, open_model, open_tokenizer, quiet
+from alignboard.models.hub import locate, locate_adapter, locate_tokenizer
+from alignboard.models.identity import fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Quantization = Literal["4bit", "8bit"]
-
 loads: Final[list[str]] = []
-"""The folder of every base model that this process has loaded, in order."""
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """An adapter that was added to a loaded base model."""
-
-    name: str
-    path: Path
-    fingerprint: str
-    chat_template: str | None
-    """the template it was trained with, where its folder says so; otherwise the base's is used"""
+"""The folder (or GGUF file) of every base model that this process has loaded, in order."""
 
 
 @dataclass
@@ -52,6 +54,7 @@ class LoadedModel:
     """A base model in memory with its tokenizer and adapters; make one with `LoadedModel.load`."""
 
     path: Path
+    """its folder, or its GGUF file"""
     fingerprint: str
     """sha256 over the weights, the configuration and the tokenizer"""
     model: PreTrainedModel | Any
@@ -60,11 +63,16 @@ class LoadedModel:
     base_chat_template: str | None
     dtype: str
     quantization: Quantization | None
+    format: Format = "transformers"
+    attention: str = "sdpa"
+    """the implementation of attention that is in use, never ``auto``"""
+    source: str = ""
+    """what was asked for: a path, or a repository of the hub"""
     adapters: dict[str, Adapter] = field(default_factory=dict)
     active: str | None = None
 
     @classmethod
-    def load(
+    def load(  # noqa: PLR0913 - one keyword for each thing that a registry entry may say
         cls,
         base: str | Path,
         *,
@@ -72,68 +80,106 @@ class LoadedModel:
         quantization: Quantization | None = None,
         device: str = "auto",
         chat_template: str | None = None,
+        format: Format | None = None,  # noqa: A002 - the word the registry has for it
+        gguf_file: str | None = None,
+        revision: str | None = None,
+        tokenizer: str | Path | None = None,
+        attn_implementation: Attention = "auto",
+        trust_remote_code: bool = False,
     ) -> LoadedModel:
-        """Load a checkpoint: a folder, or a repository of the hub such as ``microsoft/phi-2``.
+        """Load a checkpoint: a folder, a GGUF file, or a repository of the hub such as ``microsoft/phi-2``.
 
         ``dtype="auto"`` is float32 on the CPU; on a GPU it is the checkpoint's own type, with bfloat16 in place of
         float16 (the attention of Phi-2 and the activations of Gemma overflow in float16). ``quantization`` loads linear
         layers through bitsandbytes: 4 bits as in QLoRA (NF4, double quantisation), or 8. ``chat_template`` is for base
         models that have none.
+
+        ``format`` is found out where it is not given; given, it has to be what is there. ``gguf_file`` names a file of
+        a folder of several; its weights are dequantised, so they take the memory of the original. ``tokenizer`` is a
+        folder or repository whose tokenizer replaces the checkpoint's own. ``attn_implementation="auto"`` is
+        flash-attention 2 where it can be had, else sdpa; `attention` says which. ``trust_remote_code`` lets the Python
+        in the repository run.
+
+        Raises `InputError` for what cannot be found, reached, read or matched.
         """
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        path = resolve(base)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        kind = _dtype(dtype, device, path)
-        options: dict[str, Any] = {"dtype": getattr(torch, kind), "device_map": {"": device}}
-        if quantization is not None:
-            options["quantization_config"] = _bitsandbytes(quantization, getattr(torch, kind))
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        with _quiet():
-            model = AutoModelForCausalLM.from_pretrained(path, **options)
-        loads.append(str(path))
-        model.eval().requires_grad_(requires_grad=False)
-        if len(tokenizer) > model.config.vocab_size:
+        path, gguf_file = locate(
+            base, revision=revision, gguf_file=gguf_file, remote_code=trust_remote_code
+        )
+        checkpoint = identify(path, gguf_file, format)
+        device = choose_device(device)
+        how = Arithmetic(
+            dtype=choose_dtype(dtype, device, checkpoint.config),
+            device=device,
+            quantization=quantization,
+            attention=attn_implementation,
+            remote_code=trust_remote_code,
+        )
+        other = None if tokenizer is None else locate_tokenizer(tokenizer)
+        words = open_tokenizer(checkpoint, other, remote_code=trust_remote_code)
+        model = open_model(checkpoint, how)
+        loads.append(str(checkpoint.place))
+        if len(words) > model.config.vocab_size:
             raise InputError(
-                f"{path}: the tokenizer has {len(tokenizer)} tokens, but the model only {model.config.vocab_size}; "
-                "give the tokenizer that belongs to it."
+                f"{checkpoint.place}: the tokenizer has {len(words)} tokens, but the model only "
+                f"{model.config.vocab_size}; give the tokenizer that belongs to it."
             )
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        template = chat_template if chat_template is not None else tokenizer.chat_template
-        tokenizer.chat_template = template
-        return cls(path, fingerprint(path), model, tokenizer, template, kind, quantization)
+        if words.pad_token_id is None:
+            words.pad_token = words.eos_token
+        template = chat_template if chat_template is not None else _default(words.chat_template)
+        words.chat_template = template
+        return cls(
+            path=checkpoint.place,
+            fingerprint=fingerprint(
+                path, gguf_file=gguf_file, tokenizer=other, remote_code=trust_remote_code
+            ),
+            model=model,
+            tokenizer=words,
+            base_chat_template=template,
+            dtype=how.dtype,
+            quantization=quantization,
+            format=checkpoint.format,
+            attention=str(model.config._attn_implementation),  # noqa: SLF001 - transformers says it nowhere else
+            source=str(base),
+        )
 
-    def add_adapter(self, name: str, path: str | Path) -> Adapter:
-        """Add the PEFT adapter in the folder ``path`` under ``name``; adding the same again changes nothing."""
+    def add_adapter(
+        self,
+        name: str,
+        path: str | Path,
+        *,
+        any_base: bool = False,
+        revision: str | None = None,
+    ) -> Adapter:
+        """Add a PEFT adapter under ``name``; adding the same again changes nothing.
+
+        ``path`` is its folder, or a repository of the hub at ``revision``.
+        Raises `InputError` for an adapter that does not fit, or was trained on another base; the latter is allowed
+        with ``any_base``, for mirrors and conversions of one model under several names.
+        """
         from peft import PeftModel
 
-        path = Path(path)
-        if not (path / "adapter_config.json").is_file():
-            raise InputError(f"{path} is no adapter: it holds no adapter_config.json.")
-        digest = adapter_fingerprint(path)
+        path = locate_adapter(path, revision)
+        adapter = read_adapter(name, path)
         if name in self.adapters:
-            if self.adapters[name].fingerprint == digest:
+            if self.adapters[name].fingerprint == adapter.fingerprint:
                 return self.adapters[name]
             raise InputError(
                 f"There is already another adapter {name!r}, from {self.adapters[name].path}."
             )
-        if not re.fullmatch(r"[\w-]+", name):
-            raise InputError(
-                f"The adapter name {name!r} may only hold letters, digits, '-' and '_'."
-            )
-        with _quiet():
+        if not any_base:
+            require_same_base(path, self.path, self.source, self.fingerprint)
+        model: Any = self.model  # PEFT's, as soon as there is an adapter
+        require_fitting(model.get_base_model() if self.adapters else model, path)
+        with quiet():
             if self.adapters:
-                self.model.load_adapter(str(path), adapter_name=name)
+                model.load_adapter(str(path), adapter_name=name)
             else:
-                self.model = PeftModel.from_pretrained(self.model, str(path), adapter_name=name)
-        _require_placed(self.model, name, path)
+                self.model = PeftModel.from_pretrained(model, str(path), adapter_name=name)
+        require_placed(self.model, name, path)
         self.model.eval()
-        self.adapters[name] = Adapter(name, path, digest, _saved_template(path))
+        self.adapters[name] = adapter
         self._switch(self.active)  # PEFT switches to what it loads first
-        return self.adapters[name]
+        return adapter
 
     @contextmanager
     def using(self, name: str | None) -> Iterator[LoadedModel]:
@@ -186,86 +232,7 @@ class LoadedModel:
         return int(getattr(self.model.config, "max_position_embeddings", 2**31))
 
 
-def resolve(base: str | Path) -> Path:
-    """The folder of a checkpoint: itself, or the local copy of a repository of the hub, downloaded where needed."""
-    path = Path(base)
-    if (path / "config.json").is_file():
-        return path
-    if path.exists() or isinstance(base, Path) or not re.fullmatch(r"[\w.-]+/[\w.-]+", base):
-        raise InputError(f"{base} is no checkpoint: it holds no config.json.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        patterns = ["*.safetensors", "*.json", "tokenizer.model", "merges.txt", "*.jinja"]
-        return Path(snapshot_download(base, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{base} is neither a folder nor could it be downloaded: {reason}"
-        ) from error
-
-
-def _saved_template(folder: Path) -> str | None:
-    """The chat template beside an adapter, as transformers writes it (a file of its own) or wrote it."""
-    file, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    found = (
-        json.loads(config.read_text(encoding="utf-8")).get("chat_template")
-        if config.is_file()
-        else None
-    )
+def _default(template: Any) -> str | None:
+    """The chat template of a tokenizer; of those that have several by name, the one called ``default``."""
+    found = template.get("default") if isinstance(template, dict) else template
     return found if isinstance(found, str) else None
-
-
-def _dtype(dtype: Dtype, device: str, path: Path) -> str:
-    if dtype != "auto":
-        return dtype
-    if device == "cpu":
-        return "float32"
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    stored = config.get("dtype") or config.get("torch_dtype") or "float32"
-    return "bfloat16" if stored == "float16" else stored
-
-
-def _bitsandbytes(quantization: Quantization, compute: Any) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    if quantization == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
-    )
-
-
-def _require_placed(model: Any, name: str, path: Path) -> None:
-    """Every tensor of the adapter's file is in the model, and every one of the model's came from the file."""
-    from peft import get_peft_model_state_dict
-    from peft.utils import load_peft_weights
-
-    saved = set(load_peft_weights(str(path), device="cpu"))
-    placed = set(get_peft_model_state_dict(model, adapter_name=name))
-    if saved != placed:
-        example = min(saved ^ placed)
-        raise InputError(
-            f"{path} does not fit the model: {len(saved - placed)} of its {len(saved)} tensors have no place and "
-            f"{len(placed - saved)} places stay empty, such as {example}."
-        )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars, which report one step for a checkpoint of one file."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -120,9 +120,9 @@ class Http:
                     _require_success(response)
                 yield response
         except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
-            raise FinalError(_one_line(error)) from error
+            raise FinalError(one_line(error)) from error
         except httpx.RequestError as error:
-            raise TransientError(_one_line(error)) from error
+            raise TransientError(one_line(error)) from error
 
 
 def continues(response: httpx.Response, offset: int) -> bool | None:
@@ -151,7 +151,7 @@ def _require_success(response: httpx.Response) -> None:
         reason += ", its limit of requests is used up"
     passing = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
     if status in passing or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise TransientError(reason, _retry_after(response.headers.get("retry-after", "")))
+        raise TransientError(reason, retry_after(response.headers.get("retry-after", "")))
     raise FinalError(reason)
 
 
@@ -162,7 +162,7 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def _retry_after(value: str) -> float:
+def retry_after(value: str) -> float:
     """Seconds from a Retry-After header, which holds seconds or a date; 0 where it holds neither."""
     if value.isascii() and value.isdigit():
         return float(value)
@@ -183,7 +183,7 @@ def _mirror() -> str | None:
     return mirror
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Such as ``connect error: connection refused``: httpx's own words, which can be missing or many lines."""
     kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
     text = " ".join(str(error).split()).rstrip(".")

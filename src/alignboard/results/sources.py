@@ -26,6 +26,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -52,6 +53,7 @@ __all__ = [
 ]
 
 _LISTING = "listing.json"
+_SET_OPTION = "--set FILE"
 _SYMLINK = "120000"
 
 
@@ -111,11 +113,11 @@ def released_file(
     _require_pinned(repository, commit, folder)
     released = Released(repository=repository, commit=commit, folder=folder)
     root = cache_folder() / "released" / repository.replace("/", "-") / commit
-    listing = _listing(root, released)
+    listing = _listing(root, released, _SET_OPTION)
     if file not in listing:
         hint = nearest(file, listing) or "."
         raise InputError(f"{repository} at {commit} has no file {file}{hint}")
-    download([_pinned(released, listing[file])], root, progress)
+    download([replace(_pinned(released, listing[file]), option=_SET_OPTION)], root, progress)
     return root / file
 
 
@@ -141,18 +143,18 @@ def calibration_folder(suite: Suite, *, progress: Progress | None = None) -> Pat
 # The listing of a repository: data from outside.
 
 
-def _listing(folder: Path, released: Released) -> dict[str, _Entry]:
-    """Every file of the repository by its path; fetched once."""
+def _listing(folder: Path, released: Released, option: str = "--from DIR") -> dict[str, _Entry]:
+    """Every file of the repository by its path; fetched once. ``option`` takes local files instead."""
     url = f"https://api.github.com/repos/{released.repository}/git/trees/{released.commit}?recursive=1"
     path = folder / _LISTING
     kept = _kept_listing(url, path)
     if kept is not None:
         return kept
-    with usable(folder, "--from DIR"), locked(folder):
+    with usable(folder, option), locked(folder):
         kept = _kept_listing(url, path)  # another run may have fetched it meanwhile
         if kept is not None:
             return kept
-        content = fetch(url, "--from DIR")
+        content = fetch(url, option)
         listing = _parse_listing(url, content)
         write_atomically(path, content)
     return listing

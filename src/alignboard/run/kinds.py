@@ -9,7 +9,7 @@ from alignboard.run.graph import Kind
 
 _TORCH = ("torch", "transformers")
 _TRAIN = (*_TORCH, "accelerate", "peft", "trl")
-_ANSWER = ("run/jobs_answer.py", "models/loading.py", "evaluate/generate.py", "data")
+_ANSWER = ("run/jobs_answer.py", "models", "evaluate/generate.py", "evaluate/engines", "data")
 _JUDGE = (
     *(
         "evaluate/judge.py",
@@ -43,11 +43,11 @@ KINDS: Final[Mapping[str, Kind]] = {
     "generate": Kind(_ANSWER, (*_TORCH, "peft")),
     "task-data": Kind(("run/jobs_answer.py", "evaluate/harness.py", "data")),
     "lm-eval": Kind((*_ANSWER, *_HARNESS), (*_TORCH, "peft", "lm-eval")),
-    "judge": Kind(("run/jobs_judge.py", "models/loading.py", *_JUDGE), _TORCH),
+    "judge": Kind(("run/jobs_judge.py", "models", *_JUDGE), _TORCH),
     "pairwise": Kind(
         (
             "run/jobs_judge.py",
-            "models/loading.py",
+            "models",
             "evaluate/pairwise.py",
             "stats/rating.py",
             *_JUDGE,

@@ -1,0 +1,423 @@
+"""Generation: `generate` one prompt at a time, lm-eval's HFLM and our local engine on the same requests, side by side.
+
+Run:  python benchmarks/generation.py [--small] [--threads 1] [--json FILE]
+On CUDA:  the same; 7B-shaped models with random weights (bf16), our engine against the floor of the memory bandwidth.
+
+The model is a Llama of 42M random weights, the prompts are random words. How long an answer is cannot be left to
+random weights: lengths are drawn from a log-normal distribution and forced. For transformers and lm-eval a logits
+processor forbids the end token until a row has its length and then forces it (so that, as with a real model, rows of a
+batch end at different times, and HFLM sees one set of arguments); for ours every prompt has its own limit. Every
+method runs in a process of its own: peak memory is that process's. Float32 and greedy, so tokens must be the same.
+
+On a machine that is shared, read the CPU column: with one thread it does not depend on what else runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import random
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+VOCABULARY = 16_000
+END = 2
+KEY = 6
+"""the last tokens of a prompt, by which the processor knows it"""
+GPU_SHAPES: dict[str, dict[str, Any]] = {
+    "Mistral-7B": {"num_key_value_heads": 8, "intermediate_size": 14336},
+    "Llama-2-7B": {"num_key_value_heads": 32, "intermediate_size": 11008},
+}
+BANDWIDTH = {"H200": 4.8e12, "H100": 3.35e12, "A100": 2.0e12}
+"""bytes per second as published; another GPU's is measured by a copy"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt and the number of tokens of its answer, the end token included."""
+
+    ids: list[int]
+    length: int
+
+
+def requests(n: int, mean_answer: int, vocabulary: int = VOCABULARY) -> list[Request]:
+    """Prompts of about 50 tokens and answers of about ``mean_answer``, both with long tails."""
+    rng = random.Random("generation")
+
+    def draw(median: float, sigma: float, most: int) -> int:
+        return min(most, max(KEY, round(rng.lognormvariate(math.log(median), sigma))))
+
+    return [
+        Request(
+            [rng.randrange(3, vocabulary) for _ in range(draw(50, 0.6, 400))],
+            draw(mean_answer / math.exp(0.5 * 0.7**2), 0.7, 6 * mean_answer),
+        )
+        for _ in range(n)
+    ]
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--small", action="store_true", help="40 prompts and short answers")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", nargs="+", help="methods, as the table names them")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/generation.json"))
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    import torch
+
+    asked = requests(*(40, 30) if arguments.small else (200, 60))
+    torch.set_num_threads(arguments.threads)
+    if arguments.worker:
+        print(json.dumps(METHODS[arguments.worker](asked)))
+        return
+    if torch.cuda.is_available():
+        measured = {"cuda": list(on_cuda(*(256, 60) if arguments.small else (1024, 300)))}
+    else:
+        measured = side_by_side(arguments, asked)
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
+
+
+# CPU.
+
+
+def side_by_side(arguments: argparse.Namespace, asked: list[Request]) -> dict:
+    """Every method in its process; prints as it goes."""
+    tokens = sum(one.length for one in asked)
+    print(
+        f"{len(asked)} prompts of {sum(len(one.ids) for one in asked)} tokens, answers of {tokens} tokens, "
+        f"{arguments.threads} thread(s)\n"
+        f"{'':34s} {'wall':>8s} {'CPU':>8s} {'tok/s':>8s} {'tok/CPU-s':>10s} {'CPU ratio':>10s} {'peak':>9s}"
+    )
+    found: dict[str, dict] = {}
+    for method in arguments.only or METHODS:
+        command = [sys.executable, __file__, "--worker", method]
+        command += ["--threads", str(arguments.threads), *["--small"] * arguments.small]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        row = json.loads(done.stdout.splitlines()[-1])
+        found[method] = row | {"tokens_per_s": tokens / row["wall_s"]}
+        first = next(iter(found.values()))
+        ratio = first["cpu_s"] / row["cpu_s"]
+        print(
+            f"{method:34s} {row['wall_s']:6.1f} s {row['cpu_s']:6.1f} s {tokens / row['wall_s']:8.1f} "
+            f"{tokens / row['cpu_s']:10.1f} {ratio:9.2f}x {row['peak_mb']:6.0f} MB",
+            flush=True,
+        )
+        same = row["digest"] == first["digest"]
+        if not same:
+            print(f"{'':34s} other tokens than {next(iter(found))}")
+    return {"prompts": len(asked), "tokens": tokens, "methods": found} | _ratios(found)
+
+
+def _ratios(found: dict[str, dict]) -> dict:
+    """Ours against one at a time and against the best HFLM, in CPU and wall time."""
+    if ONE not in found or OURS not in found:
+        return {}
+    best = min((row["cpu_s"] for name, row in found.items() if "HFLM" in name), default=None)
+    ours = found[OURS]["cpu_s"]
+    ratios = {
+        "over_one": found[ONE]["cpu_s"] / ours,
+        "over_one_wall": found[ONE]["wall_s"] / found[OURS]["wall_s"],
+    } | ({} if best is None else {"over_hflm": best / ours})
+    print("  ".join(f"{name} {value:.2f}x" for name, value in ratios.items()))
+    return ratios
+
+
+def build_model(**changes: Any) -> Any:
+    """A Llama with random weights that never says the end token by itself."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 512,
+        "intermediate_size": 1408,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+        "max_position_embeddings": 2048,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": END,
+    } | changes
+    config = LlamaConfig(**sizes)
+    model: Any = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    model = model.float().eval()
+    with torch.no_grad():
+        model.lm_head.weight[END] = 0.0  # its logit is 0: some other of 16,000 is always larger
+    return model
+
+
+def build_tokenizer() -> Any:
+    """One word per id."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<bos>", "<eos>", *(f"w{i}" for i in range(3, VOCABULARY))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = dict(zip(("pad_token", "bos_token", "eos_token"), words[:3], strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def force_lengths(model: Any, asked: list[Request]) -> None:
+    """Let ``model.generate`` end every row at its length."""
+    wanted = {tuple(one.ids[-KEY:]): one.length for one in asked}
+    generate = model.generate
+
+    class Ends:
+        def __init__(self) -> None:
+            self.lengths: list[int] | None = None
+
+        def __call__(self, ids: Any, scores: Any) -> Any:
+            if self.lengths is None:
+                self.start = ids.shape[1]
+                self.lengths = [wanted[tuple(row)] for row in ids[:, -KEY:].tolist()]
+            scores[:, END] = -math.inf
+            for row, length in enumerate(self.lengths):
+                if ids.shape[1] - self.start == length - 1:
+                    scores[row, END] = math.inf
+            return scores
+
+    model.generate = lambda *args, **kwargs: generate(*args, logits_processor=[Ends()], **kwargs)
+
+
+def timed(run: Callable[[], list[list[int]]]) -> dict:
+    """Seconds, peak memory and the digest of all tokens but the end tokens."""
+    cpu, start = time.process_time(), time.perf_counter()
+    said = run()
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    digest = hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    return {"wall_s": wall, "cpu_s": cpu, "peak_mb": peak, "digest": digest}
+
+
+def one_at_a_time(asked: list[Request]) -> dict:
+    """`generate` of transformers."""
+    import torch
+
+    model = build_model()
+    force_lengths(model, asked)
+
+    def run() -> list[list[int]]:
+        said = []
+        for one in asked:
+            ids = torch.tensor([one.ids])
+            with torch.inference_mode():
+                whole = model.generate(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    max_new_tokens=1024,
+                    do_sample=False,
+                )
+            said.append(whole[0, len(one.ids) : -1].tolist())
+        return said
+
+    return timed(run)
+
+
+def hflm(batch_size: int) -> Callable[[list[Request]], dict]:
+    """lm-eval's HFLM on the same requests, as text."""
+
+    def measure(asked: list[Request]) -> dict:
+        from lm_eval.api.instance import Instance
+        from lm_eval.models.huggingface import HFLM
+
+        model, tokenizer = build_model(), build_tokenizer()
+        force_lengths(model, asked)
+        make: Any = HFLM
+        lm = make(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=2048)
+        arguments = {"until": ["<eos>"], "max_gen_toks": 1024, "do_sample": False}
+        instances = [
+            Instance("generate_until", {}, (tokenizer.decode(one.ids), dict(arguments)), number)
+            for number, one in enumerate(asked)
+        ]
+
+        def run() -> list[list[int]]:
+            texts = lm.generate_until(instances, disable_tqdm=True)
+            return [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+
+        return timed(run)
+
+    return measure
+
+
+def ours(slots: int | None) -> Callable[[list[Request]], dict]:
+    """Our local engine."""
+
+    def measure(asked: list[Request]) -> dict:
+        model = build_model()
+        return timed(lambda: answers(model, asked, slots))
+
+    return measure
+
+
+def answers(model: Any, asked: list[Request], slots: int | None) -> list[list[int]]:
+    """The tokens of every answer but the last, in order."""
+    from alignboard.evaluate.engines.local import LocalEngine
+    from alignboard.evaluate.engines.rows import Decoding, Prompt
+
+    model.generation_config.eos_token_id = None
+    said: dict[str, list[int]] = {}
+    decode = SimpleNamespace(
+        decode=lambda ids, **_: " ".join(map(str, ids)),
+        eos_token_id=None,
+        get_added_vocab=dict,
+    )
+    loaded: Any = SimpleNamespace(
+        model=model, tokenizer=decode, context=2304, path="random weights", adapters={}
+    )
+    prompts = [
+        Prompt("", tuple(one.ids), f"{number:016x}", max_new_tokens=one.length)
+        for number, one in enumerate(asked)
+    ]
+    for answer in LocalEngine(loaded, slots=slots).answers(prompts, Decoding(1024)):
+        said[answer.key] = [int(token) for token in answer.output.split()][:-1]
+    return [said[prompt.key] for prompt in prompts]
+
+
+def continuous(rows: int) -> Callable[[list[Request]], dict]:
+    """transformers' own continuous batching."""
+
+    def measure(asked: list[Request]) -> dict:
+        model = build_model()
+        longest = sum(sorted(len(one.ids) + one.length for one in asked)[-rows:])
+        sizes = {"num_blocks": longest // 32 + 2 * rows, "max_batch_tokens": 512}
+        return timed(
+            lambda: paged(model, asked, page_size=32, max_requests_per_batch=rows, **sizes)
+        )
+
+    return measure
+
+
+def paged(model: Any, asked: list[Request], **settings: Any) -> list[list[int]]:
+    """The tokens of every answer but the last, in order, by transformers' own continuous batching."""
+    from transformers import GenerationConfig
+    from transformers.generation.configuration_utils import ContinuousBatchingConfig
+
+    generation = GenerationConfig(eos_token_id=-1, do_sample=False, max_new_tokens=1024)
+    config = ContinuousBatchingConfig(allow_block_sharing=False, **settings)
+    said: dict[str, list[int]] = {}
+    with model.continuous_batching_context_manager(
+        generation_config=generation, continuous_batching_config=config
+    ) as manager:
+        for number, one in enumerate(asked):
+            manager.add_request(one.ids, str(number), max_new_tokens=one.length)
+        while len(said) < len(asked):
+            result = manager.get_result(timeout=1)
+            if result is not None:
+                said[result.request_id] = list(result.generated_tokens)[:-1]
+    return [said[str(number)] for number in range(len(asked))]
+
+
+ONE, OURS = "generate, one at a time", "ours"
+METHODS: dict[str, Callable[[list[Request]], dict]] = {
+    ONE: one_at_a_time,
+    "lm-eval HFLM, batch 16": hflm(16),
+    "lm-eval HFLM, batch 64": hflm(64),
+    "transformers continuous, 32 rows": continuous(32),
+    "transformers continuous, 64 rows": continuous(64),
+    "ours, 16 rows": ours(16),
+    OURS: ours(None),
+}
+
+
+# CUDA.
+
+
+def on_cuda(n: int, mean_answer: int) -> Iterator[dict]:
+    """7B shapes at several batch sizes: tokens per second, and the rate that the memory bandwidth would allow."""
+    import torch
+
+    asked = requests(n, mean_answer, 32_000)
+    tokens = sum(one.length for one in asked)
+    name, bandwidth = _bandwidth()
+    print(f"{name}, {bandwidth / 1e12:.2f} TB/s; {n} prompts, answers of {tokens} tokens, bf16")
+    for shape, sizes in GPU_SHAPES.items():
+        with torch.device("cuda"):
+            model = build_gpu_model(sizes)
+        weights = sum(p.numel() for p in model.parameters()) * 2
+        of_a_token = 2 * 32 * sizes["num_key_value_heads"] * 128 * 2
+        held = sum(len(one.ids) + one.length / 2 for one in asked) / n
+        answers(model, asked[:8], 8)  # kernels are chosen and memory is taken at the first use
+        for rows in (1, 16, 64, 256, 512, 1024, 0):
+            part = asked if rows == 0 or rows >= 64 else asked[: 4 * rows]
+            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            if rows:
+                answers(model, part, rows)
+            else:
+                paged(model, part)
+            seconds = time.perf_counter() - start
+            rate = sum(one.length for one in part) / seconds
+            batch = min(rows or n, len(part))
+            floor = batch * bandwidth / (weights + batch * held * of_a_token)
+            found = {
+                "shape": shape,
+                "engine": "ours" if rows else "transformers continuous",
+                "rows": batch,
+                "tokens_per_s": rate,
+                "floor_tokens_per_s": floor,
+                "of_floor": rate / floor,
+                "peak_gb": torch.cuda.max_memory_allocated() / 1e9,
+                "attention": model.config._attn_implementation,  # noqa: SLF001 - there is no public name
+            }
+            print(
+                f"{shape:12s} {found['engine']:24s} {batch:5d} rows: {rate:9.0f} tok/s, floor's rate {floor:9.0f}: "
+                f"{rate / floor:5.1%}, peak {found['peak_gb']:.1f} GB, attention {found['attention']}",
+                flush=True,
+            )
+            yield found
+        del model
+        torch.cuda.empty_cache()
+
+
+def build_gpu_model(sizes: dict[str, Any]) -> Any:
+    """A 7B shape with random weights in bf16, on the default device."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    # Mistral-7B and Llama-2-7B differ in these sizes only; the window of 4096 is never reached here.
+    config = LlamaConfig(vocab_size=32_000, max_position_embeddings=4096, **sizes)
+    model: Any = AutoModelForCausalLM.from_config(
+        config, attn_implementation="sdpa", dtype=torch.bfloat16
+    )
+    return model.eval().requires_grad_(requires_grad=False)
+
+
+def _bandwidth() -> tuple[str, float]:
+    """The GPU's name and the bytes per second of its memory."""
+    import torch
+
+    name = torch.cuda.get_device_name()
+    for known, rate in BANDWIDTH.items():
+        if known in name:
+            return name, rate
+    source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    seconds = []
+    for _ in range(5):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        target.copy_(source)
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return name, 2 * source.numel() / min(seconds)
+
+
+if __name__ == "__main__":
+    main()

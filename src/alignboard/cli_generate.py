@@ -1,0 +1,274 @@
+"""`alignboard generate`: models answer an instruction set."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from alignboard.evaluate.engines.rows import Decoding
+    from alignboard.models.spec import ModelSpec
+    from alignboard.run.answering import Answered, Asked, OnProgress, Progress
+
+EXIT_FOUND = 3
+_LINE_SECONDS = 10.0
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option(
+    "--set",
+    "set_name",
+    default="alpaca-eval",
+    show_default=True,
+    metavar="NAME",
+    help="An instruction set, or a json, jsonl or csv file with a column of instructions.",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N instructions."
+)
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    metavar="URL,URL",
+    help="local, or the addresses of OpenAI-compatible endpoints, up to /v1.",
+)
+@click.option(
+    "--api",
+    type=click.Choice(["completions", "chat"]),
+    default="completions",
+    show_default=True,
+    help="Of endpoints: token ids rendered here, or chat rendered by the server.",
+)
+@click.option(
+    "--served-as",
+    metavar="NAME",
+    help="What the endpoint calls the model (else its id on the hub).",
+)
+@click.option(
+    "--api-key-env",
+    metavar="VARIABLE",
+    help="The environment variable that holds the endpoint's key.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Requests at a time, per endpoint.",
+)
+@click.option(
+    "--max-new-tokens", type=click.IntRange(min=1), metavar="N", help="In place of the entry's."
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0),
+    metavar="T",
+    help="In place of the entry's; 0 is greedy.",
+)
+@click.option("--seed", type=int, metavar="N", help="Of sampling.")
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Agree to run the repository's own Python where an entry asks.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be asked of whom; load no weights, ask nobody."
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the result as JSON too.",
+)
+def generate(
+    models: tuple[str, ...],
+    set_name: str,
+    limit: int | None,
+    engine: str,
+    api: Literal["completions", "chat"],
+    served_as: str | None,
+    api_key_env: str | None,
+    concurrency: int,
+    max_new_tokens: int | None,
+    temperature: float | None,
+    seed: int | None,
+    *,
+    trust_remote_code: bool,
+    dry_run: bool,
+    json_file: Path | None,
+) -> None:
+    """Let every MODEL answer an instruction set and write its model_outputs.json.
+
+    A MODEL is a name of `alignboard models list`, an id on the hub, or a folder. Answers are kept as they finish:
+    interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where an endpoint
+    left something unanswered in the end.
+    """
+    from alignboard.data.instruction_sets import load_set
+    from alignboard.errors import InputError
+    from alignboard.models.registry import load_model
+    from alignboard.results.journal import Journal
+    from alignboard.results.sources import rich_progress
+    from alignboard.run.answering import answer_set, decoding_of
+    from alignboard.run.store import Places, lock
+
+    specs = [load_model(name) for name in models]
+    if engine == "local" and (served_as or api_key_env):
+        raise InputError(
+            "--served-as and --api-key-env belong to an endpoint; give its address as --engine."
+        )
+    with rich_progress() as downloading:
+        asked = load_set(set_name, progress=downloading).first(limit)
+    given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    decodings = [decoding_of(spec, **given) for spec in specs]
+    if dry_run:
+        from alignboard.run.answering import instructions_of
+
+        instructions = [text for text, _ in instructions_of(asked)]
+        for spec, decoding in zip(specs, decodings, strict=True):
+            print(_plan(spec, decoding, instructions, engine))
+        return
+
+    def opened(spec: ModelSpec) -> Asked:
+        from alignboard.run.answerers import LocalModel, Served, ServedModel
+
+        if engine == "local":
+            return LocalModel(spec, remote_code=trust_remote_code)
+        urls = tuple(url.strip() for url in engine.split(",") if url.strip())
+        return ServedModel(spec, Served(urls, api, served_as, api_key_env, concurrency))
+
+    results = []
+    places = Places(Path.cwd())
+    with lock(places), Journal(places.journal, "generate") as journal:
+        for spec, decoding in zip(specs, decodings, strict=True):
+            with _showing() as listener:
+                one = answer_set(
+                    opened(spec), spec, asked, decoding, journal, places.workspace, listener
+                )
+            results.append(one)
+            print(_summary(one))
+    if json_file is not None:
+        _write(json_file, results)
+    if any(one.failures for one in results):
+        sys.exit(EXIT_FOUND)
+
+
+def _plan(spec: ModelSpec, decoding: Decoding, instructions: list[str], engine: str) -> str:
+    """What a dry run says of one model; prompts are counted where the tokenizer is at hand."""
+    from alignboard.errors import AlignboardError
+    from alignboard.models.opened import open_small
+    from alignboard.run.answerers import rendered
+
+    try:
+        opened = open_small(spec)
+        counts = [len(rendered(opened, text)) for text in instructions]
+        tokens = f"{sum(counts)} prompt tokens (longest {max(counts)})"
+    except AlignboardError as error:
+        tokens = f"prompt tokens unknown ({error})"
+    how = (
+        "greedy"
+        if decoding.temperature == 0
+        else f"temperature {decoding.temperature:g}, top_p {decoding.top_p:g}"
+    )
+    return (
+        f"{spec.name}: {spec.base}, {len(instructions)} instructions, {tokens}, at most "
+        f"{len(instructions) * decoding.max_new_tokens} new tokens, {how}, engine {engine}"
+    )
+
+
+def _summary(one: Answered) -> str:
+    n_new = one.n_rows - one.n_known - len(one.failures)
+    speed = (
+        f", {one.n_tokens / one.seconds:.0f} tokens/s" if one.n_tokens and one.seconds > 0 else ""
+    )
+    price = f", {one.price:.4f} US dollars" if one.price else ""
+    lines = [
+        f"{one.model}: {n_new} answered now in {one.seconds:.1f} s{speed}{price}, {one.n_known} known before"
+    ]
+    lines += [f"  left out, too long: {text[:60]!r}" for text in one.too_long]
+    lines += [
+        f"  no answer to {fail.instruction[:60]!r}: {fail.reason} ({fail.tries} tries)"
+        for fail in one.failures
+    ]
+    lines.append(
+        f"  {len(one.failures)} to ask again, no file written" if one.failures else f"  {one.path}"
+    )
+    return "\n".join(lines)
+
+
+def _write(path: Path, results: list[Answered]) -> None:
+    import json
+
+    import msgspec
+
+    from alignboard.results.files import write_atomically
+
+    content = [
+        {
+            **{
+                f: getattr(one, f)
+                for f in ("model", "n_rows", "n_known", "n_tokens", "price", "seconds", "too_long")
+            },
+            "path": None if one.failures else str(one.path),
+            "failures": msgspec.to_builtins(one.failures),
+        }
+        for one in results
+    ]
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+@contextmanager
+def _showing() -> Iterator[OnProgress]:
+    """A bar on a terminal, a line now and then in a pipe: how many, tokens per second, time left."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("loading", total=None, speed="")
+
+        def show(now: Progress) -> None:
+            bars.update(
+                bar, description=now.model, completed=now.done, total=now.total, speed=_speed(now)
+            )
+
+        yield show
+
+
+def _lines() -> Callable[[Progress], None]:
+    last = time.monotonic()
+
+    def show(now: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last > _LINE_SECONDS:
+            last = time.monotonic()
+            print(f"{now.model}: {now.done}/{now.total} {_speed(now)}", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _speed(now: Progress) -> str:
+    return f"{now.n_tokens / now.seconds:.0f} tokens/s" if now.seconds > 0 else ""

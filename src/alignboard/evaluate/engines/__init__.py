@@ -1,0 +1,1 @@
+"""Engines: whatever answers prompts, behind one interface (`rows.Engine`)."""

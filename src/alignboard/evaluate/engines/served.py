@@ -1,0 +1,88 @@
+"""Where a model is served, how hard it may be asked, and what an answer costs: what an `EndpointEngine` is given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from alignboard.errors import InputError
+from alignboard.evaluate.engines.limits import Patience
+from alignboard.evaluate.engines.openai_format import Dialect, Usage
+from alignboard.evaluate.engines.rows import Decoding, Prompt
+
+
+@dataclass(frozen=True)
+class Prices:
+    """US dollars per million tokens by model, (prompt, answer), as they were on a day."""
+
+    date: str
+    per_million: Mapping[str, tuple[float, float]]
+
+    def of(self, model: str, usage: Usage) -> float | None:
+        """What one answer cost; None where the table or the usage does not say."""
+        if model not in self.per_million or usage.n_prompt is None or usage.n_answer is None:
+            return None
+        prompt, answer = self.per_million[model]
+        return (usage.n_prompt * prompt + usage.n_answer * answer) / 1e6
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a model is served, and how hard it may be asked; limits hold for each of ``urls``."""
+
+    urls: tuple[str, ...]
+    """up to ``/v1``, such as http://127.0.0.1:8000/v1"""
+    dialect: Dialect
+    api_key_env: str | None = None
+    """the environment variable that holds the key"""
+    concurrency: int = 16
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    patience: Patience = field(default_factory=Patience)
+    weights: str | None = None
+    """what is served, such as a revision; without it the addresses stand for it in an answer's key"""
+
+    def __post_init__(self) -> None:
+        if not self.urls or self.concurrency < 1 or self.patience.tries < 1:
+            raise InputError("An endpoint needs an address, a concurrency and tries of at least 1.")
+        for url in self.urls:
+            if not re.fullmatch(r"https?://[^/?#\s@]+(/[^?#\s]*)?", url):
+                raise InputError(
+                    f"{url!r} is no address of an endpoint; expected one such as http://127.0.0.1:8000/v1."
+                )
+
+    def prompts(
+        self,
+        instructions: Sequence[str],
+        decoding: Decoding,
+        render: Callable[[str], Sequence[int]] | None = None,
+    ) -> list[Prompt]:
+        """Every instruction with the key of its answer, as token ids where ``render`` makes them."""
+        identity = {
+            "scheme": "endpoint-1",
+            "weights": self.weights or sorted(url.rstrip("/") for url in self.urls),
+            "dialect": asdict(self.dialect),
+            "decoding": decoding.identity() | {"stop_tokens": sorted(decoding.stop_tokens)},
+        }
+        found = []
+        for instruction in instructions:
+            ids = () if render is None else tuple(render(instruction))
+            content = json.dumps([identity, instruction, ids], sort_keys=True).encode()
+            key = hashlib.blake2b(content, digest_size=16).hexdigest()
+            found.append(Prompt(instruction, ids, key))
+        return found
+
+    def key(self) -> str | None:
+        """The key in an environment variable; raises `InputError` where it is named and not set."""
+        if self.api_key_env is None:
+            return None
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not key:
+            raise InputError(
+                f"The environment variable {self.api_key_env}, which is to hold the key, is not set."
+            )
+        return key

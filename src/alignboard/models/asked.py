@@ -1,0 +1,89 @@
+"""From a registry entry to a model in memory that is asked as the entry says.
+
+The template in use then holds everything that decides a prompt: the form, the system turn, and BOS where the entry
+wants one. So whoever asks the model through its chat template asks it right, and the template's hash names the prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from alignboard.errors import InputError
+from alignboard.models.arithmetic import Attention
+from alignboard.models.loading import LoadedModel
+from alignboard.models.prompting import (
+    bos_fault,
+    encode,
+    prompt_text,
+    require_training_template,
+    stop_token_ids,
+)
+from alignboard.models.spec import ModelSpec
+from alignboard.models.templates import with_bos
+
+ADAPTER = "adapter"
+"""the name that an entry's adapter has on its base"""
+
+
+def load_spec(
+    spec: ModelSpec,
+    *,
+    device: str = "auto",
+    attn_implementation: Attention = "auto",
+    remote_code: bool = False,
+) -> tuple[LoadedModel, str | None]:
+    """The model of ``spec``, and the name of its adapter for ``model.using(name)``; None where it has none.
+
+    ``remote_code`` is the user's consent to run the repository's own Python; an entry that needs it is refused
+    without. Raises `InputError` for everything that `alignboard models check` calls wrong about prompt, BOS, stop
+    tokens, tokenizer, format and adapter.
+    """
+    if spec.unsupported is not None:
+        raise InputError(f"{spec.name}: {spec.base} cannot be loaded: {spec.unsupported}.")
+    if spec.trust_remote_code and not remote_code:
+        raise InputError(
+            f"{spec.name} runs Python of its own repository ({spec.base}); read that, then agree to it by a flag."
+        )
+    model = LoadedModel.load(
+        spec.base,
+        dtype=spec.dtype,
+        quantization=spec.quantization,
+        device=device,
+        format=spec.format,
+        gguf_file=spec.gguf_file,
+        revision=spec.revision,
+        tokenizer=spec.tokenizer,
+        attn_implementation=attn_implementation,
+        trust_remote_code=spec.trust_remote_code,
+    )
+    stop_token_ids(model.tokenizer, spec.stop_tokens, source=spec.name)
+    if spec.adapter is None:
+        model.base_chat_template = _template(spec, model.tokenizer, model.base_chat_template)
+        model.tokenizer.chat_template = model.base_chat_template
+        return model, None
+    adapter = model.add_adapter(ADAPTER, spec.adapter)
+    brought = adapter.chat_template
+    own = brought if brought is not None else model.base_chat_template
+    template = _template(spec, model.tokenizer, own, adapter.path)
+    model.adapters[ADAPTER] = replace(adapter, chat_template=template)
+    return model, ADAPTER
+
+
+def _template(spec: ModelSpec, tokenizer: Any, own: str | None, adapter: Path | None = None) -> str:
+    """The template in use, after the questions that only this tokenizer can answer."""
+    template = spec.prompt.jinja(own, spec.base)
+    text = prompt_text(tokenizer, template, "a", source=spec.name)
+    ids = encode(tokenizer, text, spec.bos)
+    fault = bos_fault(tokenizer, ids, spec.bos)
+    if fault is not None:
+        raise InputError(f"{spec.name}: {fault}")
+    if adapter is not None and spec.template_mismatch == "error":
+        require_training_template(adapter, tokenizer, template, bos=spec.bos)
+    if spec.bos == "never" and encode(tokenizer, text, "auto") != ids:
+        raise InputError(
+            f"{spec.name}: bos is 'never', but its tokenizer begins every text with BOS; say bos: once."
+        )
+    written = tokenizer.encode(text, add_special_tokens=False)[:1] == [tokenizer.bos_token_id]
+    return with_bos(template) if spec.bos == "once" and not written else template

@@ -1,0 +1,322 @@
+"""Every format of checkpoints opens here, as a model of transformers in memory.
+
+What this module promises
+    `identify` says what a folder holds, from its files alone; `open_model` loads it. safetensors and ``.bin``, GPTQ and
+    most GGUF go through transformers; ``phi-msft``, phixtral and the GGUF of Phi-2 and Gemma are renamed to native
+    tensors first. No repository's own Python runs unless ``remote_code`` asks for it.
+What it refuses
+    A weight that the model needs and the checkpoint lacks (transformers draws it at random and only warns), weights of
+    another shape, a format that was asked for and is not there, and options that a format does not have.
+
+Importing this module loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+from alignboard.errors import InputError, nearest
+from alignboard.models import phi_msft
+from alignboard.models.arithmetic import Arithmetic, load_options
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+Format = Literal["transformers", "gptq", "gguf", "phi-msft", "phixtral"]
+
+FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+GPTQ_INSTALL: Final = (
+    "pip install 'alignboard[gptq]', "
+    "then BUILD_CUDA_EXT=0 pip install --no-deps --no-build-isolation gptqmodel==7.7.0"
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on this disk, and what it is."""
+
+    path: Path
+    """its folder"""
+    format: Format
+    config: Mapping[str, Any]
+    """what its config.json says; nothing where a GGUF file says it instead"""
+    gguf_file: str | None = None
+
+    @property
+    def place(self) -> Path:
+        """What messages call it: the folder, or the GGUF file in it."""
+        return self.path if self.gguf_file is None else self.path / self.gguf_file
+
+
+def identify(
+    path: Path, gguf_file: str | None = None, expected: Format | None = None
+) -> Checkpoint:
+    """What the folder ``path`` holds; raises `InputError` where that is not ``expected``."""
+    if expected is not None and expected not in FORMATS:
+        hint = nearest(expected, FORMATS) or f"; the formats are {', '.join(FORMATS)}."
+        raise InputError(f"There is no format {expected!r}{hint}")
+    found = _from_config(path) if gguf_file is None else _from_gguf(path, gguf_file)
+    if expected is not None and found.format != expected:
+        raise InputError(
+            f"{found.place} is a checkpoint of the format {found.format!r}, not {expected!r} as was asked for."
+        )
+    return found
+
+
+def _from_gguf(path: Path, gguf_file: str) -> Checkpoint:
+    with (path / gguf_file).open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise InputError(
+                f"{path / gguf_file} is no GGUF file, whose first four bytes are GGUF; download it again."
+            )
+    return Checkpoint(path, "gguf", {}, gguf_file)
+
+
+def _from_config(path: Path) -> Checkpoint:
+    config = _read_json(path / "config.json")
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    gptq = method == "gptq" or (method is None and (path / "quantize_config.json").is_file())
+    old = config.get("model_type") in phi_msft.MODEL_TYPES
+    if gptq and old:
+        raise InputError(
+            f"{path} is GPTQ of the phi-msft format, for which no library has a loader; use its unquantised original."
+        )
+    if old:
+        return Checkpoint(path, "phixtral" if "num_local_experts" in config else "phi-msft", config)
+    return Checkpoint(path, "gptq" if gptq else "transformers", config)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{file} cannot be read as JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file} holds no JSON object, which a configuration is.")
+    return content
+
+
+def open_tokenizer(
+    checkpoint: Checkpoint, replaced_by: Path | None = None, *, remote_code: bool = False
+) -> PreTrainedTokenizerFast:
+    """The tokenizer of a checkpoint, or the one in the folder that replaces it."""
+    from transformers import AutoTokenizer, PhiConfig, PreTrainedTokenizerFast
+
+    # What AutoTokenizer would find in config.json, but for the old name of Phi, which it does not know.
+    known = {"config": PhiConfig()} if checkpoint.format in {"phi-msft", "phixtral"} else {}
+    try:
+        if replaced_by is not None:
+            return AutoTokenizer.from_pretrained(replaced_by, trust_remote_code=remote_code)
+        if checkpoint.gguf_file is not None:
+            # Not AutoTokenizer: it asks for the model's configuration first, which it cannot read for Phi-2 and Gemma.
+            return PreTrainedTokenizerFast.from_pretrained(
+                checkpoint.path, gguf_file=checkpoint.gguf_file
+            )
+        return AutoTokenizer.from_pretrained(
+            checkpoint.path, trust_remote_code=remote_code, **known
+        )
+    except (ImportError, KeyError, OSError, ValueError) as error:
+        raise InputError(
+            f"{checkpoint.place}: its tokenizer cannot be loaded; give one as tokenizer, such as that of the model "
+            f"it was made from ({' '.join(str(error).split())})."
+        ) from error
+
+
+def open_model(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
+    """The model, in evaluation mode, its weights frozen; raises `InputError` for files that cannot be read or fit."""
+    from safetensors import SafetensorError
+
+    if how.quantization is not None and checkpoint.format in {"gptq", "gguf"}:
+        raise InputError(
+            f"{checkpoint.place} is quantised already ({checkpoint.format}); load it without quantization."
+        )
+    openers = {
+        "gguf": _open_gguf,
+        "gptq": _open_native,
+        "phi-msft": _open_phi_msft,
+        "phixtral": _open_phi_msft,
+        "transformers": _open_native,
+    }
+    try:
+        model = openers[checkpoint.format](checkpoint, how)
+    except (OSError, SafetensorError, UnpicklingError) as error:
+        raise InputError(
+            f"{checkpoint.place}: its files cannot be read; copy or download them again "
+            f"({' '.join(str(error).split())})."
+        ) from error
+    model.eval().requires_grad_(requires_grad=False)
+    return model
+
+
+def _open_native(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
+
+    path = checkpoint.path
+    _require_known(checkpoint, remote_code=how.remote_code)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=how.remote_code)
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if kind is None and not how.remote_code:
+        raise InputError(f"{path} is a {config.model_type}, which is no causal language model.")
+    if checkpoint.format == "gptq":
+        missing = [name for name in ("optimum", "gptqmodel") if find_spec(name) is None]
+        if missing:
+            raise InputError(f"{path} is GPTQ and needs {' and '.join(missing)}: {GPTQ_INSTALL}.")
+        if not hasattr(config, "quantization_config"):
+            own = _read_json(path / "quantize_config.json")
+            config.quantization_config = {**own, "quant_method": "gptq"}
+    options = load_options(how, kind)
+    return _loaded(
+        AutoModelForCausalLM,
+        checkpoint,
+        {"config": config, "trust_remote_code": how.remote_code, **options},
+        path,
+    )
+
+
+def _open_gguf(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
+    """The model in a GGUF file, its weights dequantised.
+
+    Mistral's files say ``llama``, and are loaded as that: the same but for the sliding window of 4,096 tokens that
+    Mistral 0.1 has, which llama.cpp does not record.
+    """
+    import torch
+    from transformers import (
+        CONFIG_MAPPING,
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        AutoConfig,
+        AutoModelForCausalLM,
+    )
+
+    from alignboard.models import gguf_reader
+
+    config: Any
+    if gguf_reader.architecture(checkpoint.place) in gguf_reader.OWN:
+        found = gguf_reader.read(checkpoint.place, getattr(torch, how.dtype))
+        config = CONFIG_MAPPING[found.model_type](**found.config)
+        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        return _from_tensors(kind, config, found.tensors, checkpoint, how)
+    name, path = {"gguf_file": checkpoint.gguf_file}, checkpoint.path
+    try:
+        config = AutoConfig.from_pretrained(path, **name)
+        options = load_options(how, MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None))
+        options = {"config": config, **name, **options}
+        return _loaded(AutoModelForCausalLM, checkpoint, options, path)
+    except ValueError as error:
+        raise InputError(
+            f"{checkpoint.place} cannot be loaded ({' '.join(str(error).split())}); serve it by llama.cpp and name the "
+            "server as an endpoint."
+        ) from error
+
+
+def _open_phi_msft(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
+    from transformers import PhiConfig, PhiForCausalLM
+
+    tensors = _read_tensors(checkpoint.path)
+    words = tensors.get("transformer.embd.wte.weight")
+    if words is None:
+        raise InputError(
+            f"{checkpoint.path} says phi-msft, but its weights hold no transformer.embd.wte.weight."
+        )
+    content = phi_msft.translate_config(checkpoint.config, words.shape[0], checkpoint.path)
+    tensors = phi_msft.rename(tensors, content, checkpoint.path)
+    kind: Any = PhiForCausalLM
+    if checkpoint.format == "phixtral":
+        from alignboard.models.phixtral import PhixtralForCausalLM
+
+        kind = PhixtralForCausalLM
+    return _from_tensors(kind, PhiConfig(**content), tensors, checkpoint, how)
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a folder, from its safetensors, else from its ``.bin`` files (read as data, never as code)."""
+    import torch
+    from safetensors.torch import load_file
+
+    found: dict[str, torch.Tensor] = {}
+    for file in sorted(path.glob("model*.safetensors")):
+        found.update(load_file(file))
+    if not found:
+        for file in sorted(path.glob("pytorch_model*.bin")):
+            found.update(torch.load(file, map_location="cpu", weights_only=True, mmap=True))
+    if not found:
+        raise InputError(
+            f"{path} holds no weights: neither model*.safetensors nor pytorch_model*.bin."
+        )
+    return found
+
+
+def _from_tensors(
+    kind: Any,
+    config: Any,
+    tensors: Mapping[str, torch.Tensor],
+    checkpoint: Checkpoint,
+    how: Arithmetic,
+) -> PreTrainedModel:
+    """A model of the class ``kind`` that takes every one of ``tensors`` and needs no other."""
+    from transformers import GenerationConfig
+
+    options = {"config": config, "state_dict": dict(tensors), **load_options(how, kind)}
+    model = _loaded(kind, checkpoint, options, None)
+    if (checkpoint.path / "generation_config.json").is_file() and checkpoint.gguf_file is None:
+        model.generation_config = GenerationConfig.from_pretrained(checkpoint.path)
+    return model
+
+
+def _loaded(
+    kind: Any, checkpoint: Checkpoint, options: dict[str, Any], path: Path | None
+) -> PreTrainedModel:
+    """``kind.from_pretrained``, where a weight that is missing or has another shape is an error, not a warning."""
+    with quiet():
+        model, report = kind.from_pretrained(
+            path, **options, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    for what in ("missing_keys", "mismatched_keys", *(() if path else ("unexpected_keys",))):
+        if wrong := sorted(map(str, report[what])):
+            raise InputError(
+                f"{checkpoint.place} does not fit {type(model).__name__}: {len(wrong)} "
+                f"{what.replace('_', ' ')}, such as {wrong[0]}."
+            )
+    return model
+
+
+def _require_known(checkpoint: Checkpoint, *, remote_code: bool) -> None:
+    from transformers import CONFIG_MAPPING
+
+    kind = checkpoint.config.get("model_type")
+    if kind in CONFIG_MAPPING or remote_code:
+        return
+    if "auto_map" in checkpoint.config:
+        raise InputError(
+            f"{checkpoint.path} is a {kind}, which transformers does not have, and brings Python of its own to run; "
+            "read that, then ask for it with trust_remote_code."
+        )
+    raise InputError(
+        f"{checkpoint.path}: config.json says model_type {kind!r}, which transformers does not have."
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars, which report one step for a checkpoint of one file, and without what PEFT
+    is told there about its own calls.
+    """
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,120 @@
+"""Where a checkpoint lies: a folder, a GGUF file, or a repository of the hub, downloaded where it is needed.
+
+What this module promises
+    Only the files that are loaded are downloaded: safetensors, or ``.bin`` where a repository has no safetensors; of
+    a repository of GGUF files the one that was asked for. What the hub refuses becomes one sentence that says what to
+    do: accept a licence, log in, name another revision.
+
+Importing this module loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from alignboard.errors import InputError, nearest
+
+_TOKENIZER: Final = ("*.json", "tokenizer.model", "merges.txt", "*.jinja")
+
+
+def locate(
+    base: str | Path,
+    *,
+    revision: str | None = None,
+    gguf_file: str | None = None,
+    remote_code: bool = False,
+) -> tuple[Path, str | None]:
+    """The folder of a checkpoint, and which GGUF file of it is meant where it consists of those.
+
+    ``base`` is a folder, a GGUF file, or a repository of the hub at ``revision``. Raises `InputError` where there is
+    none, where several GGUF files leave the choice open, and where the hub refuses.
+    """
+    path = Path(base)
+    if path.exists() or isinstance(base, Path) or not is_repository(base):
+        if revision is not None:
+            raise InputError(
+                f"{base} is no repository of the hub, so it has no revision {revision!r}."
+            )
+        if path.suffix == ".gguf" and path.is_file():
+            return path.parent, path.name
+        return path, _chosen(path, gguf_file)
+    if gguf_file is not None:
+        return _download(base, revision, [gguf_file]), gguf_file
+    files = ["*.safetensors", *_TOKENIZER, *(["*.py"] if remote_code else [])]
+    folder = _download(base, revision, files)
+    if not any(folder.glob("*.safetensors")):
+        folder = _download(base, revision, ["*.bin"])
+    return folder, _chosen(folder, None)
+
+
+def locate_tokenizer(base: str | Path) -> Path:
+    """The folder of a tokenizer that is loaded for a checkpoint without one of its own."""
+    path = Path(base)
+    if path.is_dir() or isinstance(base, Path) or not is_repository(base):
+        if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+            raise InputError(f"{base} is no tokenizer: it holds no tokenizer.json.")
+        return path
+    return _download(base, None, list(_TOKENIZER))
+
+
+def locate_adapter(base: str | Path, revision: str | None = None) -> Path:
+    """The folder of a PEFT adapter: itself, or the local copy of a repository of the hub."""
+    if Path(base).exists() or isinstance(base, Path) or not is_repository(base):
+        return Path(base)
+    files = ["adapter_config.json", "adapter_model.*", "tokenizer_config.json", "*.jinja"]
+    return _download(base, revision, files)
+
+
+def is_repository(base: str) -> bool:
+    """Whether it is spelt as a repository of the hub is: ``microsoft/phi-2``."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) is not None
+
+
+def _chosen(folder: Path, gguf_file: str | None) -> str | None:
+    if gguf_file is None and (folder / "config.json").is_file():
+        return None
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf"))
+    if gguf_file in found or (gguf_file is None and len(found) == 1):
+        return gguf_file or found[0]
+    if gguf_file is not None:
+        hint = nearest(gguf_file, found) or f"; it has {', '.join(found) or 'none'}."
+        raise InputError(f"{folder} has no GGUF file {gguf_file!r}{hint}")
+    if found:
+        raise InputError(
+            f"{folder} has several GGUF files; name one as gguf_file: {', '.join(found)}."
+        )
+    raise InputError(
+        f"{folder} is no checkpoint: it holds no config.json (of a repository of GGUF files, name one as gguf_file)."
+    )
+
+
+def _download(base: str, revision: str | None, files: list[str]) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    at = "" if revision is None else f" at {revision!r}"
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(base, revision=revision, allow_patterns=files)
+        )
+    except errors.GatedRepoError as error:
+        raise InputError(
+            f"{base} is gated: accept its licence at https://huggingface.co/{base}, then log in by "
+            "`hf auth login` or set HF_TOKEN."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise InputError(
+            f"{base} has no revision {revision!r}; name a branch, a tag or a commit."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise InputError(
+            f"{base} is neither a folder nor a repository of the hub that this account may see; if it is private, "
+            "log in by `hf auth login` or set HF_TOKEN."
+        ) from error
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{base}{at} is neither a folder nor could it be downloaded: {reason}"
+        ) from error

@@ -1,0 +1,97 @@
+"""What can be judged of a checkpoint without its weights: configuration, tokenizer and adapter, from disk or hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from alignboard.errors import InputError
+from alignboard.models.adapters import saved_template
+from alignboard.models.formats import Checkpoint, identify, open_tokenizer
+from alignboard.models.hub import is_repository, locate, locate_tokenizer
+from alignboard.models.spec import ModelSpec
+
+_FILES: Final = ("*.json", "tokenizer.model", "merges.txt", "*.jinja")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The parts of a checkpoint that are looked at."""
+
+    spec: ModelSpec
+    checkpoint: Checkpoint
+    tokenizer: Any
+    generation: dict[str, Any]
+    """generation_config.json"""
+    adapter: Path | None
+    here: bool
+    """whether ``base`` is a folder on this disk"""
+
+    @property
+    def own_template(self) -> str | None:
+        """The adapter's template, else the tokenizer's."""
+        brought = None if self.adapter is None else saved_template(self.adapter)
+        found = brought if brought is not None else self.tokenizer.chat_template
+        return found if isinstance(found, str) else None
+
+    def ends(self) -> dict[int, str]:
+        """The tokens that end a reply, each with who says so; those of ``stop_tokens`` that exist."""
+        tokenizer, found = self.tokenizer, {}
+        configured = self.generation.get("eos_token_id", self.checkpoint.config.get("eos_token_id"))
+        for token in configured if isinstance(configured, list) else [configured]:
+            if isinstance(token, int):
+                found[token] = "configuration"
+        if tokenizer.eos_token_id is not None:
+            found[tokenizer.eos_token_id] = "tokenizer"
+        for spelling in self.spec.stop_tokens:
+            if spelling in tokenizer.get_vocab():
+                found[tokenizer.get_vocab()[spelling]] = "stop_tokens"
+        return found
+
+
+def open_small(spec: ModelSpec) -> Opened:
+    """The small files of ``spec``; raises `InputError` where they cannot be had."""
+    here = Path(spec.base).exists() or not is_repository(spec.base)
+    if here:
+        folder, gguf_file = locate(spec.base, gguf_file=spec.gguf_file, revision=spec.revision)
+        checkpoint = identify(folder, gguf_file)
+    elif spec.format == "gguf":
+        if spec.tokenizer is None:
+            raise InputError(
+                f"{spec.base}: the tokenizer lies inside {spec.gguf_file}; download that file and name it, or say "
+                "tokenizer: in the entry."
+            )
+        checkpoint = Checkpoint(Path(spec.base), "gguf", {}, spec.gguf_file)
+    else:
+        checkpoint = identify(_from_hub(spec.base, spec.revision))
+    other = None if spec.tokenizer is None else locate_tokenizer(spec.tokenizer)
+    tokenizer = open_tokenizer(checkpoint, other)
+    settings = checkpoint.path / "generation_config.json"
+    generation = msgspec.json.decode(settings.read_bytes()) if settings.is_file() else {}
+    adapter = None if spec.adapter is None else _adapter(spec.adapter)
+    return Opened(spec, checkpoint, tokenizer, generation, adapter, here)
+
+
+def _adapter(name: str) -> Path:
+    local = Path(name).exists() or not is_repository(name)
+    folder = Path(name) if local else _from_hub(name, None)
+    if not (folder / "adapter_config.json").is_file():
+        raise InputError(f"{name} is no adapter: it holds no adapter_config.json.")
+    return folder
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    """The small files of a repository."""
+    if revision is None:
+        return locate_tokenizer(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{name} at {revision!r} could not be downloaded: {reason}") from error

@@ -1,0 +1,212 @@
+"""From an instruction to the token ids that a model reads, and which tokens and strings end its reply.
+
+What this module promises
+    BOS is counted on token ids, never on strings: a template that writes BOS, read by a tokenizer that adds one, is
+    how transformers, vLLM and llama.cpp have all sent two. Text of an instruction is never taken for a control token.
+    An adapter is asked in the prompt it was trained with, or the user has said otherwise.
+
+Nothing heavy is imported: the functions take the tokenizer that somebody has loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from alignboard.errors import InputError, nearest
+from alignboard.models.adapters import saved_template
+
+if TYPE_CHECKING:
+    from alignboard.models.loading import LoadedModel
+
+BosPolicy = Literal["auto", "once", "never"]
+"""auto: once if the tokenizer adds one of its own or the template writes it; once: always; never: not at all."""
+
+
+def render(model: LoadedModel, instruction: str, bos: BosPolicy = "auto") -> list[int]:
+    """The token ids of a conversation of one instruction, up to where the answer begins.
+
+    Raises `InputError` where the template cannot render it or BOS is not there as often as ``bos`` says.
+    """
+    return prompt_ids(
+        model.tokenizer, model.chat_template, instruction, bos=bos, source=str(model.path)
+    )
+
+
+def prompt_ids(
+    tokenizer: Any, template: str, instruction: str, *, bos: BosPolicy = "auto", source: str
+) -> list[int]:
+    """As `render`, from a tokenizer and a template; ``source`` names the checkpoint in errors."""
+    text = prompt_text(
+        tokenizer, template, defused(tokenizer, instruction, template), source=source
+    )
+    ids = encode(tokenizer, text, bos)
+    wrong = bos_fault(tokenizer, ids, bos)
+    if wrong is not None:
+        raise InputError(f"{source}: {wrong}")
+    return ids
+
+
+def prompt_text(tokenizer: Any, template: str, instruction: str, *, source: str) -> str:
+    """The text that ``template`` makes of one instruction; `InputError` where it raises."""
+    return conversation_text(
+        tokenizer, template, [("user", instruction)], source=source, generation_prompt=True
+    )
+
+
+def conversation_text(
+    tokenizer: Any,
+    template: str,
+    turns: Iterable[tuple[str, str]],
+    *,
+    source: str,
+    generation_prompt: bool = False,
+) -> str:
+    """The text that ``template`` makes of (role, content) turns; `InputError` where it raises."""
+    from jinja2 import TemplateError
+
+    messages = [{"role": role, "content": content} for role, content in turns]
+    try:
+        return tokenizer.apply_chat_template(
+            messages,
+            chat_template=template,
+            add_generation_prompt=generation_prompt,
+            tokenize=False,
+        )
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(
+            f"{source}: the chat template does not take the turns {roles}: {reason}."
+        ) from error
+
+
+def encode(tokenizer: Any, text: str, bos: BosPolicy) -> list[int]:
+    """The ids of a rendered prompt, with a BOS in front where the policy wants one and the text has none."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    first = tokenizer.bos_token_id
+    if first is None or bos == "never" or ids[:1] == [first]:
+        return ids
+    return [first, *ids] if bos == "once" or adds_bos(tokenizer) else ids
+
+
+def bos_fault(tokenizer: Any, ids: Sequence[int], bos: BosPolicy) -> str | None:
+    """What is wrong with the BOS of a prompt, as a sentence; None where it is as the policy says.
+
+    Where BOS and EOS are one token (Phi-2), only the first two places can be judged: a template may write EOS.
+    """
+    first = tokenizer.bos_token_id
+    if first is None:
+        return (
+            "bos is 'once', but the tokenizer has no BOS; say 'auto' or 'never'."
+            if bos == "once"
+            else None
+        )
+    judged = ids if first != tokenizer.eos_token_id else ids[:2]
+    count = list(judged).count(first)
+    if bos == "never" and ids[:1] == [first]:
+        return "the chat template writes BOS, but bos is 'never'; say 'auto' or 'once'."
+    if count > (1 if ids[:1] == [first] else 0):
+        return (
+            f"the chat template writes BOS {count} times for one instruction; "
+            "it may be there once, at the start."
+        )
+    return None
+
+
+def adds_bos(tokenizer: Any) -> bool:
+    """Whether the tokenizer itself begins a text with BOS."""
+    return tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+
+
+def defused(tokenizer: Any, text: str, template: str = "") -> str:
+    """``text`` in which no control token can be read: a space goes after the first character of its spelling.
+
+    What a user or a model wrote is text. Without this, ``</s>`` in an instruction ends the turn. Control tokens are the
+    special ones, and those that ``template`` spells (some tokenizers have ``<|im_end|>`` as an ordinary added token;
+    Phi-2's runs of spaces are ordinary ones, too, and stay).
+    """
+    for token in sorted(control_tokens(tokenizer, template), key=len, reverse=True):
+        if len(token) > 1 and token in text:
+            # The rest is only looked at, so that spellings which overlap each other are all broken.
+            text = re.sub(f"{re.escape(token[0])}(?={re.escape(token[1:])})", f"{token[0]} ", text)
+    return text
+
+
+def control_tokens(tokenizer: Any, template: str = "") -> frozenset[str]:
+    """The spellings of all special tokens, and of the added ones that ``template`` writes."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    found = {
+        token.content
+        for token in added
+        if token.special or (token.content.strip() and token.content in template)
+    }
+    return frozenset(found | set(map(str, tokenizer.all_special_tokens)))
+
+
+# Where a reply ends.
+
+
+def stop_token_ids(tokenizer: Any, spellings: Iterable[str], *, source: str) -> frozenset[int]:
+    """The ids of tokens given by their spelling; `InputError` for one that the tokenizer reads as several."""
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    found = set()
+    for spelling in spellings:
+        if spelling not in vocabulary:
+            pieces = len(tokenizer.encode(spelling, add_special_tokens=False))
+            known = [token for token in control_tokens(tokenizer) if token.strip()]
+            raise InputError(
+                f"{source}: stop_tokens has {spelling!r}, which the tokenizer reads as {pieces} tokens"
+                f"{nearest(spelling, known) or ','} give it under stop, as text."
+            )
+        found.add(vocabulary[spelling])
+    return frozenset(found)
+
+
+# The template that travels with an adapter.
+
+
+def template_digest(template: str) -> str:
+    """What `train` records as ``template_digest`` in an adapter's ``training.json``."""
+    return hashlib.sha256(template.encode()).hexdigest()[:16]
+
+
+def training_digest(adapter: Path) -> str | None:
+    """The digest of the template that an adapter was trained with; None where its folder does not say."""
+    card = adapter / "training.json"
+    if card.is_file():
+        recorded = json.loads(card.read_text(encoding="utf-8")).get("template_digest")
+        if isinstance(recorded, str):
+            return recorded
+    template = saved_template(adapter)
+    return None if template is None else template_digest(template)
+
+
+def require_training_template(
+    adapter: Path, tokenizer: Any, template: str, *, bos: BosPolicy = "auto"
+) -> None:
+    """Raise `InputError` where ``template`` asks an adapter otherwise than it was trained.
+
+    Templates of other text pass where they make the same ids of an instruction: one may have the loss's markers, or
+    write the BOS that the other leaves to the tokenizer. The caller does not ask where the user has said
+    ``template_mismatch: allow``.
+    """
+    digest = training_digest(adapter)
+    if digest is None or digest == template_digest(template):
+        return
+    trained = saved_template(adapter)
+    if trained is not None and template_digest(trained) == digest:
+        own, given = (
+            prompt_ids(tokenizer, one, "What is this?", bos=bos, source=str(adapter))
+            for one in (trained, template)
+        )
+        if own == given:
+            return
+    raise InputError(
+        f"{adapter} was trained with another prompt (template {digest}) than it would be asked with "
+        f"({template_digest(template)}); use its own (prompt: {{chat: own}}), or say template_mismatch: allow."
+    )

@@ -1,0 +1,84 @@
+"""Which checkpoint a name means: an entry of the registry, an id on the hub, or a folder.
+
+A workspace's own ``evaluate/models/*.yaml`` win over the built-in ones. What has no entry is asked with its own chat
+template and BOS as its tokenizer has it; its format is read off its configuration where that is here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from alignboard.errors import InputError, nearest
+from alignboard.models.formats import identify
+from alignboard.models.hub import is_repository, locate
+from alignboard.models.spec import ModelSpec, read_spec
+from alignboard.workspace import find, library, names
+
+ROOM = "evaluate/models"
+
+
+def load_model(name: str, workspace: Path | None = None) -> ModelSpec:
+    """The checkpoint called ``name``; nothing is downloaded.
+
+    In this order: a YAML file; an entry of this name; an entry with this alias or base, in any case of letters; a
+    folder with a checkpoint or an adapter, or a .gguf file; an id on the hub. Raises `InputError` with the nearest
+    names for anything else.
+    """
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"} and path.is_file():
+        return read_spec(path)
+    own = find(ROOM, name, workspace) if not path.is_absolute() else None
+    if own is not None:
+        return read_spec(own)
+    entries = list_models(workspace)
+    for entry in entries:
+        if name.lower() in {other.lower() for other in _names(entry)}:
+            return entry
+    if path.exists():
+        return _local(path)
+    if is_repository(name):
+        return ModelSpec(name=name.replace("/", "__"), base=name)
+    known = [other for entry in entries for other in _names(entry)]
+    raise InputError(
+        f"There is no model {name!r}{nearest(name, known) or ','} see `alignboard models list`; an id on the hub has "
+        "the form owner/name, and a folder must exist."
+    )
+
+
+def list_models(workspace: Path | None = None) -> list[ModelSpec]:
+    """Every entry by name, those of the workspace in place of built-in ones of the same name."""
+    roots = (library(), workspace or Path.cwd())
+    paths = {name: root / ROOM / f"{name}.yaml" for root in roots for name in names(ROOM, root)}
+    return [read_spec(paths[name]) for name in sorted(paths)]
+
+
+def _names(entry: ModelSpec) -> set[str]:
+    """What means an entry; its base does only where the entry is the whole base and not an adapter on it."""
+    return {entry.name, *entry.aliases, *([entry.base] if entry.adapter is None else [])}
+
+
+def _local(path: Path) -> ModelSpec:
+    """The checkpoint or adapter in a folder, or the GGUF file."""
+    adapter = path / "adapter_config.json"
+    if adapter.is_file():
+        base = msgspec.json.decode(adapter.read_bytes()).get("base_model_name_or_path")
+        if not isinstance(base, str):
+            raise InputError(
+                f"{adapter}: base_model_name_or_path does not say on which model this adapter is."
+            )
+        return ModelSpec(name=_folder_name(path), base=base, adapter=str(path))
+    folder, gguf_file = locate(path)
+    found = identify(folder, gguf_file)
+    if gguf_file is not None:
+        return ModelSpec(
+            name=Path(gguf_file).stem, base=str(folder), format="gguf", gguf_file=gguf_file
+        )
+    return ModelSpec(name=_folder_name(path), base=str(path), format=found.format)
+
+
+def _folder_name(path: Path) -> str:
+    """What a folder's model is called: in a workspace, ``results/<model>/checkpoint`` or ``.../adapter``."""
+    given = path.absolute()
+    return given.parent.name if given.name in {"checkpoint", "adapter"} else given.name

@@ -1,0 +1,187 @@
+"""A loopback server that speaks OpenAI's format and fails as it is told.
+
+``faults`` by instruction: one per request and then none; ``always``: for every request. Every request is recorded with
+the time at which it came and how many were under way.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal, Self
+
+Kind = Literal["status", "hang", "cut", "reset", "body", "finish"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with one request."""
+
+    kind: Kind
+    number: int = 0
+    content: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def status(code: int, content: bytes = b"", **headers: str) -> Fault:
+    return Fault("status", code, content, {k.replace("_", "-"): v for k, v in headers.items()})
+
+
+def hang() -> Fault:
+    """No answer for ten seconds."""
+    return Fault("hang")
+
+
+def cut() -> Fault:
+    """The connection ends in the middle of the body."""
+    return Fault("cut")
+
+
+def body(content: bytes) -> Fault:
+    """200, with this body."""
+    return Fault("body", content=content)
+
+
+@dataclass
+class Request:
+    """One request as the server saw it."""
+
+    path: str
+    body: dict[str, Any]
+    authorization: str | None
+    came: float
+    under_way: int
+
+    @property
+    def instruction(self) -> str:
+        if "messages" in self.body:
+            return self.body["messages"][-1]["content"]
+        prompt = self.body["prompt"]
+        return prompt if isinstance(prompt, str) else " ".join(map(str, prompt))
+
+
+class FaultyEndpoint:
+    """Answers ``Answer to X`` to every X, after ``delay`` seconds."""
+
+    def __init__(self, delay: float = 0.0) -> None:
+        self.delay = delay
+        self.faults: dict[str, list[Fault]] = {}
+        self.always: Fault | None = None
+        self.requests: list[Request] = []
+        self.answered: list[str] = []
+        self.usage: dict[str, int] | None = {"prompt_tokens": 7, "completion_tokens": 3}
+        self.finish: str | None = "stop"
+        self.under_way = 0
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+
+    def __enter__(self) -> Self:
+        endpoint = self
+
+        class Handler(_Handler):
+            faulty = endpoint
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._server.block_on_close = False
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def arrive(self, path: str, content: dict[str, Any], authorization: str | None) -> Request:
+        with self._lock:
+            self.under_way += 1
+            request = Request(path, content, authorization, time.monotonic(), self.under_way)
+            self.requests.append(request)
+            return request
+
+    def fault(self, instruction: str) -> Fault | None:
+        with self._lock:
+            planned = self.faults.get(instruction)
+            return planned.pop(0) if planned else self.always
+
+    def leave(self) -> None:
+        with self._lock:
+            self.under_way -= 1
+
+    def wait(self, seconds: float) -> None:
+        self._closing.wait(seconds)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    faulty: FaultyEndpoint
+
+    def do_POST(self) -> None:
+        content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = self.faulty.arrive(self.path, content, self.headers.get("Authorization"))
+        try:
+            if self.faulty.delay:
+                self.faulty.wait(self.faulty.delay)
+            self._serve(request, self.faulty.fault(request.instruction))
+        finally:
+            self.faulty.leave()
+
+    def _serve(self, request: Request, fault: Fault | None) -> None:
+        good = self._answer(request)
+        match fault.kind if fault else None:
+            case None:
+                self._send(200, good)
+                self.faulty.answered.append(request.instruction)
+            case "status":
+                assert fault is not None
+                self._send(fault.number, fault.content, fault.headers)
+            case "hang":
+                self.faulty.wait(10)
+                self.close_connection = True
+            case "cut":
+                self._send(200, good, cut=len(good) // 2)
+            case "body":
+                assert fault is not None
+                self._send(200, fault.content)
+
+    def _answer(self, request: Request) -> bytes:
+        text = f"Answer to {request.instruction}"
+        choice: dict[str, Any] = {"index": 0, "finish_reason": self.faulty.finish}
+        if "messages" in request.body:
+            choice["message"] = {"role": "assistant", "content": text}
+        else:
+            choice["text"] = text
+        found: dict[str, Any] = {"choices": [choice]}
+        if self.faulty.usage is not None:
+            found["usage"] = self.faulty.usage
+        return json.dumps(found).encode()
+
+    def _send(
+        self,
+        code: int,
+        content: bytes,
+        headers: dict[str, str] | None = None,
+        cut: int | None = None,
+    ) -> None:
+        self.send_response(code)
+        for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content[:cut])
+        self.wfile.flush()
+        if cut is not None:
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base
+        """Keep quiet."""

@@ -1,0 +1,212 @@
+"""`alignboard generate`: the same file whatever happens, nothing asked twice, and every refusal a sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import islice
+
+import msgspec
+import pytest
+
+import tiny_models
+from alignboard.data.instruction_sets import Instruction, InstructionSet, load_set
+from alignboard.errors import InputError
+from alignboard.evaluate.engines.limits import Patience
+from alignboard.evaluate.engines.rows import Decoding
+from alignboard.models.registry import load_model
+from alignboard.results.journal import Journal
+from alignboard.run.answerers import LocalModel, Served, ServedModel
+from alignboard.run.answering import answer_set, decoding_of, outputs_path
+from faulty_endpoint import FaultyEndpoint, status
+
+SHORT = {"max_new_tokens": 16}
+QUICK = Patience(tries=2, backoff=0.01, longest=0.02, timeout=5, connect_timeout=1)
+
+
+@pytest.fixture(scope="module")
+def spec():
+    return msgspec.structs.replace(load_model(str(tiny_models.base("phi"))), name="tiny")
+
+
+@pytest.fixture(scope="module")
+def model(spec):
+    return LocalModel(spec)
+
+
+@pytest.fixture(scope="module")
+def asked():
+    return load_set("demo-world").first(12)
+
+
+class Counting:
+    """A model that counts what it is asked, and stops being there after ``limit`` answers."""
+
+    def __init__(self, model, limit=None):
+        self._model, self._limit, self.asked = model, limit, []
+        self.prompts, self.fits, self.decoding = model.prompts, model.fits, model.decoding
+
+    @property
+    def engine(self):
+        return self
+
+    def answers(self, asked, decoding):
+        self.asked = [one.instruction for one in asked]
+        yield from islice(self._model.engine.answers(asked, decoding), self._limit)
+        if self._limit is not None:
+            raise KeyboardInterrupt
+
+
+def run(model, spec, asked, folder, decoding=None):
+    with Journal(folder / "results" / ".journal", "test") as journal:
+        chosen = decoding or decoding_of(spec, **SHORT)
+        return answer_set(model, spec, asked, chosen, journal, folder)
+
+
+def test_the_file_has_every_row_in_order_and_a_second_run_asks_nothing(
+    model, spec, asked, tmp_path
+):
+    first = run(model, spec, asked, tmp_path)
+    rows = json.loads(first.path.read_text())
+    assert [row["instruction"] for row in rows] == [one.turns[0] for one in asked.rows]
+    assert {row["generator"] for row in rows} == {"tiny"}
+    assert (first.n_rows, first.n_known, first.failures) == (12, 0, ())
+    assert first.n_tokens > 12
+    before = first.path.read_bytes()
+    counting = Counting(model)
+    again = run(counting, spec, asked, tmp_path)
+    assert (again.n_known, counting.asked) == (12, [])
+    assert again.path.read_bytes() == before
+
+
+def test_interrupted_it_asks_only_what_is_missing_and_ends_with_the_same_file(
+    model, spec, asked, tmp_path
+):
+    whole = run(model, spec, asked, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(Counting(model, limit=5), spec, asked, tmp_path / "cut")
+    assert not outputs_path(tmp_path / "cut", "tiny", asked).exists()
+    counting = Counting(model)
+    found = run(counting, spec, asked, tmp_path / "cut")
+    assert (found.n_known, len(counting.asked)) == (5, 7)
+    assert found.path.read_bytes() == whole.path.read_bytes()
+
+
+def test_a_part_of_a_set_never_takes_the_place_of_the_whole(model, spec, asked, tmp_path):
+    part = run(model, spec, asked.first(3), tmp_path)
+    assert part.path.parent.name == f"{asked.name}-first-3"
+    whole = InstructionSet("alpaca-eval", "", asked.rows)
+    assert (
+        outputs_path(tmp_path, "tiny", whole)
+        == tmp_path / "results" / "tiny" / "model_outputs.json"
+    )
+    assert asked.first(99) is asked
+
+
+def test_other_decoding_is_another_answer(model, spec, asked, tmp_path):
+    run(model, spec, asked, tmp_path)
+    counting = Counting(model)
+    run(counting, spec, asked, tmp_path, Decoding(max_new_tokens=3))
+    assert len(counting.asked) == 12
+    sampled = decoding_of(spec, temperature=0.7, seed=3, **SHORT)
+    assert (sampled.temperature, sampled.seed, sampled.max_new_tokens) == (0.7, 3, 16)
+
+
+def test_prompts_that_are_too_long_are_an_error_or_left_out_and_said(spec, asked, tmp_path):
+    long = Instruction((" ".join(["dog"] * 40),))
+    both = InstructionSet("both", "", (asked.rows[0], long))
+    narrow = msgspec.structs.replace(spec, context=32)
+    with pytest.raises(
+        InputError, match=r"Instruction 2 has 4\d tokens as tiny reads it, which takes 32"
+    ):
+        run(LocalModel(narrow), narrow, both, tmp_path)
+    skipping = msgspec.structs.replace(narrow, too_long="skip")
+    found = run(LocalModel(skipping), skipping, both, tmp_path)
+    assert found.too_long == long.turns
+    assert len(json.loads(found.path.read_text())) == 1
+
+
+def test_questions_of_several_turns_are_refused(model, spec, tmp_path):
+    two = InstructionSet("two", "", (Instruction(("a?", "b?")),))
+    with pytest.raises(InputError, match="row 1 has 2 turns"):
+        run(model, spec, two, tmp_path)
+
+
+def test_an_endpoint_is_sent_the_ids_that_the_model_would_read(spec, model, asked, tmp_path):
+    with FaultyEndpoint() as server:
+        served = ServedModel(spec, Served((server.url,), name="tiny"))
+        decoding = decoding_of(spec, **SHORT)
+        local = model.prompts([one.turns[0] for one in asked.rows], model.decoding(decoding))
+        remote = served.prompts([one.turns[0] for one in asked.rows], served.decoding(decoding))
+        assert [one.ids for one in remote] == [one.ids for one in local]
+        assert run(served, spec, asked, tmp_path).failures == ()
+
+
+def test_what_an_endpoint_leaves_is_asked_again_and_only_that(spec, asked, tmp_path):
+    with FaultyEndpoint() as server:
+        bad = asked.rows[4].turns[0]
+        server.faults = {bad: [status(500)] * 99}
+        served = ServedModel(spec, Served((server.url,), api="chat", name="tiny", patience=QUICK))
+        found = run(served, spec, asked, tmp_path)
+        assert [one.instruction for one in found.failures] == [bad]
+        assert not found.path.exists()
+        server.faults = {}
+        server.requests.clear()
+        again = run(served, spec, asked, tmp_path)
+        assert [request.instruction for request in server.requests] == [bad]
+        assert again.failures == ()
+        assert len(json.loads(again.path.read_text())) == 12
+
+
+def alignboard(folder, *arguments):
+    command = [sys.executable, "-m", "alignboard", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_command_says_what_it_did_and_what_is_wrong(asked, tmp_path):
+    base = str(tiny_models.base("phi"))
+    options = ["--set", "demo-world", "--limit", "4", "--max-new-tokens", "8"]
+    planned = alignboard(tmp_path, "generate", base, *options, "--dry-run")
+    assert "4 instructions" in planned.stdout
+    assert "at most 32 new tokens, greedy, engine local" in planned.stdout
+    assert not (tmp_path / "results").exists()
+    done = alignboard(tmp_path, "generate", base, *options, "--json", "out.json")
+    assert done.returncode == 0, done.stderr
+    assert "4 answered now" in done.stdout
+    (told,) = json.loads((tmp_path / "out.json").read_text())
+    assert (told["n_rows"], told["failures"]) == (4, [])
+    for wrong, said in (
+        (["phi-3"], "did you mean 'phi-2'"),
+        ([base, "--set", "demo-wrld"], "demo-world"),
+        ([base, "--served-as", "x"], "belong to an endpoint"),
+    ):
+        refused = alignboard(tmp_path, "generate", *wrong, "--dry-run")
+        assert refused.returncode == 2
+        assert said in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def test_killed_it_goes_on_where_it_was(tmp_path):
+    """A real process, killed while it answers; what it had committed is known to the next."""
+    base = str(tiny_models.base("phi"))
+    options = ["--set", "demo-world", "--limit", "150", "--max-new-tokens", "24"]
+    command = [sys.executable, "-m", "alignboard", "generate", base, *options]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    with Journal(tmp_path / "results" / ".journal") as journal:
+        while not journal.check().n_rows.get("generation") and process.poll() is None:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        kept = journal.check().n_rows["generation"]
+    assert kept > 0
+    done = alignboard(tmp_path, "generate", base, *options)
+    assert f"{150 - kept} answered now" in done.stdout
+    assert f"{kept} known before" in done.stdout
+    with Journal(tmp_path / "results" / ".journal") as journal:
+        assert not journal.check().computed_twice
