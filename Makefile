@@ -51,8 +51,9 @@ boards: $(BASE)
 	$(BIN)/alignboard board
 	$(BIN)/alignboard audit || [ $$? -eq 3 ]
 
+# One process per core, and one thread per process: the models are tiny.
 test: $(FULL)
-	$(BIN)/pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(FULL)
 	$(BIN)/pytest -m $(SLOW) $(PYTEST_ARGS)

@@ -163,9 +163,7 @@ def test_the_least_busy_server_is_asked_first():
 
 def test_concurrency_is_reached_and_held(server):
     server.delay = 0.1
-    start = time.monotonic()
     ask(endpoint(server, concurrency=8), [str(i) for i in range(40)])
-    assert time.monotonic() - start < 3  # one at a time: 4 s
     assert max(request.under_way for request in server.requests) == 8
 
 
