@@ -130,18 +130,45 @@ def test_prompts_that_are_too_long_are_an_error_or_left_out_and_said(spec, asked
     assert len(json.loads(found.path.read_text())) == 1
 
 
-def test_questions_of_several_turns_are_refused(model, spec, tmp_path):
-    two = InstructionSet("two", "", (Instruction(("a?", "b?")),))
-    with pytest.raises(InputError, match="row 1 has 2 turns"):
-        run(model, spec, two, tmp_path)
+def test_the_second_turn_is_asked_with_the_first_answer(model, spec, tmp_path):
+    rows = [
+        Instruction(("say once more: dog cat.", "reverse the order of: saw hat."), "writing", 81),
+        Instruction(("name each kind: cow key.",), "math", 82),
+    ]
+    two = InstructionSet("two", "", tuple(rows))
+    found = run(model, spec, two, tmp_path)
+    assert (found.n_rows, found.n_known, found.path.name) == (3, 0, "model_answer.jsonl")
+    lines = [json.loads(line) for line in found.path.read_text().splitlines()]
+    assert [line["question_id"] for line in lines] == [81, 82]
+    first, second = lines[0]["choices"][0]["turns"]
+    decoding = model.decoding(decoding_of(spec, **SHORT))
+    history = ((rows[0].turns[0], first),)
+    (prompt,) = model.prompts([rows[0].turns[1]], decoding, [history])
+    (answer,) = model.engine.answers([prompt], decoding)
+    assert answer.output == second
+    text = " ".join(model._model.tokenizer.convert_ids_to_tokens(prompt.ids))
+    assert text.index("dog cat") < text.index("assistant") < text.index("saw hat")
+    counting = Counting(model)
+    assert run(counting, spec, two, tmp_path).n_known == 3
+    assert counting.asked == []
+
+
+def test_a_chat_endpoint_is_sent_the_turns_before(spec, tmp_path):
+    with FaultyEndpoint() as server:
+        served = ServedModel(spec, Served((server.url,), api="chat", name="tiny"))
+        two = InstructionSet("two", "", (Instruction(("a?", "b?")),))
+        run(served, spec, two, tmp_path)
+        sent = [(one["role"], one["content"]) for one in server.requests[-1].body["messages"]]
+    assert sent == [("user", "a?"), ("assistant", "Answer to a?"), ("user", "b?")]
 
 
 def test_an_endpoint_is_sent_the_ids_that_the_model_would_read(spec, model, asked, tmp_path):
     with FaultyEndpoint() as server:
         served = ServedModel(spec, Served((server.url,), name="tiny"))
         decoding = decoding_of(spec, **SHORT)
-        local = model.prompts([one.turns[0] for one in asked.rows], model.decoding(decoding))
-        remote = served.prompts([one.turns[0] for one in asked.rows], served.decoding(decoding))
+        texts = [one.turns[0] for one in asked.rows]
+        local = model.prompts(texts, model.decoding(decoding), [()] * len(texts))
+        remote = served.prompts(texts, served.decoding(decoding), [()] * len(texts))
         assert [one.ids for one in remote] == [one.ids for one in local]
         assert run(served, spec, asked, tmp_path).failures == ()
 

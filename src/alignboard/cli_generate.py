@@ -130,11 +130,11 @@ def generate(
     given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     decodings = [decoding_of(spec, **given) for spec in specs]
     if dry_run:
-        from alignboard.run.answering import instructions_of
-
-        instructions = [text for text, _ in instructions_of(asked)]
+        # Later turns hold answers, which nobody knows yet.
+        first = [row.turns[0] for row in asked.rows]
+        n_answers = sum(len(row.turns) for row in asked.rows)
         for spec, decoding in zip(specs, decodings, strict=True):
-            print(_plan(spec, decoding, instructions, engine))
+            print(_plan(spec, decoding, first, n_answers, engine))
         return
 
     def opened(spec: ModelSpec) -> Asked:
@@ -161,7 +161,9 @@ def generate(
         sys.exit(EXIT_FOUND)
 
 
-def _plan(spec: ModelSpec, decoding: Decoding, instructions: list[str], engine: str) -> str:
+def _plan(
+    spec: ModelSpec, decoding: Decoding, instructions: list[str], n_answers: int, engine: str
+) -> str:
     """What a dry run says of one model; prompts are counted where the tokenizer is at hand."""
     from alignboard.errors import AlignboardError
     from alignboard.models.opened import open_small
@@ -180,7 +182,7 @@ def _plan(spec: ModelSpec, decoding: Decoding, instructions: list[str], engine: 
     )
     return (
         f"{spec.name}: {spec.base}, {len(instructions)} instructions, {tokens}, at most "
-        f"{len(instructions) * decoding.max_new_tokens} new tokens, {how}, engine {engine}"
+        f"{n_answers * decoding.max_new_tokens} new tokens, {how}, engine {engine}"
     )
 
 

@@ -36,6 +36,8 @@ class Instruction:
     turns: tuple[str, ...]
     """what the user says, turn by turn; one, except in MT-bench"""
     subset: str | None = None
+    question_id: str | int | None = None
+    """MT-bench's and Arena-Hard's own number or name"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class InstructionSet:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def n_turns(self) -> int:
+        """The most turns that a row has."""
+        return max(len(row.turns) for row in self.rows)
 
     def first(self, n: int | None) -> InstructionSet:
         """The first ``n``, as a set of its own name; the whole set where it has no more."""
@@ -146,7 +153,11 @@ def _read(path: Path, spec: SetSpec) -> list[Instruction]:
         raise InputError(f"{path} is not UTF-8 (byte {error.start}).") from error
     rows, seen = [], {}
     for number, row in enumerate(_records(path, content), start=1):
-        one = Instruction(_turns(path, number, row, spec.column), _subset(row, spec.subset_column))
+        one = Instruction(
+            _turns(path, number, row, spec.column),
+            _subset(row, spec.subset_column),
+            row.get("question_id"),
+        )
         first = seen.setdefault(one.turns, number)
         if first != number:
             raise InputError(f"{path}, row {number}: {spec.column} is that of row {first} again.")

@@ -26,20 +26,28 @@ from alignboard.errors import InputError
 from alignboard.evaluate.engines.ending import end_tokens
 from alignboard.evaluate.engines.rows import Answer, Decoding, OnAnswer, Prompt
 from alignboard.models.loading import LoadedModel
-from alignboard.models.prompting import render
+from alignboard.models.prompting import History, render
 
 __all__ = ["Answer", "Decoding", "OnAnswer", "Prompt", "generate", "generation_key", "prompts"]
 
 
-def prompts(model: LoadedModel, instructions: Sequence[str], decoding: Decoding) -> list[Prompt]:
+def prompts(
+    model: LoadedModel,
+    instructions: Sequence[str],
+    decoding: Decoding,
+    histories: Sequence[History] | None = None,
+) -> list[Prompt]:
     """Every instruction through the chat template in use, with the key of its answer; nothing is generated.
 
-    Raises `InputError` for a prompt that leaves no room for an answer.
+    ``histories`` are the turns before each. Raises `InputError` for a prompt that leaves no room for an answer.
     """
     identity = _identity(model, decoding)
     found = []
-    for number, instruction in enumerate(instructions, start=1):
-        ids = render(model, instruction)
+    before = histories or ((),) * len(instructions)
+    for number, (instruction, history) in enumerate(
+        zip(instructions, before, strict=True), start=1
+    ):
+        ids = render(model, instruction, history=history)
         if len(ids) >= model.context:
             raise InputError(
                 f"Instruction {number} has {len(ids)} tokens, but {model.path} takes {model.context} in all."

@@ -25,27 +25,50 @@ if TYPE_CHECKING:
 
 BosPolicy = Literal["auto", "once", "never"]
 """auto: once if the tokenizer adds one of its own or the template writes it; once: always; never: not at all."""
+History = tuple[tuple[str, str], ...]
+"""(what the user said, what was answered), turn by turn, before the instruction"""
 
 
-def render(model: LoadedModel, instruction: str, bos: BosPolicy = "auto") -> list[int]:
-    """The token ids of a conversation of one instruction, up to where the answer begins.
+_ROLES = ("user", "assistant")
+
+
+def render(
+    model: LoadedModel, instruction: str, bos: BosPolicy = "auto", history: History = ()
+) -> list[int]:
+    """The token ids of a conversation that ends with ``instruction``, up to where the answer begins.
 
     Raises `InputError` where the template cannot render it or BOS is not there as often as ``bos`` says.
     """
+    template, source = model.chat_template, str(model.path)
     return prompt_ids(
-        model.tokenizer, model.chat_template, instruction, bos=bos, source=str(model.path)
+        model.tokenizer, template, instruction, bos=bos, source=source, history=history
     )
 
 
 def prompt_ids(
-    tokenizer: Any, template: str, instruction: str, *, bos: BosPolicy = "auto", source: str
+    tokenizer: Any,
+    template: str,
+    instruction: str,
+    *,
+    bos: BosPolicy = "auto",
+    source: str,
+    history: History = (),
 ) -> list[int]:
     """As `render`, from a tokenizer and a template; ``source`` names the checkpoint in errors."""
-    text = prompt_text(
-        tokenizer, template, defused(tokenizer, instruction, template), source=source
+    turns = [(role, text) for pair in history for role, text in zip(_ROLES, pair, strict=True)]
+    text = conversation_text(
+        tokenizer,
+        template,
+        [
+            (role, defused(tokenizer, said, template))
+            for role, said in (*turns, ("user", instruction))
+        ],
+        source=source,
+        generation_prompt=True,
     )
     ids = encode(tokenizer, text, bos)
-    wrong = bos_fault(tokenizer, ids, bos)
+    # A template may begin every exchange with BOS (Llama 2's does): only the beginning is judged then.
+    wrong = bos_fault(tokenizer, ids[:2] if history else ids, bos)
     if wrong is not None:
         raise InputError(f"{source}: {wrong}")
     return ids

@@ -13,7 +13,7 @@ from alignboard.evaluate.engines.limits import Patience
 from alignboard.evaluate.engines.openai_format import Api, Dialect
 from alignboard.evaluate.engines.rows import Decoding, Prompt
 from alignboard.models.opened import Opened, open_small
-from alignboard.models.prompting import prompt_ids, stop_token_ids
+from alignboard.models.prompting import History, prompt_ids, render, stop_token_ids
 from alignboard.models.spec import ModelSpec
 
 
@@ -38,21 +38,21 @@ class LocalModel:
         )
         return replace(given, stop_tokens=tuple(sorted(found)))
 
-    def prompts(self, instructions: Sequence[str], decoding: Decoding) -> list[Prompt]:
+    def prompts(
+        self, instructions: Sequence[str], decoding: Decoding, histories: Sequence[History]
+    ) -> list[Prompt]:
         """Raises `InputError` for a prompt that leaves no room for an answer."""
         from alignboard.evaluate.generate import prompts
 
-        found = prompts(self._model, instructions, decoding)
+        found = prompts(self._model, instructions, decoding, histories)
         for number, prompt in enumerate(found, start=1):
             if len(prompt.ids) >= self.context:
                 raise InputError(_too_long(self._spec, number, len(prompt.ids), self.context))
         return found
 
-    def fits(self, instruction: str) -> bool:
+    def fits(self, instruction: str, history: History) -> bool:
         """Whether there is room for an answer."""
-        from alignboard.models.prompting import render
-
-        return len(render(self._model, instruction)) < self.context
+        return len(render(self._model, instruction, history=history)) < self.context
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,12 @@ class ServedModel:
         """``given``, and the entry's stop tokens as texts, which every server understands."""
         return replace(given, stop=tuple(dict.fromkeys((*given.stop, *self._spec.stop_tokens))))
 
-    def prompts(self, instructions: Sequence[str], decoding: Decoding) -> list[Prompt]:
+    def prompts(
+        self, instructions: Sequence[str], decoding: Decoding, histories: Sequence[History]
+    ) -> list[Prompt]:
         """Raises `InputError` for a prompt that leaves no room for an answer, where the context is known."""
         found = self._endpoint.prompts(
-            instructions, decoding, None if self._opened is None else self._ids
+            instructions, decoding, None if self._opened is None else self._ids, histories
         )
         for number, prompt in enumerate(found, start=1):
             if self._spec.context is not None and len(prompt.ids) >= self._spec.context:
@@ -103,22 +105,24 @@ class ServedModel:
                 raise InputError(wrong)
         return found
 
-    def fits(self, instruction: str) -> bool:
+    def fits(self, instruction: str, history: History) -> bool:
         """Whether there is room for an answer, as far as that is known here."""
         if self._opened is None or self._spec.context is None:
             return True
-        return len(self._ids(instruction)) < self._spec.context
+        return len(self._ids(instruction, history)) < self._spec.context
 
-    def _ids(self, instruction: str) -> list[int]:
+    def _ids(self, instruction: str, history: History = ()) -> list[int]:
         opened: Any = self._opened
-        return rendered(opened, instruction)
+        return rendered(opened, instruction, history)
 
 
-def rendered(opened: Opened, instruction: str) -> list[int]:
+def rendered(opened: Opened, instruction: str, history: History = ()) -> list[int]:
     """The token ids of a prompt, from a checkpoint's small files."""
     spec = opened.spec
     template = spec.prompt.jinja(opened.own_template, spec.base)
-    return prompt_ids(opened.tokenizer, template, instruction, bos=spec.bos, source=spec.name)
+    return prompt_ids(
+        opened.tokenizer, template, instruction, bos=spec.bos, source=spec.name, history=history
+    )
 
 
 def _system(spec: ModelSpec, served: Served) -> str | None:

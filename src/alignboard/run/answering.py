@@ -1,15 +1,14 @@
 """Models answer an instruction set: what is known is read from the journal, the rest is asked and committed row by row.
 
 The product is AlpacaEval's ``model_outputs.json``: of the set ``alpaca-eval`` in ``results/<model>/``, where boards
-look for it, of every other set (or of a part of one) in a folder of that name below. It is written when every row is
-there.
+look for it, of every other set (or of a part of one) in a folder of that name below. Questions of several turns
+(MT-bench) make FastChat's ``model_answer.jsonl``. The file is written when every row is there.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -17,15 +16,18 @@ from typing import Protocol
 import msgspec
 
 from alignboard.data.instruction_sets import InstructionSet
-from alignboard.errors import InputError
 from alignboard.evaluate.engines.rows import Answer, Decoding, Engine, Failure, Prompt
+from alignboard.models.prompting import History
 from alignboard.models.spec import ModelSpec
+from alignboard.results.files import write_atomically
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal, Row
 from alignboard.workspace import model_name
 
 GENERATION = "generation"
 OUTPUTS = "model_outputs.json"
+CONVERSATIONS = "model_answer.jsonl"
+"""as FastChat's ``data/mt_bench/model_answer/<model>.jsonl``, without its time stamp"""
 ALPACA_EVAL = "alpaca-eval"
 _COMMIT_SECONDS = 0.2
 
@@ -73,11 +75,13 @@ class Asked(Protocol):
         """What is asked."""
         ...
 
-    def prompts(self, instructions: Sequence[str], decoding: Decoding) -> list[Prompt]:
-        """With the key of each answer."""
+    def prompts(
+        self, instructions: Sequence[str], decoding: Decoding, histories: Sequence[History]
+    ) -> list[Prompt]:
+        """With the key of each answer; ``histories`` are the turns before each."""
         ...
 
-    def fits(self, instruction: str) -> bool:
+    def fits(self, instruction: str, history: History) -> bool:
         """Whether a prompt leaves room for an answer."""
         ...
 
@@ -101,19 +105,9 @@ def decoding_of(spec: ModelSpec, **given: float | None) -> Decoding:
 def outputs_path(workspace: Path, model: str, asked: InstructionSet) -> Path:
     """Where the answers of ``model`` are written."""
     folder = workspace / "results" / model_name(model)
-    return (
-        folder / OUTPUTS if asked.name == ALPACA_EVAL else folder / model_name(asked.name) / OUTPUTS
-    )
-
-
-def instructions_of(asked: InstructionSet) -> list[tuple[str, str | None]]:
-    """(instruction, subset) of every row; raises `InputError` for questions of several turns."""
-    for number, row in enumerate(asked.rows, start=1):
-        if len(row.turns) > 1:
-            raise InputError(
-                f"{asked.name}, row {number} has {len(row.turns)} turns; model_outputs.json holds answers to one."
-            )
-    return [(row.turns[0], row.subset) for row in asked.rows]
+    if asked.name == ALPACA_EVAL:
+        return folder / OUTPUTS
+    return folder / model_name(asked.name) / (CONVERSATIONS if asked.n_turns > 1 else OUTPUTS)
 
 
 def answer_set(
@@ -125,43 +119,44 @@ def answer_set(
     workspace: Path,
     on_progress: OnProgress | None = None,
 ) -> Answered:
-    """Answer what is missing of the set, then write the file.
+    """Answer what is missing of the set, turn by turn, then write the file.
 
     Interrupt it at any moment: rows that had finished are not asked for again.
     """
     started = time.monotonic()
     decoding = model.decoding(decoding)
-    wanted = instructions_of(asked)
+    total = sum(len(row.turns) for row in asked.rows)
+    commit = _Commit(journal, spec.name, total, on_progress)
+    said: list[list[Answer]] = [[] for _ in asked.rows]
     too_long: list[str] = []
-    if spec.too_long == "skip":
-        too_long = [instruction for instruction, _ in wanted if not model.fits(instruction)]
-        wanted = [row for row in wanted if row[0] not in set(too_long)]
-    prompts = model.prompts([instruction for instruction, _ in wanted], decoding)
-    keys = [bytes.fromhex(prompt.key) for prompt in prompts]
-    known = journal.get(keys)
-    missing = [prompt for prompt, key in zip(prompts, keys, strict=True) if key not in known]
-    commit = _Commit(journal, spec.name, len(prompts), len(known), on_progress)
-    failures = []
-    with ExitStack() as stack:
-        stack.callback(commit.flush)
-        for found in model.engine.answers(missing, decoding) if missing else ():
-            if isinstance(found, Failure):
-                failures.append(found)
-            else:
-                commit.add(found)
+    failures: list[Failure] = []
+    for turn in range(asked.n_turns):
+        places, histories = [], []
+        for place, row in enumerate(asked.rows):
+            if len(row.turns) <= turn or len(said[place]) < turn:
+                continue
+            answers = [answer.output for answer in said[place]]
+            history = tuple(zip(row.turns[:turn], answers, strict=True))
+            if spec.too_long == "skip" and not model.fits(row.turns[turn], history):
+                too_long.append(row.turns[turn])
+                continue
+            places.append(place)
+            histories.append(history)
+        texts = [asked.rows[place].turns[turn] for place in places]
+        prompts = model.prompts(texts, decoding, histories)
+        failures += _ask(model.engine, prompts, decoding, commit)
+        rows = journal.get([bytes.fromhex(prompt.key) for prompt in prompts])
+        for place, prompt in zip(places, prompts, strict=True):
+            if (found := rows.get(bytes.fromhex(prompt.key))) is not None:
+                said[place].append(msgspec.convert(found, Answer))
     path = outputs_path(workspace, spec.name, asked)
     if not failures:
-        rows = journal.get(keys)
-        answers = [msgspec.convert(rows[key], Answer) for key in keys]
-        write_rows(
-            path,
-            [one.row(spec.name, subset) for one, (_, subset) in zip(answers, wanted, strict=True)],
-        )
+        _write(path, spec.name, asked, said)
     return Answered(
         model=spec.name,
         path=path,
-        n_rows=len(prompts),
-        n_known=len(known),
+        n_rows=total - len(too_long),
+        n_known=commit.n_known,
         n_tokens=commit.n_tokens,
         price=commit.price,
         seconds=time.monotonic() - started,
@@ -170,24 +165,66 @@ def answer_set(
     )
 
 
+def _ask(
+    engine: Engine, prompts: Sequence[Prompt], decoding: Decoding, commit: _Commit
+) -> list[Failure]:
+    """Ask what the journal does not know and commit it as it comes; returns what has no answer in the end."""
+    missing = commit.missing(prompts)
+    failures = []
+    try:
+        for found in engine.answers(missing, decoding) if missing else ():
+            if isinstance(found, Failure):
+                failures.append(found)
+            else:
+                commit.add(found)
+    finally:
+        commit.flush()
+    return failures
+
+
+def _write(path: Path, model: str, asked: InstructionSet, said: Sequence[Sequence[Answer]]) -> None:
+    """The answers of the rows that have all of theirs: AlpacaEval's file, or of several turns FastChat's."""
+    whole = [
+        (row, answers)
+        for row, answers in zip(asked.rows, said, strict=True)
+        if len(answers) == len(row.turns)
+    ]
+    if asked.n_turns == 1:
+        write_rows(path, [answers[0].row(model, row.subset) for row, answers in whole])
+        return
+    lines = [
+        {
+            "question_id": number if row.question_id is None else row.question_id,
+            "answer_id": answers[-1].key,
+            "model_id": model,
+            "choices": [{"index": 0, "turns": [answer.output for answer in answers]}],
+        }
+        for number, (row, answers) in enumerate(whole, start=1)
+    ]
+    write_atomically(path, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+
+
 class _Commit:
     """Commits answers as they come, a few at a time, and tells how far it is."""
 
     def __init__(
-        self,
-        journal: Journal,
-        model: str,
-        n_total: int,
-        n_known: int,
-        on_progress: OnProgress | None,
+        self, journal: Journal, model: str, n_total: int, on_progress: OnProgress | None
     ) -> None:
         self._journal, self._model, self._on_progress = journal, model, on_progress
-        self._n_total, self._n_done = n_total, n_known
+        self._n_total, self._n_done = n_total, 0
         self._waiting: list[Row] = []
         self._started = self._last = time.monotonic()
-        self.n_tokens, self.price = 0, 0.0
+        self.n_known, self.n_tokens, self.price = 0, 0, 0.0
+
+    def missing(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Those of ``prompts`` whose answers are not known; the others count as done."""
+        known = self._journal.get([bytes.fromhex(prompt.key) for prompt in prompts])
+        self.n_known += len(known)
+        self._n_done += len(known)
+        return [prompt for prompt in prompts if bytes.fromhex(prompt.key) not in known]
 
     def add(self, answer: Answer) -> None:
+        """Take an answer."""
         self._waiting.append(
             Row(bytes.fromhex(answer.key), GENERATION, msgspec.to_builtins(answer))
         )
@@ -197,17 +234,13 @@ class _Commit:
             self.flush()
 
     def flush(self) -> None:
+        """Commit what is waiting."""
         self._journal.add(self._waiting)
         self._n_done += len(self._waiting)
         self._waiting = []
         self._last = time.monotonic()
         if self._on_progress is not None:
+            seconds = self._last - self._started
             self._on_progress(
-                Progress(
-                    self._model,
-                    self._n_done,
-                    self._n_total,
-                    self.n_tokens,
-                    self._last - self._started,
-                )
+                Progress(self._model, self._n_done, self._n_total, self.n_tokens, seconds)
             )

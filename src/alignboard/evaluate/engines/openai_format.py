@@ -46,18 +46,7 @@ class Dialect:
 
     def body(self, prompt: Prompt, decoding: Decoding) -> dict[str, Any]:
         """The request for one prompt."""
-        found: dict[str, Any] = {"model": self.model}
-        if self.api == "chat":
-            turns = [] if self.system is None else [{"role": "system", "content": self.system}]
-            found["messages"] = [*turns, {"role": "user", "content": prompt.instruction}]
-        elif self.sends == "ids":
-            if not prompt.ids:
-                raise InputError(
-                    f"{self.model} is to be sent token ids, but a prompt has none; render it, or send text."
-                )
-            found["prompt"] = list(prompt.ids)
-        else:
-            found["prompt"] = prompt.instruction if prompt.text is None else prompt.text
+        found: dict[str, Any] = {"model": self.model, **self._prompt(prompt)}
         found[self.limit_field] = prompt.limit(decoding)
         found["temperature"] = decoding.temperature
         if decoding.temperature > 0:
@@ -70,6 +59,26 @@ class Dialect:
         if decoding.stop_tokens:
             found["stop_token_ids"] = list(decoding.stop_tokens)
         return found | dict(self.extra)
+
+    def _prompt(self, prompt: Prompt) -> dict[str, Any]:
+        """The messages, the token ids or the text."""
+        if self.api == "chat":
+            turns = [] if self.system is None else [("system", self.system)]
+            for said, answered in prompt.history:
+                turns += [("user", said), ("assistant", answered)]
+            turns.append(("user", prompt.instruction))
+            return {"messages": [{"role": role, "content": content} for role, content in turns]}
+        if self.sends == "ids":
+            if not prompt.ids:
+                raise InputError(
+                    f"{self.model} is to be sent token ids, but a prompt has none; render it, or send text."
+                )
+            return {"prompt": list(prompt.ids)}
+        if prompt.text is None and prompt.history:
+            raise InputError(
+                f"{self.model} is to be sent text, but a conversation has to be rendered first."
+            )
+        return {"prompt": prompt.instruction if prompt.text is None else prompt.text}
 
 
 @dataclass(frozen=True)

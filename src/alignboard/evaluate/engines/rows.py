@@ -92,6 +92,8 @@ class Prompt:
     """what the ids spell, for endpoints that take no ids"""
     max_new_tokens: int | None = None
     """a limit of its own, where it has one; the key has to name it then"""
+    history: tuple[tuple[str, str], ...] = ()
+    """(user, answer) of the turns before, for endpoints that render templates themselves"""
 
     def limit(self, decoding: Decoding) -> int:
         """The most tokens its answer may have."""

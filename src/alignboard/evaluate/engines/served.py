@@ -59,9 +59,13 @@ class Endpoint:
         self,
         instructions: Sequence[str],
         decoding: Decoding,
-        render: Callable[[str], Sequence[int]] | None = None,
+        render: Callable[..., Sequence[int]] | None = None,
+        histories: Sequence[tuple[tuple[str, str], ...]] | None = None,
     ) -> list[Prompt]:
-        """Every instruction with the key of its answer, as token ids where ``render`` makes them."""
+        """Every instruction with the key of its answer, as token ids where ``render`` makes them.
+
+        ``render`` takes an instruction, and its history where it has one.
+        """
         identity = {
             "scheme": "endpoint-1",
             "weights": self.weights or sorted(url.rstrip("/") for url in self.urls),
@@ -69,11 +73,14 @@ class Endpoint:
             "decoding": decoding.identity() | {"stop_tokens": sorted(decoding.stop_tokens)},
         }
         found = []
-        for instruction in instructions:
-            ids = () if render is None else tuple(render(instruction))
-            content = json.dumps([identity, instruction, ids], sort_keys=True).encode()
+        for instruction, history in zip(
+            instructions, histories or ((),) * len(instructions), strict=True
+        ):
+            turns = (instruction, history) if history else (instruction,)
+            ids = () if render is None else tuple(render(*turns))
+            content = json.dumps([identity, *turns, ids], sort_keys=True).encode()
             key = hashlib.blake2b(content, digest_size=16).hexdigest()
-            found.append(Prompt(instruction, ids, key))
+            found.append(Prompt(instruction, ids, key, history=history))
         return found
 
     def key(self) -> str | None:
