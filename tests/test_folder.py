@@ -89,7 +89,8 @@ def test_names_that_could_lead_elsewhere(root, name):
 
 @pytest.mark.parametrize("name", ["../phi-2/judge", "..", ""])
 def test_annotators_that_could_lead_elsewhere_are_none_of_the_folder(root, name):
-    message(ResultsFolder(root).annotations, "zephyr-7b-beta", name)
+    said = message(ResultsFolder(root).annotations, "zephyr-7b-beta", name)
+    assert f"zephyr-7b-beta holds no {name}/annotations.json" in said
 
 
 def test_a_folder_that_is_not_there(tmp_path):
