@@ -72,7 +72,9 @@ def main() -> None:
     )
     parser.add_argument("--small", action="store_true", help="40 prompts and short answers")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", nargs="+", help="methods, as the table names them")
+    parser.add_argument(
+        "--only", nargs="+", choices=METHODS, help="methods, as the table names them"
+    )
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/generation.json"))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -9,19 +10,25 @@ import subprocess
 import sys
 import time
 from itertools import islice
+from typing import Any
 
 import msgspec
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
 
 import tiny_models
 from alignboard.data.instruction_sets import Instruction, InstructionSet, load_set
 from alignboard.errors import InputError
 from alignboard.evaluate.engines.limits import Patience
 from alignboard.evaluate.engines.rows import Decoding
+from alignboard.models.asked import load_spec
+from alignboard.models.loading import loads
 from alignboard.models.registry import load_model
 from alignboard.results.journal import Journal
-from alignboard.run.answerers import LocalModel, Served, ServedModel
-from alignboard.run.answering import answer_set, decoding_of, outputs_path
+from alignboard.run.answerers import LocalModels, Served, ServedModel, by_base
+from alignboard.run.answering import answer_again, answer_set, decoding_of, outputs_path
+from alignboard.run.recall import Finished, recall, remember, run_key
 from faulty_endpoint import FaultyEndpoint, status
 
 SHORT = {"max_new_tokens": 16}
@@ -35,12 +42,27 @@ def spec():
 
 @pytest.fixture(scope="module")
 def model(spec):
-    return LocalModel(spec)
+    with LocalModels().open(spec) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
 def asked():
     return load_set("demo-world").first(12)
+
+
+@pytest.fixture(scope="module")
+def adapters(spec, tmp_path_factory):
+    """Two adapters with random weights on one base."""
+    model, _ = load_spec(spec)
+    torch.manual_seed(0)
+    paths = []
+    for name in ("one", "two"):
+        lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+        peft: Any = get_peft_model(copy.deepcopy(model.model), lora)
+        paths.append(tmp_path_factory.mktemp("adapters") / name)
+        peft.save_pretrained(paths[-1])
+    return paths
 
 
 class Counting:
@@ -120,12 +142,16 @@ def test_prompts_that_are_too_long_are_an_error_or_left_out_and_said(spec, asked
     long = Instruction((" ".join(["dog"] * 40),))
     both = InstructionSet("both", "", (asked.rows[0], long))
     narrow = msgspec.structs.replace(spec, context=32)
-    with pytest.raises(
-        InputError, match=r"Instruction 2 has 4\d tokens as tiny reads it, which takes 32"
+    with (
+        pytest.raises(
+            InputError, match=r"Instruction 2 has 4\d tokens as tiny reads it, which takes 32"
+        ),
+        LocalModels().open(narrow) as opened,
     ):
-        run(LocalModel(narrow), narrow, both, tmp_path)
+        run(opened, narrow, both, tmp_path)
     skipping = msgspec.structs.replace(narrow, too_long="skip")
-    found = run(LocalModel(skipping), skipping, both, tmp_path)
+    with LocalModels().open(skipping) as opened:
+        found = run(opened, skipping, both, tmp_path)
     assert found.too_long == long.turns
     assert len(json.loads(found.path.read_text())) == 1
 
@@ -215,6 +241,68 @@ def test_the_command_says_what_it_did_and_what_is_wrong(asked, tmp_path):
         assert refused.returncode == 2
         assert said in refused.stderr
         assert "Traceback" not in refused.stderr
+
+
+def test_adapters_of_one_base_are_swapped_on_one_load(spec, asked, tmp_path, adapters):
+    """Asked between others, each answers as it does alone; two entries on one base load it once."""
+    ones = [msgspec.structs.replace(spec, name=path.name, adapter=str(path)) for path in adapters]
+    other = msgspec.structs.replace(spec, name="other", base=str(tiny_models.base("llama")))
+    mixed = by_base([ones[0], other, spec, ones[1]])
+    assert [one.name for one in mixed] == [ones[0].name, spec.name, ones[1].name, "other"]
+    before, models, files = len(loads), LocalModels(), []
+    for one in mixed:
+        with models.open(one) as opened:
+            files.append(run(opened, one, asked, tmp_path / "together").path)
+    assert len(loads) - before == 2
+    for one, path in zip(mixed, files, strict=True):
+        with LocalModels().open(one) as opened:
+            alone = run(opened, one, asked, tmp_path / "alone" / one.name).path
+        assert path.read_bytes() == alone.read_bytes()
+    outputs = [[row["output"] for row in json.loads(path.read_text())] for path in files]
+    assert len({tuple(one) for one in outputs}) == 4
+
+
+def test_a_finished_run_is_written_again_without_loading_anything(spec, asked, tmp_path):
+    decoding = decoding_of(spec, **SHORT)
+    key = run_key(spec, asked, decoding)
+    assert run_key(msgspec.structs.replace(spec, name="x", licence="y"), asked, decoding) == key
+    others = [
+        run_key(msgspec.structs.replace(spec, context=64), asked, decoding),
+        run_key(spec, asked.first(3), decoding),
+        run_key(spec, asked, Decoding(max_new_tokens=3)),
+    ]
+    assert len({key, *others}) == 4
+    with Journal(tmp_path / "results" / ".journal", "test") as journal:
+        assert recall(journal, key) is None
+        with LocalModels().open(spec) as opened:
+            found = answer_set(opened, spec, asked, decoding, journal, tmp_path)
+        remember(journal, key, Finished([list(row) for row in found.keys], []))
+        content = found.path.read_bytes()
+        found.path.unlink()
+        before = len(loads)
+        known = recall(journal, key)
+        assert known is not None
+        again = answer_again(spec, asked, *known, tmp_path)
+        assert again.path.read_bytes() == content
+        assert (again.n_known, len(loads)) == (12, before)
+        journal.forget([bytes.fromhex(found.keys[0][0])])
+        assert recall(journal, key) is None
+
+
+def test_limits_and_prices_are_said_on_the_command_line(tmp_path):
+    base = str(tiny_models.base("phi"))
+    options = ["--set", "demo-world", "--limit", "4", "--max-new-tokens", "8", "--api", "chat"]
+    with FaultyEndpoint() as server:
+        served = ["--engine", server.url, "--served-as", "gpt-4-1106-preview", *options]
+        planned = alignboard(tmp_path, "generate", base, *served, "--dry-run")
+        assert "US dollars" in planned.stdout
+        assert server.requests == []
+        limits = ["--requests-per-minute", "600", "--tokens-per-minute", "1e6"]
+        done = alignboard(tmp_path, "generate", base, *served, *limits, "--price", "2", "10")
+        assert "0.0002 US dollars" in done.stdout, done.stderr
+        assert "gpt-4-1106-preview was switched off on 2026-10-23" in done.stderr
+    refused = alignboard(tmp_path, "generate", base, *options, "--price", "2", "10")
+    assert (refused.returncode, "belong to an endpoint" in refused.stderr) == (2, True)
 
 
 def test_killed_it_goes_on_where_it_was(tmp_path):

@@ -16,9 +16,10 @@ import pytest
 from alignboard.errors import InputError, SourceError
 from alignboard.evaluate.engines.endpoint import EndpointEngine
 from alignboard.evaluate.engines.limits import Bucket, Clock, Patience
-from alignboard.evaluate.engines.openai_format import Dialect, UnreadableError, Usage, read_reply
+from alignboard.evaluate.engines.openai_format import Dialect, UnreadableError, read_reply
+from alignboard.evaluate.engines.prices import Rate
 from alignboard.evaluate.engines.rows import Answer, Decoding, Failure, Prompt
-from alignboard.evaluate.engines.served import Endpoint, Prices
+from alignboard.evaluate.engines.served import Endpoint
 from faulty_endpoint import FaultyEndpoint, body, cut, hang, status
 
 QUICK = Patience(tries=4, backoff=0.01, longest=0.05, timeout=0.5, connect_timeout=0.5)
@@ -278,13 +279,12 @@ def test_what_is_sent(server):
 
 
 def test_usage_is_recorded_and_priced(server):
-    prices = Prices("2026-11-23", {"tiny": (2.0, 10.0)})
-    (answer,) = ask(endpoint(server), ["a"], prices=prices)
+    rate = Rate(prompt=2.0, answer=10.0)
+    (answer,) = ask(endpoint(server), ["a"], rate=rate)
     assert (answer.n_prompt_tokens, answer.n_tokens) == (7, 3)
     assert answer.price == pytest.approx(44e-6)
-    assert prices.of("other", Usage(1, 1)) is None
     server.usage = None
-    (answer,) = ask(endpoint(server), ["a"], prices=prices)
+    (answer,) = ask(endpoint(server), ["a"], rate=rate)
     assert (answer.n_prompt_tokens, answer.n_tokens, answer.price) == (None, None, None)
 
 

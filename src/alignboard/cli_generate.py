@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 if TYPE_CHECKING:
+    from alignboard.data.instruction_sets import InstructionSet
     from alignboard.evaluate.engines.rows import Decoding
     from alignboard.models.spec import ModelSpec
-    from alignboard.run.answering import Answered, Asked, OnProgress, Progress
+    from alignboard.results.journal import Journal
+    from alignboard.run.answerers import Served
+    from alignboard.run.answering import Answered, OnProgress, Progress
 
 EXIT_FOUND = 3
 _LINE_SECONDS = 10.0
@@ -65,6 +68,24 @@ _LINE_SECONDS = 10.0
     help="Requests at a time, per endpoint.",
 )
 @click.option(
+    "--requests-per-minute",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="The limit of the endpoint's account, per address.",
+)
+@click.option(
+    "--tokens-per-minute",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="The same, of prompts and answers together.",
+)
+@click.option(
+    "--price",
+    type=(click.FloatRange(min=0), click.FloatRange(min=0)),
+    metavar="PROMPT ANSWER",
+    help="US dollars per million tokens (else from evaluate/prices.yaml, where the model is there).",
+)
+@click.option(
     "--max-new-tokens", type=click.IntRange(min=1), metavar="N", help="In place of the entry's."
 )
 @click.option(
@@ -98,6 +119,9 @@ def generate(
     served_as: str | None,
     api_key_env: str | None,
     concurrency: int,
+    requests_per_minute: float | None,
+    tokens_per_minute: float | None,
+    price: tuple[float, float] | None,
     max_new_tokens: int | None,
     temperature: float | None,
     seed: int | None,
@@ -113,18 +137,16 @@ def generate(
     left something unanswered in the end.
     """
     from alignboard.data.instruction_sets import load_set
-    from alignboard.errors import InputError
     from alignboard.models.registry import load_model
     from alignboard.results.journal import Journal
     from alignboard.results.sources import rich_progress
-    from alignboard.run.answering import answer_set, decoding_of
+    from alignboard.run.answerers import by_base
+    from alignboard.run.answering import decoding_of
     from alignboard.run.store import Places, lock
 
-    specs = [load_model(name) for name in models]
-    if engine == "local" and (served_as or api_key_env):
-        raise InputError(
-            "--served-as and --api-key-env belong to an endpoint; give its address as --engine."
-        )
+    specs = by_base([load_model(name) for name in models])
+    limits = (requests_per_minute, tokens_per_minute)
+    served = _served(engine, api, served_as, api_key_env, concurrency, limits, price)
     with rich_progress() as downloading:
         asked = load_set(set_name, progress=downloading).first(limit)
     given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
@@ -134,25 +156,18 @@ def generate(
         first = [row.turns[0] for row in asked.rows]
         n_answers = sum(len(row.turns) for row in asked.rows)
         for spec, decoding in zip(specs, decodings, strict=True):
-            print(_plan(spec, decoding, first, n_answers, engine))
+            print(_plan(spec, decoding, first, n_answers, engine, served))
         return
-
-    def opened(spec: ModelSpec) -> Asked:
-        from alignboard.run.answerers import LocalModel, Served, ServedModel
-
-        if engine == "local":
-            return LocalModel(spec, remote_code=trust_remote_code)
-        urls = tuple(url.strip() for url in engine.split(",") if url.strip())
-        return ServedModel(spec, Served(urls, api, served_as, api_key_env, concurrency))
-
     results = []
     places = Places(Path.cwd())
     with lock(places), Journal(places.journal, "generate") as journal:
+        answer = (
+            _local(asked, journal, places.workspace, remote_code=trust_remote_code)
+            if served is None
+            else _remote(served, asked, journal, places.workspace)
+        )
         for spec, decoding in zip(specs, decodings, strict=True):
-            with _showing() as listener:
-                one = answer_set(
-                    opened(spec), spec, asked, decoding, journal, places.workspace, listener
-                )
+            one = answer(spec, decoding)
             results.append(one)
             print(_summary(one))
     if json_file is not None:
@@ -161,18 +176,103 @@ def generate(
         sys.exit(EXIT_FOUND)
 
 
+Answering = Callable[["ModelSpec", "Decoding"], "Answered"]
+
+
+def _served(
+    engine: str,
+    api: Literal["completions", "chat"],
+    served_as: str | None,
+    api_key_env: str | None,
+    concurrency: int,
+    limits: tuple[float | None, float | None],
+    price: tuple[float, float] | None,
+) -> Served | None:
+    """Where the models are served; None: here. Raises `InputError` for options of an endpoint without one."""
+    from alignboard.errors import InputError
+    from alignboard.evaluate.engines.prices import Rate
+    from alignboard.run.answerers import Served
+
+    if engine == "local":
+        if served_as or api_key_env or price or any(limits):
+            raise InputError(
+                "--served-as, --api-key-env, --price and limits per minute belong to an endpoint; give its address "
+                "as --engine."
+            )
+        return None
+    return Served(
+        tuple(url.strip() for url in engine.split(",") if url.strip()),
+        api,
+        served_as,
+        api_key_env,
+        concurrency,
+        *limits,
+        None if price is None else Rate(*price),
+    )
+
+
+def _local(
+    asked: InstructionSet, journal: Journal, workspace: Path, *, remote_code: bool
+) -> Answering:
+    """Answers by models of this process; one that has answered everything before is not loaded."""
+    from alignboard.run.answerers import LocalModels
+    from alignboard.run.answering import answer_again, answer_set
+    from alignboard.run.recall import Finished, recall, remember, run_key
+
+    models = LocalModels(remote_code=remote_code)
+
+    def answer(spec: ModelSpec, decoding: Decoding) -> Answered:
+        key = run_key(spec, asked, decoding) if spec.unsupported is None else b""
+        known = recall(journal, key)
+        if known is not None:
+            return answer_again(spec, asked, *known, workspace)
+        with _showing() as listener, models.open(spec) as model:
+            found = answer_set(model, spec, asked, decoding, journal, workspace, listener)
+        keys = [list(row) for row in found.keys]
+        remember(journal, key, Finished(keys, list(found.too_long)))
+        return found
+
+    return answer
+
+
+def _remote(served: Served, asked: InstructionSet, journal: Journal, workspace: Path) -> Answering:
+    """Answers by models behind an endpoint; what they cost is looked up where it was not said."""
+    from alignboard.run.answerers import ServedModel
+    from alignboard.run.answering import answer_set
+
+    def answer(spec: ModelSpec, decoding: Decoding) -> Answered:
+        if (ends := served.retirement(spec)) is not None:
+            print(f"alignboard: {ends}.", file=sys.stderr)
+        model = ServedModel(spec, served)
+        with _showing() as listener:
+            return answer_set(model, spec, asked, decoding, journal, workspace, listener)
+
+    return answer
+
+
 def _plan(
-    spec: ModelSpec, decoding: Decoding, instructions: list[str], n_answers: int, engine: str
+    spec: ModelSpec,
+    decoding: Decoding,
+    instructions: list[str],
+    n_answers: int,
+    engine: str,
+    served: Served | None,
 ) -> str:
     """What a dry run says of one model; prompts are counted where the tokenizer is at hand."""
     from alignboard.errors import AlignboardError
+    from alignboard.evaluate.engines.openai_format import Usage
     from alignboard.models.opened import open_small
     from alignboard.run.answerers import rendered
 
+    most = n_answers * decoding.max_new_tokens
+    rate = None if served is None else served.rate_of(spec)
+    cost = "" if rate is None else ", price unknown without the prompts' tokens"
     try:
         opened = open_small(spec)
         counts = [len(rendered(opened, text)) for text in instructions]
         tokens = f"{sum(counts)} prompt tokens (longest {max(counts)})"
+        if rate is not None:
+            cost = f", at most {rate.of(Usage(sum(counts), most)):.2f} US dollars"
     except AlignboardError as error:
         tokens = f"prompt tokens unknown ({error})"
     how = (
@@ -182,7 +282,7 @@ def _plan(
     )
     return (
         f"{spec.name}: {spec.base}, {len(instructions)} instructions, {tokens}, at most "
-        f"{n_answers * decoding.max_new_tokens} new tokens, {how}, engine {engine}"
+        f"{most} new tokens, {how}, engine {engine}{cost}"
     )
 
 

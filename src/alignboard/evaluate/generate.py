@@ -77,6 +77,7 @@ def _identity(model: LoadedModel, decoding: Decoding) -> str:
         "dtype": model.dtype,
         "quantization": model.quantization,
         "device": model.model.device.type,
+        "attention": model.attention,
         "libraries": library_versions("torch", "transformers", "peft"),
     }
     if decoding.temperature > 0:

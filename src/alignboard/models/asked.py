@@ -6,6 +6,7 @@ wants one. So whoever asks the model through its chat template asks it right, an
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,6 @@ from alignboard.models.prompting import (
 from alignboard.models.spec import ModelSpec
 from alignboard.models.templates import with_bos
 
-ADAPTER = "adapter"
-"""the name that an entry's adapter has on its base"""
-
 
 def load_spec(
     spec: ModelSpec,
@@ -40,13 +38,27 @@ def load_spec(
     without. Raises `InputError` for everything that `alignboard models check` calls wrong about prompt, BOS, stop
     tokens, tokenizer, format and adapter.
     """
+    model = load_base(
+        spec, device=device, attn_implementation=attn_implementation, remote_code=remote_code
+    )
+    return model, ask_as(model, spec, model.base_chat_template)
+
+
+def load_base(
+    spec: ModelSpec,
+    *,
+    device: str = "auto",
+    attn_implementation: Attention = "auto",
+    remote_code: bool = False,
+) -> LoadedModel:
+    """The base of ``spec``, as it is; see `load_spec`. It serves every entry with the same `base_of`."""
     if spec.unsupported is not None:
         raise InputError(f"{spec.name}: {spec.base} cannot be loaded: {spec.unsupported}.")
     if spec.trust_remote_code and not remote_code:
         raise InputError(
             f"{spec.name} runs Python of its own repository ({spec.base}); read that, then agree to it by a flag."
         )
-    model = LoadedModel.load(
+    return LoadedModel.load(
         spec.base,
         dtype=spec.dtype,
         quantization=spec.quantization,
@@ -58,17 +70,31 @@ def load_spec(
         attn_implementation=attn_implementation,
         trust_remote_code=spec.trust_remote_code,
     )
+
+
+def base_of(spec: ModelSpec) -> tuple[str | bool | None, ...]:
+    """What of ``spec`` decides which weights are loaded, and how."""
+    weights = (spec.base, spec.revision, spec.format, spec.gguf_file, spec.tokenizer)
+    return (*weights, spec.dtype, spec.quantization, spec.trust_remote_code)
+
+
+def ask_as(model: LoadedModel, spec: ModelSpec, own: str | None) -> str | None:
+    """Let a loaded base be asked as ``spec`` says; returns the name of the adapter for ``model.using(name)``.
+
+    ``own`` is the chat template that the base brought. Raises as `load_spec` does.
+    """
     stop_token_ids(model.tokenizer, spec.stop_tokens, source=spec.name)
     if spec.adapter is None:
-        model.base_chat_template = _template(spec, model.tokenizer, model.base_chat_template)
+        model.base_chat_template = _template(spec, model.tokenizer, own)
         model.tokenizer.chat_template = model.base_chat_template
-        return model, None
-    adapter = model.add_adapter(ADAPTER, spec.adapter)
+        return None
+    # PEFT makes modules of this name, which may hold neither a dot nor a slash.
+    name = f"adapter-{hashlib.blake2b(spec.adapter.encode(), digest_size=8).hexdigest()}"
+    adapter = model.add_adapter(name, spec.adapter)
     brought = adapter.chat_template
-    own = brought if brought is not None else model.base_chat_template
-    template = _template(spec, model.tokenizer, own, adapter.path)
-    model.adapters[ADAPTER] = replace(adapter, chat_template=template)
-    return model, ADAPTER
+    template = _template(spec, model.tokenizer, own if brought is None else brought, adapter.path)
+    model.adapters[name] = replace(adapter, chat_template=template)
+    return name
 
 
 def _template(spec: ModelSpec, tokenizer: Any, own: str | None, adapter: Path | None = None) -> str:

@@ -2,32 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignboard.errors import InputError
-from alignboard.evaluate.engines.endpoint import Endpoint, EndpointEngine
+from alignboard.evaluate.engines.endpoint import EndpointEngine
 from alignboard.evaluate.engines.limits import Patience
 from alignboard.evaluate.engines.openai_format import Api, Dialect
+from alignboard.evaluate.engines.prices import Rate, load_prices
 from alignboard.evaluate.engines.rows import Decoding, Prompt
+from alignboard.evaluate.engines.served import Endpoint
 from alignboard.models.opened import Opened, open_small
 from alignboard.models.prompting import History, prompt_ids, render, stop_token_ids
 from alignboard.models.spec import ModelSpec
 
+if TYPE_CHECKING:
+    from alignboard.models.loading import LoadedModel
+
+
+class LocalModels:
+    """The models of this process: one load of a base serves every entry on it, their adapters swapped.
+
+    One base is held at a time; ask entries of one base one after the other (`by_base`).
+    """
+
+    def __init__(self, *, remote_code: bool = False) -> None:
+        self._remote_code = remote_code
+        self._held: tuple[Any, LoadedModel, str | None] | None = None
+
+    @contextmanager
+    def open(self, spec: ModelSpec) -> Iterator[LocalModel]:
+        """``spec``, ready to answer inside the block."""
+        from alignboard.models.asked import ask_as, base_of, load_base
+
+        if self._held is None or self._held[0] != base_of(spec):
+            self._held = None  # two bases need not fit
+            model = load_base(spec, remote_code=self._remote_code)
+            self._held = base_of(spec), model, model.base_chat_template
+        _, model, own = self._held
+        with model.using(ask_as(model, spec, own)):
+            yield LocalModel(spec, model)
+
+
+def by_base(specs: Sequence[ModelSpec]) -> list[ModelSpec]:
+    """``specs`` in their order, but those on one base together."""
+    from alignboard.models.asked import base_of
+
+    first = {base_of(spec): place for place, spec in reversed(list(enumerate(specs)))}
+    return sorted(specs, key=lambda spec: first[base_of(spec)])
+
 
 class LocalModel:
-    """A model in this process; one load for everything that is asked of it."""
+    """An entry on a loaded base, whose adapter is in use; make one with `LocalModels.open`."""
 
-    def __init__(self, spec: ModelSpec, *, remote_code: bool = False) -> None:
+    def __init__(self, spec: ModelSpec, model: LoadedModel) -> None:
         from alignboard.evaluate.engines.local import LocalEngine
-        from alignboard.models.asked import load_spec
 
-        self._spec = spec
-        self._model, adapter = load_spec(spec, remote_code=remote_code)
-        self._using = ExitStack()
-        self._using.enter_context(self._model.using(adapter))
+        self._spec, self._model = spec, model
         self.engine = LocalEngine(self._model)
         self.context = min(self._model.context, spec.context or self._model.context)
 
@@ -66,7 +100,23 @@ class Served:
     """what the server calls it; None = as the entry's base"""
     api_key_env: str | None = None
     concurrency: int = 16
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    rate: Rate | None = None
+    """what is paid; None = as `load_prices` says, where it knows the model"""
     patience: Patience = field(default_factory=Patience)
+
+    def called(self, spec: ModelSpec) -> str:
+        """What the server calls the model of ``spec``."""
+        return self.name or spec.base
+
+    def rate_of(self, spec: ModelSpec) -> Rate | None:
+        """What ``spec`` costs here; None where nobody says."""
+        return self.rate or load_prices().of(self.called(spec))
+
+    def retirement(self, spec: ModelSpec) -> str | None:
+        """Half a sentence where the model has been, or will soon be, switched off."""
+        return load_prices().retirement(self.called(spec), dt.datetime.now(dt.UTC).date())
 
 
 class ServedModel:
@@ -75,18 +125,18 @@ class ServedModel:
     def __init__(self, spec: ModelSpec, served: Served) -> None:
         self._spec = spec
         self._opened: Opened | None = open_small(spec) if served.api == "completions" else None
-        dialect = Dialect(
-            model=served.name or spec.base, api=served.api, system=_system(spec, served)
-        )
+        dialect = Dialect(model=served.called(spec), api=served.api, system=_system(spec, served))
         self._endpoint = Endpoint(
             served.urls,
             dialect,
             api_key_env=served.api_key_env,
             concurrency=served.concurrency,
+            requests_per_minute=served.requests_per_minute,
+            tokens_per_minute=served.tokens_per_minute,
             patience=served.patience,
             weights=spec.revision,
         )
-        self.engine = EndpointEngine(self._endpoint)
+        self.engine = EndpointEngine(self._endpoint, served.rate_of(spec))
 
     def decoding(self, given: Decoding) -> Decoding:
         """``given``, and the entry's stop tokens as texts, which every server understands."""

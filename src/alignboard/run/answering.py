@@ -65,6 +65,8 @@ class Answered:
     """instructions left out, where the entry says ``too_long: skip``"""
     failures: tuple[Failure, ...]
     """where there are any, no file was written"""
+    keys: tuple[tuple[str, ...], ...]
+    """of the answers of each row, turn by turn"""
 
 
 class Asked(Protocol):
@@ -162,6 +164,24 @@ def answer_set(
         seconds=time.monotonic() - started,
         too_long=tuple(too_long),
         failures=tuple(failures),
+        keys=tuple(tuple(answer.key for answer in row) for row in said),
+    )
+
+
+def answer_again(
+    spec: ModelSpec,
+    asked: InstructionSet,
+    said: Sequence[Sequence[Answer]],
+    too_long: Sequence[str],
+    workspace: Path,
+) -> Answered:
+    """Write the file of a run that had finished (`alignboard.run.recall`); nobody is asked."""
+    started = time.monotonic()
+    path = outputs_path(workspace, spec.name, asked)
+    _write(path, spec.name, asked, said)
+    n = sum(map(len, said))
+    return Answered(
+        spec.name, path, n, n, 0, 0.0, time.monotonic() - started, tuple(too_long), (), ()
     )
 
 

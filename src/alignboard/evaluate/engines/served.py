@@ -1,4 +1,4 @@
-"""Where a model is served, how hard it may be asked, and what an answer costs: what an `EndpointEngine` is given."""
+"""Where a model is served, and how hard it may be asked: what a `Requester` is given."""
 
 from __future__ import annotations
 
@@ -6,28 +6,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from alignboard.errors import InputError
 from alignboard.evaluate.engines.limits import Patience
-from alignboard.evaluate.engines.openai_format import Dialect, Usage
+from alignboard.evaluate.engines.openai_format import Dialect
 from alignboard.evaluate.engines.rows import Decoding, Prompt
-
-
-@dataclass(frozen=True)
-class Prices:
-    """US dollars per million tokens by model, (prompt, answer), as they were on a day."""
-
-    date: str
-    per_million: Mapping[str, tuple[float, float]]
-
-    def of(self, model: str, usage: Usage) -> float | None:
-        """What one answer cost; None where the table or the usage does not say."""
-        if model not in self.per_million or usage.n_prompt is None or usage.n_answer is None:
-            return None
-        prompt, answer = self.per_million[model]
-        return (usage.n_prompt * prompt + usage.n_answer * answer) / 1e6
 
 
 @dataclass(frozen=True)
