@@ -1,0 +1,618 @@
+"""The bridge from a new judge to the official one: its numbers, its coverage, its refusals, and published boards."""
+
+import json
+import math
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from alignboard.cli_bridge import PUBLISHED, bridge
+from alignboard.errors import InputError
+from alignboard.leaderboards.bridge import bridge_report
+from alignboard.leaderboards.bridge_boards import new_board, official_board
+from alignboard.leaderboards.bridge_material import Material
+from alignboard.results.folder import ResultsFolder
+from alignboard.stats.bridge import (
+    FORMS,
+    JudgeScores,
+    expit,
+    fit_bridge,
+    length_shift,
+    log_odds,
+    predict,
+)
+from alignboard.stats.bridge_fit import fit_map, price_of_choice, simplest
+from alignboard.stats.bridge_items import ItemVerdicts, calibrated_rates
+from alignboard.stats.bridge_validation import kendall, leave_one_out, spearman
+from alignboard.suites import load_suite
+
+SUITES = [load_suite(name) for name in PUBLISHED]
+OFFICIAL = SUITES[0]
+N_INSTRUCTIONS = 805
+
+
+def boards(n, noise, rng, slope=1.3, shift=-1.5):
+    """A new judge's scores of n models, their official scores and the errors of these.
+
+    ``noise`` is the standard deviation, in log-odds, of what the new judge sees and the official one does not.
+    """
+    quality = rng.normal(0, 1, size=n)
+    official = expit(slope * quality + shift)
+    new = expit(quality + noise * rng.normal(size=n))
+    score = rng.binomial(N_INSTRUCTIONS, new) / N_INSTRUCTIONS
+    score = np.clip(score, 1 / N_INSTRUCTIONS, 1 - 1 / N_INSTRUCTIONS)
+    printed = np.clip(rng.binomial(N_INSTRUCTIONS, official) / N_INSTRUCTIONS, 0.002, 0.998)
+    return (
+        JudgeScores(score, np.sqrt(score * (1 - score) / N_INSTRUCTIONS)),
+        printed,
+        np.sqrt(printed * (1 - printed) / N_INSTRUCTIONS),
+    )
+
+
+def line(n=12):
+    """An exact line on the log-odds scale, without any error."""
+    x = np.linspace(-2, 2, n)
+    return JudgeScores(expit(x), np.zeros(n)), expit(0.7 * x - 1), np.zeros(n)
+
+
+# Closed forms.
+
+
+def test_an_exact_map_is_found_exactly():
+    scores, official, error = line()
+    fitted = fit_bridge(scores, official, error, forms=[("win_rate",)])
+    new = JudgeScores(np.array([0.4, 0.75]), np.zeros(2))
+    found = predict(fitted, new)
+    assert found.estimate == pytest.approx(expit(0.7 * log_odds(new.win_rate) - 1), abs=1e-9)
+    assert found.high - found.low == pytest.approx(0, abs=1e-4)
+
+
+def test_without_sampling_errors_it_is_ordinary_least_squares():
+    rng = np.random.default_rng(1)
+    x, n = rng.normal(size=20), 20
+    y = 0.5 * x - 1 + rng.normal(size=n) * 0.3
+    fitted = fit_bridge(
+        JudgeScores(expit(x), np.zeros(n)), expit(y), np.zeros(n), forms=[("win_rate",)]
+    )
+    found = predict(fitted, JudgeScores(expit(np.array([0.3])), np.zeros(1)))
+    slope, intercept = np.polyfit(x, y, 1)
+    residual = y - intercept - slope * x
+    s2 = residual @ residual / (n - 2)
+    reach = scipy_stats.t.ppf(0.975, n - 2) * math.sqrt(
+        s2 * (1 + 1 / n + (0.3 - x.mean()) ** 2 / (n * x.var()))
+    )
+    centre = intercept + slope * 0.3
+    limits = log_odds(np.concatenate([found.estimate, found.low, found.high]))
+    assert limits == pytest.approx([centre, centre - reach, centre + reach], abs=1e-6)
+    assert fitted.fit.tau == pytest.approx(math.sqrt(s2), rel=1e-6)
+
+
+def test_left_out_residuals_are_those_of_fits_without_them():
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(10, 2))
+    x -= x.mean(axis=0)
+    y = x @ [0.4, -0.2] + rng.normal(size=10) * 0.2
+    fit = fit_map(x, np.zeros((10, 2, 2)), y, np.zeros(10), np.full(2, np.nan))
+    assert fit is not None
+
+    def residual(of, *without):
+        kept = np.setdiff1d(np.arange(10), without)
+        design = np.column_stack([np.ones(10), x])
+        return y[of] - design[of] @ np.linalg.lstsq(design[kept], y[kept])[0]
+
+    assert fit.residual == pytest.approx([residual(i, i) for i in range(10)])
+    assert fit.residual_without[3, 7] == pytest.approx(residual(7, 3, 7))
+    assert np.isnan(fit.residual_without[4, 4])
+
+
+def test_slopes_are_not_pulled_to_zero_by_the_new_judges_sampling_errors():
+    rng = np.random.default_rng(3)
+    n = 600
+    u = rng.normal(size=n)
+    error = np.where(np.arange(n) % 2, 0.1, 1.0)
+    x = u + error * rng.normal(size=n)
+    y = 0.8 * u + rng.normal(size=n) * 0.1
+    S = (error**2)[:, None, None]
+    fit = fit_map((x - x.mean())[:, None], S, y, np.zeros(n), np.array([np.nan]))
+    assert fit is not None
+    assert fit.coefficients[1] == pytest.approx(0.8, abs=0.03)
+    assert fit.tau == pytest.approx(0.1, abs=0.03)
+    assert np.polyfit(x, y, 1)[0] < 0.6
+
+
+def test_given_slopes_are_kept():
+    scores, official, error = line()
+    fitted = fit_bridge(scores, official, error, forms=[("unit_win_rate",)])
+    shifts = log_odds(official) - log_odds(scores.win_rate)
+    found = predict(fitted, JudgeScores(np.array([0.5]), np.zeros(1)))
+    assert log_odds(found.estimate) == pytest.approx([shifts.mean()])
+    assert fitted.degrees_of_freedom == len(official) - 1
+
+
+def test_the_simplest_map_within_a_standard_error_is_chosen():
+    close = np.array([[1.0, 2, 3, 2], [0.9, 2.2, 2.9, 1.9]])
+    assert simplest(close) == 0
+    assert simplest(np.array([[9.0, 8, 9, 8], [1.0, 2, 1, 2]])) == 1
+
+
+def test_choosing_among_one_map_costs_nothing():
+    x = np.linspace(-1, 1, 9)[:, None]
+    fit = fit_map(x, np.zeros((9, 1, 1)), x[:, 0] ** 3, np.zeros(9), np.array([np.nan]))
+    assert fit is not None
+    assert price_of_choice([fit], 0, np.ones(9, dtype=bool)) == 1
+
+
+def test_the_shift_by_length_is_a_line_in_log_length():
+    length = np.array([300.0, 500, 800, 900, 1200, 1500, 2000, 2500])
+    raw = np.linspace(0.1, 0.6, 8)
+    lc = expit(log_odds(raw) + 4 - 0.6 * np.log(length))
+    assert length_shift(raw, lc, length) == pytest.approx((4, -0.6))
+    with pytest.raises(InputError, match="has 7 models"):
+        length_shift(raw[1:], lc[1:], length[1:])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=30), st.integers(0, 2**32 - 1))
+def test_rank_correlations_are_scipys(values, seed):
+    a = np.array(values, dtype=np.float64)
+    b = np.random.default_rng(seed).integers(0, 4, size=len(a)).astype(np.float64)
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        assert math.isnan(spearman(a, b))
+        assert math.isnan(kendall(a, b))
+    else:
+        assert spearman(a, b) == pytest.approx(scipy_stats.spearmanr(a, b)[0])
+        assert kendall(a, b) == pytest.approx(scipy_stats.kendalltau(a, b)[0])
+
+
+# Properties.
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(8, 30), st.integers(0, 10_000), st.floats(0.01, 1.5))
+def test_the_order_of_anchors_does_not_matter_and_limits_are_rates(n, seed, noise):
+    rng = np.random.default_rng(seed)
+    scores, official, error = boards(n, noise, rng)
+    scores = replace(scores, length=rng.uniform(300, 2500, size=n))
+    order = rng.permutation(n)
+    one = fit_bridge(scores, official, error)
+    other = fit_bridge(scores.take(order), official[order], error[order])
+    a, b = predict(one, scores), predict(other, scores)
+    assert one.form == other.form
+    assert a.estimate == pytest.approx(b.estimate, abs=1e-7)
+    assert a.low == pytest.approx(b.low, abs=1e-6)
+    assert ((a.low > 0) & (a.low < a.estimate) & (a.estimate < a.high) & (a.high < 1)).all()
+    assert a.inside.all()
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_left_out_model_has_no_part_in_its_own_estimate(seed):
+    rng = np.random.default_rng(seed)
+    scores, official, error = boards(10, 0.3, rng)
+    changed = official.copy()
+    changed[4] = 0.5
+    a, b = leave_one_out(scores, official, error), leave_one_out(scores, changed, error)
+    assert a.estimates.estimate[4] == b.estimates.estimate[4]
+    assert (a.estimates.low[4], a.forms[4]) == (b.estimates.low[4], b.forms[4])
+
+
+# Coverage on simulated boards, and judges of known quality.
+
+
+def simulated(n, noise, repeats, seed, slope=1.3):
+    """Share of new models whose printed official score the interval holds, and the mean width of intervals."""
+    rng = np.random.default_rng(seed)
+    held, widths = [], []
+    for _ in range(repeats):
+        scores, official, error = boards(n + 1, noise, rng, slope)
+        scores = replace(scores, length=rng.uniform(300, 2500, size=n + 1))
+        anchors = np.arange(n)
+        fitted = fit_bridge(scores.take(anchors), official[:-1], error[:-1])
+        found = predict(fitted, scores.take(np.array([n])))
+        if found.outside[0] is None:
+            held.append(found.low[0] <= official[-1] <= found.high[0])
+            widths.append(found.high[0] - found.low[0])
+    return float(np.mean(held)), float(np.mean(widths))
+
+
+@pytest.mark.parametrize(("n", "slope"), [(9, 1.0), (30, 1.3)])
+def test_intervals_cover_new_models(n, slope):
+    covered, _ = simulated(n, noise=0.3, repeats=100, seed=n, slope=slope)
+    assert 0.90 <= covered <= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.3, 1.0])
+@pytest.mark.parametrize(("n", "slope"), [(8, 1.0), (11, 1.3), (15, 0.7), (30, 1.3), (100, 1.3)])
+def test_intervals_cover_many_new_models(n, slope, noise):
+    covered, _ = simulated(n, noise, repeats=600, seed=7, slope=slope)
+    assert 0.92 <= covered <= 0.99
+
+
+def test_intervals_grow_as_the_judge_gets_worse():
+    """Judges who read the very same answers, each with more of a taste of its own."""
+    widths = [simulated(25, noise, repeats=20, seed=5)[1] for noise in (0.0, 0.2, 0.5, 1.0, 2.0)]
+    assert widths == sorted(widths)
+    assert widths[-1] > 3 * widths[0]
+
+
+# Instruction-level verdicts.
+
+
+def item_boards(rng, n_models=24, n=400):
+    """A new judge that likes long answers; models differ in which of their answers are long, not in mean length."""
+    models, official, raw = [], [], []
+    difficulty = rng.normal(0, 1, size=n)
+    for quality in rng.normal(-0.5, 0.8, size=n_models):
+        share = rng.uniform(0.05, 0.95)
+        long = rng.random(n) < share
+        difference = np.where(long, 800.0 * (1 - share), -800.0 * share)
+        liked = quality + difficulty
+        says = (rng.random(n) < expit(liked)) * 1.0
+        new = (rng.random(n) < expit(1.5 * liked + 3 * np.tanh(difference / 150))) * 1.0
+        models.append(ItemVerdicts(new, difference, says))
+        official.append(says.mean())
+        raw.append(new.mean())
+    return models, np.array(official), np.array(raw)
+
+
+def test_tastes_for_length_are_found_and_exchanged():
+    rng = np.random.default_rng(8)
+    models, official, raw = item_boards(rng, n_models=12, n=800)
+    rates = calibrated_rates(models)
+    sd = np.concatenate([model.length_difference for model in models]).std()
+    assert rates.official_taste[-1] == pytest.approx(0, abs=0.1)
+    assert rates.new_taste * np.tanh(800 / sd) > 1
+    assert spearman(rates.rate[-1], official) > spearman(raw, official) + 0.1
+
+
+def test_a_left_out_models_official_verdicts_have_no_part_in_its_row():
+    models, _, _ = item_boards(np.random.default_rng(4), n_models=6, n=100)
+    changed = list(models)
+    changed[2] = replace(models[2], official=1 - models[2].official)
+    a, b = calibrated_rates(models), calibrated_rates(changed)
+    assert np.array_equal(a.rate[2], b.rate[2])
+    assert np.array_equal(a.error[2], b.error[2])
+    others = np.delete(a.official_taste - b.official_taste, 2)
+    assert np.abs(others).min() > 1e-3
+
+
+def test_instruction_level_verdicts_help_where_the_judge_errs_by_instruction():
+    models, official, raw = item_boards(np.random.default_rng(11))
+    n = len(models)
+    error = np.sqrt(official * (1 - official) / 400)
+    scores = JudgeScores(raw, np.sqrt(raw * (1 - raw) / 400))
+    rates = calibrated_rates(models)
+    folds = [
+        replace(scores, item_win_rate=rates.rate[i], item_win_rate_error=rates.error[i])
+        for i in range(n)
+    ]
+    everyone = np.ones(n, dtype=bool)
+    plain = leave_one_out(scores, official, error).quality(raw, everyone)
+    validation = leave_one_out(folds, official, error)
+    items = validation.quality(raw, everyone)
+    assert sum("item_win_rate" in form for form in validation.forms) > n / 2
+    assert items.mean_absolute_error < 0.7 * plain.mean_absolute_error
+    assert items.mean_width < plain.mean_width
+    assert items.coverage >= 0.85
+
+
+def test_too_few_models_with_both_judges():
+    models, _, _ = item_boards(np.random.default_rng(4), n_models=3, n=50)
+    with pytest.raises(ValueError, match="3 models have verdicts of both"):
+        calibrated_rates(models)
+
+
+# Refusals.
+
+
+def test_seven_anchors_are_refused_and_eight_are_not():
+    scores, official, error = boards(8, 0.2, np.random.default_rng(0))
+    fit_bridge(scores, official, error)
+    leave_one_out(scores, official, error)
+    seven = np.arange(7)
+    for refused in (fit_bridge, leave_one_out):
+        with pytest.raises(InputError, match="7 models have both"):
+            refused(scores.take(seven), official[seven], error[seven])
+    none = np.arange(0)
+    with pytest.raises(InputError, match="0 models have both"):
+        leave_one_out(scores.take(none), official[none], error[none])
+
+
+def test_a_model_outside_of_the_anchors_range_is_said():
+    scores, official, error = line()
+    scores = replace(scores, length=np.linspace(500, 1500, 12))
+    fitted = fit_bridge(scores, official, error)
+    new = JudgeScores(np.array([0.5, 0.95, 0.5]), np.zeros(3), length=np.array([700.0, 700, 4000]))
+    inside, rate, length = predict(fitted, new).outside
+    assert inside is None
+    assert rate == "its win rate of 95 % is outside of the anchors' range, 11.92 to 88.08"
+    assert length is not None
+    assert "mean length of 4000 characters" in length
+
+
+@pytest.mark.parametrize("error", [0.0, 0.017])
+def test_a_judge_that_tells_nothing_apart_is_refused(error):
+    n = 10
+    constant = JudgeScores(np.full(n, 0.5), np.full(n, error))
+    with pytest.raises(InputError, match="nothing can be learnt"):
+        fit_bridge(constant, np.linspace(0.1, 0.5, n), np.full(n, 0.01))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("win_rate", math.nan, "win rate of anchor number 3 is nan"),
+        ("win_rate", 1.0, "win rate of anchor number 3 is 1"),
+        ("win_rate_error", math.inf, "standard error of anchor number 3 is inf"),
+        ("length", 0.0, "mean length of anchor number 3 is 0"),
+        ("lc_win_rate", math.nan, "length-controlled win rate of anchor number 3 is nan"),
+        ("official", math.nan, "official score of anchor number 3 is nan"),
+        ("official_error", -1.0, "official standard error of anchor number 3 is -1"),
+    ],
+)
+def test_values_that_are_none_are_refused(column, value, told):
+    scores, official, error = boards(10, 0.2, np.random.default_rng(0))
+    scores = replace(scores, length=np.full(10, 900.0), lc_win_rate=scores.win_rate.copy())
+    columns = vars(scores) | {"official": official, "official_error": error}
+    columns[column][2] = value
+    with pytest.raises(InputError, match=told):
+        fit_bridge(scores, official, error)
+
+
+def test_columns_that_new_models_lack_are_refused():
+    scores, official, error = line()
+    scores = replace(scores, length=np.linspace(500, 1500, 12))
+    with pytest.raises(InputError, match="uses length, which is not known"):
+        predict(fit_bridge(scores, official, error), line()[0])
+
+
+# The published boards.
+
+JUDGES = ("alpaca_eval_gpt4", "claude", "alpaca_eval_cot_gpt4_turbo_fn", "claude_3_opus_ranking")
+
+
+@cache
+def published(judge, metric):
+    board = new_board(judge, SUITES, None, OFFICIAL.n_instructions)
+    return Material.of(board, official_board(OFFICIAL, None), metric)
+
+
+@pytest.mark.parametrize("metric", ["win_rate", "lc"])
+@pytest.mark.parametrize(("judge", "n"), [("alpaca_eval_gpt4", 98), ("claude", 28)])
+def test_the_published_boards_of_alpaca_eval_1(judge, n, metric):
+    material = published(judge, metric)
+    validation = material.validate()
+    assert len(material.names) == n
+    for among in (validation.estimates.inside, np.ones(n, dtype=bool)):
+        quality = validation.quality(material.own, among)
+        assert 0.90 <= quality.coverage <= 0.99
+        assert quality.mean_absolute_error < 0.1 * quality.naive_mean_absolute_error
+    if metric == "lc":
+        assert quality.spearman > quality.naive_spearman
+        assert quality.kendall > quality.naive_kendall
+
+
+@pytest.mark.parametrize("metric", ["win_rate", "lc"])
+def test_the_published_boards_of_another_alpaca_eval_2_judge(metric):
+    """Eleven models: one interval more or less is nine points of coverage."""
+    material = published("alpaca_eval_cot_gpt4_turbo_fn", metric)
+    validation = material.validate()
+    inside = validation.quality(material.own, validation.estimates.inside)
+    assert (len(material.names), inside.n) == (11, 9)
+    assert inside.n_covered >= 8
+    assert inside.mean_absolute_error < inside.naive_mean_absolute_error
+
+
+@pytest.mark.parametrize("metric", ["win_rate", "lc"])
+def test_six_shared_models_are_refused(metric):
+    material = published("claude_3_opus_ranking", metric)
+    assert len(material.names) == 6
+    with pytest.raises(InputError, match="6 models in common, and a bridge takes at least 8"):
+        material.validate()
+
+
+def test_the_length_shift_of_a_fold_is_made_without_the_left_out_model():
+    material = published("claude", "lc")
+    rows = material.target.models
+    changed = dict(rows) | {"gpt4": replace(rows["gpt4"], lc_win_rate=99.0)}
+    other = replace(material, target=replace(material.target, models=changed))
+    for hidden, same in (("gpt4", True), ("claude", False)):
+        a = material.scores(material.names, hidden=hidden).length_shift
+        b = other.scores(material.names, hidden=hidden).length_shift
+        assert a is not None
+        assert b is not None
+        assert np.array_equal(a, b) is same
+
+
+def test_the_report_names_its_estimates():
+    report = bridge_report("claude", OFFICIAL, SUITES, models=["text_davinci_003", "claude-2"])
+    content = report.to_json()
+    new, anchor = content["estimates"][1], content["estimates"][0]
+    assert (anchor["model"], new["model"]) == ("claude-2", "text_davinci_003")
+    assert new["official_win_rate"] is None
+    assert (
+        new["estimated_official_win_rate_low"]
+        < new["estimated_official_win_rate"]
+        < new["estimated_official_win_rate_high"]
+    )
+    assert anchor["official_win_rate"] == pytest.approx(17.188, abs=1e-3)
+    assert len(content["anchors"]) == content["validation"]["all_shared"]["n"] == 28
+    assert 90 <= content["validation"]["within_range"]["coverage"] <= 99
+    json.dumps(content, allow_nan=False)
+
+
+# Boards of one's own, and the command.
+
+
+def csv_board(path, n=14, extra=()):
+    """Every few rows of the AlpacaEval 1 board as a file of one's own, and more rows."""
+    material = published("alpaca_eval_gpt4", "win_rate")
+    scored = [(name, material.board.models[name]) for name in material.names]
+    lines = [
+        f"{name},{one.win_rate!r},{one.standard_error!r},{one.length:.0f}"
+        for name, one in scored[:: len(scored) // n][:n]
+    ]
+    path.write_text("\n".join(["name,win_rate,standard_error,avg_length", *lines, *extra]) + "\n")
+    return str(path)
+
+
+def test_a_csv_of_ones_own_gives_what_the_published_board_gives(tmp_path):
+    path = csv_board(tmp_path / "mine.csv", extra=["new-model,85.5,,1400", "far,99.9,0.1,1400"])
+    report = bridge_report(path, OFFICIAL, SUITES)
+    whole = published("alpaca_eval_gpt4", "win_rate")
+    rows = {row.model: row for row in report.anchors}
+    assert len(rows) == 14
+    for name, row in rows.items():
+        assert row.new_win_rate == whole.board.models[name].win_rate
+        assert row.official == pytest.approx(whole.target.models[name].win_rate)
+    new, far = report.estimates
+    assert (new.model, far.model, far.estimate) == ("new-model", "far", None)
+    assert new.refused is None
+    assert far.refused is not None
+    assert "outside of the anchors' range" in far.refused
+    with pytest.raises(InputError, match="far: its win rate of 99"):
+        bridge_report(path, OFFICIAL, SUITES, models=["far"])
+    with pytest.raises(InputError, match="no model 'new-mode', did you mean 'new-model'"):
+        bridge_report(path, OFFICIAL, SUITES, models=["new-mode"])
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        (["gpt4_1106_preview,50,1,1000"], "repeats the model 'gpt4_1106_preview'"),
+        (["x,nan,1,1000"], "field 'win_rate': 'nan'"),
+        (["x,,1,1000"], "field 'win_rate': empty"),
+        (["x,120,1,1000"], "field 'win_rate': '120'; expected a number from 0 to 100"),
+        (["x,50,much,1000"], "field 'standard_error': 'much'"),
+        ([",50,1,1000"], "has no name"),
+    ],
+)
+def test_a_bad_row_is_one_sentence(tmp_path, extra, told):
+    path = csv_board(tmp_path / "mine.csv", extra=extra)
+    with pytest.raises(InputError, match=told) as error:
+        new_board(path, SUITES, None, N_INSTRUCTIONS)
+    assert "\n" not in str(error.value)
+
+
+def test_a_bad_file_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="cannot be read as csv"):
+        bridge_report(str(tmp_path / "none.csv"), OFFICIAL, SUITES)
+    path = tmp_path / "headless.csv"
+    path.write_text("name,score\na,1\n")
+    with pytest.raises(InputError, match="the header has 0 columns 'win_rate'"):
+        bridge_report(str(path), OFFICIAL, SUITES)
+    path.write_text("name,win_rate\na,0.4\nb,0.7\n")
+    with pytest.raises(InputError, match="percentages were expected, not fractions"):
+        bridge_report(str(path), OFFICIAL, SUITES)
+    path.write_text("name,win_rate\na\n")
+    with pytest.raises(InputError, match="field 'win_rate': empty"):
+        bridge_report(str(path), OFFICIAL, SUITES)
+
+
+def test_judges_that_cannot_be_named_are_refused():
+    with pytest.raises(InputError, match="did you mean 'claude'"):
+        bridge_report("claud", OFFICIAL, SUITES)
+    with pytest.raises(InputError, match="is the official judge of alpaca-eval-2 itself"):
+        bridge_report(OFFICIAL.annotator, OFFICIAL, SUITES)
+
+
+def test_the_command(tmp_path):
+    out = tmp_path / "bridge.json"
+    result = CliRunner().invoke(bridge, ["claude", "--metric", "lc", "--json", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "estimated_official_lc_win_rate" in result.output
+    assert "Estimates are no official scores" in result.output
+    content = json.loads(out.read_text())
+    assert content["metric"] == "lc"
+    assert content["estimates"][0]["model"] == "text_davinci_003"
+    failed = CliRunner().invoke(bridge, ["claude_3_opus_ranking"])
+    assert isinstance(failed.exception, InputError)
+
+
+# A folder of annotations.
+
+
+def annotations(rng, model, baseline, rate, n=40):
+    return [
+        {
+            "instruction": f"question {i}",
+            "output_1": "a" * 100,
+            "generator_1": baseline,
+            "output_2": "b" * int(rng.integers(50, 150)),
+            "generator_2": model,
+            "preference": 1.0 + (rng.random() < rate),
+        }
+        for i in range(n)
+    ]
+
+
+def results_folder(root, n_models=12):
+    """Two judges on the answers of n models; the official one has judged all but the last."""
+    rng = np.random.default_rng(6)
+    for number, rate in enumerate(np.linspace(0.15, 0.8, n_models)):
+        model = f"model-{number:02d}"
+        rows = annotations(rng, model, "other_baseline", rate)
+        official = [
+            row | {"generator_1": OFFICIAL.baseline, "preference": 1.0 + (rng.random() < rate / 2)}
+            for row in rows
+        ]
+        judged = {"mine": rows} | ({OFFICIAL.annotator: official} if number != 6 else {})
+        for judge, content in judged.items():
+            path = root / model / judge / "annotations.json"
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(content))
+    return root
+
+
+def test_annotations_of_both_judges_are_used(tmp_path):
+    with ResultsFolder(results_folder(tmp_path / "results")) as folder:
+        report = bridge_report("mine", OFFICIAL, SUITES, folder=folder)
+        assert report.n_models_with_items == 11
+        assert [row.model for row in report.estimates] == ["model-06"]
+        assert report.estimates[0].estimate is not None
+        with pytest.raises(InputError, match="did you mean 'mine'"):
+            bridge_report("mime", OFFICIAL, SUITES, folder=folder)
+        with pytest.raises(InputError, match="0 models in common"):
+            bridge_report("mine", OFFICIAL, SUITES, folder=folder, metric="lc")
+
+
+def test_the_released_annotations(released, tmp_path, monkeypatch):
+    """Twenty models judged by GPT-4; four of them have official verdicts on the very same answers."""
+    monkeypatch.setattr("alignboard.results.cache._folder", lambda _: tmp_path / "cache")
+    with ResultsFolder(released / "results") as folder:
+        judge = "alpaca_eval_gpt4"
+        raw = bridge_report(judge, OFFICIAL, SUITES, folder=folder)
+        lc = bridge_report(judge, OFFICIAL, SUITES, folder=folder, metric="lc")
+        for report in (raw, lc):
+            assert report.n_models_with_items == 4
+            assert (report.all_shared.n, report.within_range.n) == (19, 16)
+            assert report.within_range.n_covered >= 15
+            assert report.within_range.mean_absolute_error < 0.04
+            assert [row.model for row in report.estimates] == ["Mistral-7B+RAHF-DUAL+LoRA"]
+        with pytest.raises(InputError, match="5 models in common"):
+            bridge_report("alpaca_eval_cot_gpt4_turbo_fn", OFFICIAL, SUITES, folder=folder)
+
+
+def test_every_form_is_of_known_columns():
+    n = 40
+    rng = np.random.default_rng(0)
+    scores, official, error = boards(n, 0.3, rng)
+    scores = replace(
+        scores,
+        length=rng.uniform(300, 2500, size=n),
+        lc_win_rate=expit(log_odds(scores.win_rate) + rng.normal(size=n) * 0.3),
+        length_shift=rng.normal(size=n),
+        item_win_rate=expit(log_odds(scores.win_rate) + rng.normal(size=n) * 0.3),
+        item_win_rate_error=scores.win_rate_error,
+    )
+    for form in FORMS:
+        fitted = fit_bridge(scores, official, error, forms=[form])
+        assert fitted.form == form
+        assert np.isfinite(predict(fitted, scores).high).all()
