@@ -1,0 +1,39 @@
+"""Intervals of the trust report: all at one level, all clustered by instruction."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignboard.stats.intervals import Interval, clustered_mean, rate_interval, student_quantile
+
+Array = NDArray[np.float64]
+
+LEVEL = 0.95
+
+
+def known_mean(values: Array, clusters: NDArray) -> tuple[float, float, int]:
+    """As `clustered_mean`, NaN left out."""
+    known = ~np.isnan(values)
+    return clustered_mean(values[known], clusters[known])
+
+
+def mean_interval(values: Array, clusters: NDArray) -> Interval:
+    """Of fractions, NaN left out; where single ones leave [0, 1] and the mean does too, Student's limits cut there."""
+    mean, error, n = known_mean(values, clusters)
+    if not 0 <= mean <= 1 and math.isfinite(mean):
+        wide = signed_interval(mean, error, n)
+        return Interval(mean, error, max(0.0, wide.low), min(1.0, wide.high), LEVEL, n)
+    return rate_interval(mean, error, n, LEVEL)
+
+
+def signed_interval(estimate: float, error: float, n: int) -> Interval:
+    """Of a difference in [-1, 1]: Student's limits."""
+    if n < 2 or not math.isfinite(error):
+        return Interval(estimate, math.nan, math.nan, math.nan, LEVEL, n)
+    reach = student_quantile((1 + LEVEL) / 2, n - 1) * error
+    return Interval(
+        estimate, error, max(-1.0, estimate - reach), min(1.0, estimate + reach), LEVEL, n
+    )

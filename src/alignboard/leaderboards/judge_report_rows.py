@@ -1,0 +1,267 @@
+"""Judgments as the trust report takes them: one table of rows for all judges.
+
+Files are AlpacaEval's ``annotations``; a file may hold several annotators. Beyond AlpacaEval's columns a row may say
+what happened when it was judged: ``switched`` (per call, whether ``output_2`` was shown first), ``order_preferences``
+(per call, the preference for ``output_2`` in that order, null where not scored), ``mass``, ``status``, ``flags`` and
+``price``. Where a row says none of this the order is AlpacaEval's coin (`alignboard.results.order`); a row with a
+status and without ``switched`` was judged without an order, as single ratings are. ``balanced_preference`` is the row's
+part in the estimate of `alignboard.stats.second_order`, where the second order was drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignboard.errors import InputError, nearest
+from alignboard.records import Judgment, text_id
+from alignboard.results.files import SUFFIXES
+from alignboard.results.folder import ResultsFolder
+from alignboard.results.formats import read_rows
+from alignboard.results.order import is_switched
+
+STATUSES = ("scored", "unparsed", "refused", "truncated", "failed")
+"""the first enters means, the others are counted"""
+
+Pair: TypeAlias = tuple[int, int, int]
+"""digests of the instruction and of the two answers, the smaller answer first"""
+
+
+class JudgedRow(Judgment, gc=True):
+    """A row of ``annotations.json`` with what alignboard's own judges add."""
+
+    switched: list[bool] | None = None
+    order_preferences: list[float | None] | None = None
+    mass: list[float | None] | None = None
+    status: str | None = None
+    flags: list[str] | None = None
+    price: float | None = None
+    balanced_preference: float | None = None
+    price_per_example: float | str | None = None
+    """AlpacaEval's own column, in dollars"""
+
+
+@dataclass(frozen=True)
+class Judgments:
+    """Rows of one or more judges as columns, each (n,)."""
+
+    judge: NDArray[np.str_]
+    model: NDArray[np.str_]
+    baseline: NDArray[np.str_]
+    instruction: NDArray[np.uint64]
+    pair: Sequence[Pair]
+    mirrored: NDArray[np.bool_]
+    """whether `pair` holds the answers in the other order than the row"""
+    score: NDArray[np.float64]
+    """preference for the model in [0, 1]; NaN unless scored"""
+    status: NDArray[np.str_]
+    model_first: NDArray[np.bool_]
+    """whether the model's answer was shown first, in the first call"""
+    first_score: NDArray[np.float64]
+    """`score` of the first call alone"""
+    other_score: NDArray[np.float64]
+    """`score` of the call in the other order; NaN where there was none, or none that was scored"""
+    balanced: NDArray[np.float64]
+    """the row's part in the order-balanced estimate, less 1, where the second order was drawn; may leave [0, 1]"""
+    order_recorded: NDArray[np.bool_]
+    """False where the order is recomputed from AlpacaEval's coin, or where there was none"""
+    ordered: NDArray[np.bool_]
+    """whether the two answers were shown in an order at all"""
+    asked_both: NDArray[np.bool_]
+    longer: NDArray[np.int64]
+    """characters by which the model's answer is longer than the baseline's"""
+    mass: NDArray[np.float64]
+    """least probability that the verdict tokens had together, over the calls; NaN where not recorded"""
+    price: NDArray[np.float64]
+    flags: Sequence[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def where(self, keep: NDArray[np.bool_]) -> Judgments:
+        """The rows for which ``keep`` (n,) is true."""
+        rows = np.flatnonzero(keep)
+        taken: dict[str, Any] = {
+            name: (
+                column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows]
+            )
+            for name, column in vars(self).items()
+        }
+        return Judgments(**taken)
+
+    def canonical_score(self) -> NDArray[np.float64]:
+        """(n,) the preference for the second answer of `pair`, so that mirrored rows can be compared."""
+        return np.where(self.mirrored, 1 - self.score, self.score)
+
+    def compared(self) -> Judgments:
+        """The rows of two different answers: about equal ones there is nothing to ask."""
+        return self.where(np.array([one != two for _, one, two in self.pair], dtype=bool))
+
+
+def read_judgments(paths: Sequence[Path]) -> Judgments:
+    """The rows of annotation files and results folders; `InputError` where one cannot be read or counts twice."""
+    files = list(dict.fromkeys(file for path in paths for file in annotation_paths(path)))
+    rows: list[dict[str, Any]] = []
+    seen: dict[tuple[str, ...], str] = {}
+    for file in files:
+        for number, row in enumerate(_read(file), start=1):
+            made = _columns(file, number, row)
+            key = (
+                *(made[name] for name in ("judge", "model", "baseline")),
+                *map(str, made["pair"]),
+            )
+            here = f"{file}, row {number}"
+            if key in seen:
+                raise InputError(
+                    f"{here}: annotator {made['judge']!r} has judged this pair of {made['model']!r} before, in "
+                    f"{seen[key]}; remove one of the two, or name the annotators apart."
+                )
+            seen[key] = here
+            rows.append(made)
+    columns: dict[str, Any] = {
+        name: [row[name] for row in rows] for name in Judgments.__dataclass_fields__
+    }
+    arrays = {
+        name: np.array(column, dtype=np.uint64 if name == "instruction" else None)
+        for name, column in columns.items()
+        if name not in {"pair", "flags"}
+    }
+    return Judgments(**{**columns, **arrays})
+
+
+def annotation_paths(path: Path) -> list[Path]:
+    """The annotation files that ``path`` means: itself, or all of a results folder."""
+    if not path.is_dir():
+        if not path.is_file():
+            raise InputError(
+                f"{path} is neither an annotations file nor a results folder; give one of the two."
+            )
+        return [path.resolve()]
+    folder = ResultsFolder(path)
+    found = [file.path for model in folder.models for file in folder.annotation_files(model)]
+    if not found:
+        raise InputError(
+            f"{path} holds no <model>/<annotator>/annotations{'|'.join(SUFFIXES)}; judge its answers first."
+        )
+    return [file.resolve() for file in found]
+
+
+def _read(path: Path) -> Iterable[JudgedRow]:
+    # read_rows decodes into the type it is given; its annotation knows only the two types of every board.
+    return cast("list[JudgedRow]", read_rows(path, JudgedRow))
+
+
+def _columns(path: Path, number: int, row: JudgedRow) -> dict[str, Any]:
+    """One row of `Judgments`."""
+    status, score = _status(path, number, row)
+    switched = row.switched or [is_switched(row.instruction)]
+    calls = _calls(path, number, row, switched, score)
+    first_side = switched[0]
+    other = [value for side, value in calls[1:] if side != first_side and not math.isnan(value)]
+    scored = status == "scored"
+    balanced = row.balanced_preference
+    masses = [value for value in row.mass or [] if value is not None]
+    pair, mirrored = pair_of(row.instruction, row.output_1, row.output_2)
+    same = pair[1] == pair[2]  # equal answers read the same in both orders
+    ordered = bool(row.switched) or row.status is None
+    return {
+        "judge": row.annotator or path.parent.name,
+        "model": row.generator_2,
+        "baseline": row.generator_1,
+        "instruction": pair[0],
+        "pair": pair,
+        "mirrored": mirrored,
+        "score": score,
+        "status": status,
+        "model_first": first_side,
+        "first_score": calls[0][1] if scored and (ordered or same) else math.nan,
+        "other_score": score if same else other[0] if other and scored else math.nan,
+        "balanced": balanced - 1 if scored and balanced is not None else math.nan,
+        "order_recorded": bool(row.switched),
+        "ordered": ordered,
+        "asked_both": same or any(side != first_side for side in switched[1:]),
+        "longer": len(row.output_2) - len(row.output_1),
+        "mass": min(masses, default=math.nan),
+        "price": _price(path, number, row),
+        "flags": tuple(sorted(set(row.flags or ()))),
+    }
+
+
+def _status(path: Path, number: int, row: JudgedRow) -> tuple[str, float]:
+    """The row's status and its score in [0, 1], NaN unless scored; the two must not contradict each other."""
+    preference = preference_of(path, number, row.preference)
+    status = row.status or ("unparsed" if math.isnan(preference) else "scored")
+    if status not in STATUSES:
+        raise InputError(
+            f"{path}, row {number}, field 'status': {status!r} is no status"
+            f"{nearest(status, STATUSES)}; expected one of {', '.join(STATUSES)}."
+        )
+    if (status == "scored") == math.isnan(preference):
+        raise InputError(
+            f"{path}, row {number}, field 'preference': "
+            f"{'null' if math.isnan(preference) else repr(row.preference)}, but the status is {status!r}; a scored row "
+            "has a preference, any other has null."
+        )
+    return status, preference - 1
+
+
+def _calls(
+    path: Path, number: int, row: JudgedRow, switched: Sequence[bool], score: float
+) -> list[tuple[bool, float]]:
+    """Per call, whether the model was shown first and its score."""
+    if row.order_preferences is None:
+        if len(switched) > 1:
+            raise InputError(
+                f"{path}, row {number}, field 'order_preferences': missing, but 'switched' names {len(switched)} "
+                "calls; write the preference of each call, null where it was not scored."
+            )
+        return [(switched[0], score)]
+    if row.switched is None or len(row.switched) != len(row.order_preferences):
+        raise InputError(
+            f"{path}, row {number}, field 'order_preferences': {len(row.order_preferences)} calls, but 'switched' "
+            f"names {len(row.switched or [])}; both need one entry per call."
+        )
+    if not row.order_preferences:
+        return [(switched[0], score)]
+    values = (preference_of(path, number, value) - 1 for value in row.order_preferences)
+    return list(zip(switched, values, strict=True))
+
+
+def preference_of(path: Path, number: int, value: float | str | None) -> float:
+    """1 to 2; NaN for null; AlpacaEval's old 0 is a draw."""
+    if value is None:
+        return math.nan
+    try:
+        preference = float(value)
+    except ValueError:
+        preference = math.nan
+    if preference == 0:
+        return 1.5
+    if not 1 <= preference <= 2:
+        raise InputError(
+            f"{path}, row {number}, field 'preference': {str(value)[:60]!r} is no preference; expected a number from 1 "
+            "(output_1) to 2 (output_2), 0 for an old draw, or null."
+        )
+    return preference
+
+
+def _price(path: Path, number: int, row: JudgedRow) -> float:
+    price = row.price_per_example if row.price is None else row.price
+    try:
+        return math.nan if price is None else float(price)
+    except ValueError:
+        raise InputError(
+            f"{path}, row {number}, field 'price_per_example': {str(price)[:60]!r} is no number; expected dollars."
+        ) from None
+
+
+def pair_of(instruction: str, output_1: str, output_2: str) -> tuple[Pair, bool]:
+    """The identity of a pair, and whether it holds the answers in the other order."""
+    one, two = text_id(output_1), text_id(output_2)
+    return (text_id(instruction), min(one, two), max(one, two)), one > two
