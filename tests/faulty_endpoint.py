@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, Self
@@ -74,6 +75,8 @@ class FaultyEndpoint:
         self.answered: list[str] = []
         self.usage: dict[str, int] | None = {"prompt_tokens": 7, "completion_tokens": 3}
         self.finish: str | None = "stop"
+        self.choice: Callable[[Request], dict[str, Any]] | None = None
+        """what a good answer's choice holds, in place of a message that repeats the instruction"""
         self.under_way = 0
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -162,6 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
             choice["message"] = {"role": "assistant", "content": text}
         else:
             choice["text"] = text
+        if self.faulty.choice is not None:
+            choice |= self.faulty.choice(request)
         found: dict[str, Any] = {"choices": [choice]}
         if self.faulty.usage is not None:
             found["usage"] = self.faulty.usage

@@ -22,6 +22,7 @@ from alignboard.data.instruction_sets import Instruction, InstructionSet, load_s
 from alignboard.errors import InputError
 from alignboard.evaluate.engines.limits import Patience
 from alignboard.evaluate.engines.rows import Decoding
+from alignboard.evaluate.engines.served import Limits
 from alignboard.models.asked import load_spec
 from alignboard.models.loading import loads
 from alignboard.models.registry import load_model
@@ -203,7 +204,9 @@ def test_what_an_endpoint_leaves_is_asked_again_and_only_that(spec, asked, tmp_p
     with FaultyEndpoint() as server:
         bad = asked.rows[4].turns[0]
         server.faults = {bad: [status(500)] * 99}
-        served = ServedModel(spec, Served((server.url,), api="chat", name="tiny", patience=QUICK))
+        served = ServedModel(
+            spec, Served((server.url,), api="chat", name="tiny", limits=Limits(patience=QUICK))
+        )
         found = run(served, spec, asked, tmp_path)
         assert [one.instruction for one in found.failures] == [bad]
         assert not found.path.exists()
@@ -325,3 +328,13 @@ def test_killed_it_goes_on_where_it_was(tmp_path):
     assert f"{kept} known before" in done.stdout
     with Journal(tmp_path / "results" / ".journal") as journal:
         assert not journal.check().computed_twice
+
+
+def test_two_instructions_that_are_one_prompt_to_the_model_are_two_rows(spec, tmp_path):
+    texts = ("reverse the order of: zzz.", "reverse the order of: qqq.")
+    both = InstructionSet("both", "", tuple(Instruction((text,)) for text in texts))
+    with LocalModels().open(spec) as opened:
+        found = run(opened, spec, both, tmp_path)
+    rows = json.loads(found.path.read_text())
+    assert [row["instruction"] for row in rows] == list(texts)
+    assert rows[0]["output"] == rows[1]["output"]

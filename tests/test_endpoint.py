@@ -19,7 +19,7 @@ from alignboard.evaluate.engines.limits import Bucket, Clock, Patience
 from alignboard.evaluate.engines.openai_format import Dialect, UnreadableError, read_reply
 from alignboard.evaluate.engines.prices import Rate
 from alignboard.evaluate.engines.rows import Answer, Decoding, Failure, Prompt
-from alignboard.evaluate.engines.served import Endpoint
+from alignboard.evaluate.engines.served import Endpoint, Limits
 from faulty_endpoint import FaultyEndpoint, body, cut, hang, status
 
 QUICK = Patience(tries=4, backoff=0.01, longest=0.05, timeout=0.5, connect_timeout=0.5)
@@ -34,7 +34,10 @@ def server():
 
 def endpoint(*servers, **changes):
     settings = {"dialect": Dialect("tiny"), "patience": QUICK} | changes
-    return Endpoint(tuple(one if isinstance(one, str) else one.url for one in servers), **settings)
+    names = ("concurrency", "requests_per_minute", "tokens_per_minute", "patience")
+    limits = Limits(**{name: settings.pop(name) for name in names if name in settings})
+    urls = tuple(one if isinstance(one, str) else one.url for one in servers)
+    return Endpoint(urls, limits=limits, **settings)
 
 
 def ask(config, instructions, decoding=DECODING, **options) -> list[Any]:

@@ -18,7 +18,7 @@ from alignboard.evaluate.engines.endpoint import EndpointEngine
 from alignboard.evaluate.engines.limits import Patience
 from alignboard.evaluate.engines.openai_format import Dialect
 from alignboard.evaluate.engines.rows import Answer, Decoding
-from alignboard.evaluate.engines.served import Endpoint
+from alignboard.evaluate.engines.served import Endpoint, Limits
 from alignboard.evaluate.generate import generate
 from alignboard.models.loading import LoadedModel
 
@@ -76,7 +76,9 @@ def test_a_real_server_gives_the_answers_of_the_local_engine():
     }
     with serving(path) as url:
         config = Endpoint(
-            (url,), Dialect(str(path)), concurrency=4, patience=Patience(tries=3, timeout=60)
+            (url,),
+            Dialect(str(path)),
+            limits=Limits(4, patience=Patience(tries=3, timeout=60)),
         )
         found = list(
             EndpointEngine(config).answers(config.prompts(INSTRUCTIONS, decoding), decoding)

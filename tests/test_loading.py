@@ -148,7 +148,8 @@ def test_four_bits_load_on_the_cpu(tiny_base, tiny_adapters):
     [
         "alignboard.models.loading",
         "alignboard.evaluate.generate",
-        "alignboard.evaluate.model_judge",
+        "alignboard.evaluate.judging.opened",
+        "alignboard.run.judges",
         "alignboard.evaluate.judge_training",
         "alignboard.evaluate.harness",
         "alignboard.evaluate.pairwise",

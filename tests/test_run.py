@@ -445,8 +445,8 @@ def assert_nothing_twice(workspace):
     with Journal(workspace / "results" / ".journal") as journal:
         check = journal.check()
     assert check.conflicts == []
-    assert not {"generation", "judgment"} & check.computed_twice.keys()
-    for kind in ("generation", "judgment"):
+    assert not {"generation", "judge-reply"} & check.computed_twice.keys()
+    for kind in ("generation", "judge-reply"):
         assert check.n_rows[kind] == check.n_computed[kind] > 0
 
 

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alignboard.cli_bridge import bridge
+from alignboard.cli_evaluate import evaluate
 from alignboard.cli_generate import generate
+from alignboard.cli_judge import judge as judge_group
 from alignboard.cli_models import models as models_group
 from alignboard.errors import AlignboardError, InputError, SourceError
 
@@ -281,6 +284,9 @@ def init(folder: Path) -> None:
 
 cli.add_command(models_group)
 cli.add_command(generate)
+cli.add_command(judge_group)
+cli.add_command(evaluate)
+cli.add_command(bridge)
 
 
 def _names(models: str | None) -> list[str] | None:

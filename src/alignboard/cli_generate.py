@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 if TYPE_CHECKING:
-    from alignboard.data.instruction_sets import InstructionSet
     from alignboard.evaluate.engines.rows import Decoding
     from alignboard.models.spec import ModelSpec
-    from alignboard.results.journal import Journal
     from alignboard.run.answerers import Served
-    from alignboard.run.answering import Answered, OnProgress, Progress
+    from alignboard.run.answering import Answered
 
 EXIT_FOUND = 3
 _LINE_SECONDS = 10.0
@@ -136,6 +131,7 @@ def generate(
     interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where an endpoint
     left something unanswered in the end.
     """
+    from alignboard.cli_answering import answered_text, answering
     from alignboard.data.instruction_sets import load_set
     from alignboard.models.registry import load_model
     from alignboard.results.journal import Journal
@@ -145,8 +141,8 @@ def generate(
     from alignboard.run.store import Places, lock
 
     specs = by_base([load_model(name) for name in models])
-    limits = (requests_per_minute, tokens_per_minute)
-    served = _served(engine, api, served_as, api_key_env, concurrency, limits, price)
+    limits = (concurrency, requests_per_minute, tokens_per_minute)
+    served = _served(engine, api, served_as, api_key_env, limits, price)
     with rich_progress() as downloading:
         asked = load_set(set_name, progress=downloading).first(limit)
     given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
@@ -161,22 +157,15 @@ def generate(
     results = []
     places = Places(Path.cwd())
     with lock(places), Journal(places.journal, "generate") as journal:
-        answer = (
-            _local(asked, journal, places.workspace, remote_code=trust_remote_code)
-            if served is None
-            else _remote(served, asked, journal, places.workspace)
-        )
+        answer = answering(served, asked, journal, places.workspace, remote_code=trust_remote_code)
         for spec, decoding in zip(specs, decodings, strict=True):
             one = answer(spec, decoding)
             results.append(one)
-            print(_summary(one))
+            print(answered_text(one))
     if json_file is not None:
         _write(json_file, results)
     if any(one.failures for one in results):
         sys.exit(EXIT_FOUND)
-
-
-Answering = Callable[["ModelSpec", "Decoding"], "Answered"]
 
 
 def _served(
@@ -184,17 +173,17 @@ def _served(
     api: Literal["completions", "chat"],
     served_as: str | None,
     api_key_env: str | None,
-    concurrency: int,
-    limits: tuple[float | None, float | None],
+    limits: tuple[int, float | None, float | None],
     price: tuple[float, float] | None,
 ) -> Served | None:
     """Where the models are served; None: here. Raises `InputError` for options of an endpoint without one."""
     from alignboard.errors import InputError
     from alignboard.evaluate.engines.prices import Rate
+    from alignboard.evaluate.engines.served import Limits
     from alignboard.run.answerers import Served
 
     if engine == "local":
-        if served_as or api_key_env or price or any(limits):
+        if served_as or api_key_env or price or any(limits[1:]):
             raise InputError(
                 "--served-as, --api-key-env, --price and limits per minute belong to an endpoint; give its address "
                 "as --engine."
@@ -205,49 +194,9 @@ def _served(
         api,
         served_as,
         api_key_env,
-        concurrency,
-        *limits,
+        Limits(*limits),
         None if price is None else Rate(*price),
     )
-
-
-def _local(
-    asked: InstructionSet, journal: Journal, workspace: Path, *, remote_code: bool
-) -> Answering:
-    """Answers by models of this process; one that has answered everything before is not loaded."""
-    from alignboard.run.answerers import LocalModels
-    from alignboard.run.answering import answer_again, answer_set
-    from alignboard.run.recall import Finished, recall, remember, run_key
-
-    models = LocalModels(remote_code=remote_code)
-
-    def answer(spec: ModelSpec, decoding: Decoding) -> Answered:
-        key = run_key(spec, asked, decoding) if spec.unsupported is None else b""
-        known = recall(journal, key)
-        if known is not None:
-            return answer_again(spec, asked, *known, workspace)
-        with _showing() as listener, models.open(spec) as model:
-            found = answer_set(model, spec, asked, decoding, journal, workspace, listener)
-        keys = [list(row) for row in found.keys]
-        remember(journal, key, Finished(keys, list(found.too_long)))
-        return found
-
-    return answer
-
-
-def _remote(served: Served, asked: InstructionSet, journal: Journal, workspace: Path) -> Answering:
-    """Answers by models behind an endpoint; what they cost is looked up where it was not said."""
-    from alignboard.run.answerers import ServedModel
-    from alignboard.run.answering import answer_set
-
-    def answer(spec: ModelSpec, decoding: Decoding) -> Answered:
-        if (ends := served.retirement(spec)) is not None:
-            print(f"alignboard: {ends}.", file=sys.stderr)
-        model = ServedModel(spec, served)
-        with _showing() as listener:
-            return answer_set(model, spec, asked, decoding, journal, workspace, listener)
-
-    return answer
 
 
 def _plan(
@@ -286,26 +235,6 @@ def _plan(
     )
 
 
-def _summary(one: Answered) -> str:
-    n_new = one.n_rows - one.n_known - len(one.failures)
-    speed = (
-        f", {one.n_tokens / one.seconds:.0f} tokens/s" if one.n_tokens and one.seconds > 0 else ""
-    )
-    price = f", {one.price:.4f} US dollars" if one.price else ""
-    lines = [
-        f"{one.model}: {n_new} answered now in {one.seconds:.1f} s{speed}{price}, {one.n_known} known before"
-    ]
-    lines += [f"  left out, too long: {text[:60]!r}" for text in one.too_long]
-    lines += [
-        f"  no answer to {fail.instruction[:60]!r}: {fail.reason} ({fail.tries} tries)"
-        for fail in one.failures
-    ]
-    lines.append(
-        f"  {len(one.failures)} to ask again, no file written" if one.failures else f"  {one.path}"
-    )
-    return "\n".join(lines)
-
-
 def _write(path: Path, results: list[Answered]) -> None:
     import json
 
@@ -325,52 +254,3 @@ def _write(path: Path, results: list[Answered]) -> None:
         for one in results
     ]
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-@contextmanager
-def _showing() -> Iterator[OnProgress]:
-    """A bar on a terminal, a line now and then in a pipe: how many, tokens per second, time left."""
-    if not sys.stderr.isatty():
-        yield _lines()
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task("loading", total=None, speed="")
-
-        def show(now: Progress) -> None:
-            bars.update(
-                bar, description=now.model, completed=now.done, total=now.total, speed=_speed(now)
-            )
-
-        yield show
-
-
-def _lines() -> Callable[[Progress], None]:
-    last = time.monotonic()
-
-    def show(now: Progress) -> None:
-        nonlocal last
-        if time.monotonic() - last > _LINE_SECONDS:
-            last = time.monotonic()
-            print(f"{now.model}: {now.done}/{now.total} {_speed(now)}", file=sys.stderr, flush=True)
-
-    return show
-
-
-def _speed(now: Progress) -> str:
-    return f"{now.n_tokens / now.seconds:.0f} tokens/s" if now.seconds > 0 else ""

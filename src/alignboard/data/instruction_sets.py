@@ -152,7 +152,7 @@ def _read(path: Path, spec: SetSpec) -> list[Instruction]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 (byte {error.start}).") from error
     rows, seen = [], {}
-    for number, row in enumerate(_records(path, content), start=1):
+    for number, row in enumerate(records(path, content), start=1):
         one = Instruction(
             _turns(path, number, row, spec.column),
             _subset(row, spec.subset_column),
@@ -167,7 +167,8 @@ def _read(path: Path, spec: SetSpec) -> list[Instruction]:
     return rows
 
 
-def _records(path: Path, content: str) -> Iterator[Mapping[str, Any]]:
+def records(path: Path, content: str) -> Iterator[Mapping[str, Any]]:
+    """The rows of a json, jsonl or csv file; raises `InputError` where it is none."""
     try:
         match path.suffix:
             case ".csv":

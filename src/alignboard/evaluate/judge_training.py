@@ -2,7 +2,7 @@
 
 What this module promises
     `train_judge(base, out, seed)` grows a tiny checkpoint by two layers, trains all of it to compare replies in the
-    demo world, and writes an ordinary Hugging Face checkpoint, which `alignboard.evaluate.model_judge` reads like any
+    demo world, and writes an ordinary Hugging Face checkpoint, which `alignboard.evaluate.judging.local` reads like any
     other. Which of two replies is better follows the world's rule (`alignboard.evaluate.simulated.rule_score`), without
     noise. Its agreement with the rule is measured on questions that no training text holds, and written beside it.
 
@@ -32,9 +32,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignboard.evaluate.judge import LogprobSpec, Pair, Verdicts, judge_pairs
 from alignboard.evaluate.judge_rows import FIRST, PROMPT, SECOND, Encoder, Row, draw_pair
-from alignboard.evaluate.model_judge import LogprobJudge
+from alignboard.evaluate.judging.local import LocalJudge
+from alignboard.evaluate.judging.pairs import Pair
+from alignboard.evaluate.judging.runner import Judge, judge_pairs
+from alignboard.evaluate.judging.spec import JudgePrompt, PromptedSpec
+from alignboard.evaluate.judging.verdicts import LogprobRule
 from alignboard.evaluate.simulated import rule_score
 from alignboard.models import tiny
 from alignboard.models.loading import LoadedModel
@@ -116,9 +119,18 @@ def train_judge(
 
 def measure(path: Path, seed: int = 0, n: int = 500) -> dict[str, Any]:
     """Agreement with the rule on ``n`` pairs of the evaluation split, through the real judging path."""
-    verdicts = Verdicts([FIRST], [SECOND])
-    spec = LogprobSpec("held-out", "", str(path), PROMPT, verdicts, order="both", min_mass=0.0)
-    judge = LogprobJudge(spec, LoadedModel.load(path, dtype="float32", device="cpu"))
+    spec = PromptedSpec(
+        name="held-out",
+        title="",
+        model=str(path),
+        prompt=JudgePrompt(text=PROMPT),
+        verdict=LogprobRule([FIRST], [SECOND]),
+        engine="local",
+        order="both",
+        chat=False,
+    )
+    model = LoadedModel.load(path, dtype="float32", device="cpu")
+    judge = Judge(spec, LocalJudge(spec, model))
     rng = random.Random(f"judge-held-out|{seed}")
     pairs = [
         Pair(q, a, "1", b, "2") for _, q, a, b in (draw_pair(rng, ("eval",)) for _ in range(n))
@@ -128,11 +140,11 @@ def measure(path: Path, seed: int = 0, n: int = 500) -> dict[str, Any]:
     for row in judged:
         margin = rule_score(row.pair.instruction, row.pair.output_2)
         margin -= rule_score(row.pair.instruction, row.pair.output_1)
-        once = row.replies[0].p_first or 0.0
-        p_first += [reply.p_first or 0.0 for reply in row.replies]
+        firsts = [2 - (verdict.preference or 2.0) for verdict in row.verdicts]
+        p_first += firsts
         if margin:
             right.append(((row.preference or 1.5) > 1.5) == (margin > 0))
-            right_once.append((once < 0.5) == (margin > 0))
+            right_once.append((firsts[0] < 0.5) == (margin > 0))
     return {
         "agreement": sum(right) / len(right),
         "agreement_one_order": sum(right_once) / len(right),

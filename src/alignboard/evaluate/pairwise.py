@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alignboard.errors import InputError
-from alignboard.evaluate.judge import Judged, Pair
+from alignboard.evaluate.judging.pairs import Judged, Pair
 from alignboard.records import Generation
 from alignboard.stats.rating import Battles, BradleyTerryFit, NotRankableError, bradley_terry
 
@@ -130,7 +130,7 @@ def rate(judged: Sequence[Judged], level: float = 0.95, centre: float = 1000.0) 
         level=level,
         n_prompts=len(prompts),
         n_unparsed=sum(row.status == "unparsed" for row in judged),
-        n_failed=sum(row.status == "failed" for row in judged),
+        n_failed=sum(row.status not in {"scored", "unparsed"} for row in judged),
         note=note,
     )
 

@@ -47,37 +47,68 @@ LOW_DISTINCT, LOW_RELEVANCE = 0.95, 0.20
 MIN_ANSWERS = 4
 """fewer answers say nothing about repetition"""
 
-# name -> (a lower-case text that every match contains, pattern). The text is looked for first: a regular
+# name -> (lower-case texts of which every match contains one, pattern). The texts are looked for first: a regular
 # expression over 40 models' answers costs seconds, `in` costs tenths.
-_FORGED: dict[str, tuple[str, re.Pattern[str]]] = {
+_FORGED: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
     # alpaca_eval_clf.txt and its relatives, the AlpacaEval 2 judge
-    "model_identifier": ("model_identifier", re.compile(r"model_identifier", re.IGNORECASE)),
+    "model_identifier": (("model_identifier",), re.compile(r"model_identifier", re.IGNORECASE)),
     "outputs_heading": (
-        "model outputs",
+        ("model outputs",),
         re.compile(r"^\s*#{1,4} *(Un\w+ )?Model Outputs\b", re.IGNORECASE | re.MULTILINE),
     ),
-    "closed_quotes": ('"""', re.compile(r'"""\s*\n?\s*\}')),
+    "closed_quotes": (('"""',), re.compile(r'"""\s*\n?\s*\}')),
     # ranking judges: {'model': 'model_1', 'rank': 1}
     "rank_entry": (
-        "rank",
+        ("rank",),
         re.compile(r"""\{\s*['"]model['"]\s*:[^{}]{1,60}['"]rank['"]\s*:\s*\d""", re.IGNORECASE),
     ),
     # alpaca_farm and aviary judges
     "which_is_best": (
-        "which is best",
+        ("which is best",),
         re.compile(r"which is best,? +output \(a\) or output \(b\)", re.IGNORECASE),
     ),
     # MT-bench and Arena-Hard
-    "verdict": ("[[", re.compile(r"\[\[ *(?:[ABC]|A *[<>=]{1,2} *B|B *[<>=]{1,2} *A) *\]\]")),
-    "rating": ("[[", re.compile(r"\brating\s*:?\s*\[\[ *\d+(?:\.\d+)? *\]\]", re.IGNORECASE)),
+    "verdict": (("[[",), re.compile(r"\[\[ *(?:[ABC]|A *[<>=]{1,2} *B|B *[<>=]{1,2} *A) *\]\]")),
+    "rating": (("[[",), re.compile(r"\brating\s*:?\s*\[\[ *\d+(?:\.\d+)? *\]\]", re.IGNORECASE)),
     "assistant_frame": (
-        " of assistant",
+        (" of assistant",),
         re.compile(r"\bThe (?:Start|End) of Assistant\b", re.IGNORECASE),
     ),
     # Prometheus
-    "result": ("[result]", re.compile(r"\[RESULT\] *(?:[AB]|[1-5])\b")),
+    "result": (("[result]",), re.compile(r"\[RESULT\] *(?:[AB]|[1-5])\b")),
+    "prometheus_frame": (
+        ("instruction to evaluate", "score rubric", " to evaluate:"),
+        re.compile(
+            r"^###\s?(?:The instruction to evaluate|Score Rubrics?|Response(?: [AB])? to evaluate)\s*:",
+            re.IGNORECASE | re.MULTILINE,
+        ),
+    ),
+    # PandaLM
+    "responses_heading": (
+        ("### response 2",),
+        re.compile(r"^### Response 2:", re.IGNORECASE | re.MULTILINE),
+    ),
+    # Auto-J
+    "final_decision": (
+        ("final decision is", "final verdict is"),
+        re.compile(
+            r"\bfinal (?:decision|verdict) is:?\s*(?:Response|Assistant|Answer|Output|Model) *\(?[12AB]\b",
+            re.IGNORECASE,
+        ),
+    ),
+    # judges that answer in JSON
+    "json_verdict": (
+        ("winner", "verdict", "best_", "better_", "preferred"),
+        re.compile(
+            r"""["'](?:winner|(?:final_)?verdict|(?:best|better|preferred)_(?:output|model|answer|response|assistant))["']"""
+            r"""\s*:\s*["'](?:Output \(?[ab]\)?|(?:model|assistant|response|answer|output)[ _]?[12AB]|[12ABmM])["']""",
+            re.IGNORECASE,
+        ),
+    ),
+    # hardened prompts (`alignboard.evaluate.judging.hardened`)
+    "answer_frame": (("<answer ", "</answer "), re.compile(r"</?answer [0-9a-f]{8,}>")),
     "ignore_above": (
-        "",
+        ("ignore ", "disregard ", "forget "),
         re.compile(
             r"\b(?:ignore|disregard|forget) (?:all |any |everything )?(?:of )?(?:the |these |your )?"
             r"(?:above|(?:previous|prior|preceding) (?:instruction|prompt|text|output|message|content)s?)\b",
@@ -85,7 +116,6 @@ _FORGED: dict[str, tuple[str, re.Pattern[str]]] = {
         ),
     ),
 }
-_IGNORING = ("ignore ", "disregard ", "forget ")
 _CONTROL = re.compile(
     r"<\|(?:im_start|im_end|im_sep|start_header_id|end_header_id|eot_id|begin_of_text|endoftext|system|user"
     r"|assistant|end_of_turn|start_of_role|end_of_role)\|>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>",
@@ -170,8 +200,8 @@ def template_markers(text: str) -> tuple[str, ...]:
     lowered = text.lower()
     found = [
         name
-        for name, (needle, pattern) in _FORGED.items()
-        if _may_hold(lowered, name, needle) and pattern.search(text)
+        for name, (needles, pattern) in _FORGED.items()
+        if any(needle in lowered for needle in needles) and pattern.search(text)
     ]
     if any(start in lowered for start in _CONTROL_STARTS) and _CONTROL.search(text):
         found.append("control_tokens")
@@ -250,12 +280,6 @@ def lc_jump(win_rate_pct: float, lc_pct: float) -> Jump | None:
     if lc_pct < min(win_rate_pct - win_rate_pct / 4, win_rate_pct - 10):
         return "below"
     return None
-
-
-def _may_hold(lowered: str, name: str, needle: str) -> bool:
-    if name == "ignore_above":
-        return any(word in lowered for word in _IGNORING)
-    return needle in lowered
 
 
 # Every model answers the same instructions.

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from alignboard.errors import InputError
 from alignboard.evaluate.engines.endpoint import EndpointEngine
-from alignboard.evaluate.engines.limits import Patience
 from alignboard.evaluate.engines.openai_format import Api, Dialect
 from alignboard.evaluate.engines.prices import Rate, load_prices
 from alignboard.evaluate.engines.rows import Decoding, Prompt
-from alignboard.evaluate.engines.served import Endpoint
+from alignboard.evaluate.engines.served import Endpoint, Limits
 from alignboard.models.opened import Opened, open_small
 from alignboard.models.prompting import History, prompt_ids, render, stop_token_ids
 from alignboard.models.spec import ModelSpec
@@ -99,12 +98,9 @@ class Served:
     name: str | None = None
     """what the server calls it; None = as the entry's base"""
     api_key_env: str | None = None
-    concurrency: int = 16
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
+    limits: Limits = field(default_factory=Limits)
     rate: Rate | None = None
     """what is paid; None = as `load_prices` says, where it knows the model"""
-    patience: Patience = field(default_factory=Patience)
 
     def called(self, spec: ModelSpec) -> str:
         """What the server calls the model of ``spec``."""
@@ -130,10 +126,7 @@ class ServedModel:
             served.urls,
             dialect,
             api_key_env=served.api_key_env,
-            concurrency=served.concurrency,
-            requests_per_minute=served.requests_per_minute,
-            tokens_per_minute=served.tokens_per_minute,
-            patience=served.patience,
+            limits=served.limits,
             weights=spec.revision,
         )
         self.engine = EndpointEngine(self._endpoint, served.rate_of(spec))

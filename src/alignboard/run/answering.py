@@ -19,6 +19,7 @@ from alignboard.data.instruction_sets import InstructionSet
 from alignboard.evaluate.engines.rows import Answer, Decoding, Engine, Failure, Prompt
 from alignboard.models.prompting import History
 from alignboard.models.spec import ModelSpec
+from alignboard.records import Generation
 from alignboard.results.files import write_atomically
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal, Row
@@ -210,7 +211,11 @@ def _write(path: Path, model: str, asked: InstructionSet, said: Sequence[Sequenc
         if len(answers) == len(row.turns)
     ]
     if asked.n_turns == 1:
-        write_rows(path, [answers[0].row(model, row.subset) for row, answers in whole])
+        # Two instructions can be one prompt to a model (what its tokenizer does not know): one answer, two rows.
+        rows = [
+            Generation(row.turns[0], answers[0].output, model, row.subset) for row, answers in whole
+        ]
+        write_rows(path, rows)
         return
     lines = [
         {

@@ -14,7 +14,8 @@ import msgspec
 
 from alignboard.errors import InputError
 from alignboard.evaluate.harness import DEMO_TASKS
-from alignboard.evaluate.judge import LogprobSpec
+from alignboard.evaluate.judging.load import load_judge
+from alignboard.evaluate.judging.spec import JurySpec, PromptedSpec
 from alignboard.results.files import file_sha256
 from alignboard.run.graph import Graph
 from alignboard.run.kinds import KINDS, SECONDS
@@ -128,7 +129,7 @@ class _Builder:
                 "judge model", "judge-model", _JUDGE_GROUP, settings, {"base": self._judge_base()}
             )
             for name, declared in self.resolved.judges.items()
-            if isinstance(declared, LogprobSpec) and declared.model == DEMO_JUDGE
+            if isinstance(declared, PromptedSpec) and declared.model == DEMO_JUDGE
         }
 
     def _judge_base(self) -> str:
@@ -222,12 +223,12 @@ class _Builder:
     ) -> None:
         if model.baseline is None or model.baseline == model.name:
             return
-        for judge, declared in self.resolved.judges.items():
+        for judge in self.resolved.judges:
             job = self.add(
                 f"judge {judge} {model.name}",
                 "judge",
                 model.base,
-                {"judge": judge, "declared": msgspec.to_builtins(declared)},
+                self._declared(judge),
                 {
                     "outputs": answers[model.name],
                     "baseline": answers[model.baseline],
@@ -235,6 +236,16 @@ class _Builder:
                 },
             )
             board[f"verdicts {judge} {model.name}"] = job
+
+    def _declared(self, judge: str) -> dict[str, Any]:
+        """A judge as the parameters of a job; of a jury with what its jurors declare."""
+        declared = self.resolved.judges[judge]
+        content = {"judge": judge, "declared": msgspec.to_builtins(declared)}
+        if isinstance(declared, JurySpec):
+            root = self.resolved.workspace
+            jurors = [load_judge(juror, root) for juror in declared.judges]
+            content["jurors"] = msgspec.to_builtins(jurors)
+        return content
 
     def _compare(
         self, answers: Mapping[str, str], judge_models: Mapping[str, str], board: dict[str, str]
@@ -245,8 +256,7 @@ class _Builder:
         needs: dict[str, str | None] = {f"outputs {model}": job for model, job in answers.items()}
         needs["judge-model"] = judge_models.get(pairwise.judge)
         parameters = {
-            "judge": pairwise.judge,
-            "declared": msgspec.to_builtins(self.resolved.judges[pairwise.judge]),
+            **self._declared(pairwise.judge),
             "n_prompts": min(pairwise.n_prompts, self.resolved.n_prompts),
             "models": list(answers),
             "seed": self.plan.seed,

@@ -11,13 +11,8 @@ _TORCH = ("torch", "transformers")
 _TRAIN = (*_TORCH, "accelerate", "peft", "trl")
 _ANSWER = ("run/jobs_answer.py", "models", "evaluate/generate.py", "evaluate/engines", "data")
 _JUDGE = (
-    *(
-        "evaluate/judge.py",
-        "evaluate/model_judge.py",
-        "evaluate/simulated_judge.py",
-        "evaluate/simulated.py",
-    ),
-    *("data", "results/order.py"),
+    *("evaluate/judging", "evaluate/simulated.py", "run/judges.py", "run/judging.py"),
+    *("data", "results/order.py", "results/attacks.py", "stats/second_order.py"),
 )
 _HARNESS = (
     *("evaluate/harness.py", "evaluate/harness_model.py", "evaluate/harness_tasks.py"),

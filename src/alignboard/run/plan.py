@@ -17,7 +17,9 @@ import msgspec
 
 from alignboard.errors import InputError, nearest
 from alignboard.evaluate.harness import DEMO_TASKS
-from alignboard.evaluate.judge import JudgeSpec, load_judge
+from alignboard.evaluate.judging.load import load_judge
+from alignboard.evaluate.judging.spec import JudgeSpec
+from alignboard.evaluate.judging.upstream import Pool
 from alignboard.evaluate.task_files import digests
 from alignboard.suites import EvaluationSuite, convert, load_evaluation, read_yaml
 from alignboard.workspace import declaration, model_name
@@ -100,7 +102,7 @@ class ResolvedPlan:
     path: Path
     workspace: Path
     recipes: Mapping[str, Recipe]
-    judges: Mapping[str, JudgeSpec]
+    judges: Mapping[str, JudgeSpec | Pool]
     asked: EvaluationSuite | None
     """the suite whose instructions are answered and judged"""
     benchmarks: tuple[EvaluationSuite, ...]

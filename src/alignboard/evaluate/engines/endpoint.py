@@ -24,6 +24,7 @@ class EndpointEngine:
     def __init__(
         self, endpoint: Endpoint, rate: Rate | None = None, clock: Clock | None = None
     ) -> None:
+        endpoint.key()  # a key that is not set is said before anything is prepared
         self._endpoint, self._rate = endpoint, rate
         api = endpoint.dialect.api
         path = "chat/completions" if api == "chat" else "completions"

@@ -100,7 +100,7 @@ class Reply:
 
 def read_reply(content: bytes, api: Api) -> Reply:
     """The reply in a body; raises `UnreadableError`, whose message is half a sentence."""
-    body = _object(content)
+    body = read_body(content)
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise UnreadableError(f"the answer has no choices: {shortened(str(body))}")
@@ -109,7 +109,7 @@ def read_reply(content: bytes, api: Api) -> Reply:
     if not isinstance(holder, dict):
         raise UnreadableError("the answer has no message")
     text, reason = holder.get("content" if api == "chat" else "text"), choice.get("finish_reason")
-    usage = _usage(body.get("usage"))
+    usage = read_usage(body.get("usage"))
     if reason == "content_filter" or holder.get("refusal"):
         return Reply("", "refused", usage)
     if reason not in _STOP | _LENGTH:
@@ -122,7 +122,8 @@ def read_reply(content: bytes, api: Api) -> Reply:
     return Reply(text, finish, usage)
 
 
-def _object(content: bytes) -> dict[str, Any]:
+def read_body(content: bytes) -> dict[str, Any]:
+    """The JSON object in a body; raises `UnreadableError`."""
     if not content.strip():
         raise UnreadableError("the answer is empty")
     try:
@@ -135,7 +136,8 @@ def _object(content: bytes) -> dict[str, Any]:
     return body
 
 
-def _usage(found: Any) -> Usage:
+def read_usage(found: Any) -> Usage:
+    """The tokens that ``usage`` of a body counts."""
     if not isinstance(found, dict):
         return Usage(None, None)
     counts = [found.get(name) for name in ("prompt_tokens", "completion_tokens")]

@@ -68,6 +68,12 @@ class Prices:
         found = self.models.get(model)
         return None if found is None else found.rate(batch=batch)
 
+    def retired(self, model: str, today: dt.date) -> str | None:
+        """As `retirement`, of models that have been switched off."""
+        found = self.models.get(model)
+        ended = found is not None and found.retires is not None and found.retires <= today
+        return self.retirement(model, today) if ended else None
+
     def retirement(self, model: str, today: dt.date) -> str | None:
         """A sentence where ``model`` has been switched off, or is about to be; None otherwise."""
         found = self.models.get(model)

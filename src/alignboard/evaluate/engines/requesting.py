@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import httpx
 
 _PASSING = frozenset({408, 409, 425, 429})
+_BREATH = 0.002
+"""seconds between two looks at whether replies have been taken"""
 _RESTING = frozenset({429, 503})
 """statuses that speak of the server, not of the request"""
 
@@ -77,8 +79,8 @@ class _Server:
         self.url = f"{url.rstrip('/')}/{path}"
         self.busy = 0
         self.rests_until = clock.now()
-        self.requests = Bucket(endpoint.requests_per_minute, clock)
-        self.tokens = Bucket(endpoint.tokens_per_minute, clock)
+        self.requests = Bucket(endpoint.limits.requests_per_minute, clock)
+        self.tokens = Bucket(endpoint.limits.tokens_per_minute, clock)
 
 
 class Requester(Generic[Reply]):
@@ -97,7 +99,7 @@ class Requester(Generic[Reply]):
         clock: Clock | None = None,
     ) -> None:
         self.endpoint, self.path, self.read, self.usage = endpoint, path, read, usage
-        self.clock, self.key = clock or Clock(), endpoint.key()
+        self.clock = clock or Clock()
 
     def replies(self, asked: Sequence[Request]) -> Iterator[tuple[Request, Got[Reply] | GaveUp]]:
         """What came of every request, as soon as it is there, in any order.
@@ -125,9 +127,10 @@ class _Run:
     """One call of `Requester.replies`, inside its thread's event loop."""
 
     def __init__(self, requester: Requester[Any]) -> None:
-        self._requester = requester
+        self._requester, self._key = requester, requester.endpoint.key()
         self._endpoint, self._clock = requester.endpoint, requester.clock
         self._fatal: FatalError | None = None
+        self._done: queue.SimpleQueue[Any] | None = None
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -136,8 +139,13 @@ class _Run:
         self._servers: list[_Server] = []
         self._ended = asyncio.Event()
 
+    def _backlog(self) -> int:
+        """Replies that nobody has taken yet."""
+        return 0 if self._done is None else self._done.qsize()
+
     def work(self, asked: list[Request], done: queue.SimpleQueue[Any]) -> None:
         """Put everything into ``done``; last comes None, or what ended the run."""
+        self._done = done
         try:
             asyncio.run(self._main(asked, done.put))
         except asyncio.CancelledError:
@@ -162,11 +170,11 @@ class _Run:
                 return
             self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         try:
-            endpoint, patience = self._endpoint, self._endpoint.patience
-            path, key = self._requester.path, self._requester.key
+            endpoint, patience = self._endpoint, self._endpoint.limits.patience
+            path, key = self._requester.path, self._key
             self._servers = [_Server(url, path, endpoint, self._clock) for url in endpoint.urls]
             waiting = iter(asked)
-            n = min(len(asked), endpoint.concurrency * len(endpoint.urls))
+            n = min(len(asked), endpoint.limits.concurrency * len(endpoint.urls))
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=n)
             timeout = httpx.Timeout(patience.timeout, connect=patience.connect_timeout, pool=None)
             headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -197,12 +205,15 @@ class _Run:
             else:
                 if found is not None:
                     hand((request, found))
+                    # What waits to be taken is lost in a crash, so no more is asked for than is taken.
+                    while self._backlog() > self._endpoint.limits.concurrency:  # noqa: ASYNC110 - a queue of threads
+                        await asyncio.sleep(_BREATH)
 
     async def _persist(
         self, client: httpx.AsyncClient, request: Request
     ) -> Got[Any] | GaveUp | None:
         """Ask until there is a reply or no try is left; None where the run ended meanwhile."""
-        patience, reason = self._endpoint.patience, ""
+        patience, reason = self._endpoint.limits.patience, ""
         for failed in range(1, patience.tries + 1):
             server = await self._ready_server()
             if self._fatal is not None:
@@ -251,7 +262,7 @@ class _Run:
         """One try. Raises `TransientError` or `FatalError`."""
         import httpx
 
-        seconds = self._endpoint.patience.timeout
+        seconds = self._endpoint.limits.patience.timeout
         await self._wait(server.requests.take(1))
         await self._wait(server.tokens.take(request.n_tokens))
         if self._fatal is not None:
@@ -267,7 +278,7 @@ class _Run:
         except httpx.RequestError as error:
             raise TransientError(one_line(error)) from error
         self._reached = True
-        _require_success(response, server.url, self._endpoint.api_key_env, self._requester.key)
+        require_success(response, server.url, self._endpoint.api_key_env, self._key)
         try:
             reply = self._requester.read(response.content)
         except UnreadableError as error:
@@ -282,9 +293,10 @@ class _UnavailableError(TransientError):
     """A failure of the server as a whole: it is left alone for a while."""
 
 
-def _require_success(
+def require_success(
     response: httpx.Response, url: str, key_env: str | None, key: str | None
 ) -> None:
+    """Raises `TransientError` or `FatalError` for an answer that is not 200; the key is never repeated."""
     status = response.status_code
     if status == HTTPStatus.OK:
         return

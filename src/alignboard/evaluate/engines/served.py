@@ -16,23 +16,30 @@ from alignboard.evaluate.engines.rows import Decoding, Prompt
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How hard each address may be asked."""
+
+    concurrency: int = 16
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    patience: Patience = field(default_factory=Patience)
+
+
+@dataclass(frozen=True)
 class Endpoint:
-    """Where a model is served, and how hard it may be asked; limits hold for each of ``urls``."""
+    """Where a model is served, and how hard it may be asked."""
 
     urls: tuple[str, ...]
     """up to ``/v1``, such as http://127.0.0.1:8000/v1"""
     dialect: Dialect
     api_key_env: str | None = None
     """the environment variable that holds the key"""
-    concurrency: int = 16
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    patience: Patience = field(default_factory=Patience)
+    limits: Limits = field(default_factory=Limits)
     weights: str | None = None
     """what is served, such as a revision; without it the addresses stand for it in an answer's key"""
 
     def __post_init__(self) -> None:
-        if not self.urls or self.concurrency < 1 or self.patience.tries < 1:
+        if not self.urls or self.limits.concurrency < 1 or self.limits.patience.tries < 1:
             raise InputError("An endpoint needs an address, a concurrency and tries of at least 1.")
         for url in self.urls:
             if not re.fullmatch(r"https?://[^/?#\s@]+(/[^?#\s]*)?", url):

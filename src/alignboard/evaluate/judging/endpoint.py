@@ -1,0 +1,78 @@
+"""Judges behind OpenAI-compatible endpoints, asked as `evaluate.engines.requesting` asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from alignboard.evaluate.engines.limits import Clock
+from alignboard.evaluate.engines.openai_format import Dialect
+from alignboard.evaluate.engines.prices import Rate
+from alignboard.evaluate.engines.requesting import GaveUp, Request, Requester
+from alignboard.evaluate.engines.served import Endpoint, Limits
+from alignboard.evaluate.judging.chat_format import read_said, request_body, settings, used
+from alignboard.evaluate.judging.rows import Call, Said, Unsaid
+from alignboard.evaluate.judging.spec import PromptedSpec
+
+OPENAI: Final = "https://api.openai.com/v1"
+
+
+def endpoint_of(
+    spec: PromptedSpec, urls: Sequence[str] = (), limits: Limits | None = None
+) -> Endpoint:
+    """Where ``spec`` is asked: ``urls`` where the user says some, else its own address, else OpenAI's."""
+    chosen = tuple(urls) or (spec.base_url or OPENAI,)
+    # A server of one's own wants no key; the entry's is for the address of the entry.
+    key = None if urls and spec.api_key_env == "OPENAI_API_KEY" else spec.api_key_env
+    return Endpoint(chosen, Dialect(spec.model), api_key_env=key, limits=limits or Limits())
+
+
+def endpoint_identity(spec: PromptedSpec, endpoint: Endpoint) -> Mapping[str, Any]:
+    """Model, address and settings. OpenAI's own address is left out: there a model's name says which it is."""
+    urls = sorted(url.rstrip("/") for url in endpoint.urls)
+    return {
+        "scheme": "endpoint-1",
+        "urls": [] if urls == [OPENAI] else urls,
+        "settings": settings(spec),
+        "seed": spec.sampling.seed if spec.sampling.temperature > 0 else None,
+        "extra": spec.sampling.extra,
+    }
+
+
+class EndpointJudge:
+    """A judge that is asked over HTTP; see `Asker`. ``clock`` is for tests."""
+
+    def __init__(
+        self,
+        spec: PromptedSpec,
+        endpoint: Endpoint,
+        rate: Rate | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._spec, self._rate = spec, rate
+        self.identity = endpoint_identity(spec, endpoint)
+        self._requester = Requester(endpoint, "chat/completions", read_said, used, clock)
+
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
+        """Replies as they come. Raises `SourceError` for what no try can mend."""
+        by_key = {call.key: call for call in calls}
+        requests = [self._request(call) for call in by_key.values()]
+        for request, found in self._requester.replies(requests):
+            call = by_key[request.key]
+            if isinstance(found, GaveUp):
+                yield call, Unsaid(call.key, found.reason, found.tries)
+            else:
+                price = None if self._rate is None else self._rate.of(used(found.reply))
+                seconds = round(found.seconds, 4)
+                yield call, msgspec.structs.replace(found.reply, price=price, seconds=seconds)
+
+    def _request(self, call: Call) -> Request:
+        body = request_body(self._spec, call)
+        return Request(call.key, body, prompt_tokens(call) + self._spec.sampling.max_new_tokens)
+
+
+def prompt_tokens(call: Call) -> int:
+    """About how many tokens a prompt has: four bytes to a token, and what chat formats put around each turn."""
+    return sum(len(one.content.encode("utf-8", "replace")) // 4 + 5 for one in call.messages)

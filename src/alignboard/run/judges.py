@@ -1,0 +1,207 @@
+"""Who judges: from a declaration to somebody who can be asked, and the verdicts of pools and juries."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from alignboard.errors import InputError
+from alignboard.evaluate.engines.prices import Prices, Rate, load_prices
+from alignboard.evaluate.engines.served import Limits
+from alignboard.evaluate.judging.endpoint import EndpointJudge, endpoint_of
+from alignboard.evaluate.judging.jury import combined
+from alignboard.evaluate.judging.load import load_judge
+from alignboard.evaluate.judging.pairs import Asker, Judged, Pair
+from alignboard.evaluate.judging.program import ProgramJudge
+from alignboard.evaluate.judging.runner import Counts, Judge, OnProgress, Replies, judge_pairs
+from alignboard.evaluate.judging.simulated_judge import SimulatedJudge
+from alignboard.evaluate.judging.spec import (
+    AskedSpec,
+    JudgeSpec,
+    JurySpec,
+    ProgramSpec,
+    PromptedSpec,
+    SimulatedSpec,
+)
+from alignboard.evaluate.judging.upstream import Pool
+
+Declared = JudgeSpec | Pool
+
+
+@dataclass(frozen=True)
+class Access:
+    """How judges behind endpoints are asked."""
+
+    urls: tuple[str, ...] = ()
+    """in place of the judge's own address"""
+    limits: Limits = field(default_factory=Limits)
+    rate: Rate | None = None
+    """what is paid; None = as the table of prices says, where it knows the model"""
+    batch_folder: Path | None = None
+    """where batches are kept until they are done; None = the ordinary interface"""
+
+
+class Judges:
+    """The judges of this process: each is opened once, and its model is loaded when it is first asked."""
+
+    def __init__(self, access: Access, workspace: Path | None = None, *, secret: str = "") -> None:
+        self._access, self._workspace, self.secret = access, workspace, secret
+        self._opened: dict[str, Asker] = {}
+        self._prices: Prices | None = None
+
+    @property
+    def prices(self) -> Prices:
+        """The table of prices, read once."""
+        if self._prices is None:
+            self._prices = load_prices(self._workspace)
+        return self._prices
+
+    def members(self, declared: Declared) -> list[AskedSpec]:
+        """Every judge that ``declared`` asks: of a pool or a jury all of theirs."""
+        if isinstance(declared, Pool):
+            return list(declared.members)
+        if isinstance(declared, JurySpec):
+            jurors = [load_judge(name, self._workspace) for name in declared.judges]
+            return [member for juror in jurors for member in self.members(juror)]
+        return [declared]
+
+    def rate(self, spec: AskedSpec) -> Rate | None:
+        """What ``spec`` costs; None where it is asked here, or nobody says."""
+        if not isinstance(spec, PromptedSpec) or spec.engine != "openai":
+            return None
+        if self._access.rate is not None:
+            return self._access.rate
+        return self.prices.of(spec.model, batch=self._access.batch_folder is not None)
+
+    def warnings(self, declared: Declared, today: dt.date) -> list[str]:
+        """Of models that have been or will be switched off, where they are asked at their own address."""
+        found = []
+        for spec in self.members(declared):
+            if isinstance(spec, PromptedSpec) and self._at_home(spec):
+                ends = self.prices.retirement(spec.model, today) or spec.retired
+                if ends is not None:
+                    found.append(f"judge {spec.name}: {ends}")
+        return list(dict.fromkeys(found))
+
+    def require_supported(self, declared: Declared, today: dt.date | None) -> None:
+        """Raises `InputError` for a judge that cannot be asked, before any other is.
+
+        With ``today`` also for one that has been switched off.
+        """
+        for spec in self.members(declared):
+            reason = getattr(spec, "unsupported", None)
+            if reason is not None:
+                raise InputError(f"Judge {spec.name} cannot be asked here: {reason.rstrip('.')}.")
+            if today is not None and self._at_home(spec):
+                assert isinstance(spec, PromptedSpec)  # noqa: S101 - `_at_home` says so
+                ended = self.prices.retired(spec.model, today) or spec.retired
+                if ended is not None:
+                    raise InputError(
+                        f"Judge {spec.name}: {ended.rstrip('.')}; name another judge (`alignboard judge list`), whose "
+                        "scores `alignboard bridge` translates, or give --judge-engine URL where this one is served."
+                    )
+
+    def _at_home(self, spec: AskedSpec) -> bool:
+        """Whether it is asked at its own address."""
+        hosted = isinstance(spec, PromptedSpec) and spec.engine == "openai"
+        return hosted and not self._access.urls
+
+    def open(self, spec: AskedSpec) -> Asker:
+        """Whoever answers for ``spec``."""
+        declared = json.dumps(msgspec.to_builtins(spec, str_keys=True), sort_keys=True)
+        if declared not in self._opened:
+            self._opened[declared] = self._open(spec)
+        return self._opened[declared]
+
+    def _open(self, spec: AskedSpec) -> Asker:
+        if isinstance(spec, SimulatedSpec):
+            return SimulatedJudge(spec)
+        if isinstance(spec, ProgramSpec):
+            return ProgramJudge(spec)
+        if isinstance(spec, PromptedSpec) and spec.engine == "openai":
+            endpoint = endpoint_of(spec, self._access.urls, self._access.limits)
+            rate = self.rate(spec)
+            if self._access.batch_folder is not None:
+                from alignboard.evaluate.judging.batches import BatchJudge
+
+                return BatchJudge(spec, endpoint, self._access.batch_folder, rate)
+            return EndpointJudge(spec, endpoint, rate)
+        from alignboard.evaluate.judging.opened import open_judge
+
+        return open_judge(spec)
+
+    def judge(
+        self,
+        declared: Declared,
+        pairs: Sequence[Pair],
+        replies: Replies,
+        on_progress: OnProgress | None = None,
+        *,
+        ask: bool = True,
+    ) -> list[Judged]:
+        """The verdicts of ``declared``, in the order of ``pairs``; of a pool each pair is judged by one member."""
+        if isinstance(declared, JurySpec):
+            jurors = [load_judge(name, self._workspace) for name in declared.judges]
+            told = _Sum(on_progress)
+            return combined(
+                declared,
+                [self.judge(one, pairs, replies, told.part(), ask=ask) for one in jurors],
+            )
+        if isinstance(declared, Pool):
+            return self._pool(declared, pairs, replies, on_progress, ask=ask)
+        judge = Judge(declared, self.open(declared), self.secret)
+        return judge_pairs(judge, pairs, replies, on_progress, ask=ask)
+
+    def _pool(
+        self,
+        pool: Pool,
+        pairs: Sequence[Pair],
+        replies: Replies,
+        on_progress: OnProgress | None,
+        *,
+        ask: bool,
+    ) -> list[Judged]:
+        drawn = [pool.choose(pair.instruction).name for pair in pairs]
+        told, found = _Sum(on_progress), {}
+        for member in pool.members:
+            places = [place for place, name in enumerate(drawn) if name == member.name]
+            own = [pairs[place] for place in places]
+            judged = self.judge(member, own, replies, told.part(), ask=ask) if own else []
+            found |= dict(zip(places, judged, strict=True))
+        return [found[place] for place in range(len(pairs))]
+
+
+class _Sum:
+    """The progress of several judges as one."""
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self._on_progress, self._parts = on_progress, []
+
+    def part(self) -> Callable[[Counts], None] | None:
+        if self._on_progress is None:
+            return None
+        on_progress, place = self._on_progress, len(self._parts)
+        self._parts.append(Counts(0, 0, 0))
+
+        def show(now: Counts) -> None:
+            self._parts[place] = now
+            on_progress(
+                Counts(
+                    *(
+                        sum(getattr(one, name) for one in self._parts)
+                        for name in ("known", "asked", "total")
+                    )
+                )
+            )
+
+        return show
+
+
+def renamed(declared: Declared, name: str) -> Declared:
+    """``declared`` under another name: its column on a board."""
+    return msgspec.structs.replace(declared, name=name)
