@@ -178,13 +178,26 @@ def save_gptq(model, folder: Path, *, bits: int = 4, group: int = 32, act_order:
 ALPHABET = "abcdefghijklmnopqrstuvwxyz:."
 
 
-def save_gguf(model, file: Path, kind: str, quantization: str = "F32", *, fused: bool = False):
-    """As llama.cpp's converter writes it: its names, its order of query and key rows for Llama, its norms for Gemma."""
+def save_gguf(
+    model,
+    file: Path,
+    kind: str,
+    quantization: str = "F32",
+    *,
+    fused: bool = False,
+    per_part: int = 0,
+    first_empty: bool = False,
+):
+    """As llama.cpp's converter writes it: its names, its order of query and key rows for Llama, its norms for Gemma.
+
+    ``per_part`` tensors go into a file, if it is not 0, and with ``first_empty`` none into the first, as by
+    ``gguf-split --no-tensor-first-split``.
+    """
     import gguf
 
     file.parent.mkdir(parents=True, exist_ok=True)
     config = model.config
-    writer = gguf.GGUFWriter(file, kind)
+    writer = gguf.GGUFWriter(file, kind, split_max_tensors=per_part, small_first_shard=first_empty)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_feed_forward_length(config.intermediate_size)

@@ -21,6 +21,7 @@ import checkpoint_formats as written
 from alignboard.errors import InputError
 from alignboard.models import arithmetic, identity, loading
 from alignboard.models.loading import LoadedModel
+from alignboard.models.registry import load_model
 from checkpoint_formats import logits
 
 FAMILIES = ["phi", "mistral", "gemma", "llama"]
@@ -333,6 +334,133 @@ def test_a_broken_gguf_file_is_one_sentence(phi, tmp_path):
     written.save_gguf(small, tmp_path / "short.gguf", "phi2")
     with pytest.raises(InputError, match=r"14 missing keys, such as model\.layers\.2"):
         LoadedModel.load(tmp_path / "short.gguf")
+
+
+# GGUF in parts.
+
+
+def split_gguf(family, kind, folder, **how):
+    """A checkpoint in parts, and the model it was made from; the same as one file lies in ``folder / "whole"``."""
+    original = as_gguf(family, kind, folder / "whole" / "model.gguf")
+    written.save_gguf(original, folder / "parts" / "model.gguf", kind, **{"per_part": 5, **how})
+    return original, sorted((folder / "parts").iterdir())
+
+
+@needs_gguf
+@pytest.mark.parametrize("first_empty", [False, True])
+@pytest.mark.parametrize(("family", "kind"), GGUF)
+def test_the_parts_of_a_gguf_checkpoint_are_one_model(family, kind, first_empty, tmp_path):
+    import gguf
+
+    plain = gguf.GGUFReader
+    original, parts = split_gguf(family, kind, tmp_path, first_empty=first_empty)
+    assert len(parts) >= 4
+    assert parts[0].name == f"model-00001-of-{len(parts):05}.gguf"
+    loaded = LoadedModel.load(parts[0])
+    assert (loaded.format, loaded.path) == ("gguf", parts[0])
+    assert torch.equal(logits(loaded, IDS), logits(original, IDS))
+    whole = LoadedModel.load(tmp_path / "whole" / "model.gguf")
+    config, expected = loaded.model.config.to_dict(), whole.model.config.to_dict()
+    names_of_files = ("_name_or_path", "quantization_config")
+    assert {**config, **dict.fromkeys(names_of_files)} == {
+        **expected,
+        **dict.fromkeys(names_of_files),
+    }
+    assert loaded.tokenizer.get_vocab() == whole.tokenizer.get_vocab()
+    assert loaded.chat_template == whole.chat_template
+    assert gguf.GGUFReader is plain
+
+
+@needs_gguf
+def test_any_part_or_their_folder_names_the_checkpoint(tmp_path, monkeypatch):
+    _, parts = split_gguf("llama", "llama", tmp_path)
+    first = LoadedModel.load(parts[0])
+    assert LoadedModel.load(parts[-1]).path == parts[0]
+    assert LoadedModel.load(tmp_path / "parts").fingerprint == first.fingerprint
+    monkeypatch.chdir(tmp_path)
+    assert LoadedModel.load("parts").fingerprint == first.fingerprint
+    spec = load_model(str(tmp_path / "parts"), tmp_path)
+    assert (spec.name, spec.gguf_file) == ("model", parts[0].name)
+    shutil.copy(tmp_path / "whole" / "model.gguf", tmp_path / "parts" / "other.gguf")
+    with pytest.raises(InputError, match=rf"several GGUF files; .*: {parts[0].name}, other\.gguf"):
+        LoadedModel.load(tmp_path / "parts")
+    named = LoadedModel.load(tmp_path / "parts", gguf_file=parts[1].name)
+    assert named.fingerprint == first.fingerprint
+
+
+@needs_gguf
+def test_every_part_is_in_the_fingerprint(tmp_path):
+    _, parts = split_gguf("phi", "phi2", tmp_path)
+    before = identity.fingerprint(parts[0].parent, gguf_file=parts[0].name)
+    for part in parts:
+        content = part.read_bytes()
+        part.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        assert identity.fingerprint(parts[0].parent, gguf_file=parts[0].name) != before
+        part.write_bytes(content)
+    assert identity.fingerprint(parts[0].parent, gguf_file=parts[0].name) == before
+
+
+@needs_gguf
+@pytest.mark.parametrize(("family", "kind"), GGUF[1:3])
+def test_a_part_that_is_missing_is_named(family, kind, tmp_path):
+    _, parts = split_gguf(family, kind, tmp_path)
+    for gone in (parts[0], parts[2]):
+        content = gone.read_bytes()
+        gone.unlink()
+        for named in (parts[0], parts[1], tmp_path / "parts"):
+            said = rf"lacks 1 of the {len(parts)} parts of a GGUF checkpoint: {gone.name}; put"
+            with pytest.raises(InputError, match=said):
+                LoadedModel.load(named)
+        gone.write_bytes(content)
+    assert LoadedModel.load(parts[0]).format == "gguf"
+
+
+@needs_gguf
+def test_parts_that_do_not_belong_together_are_refused(tmp_path):
+    _, parts = split_gguf("phi", "phi2", tmp_path)
+    count = len(parts)
+    renamed = shutil.copy(parts[0], tmp_path / "renamed.gguf")
+    with pytest.raises(
+        InputError, match=rf"renamed\.gguf says that it is part 1 of {count}, not 1 of 1"
+    ):
+        LoadedModel.load(renamed)
+    second = parts[1].read_bytes()
+    shutil.copy(parts[2], parts[1])
+    with pytest.raises(InputError, match=f"says that it is part 3 of {count}, not 2 of {count}"):
+        LoadedModel.load(parts[0])
+    parts[1].write_text("<html>not found</html>")
+    with pytest.raises(InputError, match=f"{parts[1].name} is no GGUF file"):
+        LoadedModel.load(parts[0])
+    parts[1].write_bytes(second)
+    fused = as_gguf("phi", "phi2", tmp_path / "fused.gguf")
+    written.save_gguf(fused, tmp_path / "fused" / "model.gguf", "phi2", fused=True, per_part=4)
+    others = sorted((tmp_path / "fused").iterdir())
+    assert len(others) == count
+    shutil.copy(others[-1], parts[-1])
+    with pytest.raises(InputError, match=r"tensors, but its .* parts hold"):
+        LoadedModel.load(parts[0])
+
+
+@needs_gguf
+def test_the_hub_gives_every_part(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    _, parts = split_gguf("gemma", "gemma", tmp_path)
+    asked = []
+
+    def give(repository, *, revision, allow_patterns):
+        asked.append(allow_patterns)
+        return str(tmp_path / "parts")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", give)
+    loaded = LoadedModel.load("some/model-GGUF", gguf_file=parts[0].name)
+    assert asked == [[part.name for part in parts]]
+    assert loaded.path == parts[0]
+    parts[1].unlink()
+    with pytest.raises(InputError, match=rf"^some/model-GGUF lacks 1 of .*: {parts[1].name}; put"):
+        LoadedModel.load("some/model-GGUF", gguf_file=parts[0].name)
+    with pytest.raises(InputError, match=r"^some/model-GGUF has no GGUF file 'other\.gguf'"):
+        LoadedModel.load("some/model-GGUF", gguf_file="other.gguf")
 
 
 # Which format, which numbers, whose code.

@@ -5,26 +5,32 @@ import random
 import msgspec
 import numpy as np
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
 
+import byte_tokenizer
 import tiny_models
 from alignboard.data import world
 from alignboard.errors import InputError
 from alignboard.evaluate import judge_rows
 from alignboard.evaluate.judge_rows import draw_pair
 from alignboard.evaluate.judge_training import JudgeTraining, train_judge
+from alignboard.evaluate.judging.hardened import LETTERS
 from alignboard.evaluate.judging.load import load_judge
 from alignboard.evaluate.judging.local import LocalJudge
 from alignboard.evaluate.judging.pairs import Pair
 from alignboard.evaluate.judging.rows import Said
 from alignboard.evaluate.judging.runner import Judge, judge_pairs
 from alignboard.evaluate.judging.simulated_judge import SimulatedJudge
-from alignboard.evaluate.judging.spec import PromptedSpec, SimulatedSpec
+from alignboard.evaluate.judging.spec import JudgePrompt, PromptedSpec, SimulatedSpec
+from alignboard.evaluate.judging.verdicts import LogprobRule
 from alignboard.evaluate.pairwise import rate, round_robin
 from alignboard.evaluate.simulated import rule_score
 from alignboard.models.loading import LoadedModel
 from alignboard.records import Generation
 from judge_attacks import ATTACKS, UNMARKED
 from judging_doubles import Recorder, spec
+
+NAMED = "{instruction} {first_id}: {first} {second_id}: {second} Better:"
 
 
 def world_pairs(n, seed=0):
@@ -190,3 +196,31 @@ def test_attacks_on_the_demos_model_judge_are_detected_or_harmless(tmp_path):
         harmless = one.preference is None or one.preference <= 1.5
         assert harmless or one.marks, name
         assert bool(one.marks) == (name not in UNMARKED), name
+
+
+def test_a_local_judge_reads_the_names_that_hardened_prompts_draw(tmp_path):
+    """Every letter that may be drawn is among its probabilities; the verdict is that of the two that were."""
+    words = byte_tokenizer.build(**byte_tokenizer.LLAMA)
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=4096,
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    declared = msgspec.structs.replace(
+        load_judge("hardened-pair"), engine="local", chat=False, prompt=JudgePrompt(text=NAMED)
+    )
+    assert isinstance(declared, PromptedSpec)
+    model = LoadedModel.load(tmp_path, dtype="float32", device="cpu")
+    declared = msgspec.structs.replace(
+        declared, verdict=LogprobRule(["{first_id}"], ["{second_id}"])
+    )
+    for one in judge_pairs(Judge(declared, LocalJudge(declared, model), "drawn"), world_pairs(4)):
+        assert one.status == "scored"
+        for said, verdict in zip(one.said, one.verdicts, strict=True):
+            assert {name.strip() for name, _ in said.tokens[0].top} >= set(LETTERS)
+            assert 0 < (verdict.mass or 0) < 0.1

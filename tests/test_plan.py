@@ -157,7 +157,10 @@ def test_other_changes_redo_what_depends_on_them(write, tmp_path):
         ({"suites": ["alpaca-eval-2"]}, "for `alignboard reproduce alpaca-eval-2`"),
         ({"suites": ["small", "small"]}, "both have instructions"),
         ({"suites": []}, "no suite has instructions"),
-        ({"judges": ["rul"], "pairwise": None}, "no evaluate/judges/rul.yaml, did you mean 'rule'"),
+        (
+            {"judges": ["rul"], "pairwise": None},
+            "neither evaluate/judges/rul.yaml nor an evaluator of AlpacaEval, did you mean 'rule'",
+        ),
         ({"judges": ["rule", "rule"]}, "names one judge twice"),
         ({"judges": ["../rule"]}, "must not hold a slash"),
         ({"pairwise": {"judge": "other", "n_prompts": 3}}, "not one of the plan's judges"),

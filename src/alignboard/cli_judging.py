@@ -154,6 +154,8 @@ def summary_text(found: Summary, judged: list[Judged]) -> str:
     lines.append(f"  {found.n_calls} replies{saved}{paid}")
     if found.n_flagged:
         lines.append(f"  {found.n_flagged} rows are flagged; see flags in the file")
+    if found.signals:
+        lines.append(f"  the outputs look written for the judge: {', '.join(found.signals)}")
     lines.append(f"  {found.annotations}")
     return "\n".join(lines)
 

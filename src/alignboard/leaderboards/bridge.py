@@ -15,7 +15,8 @@ from alignboard.leaderboards.board_text import json_value
 from alignboard.leaderboards.bridge_boards import new_board, official_board
 from alignboard.leaderboards.bridge_material import Material, Metric
 from alignboard.results.folder import ResultsFolder
-from alignboard.stats.bridge import Bridge, Estimates, Form, predict
+from alignboard.stats.bridge import Bridge, Estimates, predict
+from alignboard.stats.bridge_scores import Form
 from alignboard.stats.bridge_validation import Quality, Validation
 from alignboard.suites import Suite
 
@@ -125,8 +126,6 @@ def bridge_report(
             f"No estimate of the official score by {official.judge}. {reasons}. Have the official judge annotate such "
             "models, so that anchors surround them."
         )
-    turn = bridge.turning_point
-    turns = f"the fitted curve turns at a new win rate of {(turn or 0) * 100:.1f} %: below it estimates rise"
     return BridgeReport(
         new_judge=board.judge,
         new_source=board.source,
@@ -142,8 +141,22 @@ def bridge_report(
         all_shared=validation.quality(material.own, np.ones(len(anchors), dtype=np.bool_)),
         estimates=sorted(rows, key=lambda row: (-(row.estimate or 0), row.model)),
         anchors=sorted(anchors.values(), key=lambda row: (-(row.official or 0), row.model)),
-        notes=material.notes() + ([turns] if turn is not None else []),
+        notes=material.notes() + _turns(bridge),
     )
+
+
+def _turns(bridge: Bridge) -> list[str]:
+    """What a reader has to know where the fitted curve turns within the anchors' range."""
+    if bridge.turning_point is None:
+        return []
+    wrong_way = (
+        "below it a lower new win rate gives a higher estimate"
+        if bridge.opens_upwards
+        else "above it a higher new win rate gives a lower estimate"
+    )
+    return [
+        f"the fitted curve turns at a new win rate of {bridge.turning_point * 100:.1f} %: {wrong_way}"
+    ]
 
 
 def _wanted(material: Material, models: Sequence[str]) -> list[str]:

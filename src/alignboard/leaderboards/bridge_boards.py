@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from alignboard.errors import ConvergenceError, InputError, nearest
+from alignboard.leaderboards.bridge_csv import read_own_board
 from alignboard.leaderboards.scores import joint_lc_win_rates
 from alignboard.records import Annotations
 from alignboard.results.folder import ResultsFolder
@@ -54,7 +54,9 @@ def new_board(
     if folder is not None:
         return _annotated(new, folder)
     if new.lower().endswith(".csv"):
-        return _from_csv(Path(new), n_instructions)
+        path = Path(new)
+        rows = read_own_board(path, n_instructions)
+        return _board(path.stem, new, rows, n_instructions)
     found = {
         f"{suite.name}/{board.annotator}": (suite, board.file)
         for suite in suites
@@ -182,88 +184,3 @@ def _unusable(row: PublishedRow) -> str | None:
         if value is not None and not 0 < value < 100:
             return f"its {what} of {value:g} % has no finite log-odds"
     return None
-
-
-# A board of one's own: percentages, with the columns of the published boards.
-
-_COLUMNS = {
-    "name": "model",
-    "model": "model",
-    "": "model",
-    "win_rate": "win_rate",
-    "standard_error": "standard_error",
-    "length_controlled_winrate": "length_controlled_winrate",
-    "avg_length": "avg_length",
-    "n_total": "n_total",
-}
-
-
-def _from_csv(path: Path, n_instructions: int) -> JudgeBoard:
-    """The board in ``path``; raises `InputError` that names the row (counted from 1 after the header) and the field."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            header = [_COLUMNS.get(name.strip(), "") for name in reader.fieldnames or ()]
-            raw = [dict(zip(header, row.values(), strict=False)) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{path} cannot be read as csv: {' '.join(str(error).split())}."
-        ) from error
-    for needed in ("model", "win_rate"):
-        if header.count(needed) != 1:
-            raise InputError(
-                f"{path}: the header has {header.count(needed)} columns {needed!r}, one was expected; columns are "
-                "name, win_rate, and where known standard_error, length_controlled_winrate, avg_length, n_total."
-            )
-    rows: dict[str, PublishedRow] = {}
-    for number, values in enumerate(raw, start=1):
-        name = (values["model"] or "").strip()
-        if not name or name in rows:
-            wrong = "has no name" if not name else f"repeats the model {name!r}"
-            raise InputError(f"{path}, row {number}: {wrong}; every model takes one row.")
-        rows[name] = _csv_row(path, number, name, values)
-    if not rows:
-        raise InputError(f"{path} holds no rows.")
-    if len(rows) > 1 and all((row.win_rate or 0) <= 1 for row in rows.values()):
-        raise InputError(
-            f"{path}, field 'win_rate': no value is above 1; percentages were expected, not fractions."
-        )
-    return _board(path.stem, str(path), rows, n_instructions)
-
-
-_LIMITS = {
-    "win_rate": (0, 100),
-    "length_controlled_winrate": (0, 100),
-    "standard_error": (0, 50),
-    "avg_length": (1, math.inf),
-    "n_total": (1, math.inf),
-}
-
-
-def _csv_row(path: Path, number: int, name: str, values: dict[str, str | None]) -> PublishedRow:
-    found: dict[str, float] = {}
-    for column, (low, high) in _LIMITS.items():
-        text = (values.get(column) or "").strip()
-        if not text:
-            continue
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high or math.isinf(value):
-            raise InputError(
-                f"{path}, row {number}, field {column!r}: {text[:40]!r}; expected a number from {low} to {high:g}, or "
-                "nothing where it is not known."
-            )
-        found[column] = value
-    if "win_rate" not in found:
-        raise InputError(f"{path}, row {number}, field 'win_rate': empty; expected a percentage.")
-    whole = {key: int(found.pop(key)) for key in ("avg_length", "n_total") if key in found}
-    return PublishedRow(
-        name,
-        win_rate=found["win_rate"],
-        standard_error=found.get("standard_error"),
-        length_controlled_winrate=found.get("length_controlled_winrate"),
-        avg_length=whole.get("avg_length"),
-        n_total=whole.get("n_total"),
-    )

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from alignboard.errors import InputError
 from alignboard.leaderboards.bridge_boards import JudgeBoard, Scored
 from alignboard.stats import bridge_items
-from alignboard.stats.bridge import MIN_ANCHORS, Bridge, JudgeScores, fit_bridge, length_shift
+from alignboard.stats.bridge import MIN_ANCHORS, Bridge, fit_bridge, length_shift
 from alignboard.stats.bridge_items import CalibratedRates, ItemVerdicts, calibrated_rates
+from alignboard.stats.bridge_scores import JudgeScores
 from alignboard.stats.bridge_validation import Validation, leave_one_out
 
 Array = NDArray[np.float64]

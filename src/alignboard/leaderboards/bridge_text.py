@@ -21,7 +21,7 @@ def bridge_text(report: BridgeReport) -> str:
         head += f" Instruction-level verdicts of both judges on {report.n_models_with_items} models could be used."
     parts = [
         head,
-        f"Leave one model out, {report.level:.0%} prediction intervals:\n{_validation(report)}",
+        f"Leave one model out, {report.level * 100:g} % prediction intervals:\n{_validation(report)}",
     ]
     if report.estimates:
         parts.append(_table(report))
@@ -85,7 +85,7 @@ def _table(report: BridgeReport) -> str:
         "length",
         official,
         f"estimated_{official}",
-        f"{report.level:.0%} prediction interval",
+        f"{report.level * 100:g} % prediction interval",
         "refused",
     )
     return text_table(header, [_cells(row) for row in report.estimates], left=(0, 7))

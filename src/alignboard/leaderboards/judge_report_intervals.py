@@ -12,6 +12,8 @@ from alignboard.stats.intervals import Interval, clustered_mean, rate_interval, 
 Array = NDArray[np.float64]
 
 LEVEL = 0.95
+# Standard errors that are rounding errors.
+_NO_SPREAD = 1e-12
 
 
 def known_mean(values: Array, clusters: NDArray) -> tuple[float, float, int]:
@@ -21,17 +23,24 @@ def known_mean(values: Array, clusters: NDArray) -> tuple[float, float, int]:
 
 
 def mean_interval(values: Array, clusters: NDArray) -> Interval:
-    """Of fractions, NaN left out; where single ones leave [0, 1] and the mean does too, Student's limits cut there."""
+    """Of fractions, NaN left out; where single ones leave [0, 1] and the mean does too, Student's limits cut there.
+
+    Where all clusters say the same, and that is neither 0 nor 1, the limits are unknown.
+    """
     mean, error, n = known_mean(values, clusters)
-    if not 0 <= mean <= 1 and math.isfinite(mean):
+    if mean in {0, 1} or not math.isfinite(mean):
+        return rate_interval(mean, error, n, LEVEL)
+    if not 0 < mean < 1 or not error > _NO_SPREAD:
         wide = signed_interval(mean, error, n)
-        return Interval(mean, error, max(0.0, wide.low), min(1.0, wide.high), LEVEL, n)
+        if math.isnan(wide.low):
+            return wide
+        return Interval(mean, error, max(0.0, wide.low), wide.high, LEVEL, n)
     return rate_interval(mean, error, n, LEVEL)
 
 
 def signed_interval(estimate: float, error: float, n: int) -> Interval:
-    """Of a difference in [-1, 1]: Student's limits."""
-    if n < 2 or not math.isfinite(error):
+    """Of a difference in [-1, 1]: Student's limits; unknown where the clusters show no spread."""
+    if n < 2 or not error > _NO_SPREAD:
         return Interval(estimate, math.nan, math.nan, math.nan, LEVEL, n)
     reach = student_quantile((1 + LEVEL) / 2, n - 1) * error
     return Interval(

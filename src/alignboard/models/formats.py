@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from alignboard.errors import InputError, nearest
 from alignboard.models import phi_msft
 from alignboard.models.arithmetic import Arithmetic, load_options
+from alignboard.models.gguf_parts import part_names
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +54,7 @@ class Checkpoint:
 
     @property
     def place(self) -> Path:
-        """What messages call it: the folder, or the GGUF file in it."""
+        """What messages call it: the folder, or the GGUF file in it, which is the first of its parts."""
         return self.path if self.gguf_file is None else self.path / self.gguf_file
 
 
@@ -73,11 +74,12 @@ def identify(
 
 
 def _from_gguf(path: Path, gguf_file: str) -> Checkpoint:
-    with (path / gguf_file).open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise InputError(
-                f"{path / gguf_file} is no GGUF file, whose first four bytes are GGUF; download it again."
-            )
+    for part in part_names(gguf_file):
+        with (path / part).open("rb") as file:
+            if file.read(4) != b"GGUF":
+                raise InputError(
+                    f"{path / part} is no GGUF file, whose first four bytes are GGUF; download it again."
+                )
     return Checkpoint(path, "gguf", {}, gguf_file)
 
 
@@ -183,7 +185,7 @@ def _open_native(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
 
 
 def _open_gguf(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
-    """The model in a GGUF file, its weights dequantised.
+    """The model in a GGUF file or in its parts, the weights dequantised.
 
     Mistral's files say ``llama``, and are loaded as that: the same but for the sliding window of 4,096 tokens that
     Mistral 0.1 has, which llama.cpp does not record.
@@ -206,10 +208,11 @@ def _open_gguf(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
         return _from_tensors(kind, config, found.tensors, checkpoint, how)
     name, path = {"gguf_file": checkpoint.gguf_file}, checkpoint.path
     try:
-        config = AutoConfig.from_pretrained(path, **name)
-        options = load_options(how, MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None))
-        options = {"config": config, **name, **options}
-        return _loaded(AutoModelForCausalLM, checkpoint, options, path)
+        with gguf_reader.joined(checkpoint.place):
+            config = AutoConfig.from_pretrained(path, **name)
+            options = load_options(how, MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None))
+            options = {"config": config, **name, **options}
+            return _loaded(AutoModelForCausalLM, checkpoint, options, path)
     except ValueError as error:
         raise InputError(
             f"{checkpoint.place} cannot be loaded ({' '.join(str(error).split())}); serve it by llama.cpp and name the "
@@ -220,7 +223,7 @@ def _open_gguf(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
 def _open_phi_msft(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
     from transformers import PhiConfig, PhiForCausalLM
 
-    tensors = _read_tensors(checkpoint.path)
+    tensors = phi_msft.read_tensors(checkpoint.path)
     words = tensors.get("transformer.embd.wte.weight")
     if words is None:
         raise InputError(
@@ -234,24 +237,6 @@ def _open_phi_msft(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
 
         kind = PhixtralForCausalLM
     return _from_tensors(kind, PhiConfig(**content), tensors, checkpoint, how)
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a folder, from its safetensors, else from its ``.bin`` files (read as data, never as code)."""
-    import torch
-    from safetensors.torch import load_file
-
-    found: dict[str, torch.Tensor] = {}
-    for file in sorted(path.glob("model*.safetensors")):
-        found.update(load_file(file))
-    if not found:
-        for file in sorted(path.glob("pytorch_model*.bin")):
-            found.update(torch.load(file, map_location="cpu", weights_only=True, mmap=True))
-    if not found:
-        raise InputError(
-            f"{path} holds no weights: neither model*.safetensors nor pytorch_model*.bin."
-        )
-    return found
 
 
 def _from_tensors(

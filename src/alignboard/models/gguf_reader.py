@@ -1,27 +1,34 @@
-"""GGUF files of the architectures that transformers cannot read: Phi-2 (``phi2``) and the first Gemma (``gemma``).
+"""GGUF as transformers does not read it: Phi-2 (``phi2``), the first Gemma (``gemma``), and checkpoints in parts.
 
 What this module promises
+    The parts of a checkpoint that llama.cpp's ``gguf-split`` has cut are read as one file: the metadata of the first,
+    the tensors of all. Inside `joined` transformers reads them so, too.
+
     `read` turns the file into a native configuration and native tensors: dequantised by the ``gguf`` package, renamed,
     and Gemma's norms with the 1 taken off again that llama.cpp adds to them. Neither architecture permutes the rows of
     query and key, as llama.cpp does for Llama only (which transformers reads, and undoes).
 What it refuses
-    A file that cannot be parsed, lacks one of its sizes, or holds a tensor that the architecture has no name for.
+    A file that cannot be parsed, lacks one of its sizes, or holds a tensor that the architecture has no name for;
+    parts that are not those of one checkpoint.
 
 Nothing stays quantised: the tensors take as much memory as those of the original checkpoint.
 
-Sources: ``convert_hf_to_gguf.py`` of llama.cpp, classes ``Phi2Model`` and ``GemmaModel``; ``gguf.constants``.
+Sources: ``convert_hf_to_gguf.py`` of llama.cpp, classes ``Phi2Model`` and ``GemmaModel``; its ``gguf-split.cpp``;
+``gguf.constants``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.errors import InputError
+from alignboard.models.gguf_parts import checkpoint_name, part_names
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +73,15 @@ class GgufModel:
     tensors: dict[str, torch.Tensor]
 
 
+class _Joined:
+    """The parts of a checkpoint as one reader: what transformers and this module ask of ``gguf.GGUFReader``."""
+
+    def __init__(self, readers: list[Any]) -> None:
+        self.fields = readers[0].fields
+        self.get_field = readers[0].get_field
+        self.tensors = [tensor for reader in readers for tensor in reader.tensors]
+
+
 def architecture(file: Path) -> str:
     """llama.cpp's name of the architecture, such as ``llama`` (which Mistral is, too), ``phi2`` or ``gemma``."""
     return str(_metadata(_reader(file), file, "general.architecture"))
@@ -81,9 +97,51 @@ def read(file: Path, dtype: torch.dtype) -> GgufModel:
     return GgufModel({"phi2": "phi"}.get(kind, kind), config, tensors)
 
 
+@contextmanager
+def joined(file: Path) -> Iterator[None]:
+    """Inside the block transformers reads all parts of the checkpoint whose first part is ``file``.
+
+    It looks ``gguf.GGUFReader`` up whenever it reads a file, and knows one file only: with the first part alone it
+    would miss tensors, and take a model whose head lies in another part for one that has none.
+    """
+    import gguf
+
+    if len(part_names(file.name)) == 1:
+        yield
+        return
+    whole, plain = _reader(file), gguf.GGUFReader
+
+    def read_parts(path: Any, *rest: Any) -> Any:
+        return whole if Path(path).resolve() == file.resolve() else plain(path, *rest)
+
+    setattr(gguf, "GGUFReader", read_parts)  # noqa: B010 - its type is that of a class
+    try:
+        yield
+    finally:
+        setattr(gguf, "GGUFReader", plain)  # noqa: B010
+
+
 def _reader(file: Path) -> Any:
+    """A reader of the checkpoint whose only or first part is ``file``."""
     if find_spec("gguf") is None:
         raise InputError(f"{file} needs the package gguf: pip install 'alignboard[gguf]'.")
+    parts = [file.with_name(name) for name in part_names(file.name)]
+    readers = [_part(part) for part in parts]
+    for number, (part, reader) in enumerate(zip(parts, readers, strict=True)):
+        _require_place(part, reader, number, len(parts))
+    if len(parts) == 1:
+        return readers[0]
+    whole = _Joined(readers)
+    total = _metadata(readers[0], file, "split.tensors.count")
+    if len(whole.tensors) != total:
+        raise InputError(
+            f"{file} is of a checkpoint of {total} tensors, but its {len(parts)} parts hold {len(whole.tensors)}; "
+            "download them again."
+        )
+    return whole
+
+
+def _part(file: Path) -> Any:
     from gguf import GGUFReader
 
     try:
@@ -92,6 +150,17 @@ def _reader(file: Path) -> Any:
         raise InputError(
             f"{file} is no GGUF file that can be read ({error}); download it again."
         ) from error
+
+
+def _require_place(file: Path, reader: Any, number: int, count: int) -> None:
+    """A part says itself which of how many it is, counted from 0."""
+    said = [reader.get_field(f"split.{key}") for key in ("no", "count")]
+    own = (0, 1) if None in said else tuple(int(field.contents()) for field in said)
+    if own != (number, count):
+        raise InputError(
+            f"{file} says that it is part {own[0] + 1} of {own[1]}, not {number + 1} of {count}; name the parts as "
+            f"gguf-split does, such as {checkpoint_name(file.name)}-{own[0] + 1:05}-of-{own[1]:05}.gguf."
+        )
 
 
 def _metadata(reader: Any, file: Path, key: str) -> Any:

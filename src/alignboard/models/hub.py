@@ -2,8 +2,8 @@
 
 What this module promises
     Only the files that are loaded are downloaded: safetensors, or ``.bin`` where a repository has no safetensors; of
-    a repository of GGUF files the one that was asked for. What the hub refuses becomes one sentence that says what to
-    do: accept a licence, log in, name another revision.
+    a repository of GGUF files the one that was asked for, with the other parts where it is split. What the hub refuses
+    becomes one sentence that says what to do: accept a licence, log in, name another revision.
 
 Importing this module loads neither torch nor transformers.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from alignboard.errors import InputError, nearest
+from alignboard.models.gguf_parts import part_names, require_parts
 
 _TOKENIZER: Final = ("*.json", "tokenizer.model", "merges.txt", "*.jinja")
 
@@ -26,10 +27,11 @@ def locate(
     gguf_file: str | None = None,
     remote_code: bool = False,
 ) -> tuple[Path, str | None]:
-    """The folder of a checkpoint, and which GGUF file of it is meant where it consists of those.
+    """The folder of a checkpoint, and which GGUF file of it is meant where it consists of those; of several parts the
+    first.
 
     ``base`` is a folder, a GGUF file, or a repository of the hub at ``revision``. Raises `InputError` where there is
-    none, where several GGUF files leave the choice open, and where the hub refuses.
+    none, where several GGUF files leave the choice open, where a part is missing, and where the hub refuses.
     """
     path = Path(base)
     if path.exists() or isinstance(base, Path) or not is_repository(base):
@@ -37,11 +39,12 @@ def locate(
             raise InputError(
                 f"{base} is no repository of the hub, so it has no revision {revision!r}."
             )
-        if path.suffix == ".gguf" and path.is_file():
-            return path.parent, path.name
+        if path.suffix == ".gguf" and not path.is_dir():
+            return path.parent, require_parts(path.parent, path.name, str(path.parent))
         return path, _chosen(path, gguf_file)
     if gguf_file is not None:
-        return _download(base, revision, [gguf_file]), gguf_file
+        folder = _download(base, revision, list(part_names(gguf_file)))
+        return folder, require_parts(folder, gguf_file, str(base))
     files = ["*.safetensors", *_TOKENIZER, *(["*.py"] if remote_code else [])]
     folder = _download(base, revision, files)
     if not any(folder.glob("*.safetensors")):
@@ -75,9 +78,11 @@ def is_repository(base: str) -> bool:
 def _chosen(folder: Path, gguf_file: str | None) -> str | None:
     if gguf_file is None and (folder / "config.json").is_file():
         return None
-    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf"))
-    if gguf_file in found or (gguf_file is None and len(found) == 1):
-        return gguf_file or found[0]
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf"))
+    found = sorted({part_names(file)[0] for file in files})
+    chosen = None if gguf_file is None else part_names(gguf_file)[0]
+    if chosen in found or (chosen is None and len(found) == 1):
+        return require_parts(folder, chosen or found[0], str(folder))
     if gguf_file is not None:
         hint = nearest(gguf_file, found) or f"; it has {', '.join(found) or 'none'}."
         raise InputError(f"{folder} has no GGUF file {gguf_file!r}{hint}")

@@ -13,6 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from alignboard.models.gguf_parts import part_names
+
 _WEIGHTS: Final = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
 _CONFIG: Final = ("config.json", "quantize_config.json")
 _TOKENIZER: Final = (
@@ -35,12 +37,12 @@ def fingerprint(
 ) -> str:
     """The digest of a checkpoint's weights, configuration and tokenizer.
 
-    Of a folder of GGUF files only ``gguf_file`` counts, which holds all three. ``tokenizer`` is the folder of a
-    tokenizer that replaces the checkpoint's own, ``remote_code`` says that the folder's own Python runs: both change
-    what the model answers. The chat template is not part of it: it is a setting of its own, with a hash of its own.
+    Of a folder of GGUF files only ``gguf_file`` and its other parts count, which hold all three. ``tokenizer`` is the
+    folder of a tokenizer that replaces the checkpoint's own, ``remote_code`` says that the folder's own Python runs:
+    both change what the model answers. The chat template is not part of it: it is a setting with a hash of its own.
     """
     if gguf_file is not None:
-        digest = _digest(path, (glob.escape(gguf_file),), "gguf-1")
+        digest = _digest(path, tuple(map(glob.escape, part_names(gguf_file))), "gguf-1")
     else:
         code = ("*.py",) if remote_code else ()
         digest = _digest(path, (*_WEIGHTS, *_CONFIG, *_TOKENIZER, *code), "checkpoint-1")

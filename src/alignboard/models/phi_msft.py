@@ -44,6 +44,24 @@ _EXPERT: Final = re.compile(r"moe\.mlp\.(\d+)\.(fc[12])")
 _COMPUTED: Final = re.compile(r"rotary_emb|inner_attn|\.causal_mask$|\.mask$|\.mask_bias$")
 
 
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a folder, from its safetensors, else from its ``.bin`` files (read as data, never as code)."""
+    import torch
+    from safetensors.torch import load_file
+
+    found: dict[str, torch.Tensor] = {}
+    for file in sorted(path.glob("model*.safetensors")):
+        found.update(load_file(file))
+    if not found:
+        for file in sorted(path.glob("pytorch_model*.bin")):
+            found.update(torch.load(file, map_location="cpu", weights_only=True, mmap=True))
+    if not found:
+        raise InputError(
+            f"{path} holds no weights: neither model*.safetensors nor pytorch_model*.bin."
+        )
+    return found
+
+
 def translate_config(config: Mapping[str, Any], vocab_size: int, place: Path) -> dict[str, Any]:
     """The arguments of a native ``PhiConfig`` for an old configuration.
 

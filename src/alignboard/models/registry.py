@@ -12,6 +12,7 @@ import msgspec
 
 from alignboard.errors import InputError, nearest
 from alignboard.models.formats import identify
+from alignboard.models.gguf_parts import checkpoint_name
 from alignboard.models.hub import is_repository, locate
 from alignboard.models.spec import ModelSpec, read_spec
 from alignboard.workspace import find, library, names
@@ -72,9 +73,8 @@ def _local(path: Path) -> ModelSpec:
     folder, gguf_file = locate(path)
     found = identify(folder, gguf_file)
     if gguf_file is not None:
-        return ModelSpec(
-            name=Path(gguf_file).stem, base=str(folder), format="gguf", gguf_file=gguf_file
-        )
+        name = checkpoint_name(gguf_file)
+        return ModelSpec(name=name, base=str(folder), format="gguf", gguf_file=gguf_file)
     return ModelSpec(name=_folder_name(path), base=str(path), format=found.format)
 
 

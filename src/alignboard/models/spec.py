@@ -108,7 +108,7 @@ class ModelSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """how the weights lie in the files; null: found out from them. transformers = as that library expects them; gptq;
     gguf; phi-msft = Microsoft's first layout of Phi, converted on loading; phixtral = its mixture of experts"""
     gguf_file: str | None = None
-    """which file of the repository, for ``format: gguf``"""
+    """which file of the repository, for ``format: gguf``; of a split checkpoint the first part"""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: float32 on the CPU; on a GPU the checkpoint's own, with bfloat16 in place of float16"""
     quantization: Literal["4bit", "8bit"] | None = None

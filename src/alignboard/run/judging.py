@@ -23,6 +23,7 @@ from alignboard.evaluate.judging.raw_completions import raw_completion
 from alignboard.evaluate.judging.rows import Call, Said
 from alignboard.evaluate.judging.upstream import Pool
 from alignboard.records import Generation, Judgment, text_id
+from alignboard.results.attacks import detect
 from alignboard.results.files import write_atomically
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal, Row
@@ -119,6 +120,8 @@ class Summary(msgspec.Struct, frozen=True):
     """pairs with a flag or a mark"""
     avg_length: int
     """characters, of the model's outputs"""
+    signals: tuple[str, ...]
+    """what in the model's outputs as a whole looks written for the judge; see `alignboard.results.attacks`"""
     annotations: str
 
 
@@ -253,6 +256,9 @@ def summarise(judge: Declared, judged: Sequence[Judged], order: str, annotations
         price=_total(said.price for said in replies.values()),
         n_flagged=sum(bool(one.marks or any(v.flags for v in one.verdicts)) for one in judged),
         avg_length=int(np.mean([len(one.pair.output_2) for one in judged])),
+        signals=detect(
+            [one.pair.instruction for one in judged], [one.pair.output_2 for one in judged]
+        ).signals,
         annotations=str(annotations),
     )
 

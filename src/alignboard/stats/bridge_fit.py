@@ -30,6 +30,8 @@ _MAX_STEPS = 200
 _TOLERANCE = 1e-9
 # Of scaled features, whose variances are 1: what is left beside sampling error, in the direction with the least of it.
 _LEAST_SPREAD = 1e-6
+# Of the information about a coefficient: what is left without a unit or two, for the map to exist without them.
+_LEAST_LEFT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,9 @@ class MapFit:
 def fit_map(x: Array, S: Array, y: Array, y_error: Array, given: Array) -> MapFit | None:
     """The map from ``x`` to ``y``; ``given`` is (k,) the slopes that are not fitted, NaN for those that are.
 
-    None where the features do not differ by more than their errors in some direction, or leave no degree of freedom.
-    Raises `ConvergenceError` where the iteration does not settle.
+    None where the features do not differ by more than their errors in some direction, where they leave no degree of
+    freedom, or where one or two units alone tell a slope, so that there is no map without them. Raises
+    `ConvergenceError` where the iteration does not settle.
     """
     n, k = x.shape
     spread = np.atleast_2d(np.cov(x, rowvar=False)) - S.mean(axis=0)
@@ -91,11 +94,13 @@ def fit_map(x: Array, S: Array, y: Array, y_error: Array, given: Array) -> MapFi
     kept = np.flatnonzero(np.concatenate([[True], fitted]))
     covariance = np.zeros((k + 1, k + 1))
     covariance[np.ix_(kept, kept)] = free_covariance
-    residual, without = _left_out(
+    left_out = _left_out(
         rest - free_design @ free, free_design @ free_covariance @ free_design.T, weight
     )
+    if left_out is None:
+        return None
     coefficients = np.concatenate([free[:1], slopes])
-    return MapFit(coefficients, covariance, spread, math.sqrt(tau2), residual, without)
+    return MapFit(coefficients, covariance, spread, math.sqrt(tau2), *left_out)
 
 
 def simplest(squares: Array) -> NDArray[np.intp]:
@@ -165,12 +170,17 @@ def _least_squares(design: Array, y: Array, variance: Array) -> tuple[Array, Arr
     return covariance @ (design.T @ (weight * y)), covariance, weight
 
 
-def _left_out(residual: Array, influence: Array, weight: Array) -> tuple[Array, Array]:
-    """(n,) leave-one-out and (n, n) leave-two-out residuals in closed form; ``influence`` is (n, n) X cov X'."""
+def _left_out(residual: Array, influence: Array, weight: Array) -> tuple[Array, Array] | None:
+    """(n,) leave-one-out and (n, n) leave-two-out residuals in closed form; ``influence`` is (n, n) X cov X'.
+
+    None where a coefficient is not known without one unit, or two.
+    """
     root = np.sqrt(weight)
     H = root[:, None] * influence * root[None, :]
     e, own = root * residual, 1 - np.diag(H)
     determinant = own[:, None] * own[None, :] - H**2
     np.fill_diagonal(determinant, np.nan)
+    if min(own.min(), np.nanmin(determinant)) < _LEAST_LEFT:
+        return None
     pairs = (e[None, :] * own[:, None] + H * e[:, None]) / determinant
     return residual / own, pairs / root[None, :]

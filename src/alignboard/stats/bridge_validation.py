@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from alignboard.stats.bridge import (
     MIN_ANCHORS,
     Estimates,
-    Form,
-    JudgeScores,
     fit_bridge,
     predict,
-    require_anchors,
 )
 from alignboard.stats.bridge_fit import Array
+from alignboard.stats.bridge_scores import Form, JudgeScores, require_anchors
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from alignboard.results.attacks import template_markers
 
 LONG: Final = 50_000
 """characters; a longer output is marked, and shown whole"""
-_LETTERS: Final = "BCDEFGHJKLMNPQRSTUVWXYZ"
+LETTERS: Final = "BCDEFGHJKLMNPQRSTUVWXYZ"
 """one token each in every vocabulary; without A and I, which are words, and O, which is a number"""
 _CANDIDATES: Final = ("first", "second", "output_1", "output_2", "first_2", "second_2")
 _PREFACE: Final = (
@@ -111,9 +111,9 @@ def escaped(text: str) -> str:
 def identifiers(nonce: str) -> tuple[str, str]:
     """Two different capital letters that belong to a nonce."""
     drawn = int.from_bytes(hashlib.blake2b(nonce.encode(), digest_size=8).digest())
-    n = len(_LETTERS)
+    n = len(LETTERS)
     first, step = drawn % n, 1 + (drawn // n) % (n - 1)
-    return _LETTERS[first], _LETTERS[(first + step) % n]
+    return LETTERS[first], LETTERS[(first + step) % n]
 
 
 def bind(rule: VerdictRule, named: tuple[str, ...]) -> VerdictRule:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignboard.errors import InputError
+from alignboard.evaluate.judging.hardened import LETTERS, binds
 from alignboard.evaluate.judging.rows import Token
 from alignboard.evaluate.judging.spec import PromptedSpec
 from alignboard.evaluate.judging.verdicts import LogprobRule
@@ -36,6 +37,8 @@ class Vocabulary:
 
         Raises `InputError` for a spelling that no single token has, and for one that means two things.
         """
+        if binds(rule):  # any letter may be drawn to name an output
+            rule = LogprobRule(list(LETTERS), [], rule.tie)
         sides = [{one.strip() for one in side} for side in (rule.first, rule.second, rule.tie)]
         wanted = set().union(*sides)
         for spelling in sorted(wanted):
