@@ -56,7 +56,7 @@ test: $(FULL)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(FULL)
-	$(BIN)/pytest -m $(SLOW) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m $(SLOW) $(PYTEST_ARGS)
 
 # gptqmodel is built here, against the torch that it works with and its metadata refuses; it changes the environment of
 # every process that imports it, so it has a venv of its own, which sees the packages of the other.

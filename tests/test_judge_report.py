@@ -157,10 +157,65 @@ def test_single_ratings_have_no_place_and_a_fixed_place_tells_nothing(tmp_path):
     assert math.isnan(rated.position_gap.estimate)
     assert math.isnan(rated.prefers_first.estimate)
     assert "none shown" in report_text(reported(tmp_path / "b", judgments(40, status="scored")))
+    twins = [
+        judgment(1000 + k, output_1="same", output_2="same", preference=1.5, status="scored")
+        for k in range(40)
+    ]
+    with_twins = only(reported(tmp_path / "d", judgments(40, status="scored") + twins))
+    assert math.isnan(with_twins.models[0].balanced.estimate)
     given = only(reported(tmp_path / "c", judgments(40, status="scored", switched=[False])))
     assert given.order == "recorded"
     assert math.isnan(given.position_gap.estimate)
     assert math.isnan(given.prefers_first.estimate)
+
+
+def test_a_model_that_always_had_the_same_place_tells_nothing_of_it(tmp_path):
+    """One model always first and a worse one always second: that is no preference for the first."""
+    rows = [
+        judgment(
+            k,
+            output_2=f"{model} {k}",
+            generator_2=model,
+            preference=2.0 if k % 10 < wins else 1.0,
+            switched=[first],
+            status="scored",
+        )
+        for model, first, wins in (("good", True, 8), ("bad", False, 2))
+        for k in range(100)
+    ]
+    fixed = only(reported(tmp_path, rows))
+    assert math.isnan(fixed.position_gap.estimate)
+    assert math.isnan(fixed.prefers_first.estimate)
+    coin = rows_of_a_judge(np.random.default_rng(0), annotator="judge")
+    for row in coin:
+        row |= {"switched": [is_switched(row["instruction"])], "status": "scored"}
+    both, alone = (
+        only(reported(tmp_path / name, content))
+        for name, content in (("both", rows + coin), ("alone", coin))
+    )
+    assert both.position_gap == alone.position_gap
+    assert both.prefers_first == alone.prefers_first
+
+
+def test_the_gap_is_that_within_models_however_often_each_was_first(tmp_path):
+    """A good model that is mostly first and a bad one that is mostly second, with a gap of 0.2 each."""
+    rows = []
+    for model, share, base in (("good", 0.9, 0.7), ("bad", 0.1, 0.1)):
+        for k in range(400):
+            first = k % 10 < 10 * share
+            wins = base + 0.2 * first
+            rows.append(
+                judgment(
+                    k,
+                    output_2=f"{model} {k}",
+                    generator_2=model,
+                    preference=1.0 + wins,
+                    switched=[first],
+                    status="scored",
+                )
+            )
+    judge = only(reported(tmp_path, rows))
+    assert judge.position_gap.estimate == pytest.approx(0.2)
 
 
 def test_where_the_second_order_was_drawn_the_rows_bring_the_balanced_estimate(tmp_path):
@@ -378,6 +433,24 @@ def test_bad_labels_are_named(tmp_path, content, message):
         read_human(tmp_path / "nothing.json")
     with pytest.raises(InputError, match="neither an annotations file nor a results folder"):
         read_judgments([tmp_path / "nothing.json"])
+
+
+def test_labels_that_help_nothing_are_refused(tmp_path):
+    label = {"instruction": "a", "output_1": "b", "output_2": "c", "preference": None}
+    with pytest.raises(InputError, match="null in every row"):
+        read_human(write_json(tmp_path / "human.json", [label]))
+    human = read_human(write_json(tmp_path / "human.json", [label | {"preference": 1}]))
+    with pytest.raises(InputError, match="None of the 1 pairs that humans labelled was judged"):
+        reported(tmp_path, judgments(3), human=human)
+
+
+def test_figures_without_spread_have_no_limits(tmp_path):
+    rows = judgments(30, preference=1.5, switched=[True, False], order_preferences=[1.5, 1.5])
+    judge = only(reported(tmp_path, rows))
+    for found in (judge.position_gap, judge.prefers_first, judge.models[0].win_rate):
+        assert math.isfinite(found.estimate)
+        assert math.isnan(found.low)
+    assert "[?]" in report_text(reported(tmp_path / "b", rows))
 
 
 def test_the_command_prints_tables_and_writes_json(tmp_path):

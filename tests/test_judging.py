@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tiny_models
 from alignboard.evaluate.judging.adaptive import balanced
 from alignboard.evaluate.judging.jury import combined, weights
 from alignboard.evaluate.judging.pairs import Judged, Pair, uniform
@@ -22,6 +23,7 @@ from alignboard.evaluate.judging.spec import (
 )
 from alignboard.evaluate.judging.upstream import Pool
 from alignboard.evaluate.judging.verdicts import BracketRule, LogprobRule, NumbersRule, RatingRule
+from alignboard.models.loading import loads
 from alignboard.results.order import is_switched
 from alignboard.run.judges import Access, Judges
 from judging_doubles import Recorder, longest, pairs, spec
@@ -396,3 +398,21 @@ def test_progress_counts_what_is_known_and_asked():
 
 def test_brackets_are_the_rule_of_the_double():
     assert spec().verdict == BracketRule()
+
+
+def test_what_a_judge_had_to_cut_is_a_flag():
+    cut = Said(scores=(0.7, 0.3), reason="truncated: the first output")
+    (one,) = judged_by(lambda _: cut, spec(verdict=NumbersRule(), order="given"), PAIRS[:1])
+    assert one.verdicts[0].flags == ("truncated: the first output",)
+
+
+def test_judges_on_one_base_load_it_once():
+    folder = str(tiny_models.base("phi"))
+    declared = [
+        spec(name=name, engine="local", model=folder, chat=False, verdict=rule)
+        for name, rule in (("a", LogprobRule(["first"], ["second"])), ("b", BracketRule()))
+    ]
+    judges, before = Judges(Access()), len(loads)
+    for one in declared:
+        assert len(judges.judge(one, PAIRS[:1], InMemory())) == 1
+    assert len(loads) == before + 1

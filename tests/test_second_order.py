@@ -161,6 +161,28 @@ def test_few_instructions_give_wide_or_unknown_intervals_and_no_error():
             assert 0 <= found.win_rate.low <= found.win_rate.high <= 1
 
 
+def test_a_gap_that_no_second_verdict_shows_is_unknown():
+    """Few instructions, or judges that lost every second call: 0 +- 0 would look like a measurement."""
+    first = FirstOrders(np.linspace(0.1, 0.9, 9), np.arange(9) % 2 == 0, np.linspace(0.1, 0.9, 9))
+    none = np.full(9, np.nan)
+    gap = estimate(first, none, np.full(9, 0.05), DESIGN).position_gap
+    assert math.isnan(gap.estimate)
+    assert math.isnan(gap.low)
+    same = np.where(first.uniform < 0.5, first.preference, np.nan)
+    gap = estimate(first, same, np.full(9, 0.5), DESIGN).position_gap
+    assert gap.estimate == 0
+    assert math.isnan(gap.low)
+
+
+@pytest.mark.parametrize("verdict", [0.0, 1.0])
+def test_one_verdict_has_the_limits_of_one_draw(verdict):
+    first = FirstOrders(np.array([verdict]), np.array([True]), np.array([0.9]))
+    found = estimate(first, np.array([np.nan]), np.array([0.1]), DESIGN).win_rate
+    assert abs(found.estimate - found.low) + abs(found.high - found.estimate) == pytest.approx(
+        0.975
+    )
+
+
 def test_what_would_bias_is_refused():
     first = FirstOrders(np.array([0.2, 0.8]), np.array([True, False]), np.array([0.05, 0.9]))
     with pytest.raises(ValueError, match="row 1: a second verdict stands where none was drawn"):

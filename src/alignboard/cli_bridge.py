@@ -44,7 +44,7 @@ PUBLISHED = ("alpaca-eval-2", "alpaca-eval-1")
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Write the result as JSON too.",
 )

@@ -116,15 +116,19 @@ def bridge_report(
     if board.judge == official.judge and not new.lower().endswith(".csv"):
         raise InputError(f"{new!r} is the official judge of {suite.name} itself; name another one.")
     material = Material.of(board, official, metric)
+    wanted = _wanted(material, models)
     validation, bridge = material.validate(level), material.fit()
     anchors = {row.model: row for row in _anchor_rows(material, validation)}
-    wanted = _wanted(material, models)
     rows = [anchors.get(name) or _new_row(material, bridge, name, level) for name in wanted]
     if models and all(row.refused for row in rows):
         reasons = "; ".join(f"{row.model}: {row.refused}" for row in rows)
+        mend = (
+            "Give what is not known"
+            if any(material.lacks(row.model) for row in rows)
+            else "Have the official judge annotate such models, so that anchors surround them"
+        )
         raise InputError(
-            f"No estimate of the official score by {official.judge}. {reasons}. Have the official judge annotate such "
-            "models, so that anchors surround them."
+            f"No estimate of the official score by {official.judge}. {reasons}. {mend}."
         )
     return BridgeReport(
         new_judge=board.judge,

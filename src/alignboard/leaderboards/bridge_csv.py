@@ -12,7 +12,6 @@ from alignboard.results.published import PublishedRow
 _COLUMNS = {
     "name": "name",
     "model": "name",
-    "": "name",
     "win_rate": "win_rate",
     "standard_error": "standard_error",
     "length_controlled_winrate": "length_controlled_winrate",
@@ -42,13 +41,13 @@ def read_own_board(path: Path, n_instructions: int) -> dict[str, PublishedRow]:
     columns = _columns(path, header)
     rows: dict[str, PublishedRow] = {}
     for number, line in enumerate(lines, start=1):
-        if len(line) > len(header):
+        if any(line[len(header) :]):
             raise InputError(
                 f"{path}, row {number}: {len(line)} cells, and the header has {len(header)} columns; put text with "
                 "commas in double quotes, and write numbers without them."
             )
         values = {name: line[at].strip() for name, at in columns.items() if at < len(line)}
-        name = values["name"] if "name" in values else ""
+        name = values.get("name", "")
         if not name or name in rows:
             wrong = "has no name" if not name else f"repeats the model {name!r}"
             raise InputError(f"{path}, row {number}: {wrong}; every model takes one row.")
@@ -63,7 +62,7 @@ def _lines(path: Path) -> list[list[str]]:
     """The header and the rows; a file without any has an empty header."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [line for line in csv.reader(file, strict=True) if line]
+            lines = [line for line in csv.reader(file, strict=True) if any(map(str.strip, line))]
     except OSError as error:
         raise InputError(f"{path} cannot be read as csv: {error.strerror}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -86,8 +85,13 @@ def _columns(path: Path, header: list[str]) -> dict[str, int]:
             )
         if name is not None:
             found[name] = at
-        elif title not in PublishedRow.__struct_fields__ and (hint := nearest(title, _LIMITS)):
+        elif ";" in title or title in PublishedRow.__struct_fields__:
+            continue
+        elif hint := nearest(title, _LIMITS):
             raise InputError(f"{path}: the column {title!r} is none that is read{hint}")
+    # A table written with its index has the models in a column without a title.
+    if "name" not in found and "" in titles[:1]:
+        found["name"] = 0
     for needed in ("name", "win_rate"):
         if needed not in found:
             raise InputError(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from alignboard.errors import InputError
 from alignboard.leaderboards.judge_report_intervals import LEVEL, mean_interval
 from alignboard.leaderboards.judge_report_judge import JudgeFigures, judge_figures
 from alignboard.leaderboards.judge_report_rows import Judgments, Pair
@@ -76,7 +77,15 @@ class JudgeReport:
 def judge_report(
     rows: Judgments, human: Mapping[Pair, Sequence[float]] | None = None, seed: int = 0
 ) -> JudgeReport:
-    """The trust report of all judges in ``rows``; ``seed`` draws the resamples of alpha."""
+    """The trust report of all judges in ``rows``; ``seed`` draws the resamples of alpha.
+
+    Raises `InputError` where ``human`` labels none of their pairs.
+    """
+    if human and human.keys().isdisjoint(rows.pair):
+        raise InputError(
+            f"None of the {len(human)} pairs that humans labelled was judged; instruction, output_1 and output_2 have "
+            "to be the very texts of the judgments."
+        )
     names = sorted(set(rows.judge.tolist()))
     parts = {name: rows.where(rows.judge == name) for name in names}
     rng = np.random.default_rng(seed)

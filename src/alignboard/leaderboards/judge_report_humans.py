@@ -44,6 +44,8 @@ def read_human(path: Path) -> dict[Pair, list[float]]:
         preference = preference_of(path, number, row.preference)
         if not math.isnan(preference):
             votes.setdefault(pair, []).append(3 - preference if mirrored else preference)
+    if not votes:
+        raise InputError(f"{path}, field 'preference': null in every row; a label takes 1 or 2.")
     return votes
 
 

@@ -113,7 +113,8 @@ def judge_figures(name: str, part: Judgments, everything: Judgments) -> JudgeFig
 def _model(part: Judgments) -> ModelFigures:
     asked = part.compared()
     gap, _ = _position(asked, paired=_is_paired(asked))
-    _, balanced = _position(part, paired=_is_paired(asked))
+    # Equal answers read the same in any order, but without the others they say nothing of the balance.
+    _, balanced = _position(part if asked.ordered.any() else asked, paired=_is_paired(asked))
     if not np.isnan(part.balanced).all():
         balanced = mean_interval(part.balanced, part.instruction)
     return ModelFigures(
@@ -143,23 +144,21 @@ def _order(part: Judgments) -> str:
 
 
 def _prefers_first(part: Judgments, *, paired: bool) -> Interval:
-    first = part.model_first & ~np.isnan(part.first_score)
-    second = ~part.model_first & ~np.isnan(part.first_score)
     if paired:
         apart = np.where(part.model_first, 1, -1) * (part.first_score - part.other_score)
         return mean_interval((1 + apart) / 2, part.instruction)
-    if not first.any() or not second.any():
-        return rate_interval(math.nan, math.nan, 0, LEVEL)
-    preference = np.where(part.model_first, part.first_score, 1 - part.first_score)
-    return mean_interval(preference, part.instruction)
+    known = _in_both_places(part)
+    preference = np.where(known.model_first, known.first_score, 1 - known.first_score)
+    return mean_interval(preference, known.instruction)
 
 
 def _position(part: Judgments, *, paired: bool) -> tuple[Interval, Interval]:
     """The position gap, and the order-balanced win rate.
 
-    Within rows where both orders were asked; else the difference and the mean of two groups of rows, those with the
-    model shown first and second: the order is a coin, so the groups differ by chance alone. Each model's mean is taken
-    out of the gap first, so that models with missing rows do not shift it.
+    Within rows where both orders were asked; else between rows: the order is a coin, so the rows with the model shown
+    first and those with it shown second differ by chance alone. The balanced win rate is the mean of these two groups.
+    The gap is their difference within models (a regression with an effect of each model), so that models with missing
+    rows do not shift it; a model that always had the same place tells nothing of it.
     """
     if paired:
         apart = np.where(part.model_first, 1, -1) * (part.first_score - part.other_score)
@@ -167,36 +166,50 @@ def _position(part: Judgments, *, paired: bool) -> tuple[Interval, Interval]:
         return signed_interval(*known_mean(apart, part.instruction)), mean_interval(
             mean, part.instruction
         )
-    known = ~np.isnan(part.first_score)
-    score, first = part.first_score[known], part.model_first[known]
-    if not first.any() or first.all():
+    known = _in_both_places(part)
+    score, first = known.first_score, known.model_first.astype(np.float64)
+    if not len(known):
         return signed_interval(math.nan, math.nan, 0), rate_interval(math.nan, math.nan, 0, LEVEL)
-    clusters = part.instruction[known]
-    centred = score - _model_means(part.model[known], part.baseline[known], score)
-    gap, gap_error, n = _two_groups(centred, first, clusters, weights=(1.0, -1.0))
-    mean, mean_error, _ = _two_groups(score, first, clusters, weights=(0.5, 0.5))
-    return signed_interval(gap, gap_error, n), rate_interval(mean, mean_error, n, LEVEL)
+    model = _model_codes(known)
+    apart = first - _means(model, first)
+    gap = float(apart @ score) / float(apart @ apart)
+    residual = score - _means(model, score) - gap * apart
+    influence = apart * residual * len(known) / float(apart @ apart)
+    _, error, n = clustered_mean(influence, known.instruction)
+    balanced = _balanced(score, known.model_first, known.instruction)
+    fewest = min(first.sum(), (1 - first).sum())
+    return signed_interval(gap, error if fewest > 1 else math.nan, n), balanced
 
 
-def _model_means(model: NDArray, baseline: NDArray, score: Array) -> Array:
-    """(n,) the mean score of the row's model against its baseline."""
-    _, model_code = np.unique(model, return_inverse=True)
-    _, baseline_code = np.unique(baseline, return_inverse=True)
-    _, code = np.unique(model_code * (baseline_code.max() + 1) + baseline_code, return_inverse=True)
-    return (np.bincount(code, weights=score) / np.bincount(code))[code]
+def _in_both_places(part: Judgments) -> Judgments:
+    """The rows with a scored first call, of models that were shown first and second."""
+    scored = part.where(~np.isnan(part.first_score))
+    share_first = _means(_model_codes(scored), scored.model_first.astype(np.float64))
+    return scored.where((share_first > 0) & (share_first < 1))
 
 
-def _two_groups(
-    values: Array, first: Mask, clusters: NDArray, weights: tuple[float, float]
-) -> tuple[float, float, int]:
-    """A weighted sum of the means of two groups, its clustered standard error (CR1), and the clusters."""
-    estimate, influence = 0.0, np.zeros(len(values))
-    for group, weight in zip((first, ~first), weights, strict=True):
-        mean = float(values[group].mean())
-        estimate += weight * mean
-        influence[group] = weight * (values[group] - mean) * len(values) / group.sum()
+def _model_codes(part: Judgments) -> NDArray[np.intp]:
+    """(n,) a number for the row's model and baseline."""
+    _, model = np.unique(part.model, return_inverse=True)
+    _, baseline = np.unique(part.baseline, return_inverse=True)
+    return np.unique(model * (baseline.max(initial=0) + 1) + baseline, return_inverse=True)[1]
+
+
+def _means(code: NDArray[np.intp], values: Array) -> Array:
+    """(n,) the mean of the values that have the row's code."""
+    return (np.bincount(code, weights=values) / np.maximum(1, np.bincount(code)))[code]
+
+
+def _balanced(score: Array, first: Mask, clusters: NDArray) -> Interval:
+    """The mean of the means of two groups of rows, with its clustered standard error (CR1)."""
+    estimate, influence = 0.0, np.zeros(len(score))
+    for group in (first, ~first):
+        mean = float(score[group].mean())
+        estimate += mean / 2
+        influence[group] = (score[group] - mean) * len(score) / group.sum() / 2
     _, error, n = clustered_mean(influence, clusters)
-    return estimate, error if min(first.sum(), (~first).sum()) > 1 else math.nan, n
+    known = min(first.sum(), (~first).sum()) > 1
+    return rate_interval(estimate, error if known else math.nan, n, LEVEL)
 
 
 def _prefers_longer(part: Judgments) -> Interval:

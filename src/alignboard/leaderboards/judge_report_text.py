@@ -166,7 +166,7 @@ def _humans(report: JudgeReport) -> str:
         for one in report.humans
     ]
     among = report.among_humans
-    rows.append(["one human against the others", "", _percent(among), ""])
+    rows.append(["one human against the others, all labelled pairs", "", _percent(among), ""])
     return (
         "Agreement with the majority of humans (1 - mean absolute error, as AlpacaEval)\n"
         + text_table(header, rows, left=(0,))

@@ -29,6 +29,8 @@ from alignboard.evaluate.judging.spec import (
     SimulatedSpec,
 )
 from alignboard.evaluate.judging.upstream import Pool
+from alignboard.models.loading import LoadedModel
+from alignboard.models.spec import ModelSpec, Notes
 
 Declared = JudgeSpec | Pool
 
@@ -52,6 +54,7 @@ class Judges:
     def __init__(self, access: Access, workspace: Path | None = None, *, secret: str = "") -> None:
         self._access, self._workspace, self.secret = access, workspace, secret
         self._opened: dict[str, Asker] = {}
+        self._loaded: dict[str, tuple[LoadedModel, str | None]] = {}
         self._prices: Prices | None = None
 
     @property
@@ -133,7 +136,19 @@ class Judges:
             return EndpointJudge(spec, endpoint, rate)
         from alignboard.evaluate.judging.opened import open_judge
 
-        return open_judge(spec)
+        return open_judge(spec, self._load, workspace=self._workspace)
+
+    def _load(self, entry: ModelSpec) -> tuple[LoadedModel, str | None]:
+        """The model of ``entry``; judges that differ by their adapters only share one."""
+        from alignboard.models.asked import ask_as, load_base
+
+        shared = msgspec.structs.replace(entry, name="", adapter=None, notes=Notes(), aliases=[])
+        base = json.dumps(msgspec.to_builtins(shared), sort_keys=True)
+        if base not in self._loaded:
+            model = load_base(entry)
+            self._loaded[base] = model, model.base_chat_template
+        model, own = self._loaded[base]
+        return model, ask_as(model, entry, own)
 
     def judge(
         self,

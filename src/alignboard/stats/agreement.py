@@ -20,6 +20,9 @@ Array = NDArray[np.float64]
 Metric: TypeAlias = Literal["nominal", "ordinal", "interval"]
 Weights: TypeAlias = Literal["nominal", "linear", "quadratic"]
 
+# Differences that are rounding errors.
+_NO_SPREAD = 1e-12
+
 
 @dataclass(frozen=True)
 class Alpha:
@@ -82,7 +85,8 @@ def cohen_kappa(
     share_two = np.bincount(two, minlength=len(names)) / max(1, len(two))
     expected = float(share_one @ distance @ share_two)
     if expected == 0:
-        return Interval(math.nan, math.nan, math.nan, math.nan, level, len(first))
+        groups = len(first) if clusters is None else len(np.unique(clusters))
+        return Interval(math.nan, math.nan, math.nan, math.nan, level, groups)
     observed = distance[one, two]
     ratio = float(observed.mean()) / expected
     by_chance = (distance @ share_two)[one] + (distance @ share_one)[two]
@@ -103,7 +107,8 @@ def krippendorff_alpha(
     """Agreement of any number of raters beyond chance, ratings missing or not.
 
     ``ratings`` is (raters, units), NaN = not rated. The interval resamples units, or whole ``clusters`` (units,) of
-    them such as the pairs of one prompt (percentile bootstrap); with ``n_resamples`` 0 it is NaN.
+    them such as the pairs of one prompt (percentile bootstrap). It is NaN with ``n_resamples`` 0, and where all
+    resamples say the same, as they do of raters that never differ: the sample shows no spread.
 
     With m_u ratings of unit u and n of all units that have at least two, alpha = 1 - D_o / D_e, where D_o averages the
     squared differences within units (each unit's pairs divided by m_u - 1) and D_e those among all n ratings.
@@ -131,7 +136,9 @@ def krippendorff_alpha(
         draws.append(_alpha(counts, values, drawn[cluster], metric))
     defined = [draw for draw in draws if math.isfinite(draw)]
     tail = (1 - level) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail]) if defined else (math.nan, math.nan)
+    low, high = (math.nan, math.nan)
+    if defined and np.ptp(defined) > _NO_SPREAD:
+        low, high = np.quantile(defined, [tail, 1 - tail])
     return Alpha(
         alpha=alpha,
         low=float(low),
@@ -211,7 +218,7 @@ def _distances(categories: int, weights: Weights) -> Array:
 
 def _within_one(estimate: float, error: float, groups: int, level: float) -> Interval:
     """Student's limits, cut at -1 and 1; without a standard error, or without any spread, they are unknown."""
-    if groups < 2 or not error > 0:
+    if groups < 2 or not error > _NO_SPREAD:
         return Interval(estimate, math.nan, math.nan, math.nan, level, groups)
     reach = student_quantile((1 + level) / 2, groups - 1) * error
     low, high = max(-1.0, estimate - reach), min(1.0, estimate + reach)

@@ -95,18 +95,20 @@ class Bridge:
         """The win rate, inside of the anchors' range, at which the fitted curve turns; None where it does not."""
         if "win_rate_squared" not in self.form:
             return None
-        turn = float(expit(-self._slope("win_rate") / (2 * self._slope("win_rate_squared"))))
+        turn = float(
+            expit(np.array(-self._slope("win_rate") / (2 * self._slope("win_rate_squared"))))
+        )
         low, high = self.limits["win_rate"]
         return turn if low < turn < high else None
 
     @property
     def opens_upwards(self) -> bool:
         """Of a curve with a turning point: whether estimates are lowest there; else they are highest."""
-        return bool(self._slope("win_rate_squared") > 0)
+        return self._slope("win_rate_squared") > 0
 
-    def _slope(self, feature: str) -> np.float64:
+    def _slope(self, feature: str) -> float:
         at = self.form.index(feature)
-        return self.fit.coefficients[1 + at] / self.scale[at]
+        return float(self.fit.coefficients[1 + at] / self.scale[at])
 
 
 @dataclass(frozen=True)

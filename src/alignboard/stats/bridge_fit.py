@@ -56,7 +56,7 @@ class MapFit:
         design = np.column_stack([np.ones(len(u)), u])
         slopes = self.coefficients[1:]
         variance = np.einsum("ni,ij,nj->n", design, self.covariance, design)
-        variance += self.tau**2 + np.einsum("i,nij,j->n", slopes, V, slopes)
+        variance += self.tau**2 + V @ slopes @ slopes
         return design @ self.coefficients, variance
 
 
@@ -80,7 +80,7 @@ def fit_map(x: Array, S: Array, y: Array, y_error: Array, given: Array) -> MapFi
     # Residuals of an exact map are rounding errors: without a floor their weights would be infinite.
     floor, tau2 = 1e-14 * (1 + float(np.var(y))), 0.0
     for _ in range(_MAX_STEPS):
-        known = floor + y_error**2 + np.einsum("i,nij,j->n", slopes, V, slopes)
+        known = floor + y_error**2 + V @ slopes @ slopes
         tau2 = _excess_variance(free_design, rest, known, tau2)
         free, free_covariance, weight = _least_squares(free_design, rest, known + tau2)
         last, slopes = slopes, slopes.copy()

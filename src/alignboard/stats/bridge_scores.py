@@ -109,9 +109,7 @@ def features(form: Form, scores: JudgeScores) -> tuple[Array, Array]:
 def ranged(form: Form, scores: JudgeScores) -> list[str]:
     """The columns whose range a new model has to be in: win rate and length always, others where the form has them."""
     names = ["win_rate", *(["length"] if scores.length is not None else []), *form]
-    return [
-        name for name in dict.fromkeys(_COLUMN.get(one, one) for one in names) if name in SHOWN
-    ]
+    return [name for name in dict.fromkeys(_COLUMN.get(one, one) for one in names) if name in SHOWN]
 
 
 def require_anchors(

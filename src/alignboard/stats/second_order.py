@@ -29,6 +29,8 @@ _SHAPE = np.array([0.02, 0.07, 0.17, 0.26, 0.17, 0.07, 0.02])
 _PRIOR_VERDICTS = 2.0
 _FEWEST_ASKED = 10
 _ULPS = 2**40
+# Standard errors that are rounding errors.
+_NO_SPREAD = 1e-12
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class SecondOrderEstimate:
     win_rate: Interval
     """fraction; its standard error counts prompts, coin and second draw"""
     position_gap: Interval
-    """preference for the model when shown first minus when shown second, in [-1, 1]"""
+    """preference for the model when shown first minus when shown second, in [-1, 1]; NaN without second verdicts"""
     swap_consistency: Interval
     """share of instructions on which both orders name the same winner (or both none)"""
     scores: Array
@@ -188,7 +190,7 @@ def estimate(
     n_calls = len(second) + int(asked.sum())
     return SecondOrderEstimate(
         win_rate=_rate(balanced, level),
-        position_gap=_mean_interval(gap, level),
+        position_gap=_gap(gap, int(answered.sum()), level),
         swap_consistency=_consistency(taken, level),
         scores=scores,
         n_first=int(first.scored.sum()),
@@ -312,16 +314,22 @@ def _scaled(weight: Array, design: SecondOrderDesign) -> Array:
 def _rate(values: Array, level: float) -> Interval:
     """As `rate_interval`; an estimate that left (0, 1) gets Student's limits, cut at 0 and 1."""
     mean, error, n = clustered_mean(values)
-    if 0 < mean < 1 or error == 0 or not math.isfinite(mean):
+    if 0 < mean < 1 or (mean in {0, 1} and not error > 0) or not math.isfinite(mean):
         return rate_interval(mean, error, n, level)
-    wald = _mean_interval(values, level)
-    return Interval(mean, error, max(0.0, wald.low), min(1.0, wald.high), level, n)
-
-
-def _mean_interval(values: Array, level: float) -> Interval:
-    mean, error, n = clustered_mean(values)
     reach = student_quantile((1 + level) / 2, n - 1) * error if n > 1 else math.nan
-    return Interval(mean, error, mean - reach, mean + reach, level, n)
+    low, high = np.clip([mean - reach, mean + reach], 0, 1)
+    return Interval(mean, error, float(low), float(high), level, n)
+
+
+def _gap(values: Array, n_answered: int, level: float) -> Interval:
+    """Student's limits; unknown without second verdicts, and with limits unknown where the values show no spread."""
+    mean, error, n = clustered_mean(values)
+    if not n_answered:
+        return Interval(math.nan, math.nan, math.nan, math.nan, level, n)
+    if n < 2 or not error > _NO_SPREAD:
+        return Interval(mean, math.nan, math.nan, math.nan, level, n)
+    reach = student_quantile((1 + level) / 2, n - 1) * error
+    return Interval(mean, error, max(-1.0, mean - reach), min(1.0, mean + reach), level, n)
 
 
 def _consistency(taken: _Taken, level: float) -> Interval:

@@ -15,9 +15,9 @@ Two ways to read
     a GPU, and for tiny models, whose passes cost more than their arithmetic. The part that all prompts of a judge
     begin with is read once.
 
-Measured by `benchmarks/judging.py` (Llama of 42M, float32, one thread of a shared CPU, prompts as long as AlpacaEval 2's,
-both orders), in CPU time: a plain loop 1; last logits only 1.2 times as fast; `Singly` 1.5 times, and 2.0 times where four
-models are compared with one baseline. `Batches` has been measured on no GPU yet.
+Measured by `benchmarks/judging.py --small` (Llama of 42M, float32, one thread of a shared CPU, prompts as long as
+AlpacaEval 2's, both orders), in CPU time: a plain loop 1; last logits only 1.2 to 1.3 times as fast; `Singly` 1.4 to
+1.5 times, and 1.85 times where four models are compared with one baseline. `Batches` has been measured on no GPU yet.
 """
 
 from __future__ import annotations

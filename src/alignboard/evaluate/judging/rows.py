@@ -70,7 +70,7 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
     """of judges that return numbers: (P(the first is better), P(the second is)), or one scalar for one output"""
     finish: Literal["stop", "length", "refused"] = "stop"
     reason: str | None = None
-    """why it refused, where it says"""
+    """why it refused, where it says; of judges that return numbers what a reader of them should know"""
     n_prompt: int | None = None
     n_answer: int | None = None
     price: float | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import msgspec
+
 from alignboard.evaluate.judging.evidence import known_tokens, likeliest, probability
 from alignboard.evaluate.judging.rows import Said, Token, Verdict
 from alignboard.evaluate.judging.verdicts import LogprobRule
@@ -54,10 +56,15 @@ def parse_numbers(said: Said, n: int) -> tuple[Verdict, ...]:
     if not all(map(math.isfinite, numbers)) or len(numbers) not in {n, 2 * n}:
         why = f"{len(numbers)} numbers for {n} questions, or one that is not finite"
         return (Verdict("unparsed", evidence=why),) * n
+    flags = () if said.reason is None else (said.reason,)  # such as that a text had to be cut
     if len(numbers) == n:
-        return tuple(Verdict("scored", score=one, evidence=f"{one:.6g}") for one in numbers)
+        return tuple(
+            Verdict("scored", score=one, evidence=f"{one:.6g}", flags=flags) for one in numbers
+        )
     pairs = zip(numbers[::2], numbers[1::2], strict=True)
-    return tuple(_shared(first, second) for first, second in pairs)
+    return tuple(
+        msgspec.structs.replace(_shared(first, second), flags=flags) for first, second in pairs
+    )
 
 
 def _shared(first: float, second: float) -> Verdict:
