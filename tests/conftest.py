@@ -4,6 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# CI says whether a commit is good, so the same commit gets the same examples there; everywhere else they are new.
+settings.register_profile("repeatable", derandomize=True)
+if os.environ.get("ALIGNBOARD_CI_LIMITED"):
+    settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
