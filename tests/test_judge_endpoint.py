@@ -224,6 +224,14 @@ def test_several_addresses_share_the_calls():
         assert min(len(one.requests), len(two.requests)) >= 4
 
 
+def test_a_judges_key_is_sent_to_its_own_address_only():
+    hosted = spec(api_key_env="THE_KEY", base_url="https://api.example.org/v1")
+    assert endpoint_of(hosted).api_key_env == "THE_KEY"
+    assert endpoint_of(hosted, ["http://127.0.0.1:1/v1"]).api_key_env is None
+    own = endpoint_of(hosted, ["http://127.0.0.1:1/v1"], api_key_env="MINE")
+    assert own.api_key_env == "MINE"
+
+
 def test_identity_is_model_settings_and_address_but_not_patience(server):
     def identity(declared=None, urls=(), **limits):
         declared = declared or spec()

@@ -31,6 +31,11 @@ _OPTIONS = (
         help="Addresses of OpenAI-compatible endpoints, up to /v1, in place of the judge's own.",
     ),
     click.option(
+        "--judge-key-env",
+        metavar="VARIABLE",
+        help="The environment variable with the key for --judge-engine (the judge's own key is not sent there).",
+    ),
+    click.option(
         "--concurrency",
         type=click.IntRange(min=1),
         default=16,
@@ -80,6 +85,7 @@ def judge_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def access_of(
     judge_engine: str | None,
+    judge_key_env: str | None,
     concurrency: int,
     requests_per_minute: float | None,
     tokens_per_minute: float | None,
@@ -96,6 +102,7 @@ def access_of(
     urls = [url.strip() for url in (judge_engine or "").split(",") if url.strip()]
     return Access(
         tuple(urls),
+        judge_key_env,
         Limits(concurrency, requests_per_minute, tokens_per_minute),
         None if price is None else Rate(*price),
         journal / "batches" if batch_api else None,

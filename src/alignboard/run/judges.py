@@ -41,6 +41,8 @@ class Access:
 
     urls: tuple[str, ...] = ()
     """in place of the judge's own address"""
+    api_key_env: str | None = None
+    """the environment variable with the key for ``urls``"""
     limits: Limits = field(default_factory=Limits)
     rate: Rate | None = None
     """what is paid; None = as the table of prices says, where it knows the model"""
@@ -127,7 +129,8 @@ class Judges:
         if isinstance(spec, ProgramSpec):
             return ProgramJudge(spec)
         if isinstance(spec, PromptedSpec) and spec.engine == "openai":
-            endpoint = endpoint_of(spec, self._access.urls, self._access.limits)
+            access = self._access
+            endpoint = endpoint_of(spec, access.urls, access.limits, access.api_key_env)
             rate = self.rate(spec)
             if self._access.batch_folder is not None:
                 from alignboard.evaluate.judging.batches import BatchJudge

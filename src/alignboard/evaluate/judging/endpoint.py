@@ -20,12 +20,19 @@ OPENAI: Final = "https://api.openai.com/v1"
 
 
 def endpoint_of(
-    spec: PromptedSpec, urls: Sequence[str] = (), limits: Limits | None = None
+    spec: PromptedSpec,
+    urls: Sequence[str] = (),
+    limits: Limits | None = None,
+    api_key_env: str | None = None,
 ) -> Endpoint:
-    """Where ``spec`` is asked: ``urls`` where the user says some, else its own address, else OpenAI's."""
-    chosen = tuple(urls) or (spec.base_url or OPENAI,)
-    # A server of one's own wants no key; the entry's is for the address of the entry.
-    key = None if urls and spec.api_key_env == "OPENAI_API_KEY" else spec.api_key_env
+    """Where ``spec`` is asked: ``urls`` where the user says some, else its own address, else OpenAI's.
+
+    The judge's key is for its own address and is sent to no other; ``api_key_env`` names the one for ``urls``.
+    """
+    if urls:
+        chosen, key = tuple(urls), api_key_env
+    else:
+        chosen, key = (spec.base_url or OPENAI,), api_key_env or spec.api_key_env
     return Endpoint(chosen, Dialect(spec.model), api_key_env=key, limits=limits or Limits())
 
 
