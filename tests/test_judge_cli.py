@@ -285,6 +285,11 @@ def test_a_program_is_a_judge(workspace):
     done = judge(workspace, None, "longest")
     assert done.returncode == 0, done.stderr
     assert {row["preference"] for row in rows(workspace, "longest")} == {1.0}
+    script.write_text(script.read_text() + "import time; time.sleep(600)\n")
+    (workspace / "evaluate/judges/longest.yaml").write_text(declared.replace("'1'", "'0'"))
+    started = time.monotonic()
+    assert judge(workspace, None, "longest").returncode == 0
+    assert time.monotonic() - started < 300, "it waits for a program that has answered everything"
     script.write_text("import sys; print('hello'); sys.stdin.read()")
     (workspace / "evaluate/judges/longest.yaml").write_text(declared.replace("'1'", "'2'"))
     refused = judge(workspace, None, "longest")
@@ -321,6 +326,14 @@ def test_outputs_that_look_written_for_the_judge_are_said(workspace, server):
     done = judge(workspace, server)
     assert "forged judge prompt" in done.stdout
     assert all("verdict in output_2" in row["flags"] for row in rows(workspace))
+
+
+def test_a_dry_run_loads_no_judge(workspace):
+    declared = JUDGE.replace("model: tiny-judge", "engine: local\nmodel: no/where")
+    (workspace / "evaluate/judges/mine.yaml").write_text(declared)
+    planned = judge(workspace, None, "mine", "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert "12 calls, those included whose reply is known" in planned.stdout
 
 
 def test_a_jury_is_a_judge(workspace, server):

@@ -18,7 +18,9 @@ from alignboard.cli_evaluate import evaluate
 from alignboard.cli_generate import generate
 from alignboard.cli_judge import judge as judge_group
 from alignboard.cli_models import models as models_group
+from alignboard.cli_shared import json_option
 from alignboard.errors import AlignboardError, InputError, SourceError
+from alignboard.workspace import PUBLISHED
 
 if TYPE_CHECKING:
     from alignboard.results.calibration import Calibration
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 EXIT_BAD_INPUT = 2
 EXIT_FOUND = 3
 
-# The suites whose boards the alpaca-eval wheel carries.
-PUBLISHED = ("alpaca-eval-2", "alpaca-eval-1")
 
 from_option = click.option(
     "--from",
@@ -50,13 +50,6 @@ mode_option = click.option(
     default="compat",
     show_default=True,
     help="Length control as upstream computes it, or with every difficulty at its own instruction.",
-)
-json_option = click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the result as JSON too.",
 )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from alignboard.cli_shared import progress
 
 if TYPE_CHECKING:
     from alignboard.data.instruction_sets import InstructionSet
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from alignboard.run.answerers import Served
     from alignboard.run.answering import Answered, OnProgress, Progress
 
-_LINE_SECONDS = 10.0
 Answering = Callable[["ModelSpec", "Decoding"], "Answered"]
 
 
@@ -46,12 +46,14 @@ def _local(
     models = LocalModels(remote_code=remote_code)
 
     def answer(spec: ModelSpec, decoding: Decoding) -> Answered:
-        key = run_key(spec, asked, decoding) if spec.unsupported is None else b""
-        known = recall(journal, key)
-        if known is not None:
-            return answer_again(spec, asked, *known, workspace)
-        with showing() as listener, models.open(spec) as model:
-            found = answer_set(model, spec, asked, decoding, journal, workspace, listener)
+        with showing() as listener:
+            # Reading a checkpoint's files for its fingerprint takes seconds, too.
+            key = run_key(spec, asked, decoding) if spec.unsupported is None else b""
+            known = recall(journal, key)
+            if known is not None:
+                return answer_again(spec, asked, *known, workspace)
+            with models.open(spec) as model:
+                found = answer_set(model, spec, asked, decoding, journal, workspace, listener)
         keys = [list(row) for row in found.keys]
         remember(journal, key, Finished(keys, list(found.too_long)))
         return found
@@ -97,47 +99,9 @@ def answered_text(one: Answered) -> str:
 
 @contextmanager
 def showing() -> Iterator[OnProgress]:
-    """A bar on a terminal, a line now and then in a pipe: how many, tokens per second, time left."""
-    if not sys.stderr.isatty():
-        yield _lines()
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task("loading", total=None, speed="")
-
-        def show(now: Progress) -> None:
-            bars.update(
-                bar, description=now.model, completed=now.done, total=now.total, speed=_speed(now)
-            )
-
-        yield show
-
-
-def _lines() -> Callable[[Progress], None]:
-    last = time.monotonic()
-
-    def show(now: Progress) -> None:
-        nonlocal last
-        if time.monotonic() - last > _LINE_SECONDS:
-            last = time.monotonic()
-            print(f"{now.model}: {now.done}/{now.total} {_speed(now)}", file=sys.stderr, flush=True)
-
-    return show
+    """How many answers, tokens per second, time left."""
+    with progress("loading") as show:
+        yield lambda now: show(now.model, now.done, now.total, _speed(now))
 
 
 def _speed(now: Progress) -> str:

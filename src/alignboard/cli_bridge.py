@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-# The suites whose boards the alpaca-eval wheel carries.
-PUBLISHED = ("alpaca-eval-2", "alpaca-eval-1")
+from alignboard.cli_shared import json_option
+from alignboard.workspace import PUBLISHED
 
 
 @click.command()
@@ -41,13 +41,7 @@ PUBLISHED = ("alpaca-eval-2", "alpaca-eval-1")
     metavar="DIR",
     help="A results folder with annotations by NEW: <model>/<annotator>/annotations.json.",
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the result as JSON too.",
-)
+@json_option
 def bridge(
     new: str,
     official: str,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli_judging import judge_options
+from alignboard.cli_shared import json_option
 
 if TYPE_CHECKING:
     from alignboard.evaluate.judging.spec import Order
@@ -64,13 +65,7 @@ EXIT_FOUND = 3
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be asked of the judge and what it costs."
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the result as JSON too.",
-)
+@json_option
 def evaluate(
     models: tuple[str, ...],
     suite: str,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from alignboard.cli_shared import json_option
+
 if TYPE_CHECKING:
     from alignboard.evaluate.engines.rows import Decoding
     from alignboard.models.spec import ModelSpec
@@ -98,13 +100,7 @@ _LINE_SECONDS = 10.0
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be asked of whom; load no weights, ask nobody."
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the result as JSON too.",
-)
+@json_option
 def generate(
     models: tuple[str, ...],
     set_name: str,

@@ -10,6 +10,7 @@ import click
 
 from alignboard.cli_judge_report import report
 from alignboard.cli_judging import judge_options
+from alignboard.cli_shared import json_option
 
 if TYPE_CHECKING:
     from alignboard.evaluate.judging.spec import Order
@@ -91,13 +92,7 @@ def list_judges() -> None:
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be asked and what it costs; ask nobody."
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the result as JSON too.",
-)
+@json_option
 def outputs(
     outputs: tuple[Path, ...],
     name: str,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from alignboard.cli_shared import json_option
+
 
 @click.command()
 @click.argument(
@@ -17,13 +19,7 @@ import click
     metavar="FILE",
     help="Labels of humans: a json list of instruction, output_1, output_2, preference, annotator_index.",
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the result as JSON too.",
-)
+@json_option
 def report(paths: tuple[Path, ...], human: Path | None, json_file: Path | None) -> None:
     """Position, length and self-preference of judges, and their agreement with each other and with humans.
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alignboard.cli_shared import progress
+
 if TYPE_CHECKING:
     from alignboard.evaluate.judging.pairs import Judged
     from alignboard.evaluate.judging.pricing import Cost
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from alignboard.run.judges import Access, Declared, Judges
     from alignboard.run.judging import Summary
 
-_LINE_SECONDS = 10.0
 _SHOWN = 5
 """failures that are named; the file has all of them"""
 
@@ -123,6 +124,9 @@ def cost_text(costs: list[Cost], model: str) -> str:
     """What a dry run says of one model."""
     lines = []
     for one in costs:
+        known = f"{one.n_known} replies known"
+        if one.n_known is None:
+            known = "those included whose reply is known, which only the judge's weights could tell"
         tokens = ""
         if one.n_prompt:
             how = "" if one.counted else "about "
@@ -130,9 +134,7 @@ def cost_text(costs: list[Cost], model: str) -> str:
         price = ""
         if one.price is not None:
             price = f", {'at most' if one.counted else 'about'} {one.price:.2f} US dollars"
-        lines.append(
-            f"{one.judge} on {model}: {one.n_calls} calls, {one.n_known} replies known{tokens}{price}"
-        )
+        lines.append(f"{one.judge} on {model}: {one.n_calls} calls, {known}{tokens}{price}")
     if len(costs) > 1 and any(one.price is not None for one in costs):
         total = sum(one.price or 0.0 for one in costs)
         lines.append(f"together {total:.2f} US dollars")
@@ -173,46 +175,15 @@ def _percent(rate: float | None) -> str:
 
 @contextmanager
 def judging(label: str) -> Iterator[OnProgress]:
-    """A bar on a terminal, a line now and then in a pipe: calls, calls per second, time left."""
-    if not sys.stderr.isatty():
-        yield _lines(label)
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    """Calls, calls per second, time left."""
+    started = time.monotonic()
+    with progress(f"loading {label}") as show:
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task(f"loading {label}", total=None)
+        def told(now: Counts) -> None:
+            rate = now.asked / max(time.monotonic() - started, 1e-3)
+            show(label, now.known + now.asked, now.total, f"{rate:.1f} calls/s")
 
-        def show(now: Counts) -> None:
-            bars.update(bar, description=label, completed=now.known + now.asked, total=now.total)
-
-        yield show
-
-
-def _lines(label: str) -> Callable[[Counts], None]:
-    started = last = time.monotonic()
-
-    def show(now: Counts) -> None:
-        nonlocal last
-        if time.monotonic() - last > _LINE_SECONDS:
-            last = time.monotonic()
-            rate = now.asked / (last - started)
-            done = now.known + now.asked
-            print(f"{label}: {done}/{now.total} {rate:.1f} calls/s", file=sys.stderr, flush=True)
-
-    return show
+        yield told
 
 
 def judge_and_print(

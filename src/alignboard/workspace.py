@@ -10,6 +10,9 @@ from pathlib import Path
 
 from alignboard.errors import InputError, nearest
 
+PUBLISHED = ("alpaca-eval-2", "alpaca-eval-1")
+"""the suites whose boards the alpaca-eval wheel carries"""
+
 
 def library() -> Path:
     """The built-in library: the folder that holds ``train/`` and ``evaluate/``.

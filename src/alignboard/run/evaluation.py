@@ -14,7 +14,7 @@ from alignboard.data.instruction_sets import Instruction, InstructionSet, record
 from alignboard.errors import InputError, nearest
 from alignboard.evaluate.judging.load import load_judge
 from alignboard.evaluate.judging.pairs import Judged, Pair
-from alignboard.evaluate.judging.pricing import Cost, cost_of
+from alignboard.evaluate.judging.pricing import Cost, Unopened, cost_of
 from alignboard.evaluate.judging.prompts import FIELDS
 from alignboard.evaluate.judging.runner import Judge, OnProgress
 from alignboard.evaluate.judging.spec import JurySpec, Order, PromptedSpec, RewardSpec, order_of
@@ -27,15 +27,14 @@ from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows
 from alignboard.results.journal import Journal
 from alignboard.results.sources import Progress, released_file
-from alignboard.run.answering import ALPACA_EVAL
+from alignboard.run.answering import ALPACA_EVAL, OUTPUTS
 from alignboard.run.judges import Declared, Judges
 from alignboard.run.judging import JournalReplies, Summary, pairs_of, write_judged
 from alignboard.suites import Suite, load_suite
+from alignboard.workspace import PUBLISHED
 
 Fields = tuple[tuple[str, str], ...]
 """(name, text)"""
-PUBLISHED = ("alpaca-eval-2", "alpaca-eval-1")
-OUTPUTS = "model_outputs.json"
 
 
 @dataclass(frozen=True)
@@ -180,6 +179,9 @@ class Evaluation:
             own = compared.pairs
             if isinstance(declared, Pool):
                 own = [pair for pair in own if declared.choose(pair.instruction).name == spec.name]
+            if self._judges.needs_weights(spec):
+                found.append(cost_of(Judge(spec, Unopened()), own, None, None))
+                continue
             judge = Judge(spec, self._judges.open(spec), self._judges.secret)
             found.append(cost_of(judge, own, self._replies, self._judges.rate(spec)))
         return found

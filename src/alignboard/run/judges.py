@@ -24,8 +24,10 @@ from alignboard.evaluate.judging.spec import (
     AskedSpec,
     JudgeSpec,
     JurySpec,
+    PairRankerSpec,
     ProgramSpec,
     PromptedSpec,
+    RewardSpec,
     SimulatedSpec,
 )
 from alignboard.evaluate.judging.upstream import Pool
@@ -115,6 +117,13 @@ class Judges:
         """Whether it is asked at its own address."""
         hosted = isinstance(spec, PromptedSpec) and spec.engine == "openai"
         return hosted and not self._access.urls
+
+    @staticmethod
+    def needs_weights(spec: AskedSpec) -> bool:
+        """Whether a model has to be loaded before ``spec`` can say who it is."""
+        if isinstance(spec, PromptedSpec):
+            return spec.engine == "local"
+        return isinstance(spec, RewardSpec | PairRankerSpec)
 
     def open(self, spec: AskedSpec) -> Asker:
         """Whoever answers for ``spec``."""

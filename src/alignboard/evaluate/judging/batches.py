@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from alignboard.evaluate.engines.openai_format import UnreadableError, read_body
+from alignboard.evaluate.engines.openai_format import UnreadableError, read_body, shortened
 from alignboard.evaluate.engines.prices import Rate
 from alignboard.evaluate.engines.served import Endpoint
 from alignboard.evaluate.judging.batch_http import BatchHttp
@@ -109,7 +109,7 @@ class BatchJudge:
             note.batch = http.find(note.file) or http.create(note.file, PATH)
             self._keep(path, note)
         batch = self._wait(http, str(note.batch))
-        told = f"the batch {note.batch} is {batch['status']}"
+        told = f"the batch {note.batch} is {batch['status']}{_errors(batch)}"
         replies = dict(self._replies(http, batch))
         for key in note.keys:
             if key in waiting:
@@ -153,3 +153,10 @@ class BatchJudge:
     @staticmethod
     def _keep(path: Path, note: _Note) -> None:
         write_atomically(path, msgspec.json.encode(note))
+
+
+def _errors(batch: Mapping[str, Any]) -> str:
+    """What the server says of a batch that it did not take; nothing where it says nothing."""
+    listed = (batch.get("errors") or {}).get("data") or [{}]
+    message = listed[0].get("message") if isinstance(listed[0], dict) else None
+    return f": {shortened(str(message))}" if message else ""

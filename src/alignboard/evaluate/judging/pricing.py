@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 from alignboard.evaluate.engines.openai_format import Usage
 from alignboard.evaluate.engines.prices import Rate
 from alignboard.evaluate.judging.pairs import Pair
-from alignboard.evaluate.judging.rows import Call
+from alignboard.evaluate.judging.rows import Call, Said, Unsaid
 from alignboard.evaluate.judging.runner import Judge, Replies, first_questions, views
 from alignboard.evaluate.judging.spec import PromptedSpec, order_of
 from alignboard.stats.second_order import SecondOrderDesign
@@ -27,8 +28,8 @@ class Cost:
     """Of one judge on one model's outputs."""
 
     judge: str
-    n_known: int
-    """calls whose reply is there"""
+    n_known: int | None
+    """calls whose reply is there; None where only the judge's weights could tell"""
     n_calls: int
     """to be made; where second orders are drawn, as many as are expected"""
     n_prompt: int
@@ -41,17 +42,30 @@ class Cost:
     """US dollars, at most; None where nobody says"""
 
 
-def cost_of(judge: Judge, pairs: Sequence[Pair], replies: Replies, rate: Rate | None) -> Cost:
-    """What is missing of a run, without asking anybody."""
+class Unopened:
+    """Stands for a judge whose weights are not loaded to say what it would be asked; nobody can ask it."""
+
+    identity: Mapping[str, Any] = MappingProxyType({})
+
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
+        """Raises `NotImplementedError`."""
+        raise NotImplementedError("a judge that was not opened cannot be asked")
+
+
+def cost_of(
+    judge: Judge, pairs: Sequence[Pair], replies: Replies | None, rate: Rate | None
+) -> Cost:
+    """What is missing of a run, without asking anybody; all of it where ``replies`` is None."""
     asked = views(judge, pairs, first_questions(judge, pairs))
     calls = {call.key: call for view in asked for call, _ in view.calls}
-    known = replies.known(list(calls))
+    known = {} if replies is None else replies.known(list(calls))
+    n_known = None if replies is None else len(known)
     missing = [call for key, call in calls.items() if key not in known]
     expected = 1 + SecondOrderDesign().share if order_of(judge.spec) == "adaptive" else 1.0
     spec = judge.spec
     if not isinstance(spec, PromptedSpec):
         return Cost(
-            spec.name, len(known), round(len(missing) * expected), 0, 0, counted=True, price=None
+            spec.name, n_known, round(len(missing) * expected), 0, 0, counted=True, price=None
         )
     counter = tokens_of(spec.model)
     count = counter or _estimated
@@ -59,7 +73,7 @@ def cost_of(judge: Judge, pairs: Sequence[Pair], replies: Replies, rate: Rate | 
     n_answer = round(expected * len(missing) * spec.sampling.max_new_tokens)
     price = None if rate is None else rate.of(Usage(n_prompt, n_answer))
     n_calls = round(len(missing) * expected)
-    return Cost(spec.name, len(known), n_calls, n_prompt, n_answer, counter is not None, price)
+    return Cost(spec.name, n_known, n_calls, n_prompt, n_answer, counter is not None, price)
 
 
 @lru_cache(maxsize=8)

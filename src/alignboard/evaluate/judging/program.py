@@ -12,12 +12,15 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from alignboard.errors import InputError
 from alignboard.evaluate.engines.openai_format import shortened
 from alignboard.evaluate.judging.rows import Call, Said, Unsaid
 from alignboard.evaluate.judging.spec import ProgramSpec
+
+_PATIENCE: Final = 10.0
+"""seconds that a program has to end after its last reply"""
 
 
 class ProgramJudge:
@@ -52,14 +55,18 @@ class ProgramJudge:
         assert process.stdout is not None  # noqa: S101 - as above
         writer = threading.Thread(target=_write, args=(process.stdin, list(calls)), daemon=True)
         writer.start()
+        patience = 0.0  # of a run that was stopped
         try:
             for line in process.stdout:
                 key, said = self._read(line)
                 if key in waiting:
                     yield waiting.pop(key), said
+                if not waiting:
+                    break
+            patience = _PATIENCE
         finally:
-            process.kill() if process.poll() is None and not waiting else process.stdout.close()
-            code = process.wait()
+            code = _ended(process, patience)
+            process.stdout.close()
             writer.join()
         for call in waiting.values():
             yield call, Unsaid(call.key, f"the program ended with exit code {code} and no reply")
@@ -76,6 +83,15 @@ class ProgramJudge:
             ) from error
 
 
+def _ended(process: subprocess.Popen[str], patience: float) -> int:
+    """The exit code; a program that goes on after its last reply, or after the run was stopped, is killed."""
+    try:
+        return process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
 def _write(stream: IO[str], calls: Sequence[Call]) -> None:
     try:
         with stream:
@@ -90,5 +106,5 @@ def _write(stream: IO[str], calls: Sequence[Call]) -> None:
                 }
                 stream.write(json.dumps(row) + "\n")
                 stream.flush()
-    except (BrokenPipeError, OSError):
+    except OSError:
         return  # it ended early; what it left is reported where its replies are read
