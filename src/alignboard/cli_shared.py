@@ -15,7 +15,7 @@ _LINE_SECONDS = 10.0
 json_option = click.option(
     "--json",
     "json_file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Write the result as JSON too.",
 )

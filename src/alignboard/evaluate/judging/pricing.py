@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, Final
 
 from alignboard.evaluate.engines.openai_format import Usage
@@ -45,7 +44,10 @@ class Cost:
 class Unopened:
     """Stands for a judge whose weights are not loaded to say what it would be asked; nobody can ask it."""
 
-    identity: Mapping[str, Any] = MappingProxyType({})
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Nothing: only the weights could tell."""
+        return {}
 
     def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
         """Raises `NotImplementedError`."""
