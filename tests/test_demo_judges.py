@@ -14,12 +14,13 @@ from alignboard.errors import InputError
 from alignboard.evaluate import judge_rows
 from alignboard.evaluate.judge_rows import draw_pair
 from alignboard.evaluate.judge_training import JudgeTraining, train_judge
+from alignboard.evaluate.judging.calls import Judge
 from alignboard.evaluate.judging.hardened import LETTERS
 from alignboard.evaluate.judging.load import load_judge
 from alignboard.evaluate.judging.local import LocalJudge
 from alignboard.evaluate.judging.pairs import Pair
 from alignboard.evaluate.judging.rows import Said
-from alignboard.evaluate.judging.runner import Judge, judge_pairs
+from alignboard.evaluate.judging.runner import judge_pairs
 from alignboard.evaluate.judging.simulated_judge import SimulatedJudge
 from alignboard.evaluate.judging.spec import JudgePrompt, PromptedSpec, SimulatedSpec
 from alignboard.evaluate.judging.verdicts import LogprobRule

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from alignboard.data import world
-from alignboard.data.instruction_sets import ROOM, Instruction, load_set
+from alignboard.data.instruction_sets import ROOM, Instruction, load_references, load_set
 from alignboard.errors import InputError
 from alignboard.workspace import library, names
 
@@ -95,6 +95,31 @@ def test_mt_bench_has_two_turns_and_arena_hard_one(mirror, tmp_path):
         "\n".join(json.dumps(row, ensure_ascii=False) for row in hard).encode(),
     )
     assert load_set("arena-hard-v0.1", tmp_path).rows[3].turns == ("3\u2028?",)
+
+
+def test_reference_answers_come_from_the_same_release(mirror, tmp_path):
+    references = [
+        {"question_id": n, "model_id": "gpt-4", "choices": [{"turns": [f"{n}!", n]}]}
+        for n in (101, 102)
+    ]
+    mirror(
+        "lm-sys/FastChat",
+        "589532dcfa83700f950b9aa3983416c543afabc0",
+        "fastchat/llm_judge/data/mt_bench/reference_answer/gpt-4.jsonl",
+        "\n".join(map(json.dumps, references)).encode(),
+    )
+    assert load_references("mt-bench", tmp_path) == {101: ("101!", "101"), 102: ("102!", "102")}
+    assert load_references("demo-world", tmp_path) == {}
+    assert load_references("some.jsonl", tmp_path) == {}
+    declare(tmp_path, path="own.jsonl", references="known.jsonl")
+    write(tmp_path / "evaluate/sets/known.jsonl", references)
+    assert set(load_references("own", tmp_path)) == {101, 102}
+
+
+def test_fastchats_questions_need_no_declaration(tmp_path):
+    rows = [{"question_id": 81, "category": "math", "turns": ["1?", "2?"]}]
+    found = load_set(write(tmp_path / "question.jsonl", rows))
+    assert found.rows == (Instruction(("1?", "2?"), "math", 81),)
 
 
 def test_a_source_that_changed_is_refused(mirror, tmp_path):

@@ -15,11 +15,12 @@ from alignboard.evaluate.engines.openai_format import UnreadableError
 from alignboard.evaluate.engines.prices import Rate
 from alignboard.evaluate.engines.served import Limits
 from alignboard.evaluate.judging.batches import BatchJudge
+from alignboard.evaluate.judging.calls import Judge
 from alignboard.evaluate.judging.chat_format import read_said, request_body
 from alignboard.evaluate.judging.endpoint import EndpointJudge, endpoint_of
 from alignboard.evaluate.judging.load import load_judge
 from alignboard.evaluate.judging.rows import Call, Message, Said
-from alignboard.evaluate.judging.runner import InMemory, Judge, judge_pairs
+from alignboard.evaluate.judging.runner import InMemory, judge_pairs
 from alignboard.evaluate.judging.spec import Sampling
 from batch_server import BatchServer
 from faulty_endpoint import FaultyEndpoint, body, cut, hang, status

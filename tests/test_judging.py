@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 import tiny_models
 from alignboard.evaluate.judging.adaptive import balanced
+from alignboard.evaluate.judging.calls import Judge
 from alignboard.evaluate.judging.jury import combined, weights
 from alignboard.evaluate.judging.pairs import Judged, Pair, uniform
 from alignboard.evaluate.judging.rows import Said
-from alignboard.evaluate.judging.runner import InMemory, Judge, judge_pairs
+from alignboard.evaluate.judging.runner import InMemory, judge_pairs
 from alignboard.evaluate.judging.spec import (
     JudgePrompt,
     JurySpec,

@@ -104,6 +104,19 @@ def test_a_reward_is_that_of_plain_transformers_code(reward_folder):
     assert replies(judge, calls[1:2]) == {calls[1].key: found[calls[1].key]}
 
 
+def test_two_turns_are_one_conversation_to_a_reward_model(reward_folder):
+    judge = opened(reward_spec(reward_folder))
+    fields = (("instruction_2", "repeat: cat."), ("first_2", "cat."))
+    turns = ["repeat: dog.", "dog.", "repeat: cat.", "cat."]
+    conversation = [
+        {"role": role, "content": text}
+        for role, text in zip(["user", "assistant"] * 2, turns, strict=True)
+    ]
+    tokenizer = AutoTokenizer.from_pretrained(reward_folder)
+    expected = tokenizer.apply_chat_template(conversation, return_dict=True)["input_ids"]
+    assert judge.ids(Question(turns[0], turns[1], None, fields)) == list(expected)
+
+
 def test_each_text_is_scored_once(reward_folder, monkeypatch):
     judge = opened(reward_spec(reward_folder))
     read = []
@@ -127,12 +140,10 @@ def test_hostile_outputs_are_text_to_a_reward_model(reward_folder):
 def test_what_a_reward_model_cannot_score_says_why(reward_folder):
     judge = opened(reward_spec(reward_folder))
     context = judge._found.context
-    two_turns = Call("03", (Question("a", "b", None, (("instruction_2", "c"),)),))
-    found = replies(judge, [call(1, "dog", "cat " * context), call(2, "a", "b", "c"), two_turns])
+    found = replies(judge, [call(1, "dog", "cat " * context), call(2, "a", "b", "c")])
     assert all(isinstance(said, Unsaid) for said in found.values())
     assert f"the judge takes {context}" in found["0001"].reason
     assert "one output at a time" in found["0002"].reason
-    assert "one turn" in found["03"].reason
 
 
 def test_a_checkpoint_without_a_head_is_refused(tmp_path, reward_folder):

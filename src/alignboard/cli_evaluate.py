@@ -89,60 +89,40 @@ def evaluate(
     kept as they come: a run that was stopped goes on where it was. Exit code 3 where something is missing in the end.
     """
     from alignboard.cli_answering import answered_text, answering
-    from alignboard.cli_judging import (
-        access_of,
-        cost_text,
-        judge_and_print,
-        warn,
-        write_summaries,
-    )
+    from alignboard.cli_judging import judge_and_print, judging_here, write_summaries
+    from alignboard.cli_judging_text import cost_text
     from alignboard.evaluate.engines.served import Limits
     from alignboard.models.registry import load_model
     from alignboard.records import Generation
     from alignboard.results.formats import read_rows
-    from alignboard.results.journal import Journal
     from alignboard.results.sources import rich_progress
     from alignboard.run.answerers import Served, by_base
     from alignboard.run.answering import decoding_of
-    from alignboard.run.evaluation import (
-        Evaluation,
-        compare,
-        declared_judge,
-        expected,
-        hardening_secret,
-        instructions_of,
-        load_baseline,
-        suite_of,
-    )
-    from alignboard.run.judges import Judges
-    from alignboard.run.store import Places, lock
+    from alignboard.run.comparison import compare, folder_of, load_baseline
+    from alignboard.run.evaluation import declared_judge, expected, instructions_of, suite_of
 
-    places, declared_suite = Places(Path.cwd()), suite_of(suite)
+    workspace, declared_suite = Path.cwd(), suite_of(suite)
     chosen = name or declared_suite.annotator
-    declared = declared_judge(chosen, places.workspace, order, hardened=hardened)
+    declared = declared_judge(chosen, workspace, order, hardened=hardened)
     specs = by_base([load_model(model) for model in models])
     with rich_progress() as downloading:
-        against = load_baseline(declared_suite.baseline, places.workspace, downloading)
+        against = load_baseline(declared_suite.baseline, workspace, progress=downloading)
     asked = instructions_of(declared_suite, against).first(limit)
     served = None
     if engine != "local":
         urls = tuple(url.strip() for url in engine.split(",") if url.strip())
         served = Served(urls, "chat", None, api_key_env, Limits(access["concurrency"]))
     found, incomplete = [], False
-    with lock(places), Journal(places.journal, "evaluate") as journal:
-        judges = Judges(
-            access_of(**access, journal=places.journal),
-            places.workspace,
-            secret=hardening_secret(places.journal),
-        )
-        warn(judges, declared, ask=not dry_run)
-        evaluation = Evaluation(judges, journal, places.workspace)
+    with judging_here(access, declared, "evaluate", ask=not dry_run) as evaluation:
         if dry_run:
             for spec in specs:
                 one = expected(spec.name, asked, against)
                 print(cost_text(evaluation.costs(declared, one), spec.name))
+            print(f"if answers are as long as those of {declared_suite.baseline}")
             return
-        answer = answering(served, asked, journal, places.workspace, remote_code=trust_remote_code)
+        answer = answering(
+            served, asked, evaluation.journal, workspace, remote_code=trust_remote_code
+        )
         answered = [
             answer(spec, decoding_of(spec, max_new_tokens=max_new_tokens)) for spec in specs
         ]
@@ -152,10 +132,13 @@ def evaluate(
             if one.failures:
                 incomplete = True
                 continue
-            compared = compare(read_rows(one.path, Generation), against, limit)
+            folder = folder_of(one.path, one.model, workspace)
+            compared = compare(
+                read_rows(one.path, Generation), against[: len(asked)], folder=folder
+            )
             found.append(judge_and_print(evaluation, declared, compared))
             if not limit and declared.name == declared_suite.annotator:
-                print(_length_control(places.workspace, declared_suite, one.model, assets))
+                print(_length_control(workspace, declared_suite, one.model, assets))
     if json_file is not None:
         write_summaries(json_file, found)
     if incomplete or any(one.statuses.get("scored", 0) < one.n for one in found):

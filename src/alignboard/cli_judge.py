@@ -1,4 +1,4 @@
-"""`alignboard judge`: outputs are judged; `alignboard judge report`: how far judgments can be trusted."""
+"""`alignboard judge`: outputs are compared with a baseline's; and the group of `rate`, `report`, `list`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alignboard.cli_judge_rate import rate
 from alignboard.cli_judge_report import report
-from alignboard.cli_judging import judge_options
+from alignboard.cli_judging import judge_options, outputs_options
 from alignboard.cli_shared import json_option
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from alignboard.evaluate.judging.spec import Order
+    from alignboard.results.sources import Progress
+    from alignboard.run.comparison import Comparison
 
 EXIT_FOUND = 3
+_BASELINE = "gpt4_1106_preview"
 
 
 class _Judge(click.Group):
@@ -27,14 +33,18 @@ class _Judge(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_Judge, subcommand_metavar="OUTPUTS... --judge NAME | report PATH... | list")
+@click.group(
+    cls=_Judge,
+    subcommand_metavar="OUTPUTS... --judge NAME | rate OUTPUTS... | report PATH... | list",
+)
 def judge() -> None:
-    """Judge outputs against a baseline, or report on judgments.
+    """Judge outputs against a baseline, rate them by themselves, or report on judgments.
 
     `alignboard judge OUTPUTS.json --judge NAME` is short for `alignboard judge outputs`, whose --help has the options.
     """
 
 
+judge.add_command(rate)
 judge.add_command(report)
 
 
@@ -55,48 +65,20 @@ def list_judges() -> None:
 
 
 @judge.command()
-@click.argument(
-    "outputs",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="OUTPUTS...",
-)
-@click.option(
-    "--judge",
-    "name",
-    required=True,
-    metavar="NAME",
-    help="A judge of `alignboard judge list`, or a yaml file.",
-)
+@outputs_options
 @click.option(
     "--baseline",
-    default="gpt4_1106_preview",
-    show_default=True,
     metavar="NAME",
-    help="Outputs to compare with: a file, a model in results/, or a published suite's baseline.",
-)
-@click.option(
-    "--fields",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="Reference answers, rubrics, second turns: rows of instruction, reference, rubric, ...",
-)
-@click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N instructions."
+    help="Outputs to compare with: a file, a model in results/, or a published suite's baseline "
+    f"(default: {_BASELINE}; of answers of two turns there is none).",
 )
 @judge_options
-@click.option(
-    "--reparse", is_flag=True, help="Read the kept replies again and write the files; ask nobody."
-)
-@click.option(
-    "--dry-run", is_flag=True, help="Say what would be asked and what it costs; ask nobody."
-)
 @json_option
 def outputs(
     outputs: tuple[Path, ...],
     name: str,
-    baseline: str,
+    set_name: str,
+    baseline: str | None,
     fields: Path | None,
     limit: int | None,
     order: Order | None,
@@ -109,46 +91,21 @@ def outputs(
 ) -> None:
     """Judge model_outputs files and write results/<model>/<judge>/annotations.json, in AlpacaEval's format.
 
-    Replies are kept as they come: interrupt it at any moment and start it again, and only what is missing is asked.
-    Exit code 3 where a verdict is missing in the end.
+    Answers of two turns (MT-bench's model_answer.jsonl) are judged turn by turn. Replies are kept as they come:
+    interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where a verdict is
+    missing in the end.
     """
-    from alignboard.cli_judging import (
-        access_of,
-        cost_text,
-        judge_and_print,
-        warn,
-        write_summaries,
-    )
-    from alignboard.records import Generation
-    from alignboard.results.formats import read_rows
-    from alignboard.results.journal import Journal
+    from alignboard.cli_judging import judge_and_print, judging_here, write_summaries
+    from alignboard.cli_judging_text import cost_text
     from alignboard.results.sources import rich_progress
-    from alignboard.run.evaluation import (
-        Evaluation,
-        compare,
-        declared_judge,
-        hardening_secret,
-        load_baseline,
-        read_fields,
-    )
-    from alignboard.run.judges import Judges
-    from alignboard.run.store import Places, lock
+    from alignboard.run.evaluation import declared_judge
 
-    places = Places(Path.cwd())
-    declared = declared_judge(name, places.workspace, order, hardened=hardened)
+    declared = declared_judge(name, Path.cwd(), order, hardened=hardened)
     with rich_progress() as downloading:
-        against = load_baseline(baseline, places.workspace, downloading)
-    more = None if fields is None else read_fields(fields)
-    compared = [compare(read_rows(path, Generation), against, limit, more) for path in outputs]
+        read = _reader(set_name, baseline, fields, limit, downloading)
+        compared = [read(path) for path in outputs]
     found = []
-    with lock(places), Journal(places.journal, "judge") as journal:
-        judges = Judges(
-            access_of(**access, journal=places.journal),
-            places.workspace,
-            secret=hardening_secret(places.journal),
-        )
-        warn(judges, declared, ask=not (dry_run or reparse))
-        evaluation = Evaluation(judges, journal, places.workspace)
+    with judging_here(access, declared, "judge", ask=not (dry_run or reparse)) as evaluation:
         for one in compared:
             if dry_run:
                 print(cost_text(evaluation.costs(declared, one), one.model))
@@ -158,3 +115,42 @@ def outputs(
         write_summaries(json_file, found)
     if any(one.statuses.get("scored", 0) < one.n for one in found):
         sys.exit(EXIT_FOUND)
+
+
+def _reader(
+    set_name: str,
+    baseline: str | None,
+    fields: Path | None,
+    limit: int | None,
+    progress: Progress,
+) -> Callable[[Path], Comparison]:
+    """From a file of outputs to the pairs that are judged."""
+    from functools import cache
+
+    from alignboard.errors import InputError
+    from alignboard.records import Generation
+    from alignboard.results.conversations import is_conversations, read_conversations
+    from alignboard.results.formats import read_rows
+    from alignboard.run import comparison, conversations
+
+    workspace = Path.cwd()
+    more = None if fields is None else comparison.read_fields(fields)
+    questions = cache(lambda: conversations.load_questions(set_name, workspace, limit, progress))
+
+    def read(path: Path) -> Comparison:
+        if is_conversations(path):
+            if baseline is None:
+                raise InputError(
+                    f"{path} holds answers of two turns, which have no usual baseline: name one by --baseline, or have "
+                    "them rated by themselves (`alignboard judge rate`)."
+                )
+            against = conversations.load_baseline(baseline, questions(), workspace)
+            return conversations.compare_conversations(
+                questions(), read_conversations(path), against
+            )
+        rows = read_rows(path, Generation)
+        folder = comparison.folder_of(path, rows[0].generator, workspace)
+        other = comparison.load_baseline(baseline or _BASELINE, workspace, folder, progress)
+        return comparison.compare(rows, other, folder, limit, more)
+
+    return read

@@ -1,10 +1,10 @@
-"""How the command line asks judges: the options of endpoints, progress, and what came of it."""
+"""How the command line asks judges: the options, the workspace, progress."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
@@ -12,20 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alignboard.cli_judging_text import rating_text, summary_text
 from alignboard.cli_shared import progress
 
 if TYPE_CHECKING:
-    from alignboard.evaluate.judging.pairs import Judged
-    from alignboard.evaluate.judging.pricing import Cost
     from alignboard.evaluate.judging.runner import Counts, OnProgress
-    from alignboard.run.evaluation import Comparison, Evaluation
+    from alignboard.run.comparison import Answers, Comparison
+    from alignboard.run.evaluation import Evaluation
     from alignboard.run.judges import Access, Declared, Judges
     from alignboard.run.judging import Summary
+    from alignboard.run.rating import RatingSummary
 
-_SHOWN = 5
-"""failures that are named; the file has all of them"""
-
-_OPTIONS = (
+_ACCESS = (
     click.option(
         "--judge-engine",
         metavar="URL,URL",
@@ -66,22 +64,79 @@ _OPTIONS = (
         is_flag=True,
         help="Ask through the batch interface: half the price, and up to a day. A stopped run goes on with its batch.",
     ),
-    click.option(
-        "--order",
-        type=click.Choice(["coin", "both", "adaptive"]),
-        help="In place of the judge's own: one order by a seeded coin, both, or both where it matters.",
+)
+_ORDER = click.option(
+    "--order",
+    type=click.Choice(["coin", "both", "adaptive"]),
+    help="In place of the judge's own: one order by a seeded coin, both, or both where it matters.",
+)
+_HARDENED = click.option(
+    "--hardened",
+    is_flag=True,
+    help="Show outputs escaped, between marks that nobody can guess; the judge's name then says so.",
+)
+
+
+_OUTPUTS = (
+    click.argument(
+        "outputs",
+        nargs=-1,
+        required=True,
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        metavar="OUTPUTS...",
     ),
     click.option(
-        "--hardened",
+        "--judge",
+        "name",
+        required=True,
+        metavar="NAME",
+        help="A judge of `alignboard judge list`, or a yaml file.",
+    ),
+    click.option(
+        "--set",
+        "set_name",
+        default="mt-bench",
+        show_default=True,
+        metavar="NAME",
+        help="Of answers of two turns (model_answer.jsonl): the set, or file of questions, that they answer.",
+    ),
+    click.option(
+        "--fields",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Reference answers, rubrics, second turns: rows of instruction, reference, rubric, ...",
+    ),
+    click.option(
+        "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N instructions."
+    ),
+    click.option(
+        "--reparse",
         is_flag=True,
-        help="Show outputs escaped, between marks that nobody can guess; the judge's name then says so.",
+        help="Read the kept replies again and write the files; ask nobody.",
+    ),
+    click.option(
+        "--dry-run", is_flag=True, help="Say what would be asked and what it costs; ask nobody."
     ),
 )
 
 
+def outputs_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that every command has that reads outputs and has them judged."""
+    return _all(_OUTPUTS, command)
+
+
 def judge_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that every command has that asks a judge."""
-    return reduce(lambda found, option: option(found), reversed(_OPTIONS), command)
+    """The options that every command has that has outputs compared."""
+    return _all((*_ACCESS, _ORDER, _HARDENED), command)
+
+
+def rate_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, of one that has them rated by themselves."""
+    return _all((*_ACCESS, _HARDENED), command)
+
+
+def _all(options: Sequence[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
+    return reduce(lambda found, option: option(found), reversed(options), command)
 
 
 def access_of(
@@ -120,57 +175,25 @@ def warn(judges: Judges, declared: Declared, *, ask: bool) -> None:
         print(f"alignboard: {line}.", file=sys.stderr)
 
 
-def cost_text(costs: list[Cost], model: str) -> str:
-    """What a dry run says of one model."""
-    lines = []
-    for one in costs:
-        known = f"{one.n_known} replies known"
-        if one.n_known is None:
-            known = "those included whose reply is known, which only the judge's weights could tell"
-        tokens = ""
-        if one.n_prompt:
-            how = "" if one.counted else "about "
-            tokens = f", {how}{one.n_prompt} prompt tokens, at most {one.n_answer} of replies"
-        price = ""
-        if one.price is not None:
-            price = f", {'at most' if one.counted else 'about'} {one.price:.2f} US dollars"
-        lines.append(f"{one.judge} on {model}: {one.n_calls} calls, {known}{tokens}{price}")
-    if len(costs) > 1 and any(one.price is not None for one in costs):
-        total = sum(one.price or 0.0 for one in costs)
-        lines.append(f"together {total:.2f} US dollars")
-    return "\n".join(lines)
+@contextmanager
+def judging_here(
+    access: dict[str, Any], declared: Declared, command: str, *, ask: bool
+) -> Iterator[Evaluation]:
+    """Judging in this folder, for as long as nobody else judges here; says which judges are being switched off."""
+    from alignboard.results.journal import Journal
+    from alignboard.run.evaluation import Evaluation, hardening_secret
+    from alignboard.run.judges import Judges
+    from alignboard.run.store import Places, lock
 
-
-def summary_text(found: Summary, judged: list[Judged]) -> str:
-    """What came of one model."""
-    lines = [f"{found.model} against {found.baseline}, judged by {found.judge}:"]
-    if found.win_rate is None:
-        lines.append("  no verdict")
-    else:
-        lines.append(
-            f"  win rate {100 * found.win_rate:.2f} % ({found.level:.0%} interval {_percent(found.low)} to "
-            f"{_percent(found.high)}), order: {found.order}; {found.n_wins} wins, {found.n_wins_base} losses, "
-            f"{found.n_draws} draws; mean length {found.avg_length}"
+    places = Places(Path.cwd())
+    with lock(places), Journal(places.journal, command) as journal:
+        judges = Judges(
+            access_of(**access, journal=places.journal),
+            places.workspace,
+            secret=hardening_secret(places.journal),
         )
-    others = {name: n for name, n in found.statuses.items() if name != "scored"}
-    if others:
-        counts = ", ".join(f"{n} {name}" for name, n in sorted(others.items()))
-        lines.append(f"  {counts} of {found.n}: left out of the win rate")
-        unsaid = [one for one in judged if one.status != "scored"]
-        lines += [f"    {one.pair.instruction[:50]!r}: {one.reason}" for one in unsaid[:_SHOWN]]
-    paid = "" if found.price is None else f", {found.price:.4f} US dollars"
-    saved = "" if found.saving is None else f", {found.saving:.0%} fewer than in both orders"
-    lines.append(f"  {found.n_calls} replies{saved}{paid}")
-    if found.n_flagged:
-        lines.append(f"  {found.n_flagged} rows are flagged; see flags in the file")
-    if found.signals:
-        lines.append(f"  the outputs look written for the judge: {', '.join(found.signals)}")
-    lines.append(f"  {found.annotations}")
-    return "\n".join(lines)
-
-
-def _percent(rate: float | None) -> str:
-    return "unknown" if rate is None else f"{100 * rate:.2f}"
+        warn(judges, declared, ask=ask)
+        yield Evaluation(judges, journal, places.workspace)
 
 
 @contextmanager
@@ -196,7 +219,17 @@ def judge_and_print(
     return summary
 
 
-def write_summaries(path: Path, found: list[Summary]) -> None:
+def rate_and_print(
+    evaluation: Evaluation, declared: Declared, answers: Answers, *, ask: bool = True
+) -> RatingSummary:
+    """Rate one model, with progress, and print what came of it."""
+    with judging(f"{declared.name} on {answers.model}") as listener:
+        summary, rated = evaluation.rate(declared, answers, listener, ask=ask)
+    print(rating_text(summary, rated))
+    return summary
+
+
+def write_summaries(path: Path, found: Sequence[Summary | RatingSummary]) -> None:
     """The summaries as JSON."""
     import msgspec
 

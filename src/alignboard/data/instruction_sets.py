@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import msgspec
 
 from alignboard.data import world
 from alignboard.errors import InputError
+from alignboard.results.conversations import read_conversations
 from alignboard.results.download import Progress
 from alignboard.results.sources import released_file
 from alignboard.suites import convert, read_yaml
@@ -94,6 +95,9 @@ class SetSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     subset_column: str | None = None
     subset: str | None = None
     """only the rows whose ``subset_column`` is this"""
+    references: str | None = None
+    """reference answers in FastChat's format, by ``question_id``: a file of the same release, or relative to the
+    declaration"""
 
 
 def load_set(
@@ -106,7 +110,8 @@ def load_set(
     """
     path = Path(name)
     if path.suffix in _SUFFIXES:
-        rows = _read(path, SetSpec(name=path.stem))
+        contents = _contents(path)
+        rows = _read(path, contents, _file_spec(path, contents))
         return InstructionSet(path.stem, path.stem, tuple(rows))
     declared = declaration(ROOM, str(name), workspace)
     spec = convert(declared, read_yaml(declared), SetSpec, "an instruction set")
@@ -116,6 +121,20 @@ def load_set(
             f"{declared}: {spec.name} has {len(rows)} instructions, but n says {spec.n}; its source has changed."
         )
     return InstructionSet(spec.name, spec.title or spec.name, tuple(rows))
+
+
+def load_references(
+    name: str | Path, workspace: Path | None = None, progress: Progress | None = None
+) -> dict[str | int, tuple[str, ...]]:
+    """The reference answers of the set called ``name``, turn by turn, by ``question_id``; none where it names none."""
+    if Path(name).suffix in _SUFFIXES:
+        return {}
+    declared = declaration(ROOM, str(name), workspace)
+    spec = convert(declared, read_yaml(declared), SetSpec, "an instruction set")
+    if spec.references is None:
+        return {}
+    path = _source(declared, spec, spec.references, progress)
+    return {row.question_id: row.answers for row in read_conversations(path)}
 
 
 def _rows(declared: Path, spec: SetSpec, progress: Progress | None) -> list[Instruction]:
@@ -132,27 +151,42 @@ def _rows(declared: Path, spec: SetSpec, progress: Progress | None) -> list[Inst
             Instruction((text,))
             for text in world.prompts(spec.world.split, spec.n, spec.world.seed)
         ]
-    if spec.released is not None:
-        path = released_file(
-            spec.released.repository, spec.released.commit, spec.released.file, progress
-        )
-    else:
-        path = declared.parent / str(spec.path)
-    rows = _read(path, spec)
+    released = spec.released
+    path = _source(declared, spec, str(spec.path) if released is None else released.file, progress)
+    rows = _read(path, _contents(path), spec)
     if spec.subset is not None:
         rows = [row for row in rows if row.subset == spec.subset]
     return rows
 
 
-def _read(path: Path, spec: SetSpec) -> list[Instruction]:
+def _source(declared: Path, spec: SetSpec, name: str, progress: Progress | None) -> Path:
+    """The file ``name`` of the release; where nothing is released, the one beside the declaration."""
+    if spec.released is None:
+        return declared.parent / name
+    return released_file(spec.released.repository, spec.released.commit, name, progress)
+
+
+def _contents(path: Path) -> list[Mapping[str, Any]]:
     try:
         content = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 (byte {error.start}).") from error
+    return list(records(path, content))
+
+
+def _file_spec(path: Path, contents: Sequence[Mapping[str, Any]]) -> SetSpec:
+    """Of a file without a declaration: FastChat's questions have ``turns`` and a ``category``."""
+    first = contents[0] if contents and isinstance(contents[0], Mapping) else {}
+    if "instruction" not in first and "turns" in first:
+        return SetSpec(name=path.stem, column="turns", subset_column="category")
+    return SetSpec(name=path.stem)
+
+
+def _read(path: Path, contents: Sequence[Mapping[str, Any]], spec: SetSpec) -> list[Instruction]:
     rows, seen = [], {}
-    for number, row in enumerate(records(path, content), start=1):
+    for number, row in enumerate(contents, start=1):
         one = Instruction(
             _turns(path, number, row, spec.column),
             _subset(row, spec.subset_column),

@@ -33,9 +33,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignboard.evaluate.judge_rows import FIRST, PROMPT, SECOND, Encoder, Row, draw_pair
+from alignboard.evaluate.judging.calls import Judge
 from alignboard.evaluate.judging.local import LocalJudge
 from alignboard.evaluate.judging.pairs import Pair
-from alignboard.evaluate.judging.runner import Judge, judge_pairs
+from alignboard.evaluate.judging.runner import judge_pairs
 from alignboard.evaluate.judging.spec import JudgePrompt, PromptedSpec
 from alignboard.evaluate.judging.verdicts import LogprobRule
 from alignboard.evaluate.simulated import rule_score

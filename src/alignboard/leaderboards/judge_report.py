@@ -91,10 +91,15 @@ def judge_report(
     rng = np.random.default_rng(seed)
     turned = dict(zip(reversed(rows.pair), reversed(rows.mirrored.tolist()), strict=True))
     sides = {name: _sides(part.compared(), turned) for name, part in parts.items()}
+    clusters = dict(zip(rows.pair, rows.instruction.tolist(), strict=True))
     return JudgeReport(
         judges=[judge_figures(name, part, rows) for name, part in parts.items()],
-        between=[found for pair in combinations(names, 2) if (found := _between(pair, sides, rng))],
-        jury=_jury(sides, rng) if len(names) > 2 else None,
+        between=[
+            found
+            for pair in combinations(names, 2)
+            if (found := _between(pair, sides, clusters, rng))
+        ],
+        jury=_jury(sides, clusters, rng) if len(names) > 2 else None,
         humans=[_against(name, part, human) for name, part in parts.items()] if human else [],
         among_humans=_among(human) if human else None,
     )
@@ -114,13 +119,16 @@ def _sides(part: Judgments, turned: Mapping[Pair, bool]) -> dict[Pair, float]:
 
 
 def _between(
-    pair: tuple[str, str], sides: Mapping[str, Mapping[Pair, float]], rng: np.random.Generator
+    pair: tuple[str, str],
+    sides: Mapping[str, Mapping[Pair, float]],
+    of: Mapping[Pair, int],
+    rng: np.random.Generator,
 ) -> PairFigures | None:
     shared = sorted(sides[pair[0]].keys() & sides[pair[1]].keys())
     if not shared:
         return None
     first, second = (np.array([sides[name][key] for key in shared]) for name in pair)
-    clusters = np.array([key[0] for key in shared], dtype=np.uint64)
+    clusters = np.array([of[key] for key in shared], dtype=np.uint64)
     return PairFigures(
         judges=pair,
         n_pairs=len(shared),
@@ -134,10 +142,12 @@ def _between(
     )
 
 
-def _jury(sides: Mapping[str, Mapping[Pair, float]], rng: np.random.Generator) -> Alpha:
+def _jury(
+    sides: Mapping[str, Mapping[Pair, float]], of: Mapping[Pair, int], rng: np.random.Generator
+) -> Alpha:
     pairs = sorted(set().union(*sides.values()))
     ratings = np.array([[found.get(pair, math.nan) for pair in pairs] for found in sides.values()])
-    clusters = np.array([pair[0] for pair in pairs], dtype=np.uint64)
+    clusters = np.array([of[pair] for pair in pairs], dtype=np.uint64)
     return krippendorff_alpha(ratings, "nominal", rng, clusters=clusters, level=LEVEL)
 
 

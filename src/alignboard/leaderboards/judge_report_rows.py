@@ -5,7 +5,8 @@ what happened when it was judged: ``switched`` (per call, whether ``output_2`` w
 (per call, the preference for ``output_2`` in that order, null where not scored), ``mass``, ``status``, ``flags`` and
 ``price``. Where a row says none of this the order is AlpacaEval's coin (`alignboard.results.order`); a row with a
 status and without ``switched`` was judged without an order, as single ratings are. ``balanced_preference`` is the row's
-part in the estimate of `alignboard.stats.second_order`, where the second order was drawn.
+part in the estimate of `alignboard.stats.second_order`, where the second order was drawn; ``first_turn`` is in the rows
+of second turns, which are not independent of the first.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class JudgedRow(Judgment, gc=True):
     flags: list[str] | None = None
     price: float | None = None
     balanced_preference: float | None = None
+    first_turn: str | None = None
+    """of a second turn: what the conversation began with"""
     price_per_example: float | str | None = None
     """AlpacaEval's own column, in dollars"""
 
@@ -55,6 +58,7 @@ class Judgments:
     model: NDArray[np.str_]
     baseline: NDArray[np.str_]
     instruction: NDArray[np.uint64]
+    """what figures are clustered by; the turns of one conversation share it"""
     pair: Sequence[Pair]
     mirrored: NDArray[np.bool_]
     """whether `pair` holds the answers in the other order than the row"""
@@ -174,7 +178,7 @@ def _columns(path: Path, number: int, row: JudgedRow) -> dict[str, Any]:
         "judge": row.annotator or path.parent.name,
         "model": row.generator_2,
         "baseline": row.generator_1,
-        "instruction": pair[0],
+        "instruction": pair[0] if row.first_turn is None else text_id(row.first_turn),
         "pair": pair,
         "mirrored": mirrored,
         "score": score,

@@ -20,15 +20,18 @@ from alignboard.evaluate.engines.rows import Answer, Decoding, Engine, Failure, 
 from alignboard.models.prompting import History
 from alignboard.models.spec import ModelSpec
 from alignboard.records import Generation
-from alignboard.results.files import write_atomically
+from alignboard.results.conversations import (
+    CONVERSATIONS,
+    Choice,
+    Conversation,
+    write_conversations,
+)
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal, Row
 from alignboard.workspace import model_name
 
 GENERATION = "generation"
 OUTPUTS = "model_outputs.json"
-CONVERSATIONS = "model_answer.jsonl"
-"""as FastChat's ``data/mt_bench/model_answer/<model>.jsonl``, without its time stamp"""
 ALPACA_EVAL = "alpaca-eval"
 _COMMIT_SECONDS = 0.2
 
@@ -217,16 +220,16 @@ def _write(path: Path, model: str, asked: InstructionSet, said: Sequence[Sequenc
         ]
         write_rows(path, rows)
         return
-    lines = [
-        {
-            "question_id": number if row.question_id is None else row.question_id,
-            "answer_id": answers[-1].key,
-            "model_id": model,
-            "choices": [{"index": 0, "turns": [answer.output for answer in answers]}],
-        }
+    conversations = [
+        Conversation(
+            question_id=number if row.question_id is None else row.question_id,
+            answer_id=answers[-1].key,
+            model_id=model,
+            choices=[Choice(turns=[answer.output for answer in answers])],
+        )
         for number, (row, answers) in enumerate(whole, start=1)
     ]
-    write_atomically(path, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    write_conversations(path, conversations)
 
 
 class _Commit:

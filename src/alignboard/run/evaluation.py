@@ -1,56 +1,50 @@
-"""From outputs to judged outputs: who is the baseline, which judge, and where it all goes."""
+"""From outputs to judged outputs in one workspace: which judge, what it costs, and where it all goes."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from alignboard.data.instruction_sets import Instruction, InstructionSet, records
-from alignboard.errors import InputError, nearest
+from alignboard.data.instruction_sets import Instruction, InstructionSet
+from alignboard.errors import InputError
+from alignboard.evaluate.judging.calls import (
+    Asked,
+    Judge,
+    first_questions,
+    shows_second_turns,
+    single_questions,
+)
 from alignboard.evaluate.judging.load import load_judge
-from alignboard.evaluate.judging.pairs import Judged, Pair
+from alignboard.evaluate.judging.pairs import Judged, Pair, Rated
 from alignboard.evaluate.judging.pricing import Cost, Unopened, cost_of
-from alignboard.evaluate.judging.prompts import FIELDS
-from alignboard.evaluate.judging.runner import Judge, OnProgress
-from alignboard.evaluate.judging.spec import JurySpec, Order, PromptedSpec, RewardSpec, order_of
+from alignboard.evaluate.judging.runner import OnProgress, rate_outputs
+from alignboard.evaluate.judging.spec import (
+    AskedSpec,
+    JurySpec,
+    Order,
+    PromptedSpec,
+    RewardSpec,
+    order_of,
+    rates,
+)
 from alignboard.evaluate.judging.upstream import Pool
 from alignboard.leaderboards.reproduce import reference_set
 from alignboard.leaderboards.scores import LcScore, lc_win_rates
 from alignboard.records import Generation
 from alignboard.results.calibration import Calibration
 from alignboard.results.folder import ResultsFolder
-from alignboard.results.formats import read_rows
 from alignboard.results.journal import Journal
-from alignboard.results.sources import Progress, released_file
-from alignboard.run.answering import ALPACA_EVAL, OUTPUTS
+from alignboard.run.answering import ALPACA_EVAL
+from alignboard.run.comparison import Answers, Comparison
 from alignboard.run.judges import Declared, Judges
-from alignboard.run.judging import JournalReplies, Summary, pairs_of, write_judged
+from alignboard.run.judging import JournalReplies, Summary, write_judged
+from alignboard.run.rating import RatingSummary, write_rated
 from alignboard.suites import Suite, load_suite
 from alignboard.workspace import PUBLISHED
-
-Fields = tuple[tuple[str, str], ...]
-"""(name, text)"""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One model's outputs beside the baseline's."""
-
-    pairs: tuple[Pair, ...]
-    datasets: dict[str, str | None]
-    """by instruction"""
-    part: str | None
-    """of a part of a set: the folder that it goes to"""
-
-    @property
-    def model(self) -> str:
-        """Whose outputs are judged."""
-        return self.pairs[0].generator_2
 
 
 def declared_judge(
@@ -79,82 +73,13 @@ def declared_judge(
     return declared
 
 
-def load_baseline(name: str, workspace: Path, progress: Progress | None = None) -> list[Generation]:
-    """The outputs of a baseline: a file, a model of the workspace, or the baseline of a published suite (fetched)."""
-    path = Path(name)
-    if path.suffix in {".json", ".jsonl", ".csv"}:
-        return read_rows(path, Generation)
-    own = workspace / "results" / name / OUTPUTS
-    if own.is_file():
-        return read_rows(own, Generation)
-    suites = {suite.baseline: suite for suite in map(load_suite, PUBLISHED)}
-    if name not in suites:
-        there = sorted(found.parent.name for found in (workspace / "results").glob(f"*/{OUTPUTS}"))
-        hint = nearest(name, [*there, *suites])
-        raise InputError(
-            f"There are no outputs of a baseline {name!r}: neither {own} nor a baseline of "
-            f"{' or '.join(PUBLISHED)}{hint or '; give a file.'}"
-        )
-    released = suites[name].released
-    file = f"{released.folder}/{name}/{OUTPUTS}"
-    return read_rows(
-        released_file(released.repository, released.commit, file, progress), Generation
-    )
-
-
-def compare(
-    outputs: Sequence[Generation],
-    baseline: Sequence[Generation],
-    limit: int | None,
-    fields: Mapping[str, Fields] | None = None,
-) -> Comparison:
-    """The model's and the baseline's answers, or those to the first ``limit`` instructions.
-
-    ``fields`` are by instruction: what prompts may show beside it.
-    """
-    part = None
-    if limit is not None and limit < len(baseline):
-        baseline, part = baseline[:limit], f"first-{limit}"
-        wanted = {row.instruction for row in baseline}
-        outputs = [row for row in outputs if row.instruction in wanted]
-    pairs = [
-        msgspec.structs.replace(pair, fields=(fields or {}).get(pair.instruction, ()))
-        for pair in pairs_of(outputs, baseline)
-    ]
-    return Comparison(tuple(pairs), {row.instruction: row.dataset for row in baseline}, part)
-
-
-def read_fields(path: Path) -> dict[str, Fields]:
-    """Reference answers, rubrics and second turns of a json, jsonl or csv file, by its column ``instruction``.
-
-    The columns are those of `prompts.FIELDS`; ``first_2`` is the baseline's second answer and ``second_2`` the model's.
-    """
-    try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
-    found: dict[str, Fields] = {}
-    for number, row in enumerate(records(path, content), start=1):
-        if not isinstance(row, Mapping) or not isinstance(row.get("instruction"), str):
-            raise InputError(f"{path}, row {number}: instruction is missing.")
-        unknown = next((name for name in row if name not in {"instruction", *FIELDS}), None)
-        if unknown is not None:
-            raise InputError(
-                f"{path}, row {number}: prompts show no {unknown!r}{nearest(unknown, FIELDS) or '.'}"
-            )
-        texts = [(name, row[name]) for name in FIELDS if row.get(name) not in {None, ""}]
-        wrong = next((name for name, text in texts if not isinstance(text, str)), None)
-        if wrong is not None:
-            raise InputError(f"{path}, row {number}: {wrong} is no text.")
-        found[row["instruction"]] = tuple(texts)
-    return found
-
-
 class Evaluation:
     """Judging in one workspace: a judge, its replies in the journal, its files in ``results/``."""
 
     def __init__(self, judges: Judges, journal: Journal, workspace: Path) -> None:
         self._judges, self._workspace = judges, workspace
+        self.journal = journal
+        """where replies are kept, and answers may be"""
         self._replies = JournalReplies(journal)
 
     def judge(
@@ -166,25 +91,67 @@ class Evaluation:
         ask: bool = True,
     ) -> tuple[Summary, list[Judged]]:
         """Ask what is missing, write the model's files, and say what they come to."""
+        self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
         judged = self._judges.judge(declared, compared.pairs, self._replies, on_progress, ask=ask)
         summary = write_judged(
             self._workspace, declared, judged, compared.datasets, _order(declared), compared.part
         )
         return summary, judged
 
+    def rate(
+        self,
+        declared: Declared,
+        answers: Answers,
+        on_progress: OnProgress | None = None,
+        *,
+        ask: bool = True,
+    ) -> tuple[RatingSummary, list[Rated]]:
+        """The same of outputs that are rated by themselves; raises `InputError` for a judge that compares."""
+        spec = self._rater(declared, answers)
+        judge = Judge(spec, self._judges.open(spec), self._judges.secret)
+        rated = rate_outputs(judge, answers.questions, self._replies, on_progress, ask=ask)
+        return write_rated(self._workspace, spec.name, answers, rated), rated
+
     def costs(self, declared: Declared, compared: Comparison) -> list[Cost]:
         """What is missing, and what it costs, by judge; nobody is asked."""
+        self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
         found = []
         for spec in self._judges.members(declared):
             own = compared.pairs
             if isinstance(declared, Pool):
-                own = [pair for pair in own if declared.choose(pair.instruction).name == spec.name]
-            if self._judges.needs_weights(spec):
-                found.append(cost_of(Judge(spec, Unopened()), own, None, None))
-                continue
-            judge = Judge(spec, self._judges.open(spec), self._judges.secret)
-            found.append(cost_of(judge, own, self._replies, self._judges.rate(spec)))
+                own = [pair for pair in own if declared.choose(pair.asked).name == spec.name]
+            found.append(self._cost(spec, first_questions(spec, own)))
         return found
+
+    def rating_costs(self, declared: Declared, answers: Answers) -> list[Cost]:
+        """The same of outputs that are rated by themselves."""
+        spec = self._rater(declared, answers)
+        return [self._cost(spec, single_questions(answers.questions))]
+
+    def _cost(self, spec: AskedSpec, asked: Sequence[Asked]) -> Cost:
+        if self._judges.needs_weights(spec):
+            return cost_of(Judge(spec, Unopened()), asked, None, None)
+        judge = Judge(spec, self._judges.open(spec), self._judges.secret)
+        return cost_of(judge, asked, self._replies, self._judges.rate(spec))
+
+    def _rater(self, declared: Declared, answers: Answers) -> AskedSpec:
+        if isinstance(declared, Pool | JurySpec) or not rates(declared):
+            raise InputError(
+                f"Judge {declared.name} compares two outputs; one that rates single ones says rates: true, or is "
+                "a reward model (such as mt-bench-single, skywork-reward)."
+            )
+        self._require_turns(declared, [one.turns for one in answers.questions])
+        return declared
+
+    def _require_turns(self, declared: Declared, answers: Sequence[Sequence[str]]) -> None:
+        """Raises `InputError` where there are second turns and a judge would be shown the first alone."""
+        two = any(len(turns) > 1 for turns in answers)
+        for spec in self._judges.members(declared):
+            if two and not shows_second_turns(spec):
+                raise InputError(
+                    f"Judge {spec.name} is shown the first turn only, and these answers have two; its prompt needs "
+                    "{instruction_2} and {first_2}, as those of mt-bench-pair and mt-bench-single have them."
+                )
 
 
 def _order(declared: Declared) -> str:

@@ -16,10 +16,11 @@ from alignboard.evaluate.pairwise import rate, round_robin
 from alignboard.leaderboards.plan_board import Rating, RatingTable, known
 from alignboard.records import Generation
 from alignboard.results.formats import read_rows, write_rows
+from alignboard.run.comparison import pairs_of
 from alignboard.run.jobs_board import ANNOTATIONS, OUTPUTS, RATINGS
 from alignboard.run.jobs_train import CHECKPOINT
 from alignboard.run.judges import Access, Declared, Judges
-from alignboard.run.judging import JournalReplies, annotation_rows, pairs_of
+from alignboard.run.judging import JournalReplies, annotation_rows
 from alignboard.run.worker import Task
 
 

@@ -13,12 +13,13 @@ import msgspec
 from alignboard.errors import InputError
 from alignboard.evaluate.engines.prices import Prices, Rate, load_prices
 from alignboard.evaluate.engines.served import Limits
+from alignboard.evaluate.judging.calls import Judge
 from alignboard.evaluate.judging.endpoint import EndpointJudge, endpoint_of
 from alignboard.evaluate.judging.jury import combined
 from alignboard.evaluate.judging.load import load_judge
 from alignboard.evaluate.judging.pairs import Asker, Judged, Pair
 from alignboard.evaluate.judging.program import ProgramJudge
-from alignboard.evaluate.judging.runner import Counts, Judge, OnProgress, Replies, judge_pairs
+from alignboard.evaluate.judging.runner import Counts, OnProgress, Replies, judge_pairs
 from alignboard.evaluate.judging.simulated_judge import SimulatedJudge
 from alignboard.evaluate.judging.spec import (
     AskedSpec,
@@ -193,7 +194,7 @@ class Judges:
         *,
         ask: bool,
     ) -> list[Judged]:
-        drawn = [pool.choose(pair.instruction).name for pair in pairs]
+        drawn = [pool.choose(pair.asked).name for pair in pairs]
         told, found = _Sum(on_progress), {}
         for member in pool.members:
             places = [place for place, name in enumerate(drawn) if name == member.name]

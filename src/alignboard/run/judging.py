@@ -16,13 +16,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from alignboard.errors import InputError
 from alignboard.evaluate.judging.adaptive import balanced
-from alignboard.evaluate.judging.pairs import Judged, Pair
+from alignboard.evaluate.judging.pairs import Judged, conversations
 from alignboard.evaluate.judging.raw_completions import raw_completion
 from alignboard.evaluate.judging.rows import Call, Said
 from alignboard.evaluate.judging.upstream import Pool
-from alignboard.records import Generation, Judgment, text_id
+from alignboard.records import Judgment, text_id
 from alignboard.results.attacks import detect
 from alignboard.results.files import write_atomically
 from alignboard.results.formats import write_rows
@@ -69,7 +68,10 @@ class JournalReplies:
 
 
 class Annotation(Judgment, gc=False, omit_defaults=True):
-    """A row of ``annotations.json``: AlpacaEval's columns, and after them ours."""
+    """A row of ``annotations.json``: AlpacaEval's columns, and after them ours.
+
+    Of a second turn ``instruction`` holds both questions, and the outputs are the answers to the second.
+    """
 
     raw_completion: Any = None
     """of one call as upstream stores it; of several, a list of that"""
@@ -88,6 +90,8 @@ class Annotation(Judgment, gc=False, omit_defaults=True):
     """how probable it was that the second order was asked, where that was drawn"""
     balanced_preference: float | None = None
     """where the second order was drawn: whose mean is the order-balanced win rate, 1 added; may leave [1, 2]"""
+    first_turn: str | None = None
+    """of a second turn: what the conversation began with"""
     reason: str = ""
     """why there is no verdict"""
 
@@ -125,49 +129,6 @@ class Summary(msgspec.Struct, frozen=True):
     annotations: str
 
 
-def pairs_of(outputs: Sequence[Generation], baseline: Sequence[Generation]) -> list[Pair]:
-    """The answers of a model and of its baseline to the same instructions, in the baseline's order.
-
-    Raises `InputError` where one of them lacks an instruction of the other or has one twice.
-    """
-    models = {
-        name: sorted({row.generator for row in rows})
-        for name, rows in (("outputs", outputs), ("baseline", baseline))
-    }
-    for name, generators in models.items():
-        if len(generators) != 1:
-            raise InputError(
-                f"The {name} are by {', '.join(generators)}; one generator was expected."
-            )
-    held: dict[str, Generation] = {}
-    for number, row in enumerate(outputs, start=1):
-        if row.instruction in held:
-            raise InputError(
-                f"Row {number} of the outputs of {row.generator} repeats the instruction {row.instruction[:60]!r}."
-            )
-        held[row.instruction] = row
-    asked = {row.instruction for row in baseline}
-    missing = [row for row in baseline if row.instruction not in held]
-    if missing or len(held) > len(asked):
-        extra = next((one for one in held if one not in asked), None)
-        one = missing[0].instruction if missing else extra
-        who = models["outputs"][0] if missing else models["baseline"][0]
-        raise InputError(
-            f"{who} has no answer to {str(one)[:60]!r} ({len(missing)} instructions of the baseline are missing, "
-            f"{len(set(held) - asked)} are not the baseline's); judge outputs of one set, or give --limit N."
-        )
-    return [
-        Pair(
-            row.instruction,
-            row.output,
-            row.generator,
-            held[row.instruction].output,
-            held[row.instruction].generator,
-        )
-        for row in baseline
-    ]
-
-
 def annotation_rows(
     judge: Declared, judged: Sequence[Judged], datasets: Mapping[str, str | None]
 ) -> list[Annotation]:
@@ -178,7 +139,7 @@ def annotation_rows(
     if key is None:
         key = "completions_all" if _weighs_tokens(judge) else "completions"
     return [
-        _row(one, judge.name, datasets.get(one.pair.instruction), key, float(score))
+        _row(one, judge.name, datasets.get(one.pair.asked), key, float(score))
         for one, score in zip(judged, scores, strict=True)
     ]
 
@@ -193,14 +154,15 @@ def _row(
 ) -> Annotation:
     raw = [raw_completion(said, key) for said in one.said]
     pair = one.pair
+    output_1, output_2 = (turns[-1] for turns in pair.turns)
     flags = dict.fromkeys((*one.marks, *(flag for v in one.verdicts for flag in v.flags)))
     scores = tuple(verdict.score for verdict in one.verdicts)
     mass = tuple(verdict.mass for verdict in one.verdicts)
     return Annotation(
-        instruction=pair.instruction,
-        output_1=pair.output_1,
+        instruction=pair.asked,
+        output_1=output_1,
         generator_1=pair.generator_1,
-        output_2=pair.output_2,
+        output_2=output_2,
         generator_2=pair.generator_2,
         preference=one.preference,
         annotator=judge,
@@ -216,6 +178,7 @@ def _row(
         flags=tuple(flags),
         inclusion=one.inclusion,
         balanced_preference=None if np.isnan(balanced_score) else 1 + balanced_score,
+        first_turn=None if len(pair.turns[1]) == 1 else pair.instruction,
         reason=one.reason,
     )
 
@@ -228,11 +191,12 @@ def _total(values: Any) -> float | None:
 def summarise(judge: Declared, judged: Sequence[Judged], order: str, annotations: Path) -> Summary:
     """What the verdicts come to; the win rate is order-balanced where second orders were drawn."""
     preference = np.array([np.nan if one.preference is None else one.preference for one in judged])
-    found = win_rate(preference)
+    found = win_rate(preference, np.array(conversations([one.pair for one in judged])))
     drawn = any(one.inclusion is not None for one in judged)
     estimate = balanced(judged) if drawn else None
     interval: Interval = found.interval if estimate is None else estimate.win_rate
     replies = {id(said): said for one in judged for said in one.said}
+    answers = [one.pair.turns[1][-1] for one in judged]
     n_orders = sum(len(one.switched) for one in judged)
     n_shown = sum(bool(one.switched) for one in judged)
     return Summary(
@@ -255,10 +219,8 @@ def summarise(judge: Declared, judged: Sequence[Judged], order: str, annotations
         saving=None if estimate is None else 1 - n_orders / (2 * n_shown) if n_shown else 0.0,
         price=_total(said.price for said in replies.values()),
         n_flagged=sum(bool(one.marks or any(v.flags for v in one.verdicts)) for one in judged),
-        avg_length=int(np.mean([len(one.pair.output_2) for one in judged])),
-        signals=detect(
-            [one.pair.instruction for one in judged], [one.pair.output_2 for one in judged]
-        ).signals,
+        avg_length=int(np.mean([len(answer) for answer in answers])),
+        signals=detect([one.pair.asked for one in judged], answers).signals,
         annotations=str(annotations),
     )
 

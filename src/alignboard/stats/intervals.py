@@ -1,4 +1,4 @@
-"""Intervals for rates: clustered standard errors, Student's quantile, and limits that stay inside (0, 1)."""
+"""Intervals for rates and means: clustered standard errors, Student's quantile, limits of rates inside (0, 1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval of a rate in [0, 1] and what it was made of."""
+    """A confidence interval of a rate in [0, 1], or of a mean, and what it was made of."""
 
     estimate: float
     standard_error: float
@@ -73,6 +73,16 @@ def rate_interval(
     return Interval(
         estimate, standard_error, _expit(centre - reach), _expit(centre + reach), level, n_clusters
     )
+
+
+def mean_interval(
+    estimate: float, standard_error: float, n_clusters: int, level: float = 0.95
+) -> Interval:
+    """Student's interval for a mean on any scale; the limits are NaN where the standard error is unknown."""
+    if n_clusters < 2 or not math.isfinite(standard_error):
+        return Interval(estimate, math.nan, math.nan, math.nan, level, n_clusters)
+    reach = student_quantile((1 + level) / 2, n_clusters - 1) * standard_error
+    return Interval(estimate, standard_error, estimate - reach, estimate + reach, level, n_clusters)
 
 
 def clustered_mean(

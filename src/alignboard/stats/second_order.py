@@ -12,12 +12,12 @@ these two draws, whatever the judge does, are taken off the plain mean of the fi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.stats.intervals import Interval, clustered_mean, rate_interval, student_quantile
+from alignboard.stats.intervals import Interval, clustered_mean, mean_interval, rate_interval
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -156,12 +156,14 @@ def estimate(
     probability: Array,
     design: SecondOrderDesign,
     level: float = 0.95,
+    clusters: NDArray | None = None,
 ) -> SecondOrderEstimate:
     """The order-balanced win rate from first orders and the second orders that were asked.
 
     ``second`` is (n,): the preference for the model in the other order, NaN where not asked or not scored;
     ``probability`` is (n,), as `inclusion` gave it. Raises `ValueError` where a second verdict stands that was not
-    drawn: counting it would bias the estimate.
+    drawn: counting it would bias the estimate. ``clusters`` is (n,): rows with the same entry, such as the turns of one
+    conversation, are one unit of the standard errors.
 
     With ``x`` the first verdict, ``y`` the second, ``c`` = +1 or -1 the coin, ``I`` = asked and ``p`` its probability,
     three terms have mean zero by the design: ``c``; ``I/p (x - y) / 2``, because ``x - y`` changes its sign with the
@@ -185,12 +187,13 @@ def estimate(
     taken = _Taken.of(first, second, probability, asked, answered, used)
     fold = first.folds(design.folds)[used]
     balanced, gap = _cross_fitted(taken, fold)
+    units = None if clusters is None else clusters[used]
     scores = np.full(len(second), np.nan)
     scores[used] = balanced
     n_calls = len(second) + int(asked.sum())
     return SecondOrderEstimate(
-        win_rate=_rate(balanced, level),
-        position_gap=_gap(gap, int(answered.sum()), level),
+        win_rate=_rate(balanced, level, units),
+        position_gap=_gap(gap, int(answered.sum()), level, units),
         swap_consistency=_consistency(taken, level),
         scores=scores,
         n_first=int(first.scored.sum()),
@@ -311,25 +314,24 @@ def _scaled(weight: Array, design: SecondOrderDesign) -> Array:
     return np.clip(high * weight, design.audit, 1)
 
 
-def _rate(values: Array, level: float) -> Interval:
+def _rate(values: Array, level: float, clusters: NDArray | None = None) -> Interval:
     """As `rate_interval`; an estimate that left (0, 1) gets Student's limits, cut at 0 and 1."""
-    mean, error, n = clustered_mean(values)
+    mean, error, n = clustered_mean(values, clusters)
     if 0 < mean < 1 or (mean in {0, 1} and not error > 0) or not math.isfinite(mean):
         return rate_interval(mean, error, n, level)
-    reach = student_quantile((1 + level) / 2, n - 1) * error if n > 1 else math.nan
-    low, high = np.clip([mean - reach, mean + reach], 0, 1)
-    return Interval(mean, error, float(low), float(high), level, n)
+    found = mean_interval(mean, error, n, level)
+    return replace(
+        found, low=float(np.clip(found.low, 0, 1)), high=float(np.clip(found.high, 0, 1))
+    )
 
 
-def _gap(values: Array, n_answered: int, level: float) -> Interval:
+def _gap(values: Array, n_answered: int, level: float, clusters: NDArray | None = None) -> Interval:
     """Student's limits; unknown without second verdicts, and with limits unknown where the values show no spread."""
-    mean, error, n = clustered_mean(values)
+    mean, error, n = clustered_mean(values, clusters)
     if not n_answered:
         return Interval(math.nan, math.nan, math.nan, math.nan, level, n)
-    if n < 2 or not error > _NO_SPREAD:
-        return Interval(mean, math.nan, math.nan, math.nan, level, n)
-    reach = student_quantile((1 + level) / 2, n - 1) * error
-    return Interval(mean, error, max(-1.0, mean - reach), min(1.0, mean + reach), level, n)
+    found = mean_interval(mean, error if error > _NO_SPREAD else math.nan, n, level)
+    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
 def _consistency(taken: _Taken, level: float) -> Interval:

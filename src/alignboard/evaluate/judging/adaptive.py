@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alignboard.evaluate.judging.pairs import Judged, uniform
+from alignboard.evaluate.judging.pairs import Judged, conversations, uniform
 from alignboard.results.order import is_switched
 from alignboard.stats.second_order import (
     FirstOrders,
@@ -70,7 +70,8 @@ class Waves:
 def balanced(judged: Sequence[Judged]) -> SecondOrderEstimate:
     """The order-balanced win rate of output_2 from verdicts of which some have both orders.
 
-    Pairs of identical outputs are a draw in both orders. Pairs whose first order was not scored are left out.
+    Pairs of identical outputs are a draw in both orders. Pairs whose first order was not scored are left out. The turns
+    of one conversation are one unit of the standard error.
     """
     first, second, chance = [], [], []
     switched, draws = [], []
@@ -79,7 +80,7 @@ def balanced(judged: Sequence[Judged]) -> SecondOrderEstimate:
         draws.append(not one.switched and one.status == "scored")
         first.append(0.5 if draws[-1] else _known(orders, 0))
         second.append(0.5 if draws[-1] else _known(orders, 1))
-        coin = is_switched(one.pair.instruction)
+        coin = is_switched(one.pair.asked)
         switched.append(one.switched[0] if one.switched else coin)
         chance.append(1.0 if draws[-1] else (one.inclusion or 0.0))
     shown = FirstOrders(
@@ -87,12 +88,13 @@ def balanced(judged: Sequence[Judged]) -> SecondOrderEstimate:
         model_first=np.array(switched, dtype=np.bool_),
         uniform=np.array(
             [
-                0.0 if draw else uniform("second order", one.pair.instruction)
+                0.0 if draw else uniform("second order", one.pair.asked)
                 for draw, one in zip(draws, judged, strict=True)
             ]
         ),
     )
-    return estimate(shown, np.array(second), np.array(chance), DESIGN)
+    units = np.array(conversations([one.pair for one in judged]))
+    return estimate(shown, np.array(second), np.array(chance), DESIGN, clusters=units)
 
 
 def _known(orders: Sequence[float | None], place: int) -> float:

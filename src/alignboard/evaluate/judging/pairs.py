@@ -25,6 +25,25 @@ class Pair(msgspec.Struct, frozen=True):
     fields: tuple[tuple[str, str], ...] = ()
     """more that a prompt may show, by name, such as ``reference``; ``first_2`` is output_1's answer to a second turn"""
 
+    @property
+    def asked(self) -> str:
+        """All that the user says, by which a pair is known."""
+        return Question(self.instruction, self.output_1, fields=self.fields).asked
+
+    @property
+    def turns(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The outputs of the baseline and of the model, turn by turn."""
+        more = dict(self.fields)
+        first = (self.output_1, more["first_2"]) if "first_2" in more else (self.output_1,)
+        second = (self.output_2, more["second_2"]) if "second_2" in more else (self.output_2,)
+        return first, second
+
+    @property
+    def identical(self) -> bool:
+        """Whether there is nothing to choose between, in any turn."""
+        first, second = self.turns
+        return first == second
+
 
 class Judged(msgspec.Struct, frozen=True):
     """The verdict on a pair, and every verdict under it."""
@@ -62,6 +81,17 @@ class Judged(msgspec.Struct, frozen=True):
         return next((one.evidence for one in self.verdicts if one.status == self.status), "")
 
 
+class Rated(msgspec.Struct, frozen=True):
+    """The rating of one output by itself."""
+
+    question: Question
+    verdict: Verdict
+    said: tuple[Said, ...] = ()
+    """the replies under it; several where they are sampled"""
+    marks: tuple[str, ...] = ()
+    """what the detectors of attacks found in the output"""
+
+
 class Asker(Protocol):
     """Whoever is asked: a model here, an endpoint, a rule."""
 
@@ -77,11 +107,17 @@ class Asker(Protocol):
 
 def first_orders(order: str, pair: Pair) -> tuple[bool, ...]:
     """Whether output_2 is shown first, for every time that is asked without knowing a verdict; see `spec.Order`."""
-    if pair.output_1 == pair.output_2:
+    if pair.identical:
         return ()
     if order == "both":
         return (False, True)
-    return (False,) if order == "given" else (is_switched(pair.instruction),)
+    return (False,) if order == "given" else (is_switched(pair.asked),)
+
+
+def rated(instruction: str, output: str, fields: tuple[tuple[str, str], ...] = ()) -> Question:
+    """One output as it is rated; ``first_2`` is its answer to a second turn."""
+    held = tuple((name, encodable(text)) for name, text in fields)
+    return Question(encodable(instruction), encodable(output), None, held)
 
 
 def shown(pair: Pair, *, switched: bool) -> Question:
@@ -93,6 +129,12 @@ def shown(pair: Pair, *, switched: bool) -> Question:
         for name, text in pair.fields
     )
     return Question(instruction, first, second, fields)
+
+
+def conversations(pairs: Sequence[Pair]) -> list[int]:
+    """(n,) a number for every pair, which the turns of one conversation share: they are not independent."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(pair.instruction, len(numbers)) for pair in pairs]
 
 
 def encodable(text: str) -> str:

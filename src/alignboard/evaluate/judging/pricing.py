@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from alignboard.evaluate.engines.openai_format import Usage
 from alignboard.evaluate.engines.prices import Rate
-from alignboard.evaluate.judging.pairs import Pair
+from alignboard.evaluate.judging.calls import Asked, Judge, views
 from alignboard.evaluate.judging.rows import Call, Said, Unsaid
-from alignboard.evaluate.judging.runner import Judge, Replies, first_questions, views
+from alignboard.evaluate.judging.runner import Replies
 from alignboard.evaluate.judging.spec import PromptedSpec, order_of
 from alignboard.stats.second_order import SecondOrderDesign
 
@@ -55,11 +55,13 @@ class Unopened:
 
 
 def cost_of(
-    judge: Judge, pairs: Sequence[Pair], replies: Replies | None, rate: Rate | None
+    judge: Judge, asked: Sequence[Asked], replies: Replies | None, rate: Rate | None
 ) -> Cost:
-    """What is missing of a run, without asking anybody; all of it where ``replies`` is None."""
-    asked = views(judge, pairs, first_questions(judge, pairs))
-    calls = {call.key: call for view in asked for call, _ in view.calls}
+    """What is missing of a run that begins with ``asked``, without asking anybody.
+
+    All of it where ``replies`` is None.
+    """
+    calls = {call.key: call for view in views(judge, asked) for call, _ in view.calls}
     known = {} if replies is None else replies.known(list(calls))
     n_known = None if replies is None else len(known)
     missing = [call for key, call in calls.items() if key not in known]

@@ -1,9 +1,9 @@
 """Reward models as judges: a scalar for an instruction and an output, by a sequence classifier with one label.
 
 What this module promises
-    The conversation goes through the model's own chat template, user turn and assistant turn, as model cards ask for
-    it. Texts are read one at a time, so a score depends on the text alone, to the last bit, and equals that of plain
-    transformers code; each distinct text is read once. Nothing is truncated.
+    The conversation, of one turn or two, goes through the model's own chat template, as model cards ask for it. Texts
+    are read one at a time, so a score depends on the text alone, to the last bit, and equals that of plain transformers
+    code; each distinct text is read once. Nothing is truncated.
 What it refuses
     A checkpoint without the head, or with more labels than one, and a model without a chat template.
 
@@ -52,7 +52,10 @@ class RewardJudge:
         """The conversation of a question and its first output, as the model reads it."""
         source = f"Judge {self.spec.name} on {self._found.path}"
         tokenizer = self._found.tokenizer
-        turns = (("user", question.instruction), ("assistant", question.first))
+        more = dict(question.fields)
+        turns = [("user", question.instruction), ("assistant", question.first)]
+        if "instruction_2" in more:
+            turns += [("user", more["instruction_2"]), ("assistant", more["first_2"])]
         text = conversation_text(
             tokenizer,
             self._template,
@@ -85,8 +88,6 @@ class RewardJudge:
         """Why an output cannot be scored, if it cannot."""
         if question.second is not None:
             return "a reward model scores one output at a time"
-        if any(name == "instruction_2" for name, _ in question.fields):
-            return "a reward model is asked about one turn here, and there are two"
         if n_tokens > self._context:
             return f"the conversation has {n_tokens} tokens, the judge takes {self._context}"
         return None

@@ -35,6 +35,18 @@ class Question(msgspec.Struct, frozen=True):
     fields: tuple[tuple[str, str], ...] = ()
     """more that a prompt may show, by name: ``reference``, ``rubric``, ``instruction_2``, ``first_2``, ``second_2``"""
 
+    @property
+    def asked(self) -> str:
+        """All that the user says: the instruction, and a second turn after it."""
+        second = dict(self.fields).get("instruction_2")
+        return self.instruction if second is None else f"{self.instruction}\n\n{second}"
+
+    @property
+    def turns(self) -> tuple[str, ...]:
+        """The first output, turn by turn."""
+        second = dict(self.fields).get("first_2")
+        return (self.first,) if second is None else (self.first, second)
+
 
 class Call(msgspec.Struct, frozen=True):
     """One request to a judge."""

@@ -11,28 +11,27 @@ What it never does
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import msgspec
+from typing import Protocol
 
 from alignboard.evaluate.judging.adaptive import Waves
-from alignboard.evaluate.judging.combining import pair_verdict, rated_verdict, sampled
-from alignboard.evaluate.judging.hardened import bind, draw_nonce, harden, marks
-from alignboard.evaluate.judging.pairs import Asker, Judged, Pair, first_orders, shown
-from alignboard.evaluate.judging.parsers import parse
-from alignboard.evaluate.judging.prompts import render
-from alignboard.evaluate.judging.rows import Call, Message, Question, Said, Unsaid, Verdict
-from alignboard.evaluate.judging.spec import (
-    AskedSpec,
-    PromptedSpec,
-    order_of,
-    rates,
-    verdict_rule,
+from alignboard.evaluate.judging.calls import (
+    Asked,
+    Judge,
+    View,
+    batch_size,
+    first_questions,
+    questions,
+    single_questions,
+    views,
 )
+from alignboard.evaluate.judging.combining import pair_verdict, rated_verdict, sampled
+from alignboard.evaluate.judging.hardened import bind, marks
+from alignboard.evaluate.judging.pairs import Judged, Pair, Rated
+from alignboard.evaluate.judging.parsers import parse
+from alignboard.evaluate.judging.rows import Call, Question, Said, Unsaid, Verdict
+from alignboard.evaluate.judging.spec import order_of, rates, verdict_rule
 
 
 class Replies(Protocol):
@@ -70,16 +69,6 @@ class InMemory:
 
 
 @dataclass(frozen=True)
-class Judge:
-    """A declared judge, and who is asked."""
-
-    spec: AskedSpec
-    asker: Asker
-    secret: str = ""
-    """what hardened prompts draw their marks from; without it their authors could guess them"""
-
-
-@dataclass(frozen=True)
 class Counts:
     """How far a run is, in calls; ``total`` grows where verdicts decide what else is asked."""
 
@@ -89,17 +78,6 @@ class Counts:
 
 
 OnProgress = Callable[[Counts], None]
-
-
-@dataclass(frozen=True)
-class View:
-    """One question about a pair, and the calls that hold it: several where replies are sampled."""
-
-    pair: int
-    switched: bool
-    """whether output_2 is shown first, or is the one that is rated"""
-    calls: tuple[tuple[Call, int], ...]
-    """(call, the question's place in it)"""
 
 
 def judge_pairs(
@@ -117,40 +95,45 @@ def judge_pairs(
     run = _Run(judge, InMemory() if replies is None else replies, on_progress, ask=ask)
     found: dict[int, list[tuple[View, Verdict]]] = {place: [] for place in range(len(pairs))}
 
-    def ask_for(wanted: Iterable[tuple[int, bool]]) -> None:
-        for view, verdict in run.verdicts(views(judge, pairs, wanted)):
-            found[view.pair].append((view, verdict))
+    def ask_for(asked: Sequence[Asked]) -> None:
+        for view, verdict in run.verdicts(views(judge, asked)):
+            found[view.asked.place].append((view, verdict))
 
-    ask_for(first_questions(judge, pairs))
+    ask_for(first_questions(judge.spec, pairs))
     inclusion: Mapping[int, float] = {}
     if order_of(judge.spec) == "adaptive":
-        inclusion = _second_orders(pairs, found, ask_for)
+        inclusion = _second_orders(judge, pairs, found, ask_for)
     return [
-        _judged(judge, pair, found[place], inclusion.get(place), run.said)
+        _judged(judge, pair, found[place], inclusion.get(place), run)
         for place, pair in enumerate(pairs)
     ]
 
 
-def first_questions(judge: Judge, pairs: Sequence[Pair]) -> list[tuple[int, bool]]:
-    """(pair, switched) of everything that is asked whatever the verdicts are."""
-    order = order_of(judge.spec)
-    if rates(judge.spec):
-        unequal = [i for i, pair in enumerate(pairs) if pair.output_1 != pair.output_2]
-        return [(place, switched) for place in unequal for switched in (False, True)]
+def rate_outputs(
+    judge: Judge,
+    outputs: Sequence[Question],
+    replies: Replies | None = None,
+    on_progress: OnProgress | None = None,
+    *,
+    ask: bool = True,
+) -> list[Rated]:
+    """The rating of every question's first output, by a judge that rates; ``ask`` as in `judge_pairs`."""
+    run = _Run(judge, InMemory() if replies is None else replies, on_progress, ask=ask)
+    found = run.verdicts(views(judge, single_questions(outputs)))
     return [
-        (place, switched)
-        for place, pair in enumerate(pairs)
-        for switched in first_orders(order, pair)
+        Rated(question, verdict, run.replies([view]), _marks(question.asked, question.turns))
+        for question, (view, verdict) in zip(outputs, found, strict=True)
     ]
 
 
 def _second_orders(
+    judge: Judge,
     pairs: Sequence[Pair],
     found: Mapping[int, list[tuple[View, Verdict]]],
-    ask_for: Callable[[Iterable[tuple[int, bool]]], None],
+    ask_for: Callable[[Sequence[Asked]], None],
 ) -> Mapping[int, float]:
     """Ask the second orders of `stats.second_order`, in two waves; returns how probable each was."""
-    shown_in = {place: views[0][0].switched for place, views in found.items() if views}
+    shown_in = {place: first[0][0].asked.switched for place, first in found.items() if first}
 
     def preferences(which: int) -> dict[int, float]:
         known = {}
@@ -159,17 +142,15 @@ def _second_orders(
                 view, verdict = found[place][which]
                 if verdict.preference is not None:
                     p = verdict.preference - 1
-                    known[place] = 1 - p if view.switched else p
+                    known[place] = 1 - p if view.asked.switched else p
         return known
 
-    waves = Waves.of(
-        {place: pairs[place].instruction for place in shown_in}, shown_in, preferences(0)
-    )
+    waves = Waves.of({place: pairs[place].asked for place in shown_in}, shown_in, preferences(0))
     audited = waves.audited()
-    ask_for([(place, not shown_in[place]) for place in audited])
+    ask_for(questions(judge.spec, pairs, ((place, not shown_in[place]) for place in audited)))
     chosen, inclusion = waves.chosen(preferences(1))
     rest = sorted(set(chosen) - set(audited))
-    ask_for([(place, not shown_in[place]) for place in rest])
+    ask_for(questions(judge.spec, pairs, ((place, not shown_in[place]) for place in rest)))
     return inclusion
 
 
@@ -178,88 +159,28 @@ def _judged(
     pair: Pair,
     found: Sequence[tuple[View, Verdict]],
     inclusion: float | None,
-    said: Mapping[str, Said],
+    run: _Run,
 ) -> Judged:
-    calls = dict.fromkeys(call.key for view, _ in found for call, _ in view.calls)
-    replies = tuple(said[key] for key in calls if key in said)
+    replies = run.replies([view for view, _ in found])
     verdicts = tuple(verdict for _, verdict in found)
-    attacks = _marks(pair)
+    attacks = tuple(
+        f"{name} in output_{number}"
+        for number, turns in enumerate(pair.turns, start=1)
+        for name in _marks(pair.asked, turns)
+    )
     if not found:
         return Judged(pair, "scored", 1.5, marks=attacks)
     if rates(judge.spec):
         status, preference = rated_verdict(judge.spec, verdicts)
         return Judged(pair, status, preference, verdicts=verdicts, said=replies, marks=attacks)
-    switched = tuple(view.switched for view, _ in found)
+    switched = tuple(view.asked.switched for view, _ in found)
     status, preference = pair_verdict(switched, verdicts)
     return Judged(pair, status, preference, switched, verdicts, replies, inclusion, attacks)
 
 
-def _marks(pair: Pair) -> tuple[str, ...]:
-    """What looks like an attack on the judge, and in which output."""
-    return tuple(
-        f"{name} in output_{number}"
-        for number, output in enumerate((pair.output_1, pair.output_2), start=1)
-        for name in marks(pair.instruction, output)
-    )
-
-
-# Calls.
-
-
-def views(judge: Judge, pairs: Sequence[Pair], wanted: Iterable[tuple[int, bool]]) -> list[View]:
-    """The questions (pair, switched), and the calls that ask them."""
-    spec, size = judge.spec, _batch(judge.spec)
-    asked = [
-        (place, switched, _question(spec, pairs[place], switched=switched))
-        for place, switched in wanted
-    ]
-    samples = spec.sampling.samples if isinstance(spec, PromptedSpec) else 1
-    found = []
-    for start in range(0, len(asked), size):
-        part = asked[start : start + size]
-        calls = [_call(judge, [one[2] for one in part], sample) for sample in range(samples)]
-        found += [
-            View(place, switched, tuple((call, k) for call in calls))
-            for k, (place, switched, _) in enumerate(part)
-        ]
-    return found
-
-
-def _question(spec: AskedSpec, pair: Pair, *, switched: bool) -> Question:
-    question = shown(pair, switched=switched)
-    return msgspec.structs.replace(question, second=None) if rates(spec) else question
-
-
-def _batch(spec: AskedSpec) -> int:
-    return spec.prompt.batch if isinstance(spec, PromptedSpec) else 1
-
-
-def _call(judge: Judge, questions: Sequence[Question], sample: int) -> Call:
-    spec = judge.spec
-    identity = judge.asker.identity
-    messages: tuple[Message, ...] = ()
-    named: tuple[str, ...] = ()
-    if isinstance(spec, PromptedSpec) and spec.hardened:
-        digest = call_key(identity, (), ())
-        nonce = draw_nonce(judge.secret, digest, questions[0])
-        messages, named = harden(spec.prompt, questions[0], nonce)
-    elif isinstance(spec, PromptedSpec):
-        messages = render(spec.prompt, questions)
-    key = call_key(identity, questions, messages, sample)
-    return Call(key, tuple(questions), messages, sample, named)
-
-
-def call_key(
-    identity: Mapping[str, Any],
-    questions: Sequence[Question],
-    messages: Sequence[Message],
-    sample: int = 0,
-) -> str:
-    """The name of a reply: who is asked and how, and the prompt; or the question, of judges that have no prompt."""
-    shown_texts = messages or questions
-    content = [identity, [msgspec.to_builtins(one) for one in shown_texts], sample]
-    text = json.dumps(["judging-1", content], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+def _marks(asked: str, turns: Sequence[str]) -> tuple[str, ...]:
+    """What in the turns of one output looks like an attack on the judge."""
+    return tuple(dict.fromkeys(name for output in turns for name in marks(asked, output)))
 
 
 class _Run:
@@ -270,16 +191,16 @@ class _Run:
     ) -> None:
         self._judge, self._replies, self._ask = judge, replies, ask
         self._on_progress = on_progress
-        self._rule, self._batch = verdict_rule(judge.spec), _batch(judge.spec)
+        self._rule, self._batch = verdict_rule(judge.spec), batch_size(judge.spec)
         self._counts = Counts(0, 0, 0)
-        self.said: dict[str, Said] = {}
+        self._said: dict[str, Said] = {}
         self._unsaid: dict[str, Unsaid] = {}
 
     def verdicts(self, asked: Sequence[View]) -> list[tuple[View, Verdict]]:
         """Every view with its verdict; what is not known is asked."""
         calls = {call.key: call for view in asked for call, _ in view.calls}
         known = self._replies.known(list(calls))
-        self.said |= known
+        self._said |= known
         missing = [call for key, call in calls.items() if key not in known]
         self._count(known=len(known), total=len(calls))
         if not self._ask:
@@ -292,17 +213,22 @@ class _Run:
                 self._replies.flush()
         return [(view, sampled([self._verdict(*one) for one in view.calls])) for view in asked]
 
+    def replies(self, asked: Sequence[View]) -> tuple[Said, ...]:
+        """What was said to these, each reply once."""
+        keys = dict.fromkeys(call.key for view in asked for call, _ in view.calls)
+        return tuple(self._said[key] for key in keys if key in self._said)
+
     def _take(self, missing: Sequence[Call]) -> None:
         for call, reply in self._judge.asker.ask(missing):
             if isinstance(reply, Said):
                 self._replies.keep(call, reply)
-                self.said[call.key] = reply
+                self._said[call.key] = reply
             else:
                 self._unsaid[call.key] = reply
             self._count(asked=1)
 
     def _verdict(self, call: Call, place: int) -> Verdict:
-        reply = self.said.get(call.key)
+        reply = self._said.get(call.key)
         if reply is None:
             return Verdict("failed", evidence=self._unsaid[call.key].reason)
         return parse(bind(self._rule, call.named), reply, self._batch)[place]

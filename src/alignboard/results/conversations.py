@@ -1,0 +1,91 @@
+"""Answers of several turns in FastChat's format: a line of ``model_answer.jsonl`` for every question.
+
+References: FastChat ``llm_judge/gen_model_answer.py`` (the format; its time stamps are left out) and ``common.py``
+(``load_model_answers``; where a question was answered several times, the first answer is the one that is judged).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from alignboard.errors import InputError
+from alignboard.results.files import write_atomically
+
+CONVERSATIONS: Final = "model_answer.jsonl"
+"""as FastChat's ``data/mt_bench/model_answer/<model>.jsonl``"""
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer to a question, turn by turn."""
+
+    index: int = 0
+    turns: list[str | int | float]
+    """text; in files of reference answers sometimes a number"""
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """One model's answers to one question."""
+
+    question_id: str | int
+    answer_id: str = ""
+    model_id: str
+    choices: list[Choice]
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The first answer, turn by turn."""
+        return tuple(str(turn) for turn in self.choices[0].turns)
+
+
+def is_conversations(path: Path) -> bool:
+    """Whether ``path`` holds answers of several turns; False for anything that is no such file."""
+    if path.suffix != ".jsonl":
+        return False
+    try:
+        with path.open("rb") as file:
+            first = next((line for line in file if line.strip()), b"")
+        row = msgspec.json.decode(first)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return isinstance(row, dict) and "choices" in row
+
+
+def read_conversations(path: Path) -> list[Conversation]:
+    """The rows of a file, by one model; raises `InputError` that names the file, the line and the field."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    rows: list[Conversation] = []
+    seen: dict[str | int, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = msgspec.json.decode(line, type=Conversation)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}, line {number}: {error}.") from error
+        if not row.choices or not row.choices[0].turns:
+            raise InputError(f"{path}, line {number}: choices holds no answer.")
+        if seen.setdefault(row.question_id, number) != number:
+            raise InputError(
+                f"{path}, line {number}: question_id {row.question_id} is that of line {seen[row.question_id]} again."
+            )
+        if row.model_id != (rows[0] if rows else row).model_id:
+            raise InputError(
+                f"{path}, line {number}: model_id is {row.model_id!r}; {rows[0].model_id!r} was expected."
+            )
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{path} holds no rows.")
+    return rows
+
+
+def write_conversations(path: Path, rows: Iterable[Conversation]) -> None:
+    """Write a file that `read_conversations` and FastChat read; it is there whole or not at all."""
+    content = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+    write_atomically(path, content)
