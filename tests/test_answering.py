@@ -26,6 +26,7 @@ from alignboard.evaluate.engines.served import Limits
 from alignboard.models.asked import load_spec
 from alignboard.models.loading import loads
 from alignboard.models.registry import load_model
+from alignboard.models.spec import DecodingDefaults, Number
 from alignboard.results.journal import Journal
 from alignboard.run.answerers import LocalModels, Served, ServedModel, by_base
 from alignboard.run.answering import answer_again, answer_set, decoding_of, outputs_path
@@ -178,6 +179,35 @@ def test_the_second_turn_is_asked_with_the_first_answer(model, spec, tmp_path):
     counting = Counting(model)
     assert run(counting, spec, two, tmp_path).n_known == 3
     assert counting.asked == []
+
+
+def test_a_set_may_ask_for_temperatures_of_its_own(spec, tmp_path):
+    rows = [
+        Instruction((f"{name}?", "and?"), name, None, temperature)
+        for name, temperature in (("writing", 0.7), ("math", 0.0), ("own", None), ("roleplay", 0.7))
+    ]
+    asked = InstructionSet("four", "", tuple(rows))
+    warm = msgspec.structs.replace(
+        spec, decoding=DecodingDefaults(temperature=Number(0.4, "a test"))
+    )
+
+    def sent(asked, name):
+        with FaultyEndpoint() as server:
+            served = ServedModel(warm, Served((server.url,), api="chat", name="tiny"))
+            (tmp_path / name).mkdir()
+            found = run(served, warm, asked, tmp_path / name)
+            return found, {
+                one.body["messages"][0]["content"]: one.body.get("temperature")
+                for one in server.requests
+            }
+
+    found, temperatures = sent(asked, "own")
+    assert temperatures == {"writing?": 0.7, "math?": 0.0, "own?": 0.4, "roleplay?": 0.7}
+    lines = [
+        json.loads(line)["choices"][0]["turns"] for line in found.path.read_text().splitlines()
+    ]
+    assert [turns[0] for turns in lines] == [f"Answer to {row.turns[0]}" for row in rows]
+    assert set(sent(asked.at_one_temperature(), "one")[1].values()) == {0.4}
 
 
 def test_a_chat_endpoint_is_sent_the_turns_before(spec, tmp_path):

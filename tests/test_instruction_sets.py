@@ -83,7 +83,8 @@ def test_mt_bench_has_two_turns_and_arena_hard_one(mirror, tmp_path):
         "fastchat/llm_judge/data/mt_bench/question.jsonl",
         "\n".join(map(json.dumps, questions)).encode(),
     )
-    assert load_set("mt-bench", tmp_path).rows[7] == Instruction(("7?", "And?"), "math", 7)
+    expected = Instruction(("7?", "And?"), "math", 7, temperature=0.0)
+    assert load_set("mt-bench", tmp_path).rows[7] == expected
     hard = [
         {"question_id": n, "cluster": "c", "turns": [{"content": f"{n}\u2028?"}]}
         for n in range(500)

@@ -11,6 +11,7 @@ import click
 from alignboard.cli_shared import json_option
 
 if TYPE_CHECKING:
+    from alignboard.data.instruction_sets import InstructionSet
     from alignboard.evaluate.engines.rows import Decoding
     from alignboard.models.spec import ModelSpec
     from alignboard.run.answerers import Served
@@ -141,14 +142,13 @@ def generate(
     served = _served(engine, api, served_as, api_key_env, limits, price)
     with rich_progress() as downloading:
         asked = load_set(set_name, progress=downloading).first(limit)
+    if temperature is not None:
+        asked = asked.at_one_temperature()
     given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     decodings = [decoding_of(spec, **given) for spec in specs]
     if dry_run:
-        # Later turns hold answers, which nobody knows yet.
-        first = [row.turns[0] for row in asked.rows]
-        n_answers = sum(len(row.turns) for row in asked.rows)
         for spec, decoding in zip(specs, decodings, strict=True):
-            print(_plan(spec, decoding, first, n_answers, engine, served))
+            print(_plan(spec, decoding, asked, engine, served))
         return
     results = []
     places = Places(Path.cwd())
@@ -198,8 +198,7 @@ def _served(
 def _plan(
     spec: ModelSpec,
     decoding: Decoding,
-    instructions: list[str],
-    n_answers: int,
+    asked: InstructionSet,
     engine: str,
     served: Served | None,
 ) -> str:
@@ -209,7 +208,9 @@ def _plan(
     from alignboard.models.opened import open_small
     from alignboard.run.answerers import rendered
 
-    most = n_answers * decoding.max_new_tokens
+    # Later turns hold answers, which nobody knows yet.
+    instructions = [row.turns[0] for row in asked.rows]
+    most = sum(len(row.turns) for row in asked.rows) * decoding.max_new_tokens
     rate = None if served is None else served.rate_of(spec)
     cost = "" if rate is None else ", price unknown without the prompts' tokens"
     try:
@@ -220,11 +221,11 @@ def _plan(
             cost = f", at most {rate.of(Usage(sum(counts), most)):.2f} US dollars"
     except AlignboardError as error:
         tokens = f"prompt tokens unknown ({error})"
-    how = (
-        "greedy"
-        if decoding.temperature == 0
-        else f"temperature {decoding.temperature:g}, top_p {decoding.top_p:g}"
-    )
+    how = "greedy"
+    if any(row.temperature is not None for row in asked.rows):
+        how = "at the set's own temperatures"
+    elif decoding.temperature:
+        how = f"temperature {decoding.temperature:g}, top_p {decoding.top_p:g}"
     return (
         f"{spec.name}: {spec.base}, {len(instructions)} instructions, {tokens}, at most "
         f"{most} new tokens, {how}, engine {engine}{cost}"

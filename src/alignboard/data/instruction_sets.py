@@ -12,7 +12,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Instruction:
     subset: str | None = None
     question_id: str | int | None = None
     """MT-bench's and Arena-Hard's own number or name"""
+    temperature: float | None = None
+    """at which the set asks for an answer; None leaves that to the model"""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class InstructionSet:
         if n is None or n >= len(self.rows):
             return self
         return InstructionSet(f"{self.name}-first-{n}", self.title, self.rows[:n])
+
+    def at_one_temperature(self) -> InstructionSet:
+        """The set without its own temperatures: another decoding was asked for."""
+        rows = tuple(replace(row, temperature=None) for row in self.rows)
+        return replace(self, rows=rows)
 
 
 class ReleasedFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -95,6 +102,8 @@ class SetSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     subset_column: str | None = None
     subset: str | None = None
     """only the rows whose ``subset_column`` is this"""
+    temperatures: dict[str, float] = {}
+    """by subset; others are left to the model"""
     references: str | None = None
     """reference answers in FastChat's format, by ``question_id``: a file of the same release, or relative to the
     declaration"""
@@ -187,10 +196,12 @@ def _file_spec(path: Path, contents: Sequence[Mapping[str, Any]]) -> SetSpec:
 def _read(path: Path, contents: Sequence[Mapping[str, Any]], spec: SetSpec) -> list[Instruction]:
     rows, seen = [], {}
     for number, row in enumerate(contents, start=1):
+        subset = _subset(row, spec.subset_column)
         one = Instruction(
             _turns(path, number, row, spec.column),
-            _subset(row, spec.subset_column),
+            subset,
             row.get("question_id"),
+            spec.temperatures.get(subset or ""),
         )
         first = seen.setdefault(one.turns, number)
         if first != number:

@@ -148,13 +148,14 @@ def answer_set(
                 continue
             places.append(place)
             histories.append(history)
-        texts = [asked.rows[place].turns[turn] for place in places]
-        prompts = model.prompts(texts, decoding, histories)
-        failures += _ask(model.engine, prompts, decoding, commit)
-        rows = journal.get([bytes.fromhex(prompt.key) for prompt in prompts])
-        for place, prompt in zip(places, prompts, strict=True):
-            if (found := rows.get(bytes.fromhex(prompt.key))) is not None:
-                said[place].append(msgspec.convert(found, Answer))
+        for own, chosen in _by_temperature(asked, places, decoding):
+            texts = [asked.rows[places[k]].turns[turn] for k in chosen]
+            prompts = model.prompts(texts, own, [histories[k] for k in chosen])
+            failures += _ask(model.engine, prompts, own, commit)
+            rows = journal.get([bytes.fromhex(prompt.key) for prompt in prompts])
+            for k, prompt in zip(chosen, prompts, strict=True):
+                if (found := rows.get(bytes.fromhex(prompt.key))) is not None:
+                    said[places[k]].append(msgspec.convert(found, Answer))
     path = outputs_path(workspace, spec.name, asked)
     if not failures:
         _write(path, spec.name, asked, said)
@@ -187,6 +188,17 @@ def answer_again(
     return Answered(
         spec.name, path, n, n, 0, 0.0, time.monotonic() - started, tuple(too_long), (), ()
     )
+
+
+def _by_temperature(
+    asked: InstructionSet, places: Sequence[int], decoding: Decoding
+) -> list[tuple[Decoding, list[int]]]:
+    """Which of ``places`` (by their own places) are decoded how: a set may ask for temperatures of its own."""
+    found: dict[float, list[int]] = {}
+    for k, place in enumerate(places):
+        own = asked.rows[place].temperature
+        found.setdefault(decoding.temperature if own is None else own, []).append(k)
+    return [(replace(decoding, temperature=own), chosen) for own, chosen in found.items()]
 
 
 def _ask(

@@ -56,6 +56,7 @@ def run_key(spec: ModelSpec, asked: InstructionSet, decoding: Decoding) -> bytes
         "generation": opened.generation,
         "arithmetic": [device, choose_dtype(spec.dtype, device, opened.checkpoint.config)],
         "turns": [row.turns for row in asked.rows],
+        "temperatures": [row.temperature for row in asked.rows],
         "decoding": decoding.identity(),
         "libraries": library_versions("torch", "transformers", "peft"),
     }
