@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from alignboard.stats.intervals import clustered_mean, rate_interval, student_quantile
+from alignboard.stats.intervals import (
+    clustered_mean,
+    rate_interval,
+    student_interval,
+    student_quantile,
+)
 
 
 @pytest.mark.parametrize("probability", [0.025, 0.1, 0.5, 0.9, 0.975])
@@ -121,3 +126,24 @@ def test_nothing_has_no_mean():
     assert math.isnan(mean)
     assert math.isnan(error)
     assert groups == 0
+
+
+def test_the_interval_of_a_mean_is_students():
+    values = np.array([7.0, 8.0, 3.0, 10.0, 6.5])
+    mean, error, n = clustered_mean(values)
+    found = student_interval(mean, error, n)
+    expected = stats.t.interval(0.95, 4, loc=values.mean(), scale=stats.sem(values))
+    assert (found.low, found.high) == pytest.approx(expected, rel=1e-3)
+    cut = student_interval(mean, error, n, within=(1.0, 7.0))
+    assert (cut.low, cut.high) == (found.low, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "n"), [(math.nan, 5), (0.0, 5), (1e-14, 5), (0.5, 1), (math.inf, 5)]
+)
+def test_a_mean_without_spread_has_unknown_limits(error, n):
+    found = student_interval(8.0, error, n)
+    assert found.estimate == 8.0
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert math.isnan(found.standard_error)

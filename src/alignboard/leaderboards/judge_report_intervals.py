@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.stats.intervals import Interval, clustered_mean, rate_interval, student_quantile
+from alignboard.stats.intervals import Interval, clustered_mean, rate_interval, student_interval
 
 Array = NDArray[np.float64]
 
@@ -40,9 +40,4 @@ def mean_interval(values: Array, clusters: NDArray) -> Interval:
 
 def signed_interval(estimate: float, error: float, n: int) -> Interval:
     """Of a difference in [-1, 1]: Student's limits; unknown where the clusters show no spread."""
-    if n < 2 or not error > _NO_SPREAD:
-        return Interval(estimate, math.nan, math.nan, math.nan, LEVEL, n)
-    reach = student_quantile((1 + LEVEL) / 2, n - 1) * error
-    return Interval(
-        estimate, error, max(-1.0, estimate - reach), min(1.0, estimate + reach), LEVEL, n
-    )
+    return student_interval(estimate, error, n, LEVEL, within=(-1.0, 1.0))

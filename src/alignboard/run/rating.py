@@ -23,7 +23,7 @@ from alignboard.evaluate.judging.raw_completions import raw_completion
 from alignboard.results.attacks import detect
 from alignboard.results.files import write_atomically
 from alignboard.run.comparison import Answers
-from alignboard.stats.intervals import clustered_mean, mean_interval
+from alignboard.stats.intervals import clustered_mean, student_interval
 from alignboard.workspace import model_name
 
 RATINGS = "ratings.json"
@@ -134,7 +134,7 @@ def summarise(
 
     def mean(chosen: Sequence[bool]) -> Mean:
         kept = np.array(chosen, dtype=np.bool_) & ~np.isnan(scores)
-        found = mean_interval(*clustered_mean(scores[kept], units[kept]), level)
+        found = student_interval(*clustered_mean(scores[kept], units[kept]), level)
         return Mean(
             _known(found.estimate),
             int(kept.sum()),

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.stats.intervals import Interval, clustered_mean, rate_interval, student_quantile
+from alignboard.stats.intervals import Interval, clustered_mean, rate_interval, student_interval
 
 Array = NDArray[np.float64]
 Metric: TypeAlias = Literal["nominal", "ordinal", "interval"]
@@ -93,7 +93,7 @@ def cohen_kappa(
     influence = -(observed - observed.mean()) / expected
     influence += ratio * (by_chance - 2 * expected) / expected
     _, error, groups = clustered_mean(influence, clusters)
-    return _within_one(1 - ratio, error, groups, level)
+    return student_interval(1 - ratio, error, groups, level, within=(-1.0, 1.0))
 
 
 def krippendorff_alpha(
@@ -214,15 +214,6 @@ def _distances(categories: int, weights: Weights) -> Array:
     if weights == "nominal":
         return (apart > 0).astype(float)
     return apart if weights == "linear" else apart**2
-
-
-def _within_one(estimate: float, error: float, groups: int, level: float) -> Interval:
-    """Student's limits, cut at -1 and 1; without a standard error, or without any spread, they are unknown."""
-    if groups < 2 or not error > _NO_SPREAD:
-        return Interval(estimate, math.nan, math.nan, math.nan, level, groups)
-    reach = student_quantile((1 + level) / 2, groups - 1) * error
-    low, high = max(-1.0, estimate - reach), min(1.0, estimate + reach)
-    return Interval(estimate, error, low, high, level, groups)
 
 
 def _counts(ratings: Array) -> tuple[Array, Array, NDArray[np.bool_]]:

@@ -9,6 +9,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+# Standard errors that are rounding errors, relative to the mean.
+_NO_SPREAD = 1e-12
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -75,14 +78,26 @@ def rate_interval(
     )
 
 
-def mean_interval(
-    estimate: float, standard_error: float, n_clusters: int, level: float = 0.95
+def student_interval(
+    estimate: float,
+    standard_error: float,
+    n_clusters: int,
+    level: float = 0.95,
+    *,
+    within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Interval:
-    """Student's interval for a mean on any scale; the limits are NaN where the standard error is unknown."""
-    if n_clusters < 2 or not math.isfinite(standard_error):
+    """Student's interval for a mean or a difference, cut at the ends of its scale.
+
+    Unknown is not zero: without a standard error, or where the sample shows no spread, the limits are NaN.
+    """
+    spread = standard_error > _NO_SPREAD * max(1.0, abs(estimate))
+    if n_clusters < 2 or not spread or not math.isfinite(standard_error):
         return Interval(estimate, math.nan, math.nan, math.nan, level, n_clusters)
     reach = student_quantile((1 + level) / 2, n_clusters - 1) * standard_error
-    return Interval(estimate, standard_error, estimate - reach, estimate + reach, level, n_clusters)
+    low, high = (
+        min(max(end, within[0]), within[1]) for end in (estimate - reach, estimate + reach)
+    )
+    return Interval(estimate, standard_error, low, high, level, n_clusters)
 
 
 def clustered_mean(

@@ -12,12 +12,12 @@ these two draws, whatever the judge does, are taken off the plain mean of the fi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.stats.intervals import Interval, clustered_mean, mean_interval, rate_interval
+from alignboard.stats.intervals import Interval, clustered_mean, rate_interval, student_interval
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -29,8 +29,6 @@ _SHAPE = np.array([0.02, 0.07, 0.17, 0.26, 0.17, 0.07, 0.02])
 _PRIOR_VERDICTS = 2.0
 _FEWEST_ASKED = 10
 _ULPS = 2**40
-# Standard errors that are rounding errors.
-_NO_SPREAD = 1e-12
 
 
 @dataclass(frozen=True)
@@ -319,10 +317,7 @@ def _rate(values: Array, level: float, clusters: NDArray | None = None) -> Inter
     mean, error, n = clustered_mean(values, clusters)
     if 0 < mean < 1 or (mean in {0, 1} and not error > 0) or not math.isfinite(mean):
         return rate_interval(mean, error, n, level)
-    found = mean_interval(mean, error, n, level)
-    return replace(
-        found, low=float(np.clip(found.low, 0, 1)), high=float(np.clip(found.high, 0, 1))
-    )
+    return student_interval(mean, error, n, level, within=(0.0, 1.0))
 
 
 def _gap(values: Array, n_answered: int, level: float, clusters: NDArray | None = None) -> Interval:
@@ -330,8 +325,7 @@ def _gap(values: Array, n_answered: int, level: float, clusters: NDArray | None 
     mean, error, n = clustered_mean(values, clusters)
     if not n_answered:
         return Interval(math.nan, math.nan, math.nan, math.nan, level, n)
-    found = mean_interval(mean, error if error > _NO_SPREAD else math.nan, n, level)
-    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
+    return student_interval(mean, error, n, level, within=(-1.0, 1.0))
 
 
 def _consistency(taken: _Taken, level: float) -> Interval:
