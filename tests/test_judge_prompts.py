@@ -1,7 +1,6 @@
 """Prompts: AlpacaEval's bytes, slots that nothing can open, batches, ChatML, Jinja, and files that are only read."""
 
 import json
-import logging
 import subprocess
 import sys
 import warnings
@@ -23,20 +22,6 @@ PAIR = JudgePrompt(text="Q: {instruction}\nA: {first}\nB: {second}\nBetter: {{A 
 
 def members():
     return [member for name in evaluator_names() for member in read_evaluator(name).members]
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    pytest.importorskip(
-        "pkg_resources", reason="upstream's alpaca_eval cannot be imported without it"
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        level = logging.root.level
-        from alpaca_eval import utils  # heavy: five seconds
-
-        logging.root.setLevel(level)  # which importing it sets
-    return utils
 
 
 def upstream_messages(utils, spec, rows):
@@ -73,7 +58,7 @@ def test_every_evaluators_prompts_are_upstreams_byte_for_byte(upstream):
     checked = 0
     for spec in members():
         used = rows[: 20 // spec.prompt.batch * spec.prompt.batch]
-        assert ours(spec, used) == upstream_messages(upstream, spec, used), spec.name
+        assert ours(spec, used) == upstream_messages(upstream("utils"), spec, used), spec.name
         checked += 1
     assert checked == 56
 
@@ -92,13 +77,13 @@ def test_the_prompts_of_released_rows_are_upstreams_byte_for_byte(upstream, rele
             # What upstream garbles: an instruction that holds a slot, a text that holds ChatML's marks.
             if not any(mark in str(row) for mark in ("{output_1}", "{output_2}", "<|im_"))
         ]
-        assert ours(spec, rows) == upstream_messages(upstream, spec, rows)
+        assert ours(spec, rows) == upstream_messages(upstream("utils"), spec, rows)
         checked += len(rows)
     assert checked > 800
 
 
 def test_the_padding_is_upstreams(upstream):
-    dummy = upstream.DUMMY_EXAMPLE
+    dummy = upstream("utils").DUMMY_EXAMPLE
     assert (PADDING.instruction, PADDING.first, PADDING.second) == (
         dummy["instruction"],
         dummy["output_1"],
@@ -203,7 +188,9 @@ def test_what_is_no_chatml_is_told(text):
 
 def test_chatml_is_split_as_upstream_does(upstream):
     text = "\n<|im_start|>system\n A \n<|im_end|>\nlost<|im_start|>user\n\nB\n<|im_end|> \n"
-    expected = [(turn["role"], turn["content"]) for turn in upstream.prompt_to_chatml(text)]
+    expected = [
+        (turn["role"], turn["content"]) for turn in upstream("utils").prompt_to_chatml(text)
+    ]
     assert [(m.role, m.content) for m in chatml(text)] == expected
 
 
