@@ -397,3 +397,10 @@ def test_verdicts_on_another_set_have_a_folder_of_their_own(workspace, server):
     for folder, n in (("", 3), ("arena", 4)):
         path = workspace / "results/one" / folder / "mt-bench-pair/annotations.json"
         assert len(json.loads(path.read_text())) == n
+    # A part of a set against answers to the whole: its folder already says which part.
+    part = [Generation(f"q  {k}", f"one on {k}", "one") for k in range(2)]
+    write_rows(workspace / "results/one/set-first-2/model_outputs.json", part)
+    file = "results/one/set-first-2/model_outputs.json"
+    done = alignboard(workspace, "judge", file, *arguments, "--limit", "2")
+    assert done.returncode == 0, done.stderr
+    assert (workspace / "results/one/set-first-2/mt-bench-pair/annotations.json").is_file()

@@ -79,20 +79,21 @@ def load_baseline(
 ) -> list[Generation]:
     """The outputs of a baseline: a file, a model of the workspace, or the baseline of a published suite (fetched).
 
-    ``folder`` is that of the set (`folder_of`).
+    ``folder`` is that of the set (`folder_of`); a model's answers to AlpacaEval serve for a part of it, too.
     """
     path = Path(name)
     if path.suffix in SUFFIXES:
         return read_rows(path, Generation)
-    own = workspace / "results" / name / (folder or "") / OUTPUTS
-    if own.is_file():
-        return read_rows(own, Generation)
+    results = workspace / "results"
+    for own in (results / name / (folder or "") / OUTPUTS, results / name / OUTPUTS):
+        if own.is_file():
+            return read_rows(own, Generation)
     suites = {suite.baseline: suite for suite in map(load_suite, PUBLISHED)}
     if name not in suites:
-        there = sorted(found.parent.name for found in (workspace / "results").glob(f"*/{OUTPUTS}"))
-        hint = nearest(name, [*there, *suites])
+        there = {path.relative_to(results).parts[0] for path in results.glob(f"**/{OUTPUTS}")}
+        hint = nearest(name, [*sorted(there - {name}), *suites])
         raise InputError(
-            f"There are no outputs of a baseline {name!r}: neither {own} nor a baseline of "
+            f"There are no outputs of a baseline {name!r}: neither {results / name / OUTPUTS} nor a baseline of "
             f"{' or '.join(PUBLISHED)}{hint or '; give a file.'}"
         )
     released = suites[name].released
@@ -113,7 +114,8 @@ def compare(
 
     ``fields`` are by instruction: what prompts may show beside it.
     """
-    part = _part(folder, limit, len(baseline))
+    # What lies in a folder may be a part already; what does not is held against the whole set.
+    part = _part(folder, limit, len(baseline if folder is None else outputs))
     if limit is not None:
         baseline = baseline[:limit]
         wanted = {row.instruction for row in baseline}
