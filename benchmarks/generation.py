@@ -23,22 +23,19 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from accelerator import SHAPES, bandwidth_of, busy, most_time, name_of, seconds_of
+
 VOCABULARY = 16_000
+ACCELERATOR_VOCABULARY = 32_000
 END = 2
 KEY = 6
 """the last tokens of a prompt, by which the processor knows it"""
-GPU_SHAPES: dict[str, dict[str, Any]] = {
-    "Mistral-7B": {"num_key_value_heads": 8, "intermediate_size": 14336},
-    "Llama-2-7B": {"num_key_value_heads": 32, "intermediate_size": 11008},
-}
-BANDWIDTH = {"H200": 4.8e12, "H100": 3.35e12, "A100": 2.0e12}
-"""bytes per second as published; another GPU's is measured by a copy"""
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,8 @@ def main() -> None:
         print(json.dumps(METHODS[arguments.worker](asked)))
         return
     if torch.cuda.is_available():
-        measured = {"cuda": list(on_cuda(*(256, 60) if arguments.small else (1024, 300)))}
+        asked = requests(*(256, 60) if arguments.small else (1024, 300), ACCELERATOR_VOCABULARY)
+        measured = {"cuda": list(on_accelerator(asked, SHAPES, "cuda"))}
     else:
         measured = side_by_side(arguments, asked)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
@@ -296,13 +294,20 @@ def continuous(rows: int) -> Callable[[list[Request]], dict]:
 
     def measure(asked: list[Request]) -> dict:
         model = build_model()
-        longest = sum(sorted(len(one.ids) + one.length for one in asked)[-rows:])
-        sizes = {"num_blocks": longest // 32 + 2 * rows, "max_batch_tokens": 512}
-        return timed(
-            lambda: paged(model, asked, page_size=32, max_requests_per_batch=rows, **sizes)
-        )
+        return timed(lambda: paged(model, asked, **pages(asked, rows)))
 
     return measure
+
+
+def pages(asked: list[Request], rows: int) -> dict[str, int]:
+    """What ``rows`` of the longest rows need: left to itself, transformers takes most of a CPU's memory."""
+    longest = sum(sorted(len(one.ids) + one.length for one in asked)[-rows:])
+    return {
+        "page_size": 32,
+        "num_blocks": longest // 32 + 2 * rows,
+        "max_batch_tokens": 512,
+        "max_requests_per_batch": rows,
+    }
 
 
 def paged(model: Any, asked: list[Request], **settings: Any) -> list[list[int]]:
@@ -337,88 +342,104 @@ METHODS: dict[str, Callable[[list[Request]], dict]] = {
 }
 
 
-# CUDA.
+# Accelerators.
 
 
-def on_cuda(n: int, mean_answer: int) -> Iterator[dict]:
-    """7B shapes at several batch sizes: tokens per second, and the rate that the memory bandwidth would allow."""
+def on_accelerator(
+    asked: list[Request],
+    shapes: dict[str, dict[str, Any]],
+    device: str,
+    batches: Sequence[int] = (1, 16, 64, 256, 512, 1024),
+) -> Iterator[dict]:
+    """Tokens per second at several batch sizes, and the rate that the memory bandwidth would allow."""
     import torch
 
-    asked = requests(n, mean_answer, 32_000)
+    bandwidth = bandwidth_of(device, 1 << 30 if device == "cuda" else 1 << 20)
     tokens = sum(one.length for one in asked)
-    name, bandwidth = _bandwidth()
-    print(f"{name}, {bandwidth / 1e12:.2f} TB/s; {n} prompts, answers of {tokens} tokens, bf16")
-    for shape, sizes in GPU_SHAPES.items():
-        with torch.device("cuda"):
-            model = build_gpu_model(sizes)
-        weights = sum(p.numel() for p in model.parameters()) * 2
-        of_a_token = 2 * 32 * sizes["num_key_value_heads"] * 128 * 2
-        held = sum(len(one.ids) + one.length / 2 for one in asked) / n
+    print(
+        f"{name_of(device)}, {bandwidth / 1e12:.2f} TB/s; {len(asked)} prompts, answers of {tokens} tokens"
+    )
+    for shape, sizes in shapes.items():
+        model = build_shape(sizes, device)
         answers(model, asked[:8], 8)  # kernels are chosen and memory is taken at the first use
-        for rows in (1, 16, 64, 256, 512, 1024, 0):
-            part = asked if rows == 0 or rows >= 64 else asked[: 4 * rows]
-            torch.cuda.reset_peak_memory_stats()
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            if rows:
-                answers(model, part, rows)
-            else:
-                paged(model, part)
-            seconds = time.perf_counter() - start
-            rate = sum(one.length for one in part) / seconds
-            batch = min(rows or n, len(part))
-            floor = batch * bandwidth / (weights + batch * held * of_a_token)
-            found = {
-                "shape": shape,
-                "engine": "ours" if rows else "transformers continuous",
-                "rows": batch,
-                "tokens_per_s": rate,
-                "floor_tokens_per_s": floor,
-                "of_floor": rate / floor,
-                "peak_gb": torch.cuda.max_memory_allocated() / 1e9,
-                "attention": model.config._attn_implementation,  # noqa: SLF001 - there is no public name
-            }
-            print(
-                f"{shape:12s} {found['engine']:24s} {batch:5d} rows: {rate:9.0f} tok/s, floor's rate {floor:9.0f}: "
-                f"{rate / floor:5.1%}, peak {found['peak_gb']:.1f} GB, attention {found['attention']}",
-                flush=True,
-            )
-            yield found
+        for rows in batches:
+            part = asked if rows >= len(asked) // 16 else asked[: 4 * rows]
+            yield against_floor(model, shape, part, device, bandwidth, rows)
+        yield against_floor(model, shape, asked, device, bandwidth, None)
         del model
-        torch.cuda.empty_cache()
+        if device == "cuda":
+            torch.cuda.empty_cache()
 
 
-def build_gpu_model(sizes: dict[str, Any]) -> Any:
-    """A 7B shape with random weights in bf16, on the default device."""
+def against_floor(
+    model: Any,
+    shape: str,
+    part: list[Request],
+    device: str,
+    bandwidth: float,
+    rows: int | None,
+) -> dict:
+    """Our engine with ``rows`` at a time, or (None) transformers' own continuous batching, and the floor's rate.
+
+    A step reads every weight once and the keys and values that its rows hold.
+    """
+
+    def run() -> list[list[int]]:
+        if rows is not None:
+            return answers(model, part, rows)
+        return paged(model, part, **({} if device == "cuda" else pages(part, len(part))))
+
+    seconds, peak = seconds_of(run, device)
+    batch = min(rows or len(part), len(part))
+    rate = sum(one.length for one in part) / seconds
+    floor = batch * bandwidth / bytes_of_step(model, part, batch)
+    found = {
+        "shape": shape,
+        "engine": "transformers continuous" if rows is None else "ours",
+        "rows": batch,
+        "tokens_per_s": rate,
+        "floor_tokens_per_s": floor,
+        "of_floor": rate / floor,
+        "peak_gb": peak,
+        "attention": model.config._attn_implementation,  # noqa: SLF001 - there is no public name
+    }
+    print(
+        f"{shape:12s} {found['engine']:24s} {batch:5d} rows: {rate:9.0f} tok/s, floor's rate {floor:9.0f}: "
+        f"{rate / floor:5.1%}, peak {peak:.1f} GB, attention {found['attention']}",
+        flush=True,
+    )
+    if rows is not None:
+        # A few answers per row, no longer than shows a step: traces of a whole run do not fit in memory.
+        short = [replace(one, length=min(one.length, 24)) for one in part[: 2 * batch]]
+        found["busy"] = busy(lambda: answers(model, short, rows), device)
+        found["most_time"] = most_time(lambda: answers(model, short, rows), device)
+        print(f"{'':4s} the device computes {found['busy']:.0%} of the time")
+        for operation, share in found["most_time"]:
+            print(f"{'':4s} {share:6.1%} {operation}")
+    return found
+
+
+def bytes_of_step(model: Any, part: list[Request], batch: int) -> float:
+    """What a step of ``batch`` rows has to read: the weights, and half-grown answers' keys and values."""
+    config, size = model.config, next(model.parameters()).element_size()
+    of_a_head = config.hidden_size // config.num_attention_heads
+    of_a_token = 2 * config.num_hidden_layers * config.num_key_value_heads * of_a_head * size
+    held = sum(len(one.ids) + one.length / 2 for one in part) / len(part)
+    return sum(p.numel() for p in model.parameters()) * size + batch * held * of_a_token
+
+
+def build_shape(sizes: dict[str, Any], device: str) -> Any:
+    """A shape with random weights, bf16 on a GPU."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    # Mistral-7B and Llama-2-7B differ in these sizes only; the window of 4096 is never reached here.
-    config = LlamaConfig(vocab_size=32_000, max_position_embeddings=4096, **sizes)
-    model: Any = AutoModelForCausalLM.from_config(
-        config, attn_implementation="sdpa", dtype=torch.bfloat16
-    )
+    config = LlamaConfig(vocab_size=ACCELERATOR_VOCABULARY, max_position_embeddings=4096, **sizes)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    with torch.device(device):
+        model: Any = AutoModelForCausalLM.from_config(
+            config, attn_implementation="sdpa", dtype=dtype
+        )
     return model.eval().requires_grad_(requires_grad=False)
-
-
-def _bandwidth() -> tuple[str, float]:
-    """The GPU's name and the bytes per second of its memory."""
-    import torch
-
-    name = torch.cuda.get_device_name()
-    for known, rate in BANDWIDTH.items():
-        if known in name:
-            return name, rate
-    source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    seconds = []
-    for _ in range(5):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        target.copy_(source)
-        torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return name, 2 * source.numel() / min(seconds)
 
 
 if __name__ == "__main__":

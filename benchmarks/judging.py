@@ -31,21 +31,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerator import SHAPES, TINY, matrix_rate, most_time, name_of, seconds_of
+
 VOCABULARY = 16_000
 HEAD, MIDDLE, TAIL = 145, 9, 107
 QUANTILES = ((0.0, 300), (0.1, 430), (0.5, 928), (0.9, 1343), (0.99, 1999), (1.0, 3000))
 """(share, tokens) of AlpacaEval 2's prompts; the ends and the tenth are such that the mean is theirs, 927"""
-SHAPES: dict[str, dict[str, Any]] = {
-    "Mistral-7B": {"num_key_value_heads": 8, "intermediate_size": 14336},
-    "Llama-2-7B": {"num_key_value_heads": 32, "intermediate_size": 11008},
-}
-TINY: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
 
 
 @dataclass(frozen=True)
@@ -355,9 +346,10 @@ def on_accelerator(
 
     dtype = "bfloat16" if device == "cuda" else "float32"
     rate = matrix_rate(device, 8192 if device == "cuda" else 256)
-    name = torch.cuda.get_device_name() if device == "cuda" else device
     tokens = sum(len(prompt_ids(one)) for one in asked)
-    print(f"{name}, {rate / 1e12:.2f} TFLOP/s in {dtype}; {len(asked)} prompts of {tokens} tokens")
+    print(
+        f"{name_of(device)}, {rate / 1e12:.2f} TFLOP/s in {dtype}; {len(asked)} prompts of {tokens} tokens"
+    )
     for shape, sizes in shapes.items():
         full = {} if shape == "tiny" else {"hidden_size": 4096, "num_hidden_layers": 32}
         full |= {} if shape == "tiny" else {"num_attention_heads": 32, "vocab_size": 32_000}
@@ -401,51 +393,10 @@ def against_floor(
     return found
 
 
-def matrix_rate(device: str, n: int) -> float:
-    """Floating-point operations per second of a large matrix product, the best of ten."""
-    import torch
-
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    one, other = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    seconds = [seconds_of(lambda: one @ other, device)[0] for _ in range(10)]
-    return 2 * n**3 / min(seconds)
-
-
 def matrix_parameters(model: Any) -> int:
     """The parameters that every token meets: not the embedding nor, as one place is read, the vocabulary's."""
     outside = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
     return sum(one.numel() for one in model.parameters() if id(one) not in outside)
-
-
-def seconds_of(run: Callable[[], Any], device: str) -> tuple[float, float]:
-    """(seconds, peak memory in GB on a CUDA device)."""
-    import torch
-
-    cuda = device == "cuda"
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    if cuda:
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
-    return seconds, torch.cuda.max_memory_allocated() / 1e9 if cuda else 0.0
-
-
-def most_time(run: Callable[[], Any], device: str, n: int = 8) -> list[tuple[str, float]]:
-    """The operations that took most of the time of ``device``, each with its share."""
-    from torch.profiler import ProfilerActivity, profile
-
-    cuda = device == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
-    with profile(activities=activities) as recorded:
-        run()
-    field = "self_device_time_total" if cuda else "self_cpu_time_total"
-    spent = {row.key: float(getattr(row, field)) for row in recorded.key_averages()}
-    total = sum(spent.values()) or 1.0
-    ranked = sorted(spent.items(), key=lambda one: -one[1])[:n]
-    return [(name, time_spent / total) for name, time_spent in ranked]
 
 
 if __name__ == "__main__":
