@@ -16,8 +16,9 @@ Two ways to read
     begin with is read once.
 
 Measured by `benchmarks/judging.py --small` (Llama of 42M, float32, one thread of a shared CPU, prompts as long as
-AlpacaEval 2's, both orders), in CPU time: a plain loop 1; last logits only 1.2 to 1.3 times as fast; `Singly` 1.4 to
-1.5 times, and 1.85 times where four models are compared with one baseline. `Batches` has been measured on no GPU yet.
+AlpacaEval 2's, both orders), in CPU time: a plain loop 1; last logits only 1.0 to 1.3 times as fast; `Singly` 1.42
+times (fastest of five; of two 1.32 to 1.49), and 1.85 times where four models are compared with one baseline. `Batches`
+has been measured on no GPU yet.
 """
 
 from __future__ import annotations
