@@ -264,6 +264,7 @@ def workspace(tmp_path):
         for row in ROWS
     ]
     (tmp_path / "two.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "more.jsonl").write_text('{"instruction": "question 1?", "rubric": "Be kind."}')
     return tmp_path
 
 
@@ -370,6 +371,10 @@ def test_outputs_of_one_turn_are_rated_too(workspace, server):
     ("arguments", "said"),
     [
         (["rate", ANSWERS, "--judge", "mt-bench-pair"], "mt-bench-pair compares two outputs"),
+        (
+            ["rate", ANSWERS, "--judge", "mt-bench-single", "--fields", "more.jsonl"],
+            "is for outputs of one turn",
+        ),
         (["rate", ANSWERS, "--judge", "prometheus-2-absolute"], "is shown the first turn only"),
         (
             [ANSWERS, "--judge", "hardened-pair", "--baseline", "base"],

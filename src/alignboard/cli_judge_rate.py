@@ -78,7 +78,9 @@ def _reader(
 
     workspace = Path.cwd()
     more = None if fields is None else comparison.read_fields(fields)
-    questions = cache(lambda: conversations.load_questions(set_name, workspace, limit, progress))
+    questions = cache(
+        lambda: conversations.load_questions(set_name, workspace, limit, fields, progress)
+    )
 
     def read(path: Path) -> Answers:
         if is_conversations(path):

@@ -38,9 +38,21 @@ class Questions:
 
 
 def load_questions(
-    name: str, workspace: Path, limit: int | None = None, progress: Progress | None = None
+    name: str,
+    workspace: Path,
+    limit: int | None = None,
+    fields: Path | None = None,
+    progress: Progress | None = None,
 ) -> Questions:
-    """The set ``name`` with its reference answers; raises `InputError` where it has more turns than prompts show."""
+    """The set ``name`` with its reference answers; raises `InputError` where it has more turns than prompts show.
+
+    ``fields`` are those of outputs of one turn, and refused: nothing says which turn they are of.
+    """
+    if fields is not None:
+        raise InputError(
+            f"--fields {fields} is for outputs of one turn; answers of two turns take references from their set "
+            "(references in evaluate/sets/NAME.yaml)."
+        )
     asked = load_set(name, workspace, progress)
     if asked.n_turns > _MOST_TURNS:
         raise InputError(
