@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +168,8 @@ def _row(
         annotator=judge,
         dataset=dataset,
         raw_completion=raw[0] if len(raw) == 1 else raw or None,
-        price_per_example=_total(said.price for said in one.said),
-        time_per_example=_total(said.seconds for said in one.said),
+        price_per_example=total(said.price for said in one.said),
+        time_per_example=total(said.seconds for said in one.said),
         status=one.status,
         switched=one.switched,
         order_preferences=one.order_preferences,
@@ -183,9 +183,10 @@ def _row(
     )
 
 
-def _total(values: Any) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+def total(values: Iterable[float | None]) -> float | None:
+    """The sum of what is known; None where nothing is."""
+    there = [value for value in values if value is not None]
+    return sum(there) if there else None
 
 
 def summarise(judge: Declared, judged: Sequence[Judged], order: str, annotations: Path) -> Summary:
@@ -205,19 +206,19 @@ def summarise(judge: Declared, judged: Sequence[Judged], order: str, annotations
         baseline=judged[0].pair.generator_1,
         n=len(judged),
         statuses=dict(Counter(one.status for one in judged)),
-        win_rate=_known(interval.estimate),
-        standard_error=_known(interval.standard_error),
-        low=_known(interval.low),
-        high=_known(interval.high),
+        win_rate=known(interval.estimate),
+        standard_error=known(interval.standard_error),
+        low=known(interval.low),
+        high=known(interval.high),
         level=interval.level,
-        discrete_win_rate=_known(found.discrete_win_rate),
+        discrete_win_rate=known(found.discrete_win_rate),
         n_wins=found.n_wins,
         n_wins_base=found.n_wins_base,
         n_draws=found.n_draws,
         order=order,
         n_calls=len(replies),
         saving=None if estimate is None else 1 - n_orders / (2 * n_shown) if n_shown else 0.0,
-        price=_total(said.price for said in replies.values()),
+        price=total(said.price for said in replies.values()),
         n_flagged=sum(bool(one.marks or any(v.flags for v in one.verdicts)) for one in judged),
         avg_length=int(np.mean([len(answer) for answer in answers])),
         signals=detect([one.pair.asked for one in judged], answers).signals,
@@ -225,7 +226,8 @@ def summarise(judge: Declared, judged: Sequence[Judged], order: str, annotations
     )
 
 
-def _known(value: float) -> float | None:
+def known(value: float) -> float | None:
+    """``value``, or None in place of NaN."""
     return None if np.isnan(value) else float(value)
 
 

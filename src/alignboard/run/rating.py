@@ -23,6 +23,7 @@ from alignboard.evaluate.judging.raw_completions import raw_completion
 from alignboard.results.attacks import detect
 from alignboard.results.files import write_atomically
 from alignboard.run.comparison import Answers
+from alignboard.run.judging import known, total
 from alignboard.stats.intervals import clustered_mean, student_interval
 from alignboard.workspace import model_name
 
@@ -115,8 +116,8 @@ def _row(one: Rated, model: str, judge: str, turn: int, dataset: str | None) -> 
         turn=turn,
         dataset=dataset,
         raw_completion=raw[0] if len(raw) == 1 else raw or None,
-        price_per_example=_total([said.price for said in one.said]),
-        time_per_example=_total([said.seconds for said in one.said]),
+        price_per_example=total(said.price for said in one.said),
+        time_per_example=total(said.seconds for said in one.said),
         flags=tuple(dict.fromkeys((*one.marks, *verdict.flags))),
         reason="" if scored else verdict.evidence,
     )
@@ -136,11 +137,11 @@ def summarise(
         kept = np.array(chosen, dtype=np.bool_) & ~np.isnan(scores)
         found = student_interval(*clustered_mean(scores[kept], units[kept]), level)
         return Mean(
-            _known(found.estimate),
+            known(found.estimate),
             int(kept.sum()),
-            _known(found.standard_error),
-            _known(found.low),
-            _known(found.high),
+            known(found.standard_error),
+            known(found.low),
+            known(found.high),
         )
 
     datasets = dict.fromkeys(name for name in answers.datasets if name is not None)
@@ -159,18 +160,9 @@ def summarise(
         },
         by_dataset={name: mean([own == name for own in answers.datasets]) for name in datasets},
         n_calls=len(replies),
-        price=_total([said.price for said in replies.values()]),
+        price=total(said.price for said in replies.values()),
         n_flagged=sum(bool(one.marks or one.verdict.flags) for one in rated),
         avg_length=int(np.mean([len(output) for output in outputs])),
         signals=detect([one.question.asked for one in rated], outputs).signals,
         ratings=str(path),
     )
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _total(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
