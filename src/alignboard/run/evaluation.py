@@ -14,13 +14,14 @@ from alignboard.errors import InputError
 from alignboard.evaluate.judging.calls import (
     Asked,
     Judge,
+    Prompter,
     first_questions,
     shows_second_turns,
     single_questions,
 )
 from alignboard.evaluate.judging.load import load_judge
 from alignboard.evaluate.judging.pairs import Judged, Pair, Rated
-from alignboard.evaluate.judging.pricing import Cost, Unopened, cost_of
+from alignboard.evaluate.judging.pricing import Cost, cost_of
 from alignboard.evaluate.judging.runner import OnProgress, rate_outputs
 from alignboard.evaluate.judging.spec import (
     AskedSpec,
@@ -130,9 +131,10 @@ class Evaluation:
 
     def _cost(self, spec: AskedSpec, asked: Sequence[Asked]) -> Cost:
         if self._judges.needs_weights(spec):
-            return cost_of(Judge(spec, Unopened()), asked, None, None)
-        judge = Judge(spec, self._judges.open(spec), self._judges.secret)
-        return cost_of(judge, asked, self._replies, self._judges.rate(spec))
+            # Only the weights could tell whose replies are known.
+            return cost_of(Prompter(spec, {}), asked, None, None)
+        prompter = Prompter(spec, self._judges.open(spec).identity, self._judges.secret)
+        return cost_of(prompter, asked, self._replies, self._judges.rate(spec))
 
     def _rater(self, declared: Declared, answers: Answers) -> AskedSpec:
         if isinstance(declared, Pool | JurySpec) or not rates(declared):

@@ -29,13 +29,29 @@ from alignboard.evaluate.judging.spec import (
 
 
 @dataclass(frozen=True)
+class Prompter:
+    """How a declared judge is asked, whoever answers."""
+
+    spec: AskedSpec
+    identity: Mapping[str, Any]
+    """who answers, as far as the keys of calls name it"""
+    secret: str = ""
+    """what hardened prompts draw their marks from; without it their authors could guess them"""
+
+
+@dataclass(frozen=True)
 class Judge:
     """A declared judge, and who is asked."""
 
     spec: AskedSpec
     asker: Asker
     secret: str = ""
-    """what hardened prompts draw their marks from; without it their authors could guess them"""
+    """as `Prompter.secret`"""
+
+    @property
+    def prompter(self) -> Prompter:
+        """How it is asked."""
+        return Prompter(self.spec, self.asker.identity, self.secret)
 
 
 @dataclass(frozen=True)
@@ -99,14 +115,14 @@ def shows_second_turns(spec: AskedSpec) -> bool:
     return isinstance(spec, RewardSpec | ProgramSpec)
 
 
-def views(judge: Judge, asked: Sequence[Asked]) -> list[View]:
+def views(prompter: Prompter, asked: Sequence[Asked]) -> list[View]:
     """The calls that ask these questions."""
-    spec, size = judge.spec, batch_size(judge.spec)
+    spec, size = prompter.spec, batch_size(prompter.spec)
     samples = spec.sampling.samples if isinstance(spec, PromptedSpec) else 1
     found = []
     for start in range(0, len(asked), size):
         part = asked[start : start + size]
-        calls = [_call(judge, [one.question for one in part], k) for k in range(samples)]
+        calls = [_call(prompter, [one.question for one in part], k) for k in range(samples)]
         found += [View(one, tuple((call, k) for call in calls)) for k, one in enumerate(part)]
     return found
 
@@ -116,14 +132,13 @@ def batch_size(spec: AskedSpec) -> int:
     return spec.prompt.batch if isinstance(spec, PromptedSpec) else 1
 
 
-def _call(judge: Judge, shown_questions: Sequence[Question], sample: int) -> Call:
-    spec = judge.spec
-    identity = judge.asker.identity
+def _call(prompter: Prompter, shown_questions: Sequence[Question], sample: int) -> Call:
+    spec, identity = prompter.spec, prompter.identity
     messages: tuple[Message, ...] = ()
     named: tuple[str, ...] = ()
     if isinstance(spec, PromptedSpec) and spec.hardened:
         digest = _key(identity, (), ())
-        nonce = draw_nonce(judge.secret, digest, shown_questions[0])
+        nonce = draw_nonce(prompter.secret, digest, shown_questions[0])
         messages, named = harden(spec.prompt, shown_questions[0], nonce)
     elif isinstance(spec, PromptedSpec):
         messages = render(spec.prompt, shown_questions)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from alignboard.evaluate.engines.openai_format import Usage
 from alignboard.evaluate.engines.prices import Rate
-from alignboard.evaluate.judging.calls import Asked, Judge, views
-from alignboard.evaluate.judging.rows import Call, Said, Unsaid
+from alignboard.evaluate.judging.calls import Asked, Prompter, views
+from alignboard.evaluate.judging.rows import Call
 from alignboard.evaluate.judging.runner import Replies
 from alignboard.evaluate.judging.spec import PromptedSpec, order_of
 from alignboard.stats.second_order import SecondOrderDesign
@@ -41,32 +41,19 @@ class Cost:
     """US dollars, at most; None where nobody says"""
 
 
-class Unopened:
-    """Stands for a judge whose weights are not loaded to say what it would be asked; nobody can ask it."""
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """Nothing: only the weights could tell."""
-        return {}
-
-    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
-        """Raises `NotImplementedError`."""
-        raise NotImplementedError("a judge that was not opened cannot be asked")
-
-
 def cost_of(
-    judge: Judge, asked: Sequence[Asked], replies: Replies | None, rate: Rate | None
+    prompter: Prompter, asked: Sequence[Asked], replies: Replies | None, rate: Rate | None
 ) -> Cost:
     """What is missing of a run that begins with ``asked``, without asking anybody.
 
     All of it where ``replies`` is None.
     """
-    calls = {call.key: call for view in views(judge, asked) for call, _ in view.calls}
+    calls = {call.key: call for view in views(prompter, asked) for call, _ in view.calls}
     known = {} if replies is None else replies.known(list(calls))
     n_known = None if replies is None else len(known)
     missing = [call for key, call in calls.items() if key not in known]
-    expected = 1 + SecondOrderDesign().share if order_of(judge.spec) == "adaptive" else 1.0
-    spec = judge.spec
+    spec = prompter.spec
+    expected = 1 + SecondOrderDesign().share if order_of(spec) == "adaptive" else 1.0
     if not isinstance(spec, PromptedSpec):
         return Cost(
             spec.name, n_known, round(len(missing) * expected), 0, 0, counted=True, price=None

@@ -96,7 +96,7 @@ def judge_pairs(
     found: dict[int, list[tuple[View, Verdict]]] = {place: [] for place in range(len(pairs))}
 
     def ask_for(asked: Sequence[Asked]) -> None:
-        for view, verdict in run.verdicts(views(judge, asked)):
+        for view, verdict in run.verdicts(views(judge.prompter, asked)):
             found[view.asked.place].append((view, verdict))
 
     ask_for(first_questions(judge.spec, pairs))
@@ -119,7 +119,7 @@ def rate_outputs(
 ) -> list[Rated]:
     """The rating of every question's first output, by a judge that rates; ``ask`` as in `judge_pairs`."""
     run = _Run(judge, InMemory() if replies is None else replies, on_progress, ask=ask)
-    found = run.verdicts(views(judge, single_questions(outputs)))
+    found = run.verdicts(views(judge.prompter, single_questions(outputs)))
     return [
         Rated(question, verdict, run.replies([view]), _marks(question.asked, question.turns))
         for question, (view, verdict) in zip(outputs, found, strict=True)
