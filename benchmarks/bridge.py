@@ -17,11 +17,11 @@ from typing import Literal
 
 import numpy as np
 
-from alignboard.leaderboards.bridge import quality_json
-from alignboard.leaderboards.bridge_boards import new_board, official_board
-from alignboard.leaderboards.bridge_material import Material
-from alignboard.leaderboards.bridge_text import QUALITY_HEADER, quality_cells
-from alignboard.leaderboards.terminal import text_table
+from alignboard.published.bridge.boards import new_board, official_board
+from alignboard.published.bridge.material import Material
+from alignboard.published.bridge.report import quality_json
+from alignboard.published.bridge.text import QUALITY_HEADER, quality_cells
+from alignboard.published.terminal import text_table
 from alignboard.results.files import write_atomically
 from alignboard.stats.bridge import MIN_ANCHORS
 from alignboard.suites import load_suite

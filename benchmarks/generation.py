@@ -267,8 +267,8 @@ def ours(slots: int | None) -> Callable[[list[Request]], dict]:
 
 def answers(model: Any, asked: list[Request], slots: int | None) -> list[list[int]]:
     """The tokens of every answer but the last, in order."""
-    from alignboard.evaluate.engines.local import LocalEngine
-    from alignboard.evaluate.engines.rows import Decoding, Prompt
+    from alignboard.engines.local.engine import LocalEngine
+    from alignboard.engines.rows import Decoding, Prompt
 
     model.generation_config.eos_token_id = None
     said: dict[str, list[int]] = {}

@@ -214,9 +214,9 @@ def build_judge(model: Any, *, reuse: bool = True, rows: int | None = None) -> A
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    from alignboard.evaluate.judging.local import LocalJudge
-    from alignboard.evaluate.judging.spec import JudgePrompt, PromptedSpec
-    from alignboard.evaluate.judging.verdicts import LogprobRule
+    from alignboard.judges.backends.local import LocalJudge
+    from alignboard.judges.parsing.verdicts import LogprobRule
+    from alignboard.judges.spec import JudgePrompt, PromptedSpec
     from alignboard.models.loading import LoadedModel
 
     special = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>"}
@@ -262,8 +262,8 @@ def spelled(ids: Sequence[int]) -> str:
 
 def build_calls(judge: Any, asked: Sequence[Parts]) -> list[Any]:
     """What the judge is asked; the prompts are those of `prompt_ids`."""
-    from alignboard.evaluate.judging.prompts import render
-    from alignboard.evaluate.judging.rows import Call, Question
+    from alignboard.judges.prompting.prompts import render
+    from alignboard.judges.rows import Call, Question
 
     calls = []
     for number, one in enumerate(asked):

@@ -150,7 +150,7 @@ def one_fit(results: Path, assets: Path) -> dict:
     import pandas as pd
     from alpaca_eval.metrics import glm_winrate
 
-    from alignboard.results.calibration import read_calibration
+    from alignboard.published.calibration import read_calibration
     from alignboard.results.formats import read_annotations
     from alignboard.stats.length_control import GamedRows, length_controlled_win_rate
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from alignboard.published.calibration import read_calibration
 from alignboard.records import Annotations
-from alignboard.results.calibration import read_calibration
 from alignboard.results.formats import read_annotations
 from alignboard.stats.length_control import GamedRows
 

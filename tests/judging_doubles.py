@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from alignboard.evaluate.judging.pairs import Pair
-from alignboard.evaluate.judging.rows import Call, Said, Unsaid
-from alignboard.evaluate.judging.spec import JudgePrompt, PromptedSpec, Sampling
-from alignboard.evaluate.judging.verdicts import BracketRule, LogprobRule
+from alignboard.judges.pairs import Pair
+from alignboard.judges.parsing.verdicts import BracketRule, LogprobRule
+from alignboard.judges.rows import Call, Said, Unsaid
+from alignboard.judges.spec import JudgePrompt, PromptedSpec, Sampling
 
 PROMPT = "{instruction}\nA: {first}\nB: {second}"
 

@@ -7,10 +7,12 @@ import pytest
 import yaml
 
 from alignboard.errors import InputError
-from alignboard.evaluate.judging.load import judge_names, load_judge, read_judge
-from alignboard.evaluate.judging.prompts import render, slots
-from alignboard.evaluate.judging.rows import Question
-from alignboard.evaluate.judging.spec import (
+from alignboard.judges.alpaca_eval.configs import Pool, evaluator_names, read_evaluator
+from alignboard.judges.load import judge_names, load_judge, read_judge
+from alignboard.judges.parsing.verdicts import UpstreamRule, VerdictRule
+from alignboard.judges.prompting.prompts import render, slots
+from alignboard.judges.rows import Question
+from alignboard.judges.spec import (
     JudgePrompt,
     JurySpec,
     PairRankerSpec,
@@ -19,9 +21,7 @@ from alignboard.evaluate.judging.spec import (
     RewardSpec,
     SimulatedSpec,
 )
-from alignboard.evaluate.judging.upstream import Pool, evaluator_names, read_evaluator
-from alignboard.evaluate.judging.verdicts import UpstreamRule, VerdictRule
-from alignboard.results.published import package_file
+from alignboard.published.wheel_boards import package_file
 from alignboard.workspace import library
 
 BUILT_IN = {

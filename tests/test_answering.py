@@ -19,18 +19,18 @@ from peft import LoraConfig, get_peft_model
 
 import tiny_models
 from alignboard.data.instruction_sets import Instruction, InstructionSet, load_set
+from alignboard.engines.openai.limits import Patience
+from alignboard.engines.openai.served import Limits
+from alignboard.engines.rows import Decoding
 from alignboard.errors import InputError
-from alignboard.evaluate.engines.limits import Patience
-from alignboard.evaluate.engines.rows import Decoding
-from alignboard.evaluate.engines.served import Limits
 from alignboard.models.asked import load_spec
 from alignboard.models.loading import loads
 from alignboard.models.registry import load_model
 from alignboard.models.spec import DecodingDefaults, Number
+from alignboard.pipeline.answerers import LocalModels, Served, ServedModel, by_base
+from alignboard.pipeline.answering import answer_again, answer_set, decoding_of, outputs_path
+from alignboard.pipeline.recall import Finished, recall, remember, run_key
 from alignboard.results.journal import Journal
-from alignboard.run.answerers import LocalModels, Served, ServedModel, by_base
-from alignboard.run.answering import answer_again, answer_set, decoding_of, outputs_path
-from alignboard.run.recall import Finished, recall, remember, run_key
 from faulty_endpoint import FaultyEndpoint, status
 
 SHORT = {"max_new_tokens": 16}

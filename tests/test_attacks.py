@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignboard.records import Generation
-from alignboard.results.attacks import (
+from alignboard.judges.prompting.attacks import (
     LOW_DISTINCT,
     LOW_RELEVANCE,
     MIN_DISTINCT,
@@ -19,6 +18,7 @@ from alignboard.results.attacks import (
     relevance,
     template_markers,
 )
+from alignboard.records import Generation
 from alignboard.results.formats import read_rows
 
 WORDS = ["bread", "engine", "violin", "glacier", "parliament", "lantern", "tortoise", "marble"]

@@ -7,16 +7,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from alignboard.leaderboards.audit import Finding, at_least, audit_boards, audit_results
-from alignboard.leaderboards.audit_boards import audit_board, audit_evaluators
-from alignboard.leaderboards.audit_finding import in_order
-from alignboard.leaderboards.audit_judge import audit_position, holm, position_gap
+from alignboard.published.audit.boards import audit_board, audit_evaluators
+from alignboard.published.audit.finding import in_order
+from alignboard.published.audit.folder import Finding, at_least, audit_boards, audit_results
+from alignboard.published.audit.judge import audit_position, holm, position_gap
+from alignboard.published.calibration import read_calibration
+from alignboard.published.wheel_boards import PublishedRow
 from alignboard.records import Annotations, Generation, Judgment
-from alignboard.results.calibration import read_calibration
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows, write_rows
 from alignboard.results.order import is_switched
-from alignboard.results.published import PublishedRow
 from alignboard.suites import load_suite
 
 AE1, AE2 = "alpaca_eval_gpt4", "weighted_alpaca_eval_gpt4_turbo"

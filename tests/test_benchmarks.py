@@ -8,16 +8,16 @@ import pytest
 import yaml
 
 import tiny_models
+from alignboard.benchmarks.run import read_scores, run_tasks
+from alignboard.benchmarks.task_files import digests, lm_eval_folder, rooms
 from alignboard.errors import InputError
-from alignboard.evaluate.harness import read_scores, run_tasks
-from alignboard.evaluate.task_files import digests, lm_eval_folder, rooms
 from alignboard.leaderboards.plan_board import read_plan_board
 from alignboard.models.loading import LoadedModel
-from alignboard.run.build import build_graph
-from alignboard.run.jobs_board import _conditions
-from alignboard.run.plan import load_plan
-from alignboard.run.progress import job_table
-from alignboard.run.runner import run_plan
+from alignboard.pipeline.build import build_graph
+from alignboard.pipeline.jobs.board import _conditions
+from alignboard.pipeline.plan import load_plan
+from alignboard.pipeline.progress import job_table
+from alignboard.pipeline.runner import run_plan
 from alignboard.suites import Benchmark, load_evaluation
 
 ROOT = Path(__file__).parents[1]

@@ -24,13 +24,13 @@ from alignboard.leaderboards.board import (
     write_board,
 )
 from alignboard.leaderboards.board_files import picture, to_csv, to_json, to_markdown
-from alignboard.leaderboards.board_text import csv_cell, markdown_text, shown
 from alignboard.leaderboards.plots_canvas import Canvas, drawable, drawn_name, text_width
 from alignboard.leaderboards.plots_labels import Label, place
 from alignboard.leaderboards.plots_style import nice_ticks, percent_limits
-from alignboard.leaderboards.reproduce import BoardRow, Reproduction
-from alignboard.results.published import read_published_board
+from alignboard.published.reproduce import BoardRow, Reproduction
+from alignboard.published.wheel_boards import read_published_board
 from alignboard.suites import load_suite
+from alignboard.text import csv_cell, markdown_text, shown
 
 SUITES = ["alpaca-eval-1", "alpaca-eval-2"]
 HOSTILE = [

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from alignboard.cli_bridge import PUBLISHED
+from alignboard.cli.bridge import PUBLISHED
 from alignboard.errors import InputError
 from alignboard.stats.bridge import FORMS, fit_bridge, length_shift, predict
 from alignboard.stats.bridge_fit import fit_map, price_of_choice, simplest

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from alignboard.cli_bridge import PUBLISHED, bridge
+from alignboard.cli.bridge import PUBLISHED, bridge
 from alignboard.errors import InputError
-from alignboard.leaderboards.bridge import bridge_report
-from alignboard.leaderboards.bridge_boards import new_board, official_board
-from alignboard.leaderboards.bridge_material import Material
+from alignboard.published.bridge.boards import new_board, official_board
+from alignboard.published.bridge.material import Material
+from alignboard.published.bridge.report import bridge_report
 from alignboard.results.folder import ResultsFolder
 from alignboard.suites import load_suite
 

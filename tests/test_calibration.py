@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alignboard.errors import InputError
-from alignboard.results.calibration import read_calibration
+from alignboard.published.calibration import read_calibration
 
 GAMED = """\
 model,preference,index,std_delta_len,instruction_difficulty,not_gamed_baseline

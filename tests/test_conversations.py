@@ -11,14 +11,16 @@ import pytest
 
 from alignboard.data.instruction_sets import Instruction, InstructionSet
 from alignboard.errors import InputError
-from alignboard.evaluate.judging.calls import Judge
-from alignboard.evaluate.judging.pairs import Judged, Pair, conversations
-from alignboard.evaluate.judging.rows import Said, Verdict
-from alignboard.evaluate.judging.runner import judge_pairs
-from alignboard.evaluate.judging.spec import JudgePrompt
-from alignboard.leaderboards.judge_report import judge_report
-from alignboard.leaderboards.judge_report_rows import read_judgments
+from alignboard.judges.calls import Judge
+from alignboard.judges.pairs import Judged, Pair, conversations
+from alignboard.judges.rows import Said, Verdict
+from alignboard.judges.runner import judge_pairs
+from alignboard.judges.spec import JudgePrompt
+from alignboard.pipeline.conversations import Questions, compare_conversations, conversation_answers
+from alignboard.pipeline.judging import annotation_rows, summarise
 from alignboard.records import Generation
+from alignboard.reports.judges.report import judge_report
+from alignboard.reports.judges.rows import read_judgments
 from alignboard.results.conversations import (
     Choice,
     Conversation,
@@ -27,8 +29,6 @@ from alignboard.results.conversations import (
     write_conversations,
 )
 from alignboard.results.formats import write_rows
-from alignboard.run.conversations import Questions, compare_conversations, conversation_answers
-from alignboard.run.judging import annotation_rows, summarise
 from faulty_endpoint import FaultyEndpoint
 from judging_doubles import Recorder, spec
 from test_judge_cli import alignboard

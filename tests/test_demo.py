@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from alignboard.leaderboards.plan_board import Rate, read_plan_board
-from alignboard.run.plan import load_plan
-from alignboard.run.runner import run_resolved
+from alignboard.pipeline.plan import load_plan
+from alignboard.pipeline.runner import run_resolved
 from alignboard.suites import load_evaluation
 from alignboard.workspace import declaration
 

@@ -11,21 +11,21 @@ import byte_tokenizer
 import tiny_models
 from alignboard.data import world
 from alignboard.errors import InputError
-from alignboard.evaluate import judge_rows
-from alignboard.evaluate.judge_rows import draw_pair
-from alignboard.evaluate.judge_training import JudgeTraining, train_judge
-from alignboard.evaluate.judging.calls import Judge
-from alignboard.evaluate.judging.hardened import LETTERS
-from alignboard.evaluate.judging.load import load_judge
-from alignboard.evaluate.judging.local import LocalJudge
-from alignboard.evaluate.judging.pairs import Pair
-from alignboard.evaluate.judging.rows import Said
-from alignboard.evaluate.judging.runner import judge_pairs
-from alignboard.evaluate.judging.simulated_judge import SimulatedJudge
-from alignboard.evaluate.judging.spec import JudgePrompt, PromptedSpec, SimulatedSpec
-from alignboard.evaluate.judging.verdicts import LogprobRule
-from alignboard.evaluate.pairwise import rate, round_robin
-from alignboard.evaluate.simulated import rule_score
+from alignboard.judges.backends.local import LocalJudge
+from alignboard.judges.calls import Judge
+from alignboard.judges.demo import judge_rows
+from alignboard.judges.demo.judge_rows import draw_pair
+from alignboard.judges.demo.judge_training import JudgeTraining, train_judge
+from alignboard.judges.demo.simulated import rule_score
+from alignboard.judges.demo.simulated_judge import SimulatedJudge
+from alignboard.judges.load import load_judge
+from alignboard.judges.pairs import Pair
+from alignboard.judges.parsing.verdicts import LogprobRule
+from alignboard.judges.prompting.hardened import LETTERS
+from alignboard.judges.round_robin import rate, round_robin
+from alignboard.judges.rows import Said
+from alignboard.judges.runner import judge_pairs
+from alignboard.judges.spec import JudgePrompt, PromptedSpec, SimulatedSpec
 from alignboard.models.loading import LoadedModel
 from alignboard.records import Generation
 from judge_attacks import ATTACKS, UNMARKED

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
+from alignboard.engines.openai.endpoint import EndpointEngine
+from alignboard.engines.openai.format import Dialect, UnreadableError, read_reply
+from alignboard.engines.openai.limits import Bucket, Clock, Patience
+from alignboard.engines.openai.prices import Rate
+from alignboard.engines.openai.served import Endpoint, Limits
+from alignboard.engines.rows import Answer, Decoding, Failure, Prompt
 from alignboard.errors import InputError, SourceError
-from alignboard.evaluate.engines.endpoint import EndpointEngine
-from alignboard.evaluate.engines.limits import Bucket, Clock, Patience
-from alignboard.evaluate.engines.openai_format import Dialect, UnreadableError, read_reply
-from alignboard.evaluate.engines.prices import Rate
-from alignboard.evaluate.engines.rows import Answer, Decoding, Failure, Prompt
-from alignboard.evaluate.engines.served import Endpoint, Limits
 from faulty_endpoint import FaultyEndpoint, body, cut, hang, status
 
 QUICK = Patience(tries=4, backoff=0.01, longest=0.05, timeout=0.5, connect_timeout=0.5)
@@ -351,7 +351,7 @@ def test_addresses_that_are_none(url):
 
 
 def test_importing_loads_neither_client_nor_framework():
-    engines = "alignboard.evaluate.engines.endpoint, alignboard.evaluate.engines.local"
+    engines = "alignboard.engines.openai.endpoint, alignboard.engines.local.engine"
     heavy = {"httpx", "torch", "transformers", "peft"}
     script = f"import sys, {engines}; print(*sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run(

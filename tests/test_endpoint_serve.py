@@ -14,12 +14,12 @@ import pytest
 
 import tiny_models
 from alignboard.data import world
-from alignboard.evaluate.engines.endpoint import EndpointEngine
-from alignboard.evaluate.engines.limits import Patience
-from alignboard.evaluate.engines.openai_format import Dialect
-from alignboard.evaluate.engines.rows import Answer, Decoding
-from alignboard.evaluate.engines.served import Endpoint, Limits
-from alignboard.evaluate.generate import generate
+from alignboard.engines.generate import generate
+from alignboard.engines.openai.endpoint import EndpointEngine
+from alignboard.engines.openai.format import Dialect
+from alignboard.engines.openai.limits import Patience
+from alignboard.engines.openai.served import Endpoint, Limits
+from alignboard.engines.rows import Answer, Decoding
 from alignboard.models.loading import LoadedModel
 
 INSTRUCTIONS = world.prompts("eval", 12, seed=0)

@@ -11,14 +11,14 @@ import torch
 
 import tiny_models
 from alignboard.data import world
+from alignboard.engines.generate import prompts
+from alignboard.engines.local import batch
+from alignboard.engines.local.batch import Batch, OneRow, Row, choose
+from alignboard.engines.local.ending import Ending, StopTexts, cut
+from alignboard.engines.local.engine import LocalEngine
+from alignboard.engines.local.slots import fits, masks
+from alignboard.engines.rows import Decoding, Prompt, uniform
 from alignboard.errors import InputError
-from alignboard.evaluate.engines import batch
-from alignboard.evaluate.engines.batch import Batch, OneRow, Row, choose
-from alignboard.evaluate.engines.ending import Ending, StopTexts, cut
-from alignboard.evaluate.engines.local import LocalEngine
-from alignboard.evaluate.engines.rows import Decoding, Prompt, uniform
-from alignboard.evaluate.engines.slots import fits, masks
-from alignboard.evaluate.generate import prompts
 from alignboard.models import tiny
 from alignboard.models.loading import LoadedModel
 

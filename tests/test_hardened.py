@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignboard.errors import InputError
-from alignboard.evaluate.judging.hardened import (
+from alignboard.judges.load import load_judge
+from alignboard.judges.parsing.parsers import parse
+from alignboard.judges.parsing.verdicts import (
+    BracketRule,
+    JsonRule,
+    LogprobRule,
+    PhraseRule,
+    RankingRule,
+)
+from alignboard.judges.prompting.hardened import (
     LONG,
     bind,
     binds,
@@ -17,17 +26,8 @@ from alignboard.evaluate.judging.hardened import (
     identifiers,
     marks,
 )
-from alignboard.evaluate.judging.load import load_judge
-from alignboard.evaluate.judging.parsers import parse
-from alignboard.evaluate.judging.rows import Message, Question, Said, Token
-from alignboard.evaluate.judging.spec import JudgePrompt, PromptedSpec
-from alignboard.evaluate.judging.verdicts import (
-    BracketRule,
-    JsonRule,
-    LogprobRule,
-    PhraseRule,
-    RankingRule,
-)
+from alignboard.judges.rows import Message, Question, Said, Token
+from alignboard.judges.spec import JudgePrompt, PromptedSpec
 from alignboard.records import Generation
 from alignboard.results.formats import read_rows
 from judge_attacks import ATTACKS, UNMARKED

@@ -10,16 +10,16 @@ import sys
 import pytest
 
 import tiny_models
-from alignboard.data import world
-from alignboard.errors import InputError
-from alignboard.evaluate.generate import Decoding, generate
-from alignboard.evaluate.harness import (
+from alignboard.benchmarks.run import (
     DEMO_TASKS,
     generated_files,
     read_scores,
     run_tasks,
     write_task_data,
 )
+from alignboard.data import world
+from alignboard.engines.generate import Decoding, generate
+from alignboard.errors import InputError
 from alignboard.models import loading
 from alignboard.models.loading import LoadedModel
 from alignboard.suites import Benchmark

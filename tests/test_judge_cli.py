@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 import tiny_models
-from alignboard.evaluate.judging.hardened import harden
-from alignboard.evaluate.judging.load import load_judge
-from alignboard.evaluate.judging.prompts import render
-from alignboard.evaluate.judging.rows import Question
-from alignboard.evaluate.judging.spec import PromptedSpec
+from alignboard.judges.load import load_judge
+from alignboard.judges.prompting.hardened import harden
+from alignboard.judges.prompting.prompts import render
+from alignboard.judges.rows import Question
+from alignboard.judges.spec import PromptedSpec
 from alignboard.records import Generation
 from alignboard.results.formats import read_annotations, write_rows
 from alignboard.results.journal import Journal

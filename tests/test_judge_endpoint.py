@@ -9,19 +9,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from alignboard.engines.openai.format import UnreadableError
+from alignboard.engines.openai.limits import Patience
+from alignboard.engines.openai.prices import Rate
+from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError, SourceError
-from alignboard.evaluate.engines.limits import Patience
-from alignboard.evaluate.engines.openai_format import UnreadableError
-from alignboard.evaluate.engines.prices import Rate
-from alignboard.evaluate.engines.served import Limits
-from alignboard.evaluate.judging.batches import BatchJudge
-from alignboard.evaluate.judging.calls import Judge
-from alignboard.evaluate.judging.chat_format import read_said, request_body
-from alignboard.evaluate.judging.endpoint import EndpointJudge, endpoint_of
-from alignboard.evaluate.judging.load import load_judge
-from alignboard.evaluate.judging.rows import Call, Message, Said
-from alignboard.evaluate.judging.runner import InMemory, judge_pairs
-from alignboard.evaluate.judging.spec import Sampling
+from alignboard.judges.backends.batches import BatchJudge
+from alignboard.judges.backends.chat_format import read_said, request_body
+from alignboard.judges.backends.endpoint import EndpointJudge, endpoint_of
+from alignboard.judges.calls import Judge
+from alignboard.judges.load import load_judge
+from alignboard.judges.rows import Call, Message, Said
+from alignboard.judges.runner import InMemory, judge_pairs
+from alignboard.judges.spec import Sampling
 from batch_server import BatchServer
 from faulty_endpoint import FaultyEndpoint, body, cut, hang, status
 from judging_doubles import pairs, spec, weighted
@@ -274,7 +274,7 @@ class Stopped(BaseException):
 
 @pytest.mark.parametrize("moment", ["upload", "create", "batch", "content"])
 def test_a_run_that_dies_at_any_moment_pays_for_no_batch_twice(moment, tmp_path, monkeypatch):
-    from alignboard.evaluate.judging import batch_http
+    from alignboard.judges.backends import batch_http
 
     real = getattr(batch_http.BatchHttp, moment)
 
@@ -316,7 +316,7 @@ def test_what_a_batch_left_is_asked_in_the_next(tmp_path):
 
 
 def test_a_batch_that_is_too_large_is_cut_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("alignboard.evaluate.judging.batches.MOST_REQUESTS", 5)
+    monkeypatch.setattr("alignboard.judges.backends.batches.MOST_REQUESTS", 5)
     with BatchServer() as batches:
         judge_pairs(batch_judge(batches, tmp_path), PAIRS)
         sizes = [

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignboard.errors import InputError
-from alignboard.evaluate.judging.prompts import PADDING, chatml, package_text, render, slots
-from alignboard.evaluate.judging.rows import Message, Question
-from alignboard.evaluate.judging.spec import JudgePrompt
-from alignboard.evaluate.judging.upstream import evaluator_names, read_evaluator
+from alignboard.judges.alpaca_eval.configs import evaluator_names, read_evaluator
+from alignboard.judges.prompting.prompts import PADDING, chatml, package_text, render, slots
+from alignboard.judges.rows import Message, Question
+from alignboard.judges.spec import JudgePrompt
 from judge_attacks import ATTACKS
 
 AE2 = "alpaca_eval:evaluators_configs/alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
@@ -236,7 +236,7 @@ def test_prompt_files_are_files_of_installed_packages(file, told):
 
 def test_reading_a_prompt_does_not_import_its_package():
     code = (
-        "import sys; from alignboard.evaluate.judging.prompts import package_text as read; "
+        "import sys; from alignboard.judges.prompting.prompts import package_text as read; "
         f"assert 'leaderboard' in read({AE2!r}); print('alpaca_eval' in sys.modules, 'jinja2' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from alignboard.cli_judge_report import report as report_command
+from alignboard.cli.judge_report import report as report_command
 from alignboard.errors import InputError
-from alignboard.leaderboards.judge_report import judge_report
-from alignboard.leaderboards.judge_report_family import family
-from alignboard.leaderboards.judge_report_humans import read_human
-from alignboard.leaderboards.judge_report_rows import read_judgments
-from alignboard.leaderboards.judge_report_text import report_text
+from alignboard.reports.judges.family import family
+from alignboard.reports.judges.humans import read_human
+from alignboard.reports.judges.report import judge_report
+from alignboard.reports.judges.rows import read_judgments
+from alignboard.reports.judges.text import report_text
 from alignboard.results.order import is_switched
 from builders import judgment, judgments, write_json
 

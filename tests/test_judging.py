@@ -9,24 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny_models
-from alignboard.evaluate.judging.adaptive import balanced
-from alignboard.evaluate.judging.calls import Judge
-from alignboard.evaluate.judging.jury import combined, weights
-from alignboard.evaluate.judging.pairs import Judged, Pair, uniform
-from alignboard.evaluate.judging.rows import Said
-from alignboard.evaluate.judging.runner import InMemory, judge_pairs
-from alignboard.evaluate.judging.spec import (
+from alignboard.judges.adaptive import balanced
+from alignboard.judges.alpaca_eval.configs import Pool
+from alignboard.judges.calls import Judge
+from alignboard.judges.jury import combined, weights
+from alignboard.judges.pairs import Judged, Pair, uniform
+from alignboard.judges.parsing.verdicts import BracketRule, LogprobRule, NumbersRule, RatingRule
+from alignboard.judges.rows import Said
+from alignboard.judges.runner import InMemory, judge_pairs
+from alignboard.judges.spec import (
     JudgePrompt,
     JurySpec,
     RewardSpec,
     Sampling,
     SimulatedSpec,
 )
-from alignboard.evaluate.judging.upstream import Pool
-from alignboard.evaluate.judging.verdicts import BracketRule, LogprobRule, NumbersRule, RatingRule
 from alignboard.models.loading import loads
+from alignboard.pipeline.judges import Access, Judges
 from alignboard.results.order import is_switched
-from alignboard.run.judges import Access, Judges
 from judging_doubles import Recorder, longest, pairs, spec
 
 PAIRS = pairs(12)

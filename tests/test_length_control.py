@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from alignboard.results.published import read_published_board
+from alignboard.published.wheel_boards import read_published_board
 from alignboard.stats import l1_logistic, length_control, liblinear
 from alignboard.stats.length_control import (
     GamedRows,

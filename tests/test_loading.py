@@ -147,12 +147,12 @@ def test_four_bits_load_on_the_cpu(tiny_base, tiny_adapters):
     "module",
     [
         "alignboard.models.loading",
-        "alignboard.evaluate.generate",
-        "alignboard.evaluate.judging.opened",
-        "alignboard.run.judges",
-        "alignboard.evaluate.judge_training",
-        "alignboard.evaluate.harness",
-        "alignboard.evaluate.pairwise",
+        "alignboard.engines.generate",
+        "alignboard.judges.backends.opened",
+        "alignboard.pipeline.judges",
+        "alignboard.judges.demo.judge_training",
+        "alignboard.benchmarks.run",
+        "alignboard.judges.round_robin",
     ],
 )
 def test_importing_loads_nothing_heavy(module):

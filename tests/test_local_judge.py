@@ -12,14 +12,14 @@ import torch
 import tiny_models
 from alignboard.data import world
 from alignboard.errors import InputError
-from alignboard.evaluate.judge_rows import draw_pair
-from alignboard.evaluate.judging import forward
-from alignboard.evaluate.judging.local import LocalJudge
-from alignboard.evaluate.judging.opened import open_judge
-from alignboard.evaluate.judging.prompts import render
-from alignboard.evaluate.judging.rows import Call, Message, Question, Said, Unsaid
-from alignboard.evaluate.judging.spec import JudgePrompt, PromptedSpec, Sampling
-from alignboard.evaluate.judging.verdicts import BracketRule, LogprobRule
+from alignboard.judges.backends import forward
+from alignboard.judges.backends.local import LocalJudge
+from alignboard.judges.backends.opened import open_judge
+from alignboard.judges.demo.judge_rows import draw_pair
+from alignboard.judges.parsing.verdicts import BracketRule, LogprobRule
+from alignboard.judges.prompting.prompts import render
+from alignboard.judges.rows import Call, Message, Question, Said, Unsaid
+from alignboard.judges.spec import JudgePrompt, PromptedSpec, Sampling
 from alignboard.models.loading import LoadedModel
 from alignboard.models.spec import ModelSpec
 
@@ -178,7 +178,7 @@ def test_a_shared_head_in_batches_keeps_the_bits(model):
 
 
 def test_what_prompts_share_is_read_once(model, monkeypatch):
-    from alignboard.evaluate.judging import prefix
+    from alignboard.judges.backends import prefix
 
     read = []
     original = prefix.PrefixCache._forward
@@ -388,8 +388,8 @@ def test_prompts_of_several_questions_get_a_token_for_each(model):
 
 
 def test_replies_are_the_engines_and_samples_are_their_own(model):
-    from alignboard.evaluate.engines.local import LocalEngine
-    from alignboard.evaluate.engines.rows import Decoding, Prompt
+    from alignboard.engines.local.engine import LocalEngine
+    from alignboard.engines.rows import Decoding, Prompt
 
     def declared(**sampling):
         return spec(verdict=BracketRule(), sampling=Sampling(max_new_tokens=8, **sampling))

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import byte_tokenizer
-from alignboard.cli_models import models
+from alignboard.cli.models import models
 from alignboard.errors import InputError
 from alignboard.models import tiny
 from alignboard.models.check import check_model

@@ -9,14 +9,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alignboard.evaluate.judging import upstream_parsers
-from alignboard.evaluate.judging.load import load_judge
-from alignboard.evaluate.judging.parsers import parse
-from alignboard.evaluate.judging.raw_completions import raw_completion, said_of
-from alignboard.evaluate.judging.rows import Said, Token
-from alignboard.evaluate.judging.spec import PromptedSpec
-from alignboard.evaluate.judging.values import MAX_LITERAL, literal, values
-from alignboard.evaluate.judging.verdicts import (
+from alignboard.judges.alpaca_eval.raw_completions import raw_completion, said_of
+from alignboard.judges.load import load_judge
+from alignboard.judges.parsing import alpaca_eval_parsers as upstream_parsers
+from alignboard.judges.parsing.parsers import parse
+from alignboard.judges.parsing.values import MAX_LITERAL, literal, values
+from alignboard.judges.parsing.verdicts import (
     BracketRule,
     ChoiceRule,
     FiveWayRule,
@@ -31,6 +29,8 @@ from alignboard.evaluate.judging.verdicts import (
     ScorePairRule,
     UpstreamRule,
 )
+from alignboard.judges.rows import Said, Token
+from alignboard.judges.spec import PromptedSpec
 from alignboard.results.order import is_switched
 from judge_attacks import ATTACKS, PIECES
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from alignboard.errors import AlignboardError, InputError
-from alignboard.run.build import build_graph, single_recipe_plan
-from alignboard.run.plan import load_plan, source_identity
+from alignboard.pipeline.build import build_graph, single_recipe_plan
+from alignboard.pipeline.plan import load_plan, source_identity
 
 ROOT = Path(__file__).parents[1]
 SUITE = {
@@ -247,8 +247,8 @@ def test_the_judge_of_the_demo_starts_from_a_checkpoint_that_is_there_anyway(wri
 
 def test_reading_a_plan_and_its_keys_loads_nothing_heavy():
     script = (
-        "import sys; from alignboard.run.runner import run_plan;"
-        "from alignboard.run.build import build_graph; from alignboard.run.plan import load_plan;"
+        "import sys; from alignboard.pipeline.runner import run_plan;"
+        "from alignboard.pipeline.build import build_graph; from alignboard.pipeline.plan import load_plan;"
         "from pathlib import Path; build_graph(load_plan('demo', Path('.')));"
         "print(*sorted({'torch','transformers','trl','datasets','lm_eval','pandas','matplotlib'} & set(sys.modules)))"
     )

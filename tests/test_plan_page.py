@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 import pytest
 
 from alignboard.errors import InputError
-from alignboard.leaderboards.board_text import shown
 from alignboard.leaderboards.plan_board import read_plan_board
 from alignboard.leaderboards.plan_files import write_plan_board
 from alignboard.leaderboards.plan_page import to_html
+from alignboard.text import shown
 from plan_boards import HOSTILE, board_with_gaps, hostile_board, plan_board
 
 VOID = {"meta", "input", "wbr", "br", "path", "use"}

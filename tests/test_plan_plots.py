@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from alignboard.leaderboards import plan_page
-from alignboard.leaderboards.board_text import shown
 from alignboard.leaderboards.plan_lengths import length_panel
 from alignboard.leaderboards.plan_marks import WIDTH
 from alignboard.leaderboards.plan_panels import benchmark_panel, rating_panel, win_panel
 from alignboard.leaderboards.plan_plots import columns, draw_plan_board, panel_svg
 from alignboard.leaderboards.plots_canvas import Box, Canvas, text_width
+from alignboard.text import shown
 from plan_boards import METHODS, board_with_gaps, hostile_board, plan_board
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -6,9 +6,9 @@ import datetime as dt
 
 import pytest
 
+from alignboard.engines.openai.format import Usage
+from alignboard.engines.openai.prices import Rate, load_prices
 from alignboard.errors import InputError
-from alignboard.evaluate.engines.openai_format import Usage
-from alignboard.evaluate.engines.prices import Rate, load_prices
 
 DAY = dt.date(2026, 11, 23)
 

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from alignboard.errors import InputError
-from alignboard.results import published
-from alignboard.results.published import package_file, read_published_board
+from alignboard.published import wheel_boards as published
+from alignboard.published.wheel_boards import package_file, read_published_board
 from alignboard.suites import load_suite
 
 AE2 = "leaderboards/data_AlpacaEval_2/weighted_alpaca_eval_gpt4_turbo_leaderboard.csv"
@@ -46,7 +46,7 @@ def test_every_board_of_the_suites_is_read(suite):
 
 def test_the_package_is_not_imported():
     script = (
-        "import sys; from alignboard.results.published import read_published_board as read;"
+        "import sys; from alignboard.published.wheel_boards import read_published_board as read;"
         f"assert read({AE2!r}); print('alpaca_eval' in sys.modules)"
     )
     finished = subprocess.run(

@@ -18,15 +18,15 @@ from transformers import (
 
 import tiny_models
 from alignboard.errors import InputError
-from alignboard.evaluate.judging.classifiers import open_classifier
-from alignboard.evaluate.judging.opened import open_judge
-from alignboard.evaluate.judging.pair_ranker import PairRanker
-from alignboard.evaluate.judging.pairrm import PREFIXES, DebertaV2PairRM
-from alignboard.evaluate.judging.parsers import parse
-from alignboard.evaluate.judging.reward import RewardJudge
-from alignboard.evaluate.judging.rows import Call, Question, Said, Unsaid
-from alignboard.evaluate.judging.spec import PairRankerSpec, RewardSpec
-from alignboard.evaluate.judging.verdicts import NumbersRule
+from alignboard.judges.backends.classifiers import open_classifier
+from alignboard.judges.backends.opened import open_judge
+from alignboard.judges.backends.pair_ranker import PairRanker
+from alignboard.judges.backends.pairrm import PREFIXES, DebertaV2PairRM
+from alignboard.judges.backends.reward import RewardJudge
+from alignboard.judges.parsing.parsers import parse
+from alignboard.judges.parsing.verdicts import NumbersRule
+from alignboard.judges.rows import Call, Question, Said, Unsaid
+from alignboard.judges.spec import PairRankerSpec, RewardSpec
 from alignboard.models.spec import ModelSpec
 
 WORDS = [

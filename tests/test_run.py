@@ -14,18 +14,18 @@ import pytest
 from alignboard.errors import InputError
 from alignboard.leaderboards.plan_board import read_plan_board
 from alignboard.leaderboards.plan_text import plan_table
+from alignboard.pipeline.build import build_graph
+from alignboard.pipeline.executors.processes import Executor, RunFailedError, Settings, silent
+from alignboard.pipeline.executors.worker import Task
+from alignboard.pipeline.graph import Graph, Kind
+from alignboard.pipeline.init import init_workspace
+from alignboard.pipeline.jobs.generate import generate
+from alignboard.pipeline.plan import load_plan
+from alignboard.pipeline.progress import job_table, showing, time_table
+from alignboard.pipeline.runner import run_plan
+from alignboard.pipeline.store import Places, clean, done_jobs, export, lock
 from alignboard.results.formats import read_annotations
 from alignboard.results.journal import Journal
-from alignboard.run.build import build_graph
-from alignboard.run.executor import Executor, RunFailedError, Settings, silent
-from alignboard.run.graph import Graph, Kind
-from alignboard.run.init import init_workspace
-from alignboard.run.jobs_answer import generate
-from alignboard.run.plan import load_plan
-from alignboard.run.progress import job_table, showing, time_table
-from alignboard.run.runner import run_plan
-from alignboard.run.store import Places, clean, done_jobs, export, lock
-from alignboard.run.worker import Task
 
 FAKE = '''
 import os, signal, time
@@ -195,7 +195,7 @@ def test_a_defect_names_its_log_and_a_killed_worker_its_signal(kind, told, place
 
 
 def test_only_one_run_at_a_time(places, monkeypatch):
-    monkeypatch.setattr("alignboard.run.store._LOCK_PATIENCE", 0.1)
+    monkeypatch.setattr("alignboard.pipeline.store._LOCK_PATIENCE", 0.1)
     with lock(places), pytest.raises(InputError, match="Another run is at work"), lock(places):
         pass
 
@@ -299,8 +299,8 @@ overrides:
 RUN_PLAN = """
 import sys
 from pathlib import Path
-from alignboard.run.progress import showing
-from alignboard.run.runner import run_plan
+from alignboard.pipeline.progress import showing
+from alignboard.pipeline.runner import run_plan
 with showing(0) as listener:
     result = run_plan("small", Path(sys.argv[1]), on_progress=listener)
 heavy = {"torch", "transformers", "trl", "lm_eval", "pandas"} & set(sys.modules)

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 import faulty_server as faulty
 from alignboard.errors import InputError, SourceError
-from alignboard.results import download, sources
-from alignboard.results.http import Policy
+from alignboard.fetch import download, sources
+from alignboard.fetch.http import Policy
 from alignboard.suites import Calibration, PublishedBoard, Released, Suite
 from faulty_server import FaultyServer, cut, status
 
@@ -198,7 +198,7 @@ def test_a_second_run_makes_no_request_and_imports_no_client(server, cache):
 
 def test_importing_the_module_imports_no_client():
     code = (
-        "import sys, alignboard.results.sources\n"
+        "import sys, alignboard.fetch.sources\n"
         "print(*{'httpx', 'tenacity', 'rich', 'asyncio'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -24,7 +24,7 @@ from alignboard.models.prompting import (
 from alignboard.models.registry import list_models, load_model
 from alignboard.models.spec import Prompt
 from alignboard.models.templates import TEMPLATES
-from alignboard.results.published import package_file
+from alignboard.published.wheel_boards import package_file
 from alignboard.suites import read_yaml
 from alignboard.train import preflight
 from alignboard.workspace import library

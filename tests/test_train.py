@@ -13,7 +13,7 @@ import yaml
 pydantic = pytest.importorskip("pydantic")
 
 from alignboard.data import world  # noqa: E402 - after the check for pydantic
-from alignboard.evaluate.simulated import rule_score  # noqa: E402
+from alignboard.judges.demo.simulated import rule_score  # noqa: E402
 from alignboard.train import preflight  # noqa: E402
 from alignboard.train.pairs import Pair, preference_rows, west_of_n  # noqa: E402
 from alignboard.train.recipe import Recipe, RecipeError, load_recipe, parse_recipe  # noqa: E402

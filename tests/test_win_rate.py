@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignboard.results.published import read_published_board
+from alignboard.published.wheel_boards import read_published_board
 from alignboard.stats.win_rate import win_rate
 from builders import released_annotations
 

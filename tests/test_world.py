@@ -7,7 +7,7 @@ import random
 import pytest
 
 from alignboard.data import world
-from alignboard.evaluate.simulated import (
+from alignboard.judges.demo.simulated import (
     SimulatedAnnotator,
     label_noise_for_agreement,
     rule_score,

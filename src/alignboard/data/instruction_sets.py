@@ -20,9 +20,9 @@ import msgspec
 
 from alignboard.data import world
 from alignboard.errors import InputError
+from alignboard.fetch.download import Progress
+from alignboard.fetch.sources import released_file
 from alignboard.results.conversations import read_conversations
-from alignboard.results.download import Progress
-from alignboard.results.sources import released_file
 from alignboard.suites import convert, read_yaml
 from alignboard.workspace import declaration
 

@@ -14,9 +14,9 @@ from alignboard.errors import InputError
 from alignboard.leaderboards.board_files import picture, to_csv, to_json, to_markdown
 from alignboard.leaderboards.board_model import Board, Source, ranking_lc
 from alignboard.leaderboards.plots import draw
-from alignboard.leaderboards.reproduce import BoardRow, Reproduction
+from alignboard.published.reproduce import BoardRow, Reproduction
+from alignboard.published.wheel_boards import PublishedRow, package_file, read_published_board
 from alignboard.results.files import write_atomically
-from alignboard.results.published import PublishedRow, package_file, read_published_board
 from alignboard.stats.intervals import rate_interval
 from alignboard.suites import PublishedBoard, Suite
 from alignboard.workspace import model_name

@@ -14,11 +14,11 @@ from dataclasses import asdict, fields
 from typing import Any
 from urllib.parse import quote
 
-from alignboard.leaderboards.audit_finding import count
 from alignboard.leaderboards.board_model import Board, Source
-from alignboard.leaderboards.board_text import csv_cell, json_value, markdown_text
 from alignboard.leaderboards.plots_style import BoardPicture, Estimate, PlotRow
-from alignboard.leaderboards.reproduce import BoardRow
+from alignboard.published.audit.finding import count
+from alignboard.published.reproduce import BoardRow
+from alignboard.text import csv_cell, json_value, markdown_text
 
 _SHARED = (
     "Models answer the same prompts: whether two of them differ is for a paired test to say, not for the overlap "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from alignboard.leaderboards.reproduce import BoardRow
+from alignboard.published.reproduce import BoardRow
 
 Source: TypeAlias = Literal["published", "recomputed"]
 

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.leaderboards.audit_finding import count
-from alignboard.leaderboards.board_text import csv_cell, json_value
+from alignboard.published.audit.finding import count
+from alignboard.text import csv_cell, json_value
 
 SCHEMA = 1
 

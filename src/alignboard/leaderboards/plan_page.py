@@ -15,7 +15,6 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from alignboard.leaderboards.board_text import shown
 from alignboard.leaderboards.plan_board import (
     JudgeScore,
     PlanBoard,
@@ -27,6 +26,7 @@ from alignboard.leaderboards.plan_board import (
 )
 from alignboard.leaderboards.plan_marks import UNKNOWN
 from alignboard.leaderboards.plan_plots import columns, panel_svg
+from alignboard.text import shown
 
 _PARTS = Path(__file__).with_name("page")
 

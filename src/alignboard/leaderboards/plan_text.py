@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
-from alignboard.leaderboards.board_text import markdown_text, shown
 from alignboard.leaderboards.plan_board import PlanBoard, Rate, number, span, summary
-from alignboard.leaderboards.terminal import text_table
+from alignboard.published.terminal import text_table
+from alignboard.text import markdown_text, shown
 
 _N_TEXT = 2
 """columns that are no numbers: model and method"""

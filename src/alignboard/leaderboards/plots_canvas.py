@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.leaderboards.board_text import shown
+from alignboard.text import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,1 @@
+"""lm-eval's benchmarks: tasks, the model wrapper, runs."""

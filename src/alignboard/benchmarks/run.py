@@ -1,0 +1,246 @@
+"""lm-eval's benchmarks on a model that is already loaded, with the adapter in use.
+
+What this module promises
+    The numbers are lm-eval's own: its tasks, its prompts, its metrics, its files. The model is handed over as it is in
+    memory, so no base is loaded a second time, and what `lm_eval run` gives by hand on the same checkpoint, adapter and
+    tasks is what stands on the board (a test compares them). Results are written in lm-eval's format, read back, and
+    put in place only when they are complete, with digests of weights, adapter and task data beside them: lm-eval's own
+    provenance has none for local models, and its tracker answers a failed save with a warning.
+Differs from `lm_eval run`
+    Each task has its own number of examples (`alignboard.benchmarks.tasks`). `fewshot_as_multiturn` is always
+    passed, since its default differs between lm-eval's own functions. A batch that does not fit into memory is halved;
+    the longest texts come first, so that this happens at the start. What lm-eval finds out about the machine it finds
+    out once per process. Embeddings are never resized: lm-eval does so where `peft=` is given and the
+    tokenizer is smaller than the vocabulary (Phi-2's is), which makes a base and its adapter not like for like.
+
+Importing this module loads neither torch nor lm-eval.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+from alignboard.benchmarks.model import calm, language_model
+from alignboard.benchmarks.tasks import load_tasks
+from alignboard.data import world
+from alignboard.engines.generate import library_versions
+from alignboard.errors import InputError
+from alignboard.models.loading import LoadedModel
+from alignboard.results.files import write_atomically
+from alignboard.suites import Benchmark
+from alignboard.workspace import declaration
+
+DEMO_TASKS: Final = ("demo_choice", "demo_exact")
+_BATCH_SIZE: Final = 32
+"""halved where it does not fit into memory"""
+_STAMP: Final = "alignboard"
+"""the key under which our provenance stands in ``results_*.json``"""
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One number of one task, as ``results_*.json`` has it."""
+
+    task: str
+    metric: str
+    filter: str
+    value: float
+    standard_error: float
+    """NaN where lm-eval gives none"""
+    n_documents: int
+    n_shot: int
+    higher_is_better: bool
+
+
+def write_task_data(
+    folder: Path, seed: int = 0, n: int = 150, workspace: Path | None = None
+) -> tuple[str, ...]:
+    """Write the demo's two lm-eval tasks and their documents to ``folder``; returns the tasks' names.
+
+    Questions are of the evaluation split. The same arguments give the same bytes; the task files name their data by an
+    absolute path, because lm-eval reads it from wherever it was started.
+    """
+    tasks = [world.parse(instruction) for instruction in world.prompts("eval", n, seed)]
+    questions = world.prompts("eval", n, seed)
+    rng = random.Random(f"harness|{seed}")
+    choice, exact = [], []
+    for task, question in zip(tasks, questions, strict=True):
+        answers = [task.answer, *world.distractors(task, 3, rng)]
+        rng.shuffle(answers)
+        choices = [world.concise(answer) for answer in answers]
+        choice.append(
+            {"question": question, "choices": choices, "label": answers.index(task.answer)}
+        )
+        exact.append({"question": question, "answer": task.answer})
+    for name, rows in zip(DEMO_TASKS, (choice, exact), strict=True):
+        data = folder.resolve() / f"{name}.jsonl"
+        write_atomically(data, msgspec.json.Encoder().encode_lines(rows))
+        template = declaration("evaluate/tasks", name, workspace).read_text(encoding="utf-8")
+        text = template.replace(f"{{test: {data.name}}}", f"{{test: {json.dumps(str(data))}}}")
+        write_atomically(folder / f"{name}.yaml", text.encode())
+    return DEMO_TASKS
+
+
+def run_tasks(
+    model: LoadedModel,
+    benchmarks: Sequence[Benchmark],
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    apply_chat_template: bool = True,
+    task_files: Mapping[str, str] = MappingProxyType({}),
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[TaskScore]:
+    """Ask the adapter in use the tasks that ``benchmarks`` name; ``out`` is ``results/<model>/lm_eval``.
+
+    Tasks are declared in ``folders``, of which the last wins, or by lm-eval. Afterwards ``out`` holds one
+    ``results_*.json``, with the members and the numbers of groups, and one ``samples_*.jsonl`` per task; what an
+    earlier run of ours left there is removed. ``task_files`` (name -> sha256) are recorded with the results.
+
+    Raises `InputError` for a task that cannot be had or does not report its metric, before the model is asked.
+    """
+    with calm():
+        from lm_eval import evaluator
+        from lm_eval.loggers import EvaluationTracker
+
+        manager, tasks = load_tasks(benchmarks, folders)
+        lm = language_model(model, _BATCH_SIZE, on_progress)
+        out.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
+        try:
+            # A file name makes the tracker write beside it instead of into a folder named after the model's path.
+            tracker = EvaluationTracker(output_path=str(partial / "results.json"))
+            found: Any = evaluator.simple_evaluate(
+                model=lm,
+                model_args=_recorded_arguments(model),
+                tasks=tasks,  # pyright: ignore[reportArgumentType] - groups too, which `TaskManager.load` passes on
+                task_manager=manager,
+                evaluation_tracker=tracker,
+                apply_chat_template=apply_chat_template,
+                fewshot_as_multiturn=apply_chat_template,
+                log_samples=True,
+            )
+            results: dict[str, Any] = dict(found)
+            results["config"]["batch_size"] = lm.batch_size
+            samples = results.pop("samples")
+            results[_STAMP] = {
+                **provenance(model),
+                "chat_template_sha256": model.template_hash if apply_chat_template else None,
+                "task_files_sha256": dict(task_files),
+            }
+            tracker.save_results_aggregated(results=results, samples=samples)
+            for task in samples:
+                tracker.save_results_samples(task_name=task, samples=samples[task])
+            return _put_in_place(partial, out, benchmarks, list(samples))
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def provenance(model: LoadedModel) -> dict[str, Any]:
+    """What lm-eval does not record of a local model: digests of weights and adapter, and how they are held."""
+    embedding: Any = model.model.get_input_embeddings()
+    return {
+        "weights_sha256": model.fingerprint,
+        "adapter_sha256": model.adapter_fingerprint,
+        "dtype": model.dtype,
+        "quantization": model.quantization,
+        "embedding_rows": int(embedding.weight.shape[0]),
+        "libraries": library_versions("lm_eval", "torch", "transformers", "peft"),
+    }
+
+
+def generated_files(folder: Path) -> dict[str, str]:
+    """sha256 of what `write_task_data` wrote; the place of the data, which the declarations name, is left out."""
+    return {
+        path.name: hashlib.sha256(
+            path.read_bytes().replace(str(folder.resolve()).encode(), b"")
+        ).hexdigest()
+        for path in sorted(folder.iterdir())
+    }
+
+
+def read_scores(path: Path) -> list[TaskScore]:
+    """The numbers of a ``results_*.json``, ours or anybody's."""
+    try:
+        content = json.loads(path.read_bytes())
+        results: dict[str, dict[str, Any]] = content["results"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a results file of lm-eval: {error}.") from error
+    found = []
+    for task, numbers in results.items():
+        for key, value in numbers.items():
+            metric, comma, filter_name = key.partition(",")
+            if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
+                continue
+            error = numbers.get(f"{metric}_stderr,{filter_name}")
+            found.append(
+                TaskScore(
+                    task=task,
+                    metric=metric,
+                    filter=filter_name,
+                    value=float(value),
+                    standard_error=float(error) if isinstance(error, int | float) else math.nan,
+                    n_documents=sum(_of_members(content, "n-samples", task)),
+                    n_shot=max(_of_members(content, "n-shot", task), default=0),
+                    higher_is_better=bool(
+                        content.get("higher_is_better", {}).get(task, {}).get(metric, True)
+                    ),
+                )
+            )
+    return found
+
+
+def _of_members(content: Mapping[str, Any], key: str, task: str) -> list[int]:
+    """The number of examples or of documents of a task, or of each task of a group."""
+    members = content.get("group_subtasks", {}).get(task)
+    if members:
+        return [number for member in members for number in _of_members(content, key, member)]
+    found = content.get(key, {}).get(task, 0)
+    return [int(found["effective"] if isinstance(found, dict) else found)]
+
+
+def _recorded_arguments(model: LoadedModel) -> dict[str, Any]:
+    """What `lm_eval run --model_args` would have been: ignored for a loaded model, but recorded with the results."""
+    arguments = {"pretrained": str(model.path), "dtype": model.dtype}
+    if model.active is not None:
+        arguments["peft"] = str(model.adapters[model.active].path)
+    return arguments
+
+
+def _put_in_place(
+    partial: Path, out: Path, benchmarks: Sequence[Benchmark], tasks: Sequence[str]
+) -> list[TaskScore]:
+    """Check what the tracker wrote, then move it, the results last; raises where anything is missing."""
+    results = list(partial.glob("results_*.json"))
+    stamp = results[0].stem.removeprefix("results_") if results else ""
+    files = [*(partial / f"samples_{task}_{stamp}.jsonl" for task in tasks), *results]
+    if len(results) != 1 or not all(path.is_file() for path in files):
+        raise RuntimeError(
+            f"lm-eval did not save its results: {sorted(p.name for p in partial.iterdir())}"
+        )
+    scores = read_scores(results[0])
+    absent = {(one.task, one.metric) for one in benchmarks} - {
+        (score.task, f"{score.metric},{score.filter}") for score in scores
+    }
+    if absent:
+        raise RuntimeError(f"lm-eval gave no number for {sorted(absent)}")
+    for path in out.glob("results_*.json"):
+        if _STAMP in json.loads(path.read_bytes()):
+            stale = path.stem.removeprefix("results_")
+            for old in (*out.glob(f"samples_*_{stale}.jsonl"), path):
+                old.unlink()
+    for path in files:
+        path.replace(out / path.name)
+    return scores

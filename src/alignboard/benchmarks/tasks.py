@@ -1,0 +1,116 @@
+"""Tasks and groups as lm-eval loads them, each with its suite's number of examples.
+
+Only the folders that the tasks need are indexed. The number of examples is set on every task before lm-eval sees it,
+as its group `openllm` does it: `simple_evaluate` itself takes one number for all, and ignores it for some.
+
+Importing this module loads neither torch nor lm-eval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignboard.benchmarks.task_files import lm_eval_folder, unknown_task
+from alignboard.errors import InputError
+from alignboard.suites import Benchmark
+
+if TYPE_CHECKING:
+    from lm_eval.api.group import Group
+    from lm_eval.api.task import Task
+    from lm_eval.tasks import TaskManager
+
+
+def load_tasks(
+    benchmarks: Sequence[Benchmark], folders: Sequence[Path]
+) -> tuple[TaskManager, list[Task | Group]]:
+    """The tasks that ``benchmarks`` name, with their documents, and who loaded them.
+
+    A name that several ``folders`` declare is the last one's; one that none declares is lm-eval's. Raises `InputError`
+    for a task that nobody declares, whose documents cannot be had, or that does not report the benchmark's metric.
+    """
+    manager = _task_manager([benchmark.task for benchmark in benchmarks], folders)
+    return manager, [_loaded(manager, benchmark) for benchmark in benchmarks]
+
+
+def leaves(item: Task | Group) -> list[Any]:
+    """A task itself, or all tasks of a group."""
+    from lm_eval.api.group import Group
+
+    return item.get_all_tasks() if isinstance(item, Group) else [item]
+
+
+def _task_manager(names: Sequence[str], folders: Sequence[Path]) -> TaskManager:
+    """An index of what ``names`` reach: of ``folders``, and of those of lm-eval's folders that are needed."""
+    from lm_eval.tasks import TaskManager
+
+    needed: set[Path] = set()
+    while True:
+        paths: list[str | Path] = [*sorted(needed), *folders]
+        manager = TaskManager(include_defaults=False, include_path=paths)
+        index: Mapping[str, Any] = manager.task_index
+        missing = [name for name in dict.fromkeys(_reached(names, index)) if name not in index]
+        found = {name: lm_eval_folder(name) for name in missing}
+        for name, folder in found.items():
+            if folder is None or folder in needed:
+                raise unknown_task(name)
+            needed.add(folder)
+        if not missing:
+            return manager
+
+
+def _reached(names: Sequence[Any], index: Mapping[str, Any]) -> Iterator[str]:
+    """``names`` and the members of groups; not those that a group writes out itself."""
+    for item in names:
+        name = item if isinstance(item, str) else item.get("group") or item["task"]
+        if name in index:
+            yield name
+            members = (index[name].cfg or {}).get("task")
+        else:
+            members = None if isinstance(item, str) else item.get("task")
+            if isinstance(item, str) or not ("dataset_path" in item or isinstance(members, list)):
+                yield name
+        yield from _reached(members if isinstance(members, list) else [], index)
+
+
+def _loaded(manager: TaskManager, benchmark: Benchmark) -> Task | Group:
+    name = benchmark.task
+    try:
+        found = manager.load(name)
+    except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"the task {name!r} cannot be loaded: {reason}") from error
+    item = found.get("groups", {}).get(name) or found["tasks"].get(name)
+    if item is None:
+        raise InputError(
+            f"{name!r} is a tag of lm-eval, which reports no number of its own; name one of its tasks: "
+            f"{', '.join(found['tasks'])}."
+        )
+    for task in leaves(item):
+        if benchmark.num_fewshot is not None:
+            task.set_config(key="num_fewshot", value=benchmark.num_fewshot)
+    reported = _reported(item)
+    if benchmark.metric not in reported:
+        raise InputError(
+            f"the task {name!r} reports no metric {benchmark.metric!r}; it has: "
+            f"{'; '.join(reported) or 'none'}."
+        )
+    return item
+
+
+def _reported(item: Task | Group) -> list[str]:
+    """The metrics of a task or group, as ``results_*.json`` names them: ``acc,none``."""
+    from lm_eval.api.group import Group
+
+    if not isinstance(item, Group):
+        filters = [one.name for one in getattr(item, "_filters", [])]
+        return [f"{metric},{one}" for metric in item.aggregation() or {} for one in filters]
+    members = [metric for task in leaves(item) for metric in _reported(task)]
+    return [
+        metric
+        for metric in dict.fromkeys(members)
+        for aggregated in item.aggregate_metric_list or []
+        if metric.rpartition(",")[0] == aggregated.metric
+        and metric.rpartition(",")[2] in (aggregated.filter_list or [metric.rpartition(",")[2]])
+    ]

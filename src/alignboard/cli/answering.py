@@ -1,0 +1,108 @@
+"""How the command line lets models answer: who is asked, what is shown meanwhile, and what came of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignboard.cli.shared import progress
+
+if TYPE_CHECKING:
+    from alignboard.data.instruction_sets import InstructionSet
+    from alignboard.engines.rows import Decoding
+    from alignboard.models.spec import ModelSpec
+    from alignboard.pipeline.answerers import Served
+    from alignboard.pipeline.answering import Answered, OnProgress, Progress
+    from alignboard.results.journal import Journal
+
+Answering = Callable[["ModelSpec", "Decoding"], "Answered"]
+
+
+def answering(
+    served: Served | None,
+    asked: InstructionSet,
+    journal: Journal,
+    workspace: Path,
+    *,
+    remote_code: bool = False,
+) -> Answering:
+    """What lets one model after the other answer ``asked``: here where ``served`` is None, else behind an endpoint."""
+    if served is None:
+        return _local(asked, journal, workspace, remote_code=remote_code)
+    return _remote(served, asked, journal, workspace)
+
+
+def _local(
+    asked: InstructionSet, journal: Journal, workspace: Path, *, remote_code: bool
+) -> Answering:
+    """Answers by models of this process; one that has answered everything before is not loaded."""
+    from alignboard.pipeline.answerers import LocalModels
+    from alignboard.pipeline.answering import answer_again, answer_set
+    from alignboard.pipeline.recall import Finished, recall, remember, run_key
+
+    models = LocalModels(remote_code=remote_code)
+
+    def answer(spec: ModelSpec, decoding: Decoding) -> Answered:
+        with showing() as listener:
+            # Reading a checkpoint's files for its fingerprint takes seconds, too.
+            key = run_key(spec, asked, decoding) if spec.unsupported is None else b""
+            known = recall(journal, key)
+            if known is not None:
+                return answer_again(spec, asked, *known, workspace)
+            with models.open(spec) as model:
+                found = answer_set(model, spec, asked, decoding, journal, workspace, listener)
+        keys = [list(row) for row in found.keys]
+        remember(journal, key, Finished(keys, list(found.too_long)))
+        return found
+
+    return answer
+
+
+def _remote(served: Served, asked: InstructionSet, journal: Journal, workspace: Path) -> Answering:
+    """Answers by models behind an endpoint; what they cost is looked up where it was not said."""
+    from alignboard.pipeline.answerers import ServedModel
+    from alignboard.pipeline.answering import answer_set
+
+    def answer(spec: ModelSpec, decoding: Decoding) -> Answered:
+        if (ends := served.retirement(spec)) is not None:
+            print(f"alignboard: {ends}.", file=sys.stderr)
+        model = ServedModel(spec, served)
+        with showing() as listener:
+            return answer_set(model, spec, asked, decoding, journal, workspace, listener)
+
+    return answer
+
+
+def answered_text(one: Answered) -> str:
+    """What came of one model, for the terminal."""
+    n_new = one.n_rows - one.n_known - len(one.failures)
+    speed = (
+        f", {one.n_tokens / one.seconds:.0f} tokens/s" if one.n_tokens and one.seconds > 0 else ""
+    )
+    price = f", {one.price:.4f} US dollars" if one.price else ""
+    lines = [
+        f"{one.model}: {n_new} answered now in {one.seconds:.1f} s{speed}{price}, {one.n_known} known before"
+    ]
+    lines += [f"  left out, too long: {text[:60]!r}" for text in one.too_long]
+    lines += [
+        f"  no answer to {fail.instruction[:60]!r}: {fail.reason} ({fail.tries} tries)"
+        for fail in one.failures
+    ]
+    lines.append(
+        f"  {len(one.failures)} to ask again, no file written" if one.failures else f"  {one.path}"
+    )
+    return "\n".join(lines)
+
+
+@contextmanager
+def showing() -> Iterator[OnProgress]:
+    """How many answers, tokens per second, time left."""
+    with progress("loading") as show:
+        yield lambda now: show(now.model, now.done, now.total, _speed(now))
+
+
+def _speed(now: Progress) -> str:
+    return f"{now.n_tokens / now.seconds:.0f} tokens/s" if now.seconds > 0 else ""

@@ -1,0 +1,80 @@
+"""`alignboard bridge`: official scores estimated from a new judge's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from alignboard.cli.shared import json_option
+from alignboard.workspace import PUBLISHED
+
+
+@click.command()
+@click.argument("new")
+@click.option(
+    "--official",
+    type=click.Choice(PUBLISHED),
+    default=PUBLISHED[0],
+    show_default=True,
+    help="The suite whose own judge is the official one.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["win_rate", "lc"]),
+    default="win_rate",
+    show_default=True,
+    help="The official score that is estimated; lc = length-controlled.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="Only this model (may be given again); one with an official score is estimated from the others.",
+)
+@click.option(
+    "--from",
+    "results",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A results folder with annotations by NEW: <model>/<annotator>/annotations.json.",
+)
+@json_option
+def bridge(
+    new: str,
+    official: str,
+    metric: str,
+    models: tuple[str, ...],
+    results: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Estimate official scores from those of the judge NEW, with 95 % prediction intervals.
+
+    NEW is a published board (alpaca_eval_gpt4, claude, ...), a csv file with the columns name, win_rate and where known
+    standard_error, length_controlled_winrate, avg_length, or with --from an annotator of that folder. At least eight
+    models must have scores of both judges; every one of them is first estimated from the others.
+    """
+    from contextlib import nullcontext
+
+    from alignboard.published.bridge.report import bridge_report
+    from alignboard.published.bridge.text import bridge_text
+    from alignboard.results.files import write_atomically
+    from alignboard.results.folder import ResultsFolder
+    from alignboard.suites import load_suite
+
+    suites = {name: load_suite(name) for name in PUBLISHED}
+    with nullcontext() if results is None else ResultsFolder(results) as folder:
+        report = bridge_report(
+            new,
+            suites[official],
+            list(suites.values()),
+            folder=folder,
+            metric="lc" if metric == "lc" else "win_rate",
+            models=models,
+        )
+    if json_file is not None:
+        content = json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomically(json_file, content.encode())
+    print(bridge_text(report))

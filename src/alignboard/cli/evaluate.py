@@ -1,0 +1,165 @@
+"""`alignboard evaluate`: models answer, are judged and scored: AlpacaEval from end to end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alignboard.cli.judging import judge_options
+from alignboard.cli.shared import json_option
+
+if TYPE_CHECKING:
+    from alignboard.judges.spec import Order
+
+EXIT_FOUND = 3
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option(
+    "--suite",
+    default="alpaca-eval-2",
+    show_default=True,
+    metavar="NAME",
+    help="Whose instructions and baseline: alpaca-eval-2 or alpaca-eval-1.",
+)
+@click.option(
+    "--judge", "name", metavar="NAME", help="In place of the suite's own, with columns of its own."
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N instructions."
+)
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    metavar="URL,URL",
+    help="Who answers: local, or addresses of OpenAI-compatible endpoints, up to /v1.",
+)
+@click.option(
+    "--api-key-env",
+    metavar="VARIABLE",
+    help="The environment variable that holds the key of --engine.",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of an answer, in place of the entry's.",
+)
+@click.option(
+    "--assets",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where df_gamed.csv and instruction_difficulty.csv are (else: from the hub, once).",
+)
+@judge_options
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Agree to run the repository's own Python where an entry asks.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be asked of the judge and what it costs."
+)
+@json_option
+def evaluate(
+    models: tuple[str, ...],
+    suite: str,
+    name: str | None,
+    limit: int | None,
+    engine: str,
+    api_key_env: str | None,
+    max_new_tokens: int | None,
+    assets: Path | None,
+    order: Order | None,
+    *,
+    hardened: bool,
+    trust_remote_code: bool,
+    dry_run: bool,
+    json_file: Path | None,
+    **access: Any,
+) -> None:
+    """Let every MODEL answer the suite's instructions, have the answers judged, and say where it stands.
+
+    Answers go to results/<model>/model_outputs.json, verdicts to results/<model>/<judge>/annotations.json. Both are
+    kept as they come: a run that was stopped goes on where it was. Exit code 3 where something is missing in the end.
+    """
+    from alignboard.cli.answering import answered_text, answering
+    from alignboard.cli.judging import judge_and_print, judging_here, write_summaries
+    from alignboard.cli.judging_text import cost_text
+    from alignboard.engines.openai.served import Limits
+    from alignboard.fetch.sources import rich_progress
+    from alignboard.models.registry import load_model
+    from alignboard.pipeline.answerers import Served, by_base
+    from alignboard.pipeline.answering import decoding_of
+    from alignboard.pipeline.evaluation import declared_judge, expected, instructions_of, suite_of
+    from alignboard.pipeline.judged_outputs import compare, folder_of, load_baseline
+    from alignboard.records import Generation
+    from alignboard.results.formats import read_rows
+
+    workspace, declared_suite = Path.cwd(), suite_of(suite)
+    chosen = name or declared_suite.annotator
+    declared = declared_judge(chosen, workspace, order, hardened=hardened)
+    specs = by_base([load_model(model) for model in models])
+    with rich_progress() as downloading:
+        against = load_baseline(declared_suite.baseline, workspace, progress=downloading)
+    asked = instructions_of(declared_suite, against).first(limit)
+    served = None
+    if engine != "local":
+        urls = tuple(url.strip() for url in engine.split(",") if url.strip())
+        served = Served(urls, "chat", None, api_key_env, Limits(access["concurrency"]))
+    found, incomplete = [], False
+    with judging_here(access, declared, "evaluate", ask=not dry_run) as evaluation:
+        if dry_run:
+            for spec in specs:
+                one = expected(spec.name, asked, against)
+                print(cost_text(evaluation.costs(declared, one), spec.name))
+            print(f"if answers are as long as those of {declared_suite.baseline}")
+            return
+        answer = answering(
+            served, asked, evaluation.journal, workspace, remote_code=trust_remote_code
+        )
+        answered = [
+            answer(spec, decoding_of(spec, max_new_tokens=max_new_tokens)) for spec in specs
+        ]
+        del answer  # the judge's model needs the room
+        for one in answered:
+            print(answered_text(one))
+            if one.failures:
+                incomplete = True
+                continue
+            folder = folder_of(one.path, one.model, workspace)
+            compared = compare(
+                read_rows(one.path, Generation), against[: len(asked)], folder=folder
+            )
+            found.append(judge_and_print(evaluation, declared, compared))
+            if not limit and declared.name == declared_suite.annotator:
+                print(_length_control(workspace, declared_suite, one.model, assets))
+    if json_file is not None:
+        write_summaries(json_file, found)
+    if incomplete or any(one.statuses.get("scored", 0) < one.n for one in found):
+        sys.exit(EXIT_FOUND)
+
+
+def _length_control(workspace: Path, suite: Any, model: str, assets: Path | None) -> str:
+    """The board row's length-controlled win rate, or why there is none."""
+    from alignboard.errors import SourceError
+    from alignboard.fetch.sources import calibration_folder, rich_progress
+    from alignboard.pipeline.evaluation import length_controlled
+    from alignboard.published.calibration import read_calibration
+
+    try:
+        if assets is None:
+            with rich_progress() as progress:
+                assets = calibration_folder(suite, progress=progress)
+        score = length_controlled(workspace, suite, model, read_calibration(assets))
+    except SourceError as error:
+        return f"  no length-controlled win rate: {error}"
+    return (
+        f"  length-controlled win rate {100 * score.win_rate:.2f} % ({100 * score.interval.low:.2f} to "
+        f"{100 * score.interval.high:.2f})"
+    )

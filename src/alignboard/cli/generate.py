@@ -1,0 +1,253 @@
+"""`alignboard generate`: models answer an instruction set."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from alignboard.cli.shared import json_option
+
+if TYPE_CHECKING:
+    from alignboard.data.instruction_sets import InstructionSet
+    from alignboard.engines.rows import Decoding
+    from alignboard.models.spec import ModelSpec
+    from alignboard.pipeline.answerers import Served
+    from alignboard.pipeline.answering import Answered
+
+EXIT_FOUND = 3
+_LINE_SECONDS = 10.0
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option(
+    "--set",
+    "set_name",
+    default="alpaca-eval",
+    show_default=True,
+    metavar="NAME",
+    help="An instruction set, or a json, jsonl or csv file with a column of instructions.",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N instructions."
+)
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    metavar="URL,URL",
+    help="local, or the addresses of OpenAI-compatible endpoints, up to /v1.",
+)
+@click.option(
+    "--api",
+    type=click.Choice(["completions", "chat"]),
+    default="completions",
+    show_default=True,
+    help="Of endpoints: token ids rendered here, or chat rendered by the server.",
+)
+@click.option(
+    "--served-as",
+    metavar="NAME",
+    help="What the endpoint calls the model (else its id on the hub).",
+)
+@click.option(
+    "--api-key-env",
+    metavar="VARIABLE",
+    help="The environment variable that holds the endpoint's key.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Requests at a time, per endpoint.",
+)
+@click.option(
+    "--requests-per-minute",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="The limit of the endpoint's account, per address.",
+)
+@click.option(
+    "--tokens-per-minute",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="The same, of prompts and answers together.",
+)
+@click.option(
+    "--price",
+    type=(click.FloatRange(min=0), click.FloatRange(min=0)),
+    metavar="PROMPT ANSWER",
+    help="US dollars per million tokens (else from evaluate/prices.yaml, where the model is there).",
+)
+@click.option(
+    "--max-new-tokens", type=click.IntRange(min=1), metavar="N", help="In place of the entry's."
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0),
+    metavar="T",
+    help="In place of the entry's; 0 is greedy.",
+)
+@click.option("--seed", type=int, metavar="N", help="Of sampling.")
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Agree to run the repository's own Python where an entry asks.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be asked of whom; load no weights, ask nobody."
+)
+@json_option
+def generate(
+    models: tuple[str, ...],
+    set_name: str,
+    limit: int | None,
+    engine: str,
+    api: Literal["completions", "chat"],
+    served_as: str | None,
+    api_key_env: str | None,
+    concurrency: int,
+    requests_per_minute: float | None,
+    tokens_per_minute: float | None,
+    price: tuple[float, float] | None,
+    max_new_tokens: int | None,
+    temperature: float | None,
+    seed: int | None,
+    *,
+    trust_remote_code: bool,
+    dry_run: bool,
+    json_file: Path | None,
+) -> None:
+    """Let every MODEL answer an instruction set and write its model_outputs.json.
+
+    A MODEL is a name of `alignboard models list`, an id on the hub, or a folder. Answers are kept as they finish:
+    interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where an endpoint
+    left something unanswered in the end.
+    """
+    from alignboard.cli.answering import answered_text, answering
+    from alignboard.data.instruction_sets import load_set
+    from alignboard.fetch.sources import rich_progress
+    from alignboard.models.registry import load_model
+    from alignboard.pipeline.answerers import by_base
+    from alignboard.pipeline.answering import decoding_of
+    from alignboard.pipeline.store import Places, lock
+    from alignboard.results.journal import Journal
+
+    specs = by_base([load_model(name) for name in models])
+    limits = (concurrency, requests_per_minute, tokens_per_minute)
+    served = _served(engine, api, served_as, api_key_env, limits, price)
+    with rich_progress() as downloading:
+        asked = load_set(set_name, progress=downloading).first(limit)
+    if temperature is not None:
+        asked = asked.at_one_temperature()
+    given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    decodings = [decoding_of(spec, **given) for spec in specs]
+    if dry_run:
+        for spec, decoding in zip(specs, decodings, strict=True):
+            print(_plan(spec, decoding, asked, engine, served))
+        return
+    results = []
+    places = Places(Path.cwd())
+    with lock(places), Journal(places.journal, "generate") as journal:
+        answer = answering(served, asked, journal, places.workspace, remote_code=trust_remote_code)
+        for spec, decoding in zip(specs, decodings, strict=True):
+            one = answer(spec, decoding)
+            results.append(one)
+            print(answered_text(one))
+    if json_file is not None:
+        _write(json_file, results)
+    if any(one.failures for one in results):
+        sys.exit(EXIT_FOUND)
+
+
+def _served(
+    engine: str,
+    api: Literal["completions", "chat"],
+    served_as: str | None,
+    api_key_env: str | None,
+    limits: tuple[int, float | None, float | None],
+    price: tuple[float, float] | None,
+) -> Served | None:
+    """Where the models are served; None: here. Raises `InputError` for options of an endpoint without one."""
+    from alignboard.engines.openai.prices import Rate
+    from alignboard.engines.openai.served import Limits
+    from alignboard.errors import InputError
+    from alignboard.pipeline.answerers import Served
+
+    if engine == "local":
+        if served_as or api_key_env or price or any(limits[1:]):
+            raise InputError(
+                "--served-as, --api-key-env, --price and limits per minute belong to an endpoint; give its address "
+                "as --engine."
+            )
+        return None
+    return Served(
+        tuple(url.strip() for url in engine.split(",") if url.strip()),
+        api,
+        served_as,
+        api_key_env,
+        Limits(*limits),
+        None if price is None else Rate(*price),
+    )
+
+
+def _plan(
+    spec: ModelSpec,
+    decoding: Decoding,
+    asked: InstructionSet,
+    engine: str,
+    served: Served | None,
+) -> str:
+    """What a dry run says of one model; prompts are counted where the tokenizer is at hand."""
+    from alignboard.engines.openai.format import Usage
+    from alignboard.errors import AlignboardError
+    from alignboard.models.opened import open_small
+    from alignboard.pipeline.answerers import rendered
+
+    # Later turns hold answers, which nobody knows yet.
+    instructions = [row.turns[0] for row in asked.rows]
+    most = sum(len(row.turns) for row in asked.rows) * decoding.max_new_tokens
+    rate = None if served is None else served.rate_of(spec)
+    cost = "" if rate is None else ", price unknown without the prompts' tokens"
+    try:
+        opened = open_small(spec)
+        counts = [len(rendered(opened, text)) for text in instructions]
+        tokens = f"{sum(counts)} prompt tokens (longest {max(counts)})"
+        if rate is not None:
+            cost = f", at most {rate.of(Usage(sum(counts), most)):.2f} US dollars"
+    except AlignboardError as error:
+        tokens = f"prompt tokens unknown ({error})"
+    how = "greedy"
+    if any(row.temperature is not None for row in asked.rows):
+        how = "at the set's own temperatures"
+    elif decoding.temperature:
+        how = f"temperature {decoding.temperature:g}, top_p {decoding.top_p:g}"
+    return (
+        f"{spec.name}: {spec.base}, {len(instructions)} instructions, {tokens}, at most "
+        f"{most} new tokens, {how}, engine {engine}{cost}"
+    )
+
+
+def _write(path: Path, results: list[Answered]) -> None:
+    import json
+
+    import msgspec
+
+    from alignboard.results.files import write_atomically
+
+    content = [
+        {
+            **{
+                f: getattr(one, f)
+                for f in ("model", "n_rows", "n_known", "n_tokens", "price", "seconds", "too_long")
+            },
+            "path": None if one.failures else str(one.path),
+            "failures": msgspec.to_builtins(one.failures),
+        }
+        for one in results
+    ]
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())

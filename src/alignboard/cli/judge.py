@@ -1,0 +1,159 @@
+"""`alignboard judge`: outputs are compared with a baseline's; and the group of `rate`, `report`, `list`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alignboard.cli.judge_rate import rate
+from alignboard.cli.judge_report import report
+from alignboard.cli.judging import judge_options, outputs_options
+from alignboard.cli.shared import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from alignboard.fetch.sources import Progress
+    from alignboard.judges.spec import Order
+    from alignboard.pipeline.judged_outputs import Comparison
+
+EXIT_FOUND = 3
+_BASELINE = "gpt4_1106_preview"
+
+
+class _Judge(click.Group):
+    """A group whose first argument is a subcommand, or else the outputs to be judged."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in {"--help", "-h"}:
+            args = ["outputs", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=_Judge,
+    subcommand_metavar="OUTPUTS... --judge NAME | rate OUTPUTS... | report PATH... | list",
+)
+def judge() -> None:
+    """Judge outputs against a baseline, rate them by themselves, or report on judgments.
+
+    `alignboard judge OUTPUTS.json --judge NAME` is short for `alignboard judge outputs`, whose --help has the options.
+    """
+
+
+judge.add_command(rate)
+judge.add_command(report)
+
+
+@judge.command(name="list")
+def list_judges() -> None:
+    """The judges that there are, and AlpacaEval's evaluators: which can be asked, and if not, why."""
+    from alignboard.judges.alpaca_eval.configs import evaluator_names, read_evaluator
+    from alignboard.judges.load import judge_names, load_judge
+
+    for name in judge_names():
+        declared = load_judge(name)
+        print(f"{name:48s} {getattr(declared, 'title', '')}")
+    for name in evaluator_names():
+        pool = read_evaluator(name)
+        why = pool.unsupported or pool.retired
+        models = ", ".join(dict.fromkeys(one.model for one in pool.members))
+        print(f"{name:48s} AlpacaEval's, {models}{f' - {why}' if why else ''}")
+
+
+@judge.command()
+@outputs_options
+@click.option(
+    "--baseline",
+    metavar="NAME",
+    help="Outputs to compare with: a file, a model in results/, or a published suite's baseline "
+    f"(default: {_BASELINE}; of answers of two turns there is none).",
+)
+@judge_options
+@json_option
+def outputs(
+    outputs: tuple[Path, ...],
+    name: str,
+    set_name: str,
+    baseline: str | None,
+    fields: Path | None,
+    limit: int | None,
+    order: Order | None,
+    *,
+    hardened: bool,
+    reparse: bool,
+    dry_run: bool,
+    json_file: Path | None,
+    **access: Any,
+) -> None:
+    """Judge model_outputs files and write results/<model>/<judge>/annotations.json, in AlpacaEval's format.
+
+    Answers of two turns (MT-bench's model_answer.jsonl) are judged turn by turn. Replies are kept as they come:
+    interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where a verdict is
+    missing in the end.
+    """
+    from alignboard.cli.judging import judge_and_print, judging_here, write_summaries
+    from alignboard.cli.judging_text import cost_text
+    from alignboard.fetch.sources import rich_progress
+    from alignboard.pipeline.evaluation import declared_judge
+
+    declared = declared_judge(name, Path.cwd(), order, hardened=hardened)
+    with rich_progress() as downloading:
+        read = _reader(set_name, baseline, fields, limit, downloading)
+        compared = [read(path) for path in outputs]
+    found = []
+    with judging_here(access, declared, "judge", ask=not (dry_run or reparse)) as evaluation:
+        for one in compared:
+            if dry_run:
+                print(cost_text(evaluation.costs(declared, one), one.model))
+                continue
+            found.append(judge_and_print(evaluation, declared, one, ask=not reparse))
+    if json_file is not None:
+        write_summaries(json_file, found)
+    if any(one.statuses.get("scored", 0) < one.n for one in found):
+        sys.exit(EXIT_FOUND)
+
+
+def _reader(
+    set_name: str,
+    baseline: str | None,
+    fields: Path | None,
+    limit: int | None,
+    progress: Progress,
+) -> Callable[[Path], Comparison]:
+    """From a file of outputs to the pairs that are judged."""
+    from functools import cache
+
+    from alignboard.errors import InputError
+    from alignboard.pipeline import conversations
+    from alignboard.pipeline import judged_outputs as comparison
+    from alignboard.records import Generation
+    from alignboard.results.conversations import is_conversations, read_conversations
+    from alignboard.results.formats import read_rows
+
+    workspace = Path.cwd()
+    more = None if fields is None else comparison.read_fields(fields)
+    questions = cache(
+        lambda: conversations.load_questions(set_name, workspace, limit, fields, progress)
+    )
+
+    def read(path: Path) -> Comparison:
+        if is_conversations(path):
+            if baseline is None:
+                raise InputError(
+                    f"{path} holds answers of two turns, which have no usual baseline: name one by --baseline, or have "
+                    "them rated by themselves (`alignboard judge rate`)."
+                )
+            against = conversations.load_baseline(baseline, questions(), workspace)
+            return conversations.compare_conversations(
+                questions(), read_conversations(path), against
+            )
+        rows = read_rows(path, Generation)
+        folder = comparison.folder_of(path, rows[0].generator, workspace)
+        other = comparison.load_baseline(baseline or _BASELINE, workspace, folder, progress)
+        return comparison.compare(rows, other, folder, limit, more)
+
+    return read

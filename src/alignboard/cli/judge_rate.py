@@ -1,0 +1,93 @@
+"""`alignboard judge rate`: outputs are rated by themselves, as MT-bench's single-answer grading does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alignboard.cli.judging import outputs_options, rate_options
+from alignboard.cli.shared import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from alignboard.fetch.sources import Progress
+    from alignboard.pipeline.judged_outputs import Answers
+
+EXIT_FOUND = 3
+
+
+@click.command()
+@outputs_options
+@rate_options
+@json_option
+def rate(
+    outputs: tuple[Path, ...],
+    name: str,
+    set_name: str,
+    fields: Path | None,
+    limit: int | None,
+    *,
+    hardened: bool,
+    reparse: bool,
+    dry_run: bool,
+    json_file: Path | None,
+    **access: Any,
+) -> None:
+    """Rate outputs by themselves and write results/<model>/<judge>/ratings.json and their mean.
+
+    The judge says rates: true (mt-bench-single, prometheus-2-absolute) or is a reward model. OUTPUTS are model_outputs
+    files, or answers of two turns (MT-bench's model_answer.jsonl), which are rated turn by turn. Exit code 3 where a
+    rating is missing in the end.
+    """
+    from alignboard.cli.judging import judging_here, rate_and_print, write_summaries
+    from alignboard.cli.judging_text import cost_text
+    from alignboard.fetch.sources import rich_progress
+    from alignboard.pipeline.evaluation import declared_judge
+
+    declared = declared_judge(name, Path.cwd(), hardened=hardened)
+    with rich_progress() as downloading:
+        read = _reader(set_name, fields, limit, downloading)
+        answers = [read(path) for path in outputs]
+    found = []
+    with judging_here(access, declared, "judge", ask=not (dry_run or reparse)) as evaluation:
+        for one in answers:
+            if dry_run:
+                print(cost_text(evaluation.rating_costs(declared, one), one.model))
+                continue
+            found.append(rate_and_print(evaluation, declared, one, ask=not reparse))
+    if json_file is not None:
+        write_summaries(json_file, found)
+    if any(one.statuses.get("scored", 0) < one.n for one in found):
+        sys.exit(EXIT_FOUND)
+
+
+def _reader(
+    set_name: str, fields: Path | None, limit: int | None, progress: Progress
+) -> Callable[[Path], Answers]:
+    """From a file of outputs to what is rated."""
+    from functools import cache
+
+    from alignboard.pipeline import conversations
+    from alignboard.pipeline import judged_outputs as comparison
+    from alignboard.records import Generation
+    from alignboard.results.conversations import is_conversations, read_conversations
+    from alignboard.results.formats import read_rows
+
+    workspace = Path.cwd()
+    more = None if fields is None else comparison.read_fields(fields)
+    questions = cache(
+        lambda: conversations.load_questions(set_name, workspace, limit, fields, progress)
+    )
+
+    def read(path: Path) -> Answers:
+        if is_conversations(path):
+            return conversations.conversation_answers(questions(), read_conversations(path))
+        rows = read_rows(path, Generation)
+        folder = comparison.folder_of(path, rows[0].generator, workspace)
+        return comparison.answers(rows, folder, limit, more)
+
+    return read

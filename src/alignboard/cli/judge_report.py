@@ -1,0 +1,41 @@
+"""`alignboard judge report`: how far a set of judgments can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from alignboard.cli.shared import json_option
+
+
+@click.command()
+@click.argument(
+    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
+)
+@click.option(
+    "--human",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Labels of humans: a json list of instruction, output_1, output_2, preference, annotator_index.",
+)
+@json_option
+def report(paths: tuple[Path, ...], human: Path | None, json_file: Path | None) -> None:
+    """Position, length and self-preference of judges, and their agreement with each other and with humans.
+
+    PATH is an annotations.json or a results folder; all judges found are reported, each by itself.
+    """
+    import json
+
+    from alignboard.reports.judges.humans import read_human
+    from alignboard.reports.judges.report import judge_report
+    from alignboard.reports.judges.rows import read_judgments
+    from alignboard.reports.judges.text import report_text
+    from alignboard.results.files import write_atomically
+
+    labels = None if human is None else read_human(human)
+    found = judge_report(read_judgments(paths), labels)
+    if json_file is not None:
+        content = json.dumps(found.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomically(json_file, content.encode())
+    print(report_text(found))

@@ -1,0 +1,333 @@
+"""The command line: parse, call one function, print. Heavy packages are imported inside the commands.
+
+Exit codes: 0 = done; 2 = the input cannot be used (one sentence on stderr); 3 = done, and a board disagrees or an
+audit found something.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from alignboard.cli.bridge import bridge
+from alignboard.cli.evaluate import evaluate
+from alignboard.cli.generate import generate
+from alignboard.cli.judge import judge as judge_group
+from alignboard.cli.models import models as models_group
+from alignboard.cli.shared import json_option
+from alignboard.errors import AlignboardError, InputError, SourceError
+from alignboard.workspace import PUBLISHED
+
+if TYPE_CHECKING:
+    from alignboard.published.calibration import Calibration
+    from alignboard.suites import Suite
+
+EXIT_BAD_INPUT = 2
+EXIT_FOUND = 3
+
+
+from_option = click.option(
+    "--from",
+    "results",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A results folder: <model>/<annotator>/annotations.json.",
+)
+assets_option = click.option(
+    "--assets",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where df_gamed.csv and instruction_difficulty.csv are (else: from the hub, once).",
+)
+models_option = click.option("--models", metavar="A,B", help="Only these models.")
+mode_option = click.option(
+    "--mode",
+    type=click.Choice(["compat", "aligned"]),
+    default="compat",
+    show_default=True,
+    help="Length control as upstream computes it, or with every difficulty at its own instruction.",
+)
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one sentence on stderr and exit code 2."""
+    # numpy's BLAS would start a thread per core, which costs 0.1 s of processor time a run and stands in the way of
+    # forks; the matrices here are small. What the user has set stays.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        cli()
+    except AlignboardError as error:
+        print(f"alignboard: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        print("alignboard: stopped; what is done is kept.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@click.group(name="alignboard")
+@click.version_option(package_name="alignboard")
+def cli() -> None:
+    """Train, judge and rank preference-tuned language models; recompute and audit published boards."""
+
+
+@cli.command()
+@click.argument("suite")
+@from_option
+@assets_option
+@models_option
+@mode_option
+@json_option
+def reproduce(
+    suite: str,
+    results: Path | None,
+    assets: Path | None,
+    models: str | None,
+    mode: str,
+    json_file: Path | None,
+) -> None:
+    """Recompute the board of SUITE (alpaca-eval-2, alpaca-eval-1) and hold it against the published one.
+
+    Without --from, the released annotations are downloaded once. Exit code 3 where a figure differs from the
+    published board by more than the suite's tolerance.
+    """
+    from alignboard.published.reproduce import reproduce as recompute
+    from alignboard.published.terminal import reproduction_table, summary
+    from alignboard.results.folder import ResultsFolder
+    from alignboard.suites import load_suite
+
+    declared = load_suite(suite)
+    names = _names(models)
+    with ResultsFolder(results or _released(declared, names)) as folder:
+        folder.require(names or [], declared.annotator)
+        board = recompute(declared, folder, _calibration(declared, assets), models=names, mode=mode)
+    if json_file is not None:
+        _write_json(json_file, board.to_json())
+    print(reproduction_table(board))
+    print()
+    print(summary(board))
+    for line in board.disagreements:
+        print(f"DISAGREES  {line}")
+    if board.disagreements:
+        sys.exit(EXIT_FOUND)
+
+
+@cli.command()
+@click.argument("suite", required=False)
+@from_option
+@assets_option
+@models_option
+@mode_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="leaderboards",
+    metavar="DIR",
+    help="Where the files go.",
+)
+def board(
+    suite: str | None,
+    results: Path | None,
+    assets: Path | None,
+    models: str | None,
+    mode: str,
+    out: Path,
+) -> None:
+    """Write the board of SUITE as csv, md, json and png.
+
+    Without --from it is the published board; without SUITE, every board that there is.
+    """
+    from functools import partial
+
+    from alignboard.leaderboards.board import published_reproduction, write_board
+    from alignboard.parallel import fork_map
+    from alignboard.suites import load_suite
+
+    if results is None and (models is not None or assets is not None):
+        raise InputError(
+            "--models and --assets need --from DIR: the published boards are drawn whole."
+        )
+    suites = [load_suite(name) for name in ([suite] if suite else PUBLISHED)]
+    if results is None:
+        drawn = [published_reproduction(one) for one in suites]
+    else:
+        drawn = _recomputed_boards(
+            suites, results, assets, _names(models), mode, one_named=suite is not None
+        )
+    # Two processes load matplotlib and draw side by side.
+    for paths in fork_map(partial(write_board, folder=out), drawn, least=2):
+        print(*paths, sep="\n")
+
+
+def _recomputed_boards(
+    suites: list[Suite],
+    results: Path,
+    assets: Path | None,
+    models: list[str] | None,
+    mode: str,
+    *,
+    one_named: bool,
+) -> list:
+    from alignboard.leaderboards.board import board_of
+    from alignboard.published.reproduce import reproduce as recompute
+    from alignboard.results.folder import ResultsFolder
+
+    with ResultsFolder(results) as folder:
+        wanted = [one for one in suites if one_named or folder.annotated_models(one.annotator)]
+        if not wanted:
+            judges = ", ".join(one.annotator for one in suites)
+            raise InputError(
+                f"{results} holds no annotations by a judge of a known board ({judges})."
+            )
+        return [
+            board_of(
+                recompute(one, folder, _calibration(one, assets), models=models, mode=mode), one
+            )
+            for one in wanted
+        ]
+
+
+@cli.command()
+@from_option
+@assets_option
+@json_option
+def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> None:
+    """Say what is wrong or suspicious in the published boards and in a results folder, with the evidence.
+
+    Exit code 3 where something was found.
+    """
+    from alignboard.published.audit.folder import audit_boards, audit_results
+    from alignboard.published.terminal import findings_text, progress
+    from alignboard.results.folder import ResultsFolder
+    from alignboard.suites import load_suite
+
+    suites = [load_suite(name) for name in PUBLISHED]
+    findings = list(audit_boards(suites))
+    if results is not None:
+        with ResultsFolder(results) as folder, progress("auditing", len(folder.models)) as advance:
+            findings += audit_results(folder, suites, _calibration(suites[0], assets), advance)
+    if json_file is not None:
+        _write_json(json_file, {"findings": [finding.to_json() for finding in findings]})
+    print(findings_text(findings))
+    if findings:
+        sys.exit(EXIT_FOUND)
+
+
+@cli.command()
+@click.argument("plan")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the jobs, which of them are done, and what the others cost.",
+)
+def run(plan: str, *, dry_run: bool) -> None:
+    """Do what is missing of PLAN (a name such as demo, or a file): train, answer, judge, benchmark, rank.
+
+    The workspace is the folder you are in. Interrupt it at any moment and start it again: it goes on where it was.
+    """
+    from alignboard.leaderboards.plan_board import read_plan_board
+    from alignboard.leaderboards.plan_text import plan_table
+    from alignboard.pipeline.progress import job_table, showing, time_table
+    from alignboard.pipeline.runner import run_plan
+
+    n_jobs = len(run_plan(plan, dry_run=True).jobs)
+    with showing(n_jobs) as listener:
+        result = run_plan(plan, dry_run=dry_run, on_progress=listener)
+    if dry_run:
+        print(job_table(result.jobs, result.done_before, result.expected, result.n_workers))
+        return
+    print(time_table(result.timings, result.seconds))
+    if result.board is not None:
+        board = read_plan_board(result.board)
+        print(f"\n{plan_table(board)}\n\n{result.board.with_suffix('.html')}")
+
+
+@cli.command()
+@click.argument("recipe")
+@click.option(
+    "--model", metavar="NAME", help="tiny-phi, a folder or an id on the hub; else the recipe's own."
+)
+def train(recipe: str, model: str | None) -> None:
+    """Train RECIPE (a name such as demo/dpo or mistral-7b/sft-qlora), and first whatever it starts from."""
+    from alignboard.pipeline.progress import showing, time_table
+    from alignboard.pipeline.runner import train_recipe
+
+    n_jobs = len(train_recipe(recipe, model, dry_run=True)[1].jobs)
+    with showing(n_jobs) as listener:
+        adapter, result = train_recipe(recipe, model, on_progress=listener)
+    print(time_table(result.timings, result.seconds))
+    print(adapter)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Make FOLDER a workspace: the built-in recipes, suites, judges and the demo's plan, to be edited."""
+    from alignboard.pipeline.init import init_workspace
+
+    print(f"{len(init_workspace(folder))} files. Next: cd {folder} && alignboard run demo")
+
+
+cli.add_command(models_group)
+cli.add_command(generate)
+cli.add_command(judge_group)
+cli.add_command(evaluate)
+cli.add_command(bridge)
+
+
+def _names(models: str | None) -> list[str] | None:
+    """``A,B`` as a list; names are checked before they become paths."""
+    from alignboard.workspace import model_name
+
+    if models is None:
+        return None
+    return [model_name(name.strip()) for name in models.split(",") if name.strip()]
+
+
+def _released(suite: Suite, models: list[str] | None) -> Path:
+    from alignboard.fetch.sources import released_results, rich_progress
+
+    with rich_progress() as progress:
+        return released_results(
+            suite, annotators=[suite.annotator], models=models, progress=progress
+        )
+
+
+def _calibration(suite: Suite, assets: Path | None) -> Calibration | None:
+    """The calibration files: from ``--assets``, else from the hub; None, said on stderr, where neither is to be had."""
+    from alignboard.published.calibration import read_calibration
+
+    if assets is not None:
+        return read_calibration(assets)
+    from alignboard.fetch.sources import calibration_folder, rich_progress
+
+    try:
+        with rich_progress() as progress:
+            return read_calibration(calibration_folder(suite, progress=progress))
+    except SourceError as error:
+        print(f"alignboard: {error}", file=sys.stderr)
+        print(
+            "alignboard: length control goes on with difficulties fitted jointly to these models; "
+            "give --assets DIR for AlpacaEval's own.",
+            file=sys.stderr,
+        )
+        return None
+
+
+def _write_json(path: Path, content: dict) -> None:
+    import json
+
+    from alignboard.results.files import write_atomically
+
+    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""Rows under way in one batch: read prompts, take a step, let rows leave. What `local.LocalEngine` is made of."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from alignboard.engines.rows import Decoding, Prompt, uniform
+from alignboard.models.loading import LoadedModel
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class Row:
+    """An answer under way."""
+
+    prompt: Prompt
+    limit: int
+    """the most tokens it may have"""
+    said: list[int] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[int]:
+        """The prompt and what was said."""
+        return [*self.prompt.ids, *self.said]
+
+    @property
+    def length(self) -> int:
+        """How many tokens that is."""
+        return len(self.prompt.ids) + len(self.said)
+
+
+class Batch:
+    """Rows under way and their cache."""
+
+    def __init__(
+        self, model: LoadedModel, waiting: deque[Row], slots: int, decoding: Decoding
+    ) -> None:
+        from alignboard.engines.local.slots import SlotCache
+
+        self._model, self._decoding = model.model, decoding
+        self._config = model.model.config.get_text_config()
+        longest = max(len(row.prompt.ids) + row.limit for row in waiting)
+        self._cache = SlotCache(self._config.num_hidden_layers, slots, longest)
+        self.waiting = waiting
+        self.living: list[Row] = []
+
+    def read_prompts(self, n: int, tokens: int) -> None:
+        """Let up to ``n`` waiting rows, padded to at most ``tokens`` together, join and say their first token."""
+        import torch
+
+        device = self._model.device
+        first, longest = len(self.living), 0
+        fresh: list[Row] = []
+        while self.waiting and len(fresh) < n:
+            padded = max(longest, self.waiting[0].length)
+            if fresh and padded * (len(fresh) + 1) > tokens:
+                break
+            longest = padded
+            fresh.append(self.waiting.popleft())
+        self.living += fresh
+        # Padded on the right: behind what a causal pass reads, so no mask is needed.
+        ids = torch.tensor([row.ids + [0] * (longest - row.length) for row in fresh], device=device)
+        ends = sorted({row.length - 1 for row in fresh})
+        self._cache.read_prompts(first, longest)
+        logits = self._forward(
+            ids,
+            torch.arange(longest, device=device)[None].expand(len(fresh), -1),
+            None,
+            torch.tensor(ends, device=device),
+        )
+        picked = torch.tensor([ends.index(row.length - 1) for row in fresh], device=device)
+        self._say(fresh, logits[torch.arange(len(fresh), device=device), picked])
+
+    def step(self) -> None:
+        """Every living row says one more token."""
+        import torch
+
+        from alignboard.engines.local.slots import masks
+
+        device = self._model.device
+        positions = torch.tensor([row.length - 1 for row in self.living], device=device)
+        self._cache.step(positions, max(row.length for row in self.living))
+        mask = masks(self._config, positions, self._cache.cursor.length, self._model.dtype)
+        ids = torch.tensor([[row.said[-1]] for row in self.living], device=device)
+        logits = self._forward(ids, positions[:, None], mask, 1)
+        self._say(self.living, logits[:, -1])
+
+    def _forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, mask: Any, keep: int | torch.Tensor
+    ) -> torch.Tensor:
+        import torch
+
+        with torch.inference_mode():
+            return self._model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=keep,
+            ).logits
+
+    def _say(self, rows: Sequence[Row], logits: torch.Tensor) -> None:
+        for row, token in zip(rows, choose(logits, rows, self._decoding), strict=True):
+            row.said.append(token)
+
+    def leave(self, over: Callable[[Row], bool]) -> list[Row]:
+        """Take out the rows that are over; the last ones take their places."""
+        ended = [place for place, row in enumerate(self.living) if over(row)]
+        left = [self.living[place] for place in ended]
+        for place in reversed(ended):
+            last = self.living.pop()
+            if place < len(self.living):
+                self._cache.move(len(self.living), place, last.length)
+                self.living[place] = last
+        return left
+
+
+class OneRow(Batch):
+    """One row at a time with the cache that the model makes itself: for models that `slots.fits` does not know."""
+
+    def __init__(
+        self, model: LoadedModel, waiting: deque[Row], slots: int, decoding: Decoding
+    ) -> None:
+        assert slots == 1  # noqa: S101 - whoever makes it says so
+        self._model, self._decoding = model.model, decoding
+        self.waiting = waiting
+        self.living: list[Row] = []
+        self._past: Any = None
+
+    def read_prompts(self, n: int, tokens: int) -> None:  # noqa: ARG002 - as the base
+        """Let the next row say its first token."""
+        row, self._past = self.waiting.popleft(), None
+        self.living = [row]
+        self._pass(row.ids)
+
+    def step(self) -> None:
+        """The row says one more token."""
+        self._pass(self.living[0].said[-1:])
+
+    def _pass(self, ids: Sequence[int]) -> None:
+        import torch
+
+        with torch.inference_mode():
+            output = self._model(
+                input_ids=torch.tensor([list(ids)], device=self._model.device),
+                past_key_values=self._past,
+                use_cache=True,
+            )
+        self._past = output.past_key_values
+        self._say(self.living, output.logits[:, -1])
+
+
+def batch_of(model: LoadedModel) -> type[Batch]:
+    """The kind of batch that a model can run in."""
+    from alignboard.engines.local.slots import fits
+
+    return Batch if fits(model.model) else OneRow
+
+
+def choose(logits: torch.Tensor, rows: Sequence[Row], decoding: Decoding) -> list[int]:
+    """The next token of every row, from ``logits`` (rows, vocabulary)."""
+    import torch
+
+    if decoding.temperature <= 0:
+        return logits.argmax(dim=1).tolist()
+    probabilities = torch.softmax(logits.float() / decoding.temperature, dim=1)
+    if decoding.top_p < 1:
+        ordered, order = probabilities.sort(dim=1, descending=True, stable=True)
+        before = ordered.double().cumsum(dim=1) - ordered
+        ordered[before >= decoding.top_p] = 0
+        probabilities = torch.zeros_like(probabilities).scatter_(1, order, ordered)
+    cumulative = probabilities.double().cumsum(dim=1)
+    drawn = [uniform(row.prompt.key, len(row.said)) for row in rows]
+    targets = torch.tensor(drawn, dtype=torch.float64, device=logits.device)[:, None]
+    found = torch.searchsorted(cumulative, targets * cumulative[:, -1:], right=True)
+    return found[:, 0].clamp(max=logits.shape[1] - 1).tolist()
+
+
+def affordable(model: LoadedModel, longest: int, most: int) -> int:
+    """How many rows of ``longest`` tokens fit in four fifths of the free memory: from 1 to ``most``."""
+    import torch
+
+    config = model.model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    of_a_token = 2 * config.num_hidden_layers * heads * size * model.model.dtype.itemsize
+    if model.model.device.type == "cuda":
+        free = torch.cuda.mem_get_info(model.model.device)[0]
+    else:
+        import psutil
+
+        free = psutil.virtual_memory().available
+    return max(1, min(most, int(0.8 * free / (of_a_token * longest))))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether CUDA or the allocator of the CPU (which raises a plain RuntimeError) ran out of memory."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text
+
+
+def release_memory(model: LoadedModel) -> None:
+    """Give cached blocks back, which may be too small each for what is needed next."""
+    if model.model.device.type == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()

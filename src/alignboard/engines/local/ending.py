@@ -1,0 +1,95 @@
+"""Where an answer ends: end tokens, and texts that are found as soon as they are there and cut from it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from alignboard.engines.local.batch import Row
+from alignboard.engines.rows import Answer, Decoding
+from alignboard.models.loading import LoadedModel
+
+
+def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """``text`` up to the first place where one of ``stops`` begins, and whether there is one.
+
+    >>> cut("one. Instruct: two", ["Instruct:", "Output:"])
+    ('one. ', True)
+    """
+    found = [place for place in map(text.find, stops) if place >= 0]
+    return (text[: min(found)], True) if found else (text, False)
+
+
+class StopTexts:
+    """Watches answers for texts. Only the end of an answer is decoded at every step: what is before was watched."""
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str]) -> None:
+        self._decode, self._stops = decode, tuple(stops)
+        # A token spells at least one byte, but for special ones; those in front let the first one decode as it would
+        # inside the text (byte fragments, a leading space).
+        self._tail = max((len(stop.encode()) for stop in stops), default=0) + 8
+
+    def ended(self, said: Sequence[int]) -> bool:
+        """Whether the last token completes a stop."""
+        if not self._stops:
+            return False
+        seen = cut(self._decode(said[-self._tail :]), self._stops)[1]
+        # The end of a text may be decoded differently where it stands alone.
+        return seen and cut(self._decode(said), self._stops)[1]
+
+
+def split(stops: Sequence[str], tokenizer: Any) -> tuple[tuple[str, ...], frozenset[int]]:
+    """``stops`` as texts, and the ids of those that are one added token of the vocabulary (``<|im_end|>``).
+
+    Decoding leaves special tokens out, so such a stop would never be seen in the text.
+    """
+    added: dict[str, int] = tokenizer.get_added_vocab()
+    return (
+        tuple(stop for stop in stops if stop not in added),
+        frozenset(added[stop] for stop in stops if stop in added),
+    )
+
+
+class Ending:
+    """When an answer ends, and what it then is."""
+
+    def __init__(self, model: LoadedModel, decoding: Decoding) -> None:
+        self._tokenizer: Any = model.tokenizer
+        self._stops, tokens = split(decoding.stop, model.tokenizer)
+        self._tokens = end_tokens(model) | tokens | set(decoding.stop_tokens)
+        self._texts = StopTexts(self._text, self._stops)
+
+    def _text(self, said: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(said), skip_special_tokens=True))
+
+    def over(self, row: Row) -> bool:
+        """Whether the last token ends the answer."""
+        return (
+            row.said[-1] in self._tokens
+            or len(row.said) >= row.limit
+            or self._texts.ended(row.said)
+        )
+
+    def answer(self, row: Row) -> Answer:
+        """What a row has said, as an answer."""
+        text, stopped = cut(self._text(row.said), self._stops)
+        ended = stopped or row.said[-1] in self._tokens
+        return Answer(
+            row.prompt.key,
+            row.prompt.instruction,
+            text.strip(),
+            len(row.prompt.ids),
+            len(row.said),
+            "stop" if ended else "length",
+        )
+
+
+def end_tokens(model: LoadedModel) -> frozenset[int]:
+    """The tokens that end an answer: the tokenizer's, and those of the generation configuration.
+
+    Chat models have one for the end of a turn.
+    """
+    configured: Any = model.model.generation_config.eos_token_id
+    own: Any = model.tokenizer.eos_token_id
+    found = configured if isinstance(configured, list) else [configured]
+    return frozenset(int(token) for token in (*found, own) if token is not None)

@@ -1,0 +1,315 @@
+"""Asking OpenAI-compatible endpoints: one server or several, hosted or on loopback; any request, any reply.
+
+What this module promises
+    Every request has one reply or one `GaveUp` in the end; what may pass (429, 5xx, a timeout, a cut connection, an
+    empty or unreadable body) is tried again with full jitter, not before the server's Retry-After. A request whose
+    reply was handed over is not sent again. What no try can mend (400, 401, 404, a used-up quota) ends the run in
+    one sentence, after the replies that were under way have been handed over.
+What it never does
+    Log or record the key; follow a redirect with it; take an error for a reply.
+
+The client is httpx, which is a dependency already (downloads use it): ``openai`` would add its own retries, which
+neither pause a server as a whole nor report per request, and takes a second to import. httpx is imported when the
+first request is made. One thread runs an event loop, so that a run that is stopped closes its connections at once and
+servers stop generating.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from alignboard.engines.openai.format import UnreadableError, Usage, error_message
+from alignboard.engines.openai.limits import Bucket, Clock
+from alignboard.engines.openai.served import Endpoint
+from alignboard.errors import SourceError
+from alignboard.fetch.http import TransientError, one_line, retry_after
+
+if TYPE_CHECKING:
+    import httpx
+
+_PASSING = frozenset({408, 409, 425, 429})
+_BREATH = 0.002
+"""seconds between two looks at whether replies have been taken"""
+_RESTING = frozenset({429, 503})
+"""statuses that speak of the server, not of the request"""
+
+Reply = TypeVar("Reply")
+
+
+class FatalError(Exception):
+    """What every other request would meet as well; the message is a whole sentence."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One body to be posted."""
+
+    key: str
+    body: dict[str, Any]
+    n_tokens: int
+    """at most, prompt and answer together, as far as that is known beforehand"""
+
+
+@dataclass(frozen=True)
+class GaveUp:
+    """No reply after so many tries."""
+
+    reason: str
+    tries: int
+
+
+@dataclass(frozen=True)
+class Got(Generic[Reply]):
+    """A reply, and the seconds from its last request to it."""
+
+    reply: Reply
+    seconds: float
+
+
+class _Server:
+    """One address: what it is doing, and when it may be asked again."""
+
+    def __init__(self, url: str, path: str, endpoint: Endpoint, clock: Clock) -> None:
+        self.url = f"{url.rstrip('/')}/{path}"
+        self.busy = 0
+        self.rests_until = clock.now()
+        self.requests = Bucket(endpoint.limits.requests_per_minute, clock)
+        self.tokens = Bucket(endpoint.limits.tokens_per_minute, clock)
+
+
+class Requester(Generic[Reply]):
+    """Posts requests to the servers of ``endpoint`` under ``path``.
+
+    ``read`` makes a reply of a body and raises `UnreadableError` for one that is none; ``usage`` says what a reply
+    used of the limit of tokens. ``clock`` is for tests.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        path: str,
+        read: Callable[[bytes], Reply],
+        usage: Callable[[Reply], Usage],
+        clock: Clock | None = None,
+    ) -> None:
+        self.endpoint, self.path, self.read, self.usage = endpoint, path, read, usage
+        self.clock = clock or Clock()
+
+    def replies(self, asked: Sequence[Request]) -> Iterator[tuple[Request, Got[Reply] | GaveUp]]:
+        """What came of every request, as soon as it is there, in any order.
+
+        Stop iterating (or close the iterator) and what is under way is given up. Raises `SourceError` for what no try
+        can mend.
+        """
+        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        run = _Run(self)
+        thread = threading.Thread(target=run.work, args=(list(asked), done), daemon=True)
+        thread.start()
+        try:
+            while (found := done.get()) is not None:
+                if isinstance(found, FatalError):
+                    raise SourceError(str(found))
+                if isinstance(found, BaseException):
+                    raise found
+                yield found
+        finally:
+            run.stop()
+            thread.join()
+
+
+class _Run:
+    """One call of `Requester.replies`, inside its thread's event loop."""
+
+    def __init__(self, requester: Requester[Any]) -> None:
+        self._requester, self._key = requester, requester.endpoint.key()
+        self._endpoint, self._clock = requester.endpoint, requester.clock
+        self._fatal: FatalError | None = None
+        self._done: queue.SimpleQueue[Any] | None = None
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+        self._reached = False
+        self._servers: list[_Server] = []
+        self._ended = asyncio.Event()
+
+    def _backlog(self) -> int:
+        """Replies that nobody has taken yet."""
+        return 0 if self._done is None else self._done.qsize()
+
+    def work(self, asked: list[Request], done: queue.SimpleQueue[Any]) -> None:
+        """Put everything into ``done``; last comes None, or what ended the run."""
+        self._done = done
+        try:
+            asyncio.run(self._main(asked, done.put))
+        except asyncio.CancelledError:
+            done.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            done.put(error)
+        else:
+            done.put(self._fatal)
+
+    def stop(self) -> None:
+        """Give up what is under way; called from another thread."""
+        with self._lock:
+            self._stopped = True
+            if self._loop is not None and self._task is not None:
+                self._loop.call_soon_threadsafe(self._task.cancel)
+
+    async def _main(self, asked: list[Request], hand: Callable[[Any], None]) -> None:
+        import httpx
+
+        with self._lock:
+            if self._stopped:
+                return
+            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        try:
+            endpoint, patience = self._endpoint, self._endpoint.limits.patience
+            path, key = self._requester.path, self._key
+            self._servers = [_Server(url, path, endpoint, self._clock) for url in endpoint.urls]
+            waiting = iter(asked)
+            n = min(len(asked), endpoint.limits.concurrency * len(endpoint.urls))
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=n)
+            timeout = httpx.Timeout(patience.timeout, connect=patience.connect_timeout, pool=None)
+            headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+            async with (
+                httpx.AsyncClient(timeout=timeout, limits=limits, headers=headers) as client,
+                asyncio.TaskGroup() as group,
+            ):
+                for _ in range(n):
+                    group.create_task(self._worker(client, waiting, hand))
+        finally:
+            with self._lock:
+                self._loop = self._task = None
+
+    async def _worker(
+        self,
+        client: httpx.AsyncClient,
+        waiting: Iterator[Request],
+        hand: Callable[[Any], None],
+    ) -> None:
+        for request in waiting:
+            if self._fatal is not None:
+                return
+            try:
+                found = await self._persist(client, request)
+            except FatalError as error:
+                self._fatal = self._fatal or error
+                self._ended.set()
+            else:
+                if found is not None:
+                    hand((request, found))
+                    # What waits to be taken is lost in a crash, so no more is asked for than is taken.
+                    while self._backlog() > self._endpoint.limits.concurrency:  # noqa: ASYNC110 - a queue of threads
+                        await asyncio.sleep(_BREATH)
+
+    async def _persist(
+        self, client: httpx.AsyncClient, request: Request
+    ) -> Got[Any] | GaveUp | None:
+        """Ask until there is a reply or no try is left; None where the run ended meanwhile."""
+        patience, reason = self._endpoint.limits.patience, ""
+        for failed in range(1, patience.tries + 1):
+            server = await self._ready_server()
+            if self._fatal is not None:
+                return None
+            server.busy += 1
+            try:
+                return await self._ask(client, server, request)
+            except TransientError as error:
+                reason, pause = str(error), patience.pause(failed, error.wait)
+                rests = isinstance(error, _UnavailableError)
+            finally:
+                server.busy -= 1
+            if rests:
+                server.rests_until = max(server.rests_until, self._clock.now() + pause)
+            if self._fatal is not None:
+                return None
+            if failed < patience.tries:
+                others = rests and len(self._servers) > 1
+                await self._wait(self._clock.sleep(0 if others else pause))
+        if not self._reached:
+            raise FatalError(f"Nothing answers at {' or '.join(self._endpoint.urls)}: {reason}.")
+        return GaveUp(reason, patience.tries)
+
+    async def _ready_server(self) -> _Server:
+        """The least busy server that does not rest; waits for one where all do."""
+        while True:
+            now = self._clock.now()
+            ready = [server for server in self._servers if server.rests_until <= now]
+            if ready:
+                return min(ready, key=lambda server: server.busy)
+            if self._fatal is not None:
+                return self._servers[0]
+            until = min(server.rests_until for server in self._servers)
+            await self._wait(self._clock.sleep(until - now))
+
+    async def _wait(self, waiting: Coroutine[Any, Any, None]) -> None:
+        """Wait, but not beyond the end of the run."""
+        tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(self._ended.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _ask(self, client: httpx.AsyncClient, server: _Server, request: Request) -> Got[Any]:
+        """One try. Raises `TransientError` or `FatalError`."""
+        import httpx
+
+        seconds = self._endpoint.limits.patience.timeout
+        await self._wait(server.requests.take(1))
+        await self._wait(server.tokens.take(request.n_tokens))
+        if self._fatal is not None:
+            raise TransientError("the run has ended")
+        started = self._clock.now()
+        try:
+            async with asyncio.timeout(seconds):
+                response = await client.post(server.url, json=request.body)
+        except TimeoutError as error:
+            raise TransientError(f"no answer within {seconds:g} s") from error
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise _UnavailableError(one_line(error)) from error
+        except httpx.RequestError as error:
+            raise TransientError(one_line(error)) from error
+        self._reached = True
+        require_success(response, server.url, self._endpoint.api_key_env, self._key)
+        try:
+            reply = self._requester.read(response.content)
+        except UnreadableError as error:
+            raise TransientError(str(error)) from error
+        used = self._requester.usage(reply)
+        if used.n_prompt is not None and used.n_answer is not None:
+            server.tokens.give_back(request.n_tokens - used.n_prompt - used.n_answer)
+        return Got(reply, self._clock.now() - started)
+
+
+class _UnavailableError(TransientError):
+    """A failure of the server as a whole: it is left alone for a while."""
+
+
+def require_success(
+    response: httpx.Response, url: str, key_env: str | None, key: str | None
+) -> None:
+    """Raises `TransientError` or `FatalError` for an answer that is not 200; the key is never repeated."""
+    status = response.status_code
+    if status == HTTPStatus.OK:
+        return
+    message, code = error_message(response.content)
+    if key:
+        message = message.replace(key, "***")
+    phrase = f"{status} {response.reason_phrase}".strip()
+    passing = status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if passing and code != "insufficient_quota":
+        kind = _UnavailableError if status in _RESTING else TransientError
+        reason = f"{phrase}: {message}" if message else phrase
+        raise kind(reason, retry_after(response.headers.get("retry-after", "")))
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        given = f"the key in {key_env}" if key_env else "a request without a key (set api_key_env)"
+        raise FatalError(f"{url} refuses {given}: {phrase}.")
+    raise FatalError(f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".") + ".")

@@ -1,1 +1,0 @@
-"""Engines: whatever answers prompts, behind one interface (`rows.Engine`)."""

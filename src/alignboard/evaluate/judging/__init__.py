@@ -1,1 +1,0 @@
-"""Judges: what they declare, what they are shown, what they said, and what that means."""

@@ -1,0 +1,1 @@
+"""Downloads: pinned, checksummed, resumed."""

@@ -1,0 +1,1 @@
+"""Judges: pairs of responses in, verdicts out."""

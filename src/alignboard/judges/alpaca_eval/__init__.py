@@ -1,0 +1,1 @@
+"""AlpacaEval's evaluator configurations, prompts and parsers."""

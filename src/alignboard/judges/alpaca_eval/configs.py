@@ -1,0 +1,76 @@
+"""AlpacaEval's evaluator configurations, read as they are: from the installed package, or from a folder like it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from alignboard.errors import InputError, nearest
+from alignboard.judges.alpaca_eval.entries import ROOM, Entry, mapping
+from alignboard.judges.spec import PromptedSpec
+from alignboard.published.wheel_boards import package_file
+from alignboard.suites import read_yaml
+
+_FILES: Final = ("configs.yaml", "config.yaml")
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """One evaluator: a judge, or several of which one is drawn for every instruction."""
+
+    name: str
+    members: tuple[PromptedSpec, ...]
+
+    def choose(self, instruction: str) -> PromptedSpec:
+        """The judge of an instruction, drawn as upstream does (``annotators/base.py``, seed 0)."""
+        seed = f"annotator{instruction}0".encode("utf-8", "surrogatepass")
+        return random.Random(seed).choices(self.members, k=1)[0]
+
+    @property
+    def unsupported(self) -> str | None:
+        """Why not all of it can be asked here."""
+        return next((one.unsupported for one in self.members if one.unsupported), None)
+
+    @property
+    def retired(self) -> str | None:
+        """Why not all of it is answered by its own endpoint."""
+        return next((one.retired for one in self.members if one.retired), None)
+
+
+def evaluator_names(folder: Path | None = None) -> list[str]:
+    """The evaluators of the installed ``alpaca-eval``, or of a folder like its ``evaluators_configs``."""
+    root = _root(folder)
+    return sorted(path.name for path in root.iterdir() if _file(path) is not None)
+
+
+def read_evaluator(name: str, folder: Path | None = None) -> Pool:
+    """An evaluator of the installed ``alpaca-eval`` or of ``folder``; raises `InputError` with the nearest names."""
+    root = _root(folder)
+    path = _file(root / name) if name in evaluator_names(folder) else None
+    if path is None:
+        known = evaluator_names(folder)
+        raise InputError(
+            f"{root} has no evaluator {name!r}{nearest(name, known)} (known: {', '.join(known)})."
+        )
+    content = read_yaml(path)
+    members = tuple(
+        Entry(path, root, member, mapping(path, member, entry), packaged=folder is None).spec()
+        for member, entry in content.items()
+    )
+    if not members:
+        raise InputError(f"{path}: the file declares no evaluator.")
+    return Pool(name, members)
+
+
+def _root(folder: Path | None) -> Path:
+    if folder is None:
+        return package_file(f"{ROOM}/README.md").parent
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder} of evaluator configurations.")
+    return folder
+
+
+def _file(folder: Path) -> Path | None:
+    return next((folder / name for name in _FILES if (folder / name).is_file()), None)

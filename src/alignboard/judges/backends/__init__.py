@@ -1,0 +1,1 @@
+"""Judge backends: endpoints, batches, models in memory, programs."""

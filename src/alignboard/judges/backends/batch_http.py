@@ -1,0 +1,117 @@
+"""The requests of OpenAI's batch interface, each tried again as `engines.openai.requesting` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from alignboard.engines.openai.format import UnreadableError, read_body
+from alignboard.engines.openai.requesting import FatalError, require_success
+from alignboard.engines.openai.served import Endpoint
+from alignboard.errors import SourceError
+from alignboard.fetch.http import TransientError, one_line
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class BatchHttp:
+    """Files and batches of an account; a context manager. Raises `SourceError` for what no try can mend."""
+
+    def __init__(self, endpoint: Endpoint, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._url = endpoint.urls[0].rstrip("/")
+        self._endpoint, self._sleep = endpoint, sleep
+
+    def __enter__(self) -> Self:
+        import httpx
+
+        patience = self._endpoint.limits.patience
+        self._key = self._endpoint.key()
+        headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
+        timeout = httpx.Timeout(patience.timeout, connect=patience.connect_timeout)
+        self._client = httpx.Client(headers=headers, timeout=timeout)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def upload(self, content: bytes, name: str) -> str:
+        """The id of a file of requests. A second try makes a second file, which costs nothing."""
+        form = {"data": {"purpose": "batch"}, "files": {"file": (name, content)}}
+        return str(self._object("POST", "files", **form)["id"])
+
+    def create(self, file: str, path: str) -> str:
+        """The id of the batch of ``file``.
+
+        After a try whose answer did not arrive the server is asked first whether there is one: a second batch would be
+        paid as well.
+        """
+        body = {"input_file_id": file, "endpoint": path, "completion_window": "24h"}
+        known = self._try(lambda: self._once("POST", "batches", json=body), lambda: self.find(file))
+        return known if isinstance(known, str) else str(read_body(known.content)["id"])
+
+    def find(self, file: str) -> str | None:
+        """The id of the batch of ``file``, among those of the account; None where there is none."""
+        after: dict[str, str] = {}
+        while True:
+            page = self._object("GET", "batches", params={"limit": 100, **after})
+            batches = page.get("data") or []
+            for batch in batches:
+                if batch.get("input_file_id") == file:
+                    return str(batch["id"])
+            if not page.get("has_more") or not batches:
+                return None
+            after = {"after": str(batches[-1]["id"])}
+
+    def batch(self, name: str) -> dict[str, Any]:
+        """How far a batch is."""
+        return self._object("GET", f"batches/{name}")
+
+    def content(self, file: str) -> bytes:
+        """The content of a file."""
+        return self._try(lambda: self._once("GET", f"files/{file}/content")).content
+
+    def _object(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        return self._try(lambda: self._read(self._once(method, path, **options)))
+
+    @staticmethod
+    def _read(response: httpx.Response) -> dict[str, Any]:
+        try:
+            return read_body(response.content)
+        except UnreadableError as error:
+            raise TransientError(str(error)) from error
+
+    def _once(self, method: str, path: str, **options: Any) -> httpx.Response:
+        import httpx
+
+        url = f"{self._url}/{path}"
+        try:
+            response = self._client.request(method, url, **options)
+        except httpx.RequestError as error:
+            raise TransientError(one_line(error)) from error
+        require_success(response, url, self._endpoint.api_key_env, self._key)
+        return response
+
+    def _try(self, one: Callable[[], Any], before_again: Callable[[], Any] | None = None) -> Any:
+        """What ``one`` returns; what ``before_again`` returns, if that is something, before another try."""
+        patience = self._endpoint.limits.patience
+        for failed in range(1, patience.tries + 1):
+            try:
+                return one()
+            except FatalError as error:
+                raise SourceError(str(error)) from error
+            except TransientError as error:
+                if failed == patience.tries:
+                    raise SourceError(f"{self._url} gives no good answer: {error}.") from error
+                self._sleep(patience.pause(failed, error.wait))
+                known = None if before_again is None else before_again()
+                if known is not None:
+                    return known
+        raise AssertionError("unreachable")

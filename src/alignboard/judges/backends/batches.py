@@ -1,0 +1,162 @@
+"""Judges through OpenAI's batch interface, at half the price: a file of requests goes up, replies come within a day.
+
+What this module promises
+    A batch that was paid for is not lost: what is sent is written down before it is sent, and the batch's id as soon
+    as there is one. A run that was stopped, in whatever moment, finds its batches again and waits for them; where the
+    id did not arrive, it asks the server which batch was made of its file. Requests that a batch left without a reply
+    (it expired, or they failed) are failed calls, which the next run asks again.
+
+References: OpenAI, "Batch API" (files with purpose ``batch``; statuses of a batch; output and error files).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from alignboard.engines.openai.format import UnreadableError, read_body, shortened
+from alignboard.engines.openai.prices import Rate
+from alignboard.engines.openai.served import Endpoint
+from alignboard.judges.backends.batch_http import BatchHttp
+from alignboard.judges.backends.chat_format import request_body, said_of, used
+from alignboard.judges.backends.endpoint import endpoint_identity
+from alignboard.judges.rows import Call, Said, Unsaid
+from alignboard.judges.spec import PromptedSpec
+from alignboard.results.files import write_atomically
+
+MOST_REQUESTS: Final = 50_000
+MOST_BYTES: Final = 190_000_000
+"""OpenAI takes 200 MB a file"""
+PATH: Final = "/v1/chat/completions"
+_ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
+_PAUSES: Final = (1.0, 60.0)
+"""seconds between two looks at a batch: the first, and the longest"""
+
+
+class _Note(msgspec.Struct):
+    """What is known of one batch; a file until all of its replies are kept."""
+
+    keys: list[str]
+    file: str | None = None
+    """of the requests, as the server calls it"""
+    batch: str | None = None
+
+
+class BatchJudge:
+    """A judge that is asked in batches; see `Asker`. Replies are those of `EndpointJudge`, under the same keys."""
+
+    def __init__(
+        self,
+        spec: PromptedSpec,
+        endpoint: Endpoint,
+        folder: Path,
+        rate: Rate | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._spec, self._endpoint, self._rate, self._sleep = spec, endpoint, rate, sleep
+        self.identity: Mapping[str, Any] = endpoint_identity(spec, endpoint)
+        name = hashlib.blake2b(json.dumps(self.identity, sort_keys=True).encode(), digest_size=8)
+        self._folder = folder / name.hexdigest()
+
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
+        """Replies when their batch has ended, those of earlier runs first."""
+        waiting = {call.key: call for call in calls}
+        with BatchHttp(self._endpoint) as http:
+            for path in sorted(self._folder.glob("*.json")):
+                note = msgspec.json.decode(path.read_bytes(), type=_Note)
+                if waiting.keys() & set(note.keys):
+                    yield from self._finish(http, path, note, waiting)
+            notes = [self._send(http, part) for part in self._parts(list(waiting.values()))]
+            for path, note in notes:
+                yield from self._finish(http, path, note, waiting)
+
+    def _parts(self, calls: Sequence[Call]) -> Iterator[list[tuple[str, bytes]]]:
+        """(key, line) of the requests, no more in a part than a batch may have."""
+        part: list[tuple[str, bytes]] = []
+        size = 0
+        for call in calls:
+            request = {"custom_id": call.key, "method": "POST", "url": PATH}
+            line = json.dumps(request | {"body": request_body(self._spec, call)}).encode() + b"\n"
+            if part and (len(part) == MOST_REQUESTS or size + len(line) > MOST_BYTES):
+                yield part
+                part, size = [], 0
+            part.append((call.key, line))
+            size += len(line)
+        if part:
+            yield part
+
+    def _send(self, http: BatchHttp, part: Sequence[tuple[str, bytes]]) -> tuple[Path, _Note]:
+        note = _Note([key for key, _ in part])
+        name = hashlib.blake2b("".join(note.keys).encode(), digest_size=8).hexdigest()
+        path = self._folder / f"{name}.json"
+        note.file = http.upload(b"".join(line for _, line in part), f"{name}.jsonl")
+        self._keep(path, note)
+        note.batch = http.create(note.file, PATH)
+        self._keep(path, note)
+        return path, note
+
+    def _finish(
+        self, http: BatchHttp, path: Path, note: _Note, waiting: dict[str, Call]
+    ) -> Iterator[tuple[Call, Said | Unsaid]]:
+        """Wait for a batch; its note is dropped when every reply has been taken."""
+        if note.batch is None and note.file is not None:
+            note.batch = http.find(note.file) or http.create(note.file, PATH)
+            self._keep(path, note)
+        batch = self._wait(http, str(note.batch))
+        told = f"the batch {note.batch} is {batch['status']}{_errors(batch)}"
+        replies = dict(self._replies(http, batch))
+        for key in note.keys:
+            if key in waiting:
+                yield waiting.pop(key), replies.get(key) or Unsaid(key, told)
+        path.unlink(missing_ok=True)
+
+    def _wait(self, http: BatchHttp, name: str) -> dict[str, Any]:
+        pause = _PAUSES[0]
+        while True:
+            batch = http.batch(name)
+            if batch.get("status") in _ENDED:
+                return batch
+            self._sleep(pause)
+            pause = min(2 * pause, _PAUSES[1])
+
+    def _replies(
+        self, http: BatchHttp, batch: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Said | Unsaid]]:
+        for field in ("output_file_id", "error_file_id"):
+            if batch.get(field):
+                for line in http.content(str(batch[field])).splitlines():
+                    if line.strip():
+                        yield self._reply(line)
+
+    def _reply(self, line: bytes) -> tuple[str, Said | Unsaid]:
+        row = read_body(line)
+        key, response = str(row.get("custom_id")), row.get("response") or {}
+        body = response.get("body") if isinstance(response, dict) else None
+        if row.get("error") or not isinstance(body, dict) or response.get("status_code") != 200:
+            error = row.get("error") or (body or {}).get("error") or {}
+            reason = error.get("message") if isinstance(error, dict) else str(error)
+            return key, Unsaid(key, f"the batch answers: {reason or 'nothing'}")
+        try:
+            said = said_of(body)
+        except UnreadableError as error:
+            return key, Unsaid(key, str(error))
+        price = None if self._rate is None else self._rate.of(used(said))
+        # Zero: it came over the network and was paid for, and nobody waited for it alone.
+        return key, msgspec.structs.replace(said, price=price, seconds=0.0)
+
+    @staticmethod
+    def _keep(path: Path, note: _Note) -> None:
+        write_atomically(path, msgspec.json.encode(note))
+
+
+def _errors(batch: Mapping[str, Any]) -> str:
+    """What the server says of a batch that it did not take; nothing where it says nothing."""
+    listed = (batch.get("errors") or {}).get("data") or [{}]
+    message = listed[0].get("message") if isinstance(listed[0], dict) else None
+    return f": {shortened(str(message))}" if message else ""

@@ -1,0 +1,158 @@
+"""What is asked of a judge: questions about pairs, and the calls that hold them.
+
+A call's key names all that determines its reply: who is asked and how, and the prompt, or the question of judges that
+have no prompt. Nothing else is in it, so two runs that would send the same share a reply.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from alignboard.judges.pairs import Asker, Pair, first_orders, shown
+from alignboard.judges.prompting.hardened import draw_nonce, harden
+from alignboard.judges.prompting.prompts import render, slots
+from alignboard.judges.rows import Call, Message, Question
+from alignboard.judges.spec import (
+    AskedSpec,
+    ProgramSpec,
+    PromptedSpec,
+    RewardSpec,
+    order_of,
+    rates,
+)
+
+
+@dataclass(frozen=True)
+class Prompter:
+    """How a declared judge is asked, whoever answers."""
+
+    spec: AskedSpec
+    identity: Mapping[str, Any]
+    """who answers, as far as the keys of calls name it"""
+    secret: str = ""
+    """what hardened prompts draw their marks from; without it their authors could guess them"""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A declared judge, and who is asked."""
+
+    spec: AskedSpec
+    asker: Asker
+    secret: str = ""
+    """as `Prompter.secret`"""
+
+    @property
+    def prompter(self) -> Prompter:
+        """How it is asked."""
+        return Prompter(self.spec, self.asker.identity, self.secret)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question about a pair."""
+
+    place: int
+    """the pair's"""
+    switched: bool
+    """whether output_2 is shown first, or is the one that is rated"""
+    question: Question
+
+
+@dataclass(frozen=True)
+class View:
+    """One question, and the calls that hold it: several where replies are sampled."""
+
+    asked: Asked
+    calls: tuple[tuple[Call, int], ...]
+    """(call, the question's place in it)"""
+
+
+def first_questions(spec: AskedSpec, pairs: Sequence[Pair]) -> list[Asked]:
+    """Everything that is asked whatever the verdicts are."""
+    order = "both" if rates(spec) else order_of(spec)
+    orders = (
+        (place, switched)
+        for place, pair in enumerate(pairs)
+        for switched in first_orders(order, pair)
+    )
+    return questions(spec, pairs, orders)
+
+
+def questions(
+    spec: AskedSpec, pairs: Sequence[Pair], wanted: Iterable[tuple[int, bool]]
+) -> list[Asked]:
+    """The questions (place of the pair, switched)."""
+    return [
+        Asked(place, switched, _question(spec, pairs[place], switched=switched))
+        for place, switched in wanted
+    ]
+
+
+def single_questions(outputs: Sequence[Question]) -> list[Asked]:
+    """Of outputs that are rated on their own."""
+    return [Asked(place, switched=False, question=one) for place, one in enumerate(outputs)]
+
+
+def _question(spec: AskedSpec, pair: Pair, *, switched: bool) -> Question:
+    question = shown(pair, switched=switched)
+    if not rates(spec):
+        return question
+    fields = tuple(field for field in question.fields if field[0] != "second_2")
+    return msgspec.structs.replace(question, second=None, fields=fields)
+
+
+def shows_second_turns(spec: AskedSpec) -> bool:
+    """Whether a judge sees what was said after the first answer."""
+    if isinstance(spec, PromptedSpec):
+        return {"instruction_2", "first_2"} <= slots(spec.prompt).keys()
+    return isinstance(spec, RewardSpec | ProgramSpec)
+
+
+def views(prompter: Prompter, asked: Sequence[Asked]) -> list[View]:
+    """The calls that ask these questions."""
+    spec, size = prompter.spec, batch_size(prompter.spec)
+    samples = spec.sampling.samples if isinstance(spec, PromptedSpec) else 1
+    found = []
+    for start in range(0, len(asked), size):
+        part = asked[start : start + size]
+        calls = [_call(prompter, [one.question for one in part], k) for k in range(samples)]
+        found += [View(one, tuple((call, k) for call in calls)) for k, one in enumerate(part)]
+    return found
+
+
+def batch_size(spec: AskedSpec) -> int:
+    """How many questions a prompt shows."""
+    return spec.prompt.batch if isinstance(spec, PromptedSpec) else 1
+
+
+def _call(prompter: Prompter, shown_questions: Sequence[Question], sample: int) -> Call:
+    spec, identity = prompter.spec, prompter.identity
+    messages: tuple[Message, ...] = ()
+    named: tuple[str, ...] = ()
+    if isinstance(spec, PromptedSpec) and spec.hardened:
+        digest = _key(identity, (), ())
+        nonce = draw_nonce(prompter.secret, digest, shown_questions[0])
+        messages, named = harden(spec.prompt, shown_questions[0], nonce)
+    elif isinstance(spec, PromptedSpec):
+        messages = render(spec.prompt, shown_questions)
+    key = _key(identity, shown_questions, messages, sample)
+    return Call(key, tuple(shown_questions), messages, sample, named)
+
+
+def _key(
+    identity: Mapping[str, Any],
+    shown_questions: Sequence[Question],
+    messages: Sequence[Message],
+    sample: int = 0,
+) -> str:
+    texts = messages or shown_questions
+    content = [identity, [msgspec.to_builtins(one) for one in texts], sample]
+    text = json.dumps(["judging-1", content], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

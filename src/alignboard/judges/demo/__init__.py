@@ -1,0 +1,1 @@
+"""The demo's annotator, and its judge model."""

@@ -1,0 +1,55 @@
+"""The simulated annotator as a judge: no model is asked, and the name of its column should say so."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from alignboard.judges.demo.simulated import SimulatedAnnotator
+from alignboard.judges.rows import Call, Question, Said, Unsaid
+from alignboard.judges.spec import SimulatedSpec
+
+
+class SimulatedJudge:
+    """`SimulatedAnnotator` as a judge. Position bias is applied here, to the order in which the pair is really shown.
+
+    The annotator itself draws an order of its own for every pair; with its own bias switched off, what it says depends
+    on the order of its arguments no more than ``annotate(i, a, b) == 3 - annotate(i, b, a)``.
+    """
+
+    def __init__(self, spec: SimulatedSpec) -> None:
+        self._spec = spec
+        self._annotator = SimulatedAnnotator(spec.seed, spec.label_noise, position_bias=0.0)
+        self.identity: Mapping[str, Any] = {
+            "scheme": "simulated-2",
+            "seed": spec.seed,
+            "label_noise": spec.label_noise,
+            "position_bias": spec.position_bias,
+        }
+
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
+        """Every reply at once."""
+        for call in calls:
+            (question,) = call.questions
+            try:
+                p_first = self._p_first(question)
+            except ValueError as error:
+                yield call, Unsaid(call.key, str(error))
+            else:
+                yield call, Said(scores=(p_first, 1 - p_first))
+
+    def _p_first(self, question: Question) -> float:
+        if question.second is None:
+            raise ValueError("the simulated annotator compares two outputs")
+        if self._position(question) < self._spec.position_bias:
+            return 1.0
+        verdict = self._annotator.annotate(question.instruction, question.first, question.second)
+        return 2.0 - verdict.preference
+
+    def _position(self, question: Question) -> float:
+        """A uniform of [0, 1) for the unordered pair: in both orders the same pairs are not read."""
+        low, high = sorted((question.first, question.second or ""))
+        text = "\x00".join(("position", str(self._spec.seed), question.instruction, low, high))
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,0 +1,99 @@
+"""Judges by name: ``evaluate/judges/<name>.yaml`` of the workspace or the library, else an evaluator of AlpacaEval.
+
+Whatever a file may get wrong is one sentence that names the file, the key and the nearest valid key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, TypeVar, get_args
+
+import msgspec
+
+from alignboard.errors import InputError, nearest
+from alignboard.judges.alpaca_eval.configs import Pool, evaluator_names, read_evaluator
+from alignboard.judges.checks import check
+from alignboard.judges.parsing.verdicts import VerdictRule
+from alignboard.judges.spec import JudgeSpec, ProgramSpec, PromptedSpec
+from alignboard.suites import convert, read_yaml
+from alignboard.workspace import find, library, names
+
+Tagged = TypeVar("Tagged", bound=msgspec.Struct)
+
+ROOM: Final = "evaluate/judges"
+
+_WITHOUT_VERDICT: Final[dict[type, Any]] = {
+    schema: msgspec.defstruct(f"{schema.__name__}File", [("verdict", Any, None)], bases=(schema,))
+    for schema in (PromptedSpec, ProgramSpec)
+}
+
+
+def load_judge(name: str, workspace: Path | None = None) -> JudgeSpec | Pool:
+    """The judge called ``name``, or given as a YAML file; raises `InputError` that says what is wrong, and where.
+
+    An evaluator of AlpacaEval is a `Pool` where it has several annotators.
+    """
+    given = Path(name)
+    is_file = given.suffix in {".yaml", ".yml"} and given.is_file()
+    path = given if is_file else find(ROOM, name, workspace)
+    if path is not None:
+        return read_judge(path)
+    upstream = evaluator_names()
+    if name in upstream:
+        pool = read_evaluator(name)
+        return pool.members[0] if len(pool.members) == 1 else pool
+    known = judge_names(workspace)
+    raise InputError(
+        f"There is no judge {name!r}: neither {ROOM}/{name}.yaml nor an evaluator of AlpacaEval"
+        f"{nearest(name, [*known, *upstream])} (known: {', '.join(known) or 'none'}, and AlpacaEval's "
+        f"{len(upstream)} evaluators)."
+    )
+
+
+def judge_names(workspace: Path | None = None) -> list[str]:
+    """The judges that have a file, in the workspace or in the library."""
+    roots = (workspace or Path.cwd(), library())
+    return sorted({name for root in roots for name in names(ROOM, root)})
+
+
+def read_judge(path: Path) -> JudgeSpec:
+    """The judge that a file declares."""
+    content = read_yaml(path)
+    schema = _tagged(path, content, "kind", get_args(JudgeSpec), "a judge")
+    rest = {key: value for key, value in content.items() if key != "kind"}
+    what = f"a {content['kind']} judge"
+    spec = (
+        _with_verdict(path, rest, schema, what)
+        if schema in _WITHOUT_VERDICT
+        else convert(path, rest, schema, what)
+    )
+    check(path, spec)
+    return spec
+
+
+def _with_verdict(path: Path, content: dict[str, Any], schema: type[Tagged], what: str) -> Tagged:
+    """The verdict is one of many schemas, so it is read by itself, by the one that it names."""
+    verdict = content.pop("verdict", None)
+    fields = msgspec.structs.asdict(convert(path, content, _WITHOUT_VERDICT[schema], what))
+    del fields["verdict"]
+    if verdict is None and schema is ProgramSpec:
+        return schema(**fields)
+    if not isinstance(verdict, dict):
+        raise InputError(f"{path}: verdict is a mapping such as {{by: bracket}}.")
+    by = _tagged(path, verdict, "by", get_args(VerdictRule), "a verdict")
+    rest = {key: value for key, value in verdict.items() if key != "by"}
+    return schema(**fields, verdict=convert(path, rest, by, f"a verdict by {verdict['by']}"))
+
+
+def _tagged(
+    path: Path, content: dict[str, Any], field: str, schemas: tuple[type[Tagged], ...], what: str
+) -> type[Tagged]:
+    """The schema that ``content`` names in ``field``."""
+    known = {str(schema.__struct_config__.tag): schema for schema in schemas}
+    named = content.get(field)
+    if not isinstance(named, str) or named not in known:
+        hint = nearest(str(named), known)
+        raise InputError(
+            f"{path}: {field} is {named!r}{hint or '.'} {what.capitalize()} is one of: {', '.join(known)}."
+        )
+    return known[named]

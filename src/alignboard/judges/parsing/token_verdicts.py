@@ -1,0 +1,81 @@
+"""Verdicts that are probabilities: of verdict tokens, or numbers that the judge returns itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import msgspec
+
+from alignboard.judges.parsing.evidence import known_tokens, likeliest, probability
+from alignboard.judges.parsing.verdicts import LogprobRule
+from alignboard.judges.rows import Said, Token, Verdict
+
+
+def parse_tokens(rule: LogprobRule, said: Said, n: int) -> tuple[Verdict, ...]:
+    """P(first) = (first + tie/2) / mass, from the token that decides; of ``n`` questions from the first n tokens."""
+    if n > 1:
+        if rule.position == "last" or len(said.tokens) < n:
+            why = f"{len(said.tokens)} tokens for {n} questions"
+            return (Verdict("unparsed", evidence=why),) * n
+        return tuple(_verdict(rule, token) for token in said.tokens[:n])
+    if rule.position == "first":
+        return (_verdict(rule, said.tokens[0]),)
+    spelled = {*_stripped(rule.first), *_stripped(rule.second), *_stripped(rule.tie)}
+    for token in reversed(said.tokens):
+        if token.token.strip() in spelled:
+            return (_verdict(rule, token),)
+    return (Verdict("unparsed", evidence="no token of the reply is a verdict"),)
+
+
+def _verdict(rule: LogprobRule, token: Token) -> Verdict:
+    known = known_tokens(token)
+    first, second, tie = (
+        sum(probability(lp) for name, lp in known.items() if name.strip() in spellings)
+        for spellings in (_stripped(rule.first), _stripped(rule.second), _stripped(rule.tie))
+    )
+    mass = min(first + second + tie, 1.0)
+    evidence = likeliest(token)
+    if mass == 0:
+        return Verdict("unparsed", mass=0.0, evidence=f"no verdict among the likeliest: {evidence}")
+    if mass < rule.min_mass:
+        why = f"verdicts have {mass:.2g} of the probability, {rule.min_mass:.2g} was asked for: {evidence}"
+        return Verdict("unparsed", mass=mass, evidence=why)
+    if rule.weighted:
+        preference = 1 + (second + tie / 2) / (first + second + tie)
+    else:
+        best = max(first, second, tie)
+        winners = [side for side, p in ((1.0, first), (2.0, second), (1.5, tie)) if p == best]
+        preference = winners[0] if len(winners) == 1 else 1.5
+    return Verdict("scored", preference=preference, mass=mass, evidence=evidence)
+
+
+def parse_numbers(said: Said, n: int) -> tuple[Verdict, ...]:
+    """The numbers of a judge that returns numbers: two for each pair, or one for each output."""
+    numbers = said.scores
+    if not all(map(math.isfinite, numbers)) or len(numbers) not in {n, 2 * n}:
+        why = f"{len(numbers)} numbers for {n} questions, or one that is not finite"
+        return (Verdict("unparsed", evidence=why),) * n
+    flags = () if said.reason is None else (said.reason,)  # such as that a text had to be cut
+    if len(numbers) == n:
+        return tuple(
+            Verdict("scored", score=one, evidence=f"{one:.6g}", flags=flags) for one in numbers
+        )
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    return tuple(
+        msgspec.structs.replace(_shared(first, second), flags=flags) for first, second in pairs
+    )
+
+
+def _shared(first: float, second: float) -> Verdict:
+    evidence = f"{first:.6g} and {second:.6g}"
+    if min(first, second) < 0 or first + second == 0:
+        return Verdict("unparsed", evidence=f"no probabilities: {evidence}")
+    preference = 1 + second / (first + second)
+    return Verdict(
+        "scored", preference=preference, mass=min(first + second, 1.0), evidence=evidence
+    )
+
+
+def _stripped(spellings: Iterable[str]) -> set[str]:
+    return {spelling.strip() for spelling in spellings if spelling.strip()}

@@ -1,0 +1,1 @@
+"""From pairs of responses to a judge's prompts."""

@@ -1,0 +1,1 @@
+"""Plans, their graph of jobs, and the services that commands and jobs share."""

@@ -1,0 +1,179 @@
+"""Who answers: a model that is loaded here, or one that is served somewhere. Both are asked as the entry says."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from alignboard.engines.openai.endpoint import EndpointEngine
+from alignboard.engines.openai.format import Api, Dialect
+from alignboard.engines.openai.prices import Rate, load_prices
+from alignboard.engines.openai.served import Endpoint, Limits
+from alignboard.engines.rows import Decoding, Prompt
+from alignboard.errors import InputError
+from alignboard.models.opened import Opened, open_small
+from alignboard.models.prompting import History, prompt_ids, render, stop_token_ids
+from alignboard.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from alignboard.models.loading import LoadedModel
+
+
+class LocalModels:
+    """The models of this process: one load of a base serves every entry on it, their adapters swapped.
+
+    One base is held at a time; ask entries of one base one after the other (`by_base`).
+    """
+
+    def __init__(self, *, remote_code: bool = False) -> None:
+        self._remote_code = remote_code
+        self._held: tuple[Any, LoadedModel, str | None] | None = None
+
+    @contextmanager
+    def open(self, spec: ModelSpec) -> Iterator[LocalModel]:
+        """``spec``, ready to answer inside the block."""
+        from alignboard.models.asked import ask_as, base_of, load_base
+
+        if self._held is None or self._held[0] != base_of(spec):
+            self._held = None  # two bases need not fit
+            model = load_base(spec, remote_code=self._remote_code)
+            self._held = base_of(spec), model, model.base_chat_template
+        _, model, own = self._held
+        with model.using(ask_as(model, spec, own)):
+            yield LocalModel(spec, model)
+
+
+def by_base(specs: Sequence[ModelSpec]) -> list[ModelSpec]:
+    """``specs`` in their order, but those on one base together."""
+    from alignboard.models.asked import base_of
+
+    first = {base_of(spec): place for place, spec in reversed(list(enumerate(specs)))}
+    return sorted(specs, key=lambda spec: first[base_of(spec)])
+
+
+class LocalModel:
+    """An entry on a loaded base, whose adapter is in use; make one with `LocalModels.open`."""
+
+    def __init__(self, spec: ModelSpec, model: LoadedModel) -> None:
+        from alignboard.engines.local.engine import LocalEngine
+
+        self._spec, self._model = spec, model
+        self.engine = LocalEngine(self._model)
+        self.context = min(self._model.context, spec.context or self._model.context)
+
+    def decoding(self, given: Decoding) -> Decoding:
+        """``given``, and the entry's stop tokens as ids of its tokenizer."""
+        found = stop_token_ids(
+            self._model.tokenizer, self._spec.stop_tokens, source=self._spec.name
+        )
+        return replace(given, stop_tokens=tuple(sorted(found)))
+
+    def prompts(
+        self, instructions: Sequence[str], decoding: Decoding, histories: Sequence[History]
+    ) -> list[Prompt]:
+        """Raises `InputError` for a prompt that leaves no room for an answer."""
+        from alignboard.engines.generate import prompts
+
+        found = prompts(self._model, instructions, decoding, histories)
+        for number, prompt in enumerate(found, start=1):
+            if len(prompt.ids) >= self.context:
+                raise InputError(_too_long(self._spec, number, len(prompt.ids), self.context))
+        return found
+
+    def fits(self, instruction: str, history: History) -> bool:
+        """Whether there is room for an answer."""
+        return len(render(self._model, instruction, history=history)) < self.context
+
+
+@dataclass(frozen=True)
+class Served:
+    """Where a model is served, as the command line says it."""
+
+    urls: tuple[str, ...]
+    api: Api = "completions"
+    """``completions`` sends token ids, rendered here as the entry says; ``chat`` leaves the template to the server"""
+    name: str | None = None
+    """what the server calls it; None = as the entry's base"""
+    api_key_env: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    rate: Rate | None = None
+    """what is paid; None = as `load_prices` says, where it knows the model"""
+
+    def called(self, spec: ModelSpec) -> str:
+        """What the server calls the model of ``spec``."""
+        return self.name or spec.base
+
+    def rate_of(self, spec: ModelSpec) -> Rate | None:
+        """What ``spec`` costs here; None where nobody says."""
+        return self.rate or load_prices().of(self.called(spec))
+
+    def retirement(self, spec: ModelSpec) -> str | None:
+        """Half a sentence where the model has been, or will soon be, switched off."""
+        return load_prices().retirement(self.called(spec), dt.datetime.now(dt.UTC).date())
+
+
+class ServedModel:
+    """A model behind one OpenAI-compatible endpoint or several."""
+
+    def __init__(self, spec: ModelSpec, served: Served) -> None:
+        self._spec = spec
+        self._opened: Opened | None = open_small(spec) if served.api == "completions" else None
+        dialect = Dialect(model=served.called(spec), api=served.api, system=_system(spec, served))
+        self._endpoint = Endpoint(
+            served.urls,
+            dialect,
+            api_key_env=served.api_key_env,
+            limits=served.limits,
+            weights=spec.revision,
+        )
+        self.engine = EndpointEngine(self._endpoint, served.rate_of(spec))
+
+    def decoding(self, given: Decoding) -> Decoding:
+        """``given``, and the entry's stop tokens as texts, which every server understands."""
+        return replace(given, stop=tuple(dict.fromkeys((*given.stop, *self._spec.stop_tokens))))
+
+    def prompts(
+        self, instructions: Sequence[str], decoding: Decoding, histories: Sequence[History]
+    ) -> list[Prompt]:
+        """Raises `InputError` for a prompt that leaves no room for an answer, where the context is known."""
+        found = self._endpoint.prompts(
+            instructions, decoding, None if self._opened is None else self._ids, histories
+        )
+        for number, prompt in enumerate(found, start=1):
+            if self._spec.context is not None and len(prompt.ids) >= self._spec.context:
+                wrong = _too_long(self._spec, number, len(prompt.ids), self._spec.context)
+                raise InputError(wrong)
+        return found
+
+    def fits(self, instruction: str, history: History) -> bool:
+        """Whether there is room for an answer, as far as that is known here."""
+        if self._opened is None or self._spec.context is None:
+            return True
+        return len(self._ids(instruction, history)) < self._spec.context
+
+    def _ids(self, instruction: str, history: History = ()) -> list[int]:
+        opened: Any = self._opened
+        return rendered(opened, instruction, history)
+
+
+def rendered(opened: Opened, instruction: str, history: History = ()) -> list[int]:
+    """The token ids of a prompt, from a checkpoint's small files."""
+    spec = opened.spec
+    template = spec.prompt.jinja(opened.own_template, spec.base)
+    return prompt_ids(
+        opened.tokenizer, template, instruction, bos=spec.bos, source=spec.name, history=history
+    )
+
+
+def _system(spec: ModelSpec, served: Served) -> str | None:
+    return spec.prompt.system if served.api == "chat" else None
+
+
+def _too_long(spec: ModelSpec, number: int, n_tokens: int, context: int) -> str:
+    return (
+        f"Instruction {number} has {n_tokens} tokens as {spec.name} reads it, which takes {context} in all; "
+        "say too_long: skip in its entry to leave such instructions out."
+    )

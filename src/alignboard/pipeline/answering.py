@@ -1,0 +1,286 @@
+"""Models answer an instruction set: what is known is read from the journal, the rest is asked and committed row by row.
+
+The product is AlpacaEval's ``model_outputs.json``: of the set ``alpaca-eval`` in ``results/<model>/``, where boards
+look for it, of every other set (or of a part of one) in a folder of that name below. Questions of several turns
+(MT-bench) make FastChat's ``model_answer.jsonl``. The file is written when every row is there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from alignboard.data.instruction_sets import InstructionSet
+from alignboard.engines.rows import Answer, Decoding, Engine, Failure, Prompt
+from alignboard.models.prompting import History
+from alignboard.models.spec import ModelSpec
+from alignboard.records import Generation
+from alignboard.results.conversations import (
+    CONVERSATIONS,
+    Choice,
+    Conversation,
+    write_conversations,
+)
+from alignboard.results.formats import write_rows
+from alignboard.results.journal import Journal, Row
+from alignboard.workspace import model_name
+
+GENERATION = "generation"
+OUTPUTS = "model_outputs.json"
+ALPACA_EVAL = "alpaca-eval"
+_COMMIT_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one model is."""
+
+    model: str
+    done: int
+    total: int
+    n_tokens: int
+    """generated in this run"""
+    seconds: float
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What one model's run came to."""
+
+    model: str
+    path: Path
+    n_rows: int
+    n_known: int
+    """answers that were there before"""
+    n_tokens: int
+    """generated now, where the engine says"""
+    price: float
+    """US dollars, where a price table was given"""
+    seconds: float
+    too_long: tuple[str, ...]
+    """instructions left out, where the entry says ``too_long: skip``"""
+    failures: tuple[Failure, ...]
+    """where there are any, no file was written"""
+    keys: tuple[tuple[str, ...], ...]
+    """of the answers of each row, turn by turn"""
+
+
+class Asked(Protocol):
+    """A model that is ready to answer."""
+
+    @property
+    def engine(self) -> Engine:
+        """What is asked."""
+        ...
+
+    def prompts(
+        self, instructions: Sequence[str], decoding: Decoding, histories: Sequence[History]
+    ) -> list[Prompt]:
+        """With the key of each answer; ``histories`` are the turns before each."""
+        ...
+
+    def fits(self, instruction: str, history: History) -> bool:
+        """Whether a prompt leaves room for an answer."""
+        ...
+
+    def decoding(self, given: Decoding) -> Decoding:
+        """``given``, with what ends this model's replies."""
+        ...
+
+
+def decoding_of(spec: ModelSpec, **given: float | None) -> Decoding:
+    """How ``spec`` decodes: what is ``given`` by the user, else the entry's defaults, else `Decoding`'s."""
+    declared = spec.decoding
+    found = Decoding(stop=tuple(spec.stop))
+    for field in ("max_new_tokens", "temperature", "top_p", "seed"):
+        own = getattr(declared, field)
+        value = given.get(field) if given.get(field) is not None else own.value if own else None
+        if value is not None:
+            found = replace(found, **{field: value})
+    return found
+
+
+def outputs_path(workspace: Path, model: str, asked: InstructionSet) -> Path:
+    """Where the answers of ``model`` are written."""
+    folder = workspace / "results" / model_name(model)
+    if asked.name == ALPACA_EVAL:
+        return folder / OUTPUTS
+    return folder / model_name(asked.name) / (CONVERSATIONS if asked.n_turns > 1 else OUTPUTS)
+
+
+def answer_set(
+    model: Asked,
+    spec: ModelSpec,
+    asked: InstructionSet,
+    decoding: Decoding,
+    journal: Journal,
+    workspace: Path,
+    on_progress: OnProgress | None = None,
+) -> Answered:
+    """Answer what is missing of the set, turn by turn, then write the file.
+
+    Interrupt it at any moment: rows that had finished are not asked for again.
+    """
+    started = time.monotonic()
+    decoding = model.decoding(decoding)
+    total = sum(len(row.turns) for row in asked.rows)
+    commit = _Commit(journal, spec.name, total, on_progress)
+    said: list[list[Answer]] = [[] for _ in asked.rows]
+    too_long: list[str] = []
+    failures: list[Failure] = []
+    for turn in range(asked.n_turns):
+        places, histories = [], []
+        for place, row in enumerate(asked.rows):
+            if len(row.turns) <= turn or len(said[place]) < turn:
+                continue
+            answers = [answer.output for answer in said[place]]
+            history = tuple(zip(row.turns[:turn], answers, strict=True))
+            if spec.too_long == "skip" and not model.fits(row.turns[turn], history):
+                too_long.append(row.turns[turn])
+                continue
+            places.append(place)
+            histories.append(history)
+        for own, chosen in _by_temperature(asked, places, decoding):
+            texts = [asked.rows[places[k]].turns[turn] for k in chosen]
+            prompts = model.prompts(texts, own, [histories[k] for k in chosen])
+            failures += _ask(model.engine, prompts, own, commit)
+            rows = journal.get([bytes.fromhex(prompt.key) for prompt in prompts])
+            for k, prompt in zip(chosen, prompts, strict=True):
+                if (found := rows.get(bytes.fromhex(prompt.key))) is not None:
+                    said[places[k]].append(msgspec.convert(found, Answer))
+    path = outputs_path(workspace, spec.name, asked)
+    if not failures:
+        _write(path, spec.name, asked, said)
+    return Answered(
+        model=spec.name,
+        path=path,
+        n_rows=total - len(too_long),
+        n_known=commit.n_known,
+        n_tokens=commit.n_tokens,
+        price=commit.price,
+        seconds=time.monotonic() - started,
+        too_long=tuple(too_long),
+        failures=tuple(failures),
+        keys=tuple(tuple(answer.key for answer in row) for row in said),
+    )
+
+
+def answer_again(
+    spec: ModelSpec,
+    asked: InstructionSet,
+    said: Sequence[Sequence[Answer]],
+    too_long: Sequence[str],
+    workspace: Path,
+) -> Answered:
+    """Write the file of a run that had finished (`alignboard.pipeline.recall`); nobody is asked."""
+    started = time.monotonic()
+    path = outputs_path(workspace, spec.name, asked)
+    _write(path, spec.name, asked, said)
+    n = sum(map(len, said))
+    return Answered(
+        spec.name, path, n, n, 0, 0.0, time.monotonic() - started, tuple(too_long), (), ()
+    )
+
+
+def _by_temperature(
+    asked: InstructionSet, places: Sequence[int], decoding: Decoding
+) -> list[tuple[Decoding, list[int]]]:
+    """Which of ``places`` (by their own places) are decoded how: a set may ask for temperatures of its own."""
+    found: dict[float, list[int]] = {}
+    for k, place in enumerate(places):
+        own = asked.rows[place].temperature
+        found.setdefault(decoding.temperature if own is None else own, []).append(k)
+    return [(replace(decoding, temperature=own), chosen) for own, chosen in found.items()]
+
+
+def _ask(
+    engine: Engine, prompts: Sequence[Prompt], decoding: Decoding, commit: _Commit
+) -> list[Failure]:
+    """Ask what the journal does not know and commit it as it comes; returns what has no answer in the end."""
+    missing = commit.missing(prompts)
+    failures = []
+    try:
+        for found in engine.answers(missing, decoding) if missing else ():
+            if isinstance(found, Failure):
+                failures.append(found)
+            else:
+                commit.add(found)
+    finally:
+        commit.flush()
+    return failures
+
+
+def _write(path: Path, model: str, asked: InstructionSet, said: Sequence[Sequence[Answer]]) -> None:
+    """The answers of the rows that have all of theirs: AlpacaEval's file, or of several turns FastChat's."""
+    whole = [
+        (row, answers)
+        for row, answers in zip(asked.rows, said, strict=True)
+        if len(answers) == len(row.turns)
+    ]
+    if asked.n_turns == 1:
+        # Two instructions can be one prompt to a model (what its tokenizer does not know): one answer, two rows.
+        rows = [
+            Generation(row.turns[0], answers[0].output, model, row.subset) for row, answers in whole
+        ]
+        write_rows(path, rows)
+        return
+    conversations = [
+        Conversation(
+            question_id=number if row.question_id is None else row.question_id,
+            answer_id=answers[-1].key,
+            model_id=model,
+            choices=[Choice(turns=[answer.output for answer in answers])],
+        )
+        for number, (row, answers) in enumerate(whole, start=1)
+    ]
+    write_conversations(path, conversations)
+
+
+class _Commit:
+    """Commits answers as they come, a few at a time, and tells how far it is."""
+
+    def __init__(
+        self, journal: Journal, model: str, n_total: int, on_progress: OnProgress | None
+    ) -> None:
+        self._journal, self._model, self._on_progress = journal, model, on_progress
+        self._n_total, self._n_done = n_total, 0
+        self._waiting: list[Row] = []
+        self._started = self._last = time.monotonic()
+        self.n_known, self.n_tokens, self.price = 0, 0, 0.0
+
+    def missing(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Those of ``prompts`` whose answers are not known; the others count as done."""
+        known = self._journal.get([bytes.fromhex(prompt.key) for prompt in prompts])
+        self.n_known += len(known)
+        self._n_done += len(known)
+        return [prompt for prompt in prompts if bytes.fromhex(prompt.key) not in known]
+
+    def add(self, answer: Answer) -> None:
+        """Take an answer."""
+        self._waiting.append(
+            Row(bytes.fromhex(answer.key), GENERATION, msgspec.to_builtins(answer))
+        )
+        self.n_tokens += answer.n_tokens or 0
+        self.price += answer.price or 0.0
+        if time.monotonic() - self._last > _COMMIT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what is waiting."""
+        self._journal.add(self._waiting)
+        self._n_done += len(self._waiting)
+        self._waiting = []
+        self._last = time.monotonic()
+        if self._on_progress is not None:
+            seconds = self._last - self._started
+            self._on_progress(
+                Progress(self._model, self._n_done, self._n_total, self.n_tokens, seconds)
+            )

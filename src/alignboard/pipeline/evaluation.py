@@ -1,0 +1,209 @@
+"""From outputs to judged outputs in one workspace: which judge, what it costs, and where it all goes."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from alignboard.data.instruction_sets import Instruction, InstructionSet
+from alignboard.errors import InputError
+from alignboard.judges.alpaca_eval.configs import Pool
+from alignboard.judges.calls import (
+    Asked,
+    Judge,
+    Prompter,
+    first_questions,
+    shows_second_turns,
+    single_questions,
+)
+from alignboard.judges.load import load_judge
+from alignboard.judges.pairs import Judged, Pair, Rated
+from alignboard.judges.pricing import Cost, cost_of
+from alignboard.judges.runner import OnProgress, rate_outputs
+from alignboard.judges.spec import (
+    AskedSpec,
+    JurySpec,
+    Order,
+    PromptedSpec,
+    RewardSpec,
+    order_of,
+    rates,
+)
+from alignboard.pipeline.answering import ALPACA_EVAL
+from alignboard.pipeline.judged_outputs import Answers, Comparison
+from alignboard.pipeline.judges import Declared, Judges
+from alignboard.pipeline.judging import JournalReplies, Summary, write_judged
+from alignboard.pipeline.single_ratings import RatingSummary, write_rated
+from alignboard.published.calibration import Calibration
+from alignboard.published.reproduce import reference_set
+from alignboard.published.scores import LcScore, lc_win_rates
+from alignboard.records import Generation
+from alignboard.results.folder import ResultsFolder
+from alignboard.results.journal import Journal
+from alignboard.suites import Suite, load_suite
+from alignboard.workspace import PUBLISHED
+
+
+def declared_judge(
+    name: str, workspace: Path, order: Order | None = None, *, hardened: bool = False
+) -> Declared:
+    """The judge ``name``. One that is asked otherwise than it declares is another judge, with a name that says so."""
+    declared = load_judge(name, workspace)
+    if order is not None:
+        if isinstance(declared, Pool | JurySpec | RewardSpec):
+            kind = {Pool: "a pool", JurySpec: "a jury"}.get(type(declared), "a reward model")
+            raise InputError(f"Judge {name} is {kind}, which has no order of its own to change.")
+        if order != order_of(declared):
+            declared = msgspec.structs.replace(
+                declared, order=order, name=f"{declared.name}-{order}"
+            )
+    if hardened:
+        if not isinstance(declared, PromptedSpec):
+            raise InputError(f"Judge {name} has no prompt that could be hardened.")
+        if not declared.hardened:
+            if declared.prompt.batch > 1:
+                raise InputError(
+                    f"Judge {name} shows several pairs in a prompt, which cannot be hardened."
+                )
+            new = f"{declared.name}-hardened"
+            declared = msgspec.structs.replace(declared, hardened=True, name=new)
+    return declared
+
+
+class Evaluation:
+    """Judging in one workspace: a judge, its replies in the journal, its files in ``results/``."""
+
+    def __init__(self, judges: Judges, journal: Journal, workspace: Path) -> None:
+        self._judges, self._workspace = judges, workspace
+        self.journal = journal
+        """where replies are kept, and answers may be"""
+        self._replies = JournalReplies(journal)
+
+    def judge(
+        self,
+        declared: Declared,
+        compared: Comparison,
+        on_progress: OnProgress | None = None,
+        *,
+        ask: bool = True,
+    ) -> tuple[Summary, list[Judged]]:
+        """Ask what is missing, write the model's files, and say what they come to."""
+        self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
+        judged = self._judges.judge(declared, compared.pairs, self._replies, on_progress, ask=ask)
+        summary = write_judged(
+            self._workspace, declared, judged, compared.datasets, _order(declared), compared.part
+        )
+        return summary, judged
+
+    def rate(
+        self,
+        declared: Declared,
+        answers: Answers,
+        on_progress: OnProgress | None = None,
+        *,
+        ask: bool = True,
+    ) -> tuple[RatingSummary, list[Rated]]:
+        """The same of outputs that are rated by themselves; raises `InputError` for a judge that compares."""
+        spec = self._rater(declared, answers)
+        judge = Judge(spec, self._judges.open(spec), self._judges.secret)
+        rated = rate_outputs(judge, answers.questions, self._replies, on_progress, ask=ask)
+        return write_rated(self._workspace, spec.name, answers, rated), rated
+
+    def costs(self, declared: Declared, compared: Comparison) -> list[Cost]:
+        """What is missing, and what it costs, by judge; nobody is asked."""
+        self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
+        found = []
+        for spec in self._judges.members(declared):
+            own = compared.pairs
+            if isinstance(declared, Pool):
+                own = [pair for pair in own if declared.choose(pair.asked).name == spec.name]
+            found.append(self._cost(spec, first_questions(spec, own)))
+        return found
+
+    def rating_costs(self, declared: Declared, answers: Answers) -> list[Cost]:
+        """The same of outputs that are rated by themselves."""
+        spec = self._rater(declared, answers)
+        return [self._cost(spec, single_questions(answers.questions))]
+
+    def _cost(self, spec: AskedSpec, asked: Sequence[Asked]) -> Cost:
+        if self._judges.needs_weights(spec):
+            # Only the weights could tell whose replies are known.
+            return cost_of(Prompter(spec, {}), asked, None, None)
+        prompter = Prompter(spec, self._judges.open(spec).identity, self._judges.secret)
+        return cost_of(prompter, asked, self._replies, self._judges.rate(spec))
+
+    def _rater(self, declared: Declared, answers: Answers) -> AskedSpec:
+        if isinstance(declared, Pool | JurySpec) or not rates(declared):
+            raise InputError(
+                f"Judge {declared.name} compares two outputs; one that rates single ones says rates: true, or is "
+                "a reward model (such as mt-bench-single, skywork-reward)."
+            )
+        self._require_turns(declared, [one.turns for one in answers.questions])
+        return declared
+
+    def _require_turns(self, declared: Declared, answers: Sequence[Sequence[str]]) -> None:
+        """Raises `InputError` where there are second turns and a judge would be shown the first alone."""
+        two = any(len(turns) > 1 for turns in answers)
+        for spec in self._judges.members(declared):
+            if two and not shows_second_turns(spec):
+                raise InputError(
+                    f"Judge {spec.name} is shown the first turn only, and these answers have two; its prompt needs "
+                    "{instruction_2} and {first_2}, as those of mt-bench-pair and mt-bench-single have them."
+                )
+
+
+def _order(declared: Declared) -> str:
+    if isinstance(declared, JurySpec):
+        return declared.rule
+    return "coin" if isinstance(declared, Pool) else order_of(declared)
+
+
+def hardening_secret(journal: Path) -> str:
+    """What hardened prompts of this workspace draw their marks from: made once, and never shown."""
+    path = journal / "hardened-secret"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(hashlib.sha256(secrets.token_bytes(32)).hexdigest())
+    return path.read_text().strip()
+
+
+def suite_of(name: str) -> Suite:
+    """A published suite; raises `InputError` for any other."""
+    if name not in PUBLISHED:
+        raise InputError(f"{name!r} is not a suite with a published board: {', '.join(PUBLISHED)}.")
+    return load_suite(name)
+
+
+def instructions_of(suite: Suite, baseline: Sequence[Generation]) -> InstructionSet:
+    """The suite's instructions, from its baseline's outputs; raises `InputError` where it has another number."""
+    if len(baseline) != suite.n_instructions:
+        raise InputError(
+            f"{suite.baseline} has {len(baseline)} outputs, but {suite.name} has {suite.n_instructions} instructions."
+        )
+    rows = tuple(Instruction((row.instruction,), row.dataset) for row in baseline)
+    return InstructionSet(ALPACA_EVAL, suite.title, rows)
+
+
+def expected(model: str, asked: InstructionSet, baseline: Sequence[Generation]) -> Comparison:
+    """What a model that has not answered yet would be judged on, if its answers were as long as the baseline's."""
+    rows = baseline[: len(asked.rows)]
+    pairs = [
+        Pair(row.instruction, row.output, row.generator, f"{row.output} ", model) for row in rows
+    ]
+    return Comparison(tuple(pairs), {}, None)
+
+
+def length_controlled(
+    workspace: Path, suite: Suite, model: str, calibration: Calibration
+) -> LcScore:
+    """The length-controlled win rate by the suite's own judge, each difficulty at its own instruction."""
+    with ResultsFolder(workspace / "results") as folder:
+        tables = folder.tables([model], suite.annotator)
+        return lc_win_rates(
+            tables[model], reference_set(folder, suite, tables), calibration
+        ).aligned

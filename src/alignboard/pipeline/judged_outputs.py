@@ -1,0 +1,223 @@
+"""What is judged: a model's outputs beside a baseline's or by themselves, with what prompts may show beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from alignboard.data.instruction_sets import records
+from alignboard.errors import InputError, nearest
+from alignboard.fetch.sources import Progress, released_file
+from alignboard.judges.pairs import Pair, rated
+from alignboard.judges.prompting.prompts import FIELDS
+from alignboard.judges.rows import Question
+from alignboard.pipeline.answering import OUTPUTS
+from alignboard.records import Generation
+from alignboard.results.files import SUFFIXES
+from alignboard.results.formats import read_rows
+from alignboard.suites import load_suite
+from alignboard.workspace import PUBLISHED, model_name
+
+_SECOND = {"instruction_2", "first_2", "second_2"}
+Fields = tuple[tuple[str, str], ...]
+"""(name, text)"""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model's outputs beside the baseline's."""
+
+    pairs: tuple[Pair, ...]
+    datasets: dict[str, str | None]
+    """by instruction"""
+    part: str | None
+    """of a part of a set: the folder that it goes to"""
+
+    @property
+    def model(self) -> str:
+        """Whose outputs are judged."""
+        return self.pairs[0].generator_2
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One model's outputs, which are rated by themselves; all of these are (n,)."""
+
+    model: str
+    questions: tuple[Question, ...]
+    turns: tuple[int, ...]
+    """from 1"""
+    conversations: tuple[int, ...]
+    """a number that the turns of one conversation share"""
+    datasets: tuple[str | None, ...]
+    part: str | None
+    """of a set of its own, or a part of one: the folder that it goes to"""
+
+
+def folder_of(path: Path, model: str, workspace: Path) -> str | None:
+    """The folder below ``results/<model>/`` that the outputs lie in, and the verdicts on them go to.
+
+    None for AlpacaEval's, which lie in no folder of their own, and for files from elsewhere. So verdicts on other sets
+    do not overwrite those that boards are made of.
+    """
+    own = (workspace / "results" / model_name(model)).resolve()
+    folder = path.resolve().parent
+    return folder.name if folder.parent == own else None
+
+
+def _part(folder: str | None, limit: int | None, n: int) -> str | None:
+    if limit is None or limit >= n:
+        return folder
+    return f"first-{limit}" if folder is None else f"{folder}-first-{limit}"
+
+
+def load_baseline(
+    name: str, workspace: Path, folder: str | None = None, progress: Progress | None = None
+) -> list[Generation]:
+    """The outputs of a baseline: a file, a model of the workspace, or the baseline of a published suite (fetched).
+
+    ``folder`` is that of the set (`folder_of`); a model's answers to AlpacaEval serve for a part of it, too.
+    """
+    path = Path(name)
+    if path.suffix in SUFFIXES:
+        return read_rows(path, Generation)
+    results = workspace / "results"
+    for own in (results / name / (folder or "") / OUTPUTS, results / name / OUTPUTS):
+        if own.is_file():
+            return read_rows(own, Generation)
+    suites = {suite.baseline: suite for suite in map(load_suite, PUBLISHED)}
+    if name not in suites:
+        there = {path.relative_to(results).parts[0] for path in results.glob(f"**/{OUTPUTS}")}
+        hint = nearest(name, [*sorted(there - {name}), *suites])
+        raise InputError(
+            f"There are no outputs of a baseline {name!r}: neither {results / name / OUTPUTS} nor a baseline of "
+            f"{' or '.join(PUBLISHED)}{hint or '; give a file.'}"
+        )
+    released = suites[name].released
+    file = f"{released.folder}/{name}/{OUTPUTS}"
+    return read_rows(
+        released_file(released.repository, released.commit, file, progress), Generation
+    )
+
+
+def compare(
+    outputs: Sequence[Generation],
+    baseline: Sequence[Generation],
+    folder: str | None = None,
+    limit: int | None = None,
+    fields: Mapping[str, Fields] | None = None,
+) -> Comparison:
+    """The model's and the baseline's answers, or those to the first ``limit`` instructions.
+
+    ``fields`` are by instruction: what prompts may show beside it.
+    """
+    # What lies in a folder may be a part already; what does not is held against the whole set.
+    part = _part(folder, limit, len(baseline if folder is None else outputs))
+    if limit is not None:
+        baseline = baseline[:limit]
+        wanted = {row.instruction for row in baseline}
+        outputs = [row for row in outputs if row.instruction in wanted]
+    pairs = [
+        msgspec.structs.replace(pair, fields=(fields or {}).get(pair.instruction, ()))
+        for pair in pairs_of(outputs, baseline)
+    ]
+    datasets = {pair.asked: row.dataset for pair, row in zip(pairs, baseline, strict=True)}
+    return Comparison(tuple(pairs), datasets, part)
+
+
+def answers(
+    outputs: Sequence[Generation],
+    folder: str | None = None,
+    limit: int | None = None,
+    fields: Mapping[str, Fields] | None = None,
+) -> Answers:
+    """The model's answers, or its first ``limit``, to be rated by themselves; ``fields`` as in `compare`."""
+    names = sorted({row.generator for row in outputs})
+    if len(names) != 1:
+        raise InputError(f"The outputs are by {', '.join(names)}; one generator was expected.")
+    held = fields or {}
+    rows = outputs[:limit]
+    questions = tuple(
+        rated(row.instruction, row.output, held.get(row.instruction, ())) for row in rows
+    )
+    n = len(rows)
+    datasets = tuple(row.dataset for row in rows)
+    part = _part(folder, limit, len(outputs))
+    return Answers(names[0], questions, (1,) * n, tuple(range(n)), datasets, part)
+
+
+def read_fields(path: Path) -> dict[str, Fields]:
+    """Reference answers, rubrics and second turns of a json, jsonl or csv file, by its column ``instruction``.
+
+    The columns are those of `prompts.FIELDS`; ``first_2`` is the baseline's second answer and ``second_2`` the model's.
+    """
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+    found: dict[str, Fields] = {}
+    for number, row in enumerate(records(path, content), start=1):
+        if not isinstance(row, Mapping) or not isinstance(row.get("instruction"), str):
+            raise InputError(f"{path}, row {number}: instruction is missing.")
+        unknown = next((name for name in row if name not in {"instruction", *FIELDS}), None)
+        if unknown is not None:
+            raise InputError(
+                f"{path}, row {number}: prompts show no {unknown!r}{nearest(unknown, FIELDS) or '.'}"
+            )
+        texts = [(name, row[name]) for name in FIELDS if row.get(name) not in {None, ""}]
+        wrong = next((name for name, text in texts if not isinstance(text, str)), None)
+        if wrong is not None:
+            raise InputError(f"{path}, row {number}: {wrong} is no text.")
+        held = {name for name, _ in texts}
+        if held & _SECOND and not {"instruction_2", "first_2"} <= held:
+            raise InputError(
+                f"{path}, row {number}: a second turn needs instruction_2 and first_2 (and second_2, of pairs)."
+            )
+        found[row["instruction"]] = tuple(texts)
+    return found
+
+
+def pairs_of(outputs: Sequence[Generation], baseline: Sequence[Generation]) -> list[Pair]:
+    """The answers of a model and of its baseline to the same instructions, in the baseline's order.
+
+    Raises `InputError` where one of them lacks an instruction of the other or has one twice.
+    """
+    models = {
+        name: sorted({row.generator for row in rows})
+        for name, rows in (("outputs", outputs), ("baseline", baseline))
+    }
+    for name, generators in models.items():
+        if len(generators) != 1:
+            raise InputError(
+                f"The {name} are by {', '.join(generators)}; one generator was expected."
+            )
+    held: dict[str, Generation] = {}
+    for number, row in enumerate(outputs, start=1):
+        if row.instruction in held:
+            raise InputError(
+                f"Row {number} of the outputs of {row.generator} repeats the instruction {row.instruction[:60]!r}."
+            )
+        held[row.instruction] = row
+    asked = {row.instruction for row in baseline}
+    missing = [row for row in baseline if row.instruction not in held]
+    if missing or len(held) > len(asked):
+        extra = next((one for one in held if one not in asked), None)
+        one = missing[0].instruction if missing else extra
+        who = models["outputs"][0] if missing else models["baseline"][0]
+        raise InputError(
+            f"{who} has no answer to {str(one)[:60]!r} ({len(missing)} instructions of the baseline are missing, "
+            f"{len(set(held) - asked)} are not the baseline's); judge outputs of one set, or give --limit N."
+        )
+    return [
+        Pair(
+            row.instruction,
+            row.output,
+            row.generator,
+            held[row.instruction].output,
+            held[row.instruction].generator,
+        )
+        for row in baseline
+    ]

@@ -1,0 +1,235 @@
+"""Who judges: from a declaration to somebody who can be asked, and the verdicts of pools and juries."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from alignboard.engines.openai.prices import Prices, Rate, load_prices
+from alignboard.engines.openai.served import Limits
+from alignboard.errors import InputError
+from alignboard.judges.alpaca_eval.configs import Pool
+from alignboard.judges.backends.endpoint import EndpointJudge, endpoint_of
+from alignboard.judges.backends.program import ProgramJudge
+from alignboard.judges.calls import Judge
+from alignboard.judges.demo.simulated_judge import SimulatedJudge
+from alignboard.judges.jury import combined
+from alignboard.judges.load import load_judge
+from alignboard.judges.pairs import Asker, Judged, Pair
+from alignboard.judges.runner import Counts, OnProgress, Replies, judge_pairs
+from alignboard.judges.spec import (
+    AskedSpec,
+    JudgeSpec,
+    JurySpec,
+    PairRankerSpec,
+    ProgramSpec,
+    PromptedSpec,
+    RewardSpec,
+    SimulatedSpec,
+)
+from alignboard.models.loading import LoadedModel
+from alignboard.models.spec import ModelSpec, Notes
+
+Declared = JudgeSpec | Pool
+
+
+@dataclass(frozen=True)
+class Access:
+    """How judges behind endpoints are asked."""
+
+    urls: tuple[str, ...] = ()
+    """in place of the judge's own address"""
+    api_key_env: str | None = None
+    """the environment variable with the key for ``urls``"""
+    limits: Limits = field(default_factory=Limits)
+    rate: Rate | None = None
+    """what is paid; None = as the table of prices says, where it knows the model"""
+    batch_folder: Path | None = None
+    """where batches are kept until they are done; None = the ordinary interface"""
+
+
+class Judges:
+    """The judges of this process: each is opened once, and its model is loaded when it is first asked."""
+
+    def __init__(self, access: Access, workspace: Path | None = None, *, secret: str = "") -> None:
+        self._access, self._workspace, self.secret = access, workspace, secret
+        self._opened: dict[str, Asker] = {}
+        self._loaded: dict[str, tuple[LoadedModel, str | None]] = {}
+        self._prices: Prices | None = None
+
+    @property
+    def prices(self) -> Prices:
+        """The table of prices, read once."""
+        if self._prices is None:
+            self._prices = load_prices(self._workspace)
+        return self._prices
+
+    def members(self, declared: Declared) -> list[AskedSpec]:
+        """Every judge that ``declared`` asks: of a pool or a jury all of theirs."""
+        if isinstance(declared, Pool):
+            return list(declared.members)
+        if isinstance(declared, JurySpec):
+            jurors = [load_judge(name, self._workspace) for name in declared.judges]
+            return [member for juror in jurors for member in self.members(juror)]
+        return [declared]
+
+    def rate(self, spec: AskedSpec) -> Rate | None:
+        """What ``spec`` costs; None where it is asked here, or nobody says."""
+        if not isinstance(spec, PromptedSpec) or spec.engine != "openai":
+            return None
+        if self._access.rate is not None:
+            return self._access.rate
+        return self.prices.of(spec.model, batch=self._access.batch_folder is not None)
+
+    def warnings(self, declared: Declared, today: dt.date) -> list[str]:
+        """Of models that have been or will be switched off, where they are asked at their own address."""
+        found = []
+        for spec in self.members(declared):
+            if isinstance(spec, PromptedSpec) and self._at_home(spec):
+                ends = self.prices.retirement(spec.model, today) or spec.retired
+                if ends is not None:
+                    found.append(f"judge {spec.name}: {ends}")
+        return list(dict.fromkeys(found))
+
+    def require_supported(self, declared: Declared, today: dt.date | None) -> None:
+        """Raises `InputError` for a judge that cannot be asked, before any other is.
+
+        With ``today`` also for one that has been switched off.
+        """
+        for spec in self.members(declared):
+            reason = getattr(spec, "unsupported", None)
+            if reason is not None:
+                raise InputError(f"Judge {spec.name} cannot be asked here: {reason.rstrip('.')}.")
+            if today is not None and self._at_home(spec):
+                assert isinstance(spec, PromptedSpec)  # noqa: S101 - `_at_home` says so
+                ended = self.prices.retired(spec.model, today) or spec.retired
+                if ended is not None:
+                    raise InputError(
+                        f"Judge {spec.name}: {ended.rstrip('.')}; name another judge (`alignboard judge list`), whose "
+                        "scores `alignboard bridge` translates, or give --judge-engine URL where this one is served."
+                    )
+
+    def _at_home(self, spec: AskedSpec) -> bool:
+        """Whether it is asked at its own address."""
+        hosted = isinstance(spec, PromptedSpec) and spec.engine == "openai"
+        return hosted and not self._access.urls
+
+    @staticmethod
+    def needs_weights(spec: AskedSpec) -> bool:
+        """Whether a model has to be loaded before ``spec`` can say who it is."""
+        if isinstance(spec, PromptedSpec):
+            return spec.engine == "local"
+        return isinstance(spec, RewardSpec | PairRankerSpec)
+
+    def open(self, spec: AskedSpec) -> Asker:
+        """Whoever answers for ``spec``."""
+        declared = json.dumps(msgspec.to_builtins(spec, str_keys=True), sort_keys=True)
+        if declared not in self._opened:
+            self._opened[declared] = self._open(spec)
+        return self._opened[declared]
+
+    def _open(self, spec: AskedSpec) -> Asker:
+        if isinstance(spec, SimulatedSpec):
+            return SimulatedJudge(spec)
+        if isinstance(spec, ProgramSpec):
+            return ProgramJudge(spec)
+        if isinstance(spec, PromptedSpec) and spec.engine == "openai":
+            access = self._access
+            endpoint = endpoint_of(spec, access.urls, access.limits, access.api_key_env)
+            rate = self.rate(spec)
+            if self._access.batch_folder is not None:
+                from alignboard.judges.backends.batches import BatchJudge
+
+                return BatchJudge(spec, endpoint, self._access.batch_folder, rate)
+            return EndpointJudge(spec, endpoint, rate)
+        from alignboard.judges.backends.opened import open_judge
+
+        return open_judge(spec, self._load, workspace=self._workspace)
+
+    def _load(self, entry: ModelSpec) -> tuple[LoadedModel, str | None]:
+        """The model of ``entry``; judges that differ by their adapters only share one."""
+        from alignboard.models.asked import ask_as, load_base
+
+        shared = msgspec.structs.replace(entry, name="", adapter=None, notes=Notes(), aliases=[])
+        base = json.dumps(msgspec.to_builtins(shared), sort_keys=True)
+        if base not in self._loaded:
+            model = load_base(entry)
+            self._loaded[base] = model, model.base_chat_template
+        model, own = self._loaded[base]
+        return model, ask_as(model, entry, own)
+
+    def judge(
+        self,
+        declared: Declared,
+        pairs: Sequence[Pair],
+        replies: Replies,
+        on_progress: OnProgress | None = None,
+        *,
+        ask: bool = True,
+    ) -> list[Judged]:
+        """The verdicts of ``declared``, in the order of ``pairs``; of a pool each pair is judged by one member."""
+        if isinstance(declared, JurySpec):
+            jurors = [load_judge(name, self._workspace) for name in declared.judges]
+            told = _Sum(on_progress)
+            return combined(
+                declared,
+                [self.judge(one, pairs, replies, told.part(), ask=ask) for one in jurors],
+            )
+        if isinstance(declared, Pool):
+            return self._pool(declared, pairs, replies, on_progress, ask=ask)
+        judge = Judge(declared, self.open(declared), self.secret)
+        return judge_pairs(judge, pairs, replies, on_progress, ask=ask)
+
+    def _pool(
+        self,
+        pool: Pool,
+        pairs: Sequence[Pair],
+        replies: Replies,
+        on_progress: OnProgress | None,
+        *,
+        ask: bool,
+    ) -> list[Judged]:
+        drawn = [pool.choose(pair.asked).name for pair in pairs]
+        told, found = _Sum(on_progress), {}
+        for member in pool.members:
+            places = [place for place, name in enumerate(drawn) if name == member.name]
+            own = [pairs[place] for place in places]
+            judged = self.judge(member, own, replies, told.part(), ask=ask) if own else []
+            found |= dict(zip(places, judged, strict=True))
+        return [found[place] for place in range(len(pairs))]
+
+
+class _Sum:
+    """The progress of several judges as one."""
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self._on_progress, self._parts = on_progress, []
+
+    def part(self) -> Callable[[Counts], None] | None:
+        if self._on_progress is None:
+            return None
+        on_progress, place = self._on_progress, len(self._parts)
+        self._parts.append(Counts(0, 0, 0))
+
+        def show(now: Counts) -> None:
+            self._parts[place] = now
+            on_progress(
+                Counts(
+                    *(
+                        sum(getattr(one, name) for one in self._parts)
+                        for name in ("known", "asked", "total")
+                    )
+                )
+            )
+
+        return show
+
+
+def renamed(declared: Declared, name: str) -> Declared:
+    """``declared`` under another name: its column on a board."""
+    return msgspec.structs.replace(declared, name=name)

@@ -1,0 +1,251 @@
+"""Models are judged: replies in the journal, ``annotations.json`` in AlpacaEval's format, and what it comes to.
+
+The product is ``results/<model>/<judge>/annotations.json``, which upstream's tools read, with columns of ours beside
+theirs, and ``judging.json`` next to it: the win rate with its interval, the counts of every status, calls and price. A
+verdict that was not scored is null in the file; it is asked again on the next run where nobody could be asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from alignboard.judges.adaptive import balanced
+from alignboard.judges.alpaca_eval.configs import Pool
+from alignboard.judges.alpaca_eval.raw_completions import raw_completion
+from alignboard.judges.pairs import Judged, conversations
+from alignboard.judges.prompting.attacks import detect
+from alignboard.judges.rows import Call, Said
+from alignboard.pipeline.judges import Declared
+from alignboard.records import Judgment, text_id
+from alignboard.results.files import write_atomically
+from alignboard.results.formats import write_rows
+from alignboard.results.journal import Journal, Row
+from alignboard.stats.intervals import Interval
+from alignboard.stats.win_rate import win_rate
+from alignboard.workspace import model_name
+
+REPLY = "judge-reply"
+ANNOTATIONS = "annotations.json"
+SUMMARY = "judging.json"
+_COMMIT_SECONDS = 0.5
+
+
+class JournalReplies:
+    """Replies as rows of a journal. One that came over the network was paid for, and is committed before the next."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._waiting: list[Row] = []
+        self._last = time.monotonic()
+
+    def known(self, keys: Sequence[str]) -> Mapping[str, Said]:
+        """See `Replies`."""
+        found = self._journal.get([bytes.fromhex(key) for key in keys])
+        return {key.hex(): msgspec.convert(row["said"], Said) for key, row in found.items()}
+
+    def keep(self, call: Call, said: Said) -> None:
+        """See `Replies`. The row says what was shown where, by the identity of the texts."""
+        shown = [
+            [text_id(one.first), None if one.second is None else text_id(one.second)]
+            for one in call.questions
+        ]
+        payload = {"shown": shown, "said": msgspec.to_builtins(said)}
+        self._waiting.append(Row(bytes.fromhex(call.key), REPLY, payload))
+        if said.seconds is not None or time.monotonic() - self._last > _COMMIT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """See `Replies`."""
+        self._journal.add(self._waiting)
+        self._waiting, self._last = [], time.monotonic()
+
+
+class Annotation(Judgment, gc=False, omit_defaults=True):
+    """A row of ``annotations.json``: AlpacaEval's columns, and after them ours.
+
+    Of a second turn ``instruction`` holds both questions, and the outputs are the answers to the second.
+    """
+
+    raw_completion: Any = None
+    """of one call as upstream stores it; of several, a list of that"""
+    price_per_example: float | None = None
+    time_per_example: float | None = None
+    status: str = ""
+    switched: tuple[bool, ...] = ()
+    """for each verdict, whether output_2 was shown first"""
+    order_preferences: tuple[float | None, ...] = ()
+    """the preference of each verdict, turned to (output_1, output_2)"""
+    scores: tuple[float | None, ...] = ()
+    """of judges that rate: the ratings of output_1 and output_2"""
+    mass: tuple[float | None, ...] = ()
+    flags: tuple[str, ...] = ()
+    inclusion: float | None = None
+    """how probable it was that the second order was asked, where that was drawn"""
+    balanced_preference: float | None = None
+    """where the second order was drawn: whose mean is the order-balanced win rate, 1 added; may leave [1, 2]"""
+    first_turn: str | None = None
+    """of a second turn: what the conversation began with"""
+    reason: str = ""
+    """why there is no verdict"""
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What a judge's verdicts on a model come to. Rates are fractions."""
+
+    model: str
+    judge: str
+    baseline: str
+    n: int
+    statuses: dict[str, int]
+    win_rate: float | None
+    standard_error: float | None
+    low: float | None
+    high: float | None
+    level: float
+    discrete_win_rate: float | None
+    n_wins: int
+    n_wins_base: int
+    n_draws: int
+    order: str
+    """what the win rate is a mean of: one order, both, or the second where it was drawn"""
+    n_calls: int
+    saving: float | None
+    """share of the calls of both orders that was not made, where the second was drawn"""
+    price: float | None
+    """US dollars, of all replies under these verdicts, whenever they were paid"""
+    n_flagged: int
+    """pairs with a flag or a mark"""
+    avg_length: int
+    """characters, of the model's outputs"""
+    signals: tuple[str, ...]
+    """what in the model's outputs as a whole looks written for the judge; see `alignboard.judges.prompting.attacks`"""
+    annotations: str
+
+
+def annotation_rows(
+    judge: Declared, judged: Sequence[Judged], datasets: Mapping[str, str | None]
+) -> list[Annotation]:
+    """The rows of the file; ``datasets`` are by instruction."""
+    drawn = any(one.inclusion is not None for one in judged)
+    scores = balanced(judged).scores if drawn else np.full(len(judged), np.nan)
+    key = getattr(getattr(judge, "verdict", None), "completion_key", None)
+    if key is None:
+        key = "completions_all" if _weighs_tokens(judge) else "completions"
+    return [
+        _row(one, judge.name, datasets.get(one.pair.asked), key, float(score))
+        for one, score in zip(judged, scores, strict=True)
+    ]
+
+
+def _weighs_tokens(judge: Declared) -> bool:
+    members = judge.members if isinstance(judge, Pool) else (judge,)
+    return any(type(getattr(one, "verdict", None)).__name__ == "LogprobRule" for one in members)
+
+
+def _row(
+    one: Judged, judge: str, dataset: str | None, key: str, balanced_score: float
+) -> Annotation:
+    raw = [raw_completion(said, key) for said in one.said]
+    pair = one.pair
+    output_1, output_2 = (turns[-1] for turns in pair.turns)
+    flags = dict.fromkeys((*one.marks, *(flag for v in one.verdicts for flag in v.flags)))
+    scores = tuple(verdict.score for verdict in one.verdicts)
+    mass = tuple(verdict.mass for verdict in one.verdicts)
+    return Annotation(
+        instruction=pair.asked,
+        output_1=output_1,
+        generator_1=pair.generator_1,
+        output_2=output_2,
+        generator_2=pair.generator_2,
+        preference=one.preference,
+        annotator=judge,
+        dataset=dataset,
+        raw_completion=raw[0] if len(raw) == 1 else raw or None,
+        price_per_example=total(said.price for said in one.said),
+        time_per_example=total(said.seconds for said in one.said),
+        status=one.status,
+        switched=one.switched,
+        order_preferences=one.order_preferences,
+        scores=scores if any(score is not None for score in scores) else (),
+        mass=mass if any(m is not None for m in mass) else (),
+        flags=tuple(flags),
+        inclusion=one.inclusion,
+        balanced_preference=None if np.isnan(balanced_score) else 1 + balanced_score,
+        first_turn=None if len(pair.turns[1]) == 1 else pair.instruction,
+        reason=one.reason,
+    )
+
+
+def total(values: Iterable[float | None]) -> float | None:
+    """The sum of what is known; None where nothing is."""
+    there = [value for value in values if value is not None]
+    return sum(there) if there else None
+
+
+def summarise(judge: Declared, judged: Sequence[Judged], order: str, annotations: Path) -> Summary:
+    """What the verdicts come to; the win rate is order-balanced where second orders were drawn."""
+    preference = np.array([np.nan if one.preference is None else one.preference for one in judged])
+    found = win_rate(preference, np.array(conversations([one.pair for one in judged])))
+    drawn = any(one.inclusion is not None for one in judged)
+    estimate = balanced(judged) if drawn else None
+    interval: Interval = found.interval if estimate is None else estimate.win_rate
+    replies = {id(said): said for one in judged for said in one.said}
+    answers = [one.pair.turns[1][-1] for one in judged]
+    n_orders = sum(len(one.switched) for one in judged)
+    n_shown = sum(bool(one.switched) for one in judged)
+    return Summary(
+        model=judged[0].pair.generator_2,
+        judge=judge.name,
+        baseline=judged[0].pair.generator_1,
+        n=len(judged),
+        statuses=dict(Counter(one.status for one in judged)),
+        win_rate=known(interval.estimate),
+        standard_error=known(interval.standard_error),
+        low=known(interval.low),
+        high=known(interval.high),
+        level=interval.level,
+        discrete_win_rate=known(found.discrete_win_rate),
+        n_wins=found.n_wins,
+        n_wins_base=found.n_wins_base,
+        n_draws=found.n_draws,
+        order=order,
+        n_calls=len(replies),
+        saving=None if estimate is None else 1 - n_orders / (2 * n_shown) if n_shown else 0.0,
+        price=total(said.price for said in replies.values()),
+        n_flagged=sum(bool(one.marks or any(v.flags for v in one.verdicts)) for one in judged),
+        avg_length=int(np.mean([len(answer) for answer in answers])),
+        signals=detect([one.pair.asked for one in judged], answers).signals,
+        annotations=str(annotations),
+    )
+
+
+def known(value: float) -> float | None:
+    """``value``, or None in place of NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def write_judged(
+    workspace: Path,
+    judge: Declared,
+    judged: Sequence[Judged],
+    datasets: Mapping[str, str | None],
+    order: str,
+    part: str | None = None,
+) -> Summary:
+    """Write the model's files and return what they come to; ``part`` names a part of a set, in a folder of its own."""
+    folder = workspace / "results" / model_name(judged[0].pair.generator_2)
+    if part is not None:
+        folder /= model_name(part)
+    path = folder / model_name(judge.name) / ANNOTATIONS
+    write_rows(path, annotation_rows(judge, judged, datasets))
+    summary = summarise(judge, judged, order, path)
+    content = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
+    write_atomically(path.with_name(SUMMARY), content)
+    return summary

@@ -1,0 +1,136 @@
+"""How a run shows itself: bars on a terminal, plain lines in a pipe, and at the end where the time went."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+from alignboard.pipeline.executors.processes import Event, Timing
+from alignboard.pipeline.graph import Job
+
+
+@contextmanager
+def showing(n_jobs: int, stream: TextIO | None = None) -> Iterator[Callable[[Event], None]]:
+    """A listener for `run_plan`'s events that shows them on ``stream`` (None: standard error)."""
+    target: TextIO = sys.stderr if stream is None else stream
+    if target.isatty():
+        with _bars(n_jobs, target) as listener:
+            yield listener
+    else:
+        yield _lines(n_jobs, target)
+
+
+@contextmanager
+def _bars(n_jobs: int, stream: TextIO) -> Iterator[Callable[[Event], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[count]}"),
+        TimeElapsedColumn(),
+    )
+    running: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(file=stream), transient=True) as bars:
+        whole = bars.add_task("all jobs", total=n_jobs, count=f"0/{n_jobs}")
+        n_done = 0
+
+        def listener(event: Event) -> None:
+            nonlocal n_done
+            name = event.job.name
+            if event.kind == "start":
+                running[name] = bars.add_task(f"  {name}", total=None, count="")
+            elif event.kind == "progress":
+                bars.update(
+                    running[name],
+                    total=event.total,
+                    completed=event.done,
+                    count=f"{event.done}/{event.total}",
+                )
+            else:
+                bars.remove_task(running.pop(name))
+                n_done += event.kind == "done"
+                bars.update(whole, completed=n_done, count=f"{n_done}/{n_jobs}")
+                if event.kind == "failed":
+                    bars.console.print(f"failed: {name}", markup=False)
+
+        yield listener
+
+
+def _lines(n_jobs: int, stream: TextIO) -> Callable[[Event], None]:
+    started = time.monotonic()
+    n_done = 0
+
+    def listener(event: Event) -> None:
+        nonlocal n_done
+        if event.kind == "progress":
+            return
+        n_done += event.kind == "done"
+        passed = time.monotonic() - started
+        what = {"start": "start ", "done": "done  ", "failed": "FAILED"}[event.kind]
+        took = f" in {event.seconds:.1f} s" if event.kind == "done" else ""
+        print(
+            f"[{passed:6.1f} s] {n_done}/{n_jobs} {what} {event.job.name}{took}",
+            file=stream,
+            flush=True,
+        )
+
+    return listener
+
+
+def job_table(
+    jobs: Sequence[Job], done: set[str], expected: Mapping[str, float | None], n_workers: int
+) -> str:
+    """Every job, whether it is done, and what it is expected to cost: what ``--dry-run`` prints."""
+    width = max((len(job.name) for job in jobs), default=0)
+    lines = [
+        f"{job.name.ljust(width)}  {'done' if job.name in done else _cost(expected[job.name])}"
+        for job in jobs
+    ]
+    to_do = [expected[job.name] for job in jobs if job.name not in done]
+    known = [seconds for seconds in to_do if seconds is not None]
+    if not to_do:
+        return "\n".join([*lines, f"{len(jobs)} jobs, nothing to do."])
+    said = []
+    if known:
+        left = sum(known)
+        said += [
+            f"about {left:.0f} s of one core, {left / n_workers:.0f} s or more with {n_workers} at a time"
+        ]
+    if len(known) < len(to_do):
+        said += [f"{len(to_do) - len(known)} whose cost is known once they were done here"]
+    return "\n".join([*lines, f"{len(jobs)} jobs, {len(to_do)} to do: {', and '.join(said)}."])
+
+
+def _cost(seconds: float | None) -> str:
+    return "not known yet" if seconds is None else f"{seconds:8.1f} s"
+
+
+def time_table(timings: Sequence[Timing], seconds: float) -> str:
+    """Where the time of a run went, by kind of job, and how much memory its processes took."""
+    by_kind: dict[str, list[Timing]] = defaultdict(list)
+    for timing in timings:
+        by_kind[timing.job.kind].append(timing)
+    rows = [
+        (kind, len(some), sum(t.seconds - t.import_seconds for t in some))
+        for kind, some in by_kind.items()
+    ]
+    rows.append(
+        ("imports", len({t.worker for t in timings}), sum(t.import_seconds for t in timings))
+    )
+    rows.sort(key=lambda row: -row[2])
+    peaks: dict[int, float] = defaultdict(float)
+    for timing in timings:
+        peaks[timing.worker] = max(peaks[timing.worker], timing.peak_mib)
+    lines = [f"{kind:<12} {n:4d} x {total:8.1f} s" for kind, n, total in rows if n]
+    cpu = sum(t.cpu_seconds for t in timings)
+    memory = sum(peaks.values())
+    lines.append(
+        f"{seconds:.1f} s in all, {cpu:.1f} s of CPU, {len(peaks)} processes, {memory:.0f} MiB at most."
+    )
+    return "\n".join(lines)

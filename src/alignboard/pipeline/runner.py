@@ -1,0 +1,190 @@
+"""`run_plan`: from a plan to a board. `train_recipe`: one recipe on one model. Both do only what is not done yet.
+
+Light: a run with nothing to do imports neither torch nor anything else that is slow to load.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from alignboard.errors import InputError
+from alignboard.pipeline.build import build_graph, single_recipe_plan
+from alignboard.pipeline.executors.processes import Event, Executor, Settings, Timing, silent
+from alignboard.pipeline.graph import Job
+from alignboard.pipeline.plan import ResolvedPlan, load_plan
+from alignboard.pipeline.store import DONE, Places, clean, done_jobs, export, lock
+from alignboard.results.journal import Journal
+
+_TRAINING = ("pydantic", "torch", "transformers", "trl", "peft")
+_CALM = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "PYTHONHASHSEED": "0",
+    "PYTHONUNBUFFERED": "1",
+}
+# Tiny models are fastest on one thread, and one thread adds numbers in one order: the same board on every run.
+_TINY_ONLY = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run did, or would do."""
+
+    plan: ResolvedPlan
+    jobs: list[Job]
+    done_before: set[str]
+    """names of the jobs that had been done before"""
+    expected: dict[str, float | None]
+    """seconds by job, as measured in this workspace: of the job itself, of its kind for tiny models, or a constant
+    where there is none; None for a large model's job that was never done here"""
+    n_workers: int
+    timings: list[Timing]
+    """of the jobs done now"""
+    seconds: float
+
+    @property
+    def board(self) -> Path | None:
+        """The board's json file, where the plan makes a board."""
+        path = Places(self.plan.workspace).leaderboards / f"{self.plan.plan.name}.json"
+        return path if any(job.kind == "board" for job in self.jobs) else None
+
+
+def run_plan(
+    plan: str | Path,
+    workspace: Path | None = None,
+    *,
+    dry_run: bool = False,
+    on_progress: Callable[[Event], None] = silent,
+    n_workers: int | None = None,
+) -> RunResult:
+    """Do what is missing of a plan. ``dry_run`` only says what that is.
+
+    Interrupt it at any moment and call it again: it goes on where it was.
+    """
+    _require_libraries(_TRAINING)
+    resolved = load_plan(plan, workspace)
+    if resolved.benchmarks:
+        _require_libraries(("lm_eval",))
+    return run_resolved(resolved, dry_run=dry_run, on_progress=on_progress, n_workers=n_workers)
+
+
+def train_recipe(
+    recipe: str,
+    model: str | None = None,
+    workspace: Path | None = None,
+    *,
+    dry_run: bool = False,
+    on_progress: Callable[[Event], None] = silent,
+) -> tuple[Path, RunResult]:
+    """Train a recipe, and first whatever it starts from, on a model: (the adapter's folder, what was done).
+
+    ``model`` is ``tiny-<family>``, a folder, or an id on the hub; None = the one that the recipe names.
+    """
+    _require_libraries(_TRAINING)
+    resolved = single_recipe_plan(recipe, model, (workspace or Path.cwd()).resolve())
+    result = run_resolved(resolved, dry_run=dry_run, on_progress=on_progress)
+    name = next(one.name for one in resolved.models if one.recipe == recipe)
+    return Places(resolved.workspace).results / name / "adapter", result
+
+
+def run_resolved(
+    resolved: ResolvedPlan,
+    *,
+    dry_run: bool = False,
+    on_progress: Callable[[Event], None] = silent,
+    n_workers: int | None = None,
+) -> RunResult:
+    """As `run_plan`, for a plan that is read already."""
+    started = time.monotonic()
+    places = Places(resolved.workspace)
+    jobs = list(build_graph(resolved))
+    tiny_only = all(entry.tiny is not None for entry in resolved.plan.models.values())
+    n_workers = n_workers or (_n_cpus() if tiny_only else 1)
+    if n_workers < 1:
+        raise InputError(f"A run needs one worker at least, not {n_workers}.")
+    timings: list[Timing] = []
+    with Journal(places.journal, "run") as journal:
+        records = done_jobs(jobs, places, journal)
+        expected = _expected(jobs, journal)
+        if not dry_run and (
+            len(records) < len(jobs) or _export(jobs, records, places, only_check=True)
+        ):
+            with lock(places) as handle:
+                clean(places)
+                records = done_jobs(
+                    jobs, places, journal
+                )  # another run may have done some while we waited
+                _export(jobs, records, places)
+                settings = Settings(
+                    n_workers, environment=_CALM | (_TINY_ONLY if tiny_only else {})
+                )
+                executor = Executor(jobs, set(records), places, journal, settings, on_progress)
+                timings = executor.timings
+                executor.run(handle)
+                journal.settle()
+    return RunResult(
+        resolved, jobs, set(records), expected, n_workers, timings, time.monotonic() - started
+    )
+
+
+def _export(
+    jobs: list[Job],
+    records: Mapping[str, Mapping[str, Any]],
+    places: Places,
+    *,
+    only_check: bool = False,
+) -> list[str]:
+    """Copy what done jobs export to its place again, where it is not there; returns what was not."""
+    return [
+        name
+        for job in jobs
+        if job.name in records
+        for name in export(job, records[job.name]["exports"], places, only_check=only_check)
+    ]
+
+
+def _expected(jobs: list[Job], journal: Journal) -> dict[str, float | None]:
+    """By job: what it, or its kind, has cost here so far, without imports."""
+    of_kind: dict[str, list[float]] = defaultdict(list)
+    of_job: dict[str, list[float]] = defaultdict(list)
+    for row in journal.rows(DONE):
+        seconds = row.payload["seconds"] - row.payload["import_seconds"]
+        if row.payload.get("typical", True):
+            of_kind[row.payload["kind"]].append(seconds)
+        else:
+            of_job[row.payload["job"]].append(seconds)
+    expected: dict[str, float | None] = {}
+    for job in jobs:
+        measured = of_job[job.name] if job.seconds is None else of_kind[job.kind]
+        expected[job.name] = fmean(measured) if measured else job.seconds
+    return expected
+
+
+def _require_libraries(names: Sequence[str]) -> None:
+    """One sentence where the base install was not extended for training and evaluation."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"This needs {', '.join(missing)}, which the base install leaves out: "
+            "pip install 'alignboard[train,lm-eval]'."
+        )
+
+
+def _n_cpus() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

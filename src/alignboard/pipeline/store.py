@@ -1,0 +1,190 @@
+"""Where results of jobs are kept: the store, the record of what is done, and the lock of a workspace.
+
+What this module promises
+    A job's folder in ``results/.store/`` appears complete or not at all: it is filled under a temporary name, flushed
+    to the disk, and renamed. Then a record with the job's key is committed to the journal. A job counts as done where
+    the record, the folder and every file that it exported are there, unchanged.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import filecmp
+import os
+import re
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from alignboard.errors import InputError
+from alignboard.pipeline.graph import Job
+from alignboard.results.journal import Journal, Row
+
+DONE: Final = "done"
+"""kind of the journal's rows that say which jobs are done"""
+_LOCK_PATIENCE: Final = 10.0
+"""seconds; workers of a run that was killed notice it within one"""
+_TEMPORARY_FILE: Final = re.compile(r"\..+\.\d+\.tmp")
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of a workspace that a run writes to."""
+
+    workspace: Path
+
+    @property
+    def results(self) -> Path:
+        """One folder per model, in the ecosystem's formats."""
+        return self.workspace / "results"
+
+    @property
+    def leaderboards(self) -> Path:
+        """Boards."""
+        return self.workspace / "leaderboards"
+
+    @property
+    def journal(self) -> Path:
+        """Rows: answers, verdicts, and which jobs are done."""
+        return self.results / ".journal"
+
+    @property
+    def store(self) -> Path:
+        """Folders of jobs: checkpoints, adapters, pairs, tables."""
+        return self.results / ".store"
+
+    @property
+    def logs(self) -> Path:
+        """What the libraries of the workers print."""
+        return self.results / ".logs"
+
+    def folder(self, job: Job) -> Path:
+        """Where the results of ``job`` are."""
+        return self.store / job.folder
+
+
+@contextmanager
+def lock(places: Places) -> Iterator[int]:
+    """Hold the workspace for one run; gives the lock's file descriptor, for workers to inherit.
+
+    The lock lasts as long as any process that inherited it, so a run that follows a killed one never meets its
+    workers. Raises `InputError` where another run holds it.
+    """
+    places.store.mkdir(parents=True, exist_ok=True)
+    handle = os.open(places.store / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        deadline = time.monotonic() + _LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise InputError(
+                        f"Another run is at work in {places.workspace}; wait for it to end, or stop it."
+                    ) from None
+                time.sleep(0.05)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def clean(places: Places) -> None:
+    """Remove what an interrupted run left half-made. Only under the lock."""
+    for path in places.store.glob(".tmp-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for root in (places.results, places.leaderboards):
+        for pattern in (".*.tmp", "*/.*.tmp", "*/*/.*.tmp"):
+            for path in root.glob(pattern):
+                if _TEMPORARY_FILE.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+
+
+def commit_folder(temporary: Path, final: Path) -> None:
+    """Flush everything under ``temporary`` and rename it to ``final``."""
+    for path in sorted(temporary.rglob("*"), reverse=True):
+        if path.is_file() or path.is_dir():
+            _flush(path)
+    _flush(temporary)
+    temporary.rename(final)
+    _flush(final.parent)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def done_row(job: Job, exports: Mapping[str, str], costs: Mapping[str, float]) -> Row:
+    """The record that ``job`` is done."""
+    return Row(
+        bytes.fromhex(job.key),
+        DONE,
+        {
+            "job": job.name,
+            "kind": job.kind,
+            "exports": dict(exports),
+            "typical": job.seconds is not None,
+            **costs,
+        },
+    )
+
+
+def done_jobs(jobs: Sequence[Job], places: Places, journal: Journal) -> dict[str, dict[str, Any]]:
+    """Names of the jobs that are done, with their records: the record and the folder are there."""
+    records = journal.get([bytes.fromhex(job.key) for job in jobs])
+    return {
+        job.name: record
+        for job in jobs
+        if (record := records.get(bytes.fromhex(job.key))) is not None
+        and places.folder(job).is_dir()
+    }
+
+
+def export(
+    job: Job, exports: Mapping[str, str], places: Places, *, only_check: bool = False
+) -> list[str]:
+    """Put what ``job`` exports where people look for it; returns what was not as it should be.
+
+    ``exports``: path in the workspace -> path in the job's folder. A file is copied, with its time, so that a later
+    look needs not read it; a folder becomes a symbolic link. ``only_check`` changes nothing.
+    """
+    changed = []
+    for name, inner in exports.items():
+        target, source = places.workspace / name, places.folder(job) / inner
+        if _same(source, target):
+            continue
+        changed.append(name)
+        if not only_check:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+            temporary.unlink(missing_ok=True)
+            if source.is_dir():
+                temporary.symlink_to(os.path.relpath(source, target.parent))
+            else:
+                shutil.copy2(source, temporary)
+                _flush(temporary)
+            temporary.replace(target)
+    return changed
+
+
+def _same(source: Path, target: Path) -> bool:
+    if source.is_dir():
+        return target.is_symlink() and str(target.readlink()) == os.path.relpath(
+            source, target.parent
+        )
+    try:
+        a, b = source.stat(), target.lstat()
+    except OSError:
+        return False
+    if a.st_size != b.st_size or not stat.S_ISREG(b.st_mode):
+        return False
+    return a.st_mtime_ns == b.st_mtime_ns or filecmp.cmp(source, target, shallow=False)

@@ -1,0 +1,1 @@
+"""AlpacaEval as others published it: reproduced, audited, bridged."""

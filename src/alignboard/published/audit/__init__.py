@@ -1,0 +1,1 @@
+"""The audit of results folders and of published boards."""

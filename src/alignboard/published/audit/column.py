@@ -1,0 +1,162 @@
+"""One judge's column in a results folder, and what its files are held to: the reference set, the judged baseline."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignboard.errors import ConvergenceError
+from alignboard.published.calibration import Calibration
+from alignboard.published.scores import LcScores, lc_win_rates
+from alignboard.published.wheel_boards import PublishedRow, read_published_board
+from alignboard.records import Annotations, Generation, Outputs, TextId
+from alignboard.results.folder import AnnotationFile, ResultsFolder
+from alignboard.results.formats import read_rows
+from alignboard.suites import Suite
+
+Value = TypeVar("Value", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Column:
+    """The verdicts of one annotator on all its models, and what they are held to."""
+
+    folder: ResultsFolder
+    annotator: str
+    files: dict[str, AnnotationFile]
+    tables: dict[str, Annotations]
+    baseline: str
+    suite: Suite | None
+    """None where no suite has this annotator"""
+    board: dict[str, PublishedRow]
+    """the published rows of this annotator, empty where there is no board"""
+    calibration: Calibration | None
+
+    def place(self, model: str) -> str:
+        """The model's annotation file, relative to the folder."""
+        return self.files[model].path.relative_to(self.folder.root).as_posix()
+
+    @property
+    def baseline_place(self) -> str:
+        """The baseline's outputs, relative to the folder, or the folder itself."""
+        here = self.baseline in self.folder.models
+        path = self.folder.outputs_path(self.baseline) if here else None
+        return "." if path is None else path.relative_to(self.folder.root).as_posix()
+
+    @cached_property
+    def baseline_outputs(self) -> Outputs | None:
+        """The baseline's answers as the folder has them."""
+        return self.folder.outputs(self.baseline) if self.baseline in self.folder.models else None
+
+    @cached_property
+    def reference(self) -> TextId:
+        """The instructions in their order: the baseline's outputs', else what most annotation files share."""
+        if self.baseline_outputs is not None:
+            return self.baseline_outputs.instruction
+        orders: dict[bytes, list[TextId]] = {}
+        for table in self.tables.values():
+            orders.setdefault(table.instruction.tobytes(), []).append(table.instruction)
+        return max(orders.values(), key=lambda same: (len(same), len(same[0])))[0]
+
+    @cached_property
+    def reference_texts(self) -> list[str]:
+        """The instructions' texts, where the baseline's outputs are here to name them."""
+        path = (
+            self.folder.outputs_path(self.baseline) if self.baseline in self.folder.models else None
+        )
+        return [] if path is None else [row.instruction for row in read_rows(path, Generation)]
+
+    @cached_property
+    def judged_baseline(self) -> tuple[TextId, TextId]:
+        """Instructions (sorted) and, for each, the baseline's output that most annotation files hold.
+
+        A tie goes to the released output, then to the first by number.
+        """
+        tables = list(self.tables.values())
+        released = self.baseline_outputs
+        pairs = [np.stack([table.instruction, table.output_1], axis=1) for table in tables]
+        both, votes = np.unique(np.concatenate(pairs), axis=0, return_counts=True)
+        weight = 2 * votes
+        if released is not None:
+            weight += lookup(both[:, 0], released.instruction, released.output)[0] == both[:, 1]
+        order = np.lexsort((-weight, both[:, 0]))
+        instruction, first = np.unique(both[order, 0], return_index=True)
+        return instruction, both[order][first, 1]
+
+    def length_control(self, model: str) -> LcScores | None:
+        """The model's length-controlled win rates, or None where there is nothing to compute them with."""
+        table, calibration = self.tables[model], self.calibration
+        if calibration is None or len(calibration.difficulty) != len(self.reference):
+            return None
+        if not np.isin(table.instruction, self.reference).all() or np.isnan(table.preference).all():
+            return None
+        try:
+            return lc_win_rates(table, self.reference, calibration)
+        except (
+            ConvergenceError
+        ):  # a handful of rows, or answers that are all as long as the baseline's
+            return None
+
+
+def read_columns(
+    folder: ResultsFolder, suites: Sequence[Suite], calibration: Calibration | None
+) -> list[Column]:
+    """Every annotator in the folder, those that no suite knows included; the calibration goes to the suites' own."""
+    files: dict[str, dict[str, AnnotationFile]] = {}
+    for model in folder.models:
+        for file in folder.annotation_files(model):
+            files.setdefault(file.annotator, {})[model] = file
+    columns = []
+    for annotator, of_models in sorted(files.items()):
+        tables = {model: folder.table(file) for model, file in of_models.items()}
+        votes = Counter(table.baseline for table in tables.values())
+        usual = max(sorted(votes), key=votes.__getitem__)
+        suite, board = _suite_of(annotator, usual, suites)
+        columns.append(
+            Column(
+                folder=folder,
+                annotator=annotator,
+                files=of_models,
+                tables=tables,
+                baseline=suite.baseline if suite is not None and suite.baseline in votes else usual,
+                suite=suite,
+                board=read_published_board(board) if board else {},
+                calibration=calibration if suite is not None else None,
+            )
+        )
+    return columns
+
+
+def _suite_of(
+    annotator: str, baseline: str, suites: Sequence[Suite]
+) -> tuple[Suite | None, str | None]:
+    """The suite that has ``annotator`` on a board, of several the one with this baseline."""
+    found = [
+        (suite, board.file)
+        for suite in suites
+        for board in suite.boards
+        if board.annotator == annotator
+    ]
+    found.sort(key=lambda pair: pair[0].baseline != baseline)
+    return found[0] if found else (None, None)
+
+
+def lookup(
+    keys: TextId, known: TextId, values: NDArray[Value]
+) -> tuple[NDArray[Value], NDArray[np.bool_]]:
+    """(n,) the value of each key, and whether it is known at all; an unknown key has the value zero.
+
+    >>> ids = np.array([7, 3], dtype=np.uint64)
+    >>> lookup(np.array([3, 9], dtype=np.uint64), ids, np.array([70, 30]))
+    (array([30,  0]), array([ True, False]))
+    """
+    order = np.argsort(known)
+    at = order[np.minimum(np.searchsorted(known, keys, sorter=order), len(known) - 1)]
+    found = known[at] == keys
+    return np.where(found, values[at], np.zeros(1, values.dtype)), found

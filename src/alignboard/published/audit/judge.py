@@ -1,0 +1,243 @@
+"""The audit of a judge: does the place in which an answer is shown decide, and what could not be parsed.
+
+AlpacaEval shows every pair once, in an order drawn per instruction (`alignboard.results.order`). Whether a model
+was shown first is thus a randomised treatment, and the difference of its win rate between the two groups of
+instructions estimates the effect of the place without another call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignboard.published.audit.finding import Finding, Severity, count, rows_text
+from alignboard.records import Annotations
+
+LEVEL = 0.05
+"""of the tests; over models it holds for all together (Holm)"""
+LARGE_GAP = 5.0
+"""points of the whole board from which the gap is a warning"""
+LARGE_GAP_OF_ONE = 10.0
+"""the same for one model"""
+_Z = 1.959963984540054
+_UNPARSED_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class PositionGap:
+    """Win rate when shown first minus win rate when shown second, in percentage points."""
+
+    gap: float
+    low: float
+    high: float
+    """95 % interval: difference of two means with unequal variances"""
+    z: float
+    p_value: float
+    first: float
+    """win rate in percent where the model was shown first"""
+    second: float
+    n_first: int
+    n_second: int
+
+
+def position_gap(score: NDArray[np.float64], shown_first: NDArray[np.bool_]) -> PositionGap | None:
+    """The gap of one model, or of a board's means per instruction; None where it cannot be tested.
+
+    ``score`` is (n,) in [0, 1] or around 0, NaN left out; ``shown_first`` is (n,). The interval uses each group's
+    variance (Neyman); the test uses the variance that re-drawing the order would give if it changed nothing,
+    s^2 (1/n_1 + 1/n_2) with s^2 of all scores together, which stays finite where each group is constant
+    (Imbens and Rubin, Causal Inference, 2015, chapters 5 and 6).
+
+    >>> gap = position_gap(np.array([1.0, 1, 1, 0, 0, 0]), np.array([True, True, True, False, False, False]))
+    >>> gap.gap, round(gap.z, 2)
+    (100.0, 2.24)
+    """
+    parsed = ~np.isnan(score)
+    first, second = score[parsed & shown_first], score[parsed & ~shown_first]
+    if len(first) < 2 or len(second) < 2:
+        return None
+    null_error = math.sqrt(score[parsed].var(ddof=1) * (1 / len(first) + 1 / len(second)))
+    if null_error == 0:
+        return None
+    difference = float(first.mean() - second.mean())
+    error = math.sqrt(first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second))
+    z = difference / null_error
+    return PositionGap(
+        gap=difference * 100,
+        low=(difference - _Z * error) * 100,
+        high=(difference + _Z * error) * 100,
+        z=z,
+        p_value=math.erfc(abs(z) / math.sqrt(2)),
+        first=float(first.mean()) * 100,
+        second=float(second.mean()) * 100,
+        n_first=len(first),
+        n_second=len(second),
+    )
+
+
+def board_gap(columns: Mapping[str, Annotations]) -> PositionGap | None:
+    """The gap of a whole board: of the means per instruction over its models.
+
+    Every model is shown in the same order on an instruction, so the instruction is the unit; each model's own mean
+    is taken out first, so that a missing row is no shift. ``first`` and ``second`` are relative to the board's mean.
+    """
+    if not columns:
+        return None
+    instruction = np.concatenate([column.instruction for column in columns.values()])
+    shown_first = np.concatenate([column.switched for column in columns.values()])
+    score = np.concatenate(
+        [column.preference - np.nanmean(column.preference) for column in columns.values()]
+    )
+    parsed = ~np.isnan(score)
+    _, start, cluster = np.unique(instruction[parsed], return_index=True, return_inverse=True)
+    means = np.bincount(cluster, weights=score[parsed]) / np.bincount(cluster)
+    return position_gap(means, shown_first[parsed][start])
+
+
+def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(k,) p values adjusted for k tests, so that any false alarm is as rare as the level says.
+
+    References: Holm, A simple sequentially rejective multiple test procedure, 1979.
+
+    >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values)
+    stepped = p_values[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
+    return adjusted
+
+
+def audit_position(annotator: str, columns: Mapping[str, Annotations]) -> list[Finding]:
+    """The judge's preference for a place: of the whole board, and of each model beyond chance among all of them."""
+    usable = {
+        model: column
+        for model, column in columns.items()
+        if column.generator != column.baseline and not np.isnan(column.preference).all()
+    }
+    found = {
+        model: gap
+        for model, column in usable.items()
+        if (gap := position_gap(column.preference - 1, column.switched)) is not None
+    }
+    if not found:
+        return []
+    adjusted = holm(np.array([gap.p_value for gap in found.values()]))
+    p_holm = dict(zip(found, adjusted.tolist(), strict=True))
+    # Where the board leans as a whole, that one finding holds every model's figures.
+    return _of_board(annotator, usable, found, p_holm) or [
+        _of_model(annotator, model, gap, p_holm[model], len(found))
+        for model, gap in found.items()
+        if p_holm[model] < LEVEL
+    ]
+
+
+def _of_board(
+    annotator: str,
+    columns: Mapping[str, Annotations],
+    found: Mapping[str, PositionGap],
+    p_holm: Mapping[str, float],
+) -> list[Finding]:
+    """The board leans when its mean gap is beyond chance, and still is without its most extreme model."""
+    largest = max(found, key=lambda model: abs(found[model].gap))
+    whole = board_gap(columns)
+    others = board_gap({model: table for model, table in columns.items() if model != largest})
+    if whole is None or others is None or max(whole.p_value, others.p_value) >= LEVEL:
+        return []
+    models = sorted(found, key=lambda model: (-abs(found[model].gap), model))
+    beyond = [model for model in models if p_holm[model] < LEVEL]
+    severity: Severity = "warning" if abs(whole.gap) >= LARGE_GAP else "note"
+    message = (
+        f"A model shown first scores {_points(whole)} than shown second, on average over {len(found)} models "
+        f"(z = {whole.z:.1f}); {len(beyond)} of them differ beyond chance (Holm), the most {largest} with "
+        f"{found[largest].first:.1f} first against {found[largest].second:.1f} second."
+    )
+    evidence = {
+        "gap": whole.gap,
+        "ci_low": whole.low,
+        "ci_high": whole.high,
+        "z": whole.z,
+        "p_value": whole.p_value,
+        "models": beyond,
+        "all_models": models,
+        "gaps": [found[model].gap for model in models],
+        "gaps_low": [found[model].low for model in models],
+        "gaps_high": [found[model].high for model in models],
+        "p_holm": [p_holm[model] for model in models],
+    }
+    return [Finding("position_gap", severity, None, f"*/{annotator}", message, evidence)]
+
+
+def _of_model(
+    annotator: str, model: str, gap: PositionGap, p_holm: float, n_models: int
+) -> Finding:
+    severity: Severity = "warning" if abs(gap.gap) >= LARGE_GAP_OF_ONE else "note"
+    message = (
+        f"Shown first, {model} scores {_points(gap)} than shown second: {gap.first:.1f} over {gap.n_first} rows "
+        f"against {gap.second:.1f} over {gap.n_second} (z = {gap.z:.1f}; p = {p_holm:.2g} among "
+        f"{count(n_models, 'model')}, Holm)."
+    )
+    evidence = {
+        "gap": gap.gap,
+        "ci_low": gap.low,
+        "ci_high": gap.high,
+        "z": gap.z,
+        "p_value": gap.p_value,
+        "p_holm": p_holm,
+        "win_rate_first": gap.first,
+        "win_rate_second": gap.second,
+    }
+    return Finding("position_gap", severity, model, f"{model}/{annotator}", message, evidence)
+
+
+def audit_unparsed(annotator: str, columns: Mapping[str, Annotations]) -> list[Finding]:
+    """Verdicts that could not be parsed, with their rows; one finding for the models that have few of them."""
+    rows = {
+        model: (np.flatnonzero(np.isnan(column.preference)) + 1).tolist()
+        for model, column in columns.items()
+        if column.n_unparsed
+    }
+    many = {m for m, found in rows.items() if len(found) > _UNPARSED_SHARE * len(columns[m])}
+    findings = [
+        Finding(
+            "unparsed",
+            "warning",
+            model,
+            f"{model}/{annotator}",
+            f"{len(rows[model])} of {len(columns[model])} verdicts could not be parsed and are in no figure: "
+            f"{rows_text(rows[model])}.",
+            {"n_unparsed": len(rows[model]), "n_rows": len(columns[model]), "rows": rows[model]},
+        )
+        for model in sorted(many)
+    ]
+    few = sorted(rows.keys() - many, key=lambda model: (-len(rows[model]), model))
+    if few:
+        total = sum(len(rows[model]) for model in few)
+        parts = [f"{model} ({rows_text(rows[model])})" for model in few]
+        rest = f" and {len(parts) - 5} more" if len(parts) > 5 else ""
+        message = (
+            f"{count(total, 'verdict')} of {count(len(few), 'model')} could not be parsed and are in no figure: "
+            f"{', '.join(parts[:5])}{rest}."
+        )
+        evidence = {
+            "models": few,
+            "n_unparsed": [len(rows[m]) for m in few],
+            "rows": [rows[m] for m in few],
+        }
+        findings.append(Finding("unparsed", "note", None, f"*/{annotator}", message, evidence))
+    return findings
+
+
+def _points(gap: PositionGap) -> str:
+    side = "lower" if gap.gap < 0 else "higher"
+    low, high = sorted((abs(gap.low), abs(gap.high)))
+    if (
+        gap.low < 0 < gap.high
+    ):  # the interval is Welch's, the test is not: they can disagree at the edge
+        return f"{abs(gap.gap):.1f} points {side} (95 % interval of the gap {gap.low:.1f} to {gap.high:.1f})"
+    return f"{abs(gap.gap):.1f} points {side} (95 % interval {low:.1f} to {high:.1f})"

@@ -1,0 +1,248 @@
+"""From verdicts to scores: win rates and length-controlled win rates of the models in a results folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignboard.errors import ConvergenceError, InputError
+from alignboard.parallel import fork_map
+from alignboard.published.calibration import Calibration
+from alignboard.records import Annotations, TextId
+from alignboard.results.folder import ResultsFolder
+from alignboard.stats import intervals
+from alignboard.stats.intervals import Interval
+
+# The fits themselves are imported where they are made: a board whose scores are cached needs none.
+if TYPE_CHECKING:
+    from alignboard.stats.length_control import GamedRows, LengthControlled
+
+# Two processes pay for themselves from about 50 ms of fits on.
+_WORTH_A_FORK = 6
+
+
+@dataclass(frozen=True)
+class LcScore:
+    """One length-controlled win rate, a fraction in [0, 1]."""
+
+    win_rate: float
+    interval: Interval
+    spread: float
+    """upstream's ``lc_standard_error``"""
+    C: float
+    kkt_violation: float
+    """of the optimum with this look-up of difficulties"""
+
+
+@dataclass(frozen=True)
+class LcScores:
+    """The two readings of AlpacaEval's length control.
+
+    ``compat`` is what upstream computes: difficulty looked up by the row's position, weights where liblinear stops.
+    ``aligned`` is what the model says: difficulty looked up by instruction, weights at the optimum.
+    """
+
+    compat: LcScore
+    aligned: LcScore
+    n_misplaced: int
+    """rows that get another instruction's difficulty by position"""
+
+
+@lru_cache(maxsize=1)
+def _code_digest() -> str:
+    """Of numpy's version and of the sources that compute a score: a changed line makes every cached score stale."""
+    digest = hashlib.blake2b(np.__version__.encode(), digest_size=8)
+    stats = Path(intervals.__file__).parent
+    for path in [Path(__file__), *sorted(stats.glob("*.py"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def lc_win_rates(annotations: Annotations, reference: TextId, calibration: Calibration) -> LcScores:
+    """Length control with AlpacaEval's calibration. ``reference`` (N,) is the order that difficulties are listed in.
+
+    Raises `InputError` for an instruction that is not in the reference set.
+    """
+    if annotations.generator == annotations.baseline:
+        exact = _fifty(len(annotations))
+        return LcScores(exact, exact, 0)
+    position = reference_position(annotations, reference)
+    by_position = np.arange(len(annotations))
+    n_misplaced = int((position != by_position).sum())
+    compat = _fit(annotations, calibration, by_position, liblinear_stop=True)
+    aligned = compat if not n_misplaced else _fit(annotations, calibration, position)
+    at_stop = compat.win_rate_at_liblinear_stop
+    return LcScores(
+        compat=_score(compat, compat.win_rate if at_stop is None else at_stop),
+        aligned=_score(aligned, aligned.win_rate),
+        n_misplaced=n_misplaced,
+    )
+
+
+@dataclass(frozen=True)
+class CalibratedScores:
+    """Length-controlled scores of one board, each computed once: the results folder's cache keeps them."""
+
+    folder: ResultsFolder
+    reference: TextId
+    calibration: Calibration
+
+    def compute(self, tables: Sequence[Annotations]) -> None:
+        """Compute what is not known of many models at once, on all cores; failures are left to `score`."""
+        others = [table for table in tables if table.generator != table.baseline]
+        missing = [table for table in others if not self.folder.cache.knows(self._key("lc", table))]
+        score = partial(_try_score, reference=self.reference, calibration=self.calibration)
+        for table, found in zip(
+            missing, fork_map(score, missing, least=_WORTH_A_FORK), strict=True
+        ):
+            if found is not None:
+                self.folder.cache.remember(self._key("lc", table), found)
+
+    def score(self, annotations: Annotations) -> LcScores:
+        """As `lc_win_rates`."""
+        if annotations.generator == annotations.baseline:
+            return lc_win_rates(annotations, self.reference, self.calibration)
+        return self.folder.cache.derived(
+            self._key("lc", annotations),
+            LcScores,
+            lambda: lc_win_rates(annotations, self.reference, self.calibration),
+        )
+
+    def nearest_C(
+        self, annotations: Annotations, target: float, start: float
+    ) -> tuple[float, float]:
+        """The C with which compat comes nearest to ``target``, and its win rate; see `length_control.nearest_C`."""
+        return self.folder.cache.derived(
+            self._key(f"C of {target!r} from {start!r}", annotations),
+            tuple[float, float],
+            lambda: _nearest_C(annotations, self.calibration, target, start),
+        )
+
+    @cached_property
+    def _conditions(self) -> str:
+        arrays = (self.reference, *vars(self.calibration).values())
+        return hashlib.blake2b(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+    def _key(self, kind: str, annotations: Annotations) -> str:
+        """The digest of all that determines a score: verdicts, lengths, calibration and code."""
+        seed = f"{kind} {_code_digest()} {annotations.digest} {self._conditions}".encode()
+        digest = hashlib.blake2b(seed, digest_size=16)
+        digest.update(annotations.length_1.tobytes() + annotations.length_2.tobytes())
+        return digest.hexdigest()
+
+
+def _try_score(
+    annotations: Annotations, reference: TextId, calibration: Calibration
+) -> LcScores | None:
+    try:
+        return lc_win_rates(annotations, reference, calibration)
+    except (ConvergenceError, np.linalg.LinAlgError):
+        return None
+
+
+def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore]:
+    """Length control without any calibration: difficulties are fitted jointly to the models at hand.
+
+    ``tables`` are one judge's verdicts, model by model; the baseline's own table, where there is one, is exactly
+    one half and takes no part. Empty where fewer than two models are left.
+    """
+    from alignboard.stats.difficulty import fit_difficulty
+    from alignboard.stats.length_control import length_controlled_win_rate, length_feature
+
+    others = {name: table for name, table in tables.items() if table.generator != table.baseline}
+    if len(others) < 2:
+        return {}
+    instructions = np.unique(np.concatenate([table.instruction for table in others.values()]))
+    found = [np.searchsorted(instructions, table.instruction) for table in others.values()]
+    fit = fit_difficulty(
+        model=np.repeat(np.arange(len(others)), [len(table) for table in others.values()]),
+        instruction=np.concatenate(found),
+        score=np.concatenate([table.preference - 1 for table in others.values()]),
+        length_feature=np.concatenate([length_feature(_difference(t))[0] for t in others.values()]),
+    )
+    scores = {}
+    for (name, table), index in zip(others.items(), found, strict=True):
+        one = length_controlled_win_rate(
+            table.preference, _difference(table), fit.difficulty[index], gamed=None
+        )
+        scores[name] = _score(one, one.win_rate)
+    for name in tables.keys() - others.keys():
+        scores[name] = _fifty(len(tables[name]))
+    return scores
+
+
+def reference_position(annotations: Annotations, reference: TextId) -> NDArray[np.intp]:
+    """(n,) where each row's instruction stands in the reference set."""
+    order = np.argsort(reference)
+    found = np.searchsorted(reference[order], annotations.instruction)
+    position = order[np.minimum(found, len(reference) - 1)]
+    unknown = np.flatnonzero(reference[position] != annotations.instruction)
+    if len(unknown):
+        raise InputError(
+            f"{annotations.path}, row {unknown[0] + 1}, field 'instruction': not one of the {len(reference)} "
+            f"instructions of the reference set ({len(unknown)} of {len(annotations)} rows are not); remove them "
+            "or name the suite that they belong to."
+        )
+    return position
+
+
+def _fit(
+    annotations: Annotations,
+    calibration: Calibration,
+    position: NDArray,
+    *,
+    liblinear_stop: bool = False,
+) -> LengthControlled:
+    from alignboard.stats.length_control import length_controlled_win_rate
+
+    return length_controlled_win_rate(
+        annotations.preference,
+        _difference(annotations),
+        calibration.difficulty[position],
+        _gamed(calibration),
+        liblinear_stop=liblinear_stop,
+    )
+
+
+def _nearest_C(
+    annotations: Annotations, calibration: Calibration, target: float, start: float
+) -> tuple[float, float]:
+    from alignboard.stats.length_control import nearest_C
+
+    return nearest_C(
+        annotations.preference,
+        _difference(annotations),
+        calibration.difficulty[: len(annotations)],
+        _gamed(calibration),
+        target=target,
+        start=start,
+    )
+
+
+def _gamed(calibration: Calibration) -> GamedRows:
+    from alignboard.stats.length_control import GamedRows
+
+    return GamedRows(
+        calibration.gamed_preference, calibration.gamed_length, calibration.gamed_difficulty
+    )
+
+
+def _difference(annotations: Annotations) -> NDArray[np.float64]:
+    """(n,) the baseline's characters minus the model's."""
+    return annotations.length_1.astype(np.float64) - annotations.length_2
+
+
+def _score(fit: LengthControlled, win_rate: float) -> LcScore:
+    return LcScore(win_rate, fit.interval, fit.spread, fit.C, fit.kkt_violation)
+
+
+def _fifty(n: int) -> LcScore:
+    """The baseline against itself: one half by construction, with nothing to estimate."""
+    return LcScore(0.5, Interval(0.5, 0.0, 0.5, 0.5, 0.95, n), 0.0, float("nan"), 0.0)

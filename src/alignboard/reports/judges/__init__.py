@@ -1,0 +1,1 @@
+"""The trust report of judges."""

@@ -1,0 +1,219 @@
+"""One judge in the trust report: what became of its verdicts, and whether place and length decide them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignboard.reports.judges.family import SelfPreference, self_preference
+from alignboard.reports.judges.intervals import (
+    LEVEL,
+    known_mean,
+    mean_interval,
+    signed_interval,
+)
+from alignboard.reports.judges.rows import STATUSES, Judgments
+from alignboard.stats.agreement import side
+from alignboard.stats.intervals import Interval, clustered_mean, rate_interval
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+LOW_MASS = 0.9
+"""probability of the verdict tokens below which a row counts as one where the judge wanted to say something else"""
+LENGTH_DIFFERENCE = 30
+"""characters from which an answer counts as longer (AlpacaEval ``analyze.py``, ``significant_delta_length``)"""
+
+
+@dataclass(frozen=True)
+class ModelFigures:
+    """One model against one baseline, by one judge."""
+
+    model: str
+    baseline: str
+    n_rows: int
+    n_scored: int
+    win_rate: Interval
+    """as the rows say"""
+    balanced: Interval
+    """order-balanced: the mean of what it gets when shown first and when shown second"""
+    position_gap: Interval
+    """score when shown first minus when shown second, in [-1, 1]"""
+
+
+@dataclass(frozen=True)
+class JudgeFigures:
+    """What is known of one judge."""
+
+    judge: str
+    n_rows: int
+    n_instructions: int
+    status: dict[str, int]
+    order: str
+    """where the order shown comes from: ``recorded``, ``recomputed`` (AlpacaEval's coin), ``mixed`` or ``none``"""
+    n_both_orders: int
+    """scored rows of which both orders were scored"""
+    paired: bool
+    """whether the gap and the balance are taken within rows; otherwise between rows, from first calls alone"""
+    prefers_first: Interval
+    """mean preference for the answer that was shown first; unknown where the model always had the same place"""
+    position_gap: Interval
+    swap_consistency: Interval | None
+    """share of rows of both orders in which they name the same winner"""
+    prefers_longer: Interval
+    n_low_mass: int
+    mass: float | None
+    """mean; None where not recorded"""
+    flags: dict[str, int]
+    price: float | None
+    self_preference: SelfPreference | None
+    models: list[ModelFigures]
+
+
+def judge_figures(name: str, part: Judgments, everything: Judgments) -> JudgeFigures:
+    """Everything that the rows of one judge say; ``everything`` holds the rows of all judges."""
+    asked = part.compared()
+    paired = _is_paired(asked)
+    both = asked.where(~np.isnan(asked.other_score))
+    masses = part.mass[~np.isnan(part.mass)]
+    prices = part.price[~np.isnan(part.price)]
+    pairs = sorted(set(zip(asked.model.tolist(), asked.baseline.tolist(), strict=True)))
+    return JudgeFigures(
+        judge=name,
+        n_rows=len(part),
+        n_instructions=len(np.unique(part.instruction)),
+        status={status: int((part.status == status).sum()) for status in STATUSES},
+        order=_order(asked),
+        n_both_orders=len(both),
+        paired=paired,
+        prefers_first=_prefers_first(asked, paired=paired),
+        position_gap=_position(asked, paired=paired)[0],
+        swap_consistency=mean_interval(
+            (side(both.first_score) == side(both.other_score)).astype(float), both.instruction
+        )
+        if len(both)
+        else None,
+        prefers_longer=_prefers_longer(asked),
+        n_low_mass=int((masses < LOW_MASS).sum()),
+        mass=float(masses.mean()) if len(masses) else None,
+        flags=dict(sorted(Counter(flag for flags in part.flags for flag in flags).items())),
+        price=float(prices.sum()) if len(prices) else None,
+        self_preference=self_preference(name, part.where(part.status == "scored"), everything),
+        models=[
+            _model(part.where((part.model == model) & (part.baseline == baseline)))
+            for model, baseline in pairs
+        ],
+    )
+
+
+def _model(part: Judgments) -> ModelFigures:
+    asked = part.compared()
+    gap, _ = _position(asked, paired=_is_paired(asked))
+    # Equal answers read the same in any order, but without the others they say nothing of the balance.
+    _, balanced = _position(part if asked.ordered.any() else asked, paired=_is_paired(asked))
+    if not np.isnan(part.balanced).all():
+        balanced = mean_interval(part.balanced, part.instruction)
+    return ModelFigures(
+        model=str(part.model[0]),
+        baseline=str(part.baseline[0]),
+        n_rows=len(part),
+        n_scored=int((part.status == "scored").sum()),
+        win_rate=mean_interval(part.score, part.instruction),
+        balanced=balanced,
+        position_gap=gap,
+    )
+
+
+def _is_paired(part: Judgments) -> bool:
+    """Whether every scored row was asked in both orders. Where only some were, they were chosen, and what they say
+    about the place holds for them alone.
+    """
+    scored = part.status == "scored"
+    return bool(scored.any() and part.asked_both[scored].all())
+
+
+def _order(part: Judgments) -> str:
+    recorded = part.order_recorded[part.ordered]
+    if not len(recorded):
+        return "none"
+    return "recorded" if recorded.all() else "mixed" if recorded.any() else "recomputed"
+
+
+def _prefers_first(part: Judgments, *, paired: bool) -> Interval:
+    if paired:
+        apart = np.where(part.model_first, 1, -1) * (part.first_score - part.other_score)
+        return mean_interval((1 + apart) / 2, part.instruction)
+    known = _in_both_places(part)
+    preference = np.where(known.model_first, known.first_score, 1 - known.first_score)
+    return mean_interval(preference, known.instruction)
+
+
+def _position(part: Judgments, *, paired: bool) -> tuple[Interval, Interval]:
+    """The position gap, and the order-balanced win rate.
+
+    Within rows where both orders were asked; else between rows: the order is a coin, so the rows with the model shown
+    first and those with it shown second differ by chance alone. The balanced win rate is the mean of these two groups.
+    The gap is their difference within models (a regression with an effect of each model), so that models with missing
+    rows do not shift it; a model that always had the same place tells nothing of it.
+    """
+    if paired:
+        apart = np.where(part.model_first, 1, -1) * (part.first_score - part.other_score)
+        mean = (part.first_score + part.other_score) / 2
+        return signed_interval(*known_mean(apart, part.instruction)), mean_interval(
+            mean, part.instruction
+        )
+    known = _in_both_places(part)
+    score, first = known.first_score, known.model_first.astype(np.float64)
+    if not len(known):
+        return signed_interval(math.nan, math.nan, 0), rate_interval(math.nan, math.nan, 0, LEVEL)
+    model = _model_codes(known)
+    apart = first - _means(model, first)
+    gap = float(apart @ score) / float(apart @ apart)
+    residual = score - _means(model, score) - gap * apart
+    influence = apart * residual * len(known) / float(apart @ apart)
+    _, error, n = clustered_mean(influence, known.instruction)
+    balanced = _balanced(score, known.model_first, known.instruction)
+    fewest = min(first.sum(), (1 - first).sum())
+    return signed_interval(gap, error if fewest > 1 else math.nan, n), balanced
+
+
+def _in_both_places(part: Judgments) -> Judgments:
+    """The rows with a scored first call, of models that were shown first and second."""
+    scored = part.where(~np.isnan(part.first_score))
+    share_first = _means(_model_codes(scored), scored.model_first.astype(np.float64))
+    return scored.where((share_first > 0) & (share_first < 1))
+
+
+def _model_codes(part: Judgments) -> NDArray[np.intp]:
+    """(n,) a number for the row's model and baseline."""
+    _, model = np.unique(part.model, return_inverse=True)
+    _, baseline = np.unique(part.baseline, return_inverse=True)
+    return np.unique(model * (baseline.max(initial=0) + 1) + baseline, return_inverse=True)[1]
+
+
+def _means(code: NDArray[np.intp], values: Array) -> Array:
+    """(n,) the mean of the values that have the row's code."""
+    return (np.bincount(code, weights=values) / np.maximum(1, np.bincount(code)))[code]
+
+
+def _balanced(score: Array, first: Mask, clusters: NDArray) -> Interval:
+    """The mean of the means of two groups of rows, with its clustered standard error (CR1)."""
+    estimate, influence = 0.0, np.zeros(len(score))
+    for group in (first, ~first):
+        mean = float(score[group].mean())
+        estimate += mean / 2
+        influence[group] = (score[group] - mean) * len(score) / group.sum() / 2
+    _, error, n = clustered_mean(influence, clusters)
+    known = min(first.sum(), (~first).sum()) > 1
+    return rate_interval(estimate, error if known else math.nan, n, LEVEL)
+
+
+def _prefers_longer(part: Judgments) -> Interval:
+    """Share of verdicts for the longer answer; draws and answers of about one length say nothing."""
+    clear = (np.abs(part.longer) > LENGTH_DIFFERENCE) & ~np.isnan(part.score) & (part.score != 0.5)
+    longer_won = (part.score[clear] > 0.5) == (part.longer[clear] > 0)
+    return mean_interval(longer_won.astype(float), part.instruction[clear])

@@ -1,1 +1,0 @@
-"""Plans, the graph of jobs behind them, and the processes that do the jobs."""
