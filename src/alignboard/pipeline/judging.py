@@ -18,8 +18,8 @@ import numpy as np
 
 from alignboard.judges.adaptive import balanced
 from alignboard.judges.alpaca_eval.configs import Pool
-from alignboard.judges.alpaca_eval.raw_completions import raw_completion
 from alignboard.judges.pairs import Judged, conversations
+from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.prompting.attacks import detect
 from alignboard.judges.rows import Call, Said
 from alignboard.pipeline.judges import Declared

@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from alignboard.judges.alpaca_eval.raw_completions import raw_completion
 from alignboard.judges.pairs import Rated
+from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.prompting.attacks import detect
 from alignboard.pipeline.judged_outputs import Answers
 from alignboard.pipeline.judging import known, total
