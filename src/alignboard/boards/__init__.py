@@ -1,0 +1,1 @@
+"""Boards: rows of models by declared columns, their builders, files, pages and plots."""

@@ -1,0 +1,293 @@
+"""AlpacaEval's boards: the published ones of the ``alpaca-eval`` wheel, and a recomputed one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from alignboard.boards.board import Board, Column, Kind, Row, Score, known
+from alignboard.boards.of_results import PAIRED
+from alignboard.boards.scoring import LENGTH, NEW_PROMPTS, length_column
+from alignboard.errors import InputError
+from alignboard.fetch.package_file import package_file
+from alignboard.published.reproduce import BoardRow, Reproduction
+from alignboard.published.wheel_boards import PublishedRow, read_published_board
+from alignboard.stats.intervals import rate_interval
+from alignboard.suites import PublishedBoard, Suite
+from alignboard.text import count
+
+DECLARED_ADVERSARIAL = "declared adversarial"
+"""flag of a model whose published name says that it was made to cheat the judge"""
+
+WIN, LC, LC_ALIGNED, LC_JOINT = "win_rate", "lc_win_rate", "lc_win_rate_aligned", "lc_win_rate_joint"
+_PUBLISHED_CONDITIONS = (
+    "95 % intervals of the win rate follow from the published standard errors and are for new prompts with the judge "
+    "held fixed"
+)
+_NO_LC_INTERVAL = (
+    "LC win rates have none, because upstream's lc_standard_error is the spread of the instructions' difficulties "
+    "and not a sampling error"
+)
+_RECOMPUTED_CONDITIONS = (
+    "95 % intervals are for new prompts drawn like these, each model by itself, with the judge, the baseline's "
+    "responses and {calibration} held fixed."
+)
+_BY_ROW = "length-controlled with AlpacaEval's calibration, difficulty looked up by row as upstream does"
+_BY_INSTRUCTION = "length-controlled with AlpacaEval's calibration, difficulty looked up by instruction"
+_FITTED = "length-controlled, difficulties fitted jointly to these models"
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of one suite's judge."""
+
+    suite: Suite
+    judge: str
+    source: str
+
+    def rate(self, key: str, name: str, kind: Kind, estimator: str, **changes: object) -> Column:
+        made = Column(
+            key=key,
+            name=name,
+            kind=kind,
+            unit="%",
+            judge=self.judge,
+            set=self.suite.name,
+            baseline=self.suite.baseline,
+            source=self.source,
+            estimator=estimator,
+            conditional_on=NEW_PROMPTS,
+            digits=2,
+        )
+        return msgspec.structs.replace(made, **changes)
+
+    def diagnostic(self, key: str, name: str, unit: str = "%") -> Column:
+        return self.rate(
+            key, name, "diagnostic", name, unit=unit, better="none", detail=True, conditional_on=""
+        )
+
+    def shared(self) -> list[Column]:
+        """The columns that follow the length-controlled ones on both kinds of boards."""
+        return [
+            self.rate(WIN, "win rate", "win rate", "mean preference"),
+            self.diagnostic("discrete_win_rate", "discrete win rate"),
+            self.diagnostic("lc_spread", "lc_standard_error of upstream (spread of difficulties)"),
+            msgspec.structs.replace(length_column(), digits=0),
+        ]
+
+
+def published_board(
+    suite: Suite, published: PublishedBoard | None = None, models: Sequence[str] | None = None
+) -> Board:
+    """A published board of the wheel: that of the suite's own annotator, or ``published``.
+
+    Nothing is recomputed: the rows hold the published figures, and an interval where a standard error was published.
+    ``models`` limits the rows.
+    """
+    source = published or suite.board
+    columns = _Columns(suite, source.annotator, "published")
+    adversarial = _declared_adversarial(source.file)
+    rows = [
+        _published_row(row, suite, source.file, declared=name in adversarial)
+        for name, row in read_published_board(source.file).items()
+    ]
+    has_lc = any(LC in row.scores for row in rows)
+    own = source.annotator == suite.annotator
+    conditions = [_PUBLISHED_CONDITIONS] + ([_NO_LC_INTERVAL] if has_lc else [])
+    made = _board(
+        name=suite.name if own else f"{suite.name}-{source.annotator}",
+        suite=suite,
+        judge=source.annotator,
+        columns=[
+            columns.rate(LC, "LC win rate", "LC win rate", "as published", conditional_on=""),
+            *columns.shared(),
+        ],
+        rows=rows,
+        ranked_by=LC if has_lc else WIN,
+        notes=["; ".join(conditions) + ".", PAIRED],
+        source="figures as published",
+    )
+    return made if models is None else made.only(models)
+
+
+def recomputed_board(reproduction: Reproduction, suite: Suite) -> Board:
+    """A board that `alignboard.published.reproduce` recomputed, beside the published figures."""
+    joint = reproduction.length_control == "joint"
+    adversarial = _declared_adversarial(suite.board.file)
+    columns = _Columns(suite, reproduction.annotator, "annotations")
+    aligned = LC_JOINT if joint else LC_ALIGNED
+    by_row = columns.rate(LC, "LC win rate (by row)", "LC win rate", _BY_ROW)
+    by_instruction = columns.rate(
+        aligned,
+        "LC win rate (joint fit)" if joint else "LC win rate (by instruction)",
+        "LC win rate",
+        _FITTED if joint else _BY_INSTRUCTION,
+    )
+    published = {"source": "published", "conditional_on": ""}
+    has_lc = any(row.lc_win_rate_aligned is not None for row in reproduction.models)
+    first = LC if reproduction.mode == "compat" and not joint else aligned
+    calibration = "the difficulties fitted to these models" if joint else "the calibration"
+    return _board(
+        name=suite.name,
+        suite=suite,
+        judge=reproduction.annotator,
+        columns=[
+            *([] if joint else [by_row]),
+            by_instruction,
+            *columns.shared(),
+            columns.rate("published_lc_win_rate", "published LC", "diagnostic", "as published", **published),
+            columns.rate("published_win_rate", "published win rate", "diagnostic", "as published", **published),
+            columns.diagnostic("win_rate_difference", "win rate minus published"),
+            columns.diagnostic("lc_difference", "LC minus published"),
+            columns.diagnostic("lc_c", "C of the fit", unit=""),
+            columns.diagnostic("lc_published_c", "C of the published fit", unit=""),
+            columns.diagnostic("lc_kkt_violation", "KKT violation of the fit", unit=""),
+        ],
+        rows=[_recomputed_row(row, aligned, row.model in adversarial) for row in reproduction.models],
+        ranked_by=first if has_lc else WIN,
+        notes=[_RECOMPUTED_CONDITIONS.format(calibration=calibration), PAIRED],
+        source="recomputed from the annotations",
+    )
+
+
+def _board(
+    *,
+    name: str,
+    suite: Suite,
+    judge: str,
+    columns: list[Column],
+    rows: list[Row],
+    ranked_by: str,
+    notes: list[str],
+    source: str,
+) -> Board:
+    held = [column for column in columns if any(column.key in row.scores for row in rows)]
+    held = held or [column for column in columns if column.key == ranked_by]
+    beside = {LC: LC_ALIGNED, LC_ALIGNED: WIN, LC_JOINT: WIN}.get(ranked_by)
+    if beside not in {column.key for column in held}:
+        beside = WIN if ranked_by != WIN else None
+    ranked = next(column for column in columns if column.key == ranked_by)
+    return Board(
+        name=name,
+        title=suite.title,
+        columns=held,
+        rows=_ranked(rows, ranked_by),
+        summary=f"{count(len(rows), 'model')} against {suite.baseline}, judged by {judge}: {source}.",
+        notes=[*notes, _ranking_note(ranked, rows)],
+        ranked_by=ranked_by if any(column.key == ranked_by for column in held) else None,
+        beside=beside if any(column.key == beside for column in held) else None,
+        provenance={"source": source, "suite": suite.name, "annotator": judge},
+        families=suite.families,
+    )
+
+
+def _ranking_note(ranked: Column, rows: Sequence[Row]) -> str:
+    if all(ranked.key in row.scores for row in rows):
+        return f"Ranked by {ranked.name}."
+    return f"Ranked by {ranked.name}; models without one are not ranked."
+
+
+def _ranked(rows: Sequence[Row], key: str) -> list[Row]:
+    """By the ranking's values, then by win rate, then by name."""
+
+    def order(row: Row) -> tuple[float, float, str]:
+        first, second = (row.scores.get(k, Score()).value for k in (key, WIN))
+        return (
+            math.inf if first is None else -first,
+            math.inf if second is None else -second,
+            row.model,
+        )
+
+    return sorted(rows, key=order)
+
+
+def _scores(**scores: Score) -> dict[str, Score]:
+    """The scores that have a value."""
+    return {key: score for key, score in scores.items() if score.value is not None}
+
+
+def _published_row(row: PublishedRow, suite: Suite, file: str, *, declared: bool) -> Row:
+    n_total, wins, losses, draws = (
+        _count(row, name, file) for name in ("n_total", "n_wins", "n_wins_base", "n_draws")
+    )
+    rate, error = row.win_rate, row.standard_error
+    limits = None
+    if rate is not None and error is not None:
+        limits = rate_interval(rate / 100, error / 100, n_total)
+    missing = suite.n_instructions - n_total
+    flags = [f"{missing} rows missing or unparsed"] if missing > 0 else []
+    win = Score(
+        rate,
+        known(limits.low, 100) if limits else None,
+        known(limits.high, 100) if limits else None,
+        error,
+        n=n_total,
+        counts={"won": wins, "drawn": draws, "lost": losses},
+    )
+    scores = _scores(
+        win_rate=win,
+        lc_win_rate=Score(row.length_controlled_winrate),
+        lc_spread=Score(row.lc_standard_error),
+        discrete_win_rate=Score(row.discrete_win_rate),
+    )
+    if row.avg_length is not None:
+        scores[LENGTH] = Score(row.avg_length)
+    return Row(row.model, scores, flags=flags + ([DECLARED_ADVERSARIAL] if declared else []))
+
+
+def _recomputed_row(row: BoardRow, aligned: str, declared: bool) -> Row:
+    win = Score(
+        known(row.win_rate),
+        row.ci_low,
+        row.ci_high,
+        row.standard_error,
+        n=row.n_total,
+        unparsed=row.n_unparsed,
+        counts={"won": row.n_wins, "drawn": row.n_draws, "lost": row.n_wins_base},
+    )
+    lc = Score(
+        known(row.lc_win_rate_aligned), row.lc_ci_low, row.lc_ci_high, row.lc_standard_error
+    )
+    figures = {
+        name: Score(known(getattr(row, name)))
+        for name in (
+            "discrete_win_rate",
+            "lc_spread",
+            "published_lc_win_rate",
+            "published_win_rate",
+            "win_rate_difference",
+            "lc_difference",
+            "lc_c",
+            "lc_published_c",
+            "lc_kkt_violation",
+        )
+    }
+    scores = _scores(
+        win_rate=win, lc_win_rate=Score(known(row.lc_win_rate_compat)), **{aligned: lc}, **figures
+    )
+    if row.avg_length is not None:
+        scores[LENGTH] = Score(row.avg_length)
+    flags = [*row.flags, *row.disagreements, *([DECLARED_ADVERSARIAL] if declared else [])]
+    return Row(row.model, scores, flags=flags)
+
+
+def _count(row: PublishedRow, name: str, file: str) -> int:
+    value = getattr(row, name)
+    if value is None:
+        raise InputError(
+            f"{file}, model {row.model!r}: {name} is missing, a whole number was expected."
+        )
+    return value
+
+
+def _declared_adversarial(file: str) -> set[str]:
+    """The models whose names in the wheel's model configurations say that they are adversarial."""
+    folder = package_file(file).parents[2] / "models_configs"
+    return {
+        path.parent.name
+        for path in folder.glob("*/configs.yaml")
+        if b"adversarial)" in path.read_bytes().lower()
+    }

@@ -1,0 +1,352 @@
+"""The board of a results folder: verdicts by any judge on any set against any baseline, and lm-eval's results.
+
+Verdicts are read from every ``annotations`` file below ``<model>/``; what lies between is the instruction set (none:
+the folder's own set), the judge, and where it is told apart the baseline. One judge, one set and one baseline make a
+column. lm-eval's files are ``results_*.json`` anywhere below ``<model>/``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from alignboard.benchmarks.scores import TaskScore, read_scores
+from alignboard.boards.board import Board, Column, Row, Score
+from alignboard.boards.scoring import (
+    BASELINE,
+    LENGTH,
+    benchmark_column,
+    benchmark_score,
+    by_value,
+    judged_columns,
+    judged_scores,
+    length_column,
+    mean_length,
+    with_identical,
+)
+from alignboard.errors import InputError, nearest
+from alignboard.records import Annotations, Outputs
+from alignboard.results.cache import TableCache
+from alignboard.results.files import SUFFIXES
+from alignboard.text import count
+
+PAIRED = (
+    "Models answer the same prompts: whether two of them differ is decided by a paired test, not by the overlap of their "
+    "intervals."
+)
+_JUDGED = (
+    "Win rates are percentages of preference over the column's baseline; their 95 % intervals cover the choice of prompts, "
+    "with the models, the judge and the baseline's responses held fixed. Judges, sets and baselines are never averaged."
+)
+_JOINT = (
+    "LC win rate (joint fit): length-controlled, with the difficulties of the prompts fitted jointly to the models of the "
+    "column; it is another estimator than AlpacaEval's calibrated one."
+)
+_FAILED = ("refused", "truncated", "failed")
+_LM_EVAL = "Benchmarks are lm-eval's own numbers with its standard errors."
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """One file of verdicts, and what its place and its rows say of it."""
+
+    model: str
+    judge: str
+    set: str | None
+    baseline: str
+    table: Annotations
+    n_failed: int | None
+
+    @property
+    def column(self) -> tuple[str, str, str]:
+        """What makes a column: judge, set, baseline."""
+        return self.judge, self.set or "", self.baseline
+
+
+def results_board(
+    root: Path,
+    *,
+    name: str = "results",
+    title: str | None = None,
+    judge: str | None = None,
+    set_name: str | None = None,
+    models: Sequence[str] | None = None,
+) -> Board:
+    """The board of everything that the results folder ``root`` holds.
+
+    Parameters
+    ----------
+    judge, set_name, models
+        Only this judge's verdicts, only this set, only these models.
+
+    Raises
+    ------
+    InputError
+        Where nothing is found, where a place and its rows name two judges, or where one column would hold verdicts
+        on different prompts.
+    """
+    if not root.is_dir():
+        raise InputError(
+            f"There is no folder {root}; --from takes a folder of results, one folder per model."
+        )
+    folders = _model_folders(root, models)
+    cache = TableCache(root)
+    verdicts = [
+        one
+        for one in find_verdicts(folders, cache)
+        if (judge is None or one.judge == judge) and (set_name is None or one.set == set_name)
+    ]
+    benchmarks = (
+        {} if judge or set_name else {m: s for m in folders if (s := _lm_eval(folders[m]))}
+    )
+    if not verdicts and not benchmarks:
+        raise InputError(_nothing(root, folders, cache, judge, set_name))
+    outputs = _outputs(folders, cache) if set_name is None else {}
+    cache.save()
+    made = _assemble(name, title or ("Results" if root.name == "results" else f"Results: {root.name}"), verdicts, benchmarks, outputs)
+    return msgspec.structs.replace(
+        made, provenance={"source": f"annotations and lm-eval results of {root.name}"}
+    )
+
+
+def find_verdicts(folders: dict[str, Path], cache: TableCache) -> list[Verdicts]:
+    """Every file of verdicts below the models' ``folders``, by model, set, judge and baseline."""
+    places = [
+        (model, path)
+        for model, folder in folders.items()
+        for path in sorted(folder.rglob("annotations.*"))
+        if path.suffix in SUFFIXES and not _hidden(path, folder)
+    ]
+    tables = cache.read_all([(path.resolve(), Annotations) for _, path in places])
+    found: dict[tuple[str, ...], Verdicts] = {}
+    for (model, path), table in zip(places, tables, strict=True):
+        if not isinstance(table, Annotations):
+            continue
+        one = _placed(model, path, folders[model], table)
+        other = found.setdefault((model, *one.column), one)
+        if other is not one:
+            raise InputError(
+                f"{path} and {other.table.path} are both verdicts of {one.judge} on {model} against {one.baseline}; "
+                "keep one of them."
+            )
+    return list(found.values())
+
+
+def _placed(model: str, path: Path, folder: Path, table: Annotations) -> Verdicts:
+    """Set and judge from the place; the rows' annotator, where they name one, must be a part of it."""
+    parts = list(path.parent.relative_to(folder).parts)
+    if not parts:
+        raise InputError(f"{path} lies outside a judge's folder; move it to {folder}/<judge>/.")
+    named = table.annotator
+    if named in parts:
+        at = parts.index(named)
+    elif not _names_annotator(path, table):
+        at = len(parts) - 1
+    else:
+        raise InputError(
+            f"{path}: its rows are by the annotator {named!r}, but no folder above it has that name; rename "
+            f"{parts[-1]} to {named}."
+        )
+    failed = path.with_name("judging.json")
+    return Verdicts(
+        model=model,
+        judge=parts[at],
+        set="/".join(parts[:at]) or None,
+        baseline=table.baseline,
+        table=table,
+        n_failed=_failed(failed) if failed.is_file() else None,
+    )
+
+
+def _names_annotator(path: Path, table: Annotations) -> bool:
+    """Whether the rows name one annotator; a jury's rows name several, and rows without a name take the folder's."""
+    return " + " not in table.annotator and table.annotator != path.parent.name
+
+
+def _failed(path: Path) -> int | None:
+    """The pairs without a usable reply that a ``judging.json`` counts."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    statuses = content.get("statuses") if isinstance(content, dict) else None
+    if not isinstance(statuses, dict):
+        return None
+    return sum(n for status, n in statuses.items() if status in _FAILED and isinstance(n, int))
+
+
+def _model_folders(root: Path, models: Sequence[str] | None) -> dict[str, Path]:
+    there = {
+        path.name: path
+        for path in sorted(root.iterdir())
+        if path.is_dir() and not path.name.startswith(".")
+    }
+    for model in models or ():
+        if model not in there:
+            raise InputError(f"{root} has no model {model!r}{nearest(model, list(there)) or '.'}")
+    return {m: p for m, p in there.items() if models is None or m in models}
+
+
+def _nothing(
+    root: Path, folders: dict[str, Path], cache: TableCache, judge: str | None, set_name: str | None
+) -> str:
+    every = find_verdicts(folders, cache)
+    wanted = " ".join(
+        filter(None, (judge and f"by {judge}", set_name and f"on the set {set_name}"))
+    )
+    if every:
+        there = sorted({f"{v.judge}{f' on {v.set}' if v.set else ''}" for v in every})
+        return f"{root} holds no annotations {wanted}; there are annotations by {', '.join(there)}."
+    return (
+        f"{root} holds neither annotations (<model>/[<set>/]<judge>/annotations.json) nor lm-eval results "
+        "(<model>/results_*.json)."
+    )
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _outputs(folders: dict[str, Path], cache: TableCache) -> dict[str, Outputs]:
+    """The responses beside the verdicts, for the models that were not judged, such as the baseline."""
+    found = {}
+    for model, folder in folders.items():
+        path = next((p for s in SUFFIXES if (p := folder / f"model_outputs{s}").is_file()), None)
+        if path is not None:
+            table = cache.read(path.resolve(), Outputs)
+            if isinstance(table, Outputs):
+                found[model] = table
+    return found
+
+
+def _lm_eval(folder: Path) -> list[TaskScore]:
+    """The numbers of a model's lm-eval files; of the same number in several files the newest."""
+    found: dict[tuple[str, str, str, int], TaskScore] = {}
+    paths = [p for p in folder.rglob("results_*.json") if not _hidden(p, folder)]
+    for path in sorted(paths, key=lambda p: p.name):
+        for score in read_scores(path):
+            found[score.task, score.metric, score.filter, score.n_shot] = score
+    return list(found.values())
+
+
+def _assemble(
+    name: str,
+    title: str,
+    verdicts: Sequence[Verdicts],
+    benchmarks: dict[str, list[TaskScore]],
+    outputs: dict[str, Outputs],
+) -> Board:
+    columns: list[Column] = []
+    scores: dict[str, dict[str, Score]] = {one.model: {} for one in verdicts}
+    lengths, responses = _responses(verdicts, outputs)
+    if any(lengths.values()):
+        columns.append(length_column())
+        for model, score in lengths.items():
+            scores.setdefault(model, {})[LENGTH] = score
+    for judge, set_name, baseline in sorted({one.column for one in verdicts}):
+        own = [one for one in verdicts if one.column == (judge, set_name, baseline)]
+        _require_shared_prompts(own)
+        pair = judged_columns(judge, baseline, set_name or None)
+        columns += pair
+        failed = {one.model: one.n_failed for one in own if one.n_failed is not None}
+        for model, found in judged_scores({o.model: o.table for o in own}, pair, failed).items():
+            scores[model] |= found
+        if baseline in scores:
+            scores[baseline] = {column.key: BASELINE for column in pair} | scores[baseline]
+    for model, found in benchmarks.items():
+        for score in found:
+            metric = f"{score.metric},{score.filter}"
+            column = benchmark_column(
+                score.task, metric, n_shot=score.n_shot, better=score.higher_is_better
+            )
+            if column.key not in {c.key for c in columns}:
+                columns.append(column)
+            scores.setdefault(model, {})[column.key] = benchmark_score(
+                column, score.value, score.standard_error, score.n_documents
+            )
+    made = Board(
+        name=name,
+        title=title,
+        columns=columns,
+        rows=[Row(model, scores[model]) for model in sorted(scores)],
+    )
+    return with_identical(_described(made), responses)
+
+
+def _responses(
+    verdicts: Sequence[Verdicts], outputs: dict[str, Outputs]
+) -> tuple[dict[str, Score], dict[str, dict[tuple[str, int], int]]]:
+    """Mean lengths, and responses by set and prompt, of every model: those that were judged, else its file's."""
+    lengths: dict[str, Score] = {}
+    responses: dict[str, dict[tuple[str, int], int]] = {}
+    sets = {one.set for one in verdicts}
+    for one in verdicts:
+        own = responses.setdefault(one.model, {})
+        ids = zip(one.table.instruction.tolist(), one.table.output_2.tolist(), strict=True)
+        own.update({((one.set or ""), prompt): output for prompt, output in ids})
+        if len(sets) == 1:
+            lengths[one.model] = mean_length(one.table.length_2)
+    for model, table in outputs.items():
+        if model in responses or sets - {None}:
+            continue
+        ids = zip(table.instruction.tolist(), table.output.tolist(), strict=True)
+        responses[model] = {("", prompt): output for prompt, output in ids}
+        lengths[model] = mean_length(table.length)
+    return lengths, responses
+
+
+def _require_shared_prompts(own: Iterable[Verdicts]) -> None:
+    """One column holds one set: every two models share prompts."""
+    first: Verdicts | None = None
+    for one in own:
+        if first is None:
+            first = one
+        elif not np.isin(one.table.instruction, first.table.instruction).any():
+            raise InputError(
+                f"{one.table.path} and {first.table.path} are verdicts on different prompts and would share a column; "
+                "put each set into a folder of its own: <model>/<set>/<judge>/annotations.json."
+            )
+
+
+def _described(board: Board) -> Board:
+    """``board`` with its summary, its notes and, where one judge's column holds every judged model, its ranking."""
+    rates = board.of_kind("win rate")
+    controlled = board.of_kind("LC win rate")
+    benchmarks = board.of_kind("benchmark")
+    parts = [count(len(board.rows), "model")]
+    if rates:
+        judges = sorted({column.judge or "" for column in rates})
+        sets = sorted({column.set for column in rates if column.set})
+        baselines = sorted({column.baseline or "" for column in rates})
+        parts.append(f"judged by {' and by '.join(judges)}")
+        parts += [f"on {' and '.join(sets)}"] if sets else []
+        parts.append(f"against {' and '.join(baselines)}")
+    if benchmarks:
+        parts.append(count(len(benchmarks), "lm-eval score"))
+    notes = [_JUDGED] if rates else []
+    notes += [_JOINT] if controlled else []
+    notes += [_LM_EVAL] if benchmarks else []
+    notes += [PAIRED] if len(board.rows) > 1 else []
+    ranked, rows = None, board.rows
+    if len(rates) == 1:
+        ranked = rates[0].key
+    elif not rates and len(benchmarks) == 1:
+        ranked = benchmarks[0].key
+    first = ranked or next((column.key for column in rates), None)
+    if first is not None:
+        rows = by_value(rows, first)
+    if ranked is not None:
+        notes.append(f"Ranked by {board.label(board.column(ranked))}.")
+    return msgspec.structs.replace(
+        board,
+        rows=rows,
+        notes=notes,
+        ranked_by=ranked,
+        beside=controlled[0].key if ranked and controlled else None,
+        summary=f"{', '.join(parts)}.",
+    )

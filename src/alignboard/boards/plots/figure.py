@@ -1,0 +1,136 @@
+"""A board's panels as one PNG, and each panel as SVG for the page."""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from alignboard.boards.board import Board
+from alignboard.boards.plots.registry import Panel, panels
+from alignboard.boards.plots.style import HEADING, MUTED, SMALL, SUBTITLE, TITLE, drawable, settle, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, FigureBase
+
+DPI = 150
+WIDTH = 6.4
+"""inches of a panel"""
+_HEAD, _NOTE_LINE, _HEADING_ROOM = 0.75, 0.135, 0.35
+_LETTERS_PER_INCH = 17.5
+
+
+def to_png(board: Board) -> bytes:
+    """All panels of ``board`` as PNG, in one or two columns of about the same height."""
+    with style():
+        figure = compose(board)
+        target = io.BytesIO()
+        figure.savefig(target, format="png", dpi=DPI, metadata={"Software": None})
+    return target.getvalue()
+
+
+def compose(board: Board) -> Figure:
+    """The figure: title above, the panels in columns, the notes below."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = _placed(panels(board))
+    width = WIDTH * max(len(columns), 1) + 0.4
+    notes = textwrap.wrap(drawable(" ".join(board.notes)), int(width * _LETTERS_PER_INCH))
+    body = max((_height(column) for column in columns), default=0.4)
+    foot = 0.2 + _NOTE_LINE * len(notes)
+    figure = Figure(figsize=(width, _HEAD + body + foot), dpi=DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    head, middle, bottom = figure.subfigures(3, 1, height_ratios=[_HEAD, body, foot])
+    _write_head(head, board, width)
+    bottom.text(
+        0.2 / width, 1.0, "\n".join(notes), va="top", fontsize=SMALL, color=MUTED, linespacing=1.25
+    ).set_in_layout(False)
+    drawn = []
+    if columns:
+        beside = middle.subfigures(1, len(columns), squeeze=False, wspace=0.02)[0]
+        for place, column in zip(beside, columns, strict=True):
+            rest = body - _height(column)
+            ratios = [panel.height + _HEADING_ROOM for panel in column] + ([rest] if rest > 0.2 else [])
+            axes = place.subplots(len(ratios), 1, squeeze=False, height_ratios=ratios)[:, 0]
+            for ax in axes[len(column) :]:
+                ax.set_axis_off()
+            for ax, panel in zip(axes, column, strict=False):
+                panel.draw(ax)
+                _head(ax, panel)
+                drawn.append((ax, panel))
+    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.12)
+    if drawn:
+        settle(drawn[0][0])
+    for ax, panel in drawn:
+        if panel.finish is not None:
+            panel.finish(ax)
+    return figure
+
+
+def _head(ax, panel: Panel) -> None:
+    legend = ax.get_legend()
+    lines = -(-len(legend.get_texts()) // legend._ncols) if legend else 0  # noqa: SLF001 - has no other name
+    above = 16 + 12 * lines if lines else 16
+    ax.set_title(
+        drawable(panel.heading), loc="left", fontsize=HEADING, fontweight="bold", pad=above
+    )
+
+
+def _write_head(head: FigureBase, board: Board, width: float) -> None:
+    left, most = 0.2 / width, int(width * 11)
+    title, summary = (
+        textwrap.shorten(drawable(text), room, placeholder="…") if text.strip() else ""
+        for text, room in ((board.title, most), (board.summary, int(1.4 * most)))
+    )
+    for text, y, size, weight, color in (
+        (title, 0.62, TITLE, "bold", "#222222"),
+        (summary, 0.25, SUBTITLE, "normal", MUTED),
+    ):
+        art = head.text(left, y, text, fontsize=size, fontweight=weight, color=color)
+        art.set_in_layout(False)
+
+
+def _placed(every: Sequence[Panel]) -> list[list[Panel]]:
+    """The panels in one column, or in two of about the same height."""
+    if len(every) < 2:
+        return [list(every)] if every else []
+    placed: list[list[Panel]] = [[], []]
+    for panel in every:
+        min(placed, key=_height).append(panel)
+    return [column for column in placed if column]
+
+
+def _height(column: Sequence[Panel]) -> float:
+    return sum(panel.height + _HEADING_ROOM for panel in column)
+
+
+def to_svg(panel: Panel) -> str:
+    """A panel without its heading as an ``svg`` element for a page; its texts are texts, its style is the page's."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with style(drawable(panel.heading)):
+        figure = Figure(figsize=(WIDTH, panel.height), layout="constrained")
+        FigureCanvasAgg(figure)
+        ax = figure.add_subplot(facecolor="none")
+        panel.draw(ax)
+        settle(ax)
+        if panel.finish is not None:
+            panel.finish(ax)
+        figure.patch.set_visible(False)
+        target = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(target, format="svg", metadata=nothing)
+    drawn = target.getvalue()
+    drawn = drawn[drawn.index(">", drawn.index("<svg")) + 1 : drawn.rindex("</svg>")]
+    drawn = re.sub(r"<!--.*?-->", "", drawn, flags=re.DOTALL)
+    # Groups are numbered from 1 in every figure, and a page has several; nothing refers to them.
+    drawn = re.sub(r'<g id="\w+_\d+">', "<g>", drawn)
+    drawn = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r"(?<=: )#([0-9a-f]{6})\b", r"var(--\1, #\1)", drawn)
+    size = f"0 0 {WIDTH * 72:g} {panel.height * 72:g}"
+    return f'<svg viewBox="{size}" role="img" aria-label="{escape(drawable(panel.heading))}">{drawn}</svg>'

@@ -1,0 +1,113 @@
+"""The plot of a score against the length of the responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from alignboard.boards.board import Board, Column, Row
+from alignboard.boards.plots.dots import first_score, nothing
+from alignboard.boards.plots.style import (
+    FLAGGED,
+    MUTED,
+    PLAIN,
+    drawable,
+    families,
+    flagged,
+    label_points,
+    looks,
+    new_axes,
+    percent_limits,
+    settle,
+    short_name,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def length_points(board: Board, columns: Sequence[Column]) -> dict[str, tuple[float, float]]:
+    """(mean length, score) by model; 50 for a baseline that has a length."""
+    found = board.of_kind("length")
+    points = {}
+    for row in board.rows if found else ():
+        length = board.score(row, found[0]).value
+        value = first_score(board, row, columns).value
+        if value is None and any(
+            board.score(row, column).reason == "baseline" and column.kind == "win rate" for column in columns
+        ):
+            value = 50.0
+        if length is not None and length > 0 and value is not None:
+            points[row.model] = (length, value)
+    return points
+
+
+def plot_lengths(board: Board, columns: Sequence[Column], ax: Axes | None = None) -> Axes:
+    """Draw ``columns`` (several where baselines differ by model) against the mean length of the responses, with a line through each family."""
+    own = ax is None
+    ax = ax or new_axes()
+    points, known = length_points(board, columns), looks(board)
+    if not points:
+        return nothing(ax)
+    for look in dict.fromkeys(known[model] for model in points):
+        x, y = zip(*(points[m] for m in points if known[m] == look), strict=True)
+        plain = look == PLAIN
+        ax.scatter(
+            x, y, s=16 if plain else 28, marker=look.marker, color=MUTED if plain else look.color,
+            alpha=0.6 if plain else 1.0, linewidths=0, zorder=2 if plain else 3,
+        )  # fmt: skip
+    for members in families(board).values():
+        path = [points[row.model] for row in _trained(members) if row.model in points]
+        if len(path) > 1:
+            color = known[members[0].model].color
+            x, y = zip(*path, strict=True)
+            ax.plot(x, y, color=color, linewidth=0.8, alpha=0.45, zorder=1.5)
+    _axes(ax, columns[0], [x for x, _ in points.values()], [y for _, y in points.values()])
+    if own:
+        settle(ax)
+        label_lengths(board, columns, ax)
+    return ax
+
+
+def _trained(members: list[Row]) -> list[Row]:
+    """A family without its base model, where its members have methods."""
+    return [row for row in members if row.method != "base"] if members[0].method else members
+
+
+def _axes(ax: Axes, column: Column, lengths: list[float], values: list[float]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    ax.set_xscale("log")
+    low, high = min(lengths), max(lengths)
+    if high / low > 8:
+        ax.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlim(low / (high / low) ** 0.06 / 1.05, high * (high / low) ** 0.06 * 1.05)
+    if column.unit == "%":
+        ax.set_ylim(*percent_limits(values))
+    ax.set_xlabel("mean length in characters, logarithmic")
+    ax.set_ylabel(drawable(f"{column.name} ({column.unit})"))
+    ax.tick_params(axis="y", labelcolor=MUTED)
+    ax.grid(visible=True)
+
+
+def label_lengths(board: Board, columns: Sequence[Column], ax: Axes) -> None:
+    """Name the points that matter: flagged models, each family's last member, the leading and the extreme models."""
+    points, known = length_points(board, columns), looks(board)
+    rows = [row for row in board.rows if row.model in points]
+    labels = [(row.model, row.model, FLAGGED) for row in rows if flagged(row)][:4]
+    methods = any(row.method for row in rows)
+    for name, members in families(board).items():
+        there = [row for row in members if row.model in points]
+        if there:
+            labels.append((there[-1].model, name, known[there[-1].model].color))
+        if methods:
+            labels += [(r.model, r.method or r.model, known[r.model].color) for r in there[:-1]]
+    plain = [row for row in rows if known[row.model] == PLAIN]
+    ends = sorted(plain, key=lambda row: points[row.model][0])
+    chosen = [*plain[: 8 if len(rows) <= 30 else 4], *ends[:1], *ends[-1:]]
+    labels += [(m, m, MUTED) for m in dict.fromkeys(row.model for row in chosen)]
+    label_points(ax, [(*points[model], short_name(text, 28), color) for model, text, color in labels])

@@ -1,0 +1,167 @@
+"""The registry of plots: what of a board each of them draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from alignboard.boards.board import Board, Column
+from alignboard.boards.plots.dots import (
+    family_rows,
+    first_score,
+    plot_families,
+    plot_ranking,
+    plot_ratings,
+    plot_scores,
+    plot_win_rates,
+    ranking_rows,
+    series,
+)
+from alignboard.boards.plots.lengths import label_lengths, length_points, plot_lengths
+from alignboard.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LINE = 0.2
+"""inches of a line of a plot with one line per model"""
+_FRAME = 0.75
+_MAX_BENCHMARKS = 6
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One axes of the picture: its heading, its height in inches, and what draws it."""
+
+    heading: str
+    height: float
+    draw: Callable[[Axes], object]
+    finish: Callable[[Axes], object] | None = None
+    """called when the figure has its layout, for labels beside points"""
+
+
+PanelMaker = Callable[[Board], Sequence[Panel]]
+PLOTS: dict[str, PanelMaker] = {}
+"""by name, in the order of the page"""
+
+
+def register_plot(name: str, make: PanelMaker) -> None:
+    """Register a plot.
+
+    Parameters
+    ----------
+    name
+        Unique name.
+    make
+        The panels that it draws of a board; none where the board has no data for it.
+
+    Raises
+    ------
+    InputError
+        Where another plot has this name.
+    """
+    if name in PLOTS and PLOTS[name] is not make:
+        raise InputError(f"There is a plot {name!r} already; register this one by another name.")
+    PLOTS[name] = make
+
+
+def panels(board: Board) -> list[Panel]:
+    """All panels of ``board``, in the order of registration."""
+    return [panel for make in PLOTS.values() for panel in make(board)]
+
+
+def _ranking(board: Board) -> list[Panel]:
+    rows = ranking_rows(board)
+    if board.ranked_by is None or not rows:
+        return []
+    column = board.column(board.ranked_by)
+    n = len([r for r in board.rows if board.score(r, column).value is not None])
+    some = "" if n == len(rows) else f", {len(rows)} of {n} models"
+    heading = f"{_capital(column.name)}{_interval(board, column)}{some}"
+    return [Panel(heading, (LINE + 0.03) * len(rows) + _FRAME, partial(plot_ranking, board))]
+
+
+def _win_rates(board: Board) -> list[Panel]:
+    drawn = series(board)
+    if board.ranked_by is not None or not drawn:
+        return []
+    every = [column for columns in drawn.values() for column in columns]
+    n = sum(first_score(board, row, every).value is not None for row in board.rows)
+    height = n * max(LINE, 0.14 * len(drawn) + 0.02) + _FRAME
+    return [Panel(f"Win rates{_interval(board, every[0])}", height, partial(plot_win_rates, board))]
+
+
+def _lengths(board: Board) -> list[Panel]:
+    wanted: list[tuple[str, list[Column]]] = []
+    if board.ranked_by is not None:
+        column = board.column(board.ranked_by)
+        if column.kind in {"win rate", "LC win rate"}:
+            wanted.append((_capital(column.name), [column]))
+    else:
+        wanted += [(f"Win rate by {name}", cs) for name, cs in list(series(board).items())[:2]]
+    wanted += [(_capital(c.name), [c]) for c in board.of_kind("accuracy")[:1]]
+    return [
+        Panel(
+            f"{name} against length",
+            3.0,
+            partial(plot_lengths, board, columns),
+            partial(label_lengths, board, columns),
+        )
+        for name, columns in wanted
+        if len(length_points(board, columns)) > 1
+    ]
+
+
+def _families(board: Board) -> list[Panel]:
+    groups = family_rows(board)
+    if not groups:
+        return []
+    n_lines = sum(len(members) + 0.6 for members in groups)
+    return [Panel("Within families, in order", LINE * n_lines + _FRAME, partial(plot_families, board))]
+
+
+def _benchmarks(board: Board) -> list[Panel]:
+    columns = board.of_kind("benchmark")
+    shown = columns[:_MAX_BENCHMARKS]
+    return [
+        Panel(
+            f"{column.name}{_interval(board, column)}",
+            LINE * sum(board.score(r, column).value is not None for r in board.rows) + _FRAME,
+            partial(plot_scores, board, column),
+        )
+        for column in shown
+    ]
+
+
+def _ratings(board: Board) -> list[Panel]:
+    found = board.of_kind("rating")
+    if not found:
+        return []
+    n = sum(board.score(row, found[0]).value is not None for row in board.rows)
+    heading = f"Ratings by {found[0].judge}{_interval(board, found[0])}"
+    return [Panel(heading, LINE * n + _FRAME, partial(plot_ratings, board))]
+
+
+def _interval(board: Board, column: Column) -> str:
+    """What the bars are; nothing is promised where there are none."""
+    scores = [board.score(row, column) for row in board.rows]
+    if any(score.low is not None for score in scores):
+        return ", 95 % intervals"
+    return ", ±1.96 SE" if any(score.standard_error is not None for score in scores) else ""
+
+
+def _capital(label: str) -> str:
+    return label[:1].upper() + label[1:]
+
+
+for _name, _make in {
+    "ranking": _ranking,
+    "win rates": _win_rates,
+    "lengths": _lengths,
+    "families": _families,
+    "benchmarks": _benchmarks,
+    "ratings": _ratings,
+}.items():
+    register_plot(_name, _make)

@@ -1,0 +1,255 @@
+"""What the plots share: colours, markers, names that can be drawn, and labels beside points."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from alignboard.boards.board import Board, Row, Score
+from alignboard.text import shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
+
+INK, MUTED, FAINT, RULE = "#222222", "#6b6b6b", "#a3a3a3", "#ebebeb"
+FLAGGED = "#c1121f"
+TITLE, HEADING, SUBTITLE, TEXT, SMALL = 13.0, 10.0, 9.0, 8.0, 7.5
+"""font sizes in points"""
+# Okabe and Ito's palette for colour-blind readers, with the two that are too pale for marks on white replaced by
+# Tol's wine and olive. Families differ by marker as well.
+PALETTE = (
+    "#0072b2", "#d55e00", "#009e73", "#882255", "#8c8c1a", "#56b4e9", "#000000", "#e69f00",
+)  # fmt: skip
+MARKERS = ("o", "s", "^", "D", "v", "P", "p", "h")
+MAX_NAME = 34
+"""characters of a name that are drawn"""
+_RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that a board looks the same everywhere
+    "font.size": TEXT,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": SMALL,
+    "axes.linewidth": 0.8,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.axisbelow": True,
+    "axes.formatter.use_mathtext": False,
+    "axes.unicode_minus": False,
+    "xtick.color": MUTED,
+    "ytick.color": INK,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "xtick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.major.size": 0,
+    "grid.color": RULE,
+    "grid.linewidth": 0.8,
+    "legend.fontsize": SMALL,
+    "legend.frameon": False,
+    "legend.labelcolor": MUTED,
+    "svg.fonttype": "none",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a model is marked wherever it appears."""
+
+    color: str
+    marker: str
+
+
+PLAIN, OTHER = Look(INK, "o"), Look(FLAGGED, "X")
+
+
+@contextmanager
+def style(salt: str = "") -> Iterator[None]:
+    """matplotlib as it comes with this project's sheet on it, whatever the user's own matplotlibrc says.
+
+    ``salt`` makes the ids of an SVG, so that the same plot gives the same bytes.
+    """
+    import matplotlib as mpl
+
+    defaults = {key: value for key, value in mpl.rcParamsDefault.items() if "backend" not in key}
+    with mpl.rc_context(defaults | _RC | {"svg.hashsalt": salt}):
+        yield
+
+
+def new_axes() -> Axes:
+    """Axes of a figure of its own, for a plot that was given none."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure.add_subplot()
+
+
+def drawable(text: str) -> str:
+    r"""``text`` in characters that the font has; everything else becomes an escape.
+
+    >>> drawable("evil\u202egpj")
+    'evil\\u202egpj'
+    """
+    composed = shown(unicodedata.normalize("NFC", text))
+    if composed.isascii():
+        return composed
+    glyphs = _glyphs()
+    return "".join(
+        c if ord(c) in glyphs and not unicodedata.combining(c) else c.encode("unicode_escape").decode()
+        for c in composed
+    )
+
+
+@lru_cache(maxsize=1)
+def _glyphs() -> frozenset[int]:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return frozenset(get_font(findfont(FontProperties(family=["DejaVu Sans"]))).get_charmap())
+
+
+def short_name(text: str, most: int = MAX_NAME) -> str:
+    """``text`` to be drawn; a long name loses its middle.
+
+    >>> short_name("a" * 30 + "b" * 30, 11)
+    'aaaaa…bbbbb'
+    """
+    name = drawable(text)
+    if len(name) <= most:
+        return name
+    head = most // 2
+    return f"{name[:head]}…{name[len(name) - (most - head - 1) :]}"
+
+
+def flagged(row: Row) -> bool:
+    """Whether the model's responses are constant or declared adversarial."""
+    return any("constant" in flag or "adversarial" in flag for flag in row.flags)
+
+
+def families(board: Board) -> dict[str, list[Row]]:
+    """The groups that are coloured: by base model, else the board's named families with two members that are here."""
+    if any(row.family for row in board.rows):
+        found: dict[str, list[Row]] = {}
+        for row in board.rows:
+            found.setdefault(row.family or "other", []).append(row)
+        return found
+    rows = {row.model: row for row in board.rows}
+    named = {
+        name: [rows[model] for model in models if model in rows]
+        for name, models in board.families.items()
+    }
+    return {name: members for name, members in named.items() if len(members) > 1}
+
+
+def looks(board: Board) -> dict[str, Look]:
+    """The look of every model by its family; a flagged model looks flagged, whatever its family."""
+    found = {row.model: OTHER if flagged(row) else PLAIN for row in board.rows}
+    for k, members in enumerate(families(board).values()):
+        look = Look(PALETTE[k % len(PALETTE)], MARKERS[k % len(MARKERS)])
+        found |= {row.model: look for row in members if not flagged(row)}
+    return found
+
+
+def draw_scores(
+    ax: Axes,
+    marks: Sequence[tuple[float, Score, Look]],
+    *,
+    hollow: bool = False,
+    size: float = 26,
+    width: float = 1.5,
+) -> None:
+    """Marks at (y, score), each with its interval; 1.96 standard errors where there is none."""
+    for y, score, look in marks:
+        if score.value is None:
+            continue
+        low, high = score.low, score.high
+        if (low is None or high is None) and score.standard_error is not None:
+            low, high = score.value - 1.96 * score.standard_error, score.value + 1.96 * score.standard_error
+        if low is not None and high is not None:
+            ax.hlines(y, low, high, color=look.color, linewidth=width, zorder=2)
+    for look in dict.fromkeys(look for *_, look in marks):
+        own = [(s.value, y) for y, s, other in marks if other == look and s.value is not None]
+        if own:
+            x, y = zip(*own, strict=True)
+            ax.scatter(
+                x, y, s=size, marker=look.marker, zorder=3, linewidths=1.1,
+                facecolors="#ffffff" if hollow else look.color, edgecolors=look.color,
+            )  # fmt: skip
+
+
+def model_axis(ax: Axes, names: Sequence[str], places: Sequence[float], colors: Mapping[str, str]) -> None:
+    """One line per model, the first at the top."""
+    ax.set_yticks(list(places), [short_name(name) for name in names])
+    for tick, name in zip(ax.get_yticklabels(), names, strict=True):
+        tick.set_color(colors.get(name, INK))
+    ends = (min(places, default=0.0), max(places, default=0.0))
+    ax.set_ylim(ends[1] + 0.7, ends[0] - 0.7)
+    ax.grid(visible=True, axis="both")
+
+
+def figures_axis(ax: Axes, texts: Sequence[str], places: Sequence[float]) -> None:
+    """The values in figures at the right of their lines."""
+    right = ax.secondary_yaxis("right")
+    right.set_yticks(list(places), list(texts))
+    right.tick_params(labelcolor=MUTED, length=0)
+    right.spines["right"].set_visible(False)
+
+
+def percent_limits(values: Sequence[float]) -> tuple[float, float]:
+    """Limits of a percentage axis around ``values``: inside what percentages can be and never of no width."""
+    low, high = min(values, default=0.0), max(values, default=100.0)
+    margin = max(0.04 * (high - low), 1.0)
+    return max(low - margin, -1.0), min(high + margin, 101.0)
+
+
+def settle(ax: Axes) -> None:
+    """Lay the figure of ``ax`` out, and keep it so: labels beside points are placed in the final layout."""
+    figure = ax.get_figure(root=True)
+    if figure is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
+def label_points(ax: Axes, labels: Sequence[tuple[float, float, str, str]]) -> list[str]:
+    """Write (x, y, text, color) beside the points, the most important first; what finds no room is left out.
+
+    Call it when the figure has its final layout (`settle`); returns what was written.
+    """
+    points = [ax.transData.transform(xy) for art in ax.collections for xy in art.get_offsets()]
+    taken: list[Bbox] = []
+    written = []
+    for x, y, text, color in labels:
+        for dx, dy, ha, va in _AROUND:
+            art = ax.annotate(
+                text, (x, y), (dx, dy), textcoords="offset points", ha=ha, va=va,
+                fontsize=SMALL, color=color, zorder=5, annotation_clip=False,
+            )  # fmt: skip
+            art.set_in_layout(False)
+            box = art.get_window_extent()
+            inside = ax.bbox.padded(2)
+            free = (
+                box.x0 >= inside.x0 and box.x1 <= inside.x1 and box.y0 >= inside.y0 and box.y1 <= inside.y1
+                and not any(box.overlaps(other) for other in taken)
+                and not any(box.padded(1).contains(px, py) for px, py in points)
+            )  # fmt: skip
+            if free:
+                taken.append(box.padded(1))
+                written.append(text)
+                break
+            art.remove()
+    return written
+
+
+_AROUND = (
+    (6, 0, "left", "center"), (-6, 0, "right", "center"), (0, 6, "center", "bottom"), (0, -6, "center", "top"),
+    (5, 5, "left", "bottom"), (-5, 5, "right", "bottom"), (5, -5, "left", "top"), (-5, -5, "right", "top"),
+    (14, 10, "left", "bottom"), (-14, 10, "right", "bottom"), (14, -10, "left", "top"), (-14, -10, "right", "top"),
+)  # fmt: skip

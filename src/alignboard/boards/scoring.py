@@ -1,0 +1,196 @@
+"""Columns and scores from verdicts, responses and lm-eval's numbers: one way for every builder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from alignboard.boards.board import Board, Column, Row, Score, known
+from alignboard.published.scores import LcScore, joint_lc_win_rates
+from alignboard.records import Annotations
+from alignboard.stats.intervals import Interval
+from alignboard.stats.win_rate import WinRate, win_rate
+
+NEW_PROMPTS = "new prompts drawn like these; models, judge and the baseline's responses held fixed"
+LENGTH = "length"
+JOINT = "difficulties of the prompts fitted jointly to the models of this column"
+BASELINE = Score(reason="baseline")
+_FRACTIONS = ("acc", "exact_match", "em", "f1", "mc1", "mc2", "pass", "prompt_level", "inst_level")
+
+
+def length_column() -> Column:
+    """Mean length of the responses."""
+    return Column(
+        key=LENGTH, name="length", kind="length", unit="characters", source="responses", better="none"
+    )
+
+
+def judged_columns(judge: str, baseline: str | None, set_name: str | None) -> tuple[Column, Column]:
+    """The win rate of one judge on one set against one baseline, and its joint length-controlled one."""
+    prefix = "/".join(filter(None, (judge, set_name, baseline)))
+    shared: dict[str, Any] = {
+        "unit": "%",
+        "judge": judge,
+        "set": set_name,
+        "baseline": baseline,
+        "source": "annotations",
+    }
+    return (
+        Column(
+            key=f"{prefix}/win_rate",
+            name="win rate",
+            kind="win rate",
+            estimator="mean preference, interval clustered by prompt",
+            conditional_on=NEW_PROMPTS,
+            **shared,
+        ),
+        Column(
+            key=f"{prefix}/lc_win_rate_joint",
+            name="LC win rate (joint fit)",
+            kind="LC win rate",
+            estimator=f"length-controlled, {JOINT}",
+            conditional_on=f"{NEW_PROMPTS}; difficulties held fixed",
+            **shared,
+        ),
+    )
+
+
+def judged_scores(
+    tables: Mapping[str, Annotations],
+    columns: tuple[Column, Column],
+    failed: Mapping[str, int] | None = None,
+) -> dict[str, dict[str, Score]]:
+    """The scores of every model of ``tables`` in the two ``columns`` of `judged_columns`."""
+    raw, controlled = columns
+    joint = joint_lc_win_rates(tables)
+    found = {}
+    for model, table in tables.items():
+        scores = {
+            raw.key: rate_score(win_rate(table.preference, table.instruction), (failed or {}).get(model))
+        }
+        if model in joint:
+            scores[controlled.key] = lc_score(joint[model], len(table) - table.n_unparsed)
+        found[model] = scores
+    return found
+
+
+def rate_score(rate: WinRate, failed: int | None = None) -> Score:
+    """A win rate in percent, with the status of every verdict."""
+    return Score(
+        known(rate.win_rate, 100),
+        known(rate.interval.low, 100),
+        known(rate.interval.high, 100),
+        known(rate.standard_error, 100),
+        n=rate.n_total,
+        unparsed=max(rate.n_unparsed - (failed or 0), 0),
+        failed=failed,
+        counts={"won": rate.n_wins, "drawn": rate.n_draws, "lost": rate.n_wins_base},
+        reason=None if rate.n_total else "no scored verdict",
+    )
+
+
+def lc_score(score: LcScore, n: int | None = None) -> Score:
+    """A length-controlled win rate in percent."""
+    return interval_score(score.win_rate, score.interval, n)
+
+
+def interval_score(value: float, interval: Interval, n: int | None = None) -> Score:
+    """A fraction with its interval, in percent."""
+    return Score(
+        known(value, 100),
+        known(interval.low, 100),
+        known(interval.high, 100),
+        known(interval.standard_error, 100),
+        n=n,
+    )
+
+
+def benchmark_column(
+    task: str, metric: str, *, n_shot: int | None = None, better: bool = True, suite: str | None = None
+) -> Column:
+    """A number of lm-eval: fractions as percentages, others as they are."""
+    base, _, filter_name = metric.partition(",")
+    shown = base if filter_name in ("", "none") else f"{base} ({filter_name})"
+    shots = "" if n_shot is None else f", {n_shot}-shot"
+    fraction = base.startswith(_FRACTIONS)
+    return Column(
+        key="/".join(filter(None, ("lm-eval", suite, f"{task} {metric}{shots}"))),
+        name=f"{task} {shown}{shots}",
+        kind="benchmark",
+        unit="%" if fraction else "",
+        set=suite,
+        source="lm-eval",
+        estimator=f"{base} of lm-eval{shots}",
+        conditional_on="new documents drawn like these; the model and its decoding held fixed",
+        better="high" if better else "low",
+        digits=1 if fraction else 3,
+    )
+
+
+def benchmark_score(
+    column: Column, value: float | None, error: float | None, n: int | None = None
+) -> Score:
+    """A number of lm-eval with its standard error, in the column's unit."""
+    scale = 100 if column.unit == "%" else 1
+    shown = known(value, scale)
+    return Score(
+        shown,
+        standard_error=known(error, scale),
+        n=n or None,
+        reason="not run" if shown is None else None,
+    )
+
+
+def identical_responses(responses: Mapping[str, Mapping[Any, Any]]) -> list[list[str]]:
+    """Groups of models that give the same response to every one of the same prompts.
+
+    >>> identical_responses({"a": {1: "x"}, "b": {1: "x"}, "c": {1: "y"}, "d": {}})
+    [['a', 'b']]
+    """
+    groups: dict[frozenset[tuple[Any, Any]], list[str]] = {}
+    for model, given in responses.items():
+        if given:
+            groups.setdefault(frozenset(given.items()), []).append(model)
+    return [models for models in groups.values() if len(models) > 1]
+
+
+def with_identical(board: Board, responses: Mapping[str, Mapping[Any, Any]]) -> Board:
+    """``board`` with a note and flags where models give identical responses: their scores cannot differ."""
+    import msgspec
+
+    notes, flags = list(board.notes), {}
+    for models in identical_responses(responses):
+        n = len(responses[models[0]])
+        notes.append(
+            f"Identical responses: {' and '.join([', '.join(models[:-1]), models[-1]])} give the same response to "
+            f"{'every one of ' if n > 1 else ''}{n} prompt{'s' if n > 1 else ''}; a comparison of their responses "
+            "compares nothing."
+        )
+        for model in models:
+            others = ", ".join(other for other in models if other != model)
+            flags[model] = f"responses identical to {others}"
+    rows = [
+        msgspec.structs.replace(row, flags=[*row.flags, flags[row.model]])
+        if row.model in flags
+        else row
+        for row in board.rows
+    ]
+    return msgspec.structs.replace(board, notes=notes, rows=rows)
+
+
+def mean_length(lengths: Sequence[int] | np.ndarray) -> Score:
+    """Mean number of characters."""
+    return Score(float(np.mean(lengths)), n=len(lengths)) if len(lengths) else Score()
+
+
+def by_value(rows: Sequence[Row], key: str) -> list[Row]:
+    """``rows`` from the largest value in column ``key``; rows without one come last, by name."""
+
+    def order(row: Row) -> tuple[float, str]:
+        value = row.scores.get(key, Score()).value
+        return (math.inf if value is None else -value, row.model)
+
+    return sorted(rows, key=order)
