@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alignboard.judges.alpaca_eval.raw_completions import raw_completion, said_of
 from alignboard.judges.load import load_judge
 from alignboard.judges.parsing import alpaca_eval_parsers as upstream_parsers
 from alignboard.judges.parsing.parsers import parse
+from alignboard.judges.parsing.raw_completions import raw_completion, said_of
 from alignboard.judges.parsing.values import MAX_LITERAL, literal, values
 from alignboard.judges.parsing.verdicts import (
     BracketRule,

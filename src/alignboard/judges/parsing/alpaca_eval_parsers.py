@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final
 
-from alignboard.judges.alpaca_eval.raw_completions import raw_completion
 from alignboard.judges.parsing.evidence import excerpt, likeliest, probability
+from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.parsing.values import FAILURES, literal
 from alignboard.judges.parsing.verdicts import UpstreamRule
 from alignboard.judges.rows import Said, Verdict
