@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from alignboard.errors import InputError
+from alignboard.fetch.package_file import package_file
 from alignboard.judges.alpaca_eval.configs import Pool, evaluator_names, read_evaluator
 from alignboard.judges.load import judge_names, load_judge, read_judge
 from alignboard.judges.parsing.verdicts import UpstreamRule, VerdictRule
@@ -21,7 +22,6 @@ from alignboard.judges.spec import (
     RewardSpec,
     SimulatedSpec,
 )
-from alignboard.published.wheel_boards import package_file
 from alignboard.workspace import library
 
 BUILT_IN = {

@@ -451,7 +451,7 @@ def test_judges_that_are_asked_elsewhere_are_not_opened():
 
 def test_importing_the_judges_loads_no_framework():
     names = ("local", "forward", "vocabulary", "reward", "pair_ranker", "classifiers", "opened")
-    text = "; ".join(f"import alignboard.evaluate.judging.{name}" for name in names)
+    text = "; ".join(f"import alignboard.judges.backends.{name}" for name in names)
     check = f"import sys; {text}; assert not {{'torch', 'transformers', 'peft'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)
 

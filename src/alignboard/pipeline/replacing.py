@@ -50,8 +50,13 @@ def require_no_loss(
 ) -> None:
     """Check that ``path`` may be replaced by a file with ``n`` scored rows.
 
-    ``reasons`` say why the other rows are not scored; the most common is part of the error. Raises `InputError` where the file there has more, or cannot be read. With ``replace`` the old file is then kept
-    beside the new one, as ``<name>.1``, ``<name>.2`` and so on.
+    ``reasons`` say why the other rows are not scored; the most common is part of the error. With ``replace`` the old
+    file is then kept beside the new one, as ``<name>.1``, ``<name>.2`` and so on.
+
+    Raises
+    ------
+    InputError
+        The file there has more scored rows, or cannot be read, and ``replace`` is not set.
     """
     try:
         old = path.read_bytes()
@@ -68,8 +73,8 @@ def require_no_loss(
         common = Counter(filter(None, reasons)).most_common(1)
         why = f" (why rows are missing: {common[0][0]})" if common else ""
         raise InputError(
-            f"{path} {holds} and the new file would hold {n}{why}, so it was left as it is; add --replace to write the new "
-            "one and keep the old beside it."
+            f"{path} {holds} and the new file would hold {n}{why}, so it was left as it is; add --replace to "
+            "write the new one and keep the old beside it."
         )
     number = 1
     while (kept := path.with_name(f"{path.name}.{number}")).exists():
