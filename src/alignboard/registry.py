@@ -18,7 +18,9 @@ from typing import Any, Final
 from alignboard.errors import InputError, nearest
 
 GROUP: Final = "alignboard.plugins"
-HOMES: Final[dict[str, tuple[str, ...]]] = {}
+HOMES: Final[dict[str, tuple[str, ...]]] = {
+    "plot": ("alignboard.boards.plots.registry",),
+}
 """By kind, the modules whose import registers the built-in parts."""
 
 

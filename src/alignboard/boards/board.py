@@ -1,102 +1,27 @@
-"""The board: rows of models by declared columns, whatever the source of the numbers.
+"""The board: rows of models by declared columns, whatever the source of the numbers, and its tables as plain data.
 
-A column is declared once and says what its numbers are conditional on; every writer (csv, md, json, terminal, html,
-plots) iterates over the columns. Values are in the column's unit: percentages where it says ``%``.
+Every writer (csv, md, json, terminal, html, plots) iterates over the columns.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from alignboard.boards.columns import Column, Kind, Row, Sample, Score
 from alignboard.errors import InputError, nearest
-from alignboard.text import json_value
+from alignboard.text import json_value, shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 2
-Better: TypeAlias = Literal["high", "low", "none"]
-Kind: TypeAlias = Literal[
-    "win rate", "LC win rate", "benchmark", "rating", "place", "accuracy", "length", "diagnostic"
-]
-
-
-class Score(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The number in one cell, in its column's unit; None where it is unknown, with the reason."""
-
-    value: float | None = None
-    low: float | None = None
-    """of the 95 % interval"""
-    high: float | None = None
-    standard_error: float | None = None
-    n: int | None = None
-    """verdicts, documents or prompts that the value is made of"""
-    unparsed: int | None = None
-    """verdicts that could not be parsed: left out of the value"""
-    failed: int | None = None
-    """calls that failed (refused, truncated, errors): left out of the value"""
-    counts: dict[str, int] = {}
-    """what the scored verdicts were: ``won``, ``drawn``, ``lost``"""
-    reason: str | None = None
-    """why there is no value, such as ``baseline``"""
-
-
-class Column(msgspec.Struct, frozen=True, kw_only=True):
-    """What the numbers of one column are, and what they are conditional on."""
-
-    key: str
-    """unique on the board"""
-    name: str
-    kind: Kind
-    unit: str = ""
-    """``%``, ``characters``, ``Elo`` or nothing"""
-    judge: str | None = None
-    set: str | None = None
-    """the instruction set, or the benchmark suite"""
-    baseline: str | None = None
-    source: str = ""
-    """where the numbers come from: annotations, lm-eval, published, round robin, responses"""
-    estimator: str = ""
-    conditional_on: str = ""
-    better: Better = "high"
-    digits: int = 1
-    """decimals in tables; csv and json have all"""
-    detail: bool = False
-    """in csv and json only, not in tables that are read"""
-
-    def text(self, value: float | None) -> str:
-        """``value`` with the column's decimals; empty where it is unknown."""
-        return "" if value is None else f"{value:.{self.digits}f}"
-
-    def interval(self, score: Score) -> str:
-        """The interval of ``score``, else its standard error; empty where neither is known."""
-        if score.low is not None and score.high is not None:
-            return f"{self.text(score.low)} to {self.text(score.high)}"
-        return "" if score.standard_error is None else f"± {self.text(score.standard_error)}"
-
-
-class Row(msgspec.Struct, frozen=True):
-    """One model and its scores by column key."""
-
-    model: str
-    scores: dict[str, Score] = {}
-    family: str | None = None
-    """the base model"""
-    method: str | None = None
-    flags: list[str] = []
-
-
-class Sample(msgspec.Struct, frozen=True):
-    """One prompt and every model's response to it."""
-
-    instruction: str
-    outputs: dict[str, str]
-    """by model"""
+_PARTS = {"low": "low", "high": "high", "SE": "standard_error"}
+_COUNTS = ("n", "unparsed", "failed")
 
 
 class Board(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,7 +110,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.group(column)}: {column.name}" if column.judge else column.name
 
     def ranks(self) -> list[int | None]:
-        """The rank of every row by the values of ``ranked_by``, equal values sharing the better one; None without one."""
+        """The rank of every row by the values of ``ranked_by``; equal values share the better one."""
         if self.ranked_by is None:
             return [None] * len(self.rows)
         sign = -1 if self.column(self.ranked_by).better == "low" else 1
@@ -248,15 +173,19 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
             import pandas as pd
         except ModuleNotFoundError as error:
             raise InputError("Board.to_frame needs pandas: pip install pandas") from error
-        from alignboard.boards.files import records
-
         return pd.DataFrame(records(self)).set_index("model")
 
     def _repr_html_(self) -> str:
-        """The table for a notebook."""
-        from alignboard.boards.page import table_html
-
-        return table_html(self)
+        """The table for a notebook, with all that others wrote escaped."""
+        groups, names, cells = table(self)
+        heads = [
+            f"{group}: {name}" if group else name for group, name in zip(groups, names, strict=True)
+        ]
+        lines = [("th", heads), *(("td", line) for line in cells)]
+        rows = (
+            "".join(f"<{tag}>{escape(shown(cell))}</{tag}>" for cell in line) for tag, line in lines
+        )
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
 def read_board(path: Path) -> Board:
@@ -267,11 +196,76 @@ def read_board(path: Path) -> Board:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def known(value: float | None, scale: float = 1) -> float | None:
-    """``value`` times ``scale``; None for NaN and infinity, because unknown is not a number."""
-    return None if value is None or not math.isfinite(value) else value * scale
+def records(board: Board) -> list[dict[str, Any]]:
+    """One flat record per row: what the csv file and the data frame hold, with every digit.
+
+    A column gives its value, then low, high, SE, n, unparsed, failed and its counts where any row has them.
+    """
+    parts = {column.key: _parts(board, column) for column in board.columns}
+    with_ranks = board.ranked_by is not None
+    found = []
+    for row, rank in zip(board.rows, board.ranks(), strict=True):
+        record: dict[str, Any] = {"rank": rank} if with_ranks else {}
+        record |= {"model": row.model, "family": row.family, "method": row.method}
+        for column in board.columns:
+            score, label = board.score(row, column), board.label(column)
+            record[f"{label} {column.unit}".rstrip()] = score.value
+            for part in parts[column.key]:
+                unit = column.unit if part in _PARTS else ""
+                record[f"{label} {part} {unit}".rstrip()] = _part(score, part)
+        record["flags"] = "; ".join(row.flags)
+        found.append(record)
+    return found
 
 
-def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` without those that are None."""
-    return {key: value for key, value in values.items() if value is not None}
+def _parts(board: Board, column: Column) -> list[str]:
+    """Which figures besides the value any row has."""
+    scores = [board.score(row, column) for row in board.rows]
+    counts = dict.fromkeys(name for score in scores for name in score.counts)
+    every = [*_PARTS, *_COUNTS, *counts]
+    return [part for part in every if any(_part(score, part) is not None for score in scores)]
+
+
+def _part(score: Score, part: str) -> float | None:
+    if part in _PARTS:
+        return getattr(score, _PARTS[part])
+    return getattr(score, part) if part in _COUNTS else score.counts.get(part)
+
+
+def table(
+    board: Board, *, intervals: bool = True, columns: Sequence[Column] | None = None
+) -> tuple[list[str], list[str], list[list[str]]]:
+    """Groups, names and cells of the table that is read; intervals stand beside their values."""
+    groups, names = [], []
+    cells: list[list[str]] = [[] for _ in board.rows]
+
+    def add(group: str, name: str, texts: Sequence[str]) -> None:
+        groups.append(group)
+        names.append(name)
+        for line, text in zip(cells, texts, strict=True):
+            line.append(text)
+
+    if board.ranked_by is not None:
+        add("", "rank", ["" if rank is None else str(rank) for rank in board.ranks()])
+    add("", "model", [row.model for row in board.rows])
+    if any(row.method for row in board.rows):
+        add("", "method", [row.method or "" for row in board.rows])
+    for column in board.shown() if columns is None else columns:
+        scores = [board.score(row, column) for row in board.rows]
+        group = board.group(column) if column.judge else ""
+        unit = "%" if column.unit == "%" else ""
+        texts = [
+            column.text(s.value) or (s.reason if s.reason == "baseline" else "") for s in scores
+        ]
+        add(group, f"{column.name} {unit}".rstrip(), texts)
+        spans = [column.interval(score) for score in scores]
+        if intervals and any(spans):
+            ends = any(score.low is not None for score in scores)
+            add(group, "95 %" if ends and column.kind != "place" else "to" if ends else "SE", spans)
+        for name in ("unparsed", "failed"):
+            counts = [getattr(score, name) for score in scores]
+            if any(counts):
+                add(group, name, ["" if n is None else str(n) for n in counts])
+    if any(row.flags for row in board.rows):
+        add("", "flags", ["; ".join(row.flags) for row in board.rows])
+    return groups, names, cells

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from alignboard.boards.board import Board, Column, Kind, Row, Score, known
+from alignboard.boards.board import Board
+from alignboard.boards.columns import Column, Kind, Row, Score, known
 from alignboard.boards.of_results import PAIRED
 from alignboard.boards.scoring import LENGTH, NEW_PROMPTS, length_column
 from alignboard.errors import InputError
@@ -22,7 +23,12 @@ from alignboard.text import count
 DECLARED_ADVERSARIAL = "declared adversarial"
 """flag of a model whose published name says that it was made to cheat the judge"""
 
-WIN, LC, LC_ALIGNED, LC_JOINT = "win_rate", "lc_win_rate", "lc_win_rate_aligned", "lc_win_rate_joint"
+WIN, LC, LC_ALIGNED, LC_JOINT = (
+    "win_rate",
+    "lc_win_rate",
+    "lc_win_rate_aligned",
+    "lc_win_rate_joint",
+)
 _PUBLISHED_CONDITIONS = (
     "95 % intervals of the win rate follow from the published standard errors and are for new prompts with the judge "
     "held fixed"
@@ -35,8 +41,12 @@ _RECOMPUTED_CONDITIONS = (
     "95 % intervals are for new prompts drawn like these, each model by itself, with the judge, the baseline's "
     "responses and {calibration} held fixed."
 )
-_BY_ROW = "length-controlled with AlpacaEval's calibration, difficulty looked up by row as upstream does"
-_BY_INSTRUCTION = "length-controlled with AlpacaEval's calibration, difficulty looked up by instruction"
+_BY_ROW = (
+    "length-controlled with AlpacaEval's calibration, difficulty looked up by row as upstream does"
+)
+_BY_INSTRUCTION = (
+    "length-controlled with AlpacaEval's calibration, difficulty looked up by instruction"
+)
 _FITTED = "length-controlled, difficulties fitted jointly to these models"
 
 
@@ -95,12 +105,9 @@ def published_board(
         for name, row in read_published_board(source.file).items()
     ]
     has_lc = any(LC in row.scores for row in rows)
-    own = source.annotator == suite.annotator
     conditions = [_PUBLISHED_CONDITIONS] + ([_NO_LC_INTERVAL] if has_lc else [])
     made = _board(
-        name=suite.name if own else f"{suite.name}-{source.annotator}",
-        suite=suite,
-        judge=source.annotator,
+        declared=columns,
         columns=[
             columns.rate(LC, "LC win rate", "LC win rate", "as published", conditional_on=""),
             *columns.shared(),
@@ -131,22 +138,31 @@ def recomputed_board(reproduction: Reproduction, suite: Suite) -> Board:
     first = LC if reproduction.mode == "compat" and not joint else aligned
     calibration = "the difficulties fitted to these models" if joint else "the calibration"
     return _board(
-        name=suite.name,
-        suite=suite,
-        judge=reproduction.annotator,
+        declared=columns,
         columns=[
             *([] if joint else [by_row]),
             by_instruction,
             *columns.shared(),
-            columns.rate("published_lc_win_rate", "published LC", "diagnostic", "as published", **published),
-            columns.rate("published_win_rate", "published win rate", "diagnostic", "as published", **published),
+            columns.rate(
+                "published_lc_win_rate", "published LC", "diagnostic", "as published", **published
+            ),
+            columns.rate(
+                "published_win_rate",
+                "published win rate",
+                "diagnostic",
+                "as published",
+                **published,
+            ),
             columns.diagnostic("win_rate_difference", "win rate minus published"),
             columns.diagnostic("lc_difference", "LC minus published"),
             columns.diagnostic("lc_c", "C of the fit", unit=""),
             columns.diagnostic("lc_published_c", "C of the published fit", unit=""),
             columns.diagnostic("lc_kkt_violation", "KKT violation of the fit", unit=""),
         ],
-        rows=[_recomputed_row(row, aligned, row.model in adversarial) for row in reproduction.models],
+        rows=[
+            _recomputed_row(row, aligned, declared=row.model in adversarial)
+            for row in reproduction.models
+        ],
         ranked_by=first if has_lc else WIN,
         notes=[_RECOMPUTED_CONDITIONS.format(calibration=calibration), PAIRED],
         source="recomputed from the annotations",
@@ -155,15 +171,15 @@ def recomputed_board(reproduction: Reproduction, suite: Suite) -> Board:
 
 def _board(
     *,
-    name: str,
-    suite: Suite,
-    judge: str,
+    declared: _Columns,
     columns: list[Column],
     rows: list[Row],
     ranked_by: str,
     notes: list[str],
     source: str,
 ) -> Board:
+    suite, judge = declared.suite, declared.judge
+    name = suite.name if judge == suite.annotator else f"{suite.name}-{judge}"
     held = [column for column in columns if any(column.key in row.scores for row in rows)]
     held = held or [column for column in columns if column.key == ranked_by]
     beside = {LC: LC_ALIGNED, LC_ALIGNED: WIN, LC_JOINT: WIN}.get(ranked_by)
@@ -238,7 +254,7 @@ def _published_row(row: PublishedRow, suite: Suite, file: str, *, declared: bool
     return Row(row.model, scores, flags=flags + ([DECLARED_ADVERSARIAL] if declared else []))
 
 
-def _recomputed_row(row: BoardRow, aligned: str, declared: bool) -> Row:
+def _recomputed_row(row: BoardRow, aligned: str, *, declared: bool) -> Row:
     win = Score(
         known(row.win_rate),
         row.ci_low,
@@ -248,9 +264,7 @@ def _recomputed_row(row: BoardRow, aligned: str, declared: bool) -> Row:
         unparsed=row.n_unparsed,
         counts={"won": row.n_wins, "drawn": row.n_draws, "lost": row.n_wins_base},
     )
-    lc = Score(
-        known(row.lc_win_rate_aligned), row.lc_ci_low, row.lc_ci_high, row.lc_standard_error
-    )
+    lc = Score(known(row.lc_win_rate_aligned), row.lc_ci_low, row.lc_ci_high, row.lc_standard_error)
     figures = {
         name: Score(known(getattr(row, name)))
         for name in (

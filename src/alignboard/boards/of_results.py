@@ -16,7 +16,9 @@ import msgspec
 import numpy as np
 
 from alignboard.benchmarks.scores import TaskScore, read_scores
-from alignboard.boards.board import Board, Column, Row, Score
+from alignboard.boards.board import Board
+from alignboard.boards.columns import Column, Row, Score
+from alignboard.boards.registered import with_registered
 from alignboard.boards.scoring import (
     BASELINE,
     LENGTH,
@@ -36,16 +38,17 @@ from alignboard.results.files import SUFFIXES
 from alignboard.text import count
 
 PAIRED = (
-    "Models answer the same prompts: whether two of them differ is decided by a paired test, not by the overlap of their "
-    "intervals."
+    "Models answer the same prompts: whether two of them differ is decided by a paired test, not by the overlap of "
+    "their intervals."
 )
 _JUDGED = (
-    "Win rates are percentages of preference over the column's baseline; their 95 % intervals cover the choice of prompts, "
-    "with the models, the judge and the baseline's responses held fixed. Judges, sets and baselines are never averaged."
+    "Win rates are percentages of preference over the column's baseline; their 95 % intervals cover the choice of "
+    "prompts, with the models, the judge and the baseline's responses held fixed. Judges, sets and baselines "
+    "are never averaged."
 )
 _JOINT = (
-    "LC win rate (joint fit): length-controlled, with the difficulties of the prompts fitted jointly to the models of the "
-    "column; it is another estimator than AlpacaEval's calibrated one."
+    "LC win rate (joint fit): length-controlled, with the difficulties of the prompts fitted jointly to the models of "
+    "the column; it is another estimator than AlpacaEval's calibrated one."
 )
 _FAILED = ("refused", "truncated", "failed")
 _LM_EVAL = "Benchmarks are lm-eval's own numbers with its standard errors."
@@ -101,16 +104,22 @@ def results_board(
         for one in find_verdicts(folders, cache)
         if (judge is None or one.judge == judge) and (set_name is None or one.set == set_name)
     ]
-    benchmarks = (
-        {} if judge or set_name else {m: s for m in folders if (s := _lm_eval(folders[m]))}
-    )
+    benchmarks = {} if judge or set_name else {m: s for m in folders if (s := _lm_eval(folders[m]))}
     if not verdicts and not benchmarks:
         raise InputError(_nothing(root, folders, cache, judge, set_name))
-    outputs = _outputs(folders, cache) if set_name is None else {}
+    files = {} if set_name is not None else _output_files(folders)
+    outputs = _outputs(files, cache)
     cache.save()
-    made = _assemble(name, title or ("Results" if root.name == "results" else f"Results: {root.name}"), verdicts, benchmarks, outputs)
+    made = _assemble(
+        name,
+        title or ("Results" if root.name == "results" else f"Results: {root.name}"),
+        verdicts,
+        benchmarks,
+        outputs,
+    )
     return msgspec.structs.replace(
-        made, provenance={"source": f"annotations and lm-eval results of {root.name}"}
+        with_registered(made, files),
+        provenance={"source": f"annotations and lm-eval results of {root.name}"},
     )
 
 
@@ -212,16 +221,19 @@ def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _outputs(folders: dict[str, Path], cache: TableCache) -> dict[str, Outputs]:
+def _output_files(folders: dict[str, Path]) -> dict[str, Path]:
+    """The file of responses of every model that has one."""
+    found = {
+        model: next((p for s in SUFFIXES if (p := folder / f"model_outputs{s}").is_file()), None)
+        for model, folder in folders.items()
+    }
+    return {model: path for model, path in found.items() if path is not None}
+
+
+def _outputs(files: dict[str, Path], cache: TableCache) -> dict[str, Outputs]:
     """The responses beside the verdicts, for the models that were not judged, such as the baseline."""
-    found = {}
-    for model, folder in folders.items():
-        path = next((p for s in SUFFIXES if (p := folder / f"model_outputs{s}").is_file()), None)
-        if path is not None:
-            table = cache.read(path.resolve(), Outputs)
-            if isinstance(table, Outputs):
-                found[model] = table
-    return found
+    tables = {model: cache.read(path.resolve(), Outputs) for model, path in files.items()}
+    return {model: table for model, table in tables.items() if isinstance(table, Outputs)}
 
 
 def _lm_eval(folder: Path) -> list[TaskScore]:

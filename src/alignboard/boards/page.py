@@ -16,7 +16,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignboard.boards.board import Board, Column, Row, Score
+from alignboard.boards.board import Board
+from alignboard.boards.columns import Column, Row, Score
 from alignboard.text import shown
 
 if TYPE_CHECKING:
@@ -150,11 +151,16 @@ def _counts(score: Score) -> str:
 
 def responses(board: Board) -> list[Responses]:
     """What the models of each family responded to the sample prompts; None where a model has no response."""
-    families = dict.fromkeys(row.family or "all models" for row in board.rows) if board.samples else {}
+    families = (
+        dict.fromkeys(row.family or "all models" for row in board.rows) if board.samples else {}
+    )
     return [
         Responses(
             family,
-            [(sample.instruction, _of_family(board.rows, family, sample.outputs)) for sample in board.samples],
+            [
+                (sample.instruction, _of_family(board.rows, family, sample.outputs))
+                for sample in board.samples
+            ],
         )
         for family in families
     ]

@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from alignboard.boards.board import Board, Column, Row, Score, known
+from alignboard.boards.board import Board
+from alignboard.boards.columns import Column, Row, Score, known
 from alignboard.published.scores import LcScore, joint_lc_win_rates
 from alignboard.records import Annotations
 from alignboard.stats.intervals import Interval
@@ -24,7 +26,12 @@ _FRACTIONS = ("acc", "exact_match", "em", "f1", "mc1", "mc2", "pass", "prompt_le
 def length_column() -> Column:
     """Mean length of the responses."""
     return Column(
-        key=LENGTH, name="length", kind="length", unit="characters", source="responses", better="none"
+        key=LENGTH,
+        name="length",
+        kind="length",
+        unit="characters",
+        source="responses",
+        better="none",
     )
 
 
@@ -69,7 +76,9 @@ def judged_scores(
     found = {}
     for model, table in tables.items():
         scores = {
-            raw.key: rate_score(win_rate(table.preference, table.instruction), (failed or {}).get(model))
+            raw.key: rate_score(
+                win_rate(table.preference, table.instruction), (failed or {}).get(model)
+            )
         }
         if model in joint:
             scores[controlled.key] = lc_score(joint[model], len(table) - table.n_unparsed)
@@ -109,7 +118,12 @@ def interval_score(value: float, interval: Interval, n: int | None = None) -> Sc
 
 
 def benchmark_column(
-    task: str, metric: str, *, n_shot: int | None = None, better: bool = True, suite: str | None = None
+    task: str,
+    metric: str,
+    *,
+    n_shot: int | None = None,
+    better: bool = True,
+    suite: str | None = None,
 ) -> Column:
     """A number of lm-eval: fractions as percentages, others as they are."""
     base, _, filter_name = metric.partition(",")
@@ -159,8 +173,6 @@ def identical_responses(responses: Mapping[str, Mapping[Any, Any]]) -> list[list
 
 def with_identical(board: Board, responses: Mapping[str, Mapping[Any, Any]]) -> Board:
     """``board`` with a note and flags where models give identical responses: their scores cannot differ."""
-    import msgspec
-
     notes, flags = list(board.notes), {}
     for models in identical_responses(responses):
         n = len(responses[models[0]])

@@ -9,48 +9,30 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from alignboard.cli.board import board
 from alignboard.cli.bridge import bridge
 from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
+from alignboard.cli.published import (
+    assets_option,
+    calibration,
+    from_option,
+    mode_option,
+    models_option,
+    names_of,
+    released,
+)
 from alignboard.cli.shared import json_option
-from alignboard.errors import AlignboardError, InputError, SourceError
+from alignboard.errors import AlignboardError
 from alignboard.workspace import PUBLISHED
-
-if TYPE_CHECKING:
-    from alignboard.published.calibration import Calibration
-    from alignboard.suites import Suite
 
 EXIT_BAD_INPUT = 2
 EXIT_FOUND = 3
-
-
-from_option = click.option(
-    "--from",
-    "results",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A results folder: <model>/<annotator>/annotations.json.",
-)
-assets_option = click.option(
-    "--assets",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where df_gamed.csv and instruction_difficulty.csv are (else: from the hub, once).",
-)
-models_option = click.option("--models", metavar="A,B", help="Only these models.")
-mode_option = click.option(
-    "--mode",
-    type=click.Choice(["compat", "aligned"]),
-    default="compat",
-    show_default=True,
-    help="Length control as upstream computes it, or with every difficulty at its own instruction.",
-)
 
 
 def main() -> None:
@@ -104,10 +86,10 @@ def reproduce(
     from alignboard.suites import load_suite
 
     declared = load_suite(suite)
-    names = _names(models)
-    with ResultsFolder(results or _released(declared, names)) as folder:
+    names = names_of(models)
+    with ResultsFolder(results or released(declared, names)) as folder:
         folder.require(names or [], declared.annotator)
-        board = recompute(declared, folder, _calibration(declared, assets), models=names, mode=mode)
+        board = recompute(declared, folder, calibration(declared, assets), models=names, mode=mode)
     if json_file is not None:
         _write_json(json_file, board.to_json())
     print(reproduction_table(board))
@@ -117,81 +99,6 @@ def reproduce(
         print(f"DISAGREES  {line}")
     if board.disagreements:
         sys.exit(EXIT_FOUND)
-
-
-@cli.command()
-@click.argument("suite", required=False)
-@from_option
-@assets_option
-@models_option
-@mode_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default="leaderboards",
-    metavar="DIR",
-    help="Where the files go.",
-)
-def board(
-    suite: str | None,
-    results: Path | None,
-    assets: Path | None,
-    models: str | None,
-    mode: str,
-    out: Path,
-) -> None:
-    """Write the board of SUITE as csv, md, json and png.
-
-    Without --from it is the published board; without SUITE, every board that there is.
-    """
-    from functools import partial
-
-    from alignboard.leaderboards.board import published_reproduction, write_board
-    from alignboard.parallel import fork_map
-    from alignboard.suites import load_suite
-
-    if results is None and (models is not None or assets is not None):
-        raise InputError(
-            "--models and --assets need --from DIR: the published boards are drawn whole."
-        )
-    suites = [load_suite(name) for name in ([suite] if suite else PUBLISHED)]
-    if results is None:
-        drawn = [published_reproduction(one) for one in suites]
-    else:
-        drawn = _recomputed_boards(
-            suites, results, assets, _names(models), mode, one_named=suite is not None
-        )
-    # Two processes load matplotlib and draw side by side.
-    for paths in fork_map(partial(write_board, folder=out), drawn, least=2):
-        print(*paths, sep="\n")
-
-
-def _recomputed_boards(
-    suites: list[Suite],
-    results: Path,
-    assets: Path | None,
-    models: list[str] | None,
-    mode: str,
-    *,
-    one_named: bool,
-) -> list:
-    from alignboard.leaderboards.board import board_of
-    from alignboard.published.reproduce import reproduce as recompute
-    from alignboard.results.folder import ResultsFolder
-
-    with ResultsFolder(results) as folder:
-        wanted = [one for one in suites if one_named or folder.annotated_models(one.annotator)]
-        if not wanted:
-            judges = ", ".join(one.annotator for one in suites)
-            raise InputError(
-                f"{results} holds no annotations by a judge of a known board ({judges})."
-            )
-        return [
-            board_of(
-                recompute(one, folder, _calibration(one, assets), models=models, mode=mode), one
-            )
-            for one in wanted
-        ]
 
 
 @cli.command()
@@ -212,7 +119,7 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
     findings = list(audit_boards(suites))
     if results is not None:
         with ResultsFolder(results) as folder, progress("auditing", len(folder.models)) as advance:
-            findings += audit_results(folder, suites, _calibration(suites[0], assets), advance)
+            findings += audit_results(folder, suites, calibration(suites[0], assets), advance)
     if json_file is not None:
         _write_json(json_file, {"findings": [finding.to_json() for finding in findings]})
     print(findings_text(findings))
@@ -232,8 +139,9 @@ def run(plan: str, *, dry_run: bool) -> None:
 
     The workspace is the folder you are in. Interrupt it at any moment and start it again: it goes on where it was.
     """
-    from alignboard.leaderboards.plan_board import read_plan_board
-    from alignboard.leaderboards.plan_text import plan_table
+    from alignboard.boards.board import read_board
+    from alignboard.boards.files import to_text
+    from alignboard.cli.shared import terminal_width
     from alignboard.pipeline.progress import job_table, showing, time_table
     from alignboard.pipeline.runner import run_plan
 
@@ -245,8 +153,8 @@ def run(plan: str, *, dry_run: bool) -> None:
         return
     print(time_table(result.timings, result.seconds))
     if result.board is not None:
-        board = read_plan_board(result.board)
-        print(f"\n{plan_table(board)}\n\n{result.board.with_suffix('.html')}")
+        made = read_board(result.board)
+        print(f"\n{to_text(made, terminal_width())}\n\n{result.board.with_suffix('.html')}")
 
 
 @cli.command()
@@ -280,45 +188,7 @@ cli.add_command(generate)
 cli.add_command(judge_group)
 cli.add_command(evaluate)
 cli.add_command(bridge)
-
-
-def _names(models: str | None) -> list[str] | None:
-    """``A,B`` as a list; names are checked before they become paths."""
-    from alignboard.workspace import model_name
-
-    if models is None:
-        return None
-    return [model_name(name.strip()) for name in models.split(",") if name.strip()]
-
-
-def _released(suite: Suite, models: list[str] | None) -> Path:
-    from alignboard.fetch.sources import released_results, rich_progress
-
-    with rich_progress() as progress:
-        return released_results(
-            suite, annotators=[suite.annotator], models=models, progress=progress
-        )
-
-
-def _calibration(suite: Suite, assets: Path | None) -> Calibration | None:
-    """The calibration files: from ``--assets``, else from the hub; None, said on stderr, where neither is to be had."""
-    from alignboard.published.calibration import read_calibration
-
-    if assets is not None:
-        return read_calibration(assets)
-    from alignboard.fetch.sources import calibration_folder, rich_progress
-
-    try:
-        with rich_progress() as progress:
-            return read_calibration(calibration_folder(suite, progress=progress))
-    except SourceError as error:
-        print(f"alignboard: {error}", file=sys.stderr)
-        print(
-            "alignboard: length control goes on with difficulties fitted jointly to these models; "
-            "give --assets DIR for AlpacaEval's own.",
-            file=sys.stderr,
-        )
-        return None
+cli.add_command(board)
 
 
 def _write_json(path: Path, content: dict) -> None:

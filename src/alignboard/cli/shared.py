@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -71,3 +72,8 @@ def _lines() -> Show:
             print(f"{what}: {done}/{total} {speed}", file=sys.stderr, flush=True)
 
     return show
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard output goes to; None for a pipe, which gets whole lines."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -6,21 +6,22 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from alignboard.boards.board import Board, Column, Row, Score
+from alignboard.boards.board import Board
+from alignboard.boards.columns import Column, Row, Score
 from alignboard.boards.plots.style import (
     FAINT,
     FLAGGED,
-    INK,
     MUTED,
     OTHER,
     PLAIN,
     SMALL,
     Look,
-    drawable,
     draw_scores,
+    drawable,
     families,
     figures_axis,
     flagged,
+    limits,
     looks,
     model_axis,
     new_axes,
@@ -64,14 +65,18 @@ def plot_ranking(board: Board, ax: Axes | None = None) -> Axes:
     beside = [board.score(row, board.beside) for row in rows] if board.beside else []
     shift = _OFFSET if beside else 0.0
     draw_scores(ax, [(y + shift, s, _BESIDE) for y, s in enumerate(beside)], size=14, width=1.0)
-    marks = [(y - shift, s, known[row.model]) for y, s, row in zip(places, scores, rows, strict=True)]
+    marks = [
+        (y - shift, s, known[row.model]) for y, s, row in zip(places, scores, rows, strict=True)
+    ]
     draw_scores(ax, marks)
     published = _published(board, column, rows)
     if published:
         x, y = zip(*((value, y - shift) for y, value in published), strict=True)
         ax.scatter(x, y, s=60, facecolors="none", edgecolors=MUTED, linewidths=0.9, zorder=4)
     names = [f"{row.model}   {ranks[row.model]:>3}" for row in rows]
-    model_axis(ax, names, places, {n: FLAGGED for n, r in zip(names, rows, strict=True) if flagged(r)})
+    model_axis(
+        ax, names, places, {n: FLAGGED for n, r in zip(names, rows, strict=True) if flagged(r)}
+    )
     ax.set_yticklabels([f"{short_name(row.model)}  {ranks[row.model]:>3}" for row in rows])
     figures_axis(ax, [_figures(column, score) for score in scores], places)
     _value_axis(board, ax, column, [*scores, *beside], [value for _, value in published])
@@ -81,7 +86,9 @@ def plot_ranking(board: Board, ax: Axes | None = None) -> Axes:
 
 def _published(board: Board, column: Column, rows: Sequence[Row]) -> list[tuple[int, float]]:
     """The published figures of what is drawn, by line."""
-    key = {"LC win rate": "published_lc_win_rate", "win rate": "published_win_rate"}.get(column.kind)
+    key = {"LC win rate": "published_lc_win_rate", "win rate": "published_win_rate"}.get(
+        column.kind
+    )
     if key is None:
         return []
     values = [board.score(row, key).value for row in rows]
@@ -102,9 +109,9 @@ def _ranking_entries(
 
 
 def series(board: Board) -> dict[str, list[Column]]:
-    """The win-rate columns that share a place on every line, by name: one judge on one set, whose baselines differ by model.
+    """The win-rate columns that share a place on every line, by name: one judge on one set.
 
-    A judge with two baselines for one model has a series for each of them.
+    Their baselines differ by model. A judge with two baselines for one model has a series for each of them.
     """
     found: dict[tuple[str | None, str | None], list[Column]] = {}
     for column in board.of_kind("win rate"):
@@ -114,7 +121,8 @@ def series(board: Board) -> dict[str, list[Column]]:
     for (judge, set_name), columns in found.items():
         name = f"{judge}, {set_name}" if n_sets > 1 and set_name else judge or ""
         doubled = any(
-            sum(board.score(row, column).value is not None for column in columns) > 1 for row in board.rows
+            sum(board.score(row, column).value is not None for column in columns) > 1
+            for row in board.rows
         )
         for column in columns:
             own = f"{name}, against {column.baseline}" if doubled else name
@@ -144,7 +152,9 @@ def plot_win_rates(board: Board, ax: Axes | None = None) -> Axes:
         raw = [first_score(board, row, columns) for row in rows]
         hollow = bool(k % 2)
         draw_scores(
-            ax, [(y, s, known[r.model]) for y, s, r in zip(at, raw, rows, strict=True)], hollow=hollow
+            ax,
+            [(y, s, known[r.model]) for y, s, r in zip(at, raw, rows, strict=True)],
+            hollow=hollow,
         )
         controlled = [c for column in columns if (c := _controlled(board, column))]
         values = [Score(first_score(board, row, controlled).value) for row in rows]
@@ -185,8 +195,6 @@ def plot_scores(board: Board, column: Column | str, ax: Axes | None = None) -> A
 
 def plot_ratings(board: Board, ax: Axes | None = None) -> Axes:
     """Draw the ratings of the round robin from the best."""
-    import msgspec
-
     ax = ax or new_axes()
     found = board.of_kind("rating")
     if not found:
@@ -194,9 +202,8 @@ def plot_ratings(board: Board, ax: Axes | None = None) -> Axes:
     column = found[0]
     rows = [row for row in board.rows if board.score(row, column).value is not None]
     rows.sort(key=lambda row: (-(board.score(row, column).value or 0.0), row.model))
-    plain = msgspec.structs.replace(board, rows=rows)
     known, places = looks(board), list(range(len(rows)))
-    scores = [plain.score(row, column) for row in rows]
+    scores = [board.score(row, column) for row in rows]
     draw_scores(ax, [(y, s, known[r.model]) for y, s, r in zip(places, scores, rows, strict=True)])
     model_axis(ax, [row.model for row in rows], places, {})
     figures_axis(ax, [_figures(column, score) for score in scores], places)
@@ -260,10 +267,12 @@ def _figures(column: Column, score: Score) -> str:
     return f"{value} {column.interval(score)}".rstrip()
 
 
-def _value_axis(board: Board, ax: Axes, column: Column, scores: Sequence[Score], more: Sequence[float] = ()) -> None:
+def _value_axis(
+    board: Board, ax: Axes, column: Column, scores: Sequence[Score], more: Sequence[float] = ()
+) -> None:
     values = [*more]
     for score in scores:
-        values += [v for v in (score.value, score.low, score.high) if v is not None]
+        values += [v for v in (score.value, *limits(score)) if v is not None]
     unit = f" ({column.unit})" if column.unit else ""
     ax.set_xlabel(drawable(f"{column.name}{unit}"))
     if column.unit == "%":
@@ -282,6 +291,11 @@ def _value_axis(board: Board, ax: Axes, column: Column, scores: Sequence[Score],
             text.set_in_layout(False)
 
 
+def legend_columns(texts: Sequence[str]) -> int:
+    """How many entries of a legend stand side by side."""
+    return 2 if sum(map(len, texts)) > 64 else max(len(texts), 1)
+
+
 def _legend(ax: Axes, entries: Sequence[tuple[Look, bool, str]]) -> None:
     from matplotlib.lines import Line2D
 
@@ -294,8 +308,9 @@ def _legend(ax: Axes, entries: Sequence[tuple[Look, bool, str]]) -> None:
         )
         for look, hollow, text in entries
     ]  # fmt: skip
-    n_columns = 2 if sum(len(text) for *_, text in entries) > 64 else len(entries)
-    inches = ax.get_position().height * ax.get_figure(root=True).get_figheight()
+    n_columns = legend_columns([text for *_, text in entries])
+    figure = ax.get_figure(root=True)
+    inches = ax.get_position().height * (figure.get_figheight() if figure else 4.0)
     ax.legend(
         handles=handles, loc="lower left", ncols=n_columns, borderaxespad=0.0, handletextpad=0.1,
         columnspacing=1.2, bbox_to_anchor=(0.0, 1.0 + 0.19 / max(inches, 1.0)),

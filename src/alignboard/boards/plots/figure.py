@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import textwrap
 from collections.abc import Sequence
@@ -10,11 +11,23 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from alignboard.boards.board import Board
+from alignboard.boards.plots.dots import legend_columns
 from alignboard.boards.plots.registry import Panel, panels
-from alignboard.boards.plots.style import HEADING, MUTED, SMALL, SUBTITLE, TITLE, drawable, settle, style
+from alignboard.boards.plots.style import (
+    HEADING,
+    MUTED,
+    SMALL,
+    SUBTITLE,
+    TITLE,
+    drawable,
+    settle,
+    style,
+)
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure, FigureBase
+    from matplotlib.layout_engine import LayoutEngine
 
 DPI = 150
 WIDTH = 6.4
@@ -42,9 +55,12 @@ def compose(board: Board) -> Figure:
     notes = textwrap.wrap(drawable(" ".join(board.notes)), int(width * _LETTERS_PER_INCH))
     body = max((_height(column) for column in columns), default=0.4)
     foot = 0.2 + _NOTE_LINE * len(notes)
-    figure = Figure(figsize=(width, _HEAD + body + foot), dpi=DPI, layout="constrained", facecolor="white")
+    figure = Figure(
+        figsize=(width, _HEAD + body + foot), dpi=DPI, layout=_layout(), facecolor="white"
+    )
     FigureCanvasAgg(figure)
-    head, middle, bottom = figure.subfigures(3, 1, height_ratios=[_HEAD, body, foot])
+    parts = figure.subfigures(3, 1, squeeze=False, height_ratios=[_HEAD, body, foot])
+    head, middle, bottom = parts[:, 0]
     _write_head(head, board, width)
     bottom.text(
         0.2 / width, 1.0, "\n".join(notes), va="top", fontsize=SMALL, color=MUTED, linespacing=1.25
@@ -54,7 +70,9 @@ def compose(board: Board) -> Figure:
         beside = middle.subfigures(1, len(columns), squeeze=False, wspace=0.02)[0]
         for place, column in zip(beside, columns, strict=True):
             rest = body - _height(column)
-            ratios = [panel.height + _HEADING_ROOM for panel in column] + ([rest] if rest > 0.2 else [])
+            ratios = [panel.height + _HEADING_ROOM for panel in column] + (
+                [rest] if rest > 0.2 else []
+            )
             axes = place.subplots(len(ratios), 1, squeeze=False, height_ratios=ratios)[:, 0]
             for ax in axes[len(column) :]:
                 ax.set_axis_off()
@@ -62,7 +80,6 @@ def compose(board: Board) -> Figure:
                 panel.draw(ax)
                 _head(ax, panel)
                 drawn.append((ax, panel))
-    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.12)
     if drawn:
         settle(drawn[0][0])
     for ax, panel in drawn:
@@ -71,10 +88,16 @@ def compose(board: Board) -> Figure:
     return figure
 
 
-def _head(ax, panel: Panel) -> None:
+def _layout() -> LayoutEngine:
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.12)
+
+
+def _head(ax: Axes, panel: Panel) -> None:
     legend = ax.get_legend()
-    lines = -(-len(legend.get_texts()) // legend._ncols) if legend else 0  # noqa: SLF001 - has no other name
-    above = 16 + 12 * lines if lines else 16
+    texts = [text.get_text() for text in legend.get_texts()] if legend else []
+    above = 20 + 11 * math.ceil(len(texts) / legend_columns(texts)) if texts else 16
     ax.set_title(
         drawable(panel.heading), loc="left", fontsize=HEADING, fontweight="bold", pad=above
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from alignboard.boards.board import Board, Column, Row
+from alignboard.boards.board import Board
+from alignboard.boards.columns import Column, Row
 from alignboard.boards.plots.dots import first_score, nothing
 from alignboard.boards.plots.style import (
     FLAGGED,
@@ -34,7 +35,8 @@ def length_points(board: Board, columns: Sequence[Column]) -> dict[str, tuple[fl
         length = board.score(row, found[0]).value
         value = first_score(board, row, columns).value
         if value is None and any(
-            board.score(row, column).reason == "baseline" and column.kind == "win rate" for column in columns
+            board.score(row, column).reason == "baseline" and column.kind == "win rate"
+            for column in columns
         ):
             value = 50.0
         if length is not None and length > 0 and value is not None:
@@ -43,7 +45,7 @@ def length_points(board: Board, columns: Sequence[Column]) -> dict[str, tuple[fl
 
 
 def plot_lengths(board: Board, columns: Sequence[Column], ax: Axes | None = None) -> Axes:
-    """Draw ``columns`` (several where baselines differ by model) against the mean length of the responses, with a line through each family."""
+    """Draw ``columns`` (several where baselines differ by model) against the mean length of the responses."""
     own = ax is None
     ax = ax or new_axes()
     points, known = length_points(board, columns), looks(board)
@@ -110,4 +112,6 @@ def label_lengths(board: Board, columns: Sequence[Column], ax: Axes) -> None:
     ends = sorted(plain, key=lambda row: points[row.model][0])
     chosen = [*plain[: 8 if len(rows) <= 30 else 4], *ends[:1], *ends[-1:]]
     labels += [(m, m, MUTED) for m in dict.fromkeys(row.model for row in chosen)]
-    label_points(ax, [(*points[model], short_name(text, 28), color) for model, text, color in labels])
+    label_points(
+        ax, [(*points[model], short_name(text, 28), color) for model, text, color in labels]
+    )

@@ -1,13 +1,18 @@
-"""The registry of plots: what of a board each of them draws."""
+"""The built-in plots: what of a board each of them draws.
+
+A plot of another package is one registration: ``register("plot", "mine", "my_package.plots:panels")``, where ``panels``
+takes a board and returns `Panel`s; see `alignboard.registry`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from alignboard.boards.board import Board, Column
+from alignboard.boards.board import Board
+from alignboard.boards.columns import Column
 from alignboard.boards.plots.dots import (
     family_rows,
     first_score,
@@ -20,7 +25,7 @@ from alignboard.boards.plots.dots import (
     series,
 )
 from alignboard.boards.plots.lengths import label_lengths, length_points, plot_lengths
-from alignboard.errors import InputError
+from alignboard.registry import lookup, names, register
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,34 +47,17 @@ class Panel:
     """called when the figure has its layout, for labels beside points"""
 
 
-PanelMaker = Callable[[Board], Sequence[Panel]]
-PLOTS: dict[str, PanelMaker] = {}
-"""by name, in the order of the page"""
-
-
-def register_plot(name: str, make: PanelMaker) -> None:
-    """Register a plot.
-
-    Parameters
-    ----------
-    name
-        Unique name.
-    make
-        The panels that it draws of a board; none where the board has no data for it.
-
-    Raises
-    ------
-    InputError
-        Where another plot has this name.
-    """
-    if name in PLOTS and PLOTS[name] is not make:
-        raise InputError(f"There is a plot {name!r} already; register this one by another name.")
-    PLOTS[name] = make
+PanelMaker: TypeAlias = Callable[[Board], Sequence[Panel]]
+"""the panels that a plot draws of a board; none where the board has no data for it"""
+_FIRST = ("ranking", "win rates", "lengths", "families", "benchmarks", "ratings")
+"""the order of the built-in plots; those of other packages follow by name"""
 
 
 def panels(board: Board) -> list[Panel]:
-    """All panels of ``board``, in the order of registration."""
-    return [panel for make in PLOTS.values() for panel in make(board)]
+    """The panels of ``board`` by every plot that is registered as ``plot``, this package's and others'."""
+    known = names("plot")
+    order = [*_FIRST, *(name for name in known if name not in _FIRST)]
+    return [panel for name in order for panel in lookup("plot", name)(board)]
 
 
 def _ranking(board: Board) -> list[Panel]:
@@ -119,7 +107,9 @@ def _families(board: Board) -> list[Panel]:
     if not groups:
         return []
     n_lines = sum(len(members) + 0.6 for members in groups)
-    return [Panel("Within families, in order", LINE * n_lines + _FRAME, partial(plot_families, board))]
+    return [
+        Panel("Within families, in order", LINE * n_lines + _FRAME, partial(plot_families, board))
+    ]
 
 
 def _benchmarks(board: Board) -> list[Panel]:
@@ -164,4 +154,4 @@ for _name, _make in {
     "benchmarks": _benchmarks,
     "ratings": _ratings,
 }.items():
-    register_plot(_name, _make)
+    register("plot", _name, _make)

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from alignboard.boards.board import Board, Row, Score
+import numpy as np
+
+from alignboard.boards.board import Board
+from alignboard.boards.columns import Row, Score
 from alignboard.text import shown
 
 if TYPE_CHECKING:
@@ -78,8 +81,11 @@ def style(salt: str = "") -> Iterator[None]:
     """
     import matplotlib as mpl
 
-    defaults = {key: value for key, value in mpl.rcParamsDefault.items() if "backend" not in key}
-    with mpl.rc_context(defaults | _RC | {"svg.hashsalt": salt}):
+    defaults: dict[Any, Any] = {
+        key: value for key, value in mpl.rcParamsDefault.items() if "backend" not in key
+    }
+    sheet: dict[Any, Any] = {**defaults, **_RC, "svg.hashsalt": salt}
+    with mpl.rc_context(sheet):
         yield
 
 
@@ -104,7 +110,9 @@ def drawable(text: str) -> str:
         return composed
     glyphs = _glyphs()
     return "".join(
-        c if ord(c) in glyphs and not unicodedata.combining(c) else c.encode("unicode_escape").decode()
+        c
+        if ord(c) in glyphs and not unicodedata.combining(c)
+        else c.encode("unicode_escape").decode()
         for c in composed
     )
 
@@ -158,6 +166,14 @@ def looks(board: Board) -> dict[str, Look]:
     return found
 
 
+def limits(score: Score) -> tuple[float | None, float | None]:
+    """The ends of a score's bar: its interval, else 1.96 standard errors."""
+    if score.value is None or score.low is not None or score.standard_error is None:
+        return score.low, score.high
+    reach = 1.96 * score.standard_error
+    return score.value - reach, score.value + reach
+
+
 def draw_scores(
     ax: Axes,
     marks: Sequence[tuple[float, Score, Look]],
@@ -170,9 +186,7 @@ def draw_scores(
     for y, score, look in marks:
         if score.value is None:
             continue
-        low, high = score.low, score.high
-        if (low is None or high is None) and score.standard_error is not None:
-            low, high = score.value - 1.96 * score.standard_error, score.value + 1.96 * score.standard_error
+        low, high = limits(score)
         if low is not None and high is not None:
             ax.hlines(y, low, high, color=look.color, linewidth=width, zorder=2)
     for look in dict.fromkeys(look for *_, look in marks):
@@ -185,7 +199,9 @@ def draw_scores(
             )  # fmt: skip
 
 
-def model_axis(ax: Axes, names: Sequence[str], places: Sequence[float], colors: Mapping[str, str]) -> None:
+def model_axis(
+    ax: Axes, names: Sequence[str], places: Sequence[float], colors: Mapping[str, str]
+) -> None:
     """One line per model, the first at the top."""
     ax.set_yticks(list(places), [short_name(name) for name in names])
     for tick, name in zip(ax.get_yticklabels(), names, strict=True):
@@ -223,7 +239,9 @@ def label_points(ax: Axes, labels: Sequence[tuple[float, float, str, str]]) -> l
 
     Call it when the figure has its final layout (`settle`); returns what was written.
     """
-    points = [ax.transData.transform(xy) for art in ax.collections for xy in art.get_offsets()]
+    points = [
+        ax.transData.transform(xy) for art in ax.collections for xy in np.asarray(art.get_offsets())
+    ]
     taken: list[Bbox] = []
     written = []
     for x, y, text, color in labels:

@@ -1,4 +1,4 @@
-"""The job that makes the board of a plan from answers, verdicts, benchmarks and ratings."""
+"""The job that makes the board of a plan from responses, verdicts, benchmarks and ratings."""
 
 from __future__ import annotations
 
@@ -10,177 +10,250 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from alignboard.data import world
-from alignboard.leaderboards.plan_board import (
-    JudgeScore,
-    PlanBoard,
-    PlanRow,
-    Rate,
-    RatingTable,
-    Sample,
-    known,
+from alignboard.boards.board import Board
+from alignboard.boards.columns import Column, Row, Sample, Score
+from alignboard.boards.files import write_board
+from alignboard.boards.rating import RatingTable
+from alignboard.boards.registered import with_registered
+from alignboard.boards.scoring import (
+    BASELINE,
+    LENGTH,
+    NEW_PROMPTS,
+    benchmark_column,
+    benchmark_score,
+    interval_score,
+    judged_columns,
+    judged_scores,
+    length_column,
+    mean_length,
+    with_identical,
 )
-from alignboard.leaderboards.plan_files import write_plan_board
+from alignboard.data import world
 from alignboard.pipeline.executors.worker import Task
-from alignboard.published.scores import LcScore, joint_lc_win_rates
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
 from alignboard.stats.intervals import clustered_mean, rate_interval
-from alignboard.stats.win_rate import win_rate
+from alignboard.text import count
 
 OUTPUTS = "model_outputs.json"
 ANNOTATIONS = "annotations.json"
 SCORES = "scores.json"
 RATINGS = "ratings.json"
 MEAN = "mean"
+CORRECT, RATING, PLACE = "correct", "rating", "place"
 _N_SAMPLES = 12
 
 
 def board(task: Task) -> dict[str, str]:
     """``leaderboards/<plan>.csv``, ``.md``, ``.json``, ``.png`` and ``.html``."""
     made = board_of(task.job.parameters, task.inputs)
-    paths = write_plan_board(made, task.folder)
+    paths = write_board(made, task.folder)
     return {f"leaderboards/{path.name}": path.name for path in paths}
 
 
-def board_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> PlanBoard:
+def board_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> Board:
     """The board, from the folders of the jobs that it is made of."""
-    outputs = {
-        entry["model"]: read_rows(inputs[role] / OUTPUTS, Generation)
-        for entry in parameters["models"]
-        if (role := f"outputs {entry['model']}") in inputs
-    }
-    verdicts = {
-        judge: _judge_scores(judge, parameters["models"], inputs) for judge in parameters["judges"]
-    }
-    rated = _rated(inputs)
-    benchmarks = {
-        entry["model"]: _benchmarks(entry["model"], parameters, inputs)
-        for entry in parameters["models"]
-    }
-    rows = [
-        PlanRow(
-            model=(model := entry["model"]),
-            family=entry["family"],
-            method=entry["method"],
-            baseline=entry["baseline"],
-            n_prompts=len(outputs.get(model, ())),
-            correct=_correct(outputs[model]) if parameters["answer_key"] else None,
-            mean_length=float(np.mean([len(row.output) for row in outputs[model]]))
-            if model in outputs
-            else None,
-            judges={judge: scores[model] for judge, scores in verdicts.items() if model in scores},
-            benchmarks=benchmarks[model],
-            rating=rated.ratings.get(model) if rated else None,
-        )
-        for entry in parameters["models"]
-    ]
-    return PlanBoard(
+    made = _Plan(parameters, inputs)
+    made.add_responses()
+    for judge in parameters["judges"]:
+        made.add_judge(judge)
+    made.add_benchmarks()
+    rated = made.add_ratings()
+    found = Board(
         name=parameters["name"],
         title=parameters["title"],
-        seed=parameters["seed"],
-        baseline=parameters["baseline"],
-        judges=list(parameters["judges"]),
-        benchmarks=list(dict.fromkeys(name for scores in benchmarks.values() for name in scores)),
-        rating_judge=parameters["rating_judge"] if rated else None,
-        conditions=_conditions(parameters, rated),
-        rows=rows,
-        samples=_samples(outputs),
+        columns=made.columns,
+        rows=[
+            Row(entry["model"], made.scores[entry["model"]], entry["family"], entry["method"])
+            for entry in parameters["models"]
+        ],
+        summary=made.summary(),
+        notes=_conditions(parameters, rated),
+        provenance={"source": f"the plan {parameters['name']}", "seed": str(parameters["seed"])},
+        samples=_samples(made.outputs),
     )
+    texts = {
+        model: {row.instruction: row.output for row in rows} for model, rows in made.outputs.items()
+    }
+    files = {model: inputs[f"outputs {model}"] / OUTPUTS for model in made.outputs}
+    return with_registered(with_identical(found, texts), files)
 
 
-def _judge_scores(
-    judge: str, models: list[dict[str, Any]], inputs: Mapping[str, Path]
-) -> dict[str, JudgeScore]:
-    """One judge's scores by model; length control is fitted base by base, whose models share their baseline."""
-    by_family: dict[str, dict[str, Annotations]] = {}
-    for entry in models:
-        role = f"verdicts {judge} {entry['model']}"
-        if role in inputs:
-            table = read_annotations(
-                inputs[role] / ANNOTATIONS, generator=entry["model"], baseline=entry["baseline"]
-            )
-            by_family.setdefault(entry["family"], {})[entry["model"]] = table
-    scores = {}
-    for tables in by_family.values():
-        controlled = joint_lc_win_rates(tables)
-        scores |= {
-            model: _judge_score(table, controlled.get(model)) for model, table in tables.items()
+class _Plan:
+    """The columns and scores of a plan, as they are put together."""
+
+    def __init__(self, parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
+        self.parameters, self.inputs = parameters, inputs
+        self.models: list[dict[str, Any]] = parameters["models"]
+        self.columns: list[Column] = []
+        self.scores: dict[str, dict[str, Score]] = {entry["model"]: {} for entry in self.models}
+        self.outputs = {
+            entry["model"]: read_rows(inputs[role] / OUTPUTS, Generation)
+            for entry in self.models
+            if (role := f"outputs {entry['model']}") in inputs
         }
-    return scores
 
+    def add_responses(self) -> None:
+        """Correct responses, where a program knows the answers, and mean lengths."""
+        if self.outputs and self.parameters["answer_key"]:
+            self.columns.append(
+                Column(
+                    key=CORRECT,
+                    name="correct",
+                    kind="accuracy",
+                    unit="%",
+                    source="responses",
+                    estimator="share of responses that a program found right",
+                    conditional_on=NEW_PROMPTS,
+                )
+            )
+        if self.outputs:
+            self.columns.append(length_column())
+        for model, rows in self.outputs.items():
+            if self.parameters["answer_key"]:
+                self.scores[model][CORRECT] = _correct(rows)
+            self.scores[model][LENGTH] = mean_length([len(row.output) for row in rows])
 
-def _judge_score(table: Annotations, controlled: LcScore | None) -> JudgeScore:
-    rate = win_rate(table.preference, table.instruction)
-    lc = None
-    if controlled is not None:
-        lc = Rate(
-            known(controlled.win_rate),
-            known(controlled.interval.low),
-            known(controlled.interval.high),
+    def add_judge(self, judge: str) -> None:
+        """One judge's verdicts; length control is fitted base by base, whose models share their baseline."""
+        raw, controlled = judged_columns(judge, None, None)
+        against = f"the {self.parameters['baseline']} model of the same family"
+        pair = (
+            msgspec.structs.replace(raw, baseline=against),
+            msgspec.structs.replace(controlled, baseline=against),
         )
-    return JudgeScore(
-        win_rate=Rate(
-            known(rate.win_rate),
-            known(rate.interval.low),
-            known(rate.interval.high),
-            known(rate.standard_error),
-        ),
-        lc_win_rate=lc,
-        n_wins=rate.n_wins,
-        n_losses=rate.n_wins_base,
-        n_draws=rate.n_draws,
-        n_unparsed=rate.n_unparsed,
-    )
+        by_family: dict[str, dict[str, Annotations]] = {}
+        for entry in self.models:
+            role = f"verdicts {judge} {entry['model']}"
+            if role in self.inputs:
+                table = read_annotations(
+                    self.inputs[role] / ANNOTATIONS,
+                    generator=entry["model"],
+                    baseline=entry["baseline"],
+                )
+                by_family.setdefault(entry["family"], {})[entry["model"]] = table
+            elif entry["baseline"] == entry["model"]:
+                self.scores[entry["model"]] |= {column.key: BASELINE for column in pair}
+        for tables in by_family.values():
+            for model, scores in judged_scores(tables, pair).items():
+                self.scores[model] |= scores
+        self.columns += pair
+
+    def add_benchmarks(self) -> None:
+        """The numbers of every suite's lm-eval tasks, and their mean where the suite asks for one."""
+        for suite in self.parameters["suites"]:
+            several = len(self.parameters["suites"]) > 1
+            wanted = [
+                (
+                    one,
+                    benchmark_column(
+                        one["task"], one["metric"], suite=suite["name"] if several else None
+                    ),
+                )
+                for one in suite["benchmarks"]
+            ]
+            self.columns += [column for _, column in wanted]
+            mean = _mean_column(suite["name"])
+            if suite["average"] == MEAN:
+                self.columns.append(mean)
+            for entry in self.models:
+                role = f"lm-eval {suite['name']} {entry['model']}"
+                if role not in self.inputs:
+                    continue
+                scores = json.loads((self.inputs[role] / SCORES).read_text(encoding="utf-8"))
+                own = {}
+                for one, column in wanted:
+                    score = scores[one["task"]][one["metric"]]
+                    own[column.key] = benchmark_score(
+                        column, score["value"], score["standard_error"]
+                    )
+                self.scores[entry["model"]] |= own
+                if suite["average"] == MEAN:
+                    self.scores[entry["model"]][mean.key] = _mean(list(own.values()))
+
+    def add_ratings(self) -> RatingTable | None:
+        """Ratings and places of the round robin."""
+        if "pairwise" not in self.inputs:
+            return None
+        table = msgspec.json.decode(
+            (self.inputs["pairwise"] / RATINGS).read_bytes(), type=RatingTable
+        )
+        rating = Column(
+            key=RATING,
+            name="rating",
+            kind="rating",
+            unit="Elo",
+            judge=self.parameters["rating_judge"],
+            source="round robin",
+            estimator="Bradley-Terry, Elo scale",
+            conditional_on=NEW_PROMPTS,
+            digits=0,
+        )
+        place = msgspec.structs.replace(
+            rating, key=PLACE, name="place", kind="place", unit="", better="low",
+            estimator="best and worst place that the intervals allow",
+        )  # fmt: skip
+        self.columns += [rating, place]
+        for model, found in table.ratings.items():
+            self.scores[model][RATING] = Score(
+                found.value, found.low, found.high, n=found.n_battles
+            )
+            if found.value is not None:
+                best, worst = found.rank_best, found.rank_worst
+                self.scores[model][PLACE] = Score(best, best, worst)
+        return table
+
+    def summary(self) -> str:
+        """What was compared, in a sentence."""
+        n_prompts = sorted(
+            {len(self.outputs.get(entry["model"], ())) for entry in self.models}
+        ) or [0]
+        prompts = " to ".join(str(n) for n in dict.fromkeys((n_prompts[0], n_prompts[-1])))
+        n_families = len({entry["family"] for entry in self.models})
+        families = "1 family" if n_families == 1 else f"{n_families} families"
+        text = f"{count(len(self.models), 'model')} of {families}"
+        if n_prompts[-1]:
+            text += f" on {prompts} prompts"
+        judges = self.parameters["judges"]
+        if judges:
+            baseline = self.parameters["baseline"]
+            text += f", each compared with the {baseline} model of its family by {' and by '.join(judges)}"
+        return f"{text}; seed {self.parameters['seed']}."
 
 
-def _correct(rows: list[Generation]) -> Rate:
-    """How many answers are right, by the world's own answer key."""
+def _correct(rows: list[Generation]) -> Score:
+    """How many responses are right, by the world's own answer key."""
     right = np.array([world.check(row.instruction, row.output) for row in rows], dtype=np.float64)
     mean, error, n = clustered_mean(right)
-    interval = rate_interval(mean, error, n)
-    return Rate(known(mean), known(interval.low), known(interval.high), known(error))
-
-
-def _benchmarks(
-    model: str, parameters: Mapping[str, Any], inputs: Mapping[str, Path]
-) -> dict[str, Rate]:
-    found: dict[str, Rate] = {}
-    for suite in parameters["suites"]:
-        role = f"lm-eval {suite['name']} {model}"
-        if role not in inputs:
-            continue
-        scores = json.loads((inputs[role] / SCORES).read_text(encoding="utf-8"))
-        own = {}
-        for wanted in suite["benchmarks"]:
-            score = scores[wanted["task"]][wanted["metric"]]
-            name = f"{wanted['task']} {wanted['metric'].removesuffix(',none')}"
-            own[name] = Rate(score["value"], None, None, score["standard_error"])
-        found |= own
-        if suite["average"] == MEAN:
-            found[f"{suite['name']} {MEAN}"] = _mean(own)
-    return found
-
-
-def _mean(benchmarks: Mapping[str, Rate]) -> Rate:
-    """The unweighted mean, with the standard error of independent tasks; None where one of them is unknown."""
-    values = [rate.value for rate in benchmarks.values()]
-    errors = [rate.standard_error for rate in benchmarks.values()]
-    value = (
-        None
-        if None in values or not values
-        else sum(v for v in values if v is not None) / len(values)
+    return msgspec.structs.replace(
+        interval_score(mean, rate_interval(mean, error, n), len(rows)),
+        standard_error=100 * error if np.isfinite(error) else None,
     )
+
+
+def _mean_column(suite: str) -> Column:
+    return Column(
+        key=f"lm-eval/{suite}/{MEAN}",
+        name=f"{suite} {MEAN}",
+        kind="benchmark",
+        unit="%",
+        set=suite,
+        source="lm-eval",
+        estimator="unweighted mean of the tasks, standard error of independent tasks",
+        conditional_on="new documents drawn like these; the model and its decoding held fixed",
+    )
+
+
+def _mean(scores: list[Score]) -> Score:
+    """The unweighted mean, with the standard error of independent tasks; None where one of them is unknown."""
+    values = [score.value for score in scores if score.value is not None]
+    errors = [score.standard_error for score in scores if score.standard_error is not None]
+    if not scores or len(values) < len(scores):
+        return Score(reason="a task is missing")
     error = None
-    if value is not None and None not in errors:
-        error = sum(e * e for e in errors if e is not None) ** 0.5 / len(errors)
-    return Rate(value, None, None, error)
-
-
-def _rated(inputs: Mapping[str, Path]) -> RatingTable | None:
-    if "pairwise" not in inputs:
-        return None
-    return msgspec.json.decode((inputs["pairwise"] / RATINGS).read_bytes(), type=RatingTable)
+    if len(errors) == len(scores):
+        error = sum(e * e for e in errors) ** 0.5 / len(errors)
+    return Score(sum(values) / len(values), standard_error=error)
 
 
 def _samples(outputs: Mapping[str, list[Generation]]) -> list[Sample]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
+from alignboard.boards.columns import known
+from alignboard.boards.rating import Rating, RatingTable
 from alignboard.judges.alpaca_eval.configs import Pool
 from alignboard.judges.pairs import Judged, Pair
 from alignboard.judges.round_robin import rate, round_robin
 from alignboard.judges.runner import Counts
 from alignboard.judges.spec import JudgeSpec, PromptedSpec
-from alignboard.leaderboards.plan_board import Rating, RatingTable, known
 from alignboard.pipeline.executors.worker import Task
 from alignboard.pipeline.jobs.board import ANNOTATIONS, OUTPUTS, RATINGS
 from alignboard.pipeline.jobs.train import CHECKPOINT

@@ -1,0 +1,95 @@
+"""Columns, scores and rows: what a board is made of.
+
+A column is declared once and says what its numbers are conditional on. Values are in the column's unit:
+percentages where it says ``%``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Better: TypeAlias = Literal["high", "low", "none"]
+Kind: TypeAlias = Literal[
+    "win rate", "LC win rate", "benchmark", "rating", "place", "accuracy", "length", "diagnostic"
+]
+
+
+class Score(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The number in one cell, in its column's unit; None where it is unknown, with the reason."""
+
+    value: float | None = None
+    low: float | None = None
+    """of the 95 % interval"""
+    high: float | None = None
+    standard_error: float | None = None
+    n: int | None = None
+    """verdicts, documents or prompts that the value is made of"""
+    unparsed: int | None = None
+    """verdicts that could not be parsed: left out of the value"""
+    failed: int | None = None
+    """calls that failed (refused, truncated, errors): left out of the value"""
+    counts: dict[str, int] = {}
+    """what the scored verdicts were: ``won``, ``drawn``, ``lost``"""
+    reason: str | None = None
+    """why there is no value, such as ``baseline``"""
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """What the numbers of one column are, and what they are conditional on."""
+
+    key: str
+    """unique on the board"""
+    name: str
+    kind: Kind
+    unit: str = ""
+    """``%``, ``characters``, ``Elo`` or nothing"""
+    judge: str | None = None
+    set: str | None = None
+    """the instruction set, or the benchmark suite"""
+    baseline: str | None = None
+    source: str = ""
+    """where the numbers come from: annotations, lm-eval, published, round robin, responses"""
+    estimator: str = ""
+    conditional_on: str = ""
+    better: Better = "high"
+    digits: int = 1
+    """decimals in tables; csv and json have all"""
+    detail: bool = False
+    """in csv and json only, not in tables that are read"""
+
+    def text(self, value: float | None) -> str:
+        """``value`` with the column's decimals; empty where it is unknown."""
+        return "" if value is None else f"{value:.{self.digits}f}"
+
+    def interval(self, score: Score) -> str:
+        """The interval of ``score``, else its standard error; empty where neither is known."""
+        if score.low is not None and score.high is not None:
+            return f"{self.text(score.low)} to {self.text(score.high)}"
+        return "" if score.standard_error is None else f"± {self.text(score.standard_error)}"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One model and its scores by column key."""
+
+    model: str
+    scores: dict[str, Score] = {}
+    family: str | None = None
+    """the base model"""
+    method: str | None = None
+    flags: list[str] = []
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One prompt and every model's response to it."""
+
+    instruction: str
+    outputs: dict[str, str]
+    """by model"""
+
+
+def known(value: float | None, scale: float = 1) -> float | None:
+    """``value`` times ``scale``; None for NaN and infinity, because unknown is not a number."""
+    return None if value is None or not math.isfinite(value) else value * scale

@@ -1,0 +1,169 @@
+"""`alignboard board`: boards from published figures, from results folders and from plans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from alignboard.cli.published import (
+    assets_option,
+    calibration,
+    from_option,
+    mode_option,
+    models_option,
+    names_of,
+)
+from alignboard.cli.shared import terminal_width
+from alignboard.errors import InputError, nearest
+from alignboard.workspace import PUBLISHED
+
+if TYPE_CHECKING:
+    from alignboard.boards.board import Board
+
+
+@click.command()
+@click.argument("name", required=False)
+@from_option
+@click.option("--judge", metavar="NAME", help="Only the verdicts of this judge (with --from).")
+@assets_option
+@models_option
+@mode_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="leaderboards",
+    metavar="DIR",
+    help="Folder of the files, by default leaderboards/.",
+)
+def board(
+    name: str | None,
+    results: Path | None,
+    judge: str | None,
+    assets: Path | None,
+    models: str | None,
+    mode: str,
+    out: Path,
+) -> None:
+    r"""Write a board as csv, md, json, png and html.
+
+    NAME is a suite with a published board (alpaca-eval-2), a plan whose board has been made (demo), or with --from an
+    instruction set. With --from DIR the board holds the verdicts of every judge, set and baseline in DIR, each in a
+    column of its own, and lm-eval results. A suite with --from DIR is recomputed from the verdicts of its own judge,
+    where DIR has them. Without --from a suite's board has the published figures.
+
+    \b
+    Examples:
+      alignboard board alpaca-eval-2
+      alignboard board --from results --judge hardened-pair --models dpo,ipo
+    """
+    from functools import partial
+
+    from alignboard.boards.files import to_text, write_board
+    from alignboard.parallel import fork_map
+
+    if results is None and (judge is not None or assets is not None):
+        raise InputError("--judge and --assets need --from DIR: a folder of results.")
+    wanted = names_of(models)
+    if results is not None:
+        made = _of_results(name, results, judge, assets, wanted, mode)
+    else:
+        made = _without_results(name, wanted)
+    # Two processes load matplotlib and draw side by side.
+    written = list(fork_map(partial(write_board, folder=out), made, least=2))
+    if len(made) == 1 and (results is not None or wanted is not None):
+        print(f"{to_text(made[0], terminal_width())}\n")
+    for paths in written:
+        print(*paths, sep="\n")
+
+
+def _without_results(name: str | None, models: list[str] | None) -> list[Board]:
+    """Published boards, or the board of a plan from its json file."""
+    from alignboard.boards.board import read_board
+    from alignboard.boards.of_alpaca_eval import published_board
+    from alignboard.suites import load_suite
+    from alignboard.workspace import find
+
+    if name is None:
+        if models is not None:
+            raise InputError("--models needs the name of a suite or a plan, or --from DIR.")
+        return [published_board(load_suite(suite)) for suite in PUBLISHED]
+    if name not in PUBLISHED and find("evaluate/plans", name) is not None:
+        path = Path("leaderboards", f"{name}.json")
+        if not path.is_file():
+            raise InputError(f"The plan {name!r} has no board yet; run: alignboard run {name}")
+        made = read_board(path)
+        return [made if models is None else made.only(models)]
+    return [published_board(load_suite(name), models=models)]
+
+
+def _of_results(
+    name: str | None,
+    results: Path,
+    judge: str | None,
+    assets: Path | None,
+    models: list[str] | None,
+    mode: str,
+) -> list[Board]:
+    """The boards of a results folder: recomputed ones of known suites, else one of everything that it holds."""
+    from alignboard.boards.of_results import results_board
+    from alignboard.workspace import find
+
+    suites = [one for one in PUBLISHED if name in (None, one)]
+    recomputed = _recomputed(suites, results, judge, assets, models, mode)
+    if recomputed:
+        return recomputed
+    if assets is not None:
+        raise InputError(
+            f"--assets are calibration files for the judges of {' and '.join(PUBLISHED)}; {results} holds no "
+            "annotations by them."
+        )
+    set_name = None if name is None or name in PUBLISHED else name
+    if set_name is not None and find("evaluate/sets", set_name) is None:
+        known = [path.name for path in results.glob("*/*") if path.is_dir()]
+        if set_name not in known:
+            raise InputError(
+                f"{results} holds no verdicts on a set {set_name!r}{nearest(set_name, known) or '.'}"
+            )
+    parts = [name or "results", *([judge] if judge else [])]
+    return [
+        results_board(results, name="-".join(parts), judge=judge, set_name=set_name, models=models)
+    ]
+
+
+def _recomputed(
+    suites: list[str],
+    results: Path,
+    judge: str | None,
+    assets: Path | None,
+    models: list[str] | None,
+    mode: str,
+) -> list[Board]:
+    """The boards of the suites whose own judge has verdicts in ``results``."""
+    from alignboard.boards.of_alpaca_eval import recomputed_board
+    from alignboard.published.reproduce import reproduce
+    from alignboard.results.folder import ResultsFolder
+    from alignboard.suites import load_suite
+
+    declared = [load_suite(suite) for suite in suites]
+    if not declared or (judge is not None and judge not in {one.annotator for one in declared}):
+        return []
+    try:
+        folder = ResultsFolder(results)
+    except InputError:
+        return []
+    with folder:
+        wanted = [
+            one
+            for one in declared
+            if judge in (None, one.annotator) and folder.annotated_models(one.annotator)
+        ]
+        for one in wanted:
+            folder.require(models or [], one.annotator)
+        return [
+            recomputed_board(
+                reproduce(one, folder, calibration(one, assets), models=models, mode=mode), one
+            )
+            for one in wanted
+        ]
