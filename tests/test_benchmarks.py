@@ -10,8 +10,8 @@ import yaml
 import tiny_models
 from alignboard.benchmarks.run import read_scores, run_tasks
 from alignboard.benchmarks.task_files import digests, lm_eval_folder, rooms
+from alignboard.boards.board import read_board
 from alignboard.errors import InputError
-from alignboard.leaderboards.plan_board import read_plan_board
 from alignboard.models.loading import LoadedModel
 from alignboard.pipeline.build import build_graph
 from alignboard.pipeline.jobs.board import _conditions
@@ -414,21 +414,22 @@ def test_the_zephyr_plan_in_miniature(tmp_path):
     result = run_plan("zephyr-dpo", tmp_path)
     assert len(result.timings) == 7
     assert result.board is not None
-    board = read_plan_board(result.board)
+    board = read_board(result.board)
     assert [row.method for row in board.rows] == ["base", "sft-qlora", "dpo-qlora"]
-    assert board.benchmarks == [
+    columns = [column for column in board.columns if column.kind == "benchmark"]
+    assert [column.name for column in columns] == [
         "arc_challenge acc_norm",
         "hellaswag acc_norm",
         "mmlu acc",
         "truthfulqa_mc2 acc",
         "winogrande acc",
-        "gsm8k exact_match,strict-match",
+        "gsm8k exact_match (strict-match)",
         "open-llm-v1 mean",
     ]
     for row in board.rows:
-        *values, mean = [row.benchmarks[name].value for name in board.benchmarks]
+        *values, mean = [board.score(row, column).value for column in columns]
         assert mean == pytest.approx(sum(v for v in values if v is not None) / 6)
-    assert board.conditions == [
+    assert board.notes == [
         "open-llm-v1 is asked in plain text, without the models' chat templates."
     ]
     folder = tmp_path / "results" / "mistral-7b-dpo-qlora" / "lm_eval"

@@ -227,7 +227,34 @@ def test_board_of_a_folder(results, assets, tmp_path):
         "board", "alpaca-eval-2", "--from", results, "--assets", assets, "--out", out, cwd=tmp_path
     )
     assert result.returncode == 0, result.stderr
-    assert {path.suffix for path in out.iterdir()} == {".csv", ".md", ".json", ".png"}
+    assert {path.suffix for path in out.iterdir()} == {".csv", ".md", ".json", ".png", ".html"}
+    assert "LC win rate (by row) %" in result.stdout
+
+
+def test_board_of_verdicts_by_a_judge_of_ones_own(results, tmp_path):
+    for model in ("model", "other"):
+        rows = [
+            judgment(i, generator_2=model, annotator="mine", generator_1="phi-2-dpo")
+            for i in range(40)
+        ]
+        path = results / model / "my-set" / "mine" / "annotations.json"
+        path.parent.mkdir(parents=True)
+        write_rows(path, rows)
+    result = run("board", "my-set", "--from", results, "--judge", "mine", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (
+        "judged by mine, on my-set, against phi-2-dpo"
+        in (tmp_path / "leaderboards" / "my-set-mine.md").read_text()
+    )
+    assert (tmp_path / "leaderboards" / "my-set-mine.html").is_file()
+    result = run("board", "--from", results, "--judge", "nobody", cwd=tmp_path)
+    assert "no annotations by nobody; there are annotations by" in one_sentence(result)
+    result = run("board", "demo", cwd=tmp_path)
+    assert "alignboard run demo" in one_sentence(result)
+    result = run("board", "alpaca-eval-2", "--models", "phi-2,phi-2-dpo", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "phi-2-dpo" in result.stdout
+    assert "zephyr" not in result.stdout
 
 
 def test_calibration_of_another_set_is_refused(results, assets, tmp_path):

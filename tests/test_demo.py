@@ -8,7 +8,8 @@ from collections import defaultdict
 import msgspec
 import pytest
 
-from alignboard.leaderboards.plan_board import Rate, read_plan_board
+from alignboard.boards.board import read_board
+from alignboard.boards.columns import Score
 from alignboard.pipeline.plan import load_plan
 from alignboard.pipeline.runner import run_resolved
 from alignboard.suites import load_evaluation
@@ -45,24 +46,23 @@ def test_on_three_seeds_sft_beats_base_and_dpo_beats_sft(tmp_path, capsys):
     for seed in SEEDS:
         made = run_resolved(demo_plan(seed, tmp_path)).board
         assert made is not None
-        board = read_plan_board(made)
+        board = read_board(made)
         rows = {(row.family, row.method): row for row in board.rows}
         families = {row.family for row in board.rows}
         assert len(families) == 4
-        assert all(row.n_prompts >= 300 for row in board.rows)
+        assert all((row.scores["length"].n or 0) >= 300 for row in board.rows)
+        (judged,) = board.of_kind("win rate")
         holds = 0
         for family in families:
-            base, tuned = (
-                rows[family, m].judges["demo-simulated"].win_rate for m in ("base", "dpo")
-            )
+            base, tuned = (board.score(rows[family, m], judged) for m in ("base", "dpo"))
             assert base.high is not None
             assert tuned.low is not None
-            holds += base.high < 0.5 < tuned.low
+            holds += base.high < 50 < tuned.low
         assert holds >= 3
         for (family, method), row in rows.items():
-            correct[family, method].append(row.correct)
-            if row.judges:
-                won[family, method].append(row.judges["demo-simulated"].win_rate)
+            correct[family, method].append(row.scores["correct"])
+            if board.score(row, judged).value is not None:
+                won[family, method].append(board.score(row, judged))
     with capsys.disabled():
         print(f"\n{'':<20}  correct % (sd)  win rate % (sd), seeds {SEEDS}")  # noqa: T201 - the spread is to be read
         for (family, method), values in sorted(correct.items()):
@@ -70,8 +70,8 @@ def test_on_three_seeds_sft_beats_base_and_dpo_beats_sft(tmp_path, capsys):
             print(line, spread(won[family, method]) if won[family, method] else "")  # noqa: T201 - the spread is to be read
 
 
-def spread(rates: list[Rate | None]) -> str:
+def spread(rates: list[Score]) -> str:
     """Mean, standard deviation and each seed's value, in percent."""
-    values = [100 * rate.value for rate in rates if rate is not None and rate.value is not None]
+    values = [rate.value for rate in rates if rate.value is not None]
     each = " ".join(f"{value:5.1f}" for value in values)
     return f"{statistics.fmean(values):5.1f} ({statistics.stdev(values):4.1f}) [{each}]"

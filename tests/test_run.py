@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from alignboard.boards.board import read_board
+from alignboard.boards.files import to_text
 from alignboard.errors import InputError
-from alignboard.leaderboards.plan_board import read_plan_board
-from alignboard.leaderboards.plan_text import plan_table
 from alignboard.pipeline.build import build_graph
 from alignboard.pipeline.executors.processes import Executor, RunFailedError, Settings, silent
 from alignboard.pipeline.executors.worker import Task
@@ -361,24 +361,24 @@ def test_a_run_leaves_the_files_of_the_ecosystem(finished):
         finished / "results" / "tiny-phi-dpo" / "adapter" / "adapter_model.safetensors"
     ).is_file()
     assert (finished / "results" / "tiny-phi" / "checkpoint" / "model.safetensors").is_file()
-    board = read_plan_board(finished / "leaderboards" / "small.json")
-    assert [(row.model, row.method, row.n_prompts) for row in board.rows] == [
+    board = read_board(finished / "leaderboards" / "small.json")
+    assert [(row.model, row.method, row.scores["length"].n) for row in board.rows] == [
         ("tiny-phi", "base", 60),
         ("tiny-phi-sft", "sft", 60),
         ("tiny-phi-dpo", "dpo", 60),
     ]
-    score = board.rows[2].judges["rule"]
-    assert score.n_wins + score.n_losses + score.n_draws == 60
-    assert board.rows[1].judges == {}
-    assert list(board.rows[2].judges) == board.judges == ["rule", "demo-logprob"]
+    rates = {column.judge: column for column in board.columns if column.kind == "win rate"}
+    assert list(rates) == ["rule", "demo-logprob"]
+    score = board.score(board.rows[2], rates["rule"])
+    assert sum(score.counts.values()) == score.n == 60
+    assert board.score(board.rows[1], rates["rule"]).reason == "baseline"
     assert "results/tiny-phi/demo-logprob/annotations.json" in found
-    rating = board.rows[2].rating
-    assert rating is not None
-    assert rating.n_battles == 40
+    assert board.rows[2].scores["rating"].n == 40
     annotations = read_annotations(finished / "results/tiny-phi-dpo/rule/annotations.json")
-    assert score.win_rate.value == pytest.approx(float((annotations.preference - 1).mean()))
-    assert "tiny-phi-dpo" in plan_table(board)
-    assert set(board.benchmarks) == {"demo_choice acc", "demo_exact exact_match"}
+    assert score.value == pytest.approx(100 * float((annotations.preference - 1).mean()))
+    assert "tiny-phi-dpo" in to_text(board)
+    benchmarks = {column.name for column in board.columns if column.kind == "benchmark"}
+    assert benchmarks == {"demo_choice acc", "demo_exact exact_match"}
     assert "results/tiny-phi-dpo/lm_eval/results_small.json" in found
     assert not list((finished / "results" / ".journal").glob("*-wal")), (
         "shards can be copied as they are"

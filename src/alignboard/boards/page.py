@@ -121,13 +121,20 @@ def page_columns(board: Board) -> list[PageColumn]:
     """The columns of numbers; models and methods stand before them."""
     return [
         PageColumn(
-            group=f"judged by {board.group(column)}" if column.judge else column.source,
+            group=_heading(board, column),
             name=f"{column.name} {'%' if column.unit == '%' else ''}".rstrip(),
             column=column,
             about="; ".join(filter(None, (column.estimator, column.conditional_on))),
         )
         for column in board.shown()
     ]
+
+
+def _heading(board: Board, column: Column) -> str:
+    if column.judge is None:
+        return column.source
+    how = "round robin by" if column.source == "round robin" else "judged by"
+    return f"{how} {board.group(column)}"
 
 
 def cell(board: Board, row: Row, column: Column) -> Cell:

@@ -11,6 +11,7 @@ import numpy as np
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score, known
+from alignboard.errors import ConvergenceError
 from alignboard.published.scores import LcScore, joint_lc_win_rates
 from alignboard.records import Annotations
 from alignboard.stats.intervals import Interval
@@ -72,7 +73,10 @@ def judged_scores(
 ) -> dict[str, dict[str, Score]]:
     """The scores of every model of ``tables`` in the two ``columns`` of `judged_columns`."""
     raw, controlled = columns
-    joint = joint_lc_win_rates(tables)
+    try:
+        joint, reason = joint_lc_win_rates(tables), None
+    except (ConvergenceError, np.linalg.LinAlgError) as error:
+        joint, reason = {}, f"no length control: {error}"
     found = {}
     for model, table in tables.items():
         scores = {
@@ -82,6 +86,8 @@ def judged_scores(
         }
         if model in joint:
             scores[controlled.key] = lc_score(joint[model], len(table) - table.n_unparsed)
+        elif reason is not None:
+            scores[controlled.key] = Score(reason=reason)
         found[model] = scores
     return found
 

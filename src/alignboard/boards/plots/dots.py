@@ -37,6 +37,7 @@ ALL_UP_TO = 30
 TOP = 15
 """models of a larger board that are drawn besides the families'"""
 _OFFSET = 0.2
+_SHORT = 24
 _BESIDE = Look(MUTED, "d")
 
 
@@ -283,9 +284,10 @@ def _value_axis(
         if low < 50 < high:
             names = {c.baseline for c in board.of_kind(column.kind)}
             ax.axvline(50, color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-            name = short_name(f"{column.baseline if len(names) == 1 else 'baseline'} = 50")
+            one = column.baseline if len(names) == 1 else None
+            name = f"{one if one and len(one) <= _SHORT else 'baseline'} = 50"
             text = ax.text(
-                50, 1.0, name, transform=ax.get_xaxis_transform(), ha="center", va="bottom",
+                50, 1.0, drawable(name), transform=ax.get_xaxis_transform(), ha="center", va="bottom",
                 fontsize=SMALL, color=MUTED,
             )  # fmt: skip
             text.set_in_layout(False)

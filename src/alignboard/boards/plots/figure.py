@@ -80,7 +80,7 @@ def compose(board: Board) -> Figure:
                 panel.draw(ax)
                 _head(ax, panel)
                 drawn.append((ax, panel))
-    if drawn:
+    if any(panel.finish for _, panel in drawn):
         settle(drawn[0][0])
     for ax, panel in drawn:
         if panel.finish is not None:
@@ -141,8 +141,8 @@ def to_svg(panel: Panel) -> str:
         FigureCanvasAgg(figure)
         ax = figure.add_subplot(facecolor="none")
         panel.draw(ax)
-        settle(ax)
         if panel.finish is not None:
+            settle(ax)
             panel.finish(ax)
         figure.patch.set_visible(False)
         target = io.StringIO()
@@ -152,7 +152,7 @@ def to_svg(panel: Panel) -> str:
     drawn = drawn[drawn.index(">", drawn.index("<svg")) + 1 : drawn.rindex("</svg>")]
     drawn = re.sub(r"<!--.*?-->", "", drawn, flags=re.DOTALL)
     # Groups are numbered from 1 in every figure, and a page has several; nothing refers to them.
-    drawn = re.sub(r'<g id="\w+_\d+">', "<g>", drawn)
+    drawn = re.sub(r'(<(?:g|use|path|text)) id="[\w.]+_\d+"', r"\1", drawn)
     drawn = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", drawn, flags=re.DOTALL)
     drawn = re.sub(r"(?<=: )#([0-9a-f]{6})\b", r"var(--\1, #\1)", drawn)
     size = f"0 0 {WIDTH * 72:g} {panel.height * 72:g}"

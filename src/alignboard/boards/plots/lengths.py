@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from alignboard.boards.board import Board
@@ -26,12 +28,17 @@ from alignboard.boards.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_NEAR = 0.03
+"""of the axes: points nearer to each other are not named by their methods"""
+
 
 def length_points(board: Board, columns: Sequence[Column]) -> dict[str, tuple[float, float]]:
     """(mean length, score) by model; 50 for a baseline that has a length."""
     found = board.of_kind("length")
     points = {}
-    for row in board.rows if found else ():
+    # Base models have no method's place on the way from the baseline, and are far from all others.
+    tuned = [row for row in board.rows if row.method != "base"]
+    for row in tuned if found else ():
         length = board.score(row, found[0]).value
         value = first_score(board, row, columns).value
         if value is None and any(
@@ -59,11 +66,11 @@ def plot_lengths(board: Board, columns: Sequence[Column], ax: Axes | None = None
             alpha=0.6 if plain else 1.0, linewidths=0, zorder=2 if plain else 3,
         )  # fmt: skip
     for members in families(board).values():
-        path = [points[row.model] for row in _trained(members) if row.model in points]
-        if len(path) > 1:
-            color = known[members[0].model].color
-            x, y = zip(*path, strict=True)
-            ax.plot(x, y, color=color, linewidth=0.8, alpha=0.45, zorder=1.5)
+        there = [row for row in members if row.model in points]
+        for one, other in _steps(there):
+            (x, y), (x2, y2) = points[one.model], points[other.model]
+            color = known[other.model].color
+            ax.plot((x, x2), (y, y2), color=color, linewidth=0.8, alpha=0.45, zorder=1.5)
     _axes(ax, columns[0], [x for x, _ in points.values()], [y for _, y in points.values()])
     if own:
         settle(ax)
@@ -71,9 +78,11 @@ def plot_lengths(board: Board, columns: Sequence[Column], ax: Axes | None = None
     return ax
 
 
-def _trained(members: list[Row]) -> list[Row]:
-    """A family without its base model, where its members have methods."""
-    return [row for row in members if row.method != "base"] if members[0].method else members
+def _steps(members: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """The lines of a family: from its first method to each other one, or along the named family's order."""
+    if members and members[0].method:
+        return [(members[0], other) for other in members[1:]]
+    return list(pairwise(members))
 
 
 def _axes(ax: Axes, column: Column, lengths: list[float], values: list[float]) -> None:
@@ -107,11 +116,25 @@ def label_lengths(board: Board, columns: Sequence[Column], ax: Axes) -> None:
         if there:
             labels.append((there[-1].model, name, known[there[-1].model].color))
         if methods:
-            labels += [(r.model, r.method or r.model, known[r.model].color) for r in there[:-1]]
+            far = [row for row in there[:-1] if _alone(row.model, points)]
+            labels += [(r.model, r.method or r.model, known[r.model].color) for r in far]
     plain = [row for row in rows if known[row.model] == PLAIN]
     ends = sorted(plain, key=lambda row: points[row.model][0])
     chosen = [*plain[: 8 if len(rows) <= 30 else 4], *ends[:1], *ends[-1:]]
     labels += [(m, m, MUTED) for m in dict.fromkeys(row.model for row in chosen)]
     label_points(
         ax, [(*points[model], short_name(text, 28), color) for model, text, color in labels]
+    )
+
+
+def _alone(model: str, points: dict[str, tuple[float, float]]) -> bool:
+    """Whether no other point is so near that a label could be either's."""
+    xs, ys = zip(*points.values(), strict=True)
+    width = max(math.log(max(xs) / min(xs)), 1e-9)
+    height = max(max(ys) - min(ys), 1e-9)
+    x, y = points[model]
+    return all(
+        abs(math.log(x / x2)) > _NEAR * width or abs(y - y2) > _NEAR * height
+        for other, (x2, y2) in points.items()
+        if other != model
     )

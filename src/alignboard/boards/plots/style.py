@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Row, Score
@@ -234,14 +236,23 @@ def settle(ax: Axes) -> None:
         figure.set_layout_engine("none")
 
 
+def _drawn(ax: Axes) -> NDArray[np.float64]:
+    """(n, 2) pixels that a label must not cover: the marks, and points along the lines."""
+    marks = [np.asarray(art.get_offsets(), dtype=float).reshape(-1, 2) for art in ax.collections]
+    found = [ax.transData.transform(points) for points in marks]
+    part = np.linspace(0, 1, 60)[:, None]
+    for line in ax.lines:
+        corners = line.get_transform().transform(np.column_stack(line.get_data()))
+        found += [one + part * (other - one) for one, other in pairwise(corners)]
+    return np.concatenate(found) if found else np.empty((0, 2))
+
+
 def label_points(ax: Axes, labels: Sequence[tuple[float, float, str, str]]) -> list[str]:
     """Write (x, y, text, color) beside the points, the most important first; what finds no room is left out.
 
     Call it when the figure has its final layout (`settle`); returns what was written.
     """
-    points = [
-        ax.transData.transform(xy) for art in ax.collections for xy in np.asarray(art.get_offsets())
-    ]
+    points = _drawn(ax)
     taken: list[Bbox] = []
     written = []
     for x, y, text, color in labels:
@@ -256,7 +267,7 @@ def label_points(ax: Axes, labels: Sequence[tuple[float, float, str, str]]) -> l
             free = (
                 box.x0 >= inside.x0 and box.x1 <= inside.x1 and box.y0 >= inside.y0 and box.y1 <= inside.y1
                 and not any(box.overlaps(other) for other in taken)
-                and not any(box.padded(1).contains(px, py) for px, py in points)
+                and not _covers(box.padded(1), points)
             )  # fmt: skip
             if free:
                 taken.append(box.padded(1))
@@ -264,6 +275,11 @@ def label_points(ax: Axes, labels: Sequence[tuple[float, float, str, str]]) -> l
                 break
             art.remove()
     return written
+
+
+def _covers(box: Bbox, points: NDArray[np.float64]) -> bool:
+    inside = (points > (box.x0, box.y0)) & (points < (box.x1, box.y1))
+    return bool(inside.all(axis=1).any())
 
 
 _AROUND = (

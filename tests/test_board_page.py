@@ -1,6 +1,7 @@
 """The page of a plan's board: what it shows, that nothing in it acts, and what a browser makes of it."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,12 +11,13 @@ from html.parser import HTMLParser
 
 import pytest
 
+from alignboard.boards.board import read_board
+from alignboard.boards.files import write_board
+from alignboard.boards.page import page_columns
+from alignboard.boards.page import to_html as made
 from alignboard.errors import InputError
-from alignboard.leaderboards.plan_board import read_plan_board
-from alignboard.leaderboards.plan_files import write_plan_board
-from alignboard.leaderboards.plan_page import to_html
 from alignboard.text import shown
-from plan_boards import HOSTILE, board_with_gaps, hostile_board, plan_board
+from boards import HOSTILE, board_with_gaps, hostile_board, plan_board
 
 VOID = {"meta", "input", "wbr", "br", "path", "use"}
 
@@ -76,6 +78,17 @@ class Tree(HTMLParser):
         self.open[-1].children.append(data)
 
 
+PAGES = {}
+
+
+def to_html(board):
+    """The page of ``board``, made once."""
+    key = board.to_json()
+    if key not in PAGES:
+        PAGES[key] = made(board)
+    return PAGES[key]
+
+
 def parsed(page):
     tree = Tree()
     tree.feed(page)
@@ -85,80 +98,53 @@ def parsed(page):
 
 
 def table(page):
-    """Names of the columns, and the rows as (value, small print) by column."""
+    """The names of the columns, and the rows as (value, small prints) by column."""
     body = next(parsed(page).all("table"))
     first, second = list(next(body.all("thead")).all("tr"))
-    groups = [
-        group.text
-        for group in first.all("th")
-        for _ in range(int(group.attributes.get("colspan") or 0))
-    ]
-    names = ["model", "method"]
+    heads = list(first.all("th"))
+    spanned = [h for h in heads if "colspan" in h.attributes]
+    groups = [g.text for g in spanned for _ in range(int(g.attributes["colspan"] or 0))]
+    before = heads[: heads.index(spanned[0])]
+    names = [h.text for h in before]
     names += [f"{g}: {th.text}" for g, th in zip(groups, second.all("th"), strict=True)]
+    names += [h.text for h in heads[len(before) + len(spanned) :]]
     rows = []
     for line in next(body.all("tbody")).all("tr"):
         cells = [cell for cell in line.children if isinstance(cell, Element)]
-        pairs = [(cell.own_text, "".join(s.text for s in cell.all("small"))) for cell in cells]
+        pairs = [(cell.own_text, [s.text for s in cell.all("small")]) for cell in cells]
         rows.append(dict(zip(names, pairs, strict=True)))
     return names, rows
 
 
-def percent(value):
-    return f"{100 * value.value:.1f}", f"{100 * value.low:.1f} to {100 * value.high:.1f}"
-
-
 def test_every_number_of_the_table_is_the_boards():
     board = plan_board()
-    names, rows = table(to_html(board))
+    _, rows = table(to_html(board))
     assert len(rows) == len(board.rows)
-    assert len(names) == 2 + 2 + 2 * 3 + 2 + 2
     for row, cells in zip(board.rows, rows, strict=True):
-        assert cells["model"][0] == row.model
-        assert cells["method"][0] == row.method
-        assert row.correct is not None
-        assert cells["answers: correct %"] == percent(row.correct)
-        assert cells["answers: mean length"] == (f"{row.mean_length:.1f}", "")
-        for judge in board.judges:
-            of_judge = [
-                cells[f"judged by {judge}: {n}"]
-                for n in ("win %", "LC win %", "won / drawn / lost")
-            ]
-            if row.method == "sft":
-                assert of_judge == [("", "baseline")] * 3
+        assert (cells["model"][0], cells["method"][0]) == (row.model, row.method)
+        for column in page_columns(board):
+            shown_cell = cells[f"{column.group}: {column.name}"]
+            score = board.score(row, column.column)
+            if score.reason == "baseline":
+                assert shown_cell == ("", ["baseline"])
                 continue
-            score = row.judges[judge]
-            unparsed = f"{score.n_unparsed} unparsed" if score.n_unparsed else ""
-            assert score.lc_win_rate is not None
-            assert of_judge == [
-                percent(score.win_rate),
-                percent(score.lc_win_rate),
-                (f"{score.n_wins} / {score.n_draws} / {score.n_losses}", unparsed),
-            ]
-        for name, score in row.benchmarks.items():
             assert score.value is not None
-            assert cells[f"lm-eval, % ± SE: {name}"] == (f"{100 * score.value:.1f}", "± 3.0")
-        rating = row.rating
-        assert rating is not None
-        assert rating.value is not None
-        span = f"{rating.low:.0f} to {rating.high:.0f}"
-        assert cells["round robin by rule: rating"] == (f"{rating.value:.0f}", span)
-        place = (f"{rating.rank_best} to {rating.rank_worst}", "")
-        assert cells["round robin by rule: place"] == place
+            assert shown_cell[0] == f"{score.value:.{column.column.digits}f}"
+            assert (
+                shown_cell[1][:1] == [column.column.interval(score)]
+                or column.column.kind == "length"
+            )
+    win = rows[0]["judged by model judge: win rate %"]
+    assert win[1][1] == "100 won, 0 drawn, 49 lost, 1 unparsed"
 
 
 def test_what_is_not_known_is_shown_as_not_known():
     _, rows = table(to_html(board_with_gaps()))
-    assert rows[0]["judged by rule: win %"] == ("n/a", "")
-    assert rows[0]["round robin by rule: rating"] == ("n/a", "")
-    assert rows[1]["answers: correct %"] == ("n/a", "")
-    assert rows[2]["judged by rule: win %"] == ("n/a", "")
-    assert rows[2]["judged by rule: won / drawn / lost"] == ("0 / 0 / 0", "200 unparsed")
-    assert rows[2]["answers: mean length"] == ("n/a", "")
-    assert rows[3]["lm-eval, % ± SE: demo_choice acc"] == ("n/a", "")
-    assert rows[3]["round robin by rule: place"] == ("n/a", "")
-    assert rows[4]["lm-eval, % ± SE: demo_exact exact_match"] == ("50.0", "")
-    assert rows[5]["round robin by rule: place"] == ("1", "")
-    assert rows[6]["judged by rule: win %"] == ("60.0", "")
+    assert rows[0]["judged by rule: win rate %"] == ("n/a", [])
+    assert rows[1]["responses: correct %"] == ("n/a", [])
+    assert rows[2]["judged by rule: win rate %"] == ("n/a", ["no scored verdict", "200 unparsed"])
+    assert rows[2]["responses: length"] == ("n/a", [])
+    assert rows[6]["judged by rule: win rate %"] == ("60.0", [])
     assert not re.search(r"\bnan\b|\bnone\b<", to_html(board_with_gaps()), re.IGNORECASE)
 
 
@@ -173,8 +159,8 @@ def test_the_page_has_its_parts_and_can_be_read_without_a_script():
         "Plots",
         "Outputs side by side",
     ]
-    assert [li.text for li in root.all("li")] == board.conditions
-    assert len(list(root.all("svg"))) == len(list(root.all("figcaption"))) == 4
+    assert [li.text for li in root.all("li")] == board.notes
+    assert len(list(root.all("svg"))) == len(list(root.all("figcaption"))) == 7
     assert all(svg.attributes["aria-label"] for svg in root.all("svg"))
     assert len(list(next(root.all("table")).all("caption"))) == 1
     choices = [box.attributes for box in root.all("input")]
@@ -182,7 +168,7 @@ def test_the_page_has_its_parts_and_can_be_read_without_a_script():
         (True, "family-1"),
         (False, "family-2"),
     ]
-    families = [div for div in root.all("div") if div.classes == ["answers"]]
+    families = [div for div in root.all("div") if div.classes == ["responses"]]
     for family, answers in zip(("tiny-phi", "tiny-gemma"), families, strict=True):
         assert [h.text for h in answers.all("h3")] == ["Question 0?", "Question 1?", "Question 2?"]
         rows = [row for row in board.rows if row.family == family]
@@ -223,7 +209,7 @@ def test_a_model_without_an_answer_has_none():
     board = plan_board(families=("phi",))
     del board.samples[1].outputs["phi-dpo"]
     page = to_html(board)
-    assert page.count('<p class="nothing">no answer</p>') == 1
+    assert page.count('<p class="nothing">no response</p>') == 1
 
 
 def test_the_policy_of_the_page_allows_its_own_script_and_nothing_else():
@@ -241,12 +227,11 @@ def test_the_policy_of_the_page_allows_its_own_script_and_nothing_else():
 @pytest.mark.parametrize(
     ("changes", "plots"),
     [
-        ({"judges": (), "rated": False}, 2),
+        ({"judges": (), "rated": False}, 3),
         ({"judges": (), "rated": False, "benchmarks": ()}, 1),
-        ({"rated": False}, 3),
         ({"rows": [], "samples": []}, 0),
-        ({"conditions": [], "samples": []}, 4),
-        ({"families": ("phi",), "methods": ("base",)}, 3),
+        ({"judges": (), "rated": False, "benchmarks": (), "notes": [], "samples": []}, 1),
+        ({"families": ("phi",), "methods": ("base",)}, 4),
     ],
 )
 def test_parts_without_data_are_left_out(changes, plots):
@@ -263,28 +248,29 @@ def test_parts_without_data_are_left_out(changes, plots):
 
 
 def test_all_files_are_written_beside_each_other(tmp_path):
-    paths = write_plan_board(plan_board(name="small"), tmp_path)
+    paths = write_board(plan_board(name="small"), tmp_path)
     names = [f"small.{suffix}" for suffix in ("csv", "md", "json", "png", "html")]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     assert "![A plan](small.png)" in (tmp_path / "small.md").read_text()
-    assert read_plan_board(tmp_path / "small.json") == plan_board(name="small")
+    assert read_board(tmp_path / "small.json") == plan_board(name="small")
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".."])
 def test_a_boards_name_is_no_path(name, tmp_path):
     with pytest.raises(InputError):
-        write_plan_board(plan_board(name=name), tmp_path / "boards")
+        write_board(plan_board(name=name), tmp_path / "boards")
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_process_or_its_settings(tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import hashlib, pathlib\n"
-        "from plan_boards import plan_board\n"
-        "from alignboard.leaderboards.plan_files import write_plan_board\n"
-        "for path in write_plan_board(plan_board(), pathlib.Path('out')):\n"
+        "from boards import plan_board\n"
+        "from alignboard.boards.files import write_board\n"
+        "for path in write_board(plan_board(), pathlib.Path('out')):\n"
         "    print(path.name, hashlib.sha256(path.read_bytes()).hexdigest())\n"
         "print('matplotlib.pyplot' in sys.modules)\n"
     )
@@ -299,7 +285,12 @@ def test_bytes_do_not_depend_on_the_process_or_its_settings(tmp_path):
         finished = subprocess.run(
             [sys.executable, "-c", script, str(__file__).rpartition("/")[0]],
             cwd=folder,
-            env={"PYTHONHASHSEED": seed, "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+            env={
+                "PYTHONHASHSEED": seed,
+                "HOME": str(tmp_path),
+                "PATH": "/usr/bin:/bin",
+                "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            },
             capture_output=True,
             text=True,
             check=True,
@@ -318,7 +309,7 @@ DRIVER = """\
 addEventListener("load", () => {
   const inside = document.querySelector("iframe").contentWindow, page = inside.document, found = {};
   const models = () => [...page.querySelectorAll("tbody th")].map((th) => th.textContent);
-  const visible = () => [...page.querySelectorAll(".answers")].map((e) => inside.getComputedStyle(e).display);
+  const visible = () => [...page.querySelectorAll(".responses")].map((e) => inside.getComputedStyle(e).display);
   found.hit = page.documentElement.dataset.hit ?? null;
   found.ground = inside.getComputedStyle(page.body).display;
   found.width = page.documentElement.scrollWidth;
@@ -332,7 +323,7 @@ addEventListener("load", () => {
     button.click();
     return [button.parentNode.getAttribute("aria-sort"), models()];
   };
-  found.win = ["win %", "win %", "win %"].map(press);
+  found.win = ["win rate %", "win rate %", "win rate %"].map(press);
   found.method = press("method");
   found.hint = page.getElementById("hint").hidden;
   const said = document.createElement("pre");
@@ -379,10 +370,11 @@ def browse(folder, board):
 
 def by_win_rate(board, sign):
     """Models by the first judge's win rate, those without one last, equal ones in the board's order."""
-    judge = board.judges[0]
-    scored = [row for row in board.rows if judge in row.judges]
-    scored.sort(key=lambda row: sign * (row.judges[judge].win_rate.value or 0))
-    return [row.model for row in [*scored, *(r for r in board.rows if judge not in r.judges)]]
+    column = board.of_kind("win rate")[0]
+    scored = [row for row in board.rows if board.score(row, column).value is not None]
+    others = [row for row in board.rows if row not in scored]
+    scored.sort(key=lambda row: sign * board.score(row, column).value)
+    return [row.model for row in [*scored, *others]]
 
 
 def test_a_browser_opens_the_page_and_sorts_it(tmp_path):

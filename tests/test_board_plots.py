@@ -1,0 +1,221 @@
+"""The picture of a board: complete, legible, the same everywhere, and made of plain matplotlib functions."""
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.text import Text
+
+from alignboard.boards import page
+from alignboard.boards.of_alpaca_eval import published_board
+from alignboard.boards.plots import (
+    Panel,
+    panels,
+    plot_lengths,
+    plot_ranking,
+    plot_scores,
+    plot_win_rates,
+    to_png,
+    to_svg,
+)
+from alignboard.boards.plots.dots import ranking_rows
+from alignboard.boards.plots.figure import compose
+from alignboard.boards.plots.style import drawable, short_name, style
+from alignboard.registry import _STATE, register
+from alignboard.suites import load_suite
+from boards import METHODS, board_with_gaps, hostile_board, plan_board
+
+SVG = "{http://www.w3.org/2000/svg}"
+LONG = [f"an-organisation/a-model-with-a-long-name-{k}-7b-v0.1" for k in range(6)]
+EIGHT = (*METHODS, "kto", "orpo", "simpo", "a method with a long name")
+BOARDS = {
+    "demo": plan_board(("tiny-phi", "tiny-mistral", "tiny-gemma", "tiny-llama")),
+    "one": plan_board(("phi",), ("sft", "dpo"), ("rule",), ("arc acc",)),
+    "one method": plan_board(("phi",), ("base",)),
+    "large": plan_board(
+        LONG, EIGHT, ("rule", "a judge", "x" * 90), [f"task_{k} acc_norm" for k in range(9)]
+    ),
+    "gaps": board_with_gaps(),
+    "hostile": hostile_board(),
+    "no judges": plan_board(judges=(), rated=False),
+    "nothing": plan_board(rows=[], samples=[]),
+}
+
+
+def test_every_panel_is_there_and_what_has_no_data_is_not():
+    found = [panel.heading for panel in panels(BOARDS["demo"])]
+    assert found == [
+        "Win rates, 95 % intervals",
+        "Win rate by rule against length",
+        "Win rate by model judge against length",
+        "Correct against length",
+        "demo_choice acc, ±1.96 SE",
+        "demo_exact exact_match, ±1.96 SE",
+        "Ratings by rule, 95 % intervals",
+    ]
+    assert [p.heading for p in panels(plan_board(judges=(), benchmarks=(), rated=False))] == [
+        "Correct against length"
+    ]
+    assert panels(BOARDS["nothing"]) == []
+
+
+def texts(figure):
+    """Every text that is drawn, with its extent in pixels; grid labels outside of the limits are not drawn."""
+    figure.draw_without_rendering()
+    found, unseen = [], set()
+    for ax in figure.findobj(Axes):
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            unseen |= {
+                id(t.label1) for t in axis.get_major_ticks() if not low <= t.get_loc() <= high
+            }
+    for art in figure.findobj(Text):
+        if not art.get_visible() or not art.get_text().strip() or id(art) in unseen:
+            continue
+        box = art.get_window_extent()
+        if box.width and figure.bbox.padded(-0.5).count_overlaps([box]):
+            found.append((art.get_text(), box))
+    return found
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", [n for n in BOARDS if n not in {"hostile", "large", "nothing"}])
+def test_no_text_leaves_the_picture_or_covers_another(name):
+    with style():
+        figure = compose(BOARDS[name])
+        found = texts(figure)
+    for text, box in found:
+        inside = figure.bbox.padded(2)
+        assert inside.x0 <= box.x0, text
+        assert box.x1 <= inside.x1, text
+    overlaps = [
+        (one, other)
+        for (one, a), (other, b) in combinations(found, 2)
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > 3 and min(a.y1, b.y1) - max(a.y0, b.y0) > 3
+    ]
+    assert overlaps == []
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", [pytest.param("large", marks=pytest.mark.slow), "hostile"])
+def test_unusual_boards_are_drawn(name):
+    assert to_png(BOARDS[name]).startswith(b"\x89PNG")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["demo", "hostile"])
+def test_the_svg_holds_the_words_and_nothing_of_when(name):
+    for panel in panels(BOARDS[name])[:3]:
+        drawn = to_svg(panel)
+        root = ET.fromstring(  # noqa: S314 - made here
+            drawn.replace(
+                "<svg ",
+                '<svg xmlns="http://www.w3.org/2000/svg" '
+                'xmlns:xlink="http://www.w3.org/1999/xlink" ',
+                1,
+            )
+        )
+        assert {e.tag.removeprefix(SVG) for e in root.iter()} <= {
+            "svg",
+            "g",
+            "path",
+            "use",
+            "text",
+            "defs",
+            "clipPath",
+            "rect",
+            "tspan",
+        }
+        assert any(e.text for e in root.iter(f"{SVG}text"))
+        assert "<!--" not in drawn
+        assert "<style" not in drawn
+
+
+def test_a_plot_is_a_function_that_takes_axes_and_returns_them():
+    from matplotlib.figure import Figure
+
+    board = BOARDS["demo"]
+    figure = Figure()
+    ax = figure.add_subplot()
+    assert plot_win_rates(board, ax) is ax
+    assert ax.get_xlabel() == "win rate (%)"
+    benchmark = board.of_kind("benchmark")[0]
+    own = plot_scores(board, benchmark.key)
+    assert own.get_xlabel() == "demo_choice acc (%)"
+    assert plot_lengths(board, board.of_kind("win rate")[:1]).get_xscale() == "log"
+
+
+def test_the_ranking_draws_the_values_that_are_ranked():
+    board = published_board(load_suite("alpaca-eval-2"))
+    ax = plot_ranking(board)
+    rows = ranking_rows(board)
+    values = {board.score(row, "lc_win_rate").value for row in rows}
+    drawn = {
+        float(x)
+        for art in ax.collections
+        if hasattr(art, "get_offsets")
+        for x, _ in art.get_offsets()
+    }
+    assert values <= drawn
+    assert len(rows) == 15 + 13
+    labels = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert labels[0].split() == ["NullModel", "1"]
+
+
+def test_a_plot_of_another_package_is_one_registration():
+    def make(board):
+        return [Panel("Mine", 1.0, lambda ax: ax.plot([0, 1], [0, len(board.rows)]))]
+
+    register("plot", "mine", make)
+    try:
+        assert panels(BOARDS["one"])[-1].heading == "Mine"
+        assert "Mine" in page.to_html(BOARDS["one"])
+    finally:
+        del _STATE.targets["plot"]["mine"]
+
+
+def test_every_colour_of_the_plots_has_its_counterpart_on_a_dark_ground():
+    css = (Path(page.__file__).parent / "page_parts" / "board.css").read_text()
+    for panel in panels(BOARDS["demo"]):
+        drawn = to_svg(panel)
+        for color in {part[:6] for part in drawn.split("var(--")[1:]}:
+            assert f"--{color}:" in css, color
+
+
+def test_names_are_drawn_with_what_the_font_has():
+    assert drawable("evil\u202egpj") == "evil\\u202egpj"
+    assert drawable("模x") == "\\u6a21x"
+    assert drawable("Ångström") == "Ångström"
+    assert drawable("q\u0301") == "q\\u0301"
+    assert len(short_name("W" * 300)) == 34
+    assert short_name("$\\frac{$") == "$\\frac{$"
+
+
+@pytest.mark.slow
+def test_the_picture_does_not_depend_on_the_process_or_its_matplotlibrc(tmp_path):
+    script = (
+        "import sys, hashlib; sys.path.insert(0, sys.argv[1])\n"
+        "from boards import plan_board\n"
+        "from alignboard.boards.plots import to_png\n"
+        "content = to_png(plan_board(('phi',)))\n"
+        "print(hashlib.sha256(content).hexdigest(), 'matplotlib.pyplot' in sys.modules)\n"
+    )
+    (tmp_path / "matplotlibrc").write_text(
+        "axes.facecolor: red\ntext.usetex: True\npath.sketch: 1, 100, 2\n"
+    )
+    results = {
+        subprocess.run(
+            [sys.executable, "-c", script, str(Path(__file__).parent)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for folder in (tmp_path, "/")
+    }
+    assert len(results) == 1
+    assert results.pop().endswith("False\n")

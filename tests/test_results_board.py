@@ -1,0 +1,194 @@
+"""The board of a results folder: any judge, any set, any baseline, and lm-eval's files of anybody."""
+
+import json
+
+import pytest
+
+from alignboard.boards.columns import Column, Score
+from alignboard.boards.files import to_csv
+from alignboard.boards.of_results import results_board
+from alignboard.errors import InputError
+from alignboard.records import Generation, Judgment
+from alignboard.registry import _STATE, register
+from alignboard.results.formats import write_rows
+
+
+def verdicts(
+    folder, model, judge, *, baseline="base", place=None, preference=None, n=20, prompt="p"
+):
+    """A file of verdicts below ``folder``; the model wins the first ``preference`` of ``n``."""
+    won = n // 2 if preference is None else preference
+    rows = [
+        Judgment(
+            f"{prompt}{i}",
+            "short",
+            baseline,
+            f"{model} {i}" * (1 + i % 3),
+            model,
+            2.0 if i < won else 1.0,
+            judge,
+        )
+        for i in range(n)
+    ]
+    path = folder / model / (place or judge) / "annotations.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_rows(path, rows)
+    return path
+
+
+def lm_eval_file(folder, model, value, name="results_2026-01-01.json"):
+    path = folder / model / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        json.dumps(
+            {
+                "results": {
+                    "arc_challenge": {"acc_norm,none": value, "acc_norm_stderr,none": 0.01}
+                },
+                "n-shot": {"arc_challenge": 25},
+                "n-samples": {"arc_challenge": {"original": 100, "effective": 100}},
+                "higher_is_better": {"arc_challenge": {"acc_norm": True}},
+            }
+        )
+    )
+
+
+def test_one_judge_any_name_is_ranked(tmp_path):
+    for model, won in (("good", 15), ("bad", 5)):
+        verdicts(tmp_path, model, "hardened-pair", preference=won)
+    board = results_board(tmp_path)
+    assert [row.model for row in board.rows] == ["good", "bad"]
+    assert board.ranks() == [1, 2]
+    raw, lc = board.of_kind("win rate", "LC win rate")
+    assert (raw.judge, raw.baseline, lc.name) == (
+        "hardened-pair",
+        "base",
+        "LC win rate (joint fit)",
+    )
+    score = board.score(board.rows[0], raw)
+    assert (score.value, score.n, score.unparsed) == (75.0, 20, 0)
+    assert score.low < 75 < score.high
+
+
+def test_judges_sets_and_baselines_have_columns_of_their_own(tmp_path):
+    verdicts(tmp_path, "m", "a", preference=1)
+    verdicts(tmp_path, "m", "b", preference=2)
+    verdicts(tmp_path, "m", "a", place="koala/a", preference=3, prompt="k")
+    verdicts(
+        tmp_path,
+        "m",
+        "a",
+        place="koala/a/against-other",
+        baseline="other",
+        preference=4,
+        prompt="k",
+    )
+    board = results_board(tmp_path)
+    found = {
+        (c.judge, c.set, c.baseline): board.score(board.rows[0], c).value
+        for c in board.of_kind("win rate")
+    }
+    assert found == {
+        ("a", None, "base"): 5.0,
+        ("b", None, "base"): 10.0,
+        ("a", "koala", "base"): 15.0,
+        ("a", "koala", "other"): 20.0,
+    }
+    assert board.ranked_by is None
+    assert "a, koala, against other: win rate %" in to_csv(board).splitlines()[0]
+    assert {c.judge for c in results_board(tmp_path, judge="b").of_kind("win rate")} == {"b"}
+    assert {c.set for c in results_board(tmp_path, set_name="koala").of_kind("win rate")} == {
+        "koala"
+    }
+
+
+def test_folder_and_rows_that_name_two_judges_are_refused(tmp_path):
+    verdicts(tmp_path, "m", "a", place="renamed")
+    with pytest.raises(
+        InputError, match="by the annotator 'a', but no folder above it has that name"
+    ):
+        results_board(tmp_path)
+
+
+def test_verdicts_on_different_prompts_never_share_a_column(tmp_path):
+    verdicts(tmp_path, "m", "a")
+    verdicts(tmp_path, "n", "a", prompt="other")
+    with pytest.raises(InputError, match="verdicts on different prompts"):
+        results_board(tmp_path)
+
+
+def test_what_is_not_there_is_named_with_what_is(tmp_path):
+    verdicts(tmp_path, "m", "a")
+    with pytest.raises(InputError, match="no annotations by b; there are annotations by a"):
+        results_board(tmp_path, judge="b")
+    with pytest.raises(InputError, match="did you mean 'm'"):
+        results_board(tmp_path, models=["mm"])
+    with pytest.raises(InputError, match="There is no folder"):
+        results_board(tmp_path / "none")
+
+
+def test_lm_eval_files_of_anybody_stand_beside_verdicts(tmp_path):
+    verdicts(tmp_path, "m", "a")
+    lm_eval_file(tmp_path, "m", 0.625)
+    lm_eval_file(tmp_path, "other", 0.5)
+    lm_eval_file(tmp_path, "other", 0.75, "sub/results_2026-02-01.json")
+    board = results_board(tmp_path)
+    (column,) = board.of_kind("benchmark")
+    assert column.name == "arc_challenge acc_norm, 25-shot"
+    values = {row.model: board.score(row, column) for row in board.rows}
+    assert values["m"] == Score(62.5, standard_error=1.0, n=100)
+    assert values["other"].value == 75.0, "the newest file of a number counts"
+
+
+def test_failed_calls_are_no_unparsed_verdicts(tmp_path):
+    path = verdicts(tmp_path, "m", "a")
+    rows = json.loads(path.read_text())
+    for row in rows[:5]:
+        row["preference"] = None
+    path.write_text(json.dumps(rows))
+    statuses = {"scored": 15, "unparsed": 2, "failed": 2, "truncated": 1}
+    path.with_name("judging.json").write_text(json.dumps({"statuses": statuses}))
+    board = results_board(tmp_path)
+    score = board.score(board.rows[0], board.of_kind("win rate")[0])
+    assert (score.n, score.unparsed, score.failed) == (15, 2, 3)
+
+
+def test_identical_responses_of_two_models_are_flagged(tmp_path):
+    for model in ("x", "y"):
+        rows = [Judgment(f"p{i}", "b", "base", f"same {i}", model, 2.0, "a") for i in range(3)]
+        (tmp_path / model / "a").mkdir(parents=True)
+        write_rows(tmp_path / model / "a" / "annotations.json", rows)
+    board = results_board(tmp_path)
+    assert [row.flags for row in board.rows] == [
+        ["responses identical to y"],
+        ["responses identical to x"],
+    ]
+
+
+def test_length_control_that_cannot_be_fitted_says_why(tmp_path):
+    for model in ("x", "y"):
+        rows = [Judgment(f"p{i}", "b", "base", "same", model, 1.0 + i % 2, "a") for i in range(4)]
+        (tmp_path / model / "a").mkdir(parents=True)
+        write_rows(tmp_path / model / "a" / "annotations.json", rows)
+    board = results_board(tmp_path)
+    (column,) = [column for column in board.columns if column.kind == "LC win rate"]
+    score = board.score(board.rows[0], column)
+    assert score.value is None
+    assert score.reason is not None
+    assert "length differences are equal" in score.reason
+
+
+def test_a_column_of_another_package_is_one_registration(tmp_path):
+    verdicts(tmp_path, "m", "a")
+    write_rows(tmp_path / "m" / "model_outputs.json", [Generation("p0", "x", "m")])
+
+    def make(outputs):
+        column = Column(key="files", name="files", kind="diagnostic", source="mine")
+        return column, {model: Score(1.0) for model in outputs}
+
+    register("column", "files", make)
+    try:
+        board = results_board(tmp_path)
+    finally:
+        del _STATE.targets["column"]["files"]
+    assert board.score(board.rows[0], "files").value == 1.0
