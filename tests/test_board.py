@@ -196,7 +196,7 @@ def test_a_recomputed_board_ranks_what_it_draws(mode):
     ]
     board = recomputed(rows, mode)
     assert board.ranked_by is not None
-    values = [board.score(row, board.ranked_by).value for row in board.rows]
+    values = [board.score(row, board.ranked_by).value or 0.0 for row in board.rows]
     assert values == sorted(values, reverse=True)
     assert [row.model for row in board.rows] == (["a", "b"] if mode == "compat" else ["b", "a"])
 
@@ -238,6 +238,9 @@ def test_published_board_is_the_wheels_to_the_last_digit(name):
         }  # fmt: skip
         assert row.scores.get(LC, Score()).value == theirs.length_controlled_winrate
         assert row.scores.get(LC, Score()).low is None
+        assert win.value is not None
+        assert win.low is not None
+        assert win.high is not None
         assert win.low <= win.value <= win.high
         assert float(plain[row.model][f"{suite.annotator}: win rate %"]) == theirs.win_rate
     assert made.ranks() == sorted(made.ranks(), key=lambda rank: rank or 10_000)

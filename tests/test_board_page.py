@@ -386,7 +386,7 @@ def test_a_browser_opens_the_page_and_sorts_it(tmp_path):
         ["ascending", by_win_rate(board, 1)],
         [None, own],
     ]
-    by_method = [row.model for row in sorted(board.rows, key=lambda row: row.method)]
+    by_method = [row.model for row in sorted(board.rows, key=lambda row: row.method or "")]
     assert found["method"] == ["ascending", by_method]
     assert found["first"] == ["block", "none"]
     assert found["second"] == ["none", "block"]

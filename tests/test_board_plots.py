@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.text import Text
@@ -158,7 +159,7 @@ def test_the_ranking_draws_the_values_that_are_ranked():
         float(x)
         for art in ax.collections
         if hasattr(art, "get_offsets")
-        for x, _ in art.get_offsets()
+        for x, _ in np.asarray(art.get_offsets())
     }
     assert values <= drawn
     assert len(rows) == 15 + 13

@@ -67,6 +67,8 @@ def test_one_judge_any_name_is_ranked(tmp_path):
     )
     score = board.score(board.rows[0], raw)
     assert (score.value, score.n, score.unparsed) == (75.0, 20, 0)
+    assert score.low is not None
+    assert score.high is not None
     assert score.low < 75 < score.high
 
 
