@@ -20,6 +20,13 @@ json_option = click.option(
     help="Write the result as JSON too.",
 )
 
+name_option = click.option(
+    "--name",
+    "model_names",
+    metavar="A,B",
+    help="Names for the MODELs, in their order: their folders in results/ (default: an entry's name, or the folder's).",
+)
+
 Show = Callable[[str, int, int, str], None]
 """(what, done, total, how fast)"""
 

@@ -89,6 +89,8 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
     """US dollars"""
     seconds: float | None = None
     """from the request to the reply"""
+    served: str | None = None
+    """the model that an endpoint says it served"""
 
 
 class Unsaid(msgspec.Struct, frozen=True):

@@ -66,7 +66,7 @@ def said_of(body: dict[str, Any]) -> Said:
         raise UnreadableError("the answer has no message")
     if reason == "content_filter" or message.get("refusal"):
         why = message.get("refusal") or "the endpoint's content filter took the answer away"
-        return _said(usage, finish="refused", reason=str(why))
+        return _said(body, usage, finish="refused", reason=str(why))
     if reason not in _STOP | _LENGTH:
         raise UnreadableError(f"the answer ended with finish_reason {reason!r}")
     text = _arguments(message)
@@ -77,7 +77,7 @@ def said_of(body: dict[str, Any]) -> Said:
     if not isinstance(text, str):
         raise UnreadableError("the answer has no text")
     finish = "stop" if reason in _STOP else "length"
-    return _said(usage, text=text, tokens=_tokens(choice.get("logprobs")), finish=finish)
+    return _said(body, usage, text=text, tokens=_tokens(choice.get("logprobs")), finish=finish)
 
 
 def used(said: Said) -> Usage:
@@ -85,8 +85,10 @@ def used(said: Said) -> Usage:
     return Usage(said.n_prompt, said.n_answer)
 
 
-def _said(usage: Usage, **content: Any) -> Said:
-    return Said(**content, n_prompt=usage.n_prompt, n_answer=usage.n_answer)
+def _said(body: dict[str, Any], usage: Usage, **content: Any) -> Said:
+    model = body.get("model")
+    served = model if isinstance(model, str) else None
+    return Said(**content, n_prompt=usage.n_prompt, n_answer=usage.n_answer, served=served)
 
 
 def _arguments(message: dict[str, Any]) -> str | None:
