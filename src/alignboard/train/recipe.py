@@ -15,10 +15,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alignboard.errors import InputError
+from alignboard.suites import read_yaml
 
 Method = Literal["sft", "dpo", "ipo", "simpo"]
 PREFERENCE_METHODS: tuple[Method, ...] = ("dpo", "ipo", "simpo")
@@ -209,15 +209,9 @@ def load_recipe(path: str | Path) -> Recipe:
     """Read and check a recipe file. RecipeError names the file, the key and the nearest valid key."""
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(
-            f"{path}: cannot be read as YAML: {' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(content, dict):
-        raise RecipeError(
-            f"{path}: a recipe is a mapping of keys to values, not {type(content).__name__}"
-        )
+        content = read_yaml(path)
+    except InputError as error:
+        raise RecipeError(str(error)) from error
     return parse_recipe(content, str(path))
 
 
@@ -244,7 +238,11 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"missing key '{key}'"
     message = error["msg"].removeprefix("Value error, ")
-    return f"'{key}': {message} (got {error['input']!r})" if key else message
+    return f"'{key}': {message} (got {_shortened(repr(error['input']))})" if key else message
+
+
+def _shortened(text: str, width: int = 200) -> str:
+    return text if len(text) <= width else f"{text[:width]}..."
 
 
 def _valid_keys(location: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from alignboard.engines.rows import Decoding, Prompt
 from alignboard.errors import InputError
-from alignboard.records import storable
+from alignboard.text import storable
 
 Api = Literal["chat", "completions"]
 Sends = Literal["ids", "text"]
@@ -22,6 +22,8 @@ Sends = Literal["ids", "text"]
 _STOP = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence"})
 _LENGTH = frozenset({"length", "max_tokens"})
 _LONGEST_REASON = 200
+_MOST_TOKENS = 2**40
+"""a count that is larger is no count"""
 
 
 class UnreadableError(Exception):
@@ -113,8 +115,8 @@ def read_reply(content: bytes, api: Api) -> Reply:
     usage = read_usage(body.get("usage"))
     if reason == "content_filter" or holder.get("refusal"):
         return Reply("", "refused", usage)
-    if reason not in _STOP | _LENGTH:
-        raise UnreadableError(f"the answer ended with finish_reason {reason!r}")
+    if not isinstance(reason, str) or reason not in _STOP | _LENGTH:
+        raise UnreadableError(f"the answer ended with finish_reason {shortened(repr(reason))}")
     finish = "stop" if reason in _STOP else "length"
     if text is None and finish == "length":
         text = ""  # a model that thought until the limit said nothing
@@ -128,13 +130,15 @@ def read_body(content: bytes) -> dict[str, Any]:
     if not content.strip():
         raise UnreadableError("the answer is empty")
     try:
-        body = json.loads(content)
+        body = storable(json.loads(content))
+    except RecursionError:
+        raise UnreadableError("the answer is nested too deeply") from None
     except ValueError:
         text = shortened(content.decode(errors="replace"))
         raise UnreadableError(f"the answer is no JSON: {text}") from None
     if not isinstance(body, dict):
         raise UnreadableError("the answer is no JSON object")
-    return storable(body)
+    return body
 
 
 def read_usage(found: Any) -> Usage:
@@ -142,7 +146,9 @@ def read_usage(found: Any) -> Usage:
     if not isinstance(found, dict):
         return Usage(None, None)
     counts = [found.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    n_prompt, n_answer = (count if isinstance(count, int) else None for count in counts)
+    n_prompt, n_answer = (
+        count if type(count) is int and 0 <= count < _MOST_TOKENS else None for count in counts
+    )
     return Usage(n_prompt, n_answer)
 
 
@@ -150,7 +156,7 @@ def error_message(content: bytes) -> tuple[str, str | None]:
     """What an error's body says, on one line, and its code."""
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return shortened(content.decode(errors="replace")), None
     error = body.get("error", body) if isinstance(body, dict) else body
     if not isinstance(error, dict):

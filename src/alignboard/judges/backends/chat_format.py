@@ -67,8 +67,8 @@ def said_of(body: dict[str, Any]) -> Said:
     if reason == "content_filter" or message.get("refusal"):
         why = message.get("refusal") or "the endpoint's content filter took the answer away"
         return _said(usage, finish="refused", reason=str(why))
-    if reason not in _STOP | _LENGTH:
-        raise UnreadableError(f"the answer ended with finish_reason {reason!r}")
+    if not isinstance(reason, str) or reason not in _STOP | _LENGTH:
+        raise UnreadableError(f"the answer ended with finish_reason {shortened(repr(reason))}")
     text = _arguments(message)
     if text is None:
         text = message.get("content")
@@ -106,15 +106,24 @@ def _tokens(logprobs: Any) -> tuple[Token, ...]:
         return ()
     try:
         found = tuple(_token(one) for one in content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableError(f"the answer's log-probabilities are malformed ({error!r})") from None
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        why = shortened(repr(error))
+        raise UnreadableError(f"the answer's log-probabilities are malformed ({why})") from None
     if not all(math.isfinite(token.logprob) for token in found):
         raise UnreadableError("the answer holds a token whose probability is 0")
     return found
 
 
 def _token(found: dict[str, Any]) -> Token:
-    top = [(one["token"], float(one["logprob"])) for one in found.get("top_logprobs") or ()]
+    top = [(_text(one), float(one["logprob"])) for one in found.get("top_logprobs") or ()]
     # llama.cpp writes -inf for tokens that it masks.
     likely = tuple(one for one in top if math.isfinite(one[1]))
-    return Token(found["token"], float(found["logprob"]), likely)
+    return Token(_text(found), float(found["logprob"]), likely)
+
+
+def _text(found: dict[str, Any]) -> str:
+    """The token of an entry; raises `TypeError` for what is no text, which the journal could not read back."""
+    token = found["token"]
+    if not isinstance(token, str):
+        raise TypeError(f"a token is {token!r}")
+    return token
