@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from alignboard.errors import InputError
+from alignboard.models.reasoning import split
 from alignboard.records import Generation
 
 
@@ -70,6 +71,15 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     def row(self, generator: str, dataset: str | None = None) -> Generation:
         """The row of ``model_outputs.json``."""
         return Generation(self.instruction, self.output, generator, dataset)
+
+
+def read_answer(row: object) -> Answer:
+    """An answer as the journal holds it; one from before reasoning was kept apart is divided here."""
+    answer = msgspec.convert(row, Answer)
+    if answer.reasoning:
+        return answer
+    parts = split(answer.output)
+    return msgspec.structs.replace(answer, output=parts.response, reasoning=parts.reasoning)
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -37,7 +37,7 @@ _CHANNELS_FIRST = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>")
 _BARE_CHANNELS = re.compile(
     r"\s*analysis(?=\S)(.*?)assistant(?:commentary.*?assistant)?final", re.DOTALL
 )
-_QUOTES = "`\"'“”‘’"
+_QUOTES = "`\"'\u201c\u201d\u2018\u2019"
 MARKS: Final = (
     *(mark for pair in _PAIRS for mark in pair),
     CHANNEL, _MESSAGE, "<|start|>", "<|end|>", "<|return|>", "<|call|>",
@@ -95,9 +95,9 @@ def split(text: str, *, opened: bool = False, judging: bool = False) -> Parts:
 
 
 def opens(prompt: str) -> bool:
-    """Whether a rendered prompt ends inside a block of reasoning.
+    r"""Whether a rendered prompt ends inside a block of reasoning.
 
-    >>> opens("<|im_start|>assistant\\n<think>\\n"), opens("<think>\\n\\n</think>\\n\\n")
+    >>> opens("<|im_start|>assistant\n<think>\n"), opens("<think>\n\n</think>\n\n")
     (True, False)
     """
     end = prompt.rstrip()

@@ -98,7 +98,7 @@ class EndpointOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         if needed:
             return f"endpoint cannot omit or replace {needed[0]}, which every request has"
         if self.limit_field in self.omit:
-            return f"endpoint.limit_field is {self.limit_field!r}, which endpoint.omit leaves out; without a limit no reply ends"
+            return f"endpoint.omit leaves out {self.limit_field}, the limit of new tokens"
         return None
 
 

@@ -8,6 +8,7 @@ Pure: from values to a JSON body and back. What an answer must have is checked h
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -28,6 +29,10 @@ _LENGTH = frozenset(
 _REFUSED = frozenset(
     {"content_filter", "safety", "refusal", "recitation", "blocklist", "prohibited_content"}
 )
+_BROKEN = frozenset(
+    {"abort", "aborted", "cancelled", "error", "insufficient_system_resource", "network_error"}
+)
+"""words for a reply that the server itself gave up"""
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 """where servers put what was thought, each under a name of its own"""
 _MOST_TOKENS = 2**40
@@ -140,7 +145,10 @@ def read_choice(body: Mapping[str, Any], api: Api = "chat") -> tuple[Reply, dict
     holder = choice.get("message") if api == "chat" else choice
     if not isinstance(holder, dict):
         raise UnreadableError("the answer has no message")
-    finish = read_finish(choice.get("finish_reason"))
+    ended = choice.get("finish_reason")
+    if isinstance(ended, str) and ended.strip().lower() in _BROKEN:
+        raise UnreadableError(f"the answer ended with finish_reason {ended!r}")
+    finish = read_finish(ended)
     refusal = holder.get("refusal")
     if finish == "refused" or refusal:
         why = refusal or "the endpoint's content filter took the answer away"
@@ -152,8 +160,7 @@ def read_choice(body: Mapping[str, Any], api: Api = "chat") -> tuple[Reply, dict
     if text is None and (thought or finish == "length"):
         text = ""  # a model that thought until the limit said nothing
     if text is None or (not text and not thought and finish == "unknown"):
-        ended = shortened(repr(choice.get("finish_reason")))
-        raise UnreadableError(f"the answer has no text (finish_reason {ended})")
+        raise UnreadableError(f"the answer has no text (finish_reason {shortened(repr(ended))})")
     return Reply(text, finish, usage, thought or ""), choice
 
 
@@ -231,6 +238,36 @@ def _count(found: Any) -> int | None:
     if isinstance(found, bool) or not isinstance(found, int | float):
         return None
     return int(found) if 0 <= found <= _MOST_TOKENS and found == int(found) else None
+
+
+_PARAMETER = re.compile(
+    r"(?:unsupported|unknown|unrecognized|invalid)[\w ]*(?:parameter|argument|value)[\w ]*:? *'?(\w+)"
+    r"|'(\w+)' (?:is not|does not) support",
+    re.IGNORECASE,
+)
+
+
+def refused_field(content: bytes) -> str | None:
+    """The field of the request that an error's body says the server does not take; None where it names none."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        return None
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return None
+    named = error.get("param")
+    if isinstance(named, str) and str(error.get("code")).startswith(("unsupported", "unknown")):
+        return named
+    found = _PARAMETER.search(str(error.get("message") or error.get("detail") or ""))
+    return None if found is None else found[1] or found[2]
+
+
+def field_advice(field: str) -> str:
+    """The line of a model's entry, or of a judge's, that mends a request with a refused field."""
+    if field == "max_tokens":
+        return "write `endpoint: {limit_field: max_completion_tokens}` in the model's entry, or the judge's"
+    return f"write `endpoint: {{omit: [{field}]}}` in the model's entry, or the judge's"
 
 
 def error_message(content: bytes) -> tuple[str, str | None]:

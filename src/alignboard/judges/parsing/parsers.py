@@ -4,9 +4,10 @@ What this module promises
     A reply never raises and is never evaluated. A reply without a verdict is *unparsed*, *truncated* or *refused*, and
     says why; it is never a draw. Only the response is read: a verdict inside a block of reasoning is none, and a block
     that does not end makes the reply truncated. Of a reply that was cut off the verdict counts where it is the last
-    line, or where its form puts it on the first. The last verdict of a reply counts, because judges quote their instructions and the
-    answers before they decide; a reply that holds several different ones is flagged ``several verdicts``. White space
-    and, where spellings stay distinct, case do not count. In a prompt of several pairs the verdicts are read in order,
+    line, or where its form puts it on the first. The last verdict of a reply counts, because judges quote their
+    instructions and the answers before they decide; a reply that holds several different ones is flagged ``several
+    verdicts``. White space and, where spellings stay distinct, case do not count. In a prompt of several pairs the
+    verdicts are read in order,
     and a reply with another number of them has none, because nothing says which pair it left out.
 """
 

@@ -56,8 +56,8 @@ class Found(NamedTuple):
     """why it does not count, for one that is out of range"""
 
 
-_OPEN: Final = r"(?:\\?\[|【|［)"
-_CLOSE: Final = r"(?:\\?\]|】|］)"
+_OPEN: Final = "(?:\\\\?\\[|\u3010|\uff3b)"
+_CLOSE: Final = "(?:\\\\?\\]|\u3011|\uff3d)"
 """a bracket, also as Markdown escapes it or as a Chinese reply writes it"""
 _OUTPUT: Final = r"(?:(?:assistant|model|response|answer|output|option|candidate)\s{1,4})?"
 
