@@ -7,6 +7,7 @@ import math
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -115,7 +116,7 @@ def test_hostile_replies_cost_time_in_proportion():
 # Verdicts.
 
 
-def meaning(rule, text, finish="stop", **more):
+def meaning(rule, text, finish: Any = "stop", **more):
     [verdict] = parse(rule, Said(text, finish=finish, **more))
     return verdict.status, verdict.preference if verdict.score is None else verdict.score
 

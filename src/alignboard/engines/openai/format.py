@@ -172,10 +172,11 @@ def read_finish(reason: Any) -> Finish:
     ('stop', 'length', 'unknown')
     """
     word = reason.strip().lower() if isinstance(reason, str) else ""
-    kinds: tuple[tuple[Finish, frozenset[str]], ...] = (
-        ("stop", _STOP), ("length", _LENGTH), ("refused", _REFUSED)
-    )  # fmt: skip
-    return next((kind for kind, words in kinds if word in words), "unknown")
+    if word in _STOP:
+        return "stop"
+    if word in _LENGTH:
+        return "length"
+    return "refused" if word in _REFUSED else "unknown"
 
 
 def _texts(content: Any) -> tuple[str | None, str]:
