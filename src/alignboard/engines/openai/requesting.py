@@ -22,12 +22,19 @@ import asyncio
 import json
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from alignboard.engines.openai.format import UnreadableError, Usage, error_message
+from alignboard.engines.openai.format import (
+    UnreadableError,
+    Usage,
+    error_message,
+    field_advice,
+    refused_field,
+)
 from alignboard.engines.openai.limits import Bucket, Clock
 from alignboard.engines.openai.served import Endpoint
 from alignboard.errors import SourceError
@@ -43,6 +50,8 @@ LARGEST_BODY = 64 * 2**20
 """bytes of a reply, decompressed; 4,096 tokens with 20 log-probabilities each are 10 MB"""
 _SECRET_LENGTH = 16
 """characters of the shortest key that is taken out of replies"""
+_ALIKE = 12
+"""unreadable replies in the same words, and none that was read: the next would be no other"""
 _BREATH = 0.002
 """seconds between two looks at whether replies have been taken"""
 _RESTING = frozenset({429, 503})
@@ -152,6 +161,7 @@ class _Run:
         self._n_workers = 1
         self._refused: dict[str, set[str]] = {}
         self._servers: list[_Server] = []
+        self._unreadable: Counter[str] | None = Counter()
         self._ended = asyncio.Event()
 
     def _backlog(self) -> int:
@@ -311,12 +321,24 @@ class _Run:
         try:
             reply = self._requester.read(without_key(self._key, content))
         except UnreadableError as error:
-            raise TransientError(without(self._key, str(error))) from error
-        self._answered = True
+            reason = without(self._key, str(error))
+            self._require_hope(server, reason)
+            raise TransientError(reason) from error
+        self._answered, self._unreadable = True, None
         used = self._requester.usage(reply)
         if used.n_prompt is not None and used.n_answer is not None:
             server.tokens.give_back(request.n_tokens - used.n_prompt - used.n_answer)
         return Got(reply, self._clock.now() - started)
+
+    def _require_hope(self, server: _Server, reason: str) -> None:
+        """Raise `FatalError` where the first replies of the run are all unreadable in the same way: each is paid."""
+        if self._unreadable is None:
+            return
+        self._unreadable[reason] += 1
+        if self._unreadable[reason] >= _ALIKE:
+            raise FatalError(
+                f"{server.url} has sent {_ALIKE} replies that cannot be read, and none that can: {reason}."
+            )
 
 
 class _UnavailableError(TransientError):
@@ -367,5 +389,7 @@ def require_success(
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         given = f"the key in {key_env}" if key_env else "a request without a key (set api_key_env)"
         raise FatalError(f"{url} refuses {given}: {phrase}.")
+    said = f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".")
+    field = refused_field(content)
     error = RefusedError if status in _REFUSED else FatalError
-    raise error(f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".") + ".")
+    raise error(f"{said}." if field is None else f"{said}; {field_advice(field)}.")
