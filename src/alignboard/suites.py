@@ -7,6 +7,7 @@ of ``kind: evaluation`` is what models are asked here: instructions whose answer
 
 from __future__ import annotations
 
+import re
 import types
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -139,8 +140,15 @@ def load_evaluation(name: str, workspace: Path | None = None) -> EvaluationSuite
     return suite
 
 
-# libyaml's safe loader where PyYAML was built with it: the same result, ten times as fast.
-SAFE_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+class _SafeLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] - chosen at run time
+    """libyaml's safe loader where PyYAML was built with it (the same result, ten times as fast); `5e-7` is a number."""
+
+
+# YAML 1.1, as PyYAML reads it, wants a point in 5.0e-7. The sign is asked for, so that no commit becomes a number.
+_SafeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+][0-9]+$"), list("-+0123456789")
+)
+SAFE_LOADER: Final[Any] = _SafeLoader
 
 
 def read_yaml(path: Path, loader: Any = SAFE_LOADER) -> dict[str, Any]:
@@ -154,7 +162,9 @@ def read_yaml(path: Path, loader: Any = SAFE_LOADER) -> dict[str, Any]:
     return content
 
 
-def convert(path: Path, content: dict[str, Any], schema: type[Declared], what: str) -> Declared:
+def convert(
+    path: Path | str, content: dict[str, Any], schema: type[Declared], what: str
+) -> Declared:
     """``content`` as ``schema`` says; raises `InputError` that names the file, the key and the nearest known one."""
     unknown = _unknown_key(content, schema, "")
     if unknown is not None:
@@ -184,12 +194,13 @@ def _unknown_key(value: Any, schema: Any, where: str) -> tuple[str, tuple[str, .
     elif (
         isinstance(schema, type) and issubclass(schema, msgspec.Struct) and isinstance(value, dict)
     ):
-        known = schema.__struct_fields__
+        known = schema.__struct_encode_fields__
         for key in value:
             if key not in known:
                 return f"{where}.{key}".lstrip("."), known
         hints = get_type_hints(schema)
-        items = [(item, hints[key], f"{where}.{key}") for key, item in value.items()]
+        fields = dict(zip(known, schema.__struct_fields__, strict=True))
+        items = [(item, hints[fields[key]], f"{where}.{key}") for key, item in value.items()]
     else:
         return None
     found = (_unknown_key(item, inner, place) for item, inner, place in items)
