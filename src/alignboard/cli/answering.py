@@ -28,15 +28,19 @@ def answering(
     workspace: Path,
     *,
     remote_code: bool = False,
+    replace: bool = False,
 ) -> Answering:
-    """What lets one model after the other answer ``asked``: here where ``served`` is None, else behind an endpoint."""
+    """What lets one model after the other answer ``asked``: here where ``served`` is None, else behind an endpoint.
+
+    ``replace`` allows a file with fewer rows to take the place of one with more.
+    """
     if served is None:
-        return _local(asked, journal, workspace, remote_code=remote_code)
-    return _remote(served, asked, journal, workspace)
+        return _local(asked, journal, workspace, remote_code=remote_code, replace=replace)
+    return _remote(served, asked, journal, workspace, replace=replace)
 
 
 def _local(
-    asked: InstructionSet, journal: Journal, workspace: Path, *, remote_code: bool
+    asked: InstructionSet, journal: Journal, workspace: Path, *, remote_code: bool, replace: bool
 ) -> Answering:
     """Answers by models of this process; one that has answered everything before is not loaded."""
     from alignboard.pipeline.answerers import LocalModels
@@ -51,9 +55,11 @@ def _local(
             key = run_key(spec, asked, decoding) if spec.unsupported is None else b""
             known = recall(journal, key)
             if known is not None:
-                return answer_again(spec, asked, *known, workspace)
+                return answer_again(spec, asked, *known, workspace, replace=replace)
             with models.open(spec) as model:
-                found = answer_set(model, spec, asked, decoding, journal, workspace, listener)
+                found = answer_set(
+                    model, spec, asked, decoding, journal, workspace, listener, replace=replace
+                )
         keys = [list(row) for row in found.keys]
         remember(journal, key, Finished(keys, list(found.too_long)))
         return found
@@ -61,7 +67,9 @@ def _local(
     return answer
 
 
-def _remote(served: Served, asked: InstructionSet, journal: Journal, workspace: Path) -> Answering:
+def _remote(
+    served: Served, asked: InstructionSet, journal: Journal, workspace: Path, *, replace: bool
+) -> Answering:
     """Answers by models behind an endpoint; what they cost is looked up where it was not said."""
     from alignboard.pipeline.answerers import ServedModel
     from alignboard.pipeline.answering import answer_set
@@ -71,7 +79,9 @@ def _remote(served: Served, asked: InstructionSet, journal: Journal, workspace: 
             print(f"alignboard: {ends}.", file=sys.stderr)
         model = ServedModel(spec, served)
         with showing() as listener:
-            return answer_set(model, spec, asked, decoding, journal, workspace, listener)
+            return answer_set(
+                model, spec, asked, decoding, journal, workspace, listener, replace=replace
+            )
 
     return answer
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from alignboard.cli.shared import json_option
+from alignboard.cli.shared import json_option, replace_option
 
 if TYPE_CHECKING:
     from alignboard.data.instruction_sets import InstructionSet
@@ -101,6 +101,7 @@ _LINE_SECONDS = 10.0
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be asked of whom; load no weights, ask nobody."
 )
+@replace_option
 @json_option
 def generate(
     models: tuple[str, ...],
@@ -120,6 +121,7 @@ def generate(
     *,
     trust_remote_code: bool,
     dry_run: bool,
+    replace: bool,
     json_file: Path | None,
 ) -> None:
     """Let every MODEL answer an instruction set and write its model_outputs.json.
@@ -153,7 +155,14 @@ def generate(
     results = []
     places = Places(Path.cwd())
     with lock(places), Journal(places.journal, "generate") as journal:
-        answer = answering(served, asked, journal, places.workspace, remote_code=trust_remote_code)
+        answer = answering(
+            served,
+            asked,
+            journal,
+            places.workspace,
+            remote_code=trust_remote_code,
+            replace=replace,
+        )
         for spec, decoding in zip(specs, decodings, strict=True):
             one = answer(spec, decoding)
             results.append(one)

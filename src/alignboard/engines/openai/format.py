@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from alignboard.engines.rows import Decoding, Prompt
 from alignboard.errors import InputError
+from alignboard.records import storable
 
 Api = Literal["chat", "completions"]
 Sends = Literal["ids", "text"]
@@ -133,7 +134,7 @@ def read_body(content: bytes) -> dict[str, Any]:
         raise UnreadableError(f"the answer is no JSON: {text}") from None
     if not isinstance(body, dict):
         raise UnreadableError("the answer is no JSON object")
-    return body
+    return storable(body)
 
 
 def read_usage(found: Any) -> Usage:
