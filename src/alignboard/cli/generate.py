@@ -128,7 +128,7 @@ def generate(
 
     A MODEL is a name of `alignboard models list`, an id on the hub, or a folder. Answers are kept as they finish:
     interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where an endpoint
-    left something unanswered in the end.
+    left something unanswered in the end, or where all responses of a model are empty.
     """
     from alignboard.cli.answering import answered_text, answering
     from alignboard.data.instruction_sets import load_set
@@ -169,7 +169,7 @@ def generate(
             print(answered_text(one))
     if json_file is not None:
         _write(json_file, results)
-    if any(one.failures for one in results):
+    if any(one.failures or 0 < one.n_rows == one.n_empty for one in results):
         sys.exit(EXIT_FOUND)
 
 
@@ -252,7 +252,17 @@ def _write(path: Path, results: list[Answered]) -> None:
         {
             **{
                 f: getattr(one, f)
-                for f in ("model", "n_rows", "n_known", "n_tokens", "price", "seconds", "too_long")
+                for f in (
+                    "model",
+                    "n_rows",
+                    "n_known",
+                    "n_tokens",
+                    "price",
+                    "seconds",
+                    "too_long",
+                    "n_empty",
+                    "n_cut",
+                )
             },
             "path": None if one.failures else str(one.path),
             "failures": msgspec.to_builtins(one.failures),

@@ -130,6 +130,14 @@ class Summary(msgspec.Struct, frozen=True):
     signals: tuple[str, ...]
     """what in the model's outputs as a whole looks written for the judge; see `alignboard.judges.prompting.attacks`"""
     annotations: str
+    n_both: int = 0
+    """pairs of which both orders have a verdict"""
+    n_consistent: int = 0
+    """of those, the ones whose verdicts name the same winner"""
+    first_share: float | None = None
+    """the mean preference for the output shown first, where both places were given to either model"""
+    mass: float | None = None
+    """the mean probability of all verdict tokens together, where it is known"""
 
 
 def annotation_rows(
@@ -226,7 +234,37 @@ def summarise(judge: Declared, judged: Sequence[Judged], order: str, annotations
         avg_length=int(np.mean([len(answer) for answer in answers])),
         signals=detect([one.pair.asked for one in judged], answers).signals,
         annotations=str(annotations),
+        **_trust(judged),
     )
+
+
+def _side(preference: float) -> int:
+    return (preference > 1.5) - (preference < 1.5)
+
+
+def _trust(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Whether place decides the verdicts, and whether the judge wanted to give one."""
+    both = [
+        (first, second)
+        for one in judged
+        if len(one.switched) == 2
+        for first, second in [one.order_preferences]
+        if first is not None and second is not None
+    ]
+    shown = [
+        (switched, 2 - verdict.preference)
+        for one in judged
+        for switched, verdict in zip(one.switched, one.verdicts, strict=False)
+        if verdict.preference is not None
+    ]
+    masses = [v.mass for one in judged for v in one.verdicts if v.mass is not None]
+    balanced_places = len({switched for switched, _ in shown}) == 2
+    return {
+        "n_both": len(both),
+        "n_consistent": sum(_side(first) == _side(second) for first, second in both),
+        "first_share": float(np.mean([gain for _, gain in shown])) if balanced_places else None,
+        "mass": float(np.mean(masses)) if masses else None,
+    }
 
 
 def known(value: float) -> float | None:
