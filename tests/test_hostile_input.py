@@ -24,7 +24,7 @@ from alignboard.judges.calls import Judge
 from alignboard.judges.prompting.attacks import detect
 from alignboard.judges.runner import InMemory, judge_pairs
 from alignboard.pipeline.evaluation import hardening_secret
-from alignboard.train.recipe import RecipeError, load_recipe
+from alignboard.train.recipe import load_recipe
 from batch_server import BatchServer
 from faulty_endpoint import FaultyEndpoint, body, status
 from judging_doubles import pairs, spec
@@ -220,7 +220,7 @@ def test_yaml_beyond_a_limit_is_refused_in_a_sentence(text, said, tmp_path):
         parse_yaml(text)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(text)
-    with pytest.raises(RecipeError, match=re.escape(str(recipe))):
+    with pytest.raises(InputError, match=re.escape(str(recipe))):
         load_recipe(recipe)
 
 

@@ -16,8 +16,16 @@ import yaml
 from alignboard.errors import InputError
 from alignboard.text import storable
 
-# libyaml's safe loader where PyYAML was built with it: the same result, ten times as fast.
-SAFE_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+class _SafeLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] - chosen at run time
+    """libyaml's safe loader where PyYAML was built with it (the same result, ten times as fast); `5e-7` is a number."""
+
+
+# YAML 1.1, as PyYAML reads it, wants a point in 5.0e-7. The sign is asked for, so that no commit becomes a number.
+_SafeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+][0-9]+$"), list("-+0123456789")
+)
+SAFE_LOADER: Final[Any] = _SafeLoader
 
 DEEPEST: Final = 60
 MOST_VALUES: Final = 200_000

@@ -151,7 +151,9 @@ def read_yaml(path: Path, loader: Any = SAFE_LOADER, tags: Collection[str] = ())
     return content
 
 
-def convert(path: Path, content: dict[str, Any], schema: type[Declared], what: str) -> Declared:
+def convert(
+    path: Path | str, content: dict[str, Any], schema: type[Declared], what: str
+) -> Declared:
     """``content`` as ``schema`` says; raises `InputError` that names the file, the key and the nearest known one."""
     unknown = _unknown_key(content, schema, "")
     if unknown is not None:
@@ -181,12 +183,13 @@ def _unknown_key(value: Any, schema: Any, where: str) -> tuple[str, tuple[str, .
     elif (
         isinstance(schema, type) and issubclass(schema, msgspec.Struct) and isinstance(value, dict)
     ):
-        known = schema.__struct_fields__
+        known = schema.__struct_encode_fields__
         for key in value:
             if key not in known:
                 return f"{where}.{key}".lstrip("."), known
         hints = get_type_hints(schema)
-        items = [(item, hints[key], f"{where}.{key}") for key, item in value.items()]
+        fields = dict(zip(known, schema.__struct_fields__, strict=True))
+        items = [(item, hints[fields[key]], f"{where}.{key}") for key, item in value.items()]
     else:
         return None
     found = (_unknown_key(item, inner, place) for item, inner, place in items)
