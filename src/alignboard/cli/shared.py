@@ -27,6 +27,12 @@ name_option = click.option(
     help="Names for the MODELs, in their order: their folders in results/ (default: an entry's name, or the folder's).",
 )
 
+replace_option = click.option(
+    "--replace",
+    is_flag=True,
+    help="Write a file of results also where the one there has more scored rows; the old one is kept beside it.",
+)
+
 Show = Callable[[str, int, int, str], None]
 """(what, done, total, how fast)"""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +42,7 @@ from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import reference_set
 from alignboard.published.scores import LcScore, lc_win_rates
 from alignboard.records import Generation
+from alignboard.results.files import write_atomically
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.journal import Journal
 from alignboard.suites import Suite, load_suite
@@ -99,8 +100,9 @@ def _elsewhere(declared: Declared, workspace: Path, urls: Sequence[str]) -> Decl
 class Evaluation:
     """Judging in one workspace: a judge, its replies in the journal, its files beside the outputs."""
 
-    def __init__(self, judges: Judges, journal: Journal) -> None:
-        self._judges = judges
+    def __init__(self, judges: Judges, journal: Journal, *, replace: bool = False) -> None:
+        """``replace`` allows a file with fewer scored rows to take the place of one with more."""
+        self._judges, self._replace = judges, replace
         self.journal = journal
         """where replies are kept, and answers may be"""
         self._replies = JournalReplies(journal)
@@ -118,7 +120,10 @@ class Evaluation:
         asked = self._judges.asked_at(declared)
         verdict_path(declared.name, compared, asked)  # refuses before anything is paid
         judged = self._judges.judge(declared, compared.pairs, self._replies, on_progress, ask=ask)
-        return write_judged(declared, judged, compared, order_name(declared), asked), judged
+        summary = write_judged(
+            declared, judged, compared, order_name(declared), asked, replace=self._replace
+        )
+        return summary, judged
 
     def rate(
         self,
@@ -133,7 +138,8 @@ class Evaluation:
         judge = Judge(spec, self._judges.open(spec), self._judges.secret)
         rated = rate_outputs(judge, answers.questions, self._replies, on_progress, ask=ask)
         asked = self._judges.asked_at(declared)
-        return write_rated(spec.name, answers, rated, asked), rated
+        summary = write_rated(spec.name, answers, rated, asked, replace=self._replace)
+        return summary, rated
 
     def costs(self, declared: Declared, compared: Comparison) -> list[Cost]:
         """What is missing, and what it costs, by judge; nobody is asked."""
@@ -188,11 +194,16 @@ def order_name(declared: Declared) -> str:
 def hardening_secret(journal: Path) -> str:
     """What hardened prompts of this workspace draw their marks from: made once, and never shown."""
     path = journal / "hardened-secret"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(hashlib.sha256(secrets.token_bytes(32)).hexdigest())
-    return path.read_text().strip()
+    try:
+        secret = path.read_text().strip()
+    except FileNotFoundError:
+        write_atomically(path, secrets.token_hex(32).encode(), mode=0o600)
+        secret = path.read_text().strip()
+    if not re.fullmatch(r"[0-9a-f]{64}", secret):
+        raise InputError(
+            f"{path} holds no secret (a full disk leaves it empty); remove it, and hardened judges ask anew."
+        )
+    return secret
 
 
 def suite_of(name: str) -> Suite:
