@@ -118,5 +118,17 @@ def saved_template(folder: Path) -> str | None:
         return file.read_text(encoding="utf-8")
     if not config.is_file():
         return None
-    found = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+    return default_template(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
+
+
+def default_template(template: Any) -> str | None:
+    """The chat template of a tokenizer; of several by name (Command R+, Hermes 2 Pro) the one called ``default``.
+
+    Several come as a mapping, or as the list of ``{name, template}`` that ``tokenizer_config.json`` holds.
+    """
+    if isinstance(template, list):
+        template = {
+            one.get("name"): one.get("template") for one in template if isinstance(one, dict)
+        }
+    found = template.get("default") if isinstance(template, dict) else template
     return found if isinstance(found, str) else None

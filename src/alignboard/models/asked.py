@@ -13,6 +13,7 @@ from typing import Any
 
 from alignboard.errors import InputError
 from alignboard.models.arithmetic import Attention
+from alignboard.models.ends import ends_of, taught_ends, turn_fault
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import (
     bos_fault,
@@ -85,19 +86,23 @@ def ask_as(model: LoadedModel, spec: ModelSpec, own: str | None) -> str | None:
     """
     stop_token_ids(model.tokenizer, spec.stop_tokens, source=spec.name)
     if spec.adapter is None:
-        model.base_chat_template = _template(spec, model.tokenizer, own)
+        model.base_chat_template = _template(spec, model, model.tokenizer, own)
         model.tokenizer.chat_template = model.base_chat_template
         return None
     # PEFT makes modules of this name, which may hold neither a dot nor a slash.
     name = f"adapter-{hashlib.blake2b(spec.adapter.encode(), digest_size=8).hexdigest()}"
     adapter = model.add_adapter(name, spec.adapter)
     brought = adapter.chat_template
-    template = _template(spec, model.tokenizer, own if brought is None else brought, adapter.path)
+    template = _template(
+        spec, model, words, own if brought is None else brought, adapter.path
+    )
     model.adapters[name] = replace(adapter, chat_template=template)
     return name
 
 
-def _template(spec: ModelSpec, tokenizer: Any, own: str | None, adapter: Path | None = None) -> str:
+def _template(
+    spec: ModelSpec, model: LoadedModel, tokenizer: Any, own: str | None, adapter: Path | None = None
+) -> str:
     """The template in use, after the questions that only this tokenizer can answer."""
     template = spec.prompt.jinja(own, spec.base)
     text = prompt_text(tokenizer, template, "a", source=spec.name)
@@ -105,6 +110,13 @@ def _template(spec: ModelSpec, tokenizer: Any, own: str | None, adapter: Path | 
     fault = bos_fault(tokenizer, ids, spec.bos)
     if fault is not None:
         raise InputError(f"{spec.name}: {fault}")
+    if spec.end_of_turn == "error" and not spec.stop:
+        taught = () if adapter is None else taught_ends(adapter)
+        configured: Any = model.model.generation_config.eos_token_id
+        ends = ends_of(tokenizer, configured, spec.stop_tokens, taught)
+        fault = turn_fault(tokenizer, template, ends)
+        if fault is not None:
+            raise InputError(f"{spec.name}: {fault}")
     if adapter is not None and spec.template_mismatch == "error":
         require_training_template(adapter, tokenizer, template, bos=spec.bos)
     if spec.bos == "never" and encode(tokenizer, text, "auto") != ids:

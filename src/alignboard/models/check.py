@@ -25,6 +25,7 @@ from alignboard.models.check_rules import (
     of_training,
     of_turn,
 )
+from alignboard.models.formats import text_config
 from alignboard.models.opened import Opened, open_small
 from alignboard.models.prompting import control_tokens, defused, encode, prompt_text
 from alignboard.models.spec import ModelSpec
@@ -110,7 +111,7 @@ def _facts(opened: Opened, ends: dict[int, str]) -> dict[str, str]:
         "stop strings": ", ".join(map(repr, spec.stop)) or "none",
         "padding": "none" if tokenizer.pad_token_id is None else repr(tokenizer.pad_token),
         "context": "unknown" if context is None else f"{context} tokens",
-        "vocabulary": f"{len(tokenizer)} tokens, embedding {opened.checkpoint.config.get('vocab_size', 'unknown')}",
+        "vocabulary": f"{len(tokenizer)} tokens, embedding {text_config(opened.checkpoint.config).get('vocab_size', 'unknown')}",
     }
 
 

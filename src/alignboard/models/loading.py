@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from alignboard.errors import InputError, nearest
 from alignboard.models.adapters import (
     Adapter,
+    default_template,
     read_adapter,
     require_fitting,
     require_placed,
@@ -38,6 +39,7 @@ from alignboard.models.arithmetic import (
     choose_device,
     choose_dtype,
 )
+from alignboard.models.ends import ends_of
 from alignboard.models.formats import Format, identify, open_model, open_tokenizer, quiet
 from alignboard.models.hub import locate, locate_adapter, locate_tokenizer
 from alignboard.models.identity import fingerprint
@@ -118,14 +120,15 @@ class LoadedModel:
         words = open_tokenizer(checkpoint, other, remote_code=trust_remote_code)
         model = open_model(checkpoint, how)
         loads.append(str(checkpoint.place))
-        if len(words) > model.config.vocab_size:
+        n_embedded = int(model.config.get_text_config().vocab_size)
+        if len(words) > n_embedded:
             raise InputError(
                 f"{checkpoint.place}: the tokenizer has {len(words)} tokens, but the model only "
-                f"{model.config.vocab_size}; give the tokenizer that belongs to it."
+                f"{n_embedded}; give the tokenizer that belongs to it."
             )
         if words.pad_token_id is None:
             words.pad_token = words.eos_token
-        template = chat_template if chat_template is not None else _default(words.chat_template)
+        template = chat_template if chat_template is not None else default_template(words.chat_template)
         words.chat_template = template
         return cls(
             path=checkpoint.place,
@@ -229,10 +232,12 @@ class LoadedModel:
     @property
     def context(self) -> int:
         """How many tokens the model was made for."""
-        return int(getattr(self.model.config, "max_position_embeddings", 2**31))
+        config: Any = self.model.config
+        return int(getattr(config.get_text_config(), "max_position_embeddings", 2**31))
 
-
-def _default(template: Any) -> str | None:
-    """The chat template of a tokenizer; of those that have several by name, the one called ``default``."""
-    found = template.get("default") if isinstance(template, dict) else template
-    return found if isinstance(found, str) else None
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The ids that end a reply, but for an entry's ``stop_tokens``; see `alignboard.models.ends`."""
+        taught = () if self.active is None else self.adapters[self.active].end_tokens
+        configured: Any = self.model.generation_config.eos_token_id
+        return frozenset(ends_of(self.tokenizer, configured, taught=taught))

@@ -67,8 +67,7 @@ def prompt_ids(
         generation_prompt=True,
     )
     ids = encode(tokenizer, text, bos)
-    # A template may begin every exchange with BOS (Llama 2's does): only the beginning is judged then.
-    wrong = bos_fault(tokenizer, ids[:2] if history else ids, bos)
+    wrong = bos_fault(tokenizer, ids, bos)
     if wrong is not None:
         raise InputError(f"{source}: {wrong}")
     return ids
@@ -120,7 +119,8 @@ def encode(tokenizer: Any, text: str, bos: BosPolicy) -> list[int]:
 def bos_fault(tokenizer: Any, ids: Sequence[int], bos: BosPolicy) -> str | None:
     """What is wrong with the BOS of a prompt, as a sentence; None where it is as the policy says.
 
-    Where BOS and EOS are one token (Phi-2), only the first two places can be judged: a template may write EOS.
+    Only the beginning is judged: a template may write the same token later, as the mark of every turn (SmolLM2's
+    ``<|im_start|>``), of every exchange (Llama 2) or as the EOS that it also is (Phi-2).
     """
     first = tokenizer.bos_token_id
     if first is None:
@@ -129,13 +129,12 @@ def bos_fault(tokenizer: Any, ids: Sequence[int], bos: BosPolicy) -> str | None:
             if bos == "once"
             else None
         )
-    judged = ids if first != tokenizer.eos_token_id else ids[:2]
-    count = list(judged).count(first)
+    count = list(ids[:2]).count(first)
     if bos == "never" and ids[:1] == [first]:
         return "the chat template writes BOS, but bos is 'never'; say 'auto' or 'once'."
     if count > (1 if ids[:1] == [first] else 0):
         return (
-            f"the chat template writes BOS {count} times for one instruction; "
+            f"the prompt begins with BOS {count} times over, or with BOS in the second place; "
             "it may be there once, at the start."
         )
     return None

@@ -56,7 +56,7 @@ class Ending:
     def __init__(self, model: LoadedModel, decoding: Decoding) -> None:
         self._tokenizer: Any = model.tokenizer
         self._stops, tokens = split(decoding.stop, model.tokenizer)
-        self._tokens = end_tokens(model) | tokens | set(decoding.stop_tokens)
+        self._tokens = model.end_tokens | tokens | set(decoding.stop_tokens)
         self._texts = StopTexts(self._text, self._stops)
 
     def _text(self, said: Sequence[int]) -> str:
@@ -82,14 +82,3 @@ class Ending:
             len(row.said),
             "stop" if ended else "length",
         )
-
-
-def end_tokens(model: LoadedModel) -> frozenset[int]:
-    """The tokens that end an answer: the tokenizer's, and those of the generation configuration.
-
-    Chat models have one for the end of a turn.
-    """
-    configured: Any = model.model.generation_config.eos_token_id
-    own: Any = model.tokenizer.eos_token_id
-    found = configured if isinstance(configured, list) else [configured]
-    return frozenset(int(token) for token in (*found, own) if token is not None)
