@@ -61,10 +61,10 @@ def of_checkpoint(opened: Opened) -> Iterator[Finding]:
         yield Finding("architecture", "wrong", text)
 
 
-def of_bos(opened: Opened, ids: list[int]) -> Iterator[Finding]:
+def of_bos(opened: Opened, ids: list[int], template: str) -> Iterator[Finding]:
     """BOS is there as often as the policy says, and the policy is what the tokenizer expects."""
     spec, tokenizer = opened.spec, opened.tokenizer
-    fault = bos_fault(tokenizer, ids, spec.bos)
+    fault = bos_fault(tokenizer, ids, spec.bos, template)
     if fault is not None:
         yield Finding("bos", "wrong", fault)
     first = tokenizer.bos_token_id

@@ -8,9 +8,7 @@ Nothing heavy is imported: the functions take the tokenizer that somebody has lo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Final
 
 from alignboard.errors import InputError
@@ -67,15 +65,3 @@ def turn_fault(tokenizer: Any, template: str, ends: Iterable[int]) -> str | None
         f"the template ends a turn with {tokenizer.convert_ids_to_tokens(token)!r}, which does not end a reply here; "
         "add it to stop_tokens, or say end_of_turn: allow."
     )
-
-
-def taught_ends(adapter: Path) -> tuple[str, ...]:
-    """The spellings that an adapter's training taught as the end of a reply; none where its folder does not say."""
-    card = adapter / "training.json"
-    if not card.is_file():
-        return ()
-    try:
-        found = json.loads(card.read_text(encoding="utf-8")).get("end_tokens")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-        raise InputError(f"{card} cannot be read as JSON: {error}.") from error
-    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else ()

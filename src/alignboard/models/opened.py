@@ -9,8 +9,13 @@ from typing import Any, Final
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.models.adapters import default_template, saved_template
-from alignboard.models.ends import ends_of, taught_ends
+from alignboard.models.adapters import (
+    default_template,
+    own_tokenizer,
+    saved_template,
+    taught_ends,
+)
+from alignboard.models.ends import ends_of
 from alignboard.models.formats import Checkpoint, identify, open_tokenizer, text_config
 from alignboard.models.hub import is_repository, locate, locate_tokenizer
 from alignboard.models.spec import ModelSpec
@@ -69,6 +74,8 @@ def open_small(spec: ModelSpec) -> Opened:
     settings = checkpoint.path / "generation_config.json"
     generation = msgspec.json.decode(settings.read_bytes()) if settings.is_file() else {}
     adapter = None if spec.adapter is None else _adapter(spec.adapter)
+    if adapter is not None:
+        tokenizer = own_tokenizer(adapter, tokenizer) or tokenizer
     return Opened(spec, checkpoint, tokenizer, generation, adapter, here)
 
 
