@@ -21,7 +21,7 @@ from alignboard.judges.prompting.prompts import render
 from alignboard.judges.rows import Call, Message, Question, Said, Unsaid
 from alignboard.judges.spec import JudgePrompt, PromptedSpec, Sampling
 from alignboard.models.loading import LoadedModel
-from alignboard.models.spec import ModelSpec
+from alignboard.models.spec import EndpointOptions, ModelSpec
 
 FAMILIES = ("phi", "mistral", "gemma", "llama")
 # A head of more than 64 tokens: shorter ones are not worth a pass of their own.
@@ -322,7 +322,10 @@ def test_every_token_that_spells_a_verdict_counts(model):
     [
         ({"tool": {"name": "rank"}}, "tool is for endpoints"),
         ({"json_schema": {"type": "object"}}, "json_schema is for endpoints"),
-        ({"sampling": Sampling(extra={"logit_bias": {}})}, "extra.logit_bias is for endpoints"),
+        (
+            {"endpoint": EndpointOptions(extra={"logit_bias": {}})},
+            "extra.logit_bias is for endpoints",
+        ),
     ],
 )
 def test_what_a_local_judge_cannot_follow_is_refused(model, changes, message):

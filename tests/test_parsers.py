@@ -131,7 +131,8 @@ def test_a_verdict_is_found(rule, text, preference):
     [
         (RatingRule(), "Good. Rating: [[7]]", 7),
         (RatingRule(), "Rating: [[8/10]]", 8),
-        (RatingRule(), "I give [6.5]", 6.5),
+        (RatingRule(), "I give a rating of [6.5]", 6.5),
+        (RatingRule(), "It is fine.\n\n[6.5]", 6.5),
         (ResultRule(rates=True), "Feedback: [RESULT] 4", 4),
     ],
 )
@@ -221,7 +222,8 @@ def test_refused_and_cut_off_replies_have_a_status_of_their_own():
         "content policy",
     )
     assert one(BracketRule(), "First I look at", finish="length").status == "truncated"
-    cut = one(BracketRule(), "[[A]] would be right if", finish="length")
+    assert one(BracketRule(), "[[A]] would be right if", finish="length").status == "truncated"
+    cut = one(BracketRule(), "Both err.\n\n**My final verdict: [[A]]**", finish="length")
     assert (cut.status, cut.flags) == ("scored", ("cut off after a verdict",))
 
 

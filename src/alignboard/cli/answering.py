@@ -28,15 +28,19 @@ def answering(
     workspace: Path,
     *,
     remote_code: bool = False,
+    replace: bool = False,
 ) -> Answering:
-    """What lets one model after the other answer ``asked``: here where ``served`` is None, else behind an endpoint."""
+    """What lets one model after the other answer ``asked``: here where ``served`` is None, else behind an endpoint.
+
+    ``replace`` allows a file with fewer rows to take the place of one with more.
+    """
     if served is None:
-        return _local(asked, journal, workspace, remote_code=remote_code)
-    return _remote(served, asked, journal, workspace)
+        return _local(asked, journal, workspace, remote_code=remote_code, replace=replace)
+    return _remote(served, asked, journal, workspace, replace=replace)
 
 
 def _local(
-    asked: InstructionSet, journal: Journal, workspace: Path, *, remote_code: bool
+    asked: InstructionSet, journal: Journal, workspace: Path, *, remote_code: bool, replace: bool
 ) -> Answering:
     """Answers by models of this process; one that has answered everything before is not loaded."""
     from alignboard.pipeline.answerers import LocalModels
@@ -51,9 +55,11 @@ def _local(
             key = run_key(spec, asked, decoding) if spec.unsupported is None else b""
             known = recall(journal, key)
             if known is not None:
-                return answer_again(spec, asked, *known, workspace)
+                return answer_again(spec, asked, *known, workspace, replace=replace)
             with models.open(spec) as model:
-                found = answer_set(model, spec, asked, decoding, journal, workspace, listener)
+                found = answer_set(
+                    model, spec, asked, decoding, journal, workspace, listener, replace=replace
+                )
         keys = [list(row) for row in found.keys]
         remember(journal, key, Finished(keys, list(found.too_long)))
         return found
@@ -61,7 +67,9 @@ def _local(
     return answer
 
 
-def _remote(served: Served, asked: InstructionSet, journal: Journal, workspace: Path) -> Answering:
+def _remote(
+    served: Served, asked: InstructionSet, journal: Journal, workspace: Path, *, replace: bool
+) -> Answering:
     """Answers by models behind an endpoint; what they cost is looked up where it was not said."""
     from alignboard.pipeline.answerers import ServedModel
     from alignboard.pipeline.answering import answer_set
@@ -71,7 +79,9 @@ def _remote(served: Served, asked: InstructionSet, journal: Journal, workspace: 
             print(f"alignboard: {ends}.", file=sys.stderr)
         model = ServedModel(spec, served)
         with showing() as listener:
-            return answer_set(model, spec, asked, decoding, journal, workspace, listener)
+            return answer_set(
+                model, spec, asked, decoding, journal, workspace, listener, replace=replace
+            )
 
     return answer
 
@@ -86,6 +96,7 @@ def answered_text(one: Answered) -> str:
     lines = [
         f"{one.model}: {n_new} answered now in {one.seconds:.1f} s{speed}{price}, {one.n_known} known before"
     ]
+    lines += _unfinished(one)
     lines += [f"  left out, too long: {text[:60]!r}" for text in one.too_long]
     lines += [
         f"  no answer to {fail.instruction[:60]!r}: {fail.reason} ({fail.tries} tries)"
@@ -95,6 +106,20 @@ def answered_text(one: Answered) -> str:
         f"  {len(one.failures)} to ask again, no file written" if one.failures else f"  {one.path}"
     )
     return "\n".join(lines)
+
+
+def _unfinished(one: Answered) -> list[str]:
+    """What is said of responses that are empty or were cut off."""
+    counts = ((one.n_empty, "empty"), (one.n_cut, "cut off at the limit of new tokens"))
+    said = [
+        f"{n} of {one.n_rows} responses {'is' if n == 1 else 'are'} {what}"
+        for n, what in counts
+        if n
+    ]
+    if not said:
+        return []
+    beware = "BEWARE: " if 2 * max(one.n_empty, one.n_cut) > one.n_rows else ""
+    return [f"  {beware}{', '.join(said)}; a higher --max-new-tokens may mend it"]
 
 
 @contextmanager

@@ -25,7 +25,7 @@ import msgspec
 from alignboard.engines.rows import Answer, Decoding, OnAnswer, Prompt
 from alignboard.errors import InputError
 from alignboard.models.loading import LoadedModel
-from alignboard.models.prompting import History, render
+from alignboard.models.prompting import History, opens_reasoning, render
 
 __all__ = ["Answer", "Decoding", "OnAnswer", "Prompt", "generate", "generation_key", "prompts"]
 
@@ -51,7 +51,9 @@ def prompts(
             raise InputError(
                 f"Instruction {number} has {len(ids)} tokens, but {model.path} takes {model.context} in all."
             )
-        found.append(Prompt(instruction, tuple(ids), generation_key(identity, ids)))
+        key = generation_key(identity, ids)
+        opened = opens_reasoning(model.tokenizer, ids)
+        found.append(Prompt(instruction, tuple(ids), key, opens_reasoning=opened))
     return found
 
 

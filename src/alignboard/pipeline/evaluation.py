@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +42,7 @@ from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import reference_set
 from alignboard.published.scores import LcScore, lc_win_rates
 from alignboard.records import Generation
+from alignboard.results.files import write_atomically
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.journal import Journal
 from alignboard.suites import Suite, load_suite
@@ -77,8 +78,11 @@ def declared_judge(
 class Evaluation:
     """Judging in one workspace: a judge, its replies in the journal, its files in ``results/``."""
 
-    def __init__(self, judges: Judges, journal: Journal, workspace: Path) -> None:
-        self._judges, self._workspace = judges, workspace
+    def __init__(
+        self, judges: Judges, journal: Journal, workspace: Path, *, replace: bool = False
+    ) -> None:
+        """``replace`` allows a file with fewer scored rows to take the place of one with more."""
+        self._judges, self._workspace, self._replace = judges, workspace, replace
         self.journal = journal
         """where replies are kept, and answers may be"""
         self._replies = JournalReplies(journal)
@@ -95,7 +99,13 @@ class Evaluation:
         self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
         judged = self._judges.judge(declared, compared.pairs, self._replies, on_progress, ask=ask)
         summary = write_judged(
-            self._workspace, declared, judged, compared.datasets, _order(declared), compared.part
+            self._workspace,
+            declared,
+            judged,
+            compared.datasets,
+            _order(declared),
+            compared.part,
+            replace=self._replace,
         )
         return summary, judged
 
@@ -111,7 +121,8 @@ class Evaluation:
         spec = self._rater(declared, answers)
         judge = Judge(spec, self._judges.open(spec), self._judges.secret)
         rated = rate_outputs(judge, answers.questions, self._replies, on_progress, ask=ask)
-        return write_rated(self._workspace, spec.name, answers, rated), rated
+        summary = write_rated(self._workspace, spec.name, answers, rated, replace=self._replace)
+        return summary, rated
 
     def costs(self, declared: Declared, compared: Comparison) -> list[Cost]:
         """What is missing, and what it costs, by judge; nobody is asked."""
@@ -165,11 +176,16 @@ def _order(declared: Declared) -> str:
 def hardening_secret(journal: Path) -> str:
     """What hardened prompts of this workspace draw their marks from: made once, and never shown."""
     path = journal / "hardened-secret"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(hashlib.sha256(secrets.token_bytes(32)).hexdigest())
-    return path.read_text().strip()
+    try:
+        secret = path.read_text().strip()
+    except FileNotFoundError:
+        write_atomically(path, secrets.token_hex(32).encode(), mode=0o600)
+        secret = path.read_text().strip()
+    if not re.fullmatch(r"[0-9a-f]{64}", secret):
+        raise InputError(
+            f"{path} holds no secret (a full disk leaves it empty); remove it, and hardened judges ask anew."
+        )
+    return secret
 
 
 def suite_of(name: str) -> Suite:

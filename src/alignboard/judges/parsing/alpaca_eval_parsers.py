@@ -61,6 +61,16 @@ def reads_one_token(rule: UpstreamRule) -> bool:
     return rule.parser == "logprob_parser" and rule.kwargs.get("log_prob_index", "batch") == "batch"
 
 
+def last_place(rule: UpstreamRule, text: str) -> tuple[int, int] | None:
+    """Where the last verdict stands in a text that is searched; None for parsers that read the text as a whole."""
+    inner = {rule.parser: rule.kwargs} | rule.kwargs.get("parsers_to_kwargs", {})
+    if "regex_parser" not in inner:
+        return None
+    patterns = map(_compiled, inner["regex_parser"]["outputs_to_match"].values())
+    places = [match.span() for pattern in patterns for match in pattern.finditer(text)]
+    return max(places, default=None)
+
+
 def _verdict(value: Any, mass: float | None, evidence: str) -> Verdict:
     """Upstream's value; False is no preference, although it equals the 0 that meant a draw in old files."""
     number = value if isinstance(value, int | float) and value is not False else math.nan
