@@ -19,10 +19,11 @@ from alignboard.errors import InputError
 from alignboard.models.adapters import default_template, rewrites_base
 from alignboard.models.asked import base_of, load_spec
 from alignboard.models.check import check_model
-from alignboard.models.ends import end_of_turn, ends_of
+from alignboard.models.ends import ends_of
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import prompt_ids
 from alignboard.models.registry import load_model
+from alignboard.models.turns import end_of_turn
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

@@ -14,7 +14,7 @@ from typing import Any
 from alignboard.errors import InputError
 from alignboard.models.adapters import rewrites_base, taught_ends
 from alignboard.models.arithmetic import Attention
-from alignboard.models.ends import ends_of, turn_fault
+from alignboard.models.ends import ends_of
 from alignboard.models.hub import locate_adapter
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import (
@@ -26,6 +26,7 @@ from alignboard.models.prompting import (
 )
 from alignboard.models.spec import ModelSpec
 from alignboard.models.templates import with_bos
+from alignboard.models.turns import turn_fault
 
 
 def load_spec(

@@ -10,7 +10,6 @@ import msgspec
 
 from alignboard.errors import InputError
 from alignboard.models.adapters import require_same_base
-from alignboard.models.ends import turn_fault
 from alignboard.models.formats import text_config
 from alignboard.models.hub import is_repository
 from alignboard.models.identity import fingerprint
@@ -23,6 +22,7 @@ from alignboard.models.prompting import (
     stop_token_ids,
 )
 from alignboard.models.spec import ModelSpec
+from alignboard.models.turns import turn_fault
 
 PROBE: Final = "What is the capital of France?"
 _REPLY: Final = "Paris"
