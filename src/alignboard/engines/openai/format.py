@@ -115,7 +115,7 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Reply:
+class EndpointReply:
     """What one good body says."""
 
     text: str
@@ -128,12 +128,12 @@ class Reply:
     """why it was refused, where the server says"""
 
 
-def read_reply(content: bytes, api: Api) -> Reply:
+def read_reply(content: bytes, api: Api) -> EndpointReply:
     """The reply in a body; raises `UnreadableError`, whose message is half a sentence."""
     return read_choice(read_body(content), api)[0]
 
 
-def read_choice(body: Mapping[str, Any], api: Api = "chat") -> tuple[Reply, dict[str, Any]]:
+def read_choice(body: Mapping[str, Any], api: Api = "chat") -> tuple[EndpointReply, dict[str, Any]]:
     """The reply in a decoded body, and the choice that holds it; raises `UnreadableError`.
 
     A text that came is kept, whatever the server says of its end: it was paid for. What has neither text nor reasoning
@@ -153,7 +153,7 @@ def read_choice(body: Mapping[str, Any], api: Api = "chat") -> tuple[Reply, dict
     refusal = holder.get("refusal")
     if finish == "refused" or refusal:
         why = refusal or "the endpoint's content filter took the answer away"
-        return Reply("", "refused", usage, reason=str(why)), choice
+        return EndpointReply("", "refused", usage, reason=str(why)), choice
     text, thought = _texts(holder.get("content" if api == "chat" else "text"))
     thought = next((one for name in _REASONING if (one := _texts(holder.get(name))[0])), thought)
     if tool := _arguments(holder):
@@ -162,7 +162,7 @@ def read_choice(body: Mapping[str, Any], api: Api = "chat") -> tuple[Reply, dict
         text = ""  # a model that thought until the limit said nothing
     if text is None or (not text and not thought and finish == "unknown"):
         raise UnreadableError(f"the answer has no text (finish_reason {shortened(repr(ended))})")
-    return Reply(text, finish, usage, thought or ""), choice
+    return EndpointReply(text, finish, usage, thought or ""), choice
 
 
 def read_finish(reason: Any) -> Finish:

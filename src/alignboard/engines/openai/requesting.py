@@ -1,8 +1,8 @@
 """Asking OpenAI-compatible endpoints: one server or several, hosted or on loopback; any request, any reply.
 
 What this module promises
-    Every request has one reply or one `GaveUp` in the end; what may pass (429, 5xx, a timeout, a cut connection, an
-    empty or unreadable body) is tried again with full jitter, not before the server's Retry-After. A request whose
+    Every request has one reply or one `FailedRequest` in the end; what may pass (429, 5xx, a timeout, a cut connection,
+    an empty or unreadable body) is tried again with full jitter, not before the server's Retry-After. A request whose
     reply was handed over is not sent again. What no try can mend (400, 401, 404, a used-up quota) ends the run in
     one sentence, after the replies that were under way have been handed over.
 What it never does
@@ -48,7 +48,7 @@ _BREATH = 0.002
 _RESTING = frozenset({429, 503})
 """statuses that speak of the server, not of the request"""
 
-Reply = TypeVar("Reply")
+AnyReply = TypeVar("AnyReply")
 
 
 class FatalError(Exception):
@@ -66,7 +66,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class GaveUp:
+class FailedRequest:
     """No reply after so many tries."""
 
     reason: str
@@ -74,10 +74,10 @@ class GaveUp:
 
 
 @dataclass(frozen=True)
-class Got(Generic[Reply]):
+class TimedReply(Generic[AnyReply]):
     """A reply, and the seconds from its last request to it."""
 
-    reply: Reply
+    reply: AnyReply
     seconds: float
 
 
@@ -92,7 +92,7 @@ class _Server:
         self.tokens = Bucket(endpoint.limits.tokens_per_minute, clock)
 
 
-class Requester(Generic[Reply]):
+class Requester(Generic[AnyReply]):
     """Posts requests to the servers of ``endpoint`` under ``path``.
 
     ``read`` makes a reply of a body and raises `UnreadableError` for one that is none; ``usage`` says what a reply
@@ -103,14 +103,16 @@ class Requester(Generic[Reply]):
         self,
         endpoint: Endpoint,
         path: str,
-        read: Callable[[bytes], Reply],
-        usage: Callable[[Reply], Usage],
+        read: Callable[[bytes], AnyReply],
+        usage: Callable[[AnyReply], Usage],
         clock: Clock | None = None,
     ) -> None:
         self.endpoint, self.path, self.read, self.usage = endpoint, path, read, usage
         self.clock = clock or Clock()
 
-    def replies(self, asked: Sequence[Request]) -> Iterator[tuple[Request, Got[Reply] | GaveUp]]:
+    def replies(
+        self, asked: Sequence[Request]
+    ) -> Iterator[tuple[Request, TimedReply[AnyReply] | FailedRequest]]:
         """What came of every request, as soon as it is there, in any order.
 
         Stop iterating (or close the iterator) and what is under way is given up. Raises `SourceError` for what no try
@@ -221,7 +223,7 @@ class _Run:
 
     async def _persist(
         self, client: httpx.AsyncClient, request: Request
-    ) -> Got[Any] | GaveUp | None:
+    ) -> TimedReply[Any] | FailedRequest | None:
         """Ask until there is a reply or no try is left; None where the run ended meanwhile."""
         patience, reason = self._endpoint.limits.patience, ""
         for failed in range(1, patience.tries + 1):
@@ -245,7 +247,7 @@ class _Run:
                 await self._wait(self._clock.sleep(0 if others else pause))
         if not self._reached:
             raise FatalError(f"Nothing answers at {' or '.join(self._endpoint.urls)}: {reason}.")
-        return GaveUp(reason, patience.tries)
+        return FailedRequest(reason, patience.tries)
 
     async def _ready_server(self) -> _Server:
         """The least busy server that does not rest; waits for one where all do."""
@@ -268,7 +270,9 @@ class _Run:
             for task in tasks:
                 task.cancel()
 
-    async def _ask(self, client: httpx.AsyncClient, server: _Server, request: Request) -> Got[Any]:
+    async def _ask(
+        self, client: httpx.AsyncClient, server: _Server, request: Request
+    ) -> TimedReply[Any]:
         """One try. Raises `TransientError` or `FatalError`."""
         import httpx
 
@@ -298,7 +302,7 @@ class _Run:
         used = self._requester.usage(reply)
         if used.n_prompt is not None and used.n_answer is not None:
             server.tokens.give_back(request.n_tokens - used.n_prompt - used.n_answer)
-        return Got(reply, self._clock.now() - started)
+        return TimedReply(reply, self._clock.now() - started)
 
     def _require_hope(self, server: _Server, reason: str) -> None:
         """Raise `FatalError` where the first replies of the run are all unreadable in the same way: each is paid."""
