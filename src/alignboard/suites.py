@@ -7,15 +7,15 @@ of ``kind: evaluation`` is what models are asked here: instructions whose answer
 
 from __future__ import annotations
 
-import re
 import types
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-import yaml
 
 from alignboard.errors import InputError, nearest
+from alignboard.guarded_yaml import SAFE_LOADER, parse_yaml
 from alignboard.workspace import declaration
 
 Declared = TypeVar("Declared", bound=msgspec.Struct)
@@ -140,23 +140,12 @@ def load_evaluation(name: str, workspace: Path | None = None) -> EvaluationSuite
     return suite
 
 
-class _SafeLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] - chosen at run time
-    """libyaml's safe loader where PyYAML was built with it (the same result, ten times as fast); `5e-7` is a number."""
-
-
-# YAML 1.1, as PyYAML reads it, wants a point in 5.0e-7. The sign is asked for, so that no commit becomes a number.
-_SafeLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+][0-9]+$"), list("-+0123456789")
-)
-SAFE_LOADER: Final[Any] = _SafeLoader
-
-
-def read_yaml(path: Path, loader: Any = SAFE_LOADER) -> dict[str, Any]:
+def read_yaml(path: Path, loader: Any = SAFE_LOADER, tags: Collection[str] = ()) -> dict[str, Any]:
     """A declaration's mapping of keys to values; raises `InputError` that names the file."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - safe, or a kind of it
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from error
+        content = parse_yaml(path.read_text(encoding="utf-8"), loader, tags)
+    except (OSError, UnicodeDecodeError, InputError) as error:
+        raise InputError(f"{path} is not readable YAML: {error}.") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{path}: a mapping of names to values was expected.")
     return content
