@@ -246,10 +246,13 @@ def _count(found: Any) -> int | None:
 
 
 _PARAMETER = re.compile(
-    r"(?:unsupported|unknown|unrecognized|invalid)[\w ]*(?:parameter|argument|value)[\w ]*:? *'?(\w+)"
+    r"(?:unsupported|unknown|unrecognized)[\w ]*(?:parameter|argument|value)[\w ]*:? *'?(\w+)"
     r"|'(\w+)' (?:is not|does not) support",
     re.IGNORECASE,
 )
+
+
+_NEEDED = frozenset({"model", "messages", "prompt"})
 
 
 def refused_field(content: bytes) -> str | None:
@@ -261,11 +264,11 @@ def refused_field(content: bytes) -> str | None:
     error = body.get("error", body) if isinstance(body, dict) else None
     if not isinstance(error, dict):
         return None
-    named = error.get("param")
-    if isinstance(named, str) and str(error.get("code")).startswith(("unsupported", "unknown")):
-        return named
     found = _PARAMETER.search(str(error.get("message") or error.get("detail") or ""))
-    return None if found is None else found[1] or found[2]
+    named = None if found is None else found[1] or found[2]
+    if str(error.get("code")).startswith(("unsupported", "unknown")) and error.get("param"):
+        named = str(error["param"])
+    return None if named in _NEEDED else named
 
 
 def field_advice(field: str) -> str:

@@ -395,5 +395,6 @@ def require_success(
         raise FatalError(f"{url} refuses {given}: {phrase}.")
     said = f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".")
     field = refused_field(content)
-    error = RefusedError if status in _REFUSED else FatalError
+    # A field that the server does not take is in every request.
+    error = RefusedError if status in _REFUSED and field is None else FatalError
     raise error(f"{said}." if field is None else f"{said}; {field_advice(field)}.")
