@@ -14,8 +14,8 @@ from alignboard.errors import InputError
 from alignboard.judges.alpaca_eval.configs import Pool
 from alignboard.judges.backends.endpoint import OPENAI, judge_suffix
 from alignboard.judges.calls import (
-    Asked,
     Judge,
+    PairQuestion,
     Prompter,
     first_questions,
     shows_second_turns,
@@ -26,7 +26,7 @@ from alignboard.judges.pairs import Judged, Pair, Rated
 from alignboard.judges.pricing import Cost, cost_of
 from alignboard.judges.runner import OnProgress, rate_outputs
 from alignboard.judges.spec import (
-    AskedSpec,
+    BackendSpec,
     JurySpec,
     Order,
     PromptedSpec,
@@ -157,14 +157,14 @@ class Evaluation:
         spec = self._rater(declared, answers)
         return [self._cost(spec, single_questions(answers.questions))]
 
-    def _cost(self, spec: AskedSpec, asked: Sequence[Asked]) -> Cost:
+    def _cost(self, spec: BackendSpec, asked: Sequence[PairQuestion]) -> Cost:
         if self._judges.needs_weights(spec):
             # Only the weights could tell whose replies are known.
             return cost_of(Prompter(spec, {}), asked, None, None)
         prompter = Prompter(spec, self._judges.open(spec).identity, self._judges.secret)
         return cost_of(prompter, asked, self._replies, self._judges.rate(spec))
 
-    def _rater(self, declared: Declared, answers: Answers) -> AskedSpec:
+    def _rater(self, declared: Declared, answers: Answers) -> BackendSpec:
         if isinstance(declared, Pool | JurySpec) or not rates(declared):
             raise InputError(
                 f"Judge {declared.name} compares two outputs; one that rates single ones says rates: true, or is "

@@ -22,7 +22,7 @@ from alignboard.judges.alpaca_eval.configs import Pool
 from alignboard.judges.pairs import Judged, conversations
 from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.prompting.attacks import detect
-from alignboard.judges.rows import Call, Said
+from alignboard.judges.rows import Call, Reply
 from alignboard.pipeline.judged_outputs import Comparison
 from alignboard.pipeline.judges import AskedAt, Declared
 from alignboard.pipeline.replacing import n_preferences, require_no_loss
@@ -46,12 +46,12 @@ class JournalReplies:
     def __init__(self, journal: Journal) -> None:
         self._journal, self._commits = journal, Commits(journal)
 
-    def known(self, keys: Sequence[str]) -> Mapping[str, Said]:
+    def known(self, keys: Sequence[str]) -> Mapping[str, Reply]:
         """See `Replies`."""
         found = self._journal.get([bytes.fromhex(key) for key in keys])
-        return {key.hex(): msgspec.convert(row["said"], Said) for key, row in found.items()}
+        return {key.hex(): msgspec.convert(row["said"], Reply) for key, row in found.items()}
 
-    def keep(self, call: Call, said: Said) -> None:
+    def keep(self, call: Call, said: Reply) -> None:
         """See `Replies`. The row says what was shown where, by the identity of the texts."""
         shown = [
             [text_id(one.first), None if one.second is None else text_id(one.second)]

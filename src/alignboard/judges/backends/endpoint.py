@@ -13,10 +13,10 @@ import msgspec
 from alignboard.engines.openai.format import Dialect
 from alignboard.engines.openai.limits import Clock
 from alignboard.engines.openai.prices import Rate
-from alignboard.engines.openai.requesting import GaveUp, Request, Requester
+from alignboard.engines.openai.requesting import FailedRequest, Request, Requester
 from alignboard.engines.openai.served import Endpoint, Limits
-from alignboard.judges.backends.chat_format import read_said, request_body, settings, used
-from alignboard.judges.rows import Call, Said, Unsaid
+from alignboard.judges.backends.chat_format import read_judge_reply, request_body, settings, used
+from alignboard.judges.rows import Call, FailedCall, Reply
 from alignboard.judges.spec import PromptedSpec
 
 OPENAI: Final = "https://api.openai.com/v1"
@@ -75,7 +75,7 @@ def endpoint_identity(spec: PromptedSpec, endpoint: Endpoint) -> Mapping[str, An
 
 
 class EndpointJudge:
-    """A judge that is asked over HTTP; see `Asker`. ``clock`` is for tests."""
+    """A judge that is asked over HTTP; see `Backend`. ``clock`` is for tests."""
 
     def __init__(
         self,
@@ -86,16 +86,16 @@ class EndpointJudge:
     ) -> None:
         self._spec, self._rate = spec, rate
         self.identity = endpoint_identity(spec, endpoint)
-        self._requester = Requester(endpoint, "chat/completions", read_said, used, clock)
+        self._requester = Requester(endpoint, "chat/completions", read_judge_reply, used, clock)
 
-    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Reply | FailedCall]]:
         """Replies as they come. Raises `SourceError` for what no try can mend."""
         by_key = {call.key: call for call in calls}
         requests = [self._request(call) for call in by_key.values()]
         for request, found in self._requester.replies(requests):
             call = by_key[request.key]
-            if isinstance(found, GaveUp):
-                yield call, Unsaid(call.key, found.reason, found.tries)
+            if isinstance(found, FailedRequest):
+                yield call, FailedCall(call.key, found.reason, found.tries)
             else:
                 price = None if self._rate is None else self._rate.of(used(found.reply))
                 seconds = round(found.seconds, 4)
