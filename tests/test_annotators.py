@@ -228,7 +228,7 @@ def test_a_folder_of_configurations_is_read(tmp_path):
     spec = single("mine", folder)
     assert spec.unsupported is None
     assert (spec.base_url, spec.api_key_env, spec.order) == ("http://host/v1", None, "given")
-    assert spec.sampling.extra == {"logit_bias": {"5": -100}, "stop": ["\n"]}
+    assert spec.endpoint.extra == {"logit_bias": {"5": -100}, "stop": ["\n"]}
     assert (spec.sampling.max_new_tokens, spec.sampling.temperature) == (7, 0.7)
     assert render(spec.prompt, [Question("i", "a", "b")])[0].content == "i a b"
 

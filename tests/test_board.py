@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from typing import Literal
 
 import pytest
 from msgspec.structs import replace
@@ -159,7 +160,7 @@ def test_a_narrow_terminal_gets_no_intervals_and_is_told():
 # Ranks.
 
 
-def ranked(values, better="high"):
+def ranked(values, better: Literal["high", "low"] = "high"):
     column = Column(key="k", name="k", kind="accuracy", better=better)
     rows = [Row(f"m{n}", {} if v is None else {"k": Score(v)}) for n, v in enumerate(values)]
     return Board(name="n", title="t", columns=[column], rows=rows, ranked_by="k")
@@ -202,7 +203,7 @@ def test_a_recomputed_board_ranks_what_it_draws(mode):
 
 
 def test_a_joint_fit_has_a_column_of_its_own():
-    rows = [board_row("a", lc_win_rate_aligned=23.75, published_lc_win_rate=19.3)]
+    rows = [board_row("a", lc_win_rate_joint=23.75, published_lc_win_rate=19.3)]
     board = recomputed(rows, length_control="joint")
     assert {column.key for column in board.columns if column.kind == "LC win rate"} == {LC_JOINT}
     assert "joint fit" in to_markdown(board)

@@ -80,7 +80,7 @@ def test_judges_sets_and_baselines_have_columns_of_their_own(tmp_path):
         tmp_path,
         "m",
         "a",
-        place="koala/a/against-other",
+        place="koala/a-vs-other",
         baseline="other",
         preference=4,
         prompt="k",
@@ -91,8 +91,8 @@ def test_judges_sets_and_baselines_have_columns_of_their_own(tmp_path):
         for c in board.of_kind("win rate")
     }
     assert found == {
-        ("a", None, "base"): 5.0,
-        ("b", None, "base"): 10.0,
+        ("a", "alpaca-eval", "base"): 5.0,
+        ("b", "alpaca-eval", "base"): 10.0,
         ("a", "koala", "base"): 15.0,
         ("a", "koala", "other"): 20.0,
     }
@@ -107,7 +107,7 @@ def test_judges_sets_and_baselines_have_columns_of_their_own(tmp_path):
 def test_folder_and_rows_that_name_two_judges_are_refused(tmp_path):
     verdicts(tmp_path, "m", "a", place="renamed")
     with pytest.raises(
-        InputError, match="by the annotator 'a', but no folder above it has that name"
+        InputError, match="by the annotator 'a', but its folder is that of 'renamed'"
     ):
         results_board(tmp_path)
 
@@ -121,7 +121,9 @@ def test_verdicts_on_different_prompts_never_share_a_column(tmp_path):
 
 def test_what_is_not_there_is_named_with_what_is(tmp_path):
     verdicts(tmp_path, "m", "a")
-    with pytest.raises(InputError, match="no annotations by b; there are annotations by a"):
+    with pytest.raises(
+        InputError, match="no annotations by b; there are annotations by a on alpaca-eval"
+    ):
         results_board(tmp_path, judge="b")
     with pytest.raises(InputError, match="did you mean 'm'"):
         results_board(tmp_path, models=["mm"])

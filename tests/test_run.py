@@ -354,8 +354,8 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_the_files_of_the_ecosystem(finished):
     found = set(products(finished))
     for model in ("tiny-phi", "tiny-phi-sft", "tiny-phi-dpo"):
-        assert f"results/{model}/model_outputs.json" in found
-    assert "results/tiny-phi-dpo/rule/annotations.json" in found
+        assert f"results/{model}/small/model_outputs.json" in found
+    assert "results/tiny-phi-dpo/small/rule-vs-tiny-phi-sft/annotations.json" in found
     assert {f"leaderboards/small.{suffix}" for suffix in ("csv", "md", "json")} <= found
     assert (
         finished / "results" / "tiny-phi-dpo" / "adapter" / "adapter_model.safetensors"
@@ -372,9 +372,11 @@ def test_a_run_leaves_the_files_of_the_ecosystem(finished):
     score = board.score(board.rows[2], rates["rule"])
     assert sum(score.counts.values()) == score.n == 60
     assert board.score(board.rows[1], rates["rule"]).reason == "baseline"
-    assert "results/tiny-phi/demo-logprob/annotations.json" in found
+    assert "results/tiny-phi/small/demo-logprob-vs-tiny-phi-sft/annotations.json" in found
     assert board.rows[2].scores["rating"].n == 40
-    annotations = read_annotations(finished / "results/tiny-phi-dpo/rule/annotations.json")
+    annotations = read_annotations(
+        finished / "results/tiny-phi-dpo/small/rule-vs-tiny-phi-sft/annotations.json"
+    )
     assert score.value == pytest.approx(100 * float((annotations.preference - 1).mean()))
     assert "tiny-phi-dpo" in to_text(board)
     benchmarks = {column.name for column in board.columns if column.kind == "benchmark"}
@@ -393,7 +395,7 @@ def test_a_second_run_does_nothing_and_is_fast(finished):
     assert "[]" in finish(finished), "nothing that is slow to load was loaded"
     assert products(finished) == before
     (finished / "leaderboards" / "small.csv").unlink()
-    (finished / "results" / "tiny-phi-dpo" / "model_outputs.json").write_text("[]")
+    (finished / "results" / "tiny-phi-dpo" / "small" / "model_outputs.json").write_text("[]")
     assert finish(finished).split()[0] == "0"
     assert products(finished) == before, "what was deleted or changed is put back without computing"
 

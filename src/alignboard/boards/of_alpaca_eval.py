@@ -134,7 +134,10 @@ def recomputed_board(reproduction: Reproduction, suite: Suite) -> Board:
         _FITTED if joint else _BY_INSTRUCTION,
     )
     published = {"source": "published", "conditional_on": ""}
-    has_lc = any(row.lc_win_rate_aligned is not None for row in reproduction.models)
+    has_lc = any(
+        row.lc_win_rate_aligned is not None or row.lc_win_rate_joint is not None
+        for row in reproduction.models
+    )
     first = LC if reproduction.mode == "compat" and not joint else aligned
     calibration = "the difficulties fitted to these models" if joint else "the calibration"
     return _board(
@@ -264,7 +267,8 @@ def _recomputed_row(row: BoardRow, aligned: str, *, declared: bool) -> Row:
         unparsed=row.n_unparsed,
         counts={"won": row.n_wins, "drawn": row.n_draws, "lost": row.n_wins_base},
     )
-    lc = Score(known(row.lc_win_rate_aligned), row.lc_ci_low, row.lc_ci_high, row.lc_standard_error)
+    estimate = row.lc_win_rate_joint if aligned == LC_JOINT else row.lc_win_rate_aligned
+    lc = Score(known(estimate), row.lc_ci_low, row.lc_ci_high, row.lc_standard_error)
     figures = {
         name: Score(known(getattr(row, name)))
         for name in (

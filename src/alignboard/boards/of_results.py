@@ -1,7 +1,6 @@
 """The board of a results folder: verdicts by any judge on any set against any baseline, and lm-eval's results.
 
-Verdicts are read from every ``annotations`` file below ``<model>/``; what lies between is the instruction set (none:
-the folder's own set), the judge, and where it is told apart the baseline. One judge, one set and one baseline make a
+Verdicts are read from the places of `alignboard.results.verdict_places`. One judge, one set and one baseline make a
 column. lm-eval's files are ``results_*.json`` anywhere below ``<model>/``.
 """
 
@@ -35,6 +34,7 @@ from alignboard.errors import InputError, nearest
 from alignboard.records import Annotations, Outputs
 from alignboard.results.cache import TableCache
 from alignboard.results.files import SUFFIXES
+from alignboard.results.verdict_places import AGAINST, VerdictFile, judge_folder, verdict_files
 from alignboard.text import count
 
 PAIRED = (
@@ -50,6 +50,8 @@ _JOINT = (
     "LC win rate (joint fit): length-controlled, with the difficulties of the prompts fitted jointly to the models of "
     "the column; it is another estimator than AlpacaEval's calibrated one."
 )
+ALPACA_EVAL = "alpaca-eval"
+"""the set whose verdicts lie in no folder of its own"""
 _FAILED = ("refused", "truncated", "failed")
 _LM_EVAL = "Benchmarks are lm-eval's own numbers with its standard errors."
 
@@ -60,7 +62,7 @@ class Verdicts:
 
     model: str
     judge: str
-    set: str | None
+    set: str
     baseline: str
     table: Annotations
     n_failed: int | None
@@ -68,7 +70,7 @@ class Verdicts:
     @property
     def column(self) -> tuple[str, str, str]:
         """What makes a column: judge, set, baseline."""
-        return self.judge, self.set or "", self.baseline
+        return self.judge, self.set, self.baseline
 
 
 def results_board(
@@ -107,7 +109,8 @@ def results_board(
     benchmarks = {} if judge or set_name else {m: s for m in folders if (s := _lm_eval(folders[m]))}
     if not verdicts and not benchmarks:
         raise InputError(_nothing(root, folders, cache, judge, set_name))
-    files = {} if set_name is not None else _output_files(folders)
+    sets = {one.set for one in verdicts} or {ALPACA_EVAL}
+    files = _output_files(folders, sets.pop()) if len(sets) == 1 else {}
     outputs = _outputs(files, cache)
     cache.save()
     made = _assemble(
@@ -124,57 +127,51 @@ def results_board(
 
 
 def find_verdicts(folders: dict[str, Path], cache: TableCache) -> list[Verdicts]:
-    """Every file of verdicts below the models' ``folders``, by model, set, judge and baseline."""
-    places = [
-        (model, path)
-        for model, folder in folders.items()
-        for path in sorted(folder.rglob("annotations.*"))
-        if path.suffix in SUFFIXES and not _hidden(path, folder)
-    ]
-    tables = cache.read_all([(path.resolve(), Annotations) for _, path in places])
+    """Every file of verdicts below the models' ``folders``."""
+    files = [file for folder in folders.values() for file in verdict_files(folder)]
+    tables = cache.read_all([(file.path.resolve(), Annotations) for file in files])
     found: dict[tuple[str, ...], Verdicts] = {}
-    for (model, path), table in zip(places, tables, strict=True):
-        if not isinstance(table, Annotations):
-            continue
-        one = _placed(model, path, folders[model], table)
-        other = found.setdefault((model, *one.column), one)
-        if other is not one:
-            raise InputError(
-                f"{path} and {other.table.path} are both verdicts of {one.judge} on {model} against {one.baseline}; "
-                "keep one of them."
-            )
+    for file, table in zip(files, tables, strict=True):
+        if isinstance(table, Annotations):
+            one = _agreed(file, table)
+            other = found.setdefault((one.model, *one.column), one)
+            if other is not one:
+                raise InputError(
+                    f"{file.path} and {other.table.path} are both verdicts of {one.judge} on {one.model} against "
+                    f"{one.baseline}; keep one of them."
+                )
     return list(found.values())
 
 
-def _placed(model: str, path: Path, folder: Path, table: Annotations) -> Verdicts:
-    """Set and judge from the place; the rows' annotator, where they name one, must be a part of it."""
-    parts = list(path.parent.relative_to(folder).parts)
-    if not parts:
-        raise InputError(f"{path} lies outside a judge's folder; move it to {folder}/<judge>/.")
-    named = table.annotator
-    if named in parts:
-        at = parts.index(named)
-    elif not _names_annotator(path, table):
-        at = len(parts) - 1
-    else:
+def _agreed(file: VerdictFile, table: Annotations) -> Verdicts:
+    """The verdicts of ``file``, whose folder and rows must name the same judge and baseline."""
+    named = [name for name in table.annotator.split(" + ") if name]
+    if len(named) == 1 and named[0] not in {file.judge, file.path.parent.name}:
         raise InputError(
-            f"{path}: its rows are by the annotator {named!r}, but no folder above it has that name; rename "
-            f"{parts[-1]} to {named}."
+            f"{file.path}: its rows are by the annotator {named[0]!r}, but its folder is that of {file.judge!r}; "
+            "rename one of the two."
         )
-    failed = path.with_name("judging.json")
+    if file.baseline is not None and file.baseline not in {
+        table.baseline,
+        _folder_name(table.baseline),
+    }:
+        raise InputError(
+            f"{file.path}, row 1, field 'generator_1': {table.baseline!r}, but its folder names the baseline "
+            f"{file.baseline!r}; rename one of the two."
+        )
+    summary = file.path.with_name("judging.json")
     return Verdicts(
-        model=model,
-        judge=parts[at],
-        set="/".join(parts[:at]) or None,
+        model=file.model,
+        judge=file.judge,
+        set=file.set or ALPACA_EVAL,
         baseline=table.baseline,
         table=table,
-        n_failed=_failed(failed) if failed.is_file() else None,
+        n_failed=_failed(summary) if summary.is_file() else None,
     )
 
 
-def _names_annotator(path: Path, table: Annotations) -> bool:
-    """Whether the rows name one annotator; a jury's rows name several, and rows without a name take the folder's."""
-    return " + " not in table.annotator and table.annotator != path.parent.name
+def _folder_name(baseline: str) -> str:
+    return judge_folder("judge", baseline).partition(AGAINST)[2]
 
 
 def _failed(path: Path) -> int | None:
@@ -209,7 +206,7 @@ def _nothing(
         filter(None, (judge and f"by {judge}", set_name and f"on the set {set_name}"))
     )
     if every:
-        there = sorted({f"{v.judge}{f' on {v.set}' if v.set else ''}" for v in every})
+        there = sorted({f"{v.judge} on {v.set}" for v in every})
         return f"{root} holds no annotations {wanted}; there are annotations by {', '.join(there)}."
     return (
         f"{root} holds neither annotations (<model>/[<set>/]<judge>/annotations.json) nor lm-eval results "
@@ -221,13 +218,16 @@ def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _output_files(folders: dict[str, Path]) -> dict[str, Path]:
-    """The file of responses of every model that has one."""
-    found = {
-        model: next((p for s in SUFFIXES if (p := folder / f"model_outputs{s}").is_file()), None)
-        for model, folder in folders.items()
-    }
-    return {model: path for model, path in found.items() if path is not None}
+def _output_files(folders: dict[str, Path], set_name: str) -> dict[str, Path]:
+    """The file of responses to a set of every model that has one."""
+    found = {}
+    for model, folder in folders.items():
+        place = folder if set_name == ALPACA_EVAL else folder / set_name
+        paths = (place / f"model_outputs{suffix}" for suffix in SUFFIXES)
+        path = next((path for path in paths if path.is_file()), None)
+        if path is not None:
+            found[model] = path
+    return found
 
 
 def _outputs(files: dict[str, Path], cache: TableCache) -> dict[str, Outputs]:
@@ -263,7 +263,7 @@ def _assemble(
     for judge, set_name, baseline in sorted({one.column for one in verdicts}):
         own = [one for one in verdicts if one.column == (judge, set_name, baseline)]
         _require_shared_prompts(own)
-        pair = judged_columns(judge, baseline, set_name or None)
+        pair = judged_columns(judge, baseline, set_name)
         columns += pair
         failed = {one.model: one.n_failed for one in own if one.n_failed is not None}
         for model, found in judged_scores({o.model: o.table for o in own}, pair, failed).items():
@@ -300,14 +300,15 @@ def _responses(
     for one in verdicts:
         own = responses.setdefault(one.model, {})
         ids = zip(one.table.instruction.tolist(), one.table.output_2.tolist(), strict=True)
-        own.update({((one.set or ""), prompt): output for prompt, output in ids})
+        own.update({(one.set, prompt): output for prompt, output in ids})
         if len(sets) == 1:
             lengths[one.model] = mean_length(one.table.length_2)
+    only = next(iter(sets), ALPACA_EVAL)
     for model, table in outputs.items():
-        if model in responses or sets - {None}:
+        if model in responses:
             continue
         ids = zip(table.instruction.tolist(), table.output.tolist(), strict=True)
-        responses[model] = {("", prompt): output for prompt, output in ids}
+        responses[model] = {(only, prompt): output for prompt, output in ids}
         lengths[model] = mean_length(table.length)
     return lengths, responses
 

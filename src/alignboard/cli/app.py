@@ -14,6 +14,7 @@ import click
 
 from alignboard.cli.board import board
 from alignboard.cli.bridge import bridge
+from alignboard.cli.data import data
 from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
@@ -189,6 +190,7 @@ cli.add_command(judge_group)
 cli.add_command(evaluate)
 cli.add_command(bridge)
 cli.add_command(board)
+cli.add_command(data)
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from alignboard.cli.shared import json_option, replace_option
+from alignboard.cli.shared import json_option, name_option, replace_option
 
 if TYPE_CHECKING:
     from alignboard.data.instruction_sets import InstructionSet
@@ -23,6 +23,7 @@ _LINE_SECONDS = 10.0
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@name_option
 @click.option(
     "--set",
     "set_name",
@@ -105,6 +106,7 @@ _LINE_SECONDS = 10.0
 @json_option
 def generate(
     models: tuple[str, ...],
+    model_names: str | None,
     set_name: str,
     limit: int | None,
     engine: str,
@@ -128,7 +130,7 @@ def generate(
 
     A MODEL is a name of `alignboard models list`, an id on the hub, or a folder. Answers are kept as they finish:
     interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where an endpoint
-    left something unanswered in the end.
+    left something unanswered in the end, or where all responses of a model are empty.
     """
     from alignboard.cli.answering import answered_text, answering
     from alignboard.data.instruction_sets import load_set
@@ -136,10 +138,11 @@ def generate(
     from alignboard.models.registry import load_model
     from alignboard.pipeline.answerers import by_base
     from alignboard.pipeline.answering import decoding_of
+    from alignboard.pipeline.model_names import claim, named
     from alignboard.pipeline.store import Places, lock
     from alignboard.results.journal import Journal
 
-    specs = by_base([load_model(name) for name in models])
+    specs = by_base(named([load_model(name) for name in models], model_names))
     limits = (concurrency, requests_per_minute, tokens_per_minute)
     served = _served(engine, api, served_as, api_key_env, limits, price)
     with rich_progress() as downloading:
@@ -155,6 +158,7 @@ def generate(
     results = []
     places = Places(Path.cwd())
     with lock(places), Journal(places.journal, "generate") as journal:
+        claim(places.workspace, specs)
         answer = answering(
             served,
             asked,
@@ -169,7 +173,7 @@ def generate(
             print(answered_text(one))
     if json_file is not None:
         _write(json_file, results)
-    if any(one.failures for one in results):
+    if any(one.failures or 0 < one.n_rows == one.n_empty for one in results):
         sys.exit(EXIT_FOUND)
 
 
@@ -252,7 +256,17 @@ def _write(path: Path, results: list[Answered]) -> None:
         {
             **{
                 f: getattr(one, f)
-                for f in ("model", "n_rows", "n_known", "n_tokens", "price", "seconds", "too_long")
+                for f in (
+                    "model",
+                    "n_rows",
+                    "n_known",
+                    "n_tokens",
+                    "price",
+                    "seconds",
+                    "too_long",
+                    "n_empty",
+                    "n_cut",
+                )
             },
             "path": None if one.failures else str(one.path),
             "failures": msgspec.to_builtins(one.failures),

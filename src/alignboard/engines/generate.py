@@ -22,11 +22,10 @@ from importlib import metadata
 
 import msgspec
 
-from alignboard.engines.local.ending import end_tokens
 from alignboard.engines.rows import Answer, Decoding, OnAnswer, Prompt
 from alignboard.errors import InputError
 from alignboard.models.loading import LoadedModel
-from alignboard.models.prompting import History, render
+from alignboard.models.prompting import History, opens_reasoning, render
 
 __all__ = ["Answer", "Decoding", "OnAnswer", "Prompt", "generate", "generation_key", "prompts"]
 
@@ -52,7 +51,9 @@ def prompts(
             raise InputError(
                 f"Instruction {number} has {len(ids)} tokens, but {model.path} takes {model.context} in all."
             )
-        found.append(Prompt(instruction, tuple(ids), generation_key(identity, ids)))
+        key = generation_key(identity, ids)
+        opened = opens_reasoning(model.tokenizer, ids)
+        found.append(Prompt(instruction, tuple(ids), key, opens_reasoning=opened))
     return found
 
 
@@ -73,7 +74,7 @@ def _identity(model: LoadedModel, decoding: Decoding) -> str:
         "weights": model.fingerprint,
         "adapter": model.adapter_fingerprint,
         "template": model.template_hash,
-        "end": sorted(end_tokens(model) | set(decoding.stop_tokens)),
+        "end": sorted(model.end_tokens | set(decoding.stop_tokens)),
         "dtype": model.dtype,
         "quantization": model.quantization,
         "device": model.model.device.type,

@@ -15,8 +15,8 @@ from typing import Protocol
 
 import msgspec
 
-from alignboard.data.instruction_sets import InstructionSet
-from alignboard.engines.rows import Answer, Decoding, Engine, Failure, Prompt
+from alignboard.data.instruction_sets import ALPACA_EVAL, InstructionSet
+from alignboard.engines.rows import Answer, Decoding, Engine, Failure, Prompt, read_answer
 from alignboard.models.prompting import History
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.replacing import n_rows, require_no_loss
@@ -35,7 +35,6 @@ from alignboard.workspace import model_name
 
 GENERATION = "generation"
 OUTPUTS = "model_outputs.json"
-ALPACA_EVAL = "alpaca-eval"
 _SHOW_SECONDS = 0.2
 
 
@@ -74,6 +73,10 @@ class Answered:
     """where there are any, no file was written"""
     keys: tuple[tuple[str, ...], ...]
     """of the answers of each row, turn by turn"""
+    n_empty: int
+    """responses without a text, such as those that ended while the model was reasoning"""
+    n_cut: int
+    """responses that the limit of new tokens ended"""
 
 
 class Asked(Protocol):
@@ -161,7 +164,7 @@ def answer_set(  # noqa: PLR0913 - what is asked, of whom, and where it is kept
             rows = journal.get([bytes.fromhex(prompt.key) for prompt in prompts])
             for k, prompt in zip(chosen, prompts, strict=True):
                 if (found := rows.get(bytes.fromhex(prompt.key))) is not None:
-                    said[places[k]].append(msgspec.convert(found, Answer))
+                    said[places[k]].append(read_answer(found))
     path = outputs_path(workspace, spec.name, asked)
     if not failures:
         _write(path, spec.name, asked, said, replace=replace)
@@ -176,7 +179,13 @@ def answer_set(  # noqa: PLR0913 - what is asked, of whom, and where it is kept
         too_long=tuple(too_long),
         failures=tuple(failures),
         keys=tuple(tuple(answer.key for answer in row) for row in said),
+        n_empty=_count(said, lambda answer: not answer.output),
+        n_cut=_count(said, lambda answer: answer.finish == "length"),
     )
+
+
+def _count(said: Sequence[Sequence[Answer]], counts: Callable[[Answer], bool]) -> int:
+    return sum(counts(answer) for row in said for answer in row)
 
 
 def answer_again(
@@ -194,8 +203,10 @@ def answer_again(
     _write(path, spec.name, asked, said, replace=replace)
     n = sum(map(len, said))
     return Answered(
-        spec.name, path, n, n, 0, 0.0, time.monotonic() - started, tuple(too_long), (), ()
-    )
+        spec.name, path, n, n, 0, 0.0, time.monotonic() - started, tuple(too_long), (), (),
+        _count(said, lambda answer: not answer.output),
+        _count(said, lambda answer: answer.finish == "length"),
+    )  # fmt: skip
 
 
 def _by_temperature(
@@ -248,9 +259,7 @@ def _write(
     require_no_loss(path, len(whole), n_rows, replace=replace)
     if asked.n_turns == 1:
         # Two instructions can be one prompt to a model (what its tokenizer does not know): one answer, two rows.
-        rows = [
-            Generation(row.turns[0], answers[0].output, model, row.subset) for row, answers in whole
-        ]
+        rows = [_written(answers[0], row.turns[0], model, row.subset) for row, answers in whole]
         write_rows(path, rows)
         return
     conversations = [
@@ -263,6 +272,19 @@ def _write(
         for number, (row, answers) in enumerate(whole, start=1)
     ]
     write_conversations(path, conversations)
+
+
+class AnswerRow(Generation, gc=False, omit_defaults=True):
+    """A row of ``model_outputs.json``: AlpacaEval's columns, and after them ours, where they say something."""
+
+    finish: str = "stop"
+    """``length``: the limit of new tokens ended it; ``unknown``: the endpoint did not say"""
+    reasoning: str = ""
+    """what was thought before the response; with an empty ``output``, what never came to one"""
+
+
+def _written(answer: Answer, instruction: str, model: str, dataset: str | None) -> AnswerRow:
+    return AnswerRow(instruction, answer.output, model, dataset, answer.finish, answer.reasoning)
 
 
 class _Commit:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from alignboard.data.instruction_sets import InstructionSet
-from alignboard.engines.rows import Answer, Decoding
+from alignboard.engines.rows import Answer, Decoding, read_answer
 from alignboard.models.spec import ModelSpec
 from alignboard.results.journal import Journal, Row
 
@@ -32,7 +32,11 @@ def run_key(spec: ModelSpec, asked: InstructionSet, decoding: Decoding) -> bytes
     from alignboard.engines.generate import library_versions
     from alignboard.models.arithmetic import choose_device, choose_dtype
     from alignboard.models.hub import locate, locate_adapter, locate_tokenizer
-    from alignboard.models.identity import adapter_fingerprint, fingerprint
+    from alignboard.models.identity import (
+        adapter_fingerprint,
+        fingerprint,
+        fingerprint_with_tokenizer,
+    )
     from alignboard.models.opened import open_small
 
     remote = spec.trust_remote_code
@@ -51,7 +55,9 @@ def run_key(spec: ModelSpec, asked: InstructionSet, decoding: Decoding) -> bytes
         "weights": fingerprint(path, gguf_file=gguf_file, tokenizer=other, remote_code=remote),
         "adapter": None
         if spec.adapter is None
-        else adapter_fingerprint(locate_adapter(spec.adapter)),
+        else fingerprint_with_tokenizer(
+            adapter_fingerprint(locate_adapter(spec.adapter)), locate_adapter(spec.adapter)
+        ),
         "template": opened.own_template,
         "generation": opened.generation,
         "arithmetic": [device, choose_dtype(spec.dtype, device, opened.checkpoint.config)],
@@ -74,9 +80,7 @@ def recall(journal: Journal, key: bytes) -> tuple[list[list[Answer]], list[str]]
     rows = journal.get(wanted)
     if any(one not in rows for one in wanted):
         return None
-    said = [
-        [msgspec.convert(rows[bytes.fromhex(one)], Answer) for one in row] for row in finished.keys
-    ]
+    said = [[read_answer(rows[bytes.fromhex(one)]) for one in row] for row in finished.keys]
     return said, finished.too_long
 
 

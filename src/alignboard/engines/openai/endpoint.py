@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from alignboard.engines.local.ending import cut
-from alignboard.engines.openai.format import Reply, read_reply
+from alignboard.engines.openai.format import EndpointReply, read_reply
 from alignboard.engines.openai.limits import Clock
 from alignboard.engines.openai.prices import Rate
-from alignboard.engines.openai.requesting import GaveUp, Request, Requester
+from alignboard.engines.openai.requesting import FailedRequest, Request, Requester
 from alignboard.engines.openai.served import Endpoint
 from alignboard.engines.rows import Answer, Decoding, Failure, Prompt
+from alignboard.models.reasoning import split
 
 
 class EndpointEngine:
@@ -37,7 +38,7 @@ class EndpointEngine:
         requests = [self._request(prompt, decoding) for prompt in unique.values()]
         for request, found in self._requester.replies(requests):
             prompt = unique[request.key]
-            if isinstance(found, GaveUp):
+            if isinstance(found, FailedRequest):
                 yield Failure(prompt.key, prompt.instruction, "error", found.reason, found.tries)
             else:
                 yield self._answer(prompt, found.reply, decoding)
@@ -48,18 +49,20 @@ class EndpointEngine:
         body = self._endpoint.dialect.body(prompt, decoding)
         return Request(prompt.key, body, guess + prompt.limit(decoding))
 
-    def _answer(self, prompt: Prompt, reply: Reply, decoding: Decoding) -> Answer | Failure:
+    def _answer(self, prompt: Prompt, reply: EndpointReply, decoding: Decoding) -> Answer | Failure:
         if reply.finish == "refused":
-            reason = "the endpoint's content filter took the answer away"
+            reason = reply.reason or "the endpoint refused to answer"
             return Failure(prompt.key, prompt.instruction, "refused", reason, 1)
         # Servers leave the stop out; one that does not must not change the answer.
         text, stopped = cut(reply.text, decoding.stop)
+        parts = split(text, opened=prompt.opens_reasoning and not reply.reasoning)
         return Answer(
             prompt.key,
             prompt.instruction,
-            text.strip(),
+            parts.response.strip(),
             reply.usage.n_prompt,
             reply.usage.n_answer,
             "stop" if stopped else reply.finish,
             None if self._rate is None else self._rate.of(reply.usage),
+            reply.reasoning or parts.reasoning,
         )

@@ -1,12 +1,14 @@
 """Asking OpenAI-compatible endpoints: one server or several, hosted or on loopback; any request, any reply.
 
 What this module promises
-    Every request has one reply or one `GaveUp` in the end; what may pass (429, 5xx, a timeout, a cut connection, an
-    empty or unreadable body) is tried again with full jitter, not before the server's Retry-After. A request whose
-    reply was handed over is not sent again. What no try can mend (400, 401, 404, a used-up quota) ends the run in
-    one sentence, after the replies that were under way have been handed over.
+    Every request has one reply or one `FailedRequest` in the end; what may pass (429, 5xx, a timeout, a cut connection,
+    an empty or unreadable body) is tried again with full jitter, not before the server's Retry-After. A request whose
+    reply was handed over is not sent again. A request that the server refuses (400, 413, 422) has no reply; where
+    every request under way meets the same words and none was answered, and for what no request can mend (401, 404, a
+    used-up quota), the run ends in one sentence, after the replies that were under way have been handed over.
 What it never does
-    Log or record the key; follow a redirect with it; take an error for a reply.
+    Log or record the key, not even where a reply repeats it; follow a redirect with it; take an error for a reply;
+    read a body of more than `LARGEST_BODY` bytes, decompressed.
 
 The client is httpx, which is a dependency already (downloads use it): ``openai`` would add its own retries, which
 neither pause a server as a whole nor report per request, and takes a second to import. httpx is imported when the
@@ -17,14 +19,22 @@ servers stop generating.
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from alignboard.engines.openai.format import UnreadableError, Usage, error_message
+from alignboard.engines.openai.format import (
+    UnreadableError,
+    Usage,
+    error_message,
+    field_advice,
+    refused_field,
+)
 from alignboard.engines.openai.limits import Bucket, Clock
 from alignboard.engines.openai.served import Endpoint
 from alignboard.errors import SourceError
@@ -34,16 +44,28 @@ if TYPE_CHECKING:
     import httpx
 
 _PASSING = frozenset({408, 409, 425, 429})
+_REFUSED = frozenset({400, 413, 422})
+"""statuses that speak of the request, not of the server"""
+LARGEST_BODY = 64 * 2**20
+"""bytes of a reply, decompressed; 4,096 tokens with 20 log-probabilities each are 10 MB"""
+_SECRET_LENGTH = 16
+"""characters of the shortest key that is taken out of replies"""
+_ALIKE = 12
+"""unreadable replies in the same words, and none that was read: the next would be no other"""
 _BREATH = 0.002
 """seconds between two looks at whether replies have been taken"""
 _RESTING = frozenset({429, 503})
 """statuses that speak of the server, not of the request"""
 
-Reply = TypeVar("Reply")
+AnyReply = TypeVar("AnyReply")
 
 
 class FatalError(Exception):
     """What every other request would meet as well; the message is a whole sentence."""
+
+
+class RefusedError(FatalError):
+    """What this request met, and perhaps no other."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +79,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class GaveUp:
+class FailedRequest:
     """No reply after so many tries."""
 
     reason: str
@@ -65,10 +87,10 @@ class GaveUp:
 
 
 @dataclass(frozen=True)
-class Got(Generic[Reply]):
+class TimedReply(Generic[AnyReply]):
     """A reply, and the seconds from its last request to it."""
 
-    reply: Reply
+    reply: AnyReply
     seconds: float
 
 
@@ -83,7 +105,7 @@ class _Server:
         self.tokens = Bucket(endpoint.limits.tokens_per_minute, clock)
 
 
-class Requester(Generic[Reply]):
+class Requester(Generic[AnyReply]):
     """Posts requests to the servers of ``endpoint`` under ``path``.
 
     ``read`` makes a reply of a body and raises `UnreadableError` for one that is none; ``usage`` says what a reply
@@ -94,14 +116,16 @@ class Requester(Generic[Reply]):
         self,
         endpoint: Endpoint,
         path: str,
-        read: Callable[[bytes], Reply],
-        usage: Callable[[Reply], Usage],
+        read: Callable[[bytes], AnyReply],
+        usage: Callable[[AnyReply], Usage],
         clock: Clock | None = None,
     ) -> None:
         self.endpoint, self.path, self.read, self.usage = endpoint, path, read, usage
         self.clock = clock or Clock()
 
-    def replies(self, asked: Sequence[Request]) -> Iterator[tuple[Request, Got[Reply] | GaveUp]]:
+    def replies(
+        self, asked: Sequence[Request]
+    ) -> Iterator[tuple[Request, TimedReply[AnyReply] | FailedRequest]]:
         """What came of every request, as soon as it is there, in any order.
 
         Stop iterating (or close the iterator) and what is under way is given up. Raises `SourceError` for what no try
@@ -135,8 +159,11 @@ class _Run:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
-        self._reached = False
+        self._reached = self._answered = False
+        self._n_workers = 1
+        self._refused: dict[str, set[str]] = {}
         self._servers: list[_Server] = []
+        self._unreadable: Counter[str] | None = Counter()
         self._ended = asyncio.Event()
 
     def _backlog(self) -> int:
@@ -175,6 +202,7 @@ class _Run:
             self._servers = [_Server(url, path, endpoint, self._clock) for url in endpoint.urls]
             waiting = iter(asked)
             n = min(len(asked), endpoint.limits.concurrency * len(endpoint.urls))
+            self._n_workers = n
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=n)
             timeout = httpx.Timeout(patience.timeout, connect=patience.connect_timeout, pool=None)
             headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -211,7 +239,7 @@ class _Run:
 
     async def _persist(
         self, client: httpx.AsyncClient, request: Request
-    ) -> Got[Any] | GaveUp | None:
+    ) -> TimedReply[Any] | FailedRequest | None:
         """Ask until there is a reply or no try is left; None where the run ended meanwhile."""
         patience, reason = self._endpoint.limits.patience, ""
         for failed in range(1, patience.tries + 1):
@@ -221,6 +249,8 @@ class _Run:
             server.busy += 1
             try:
                 return await self._ask(client, server, request)
+            except RefusedError as error:
+                return self._refuse(request, str(error), failed)
             except TransientError as error:
                 reason, pause = str(error), patience.pause(failed, error.wait)
                 rests = isinstance(error, _UnavailableError)
@@ -235,7 +265,15 @@ class _Run:
                 await self._wait(self._clock.sleep(0 if others else pause))
         if not self._reached:
             raise FatalError(f"Nothing answers at {' or '.join(self._endpoint.urls)}: {reason}.")
-        return GaveUp(reason, patience.tries)
+        return FailedRequest(reason, patience.tries)
+
+    def _refuse(self, request: Request, reason: str, tries: int) -> FailedRequest:
+        """The end of one request, or of the run where nothing tells this request from the others."""
+        same = self._refused.setdefault(reason, set())
+        same.add(request.key)
+        if not self._answered and len(same) >= max(2, self._n_workers):
+            raise FatalError(reason)
+        return FailedRequest(reason.rstrip("."), tries)
 
     async def _ready_server(self) -> _Server:
         """The least busy server that does not rest; waits for one where all do."""
@@ -258,7 +296,9 @@ class _Run:
             for task in tasks:
                 task.cancel()
 
-    async def _ask(self, client: httpx.AsyncClient, server: _Server, request: Request) -> Got[Any]:
+    async def _ask(
+        self, client: httpx.AsyncClient, server: _Server, request: Request
+    ) -> TimedReply[Any]:
         """One try. Raises `TransientError` or `FatalError`."""
         import httpx
 
@@ -269,41 +309,82 @@ class _Run:
             raise TransientError("the run has ended")
         started = self._clock.now()
         try:
-            async with asyncio.timeout(seconds):
-                response = await client.post(server.url, json=request.body)
+            async with (
+                asyncio.timeout(seconds),
+                client.stream("POST", server.url, json=request.body) as response,
+            ):
+                content = await _body(response)
         except TimeoutError as error:
             raise TransientError(f"no answer within {seconds:g} s") from error
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise _UnavailableError(one_line(error)) from error
+            raise _UnavailableError(without(self._key, one_line(error))) from error
         except httpx.RequestError as error:
-            raise TransientError(one_line(error)) from error
+            raise TransientError(without(self._key, one_line(error))) from error
         self._reached = True
-        require_success(response, server.url, self._endpoint.api_key_env, self._key)
+        require_success(response, content, server.url, self._endpoint.api_key_env, self._key)
         try:
-            reply = self._requester.read(response.content)
+            reply = self._requester.read(without_key(self._key, content))
         except UnreadableError as error:
-            raise TransientError(str(error)) from error
+            reason = without(self._key, str(error))
+            self._require_hope(server, reason)
+            raise TransientError(reason) from error
+        self._answered, self._unreadable = True, None
         used = self._requester.usage(reply)
         if used.n_prompt is not None and used.n_answer is not None:
             server.tokens.give_back(request.n_tokens - used.n_prompt - used.n_answer)
-        return Got(reply, self._clock.now() - started)
+        return TimedReply(reply, self._clock.now() - started)
+
+    def _require_hope(self, server: _Server, reason: str) -> None:
+        """Raise `FatalError` where the first replies of the run are all unreadable in the same way: each is paid."""
+        if self._unreadable is None:
+            return
+        self._unreadable[reason] += 1
+        if self._unreadable[reason] >= _ALIKE:
+            raise FatalError(
+                f"{server.url} has sent {_ALIKE} replies that cannot be read, and none that can: {reason}."
+            )
 
 
 class _UnavailableError(TransientError):
     """A failure of the server as a whole: it is left alone for a while."""
 
 
+async def _body(response: httpx.Response) -> bytes:
+    """The body, decompressed; raises `TransientError` where it is larger than any reply."""
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise TransientError(f"the answer is larger than {LARGEST_BODY // 2**20} MiB")
+    return b"".join(parts)
+
+
+def without(key: str | None, text: str) -> str:
+    """``text`` without the key."""
+    return text.replace(key, "***") if key else text
+
+
+def without_key(key: str | None, content: bytes) -> bytes:
+    """A body without the key, which some gateways repeat. Short ones (EMPTY) are words that a model may write."""
+    if key is None or len(key) < _SECRET_LENGTH:
+        return content
+    written = {key, json.dumps(key)[1:-1], key.replace("/", "\\/")}
+    for form in written:
+        content = content.replace(form.encode(), b"***")
+    return content
+
+
 def require_success(
-    response: httpx.Response, url: str, key_env: str | None, key: str | None
+    response: httpx.Response, content: bytes, url: str, key_env: str | None, key: str | None
 ) -> None:
-    """Raises `TransientError` or `FatalError` for an answer that is not 200; the key is never repeated."""
+    """Raises `TransientError`, `RefusedError` or `FatalError` for an answer that is not 200; without the key."""
     status = response.status_code
     if status == HTTPStatus.OK:
         return
-    message, code = error_message(response.content)
-    if key:
-        message = message.replace(key, "***")
-    phrase = f"{status} {response.reason_phrase}".strip()
+    message, code = error_message(content)
+    message = without(key, message)
+    phrase = without(key, f"{status} {response.reason_phrase}".strip())
     passing = status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     if passing and code != "insufficient_quota":
         kind = _UnavailableError if status in _RESTING else TransientError
@@ -312,4 +393,8 @@ def require_success(
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         given = f"the key in {key_env}" if key_env else "a request without a key (set api_key_env)"
         raise FatalError(f"{url} refuses {given}: {phrase}.")
-    raise FatalError(f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".") + ".")
+    said = f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".")
+    field = refused_field(content)
+    # A field that the server does not take is in every request.
+    error = RefusedError if status in _REFUSED and field is None else FatalError
+    raise error(f"{said}." if field is None else f"{said}; {field_advice(field)}.")

@@ -9,10 +9,10 @@ import msgspec
 
 from alignboard.judges.parsing.evidence import known_tokens, likeliest, probability
 from alignboard.judges.parsing.verdicts import LogprobRule
-from alignboard.judges.rows import Said, Token, Verdict
+from alignboard.judges.rows import Reply, Token, Verdict
 
 
-def parse_tokens(rule: LogprobRule, said: Said, n: int) -> tuple[Verdict, ...]:
+def parse_tokens(rule: LogprobRule, said: Reply, n: int) -> tuple[Verdict, ...]:
     """P(first) = (first + tie/2) / mass, from the token that decides; of ``n`` questions from the first n tokens."""
     if n > 1:
         if rule.position == "last" or len(said.tokens) < n:
@@ -22,9 +22,14 @@ def parse_tokens(rule: LogprobRule, said: Said, n: int) -> tuple[Verdict, ...]:
     if rule.position == "first":
         return (_verdict(rule, said.tokens[0]),)
     spelled = {*_stripped(rule.first), *_stripped(rule.second), *_stripped(rule.tie)}
-    for token in reversed(said.tokens):
-        if token.token.strip() in spelled:
-            return (_verdict(rule, token),)
+    for place in range(len(said.tokens) - 1, -1, -1):
+        token = said.tokens[place]
+        if token.token.strip() not in spelled:
+            continue
+        after = "".join(one.token for one in said.tokens[place + 1 :])
+        if said.finish == "length" and any(map(str.isalnum, after)):
+            break
+        return (_verdict(rule, token),)
     return (Verdict("unparsed", evidence="no token of the reply is a verdict"),)
 
 
@@ -50,7 +55,7 @@ def _verdict(rule: LogprobRule, token: Token) -> Verdict:
     return Verdict("scored", preference=preference, mass=mass, evidence=evidence)
 
 
-def parse_numbers(said: Said, n: int) -> tuple[Verdict, ...]:
+def parse_numbers(said: Reply, n: int) -> tuple[Verdict, ...]:
     """The numbers of a judge that returns numbers: two for each pair, or one for each output."""
     numbers = said.scores
     if not all(map(math.isfinite, numbers)) or len(numbers) not in {n, 2 * n}:

@@ -50,7 +50,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         (*_TORCH, "numpy"),
     ),
     "board": Kind(
-        ("pipeline/jobs/board.py", "leaderboards", "stats", "data"),
+        ("pipeline/jobs/board.py", "boards", "stats", "data"),
         ("numpy", "matplotlib", "jinja2"),
     ),
 }
