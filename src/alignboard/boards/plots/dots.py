@@ -81,7 +81,7 @@ def plot_ranking(board: Board, ax: Axes | None = None) -> Axes:
     ax.set_yticklabels([f"{short_name(row.model)}  {ranks[row.model]:>3}" for row in rows])
     figures_axis(ax, [_figures(column, score) for score in scores], places)
     _value_axis(board, ax, column, [*scores, *beside], [value for _, value in published])
-    _legend(ax, _ranking_entries(board, column, rows, published=bool(published)))
+    legend(ax, _ranking_entries(board, column, rows, published=bool(published)))
     return ax
 
 
@@ -167,7 +167,7 @@ def plot_win_rates(board: Board, ax: Axes | None = None) -> Axes:
     entries = [(PLAIN, bool(k % 2), name) for k, name in enumerate(drawn)]
     if any(_controlled(board, column) for column in every):
         entries.append((_BESIDE, False, "length-controlled"))
-    _legend(ax, entries)
+    legend(ax, entries)
     return ax
 
 
@@ -298,7 +298,8 @@ def legend_columns(texts: Sequence[str]) -> int:
     return 2 if sum(map(len, texts)) > 64 else max(len(texts), 1)
 
 
-def _legend(ax: Axes, entries: Sequence[tuple[Look, bool, str]]) -> None:
+def legend(ax: Axes, entries: Sequence[tuple[Look, bool, str]]) -> None:
+    """Write what the marks mean above the axes: look, whether hollow, text."""
     from matplotlib.lines import Line2D
 
     if not entries:

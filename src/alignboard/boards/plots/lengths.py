@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row
-from alignboard.boards.plots.dots import first_score, nothing
+from alignboard.boards.plots.dots import first_score, legend, nothing
 from alignboard.boards.plots.style import (
     FLAGGED,
     MUTED,
@@ -72,6 +72,9 @@ def plot_lengths(board: Board, columns: Sequence[Column], ax: Axes | None = None
             color = known[other.model].color
             ax.plot((x, x2), (y, y2), color=color, linewidth=0.8, alpha=0.45, zorder=1.5)
     _axes(ax, columns[0], [x for x, _ in points.values()], [y for _, y in points.values()])
+    if any(row.family for row in board.rows):
+        there = {name: members for name, members in families(board).items() if len(members) > 1}
+        legend(ax, [(known[members[-1].model], False, name) for name, members in there.items()])
     if own:
         settle(ax)
         label_lengths(board, columns, ax)
@@ -113,10 +116,10 @@ def label_lengths(board: Board, columns: Sequence[Column], ax: Axes) -> None:
     methods = any(row.method for row in rows)
     for name, members in families(board).items():
         there = [row for row in members if row.model in points]
-        if there:
+        if there and not methods:
             labels.append((there[-1].model, name, known[there[-1].model].color))
         if methods:
-            far = [row for row in there[:-1] if _alone(row.model, points)]
+            far = [row for row in there if _alone(row.model, points)]
             labels += [(r.model, r.method or r.model, known[r.model].color) for r in far]
     plain = [row for row in rows if known[row.model] == PLAIN]
     ends = sorted(plain, key=lambda row: points[row.model][0])
