@@ -14,7 +14,7 @@ from alignboard.engines.openai.prices import Prices, Rate, load_prices
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError
 from alignboard.judges.alpaca_eval.configs import Pool
-from alignboard.judges.backends.endpoint import EndpointJudge, endpoint_of
+from alignboard.judges.backends.endpoint import OPENAI, EndpointJudge, endpoint_of
 from alignboard.judges.backends.program import ProgramJudge
 from alignboard.judges.calls import Judge
 from alignboard.judges.demo.simulated_judge import SimulatedJudge
@@ -53,6 +53,16 @@ class Access:
     """where batches are kept until they are done; None = the ordinary interface"""
 
 
+class AskedAt(msgspec.Struct, frozen=True):
+    """One judge, as it was asked."""
+
+    judge: str
+    model: str | None
+    """as the endpoint calls it, or what is loaded here; None of judges that are no model"""
+    addresses: list[str]
+    """of the endpoint; none of judges that are asked here"""
+
+
 class Judges:
     """The judges of this process: each is opened once, and its model is loaded when it is first asked."""
 
@@ -79,12 +89,26 @@ class Judges:
         return [declared]
 
     def rate(self, spec: BackendSpec) -> Rate | None:
-        """What ``spec`` costs; None where it is asked here, or nobody says."""
+        """What ``spec`` costs; None where it is asked here or at somebody's own address, or nobody says."""
         if not isinstance(spec, PromptedSpec) or spec.engine != "openai":
             return None
         if self._access.rate is not None:
             return self._access.rate
-        return self.prices.of(spec.model, batch=self._access.batch_folder is not None)
+        urls = self._access.urls or (spec.base_url or OPENAI,)
+        return self.prices.of(spec.model, batch=self._access.batch_folder is not None, urls=urls)
+
+    def asked_at(self, declared: Declared) -> list[AskedAt]:
+        """Which model every judge of ``declared`` is, and at which addresses it is asked."""
+        return [
+            AskedAt(
+                judge=spec.name,
+                model=getattr(spec, "model", None),
+                addresses=sorted(self._access.urls or (spec.base_url or OPENAI,))
+                if isinstance(spec, PromptedSpec) and spec.engine == "openai"
+                else [],
+            )
+            for spec in self.members(declared)
+        ]
 
     def warnings(self, declared: Declared, today: dt.date) -> list[str]:
         """Of models that have been or will be switched off, where they are asked at their own address."""
