@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 2
+BASELINE_REASON = "baseline"
+"""why the baseline has no score: it is not compared with itself"""
 _PARTS = {"low": "low", "high": "high", "SE": "standard_error"}
 _COUNTS = ("n", "unparsed", "failed")
 
@@ -85,7 +87,12 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
         return [
             column
             for column in self.columns
-            if not column.detail and any(column.key in row.scores for row in self.rows)
+            if not column.detail
+            and any(
+                score.value is not None or score.reason not in {None, BASELINE_REASON}
+                for row in self.rows
+                if (score := row.scores.get(column.key)) is not None
+            )
         ]
 
     def score(self, row: Row, column: Column | str) -> Score:
@@ -255,7 +262,8 @@ def table(
         group = board.group(column) if column.judge else ""
         unit = "%" if column.unit == "%" else ""
         texts = [
-            column.text(s.value) or (s.reason if s.reason == "baseline" else "") for s in scores
+            column.text(s.value) or (s.reason if s.reason == BASELINE_REASON else "")
+            for s in scores
         ]
         add(group, f"{column.name} {unit}".rstrip(), texts)
         spans = [column.interval(score) for score in scores]
