@@ -14,6 +14,7 @@ from alignboard.engines.openai.prices import Prices, Rate, load_prices
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError
 from alignboard.judges.alpaca_eval.configs import Pool
+from alignboard.judges.backends.endpoint import OPENAI
 from alignboard.judges.calls import Judge
 from alignboard.judges.jury import combined
 from alignboard.judges.load import load_judge
@@ -42,6 +43,16 @@ class Access:
     """where batches are kept until they are done; None = the ordinary interface"""
 
 
+class AskedAt(msgspec.Struct, frozen=True):
+    """One judge, as it was asked."""
+
+    judge: str
+    model: str | None
+    """as the endpoint calls it, or what is loaded here; None of judges that are no model"""
+    addresses: list[str]
+    """of the endpoint; none of judges that are asked here"""
+
+
 class Judges:
     """The judges of this process: each is opened once, and its model is loaded when it is first asked."""
 
@@ -68,12 +79,27 @@ class Judges:
         return [declared]
 
     def rate(self, spec: JudgeSpec) -> Rate | None:
-        """What ``spec`` costs; None where it is asked here, or nobody says."""
-        if spec.prompted is None or not spec.hosted:
+        """What ``spec`` costs; None where it is asked here or at somebody's own address, or nobody says."""
+        asked = spec.prompted
+        if asked is None or not spec.hosted:
             return None
         if self._access.rate is not None:
             return self._access.rate
-        return self.prices.of(spec.prompted.model, batch=self._access.batch_folder is not None)
+        urls = self._access.urls or (asked.base_url or OPENAI,)
+        return self.prices.of(asked.model, batch=self._access.batch_folder is not None, urls=urls)
+
+    def asked_at(self, declared: Declared) -> list[AskedAt]:
+        """Which model every judge of ``declared`` is, and at which addresses it is asked."""
+        return [
+            AskedAt(
+                judge=spec.name,
+                model=getattr(spec, "model", None),
+                addresses=sorted(self._access.urls or (spec.prompted.base_url or OPENAI,))
+                if spec.prompted is not None and spec.hosted
+                else [],
+            )
+            for spec in self.members(declared)
+        ]
 
     def warnings(self, declared: Declared, today: dt.date) -> list[str]:
         """Of models that have been or will be switched off, where they are asked at their own address."""

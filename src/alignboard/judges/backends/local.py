@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 
 from alignboard.engines.generate import library_versions
 from alignboard.engines.local.batch import Row
-from alignboard.engines.local.ending import Ending, end_tokens
+from alignboard.engines.local.ending import Ending
 from alignboard.engines.local.engine import LocalEngine
 from alignboard.engines.rows import Answer, Decoding, Prompt
 from alignboard.errors import InputError
@@ -127,7 +127,7 @@ class LocalJudge:
             }
             if self._one_token:
                 return content | {"forward": self._reader.scheme}
-            end = sorted(end_tokens(model) | set(self._decoding.stop_tokens))
+            end = sorted(model.end_tokens | set(self._decoding.stop_tokens))
             return content | {"end": end, "decoding": self._decoding.identity()}
 
     # Prompts.
@@ -265,7 +265,7 @@ class LocalJudge:
 
     def _scored(self, ids: Sequence[int], said: Sequence[int]) -> Sequence[Token | None]:
         """What was said, token by token, by one pass over prompt and reply; without the token that ended it."""
-        ends = end_tokens(self._model) | set(self._decoding.stop_tokens)
+        ends = self._model.end_tokens | set(self._decoding.stop_tokens)
         spoken = said[:-1] if said[-1] in ends else said
         if not spoken:
             return ()
