@@ -19,6 +19,7 @@ from alignboard.errors import InputError, nearest
 
 GROUP: Final = "alignboard.plugins"
 HOMES: Final[dict[str, tuple[str, ...]]] = {
+    "judge": ("alignboard.judges.spec",),
     "loss": ("alignboard.train.methods",),
     "plot": ("alignboard.boards.plots.registry",),
 }
