@@ -231,10 +231,10 @@ def test_answers_that_were_paid_for_are_kept_while_the_next_is_waited_for(how, t
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 60
-        while len(server.answered) < 4 and time.monotonic() < deadline:
+        while len(server.answered) < 4:
+            assert process.poll() is None
             time.sleep(0.01)
-        time.sleep(1)
+        time.sleep(2)
         process.send_signal(how)
         process.wait()
     with Journal(tmp_path / "results" / ".journal") as journal:

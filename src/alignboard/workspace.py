@@ -12,6 +12,7 @@ from alignboard.errors import InputError, nearest
 
 PUBLISHED = ("alpaca-eval-2", "alpaca-eval-1")
 """the suites whose boards the alpaca-eval wheel carries"""
+_OURS = frozenset({".", "..", ".journal", ".store", ".logs", ".alignboard"})
 _LONGEST = 200
 """bytes of a model's name; file systems take 255, and temporary names are longer"""
 
@@ -64,10 +65,10 @@ def names(room: str, root: Path) -> list[str]:
 def model_name(name: str) -> str:
     """``name`` itself, where it can be the name of a folder in ``results/``; raises `InputError` otherwise."""
     marks = any(mark in name for mark in ("/", "\\", "\0"))
-    if not name or name.startswith(".") or marks or len(name.encode(errors="replace")) > _LONGEST:
+    if not name or name in _OURS or marks or len(name.encode(errors="replace")) > _LONGEST:
         raise InputError(
-            f"The model name {name[:80]!r} cannot be a folder of results: it must not be empty, begin with a dot, hold "
-            f"a slash, or be longer than {_LONGEST} bytes."
+            f"The model name {name[:80]!r} cannot be a folder of results: it must not be empty, '.' or '..', "
+            f"hold a slash, be longer than {_LONGEST} bytes, or be a folder of alignboard's own."
         )
     try:
         name.encode()

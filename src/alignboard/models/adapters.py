@@ -10,7 +10,6 @@ Importing this module loads neither torch nor transformers.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Final
 from alignboard.errors import InputError
 from alignboard.models.hub import is_repository
 from alignboard.models.identity import adapter_fingerprint, fingerprint
+from alignboard.results.files import read_json_object
 
 _LORA: Final = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 
@@ -49,7 +49,7 @@ def require_same_base(path: Path, base: Path, source: str, base_fingerprint: str
     Where both name a repository of the hub the names have to agree; where the adapter names a checkpoint on this disk
     the contents have to. A folder that is gone says nothing.
     """
-    config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+    config = read_json_object(path / "adapter_config.json")
     trained_on = config.get("base_model_name_or_path")
     if not isinstance(trained_on, str) or trained_on in {"", source, str(base)}:
         return
@@ -67,10 +67,19 @@ def require_same_base(path: Path, base: Path, source: str, base_fingerprint: str
 
 def require_fitting(model: Any, path: Path) -> None:
     """Every LoRA matrix in ``path`` has a layer of ``model`` to go to, of its shape; nothing is changed yet."""
+    from pickle import (
+        UnpicklingError,  # raised for a file that holds more than tensors; nothing is unpickled here
+    )
+
     from peft.utils import load_peft_weights
+    from safetensors import SafetensorError
 
     modules = dict(model.named_modules())
-    saved = load_peft_weights(str(path), device="cpu")
+    try:
+        saved = load_peft_weights(str(path), device="cpu")
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: the adapter's weights cannot be read: {reason}") from error
     homeless, other_shape = [], []
     for name, tensor in saved.items():
         found = _LORA.fullmatch(name)
@@ -118,5 +127,5 @@ def saved_template(folder: Path) -> str | None:
         return file.read_text(encoding="utf-8")
     if not config.is_file():
         return None
-    found = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+    found = read_json_object(config).get("chat_template")
     return found if isinstance(found, str) else None
