@@ -354,8 +354,8 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_the_files_of_the_ecosystem(finished):
     found = set(products(finished))
     for model in ("tiny-phi", "tiny-phi-sft", "tiny-phi-dpo"):
-        assert f"results/{model}/model_outputs.json" in found
-    assert "results/tiny-phi-dpo/rule/annotations.json" in found
+        assert f"results/{model}/small/model_outputs.json" in found
+    assert "results/tiny-phi-dpo/small/rule-vs-tiny-phi-sft/annotations.json" in found
     assert {f"leaderboards/small.{suffix}" for suffix in ("csv", "md", "json")} <= found
     assert (
         finished / "results" / "tiny-phi-dpo" / "adapter" / "adapter_model.safetensors"
@@ -371,11 +371,13 @@ def test_a_run_leaves_the_files_of_the_ecosystem(finished):
     assert score.n_wins + score.n_losses + score.n_draws == 60
     assert board.rows[1].judges == {}
     assert list(board.rows[2].judges) == board.judges == ["rule", "demo-logprob"]
-    assert "results/tiny-phi/demo-logprob/annotations.json" in found
+    assert "results/tiny-phi/small/demo-logprob-vs-tiny-phi-sft/annotations.json" in found
     rating = board.rows[2].rating
     assert rating is not None
     assert rating.n_battles == 40
-    annotations = read_annotations(finished / "results/tiny-phi-dpo/rule/annotations.json")
+    annotations = read_annotations(
+        finished / "results/tiny-phi-dpo/small/rule-vs-tiny-phi-sft/annotations.json"
+    )
     assert score.win_rate.value == pytest.approx(float((annotations.preference - 1).mean()))
     assert "tiny-phi-dpo" in plan_table(board)
     assert set(board.benchmarks) == {"demo_choice acc", "demo_exact exact_match"}
@@ -393,7 +395,7 @@ def test_a_second_run_does_nothing_and_is_fast(finished):
     assert "[]" in finish(finished), "nothing that is slow to load was loaded"
     assert products(finished) == before
     (finished / "leaderboards" / "small.csv").unlink()
-    (finished / "results" / "tiny-phi-dpo" / "model_outputs.json").write_text("[]")
+    (finished / "results" / "tiny-phi-dpo" / "small" / "model_outputs.json").write_text("[]")
     assert finish(finished).split()[0] == "0"
     assert products(finished) == before, "what was deleted or changed is put back without computing"
 

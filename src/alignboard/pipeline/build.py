@@ -6,6 +6,7 @@ verdicts. The judge model is a group of its own, and so are the comparisons betw
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from alignboard.benchmarks.run import DEMO_TASKS
+from alignboard.data.preferences.sources import local_files
 from alignboard.errors import InputError
 from alignboard.judges.load import load_judge
 from alignboard.judges.spec import JurySpec, PromptedSpec
@@ -103,15 +105,11 @@ class _Builder:
         )
 
     def data_file(self, recipe: Recipe) -> str | None:
-        """sha256 of the local file that a recipe trains on; None where its rows come from elsewhere."""
-        if not recipe.data.is_file:
+        """sha256 over the local files that a recipe trains on; None where its rows come from elsewhere."""
+        files = local_files(recipe.data.name, self.resolved.workspace)
+        if not files:
             return None
-        path = self.resolved.workspace / recipe.data.name
-        if not path.is_file():
-            raise InputError(
-                f"data.name: there is no file {path}, which a recipe of {self.resolved.path} trains on."
-            )
-        return file_sha256(path)
+        return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
     def chat_template(self, base: str) -> str | None:
         """The template that the recipes of a base model give it; None = its own."""

@@ -22,7 +22,7 @@ from typing import IO, Any, Final
 
 from alignboard.engines.openai.format import shortened
 from alignboard.errors import InputError
-from alignboard.judges.rows import Call, Said, Unsaid
+from alignboard.judges.rows import Call, FailedCall, Reply
 from alignboard.judges.spec import ProgramSpec
 from alignboard.text import storable
 
@@ -33,7 +33,7 @@ _PATIENCE: Final = 10.0
 
 
 class ProgramJudge:
-    """A judge that is a command of the user's; see `Asker`."""
+    """A judge that is a command of the user's; see `Backend`."""
 
     def __init__(self, spec: ProgramSpec) -> None:
         self._spec = spec
@@ -43,7 +43,7 @@ class ProgramJudge:
             "version": spec.version,
         }
 
-    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Reply | FailedCall]]:
         """Replies as they come; calls that the program left without one are failed."""
         waiting = {call.key: call for call in calls}
         try:
@@ -80,7 +80,10 @@ class ProgramJudge:
             code = _ended(process, patience)
             writer.join()
         for call in waiting.values():
-            yield call, Unsaid(call.key, f"the program ended with exit code {code} and no reply")
+            yield (
+                call,
+                FailedCall(call.key, f"the program ended with exit code {code} and no reply"),
+            )
 
     def _next(self, lines: queue.SimpleQueue[str | None]) -> str | None:
         try:
@@ -91,11 +94,11 @@ class ProgramJudge:
                 "that came before are kept."
             ) from None
 
-    def _read(self, line: str) -> tuple[str, Said]:
+    def _read(self, line: str) -> tuple[str, Reply]:
         try:
             found = storable(json.loads(line))
             scores = tuple(_finite(one) for one in found.get("scores") or ())
-            return str(found["key"]), Said(text=str(found.get("text", "")), scores=scores)
+            return str(found["key"]), Reply(text=str(found.get("text", "")), scores=scores)
         except (
             ValueError,
             KeyError,

@@ -25,6 +25,7 @@ from alignboard.pipeline.jobs.train import adapter_path, model_path
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Row
 from alignboard.suites import Benchmark
+from alignboard.workspace import model_name
 
 GENERATION = "generation"
 _TASKS = "tasks"
@@ -55,7 +56,7 @@ def generate(task: Task) -> dict[str, str]:
     found = [msgspec.convert(known[keys[instruction]], Answer) for instruction in instructions]
     name = parameters["model"]
     write_rows(task.folder / OUTPUTS, [one.row(name, parameters["dataset"]) for one in found])
-    return {f"results/{name}/{OUTPUTS}": OUTPUTS}
+    return {f"results/{name}/{model_name(parameters['dataset'])}/{OUTPUTS}": OUTPUTS}
 
 
 def task_data(task: Task) -> dict[str, str]:

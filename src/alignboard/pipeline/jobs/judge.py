@@ -14,6 +14,7 @@ from alignboard.judges.round_robin import rate, round_robin
 from alignboard.judges.runner import Counts
 from alignboard.judges.spec import JudgeSpec, PromptedSpec
 from alignboard.leaderboards.plan_board import Rating, RatingTable, known
+from alignboard.pipeline.evaluation import hardening_secret
 from alignboard.pipeline.executors.worker import Task
 from alignboard.pipeline.jobs.board import ANNOTATIONS, OUTPUTS, RATINGS
 from alignboard.pipeline.jobs.train import CHECKPOINT
@@ -22,6 +23,8 @@ from alignboard.pipeline.judges import Access, Declared, Judges
 from alignboard.pipeline.judging import JournalReplies, annotation_rows
 from alignboard.records import Generation
 from alignboard.results.formats import read_rows, write_rows
+from alignboard.results.verdict_places import judge_folder
+from alignboard.workspace import model_name
 
 
 def judge(task: Task) -> dict[str, str]:
@@ -29,11 +32,13 @@ def judge(task: Task) -> dict[str, str]:
     baseline = read_rows(task.inputs["baseline"] / OUTPUTS, Generation)
     pairs = pairs_of(read_rows(task.inputs["outputs"] / OUTPUTS, Generation), baseline)
     declared = _declared(task)
-    rows = annotation_rows(
-        declared, _judged(task, declared, pairs), {row.instruction: row.dataset for row in baseline}
-    )
-    write_rows(task.folder / ANNOTATIONS, rows)
-    return {f"results/{pairs[0].generator_2}/{declared.name}/{ANNOTATIONS}": ANNOTATIONS}
+    judged = _judged(task, declared, pairs)
+    model, against = pairs[0].generator_2, pairs[0].generator_1
+    datasets = {row.instruction: row.dataset for row in baseline}
+    write_rows(task.folder / ANNOTATIONS, annotation_rows(declared, judged, datasets))
+    # Only AlpacaEval's own set has no folder of its own below the model's.
+    place = f"results/{model}/{model_name(str(baseline[0].dataset))}"
+    return {f"{place}/{judge_folder(declared.name, against)}/{ANNOTATIONS}": ANNOTATIONS}
 
 
 def pairwise(task: Task) -> dict[str, str]:
@@ -74,7 +79,10 @@ def _declared(task: Task) -> Declared:
 
 def _judged(task: Task, declared: Declared, pairs: Sequence[Pair]) -> list[Judged]:
     """The verdicts on ``pairs``; only what the journal does not know is asked for, and each model is loaded once."""
-    judges: Judges = task.held.setdefault("judges", Judges(Access(), task.places.workspace))
+    if "judges" not in task.held:
+        secret = hardening_secret(task.places.journal)
+        task.held["judges"] = Judges(Access(), task.places.workspace, secret=secret)
+    judges: Judges = task.held["judges"]
     judges.require_supported(declared, dt.datetime.now(dt.UTC).date())
 
     def show(now: Counts) -> None:
