@@ -18,8 +18,8 @@ import numpy as np
 
 from alignboard.judges.adaptive import balanced
 from alignboard.judges.alpaca_eval.configs import Pool
-from alignboard.judges.alpaca_eval.raw_completions import raw_completion
 from alignboard.judges.pairs import Judged, conversations
+from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.prompting.attacks import detect
 from alignboard.judges.rows import Call, Said
 from alignboard.pipeline.judges import Declared
@@ -127,6 +127,7 @@ class Summary(msgspec.Struct, frozen=True):
     signals: tuple[str, ...]
     """what in the model's outputs as a whole looks written for the judge; see `alignboard.judges.prompting.attacks`"""
     annotations: str
+    """their file, relative to the workspace"""
 
 
 def annotation_rows(
@@ -245,7 +246,7 @@ def write_judged(
         folder /= model_name(part)
     path = folder / model_name(judge.name) / ANNOTATIONS
     write_rows(path, annotation_rows(judge, judged, datasets))
-    summary = summarise(judge, judged, order, path)
+    summary = summarise(judge, judged, order, path.relative_to(workspace))
     content = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
     write_atomically(path.with_name(SUMMARY), content)
     return summary
