@@ -21,10 +21,10 @@ from alignboard.published.bridge.boards import new_board, official_board
 from alignboard.published.bridge.material import Material
 from alignboard.published.bridge.report import quality_json
 from alignboard.published.bridge.text import QUALITY_HEADER, quality_cells
-from alignboard.published.terminal import text_table
 from alignboard.results.files import write_atomically
 from alignboard.stats.bridge import MIN_ANCHORS
 from alignboard.suites import load_suite
+from alignboard.text import text_table
 
 JUDGES = (
     "alpaca_eval_gpt4",

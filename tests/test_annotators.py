@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from alignboard.errors import InputError
+from alignboard.fetch.package_file import package_file
 from alignboard.judges.alpaca_eval.configs import Pool, evaluator_names, read_evaluator
 from alignboard.judges.load import judge_names, load_judge, read_judge
 from alignboard.judges.parsing.verdicts import UpstreamRule, VerdictRule
@@ -21,7 +22,6 @@ from alignboard.judges.spec import (
     RewardSpec,
     SimulatedSpec,
 )
-from alignboard.published.wheel_boards import package_file
 from alignboard.workspace import library
 
 BUILT_IN = {
@@ -228,7 +228,7 @@ def test_a_folder_of_configurations_is_read(tmp_path):
     spec = single("mine", folder)
     assert spec.unsupported is None
     assert (spec.base_url, spec.api_key_env, spec.order) == ("http://host/v1", None, "given")
-    assert spec.sampling.extra == {"logit_bias": {"5": -100}, "stop": ["\n"]}
+    assert spec.endpoint.extra == {"logit_bias": {"5": -100}, "stop": ["\n"]}
     assert (spec.sampling.max_new_tokens, spec.sampling.temperature) == (7, 0.7)
     assert render(spec.prompt, [Question("i", "a", "b")])[0].content == "i a b"
 

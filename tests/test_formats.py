@@ -126,8 +126,8 @@ def test_lengths_are_characters_not_bytes(tmp_path):
     assert table.length_1.tolist() == [3]
 
 
-def test_half_a_surrogate_pair_is_kept_as_it_is(tmp_path):
-    """JSON can escape one, as Python's writer does; every row around it is still read."""
+def test_half_a_surrogate_pair_is_read_as_text_that_files_can_hold(tmp_path):
+    """JSON can escape one, as Python's writer does; every row around it is still read, with the length it has."""
     rows = [judgment(0), judgment(1, instruction="\ud83d?", output_2="\ud83d broken"), judgment(2)]
     table = read_annotations(write_json(tmp_path / "annotations.json", rows))
     assert table.length_2[1] == len("\ud83d broken")

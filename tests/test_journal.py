@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignboard.errors import InputError
-from alignboard.results.journal import Journal, JournalConflictError, Row
+from alignboard.results.journal import Journal, Row
 
 WRITER = """
 import sys
@@ -61,25 +61,36 @@ def test_a_row_computed_twice_is_told(tmp_path):
     assert check.conflicts == []
 
 
-def test_another_payload_under_a_key_is_refused_with_its_whole_batch(tmp_path):
+def test_another_payload_under_a_key_is_ignored_and_reported(tmp_path, caplog):
     with Journal(tmp_path, "one") as journal:
         journal.add([row("a", 1)])
-        with pytest.raises(JournalConflictError, match="two different rows"):
-            journal.add([row("b"), row("a", 2)])
-        assert journal.get([b"a", b"b"]) == {b"a": 1}
-        assert journal.check().n_computed == {"generation": 1}
+        assert journal.add([row("b"), row("a", 2)]) == 1
+        assert journal.get([b"a", b"b"]) == {b"a": 1, b"b": {"output": "b"}}
+        assert journal.check().computed_twice == {"generation": 1}
+    assert "two different rows" in caplog.text
 
 
-def test_shards_that_disagree_are_told_and_never_read(tmp_path):
+def test_shards_that_disagree_are_reported_and_the_first_counts(tmp_path, caplog):
     with Journal(tmp_path, "one") as one, Journal(tmp_path, "two") as two:
         one.add([row("a", 1), row("b", 1)])
         two.add([row("a", 2)])
-        with pytest.raises(JournalConflictError):
-            one.get([b"a"])
-        with pytest.raises(JournalConflictError):
-            list(one.rows("generation"))
-        assert one.get([b"b"]) == {b"b": 1}
+        for journal in (one, two):
+            assert journal.get([b"a", b"b"]) == {b"a": 1, b"b": 1}
+        assert [r.payload for r in one.rows("generation")] == [1, 1]
         assert one.check().conflicts == [b"a".hex()]
+    assert caplog.text.count("two different rows") == 2, "once by each reader"
+
+
+def test_rows_that_differ_in_time_and_cost_only_are_the_same(tmp_path, caplog):
+    said = {"said": {"text": "A", "seconds": 0.5, "price": 1.0, "n_prompt": 3}}
+    again = {"said": {"text": "A", "seconds": 0.7}}
+    with Journal(tmp_path, "one") as one, Journal(tmp_path, "two") as two:
+        one.add([row("a", said)])
+        one.add([row("a", again)])
+        two.add([row("a", again)])
+        assert two.get([b"a"]) == {b"a": said}
+        assert two.check().conflicts == []
+    assert not caplog.text
 
 
 def test_the_log_cannot_be_rewritten(tmp_path):
@@ -145,10 +156,10 @@ def test_any_payload_comes_back(tmp_path_factory, payload):
         assert reader.get([b"k"])[b"k"] == payload
 
 
-def test_lone_surrogates_of_models_survive(tmp_path):
+def test_half_a_surrogate_pair_comes_back_as_text_that_files_can_hold(tmp_path):
     with Journal(tmp_path, "one") as journal:
         journal.add([row("a", {"output": "\ud800 </script> \x00"})])
-        assert journal.get([b"a"]) == {b"a": {"output": "\ud800 </script> \x00"}}
+        assert journal.get([b"a"]) == {b"a": {"output": "\ufffd </script> \x00"}}
 
 
 def test_kill_at_random_moments_loses_and_repeats_nothing(tmp_path):

@@ -295,7 +295,9 @@ def test_a_program_is_a_judge(workspace):
     refused = judge(workspace, None, "longest")
     assert (refused.returncode, "its program wrote 'hello'" in refused.stderr) == (2, True)
     script.write_text("import sys; sys.stdin.readline(); sys.exit(4)")
-    failed = judge(workspace, None, "longest")
+    kept = judge(workspace, None, "longest")
+    assert (kept.returncode, "exit code 4" in kept.stderr) == (2, True)
+    failed = judge(workspace, None, "longest", "--replace")
     assert failed.returncode == 3
     assert "exit code 4" in failed.stdout
 

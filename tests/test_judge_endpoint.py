@@ -22,6 +22,7 @@ from alignboard.judges.load import load_judge
 from alignboard.judges.rows import Call, Message, Said
 from alignboard.judges.runner import InMemory, judge_pairs
 from alignboard.judges.spec import Sampling
+from alignboard.models.spec import EndpointOptions
 from batch_server import BatchServer
 from faulty_endpoint import FaultyEndpoint, body, cut, hang, status
 from judging_doubles import pairs, spec, weighted
@@ -67,10 +68,11 @@ def test_the_body_holds_what_the_judge_declares():
             {"role": "user", "content": "compare"},
         ],
     }
-    newer = spec(sampling=Sampling(9, limit_field="max_completion_tokens", extra={"stop": ["\n"]}))
+    options = EndpointOptions("max_completion_tokens", ["temperature"], {"stop": ["\n"]})
+    newer = spec(sampling=Sampling(9), endpoint=options)
     sent = request_body(newer, call())
     assert (sent["max_completion_tokens"], sent["stop"], "max_tokens" in sent) == (9, ["\n"], False)
-    assert "seed" not in sent
+    assert not {"seed", "temperature"} & set(sent)
 
 
 def test_alpaca_evals_tools_are_sent_as_they_are_declared():
@@ -115,7 +117,8 @@ def test_replies_are_read():
         b"<html>",
         b"[]",
         b'{"choices": []}',
-        choice(finish_reason=None),
+        choice(finish_reason=None, message={"content": None}),
+        choice(finish_reason="abort"),
         choice(message={"content": None}),
         choice(message=None),
         choice(logprobs={"content": [{"token": "A"}]}),

@@ -21,7 +21,7 @@ from alignboard.judges.prompting.prompts import render
 from alignboard.judges.rows import Call, Message, Question, Said, Unsaid
 from alignboard.judges.spec import JudgePrompt, PromptedSpec, Sampling
 from alignboard.models.loading import LoadedModel
-from alignboard.models.spec import ModelSpec
+from alignboard.models.spec import EndpointOptions, ModelSpec
 
 FAMILIES = ("phi", "mistral", "gemma", "llama")
 # A head of more than 64 tokens: shorter ones are not worth a pass of their own.
@@ -322,7 +322,10 @@ def test_every_token_that_spells_a_verdict_counts(model):
     [
         ({"tool": {"name": "rank"}}, "tool is for endpoints"),
         ({"json_schema": {"type": "object"}}, "json_schema is for endpoints"),
-        ({"sampling": Sampling(extra={"logit_bias": {}})}, "extra.logit_bias is for endpoints"),
+        (
+            {"endpoint": EndpointOptions(extra={"logit_bias": {}})},
+            "extra.logit_bias is for endpoints",
+        ),
     ],
 )
 def test_what_a_local_judge_cannot_follow_is_refused(model, changes, message):
@@ -451,7 +454,7 @@ def test_judges_that_are_asked_elsewhere_are_not_opened():
 
 def test_importing_the_judges_loads_no_framework():
     names = ("local", "forward", "vocabulary", "reward", "pair_ranker", "classifiers", "opened")
-    text = "; ".join(f"import alignboard.evaluate.judging.{name}" for name in names)
+    text = "; ".join(f"import alignboard.judges.backends.{name}" for name in names)
     check = f"import sys; {text}; assert not {{'torch', 'transformers', 'peft'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alignboard.judges.alpaca_eval.raw_completions import raw_completion, said_of
 from alignboard.judges.load import load_judge
 from alignboard.judges.parsing import alpaca_eval_parsers as upstream_parsers
 from alignboard.judges.parsing.parsers import parse
+from alignboard.judges.parsing.raw_completions import raw_completion, said_of
 from alignboard.judges.parsing.values import MAX_LITERAL, literal, values
 from alignboard.judges.parsing.verdicts import (
     BracketRule,
@@ -131,7 +131,8 @@ def test_a_verdict_is_found(rule, text, preference):
     [
         (RatingRule(), "Good. Rating: [[7]]", 7),
         (RatingRule(), "Rating: [[8/10]]", 8),
-        (RatingRule(), "I give [6.5]", 6.5),
+        (RatingRule(), "I give a rating of [6.5]", 6.5),
+        (RatingRule(), "It is fine.\n\n[6.5]", 6.5),
         (ResultRule(rates=True), "Feedback: [RESULT] 4", 4),
     ],
 )
@@ -221,7 +222,8 @@ def test_refused_and_cut_off_replies_have_a_status_of_their_own():
         "content policy",
     )
     assert one(BracketRule(), "First I look at", finish="length").status == "truncated"
-    cut = one(BracketRule(), "[[A]] would be right if", finish="length")
+    assert one(BracketRule(), "[[A]] would be right if", finish="length").status == "truncated"
+    cut = one(BracketRule(), "Both err.\n\n**My final verdict: [[A]]**", finish="length")
     assert (cut.status, cut.flags) == ("scored", ("cut off after a verdict",))
 
 

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from alignboard.errors import InputError
+from alignboard.fetch.package_file import package_file
 from alignboard.published import wheel_boards as published
-from alignboard.published.wheel_boards import package_file, read_published_board
+from alignboard.published.wheel_boards import read_published_board
 from alignboard.suites import load_suite
 
 AE2 = "leaderboards/data_AlpacaEval_2/weighted_alpaca_eval_gpt4_turbo_leaderboard.csv"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import byte_tokenizer
 from alignboard.errors import InputError
+from alignboard.fetch.package_file import package_file
 from alignboard.models import prompting
 from alignboard.models.prompting import (
     control_tokens,
@@ -24,7 +25,6 @@ from alignboard.models.prompting import (
 from alignboard.models.registry import list_models, load_model
 from alignboard.models.spec import Prompt
 from alignboard.models.templates import TEMPLATES
-from alignboard.published.wheel_boards import package_file
 from alignboard.suites import read_yaml
 from alignboard.train import preflight
 from alignboard.workspace import library

@@ -1,5 +1,5 @@
 """``python -m alignboard``."""
 
-from alignboard.cli.main import main
+from alignboard.cli import main
 
 main()

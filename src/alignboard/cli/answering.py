@@ -28,8 +28,12 @@ def answering(
     workspace: Path,
     *,
     remote_code: bool = False,
+    replace: bool = False,
 ) -> Answering:
-    """What lets one model after the other answer ``asked``: here where ``served`` is None, else behind an endpoint."""
+    """What lets one model after the other answer ``asked``: here where ``served`` is None, else behind an endpoint.
+
+    ``replace`` allows a file with fewer rows to take the place of one with more.
+    """
     from alignboard.pipeline.answerers import LocalModels
     from alignboard.pipeline.generation import generate_here, generate_served
 
@@ -39,11 +43,11 @@ def answering(
         rest = (spec, asked, decoding, journal, workspace)
         if served is None:
             with showing() as listener:
-                return generate_here(models, *rest, listener)
+                return generate_here(models, *rest, listener, replace=replace)
         if (ends := served.retirement(spec)) is not None:
             print(f"alignboard: {ends}.", file=sys.stderr)
         with showing() as listener:
-            return generate_served(served, *rest, listener)
+            return generate_served(served, *rest, listener, replace=replace)
 
     return answer
 
@@ -58,6 +62,7 @@ def answered_text(one: Answered) -> str:
     lines = [
         f"{one.model}: {n_new} answered now in {one.seconds:.1f} s{speed}{price}, {one.n_known} known before"
     ]
+    lines += _unfinished(one)
     lines += [f"  left out, too long: {text[:60]!r}" for text in one.too_long]
     lines += [
         f"  no answer to {fail.instruction[:60]!r}: {fail.reason} ({fail.tries} tries)"
@@ -67,6 +72,20 @@ def answered_text(one: Answered) -> str:
         f"  {len(one.failures)} to ask again, no file written" if one.failures else f"  {one.path}"
     )
     return "\n".join(lines)
+
+
+def _unfinished(one: Answered) -> list[str]:
+    """What is said of responses that are empty or were cut off."""
+    counts = ((one.n_empty, "empty"), (one.n_cut, "cut off at the limit of new tokens"))
+    said = [
+        f"{n} of {one.n_rows} responses {'is' if n == 1 else 'are'} {what}"
+        for n, what in counts
+        if n
+    ]
+    if not said:
+        return []
+    beware = "BEWARE: " if 2 * max(one.n_empty, one.n_cut) > one.n_rows else ""
+    return [f"  {beware}{', '.join(said)}; a higher --max-new-tokens may mend it"]
 
 
 @contextmanager

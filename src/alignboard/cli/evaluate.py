@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.judging import judge_options
-from alignboard.cli.shared import json_option
+from alignboard.cli.shared import json_option, replace_option
 
 if TYPE_CHECKING:
     from alignboard.judges.spec import Order
@@ -65,6 +65,7 @@ EXIT_FOUND = 3
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be asked of the judge and what it costs."
 )
+@replace_option
 @json_option
 def evaluate(
     models: tuple[str, ...],
@@ -80,6 +81,7 @@ def evaluate(
     hardened: bool,
     trust_remote_code: bool,
     dry_run: bool,
+    replace: bool,
     json_file: Path | None,
     **access: Any,
 ) -> None:
@@ -113,7 +115,7 @@ def evaluate(
         urls = tuple(url.strip() for url in engine.split(",") if url.strip())
         served = Served(urls, "chat", None, api_key_env, Limits(access["concurrency"]))
     found, incomplete = [], False
-    with judging_here(access, declared, "evaluate", ask=not dry_run) as evaluation:
+    with judging_here(access, declared, "evaluate", ask=not dry_run, replace=replace) as evaluation:
         if dry_run:
             for spec in specs:
                 one = expected(spec.name, asked, against)
@@ -121,7 +123,12 @@ def evaluate(
             print(f"if answers are as long as those of {declared_suite.baseline}")
             return
         answer = answering(
-            served, asked, evaluation.journal, workspace, remote_code=trust_remote_code
+            served,
+            asked,
+            evaluation.journal,
+            workspace,
+            remote_code=trust_remote_code,
+            replace=replace,
         )
         answered = [
             answer(spec, decoding_of(spec, max_new_tokens=max_new_tokens)) for spec in specs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from alignboard.cli.shared import json_option
+from alignboard.cli.shared import json_option, replace_option
 
 if TYPE_CHECKING:
     from alignboard.data.instruction_sets import InstructionSet
@@ -101,6 +101,7 @@ _LINE_SECONDS = 10.0
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be asked of whom; load no weights, ask nobody."
 )
+@replace_option
 @json_option
 def generate(
     models: tuple[str, ...],
@@ -120,13 +121,14 @@ def generate(
     *,
     trust_remote_code: bool,
     dry_run: bool,
+    replace: bool,
     json_file: Path | None,
 ) -> None:
     """Let every MODEL answer an instruction set and write its model_outputs.json.
 
     A MODEL is a name of `alignboard models list`, an id on the hub, or a folder. Answers are kept as they finish:
     interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where an endpoint
-    left something unanswered in the end.
+    left something unanswered in the end, or where all responses of a model are empty.
     """
     from alignboard.cli.answering import answered_text, answering
     from alignboard.data.instruction_sets import load_set
@@ -153,14 +155,21 @@ def generate(
     results = []
     places = Places(Path.cwd())
     with lock(places), Journal(places.journal, "generate") as journal:
-        answer = answering(served, asked, journal, places.workspace, remote_code=trust_remote_code)
+        answer = answering(
+            served,
+            asked,
+            journal,
+            places.workspace,
+            remote_code=trust_remote_code,
+            replace=replace,
+        )
         for spec, decoding in zip(specs, decodings, strict=True):
             one = answer(spec, decoding)
             results.append(one)
             print(answered_text(one))
     if json_file is not None:
         _write(json_file, results)
-    if any(one.failures for one in results):
+    if any(one.failures or 0 < one.n_rows == one.n_empty for one in results):
         sys.exit(EXIT_FOUND)
 
 
@@ -243,7 +252,17 @@ def _write(path: Path, results: list[Answered]) -> None:
         {
             **{
                 f: getattr(one, f)
-                for f in ("model", "n_rows", "n_known", "n_tokens", "price", "seconds", "too_long")
+                for f in (
+                    "model",
+                    "n_rows",
+                    "n_known",
+                    "n_tokens",
+                    "price",
+                    "seconds",
+                    "too_long",
+                    "n_empty",
+                    "n_cut",
+                )
             },
             "path": None if one.failures else str(one.path),
             "failures": msgspec.to_builtins(one.failures),

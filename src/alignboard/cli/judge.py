@@ -86,6 +86,7 @@ def outputs(
     hardened: bool,
     reparse: bool,
     dry_run: bool,
+    replace: bool,
     json_file: Path | None,
     **access: Any,
 ) -> None:
@@ -105,7 +106,8 @@ def outputs(
         read = _reader(set_name, baseline, fields, limit, downloading)
         compared = [read(path) for path in outputs]
     found = []
-    with judging_here(access, declared, "judge", ask=not (dry_run or reparse)) as evaluation:
+    ask = not (dry_run or reparse)
+    with judging_here(access, declared, "judge", ask=ask, replace=replace) as evaluation:
         for one in compared:
             if dry_run:
                 print(cost_text(evaluation.costs(declared, one), one.model))

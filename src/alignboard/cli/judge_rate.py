@@ -34,6 +34,7 @@ def rate(
     hardened: bool,
     reparse: bool,
     dry_run: bool,
+    replace: bool,
     json_file: Path | None,
     **access: Any,
 ) -> None:
@@ -53,7 +54,8 @@ def rate(
         read = _reader(set_name, fields, limit, downloading)
         answers = [read(path) for path in outputs]
     found = []
-    with judging_here(access, declared, "judge", ask=not (dry_run or reparse)) as evaluation:
+    ask = not (dry_run or reparse)
+    with judging_here(access, declared, "judge", ask=ask, replace=replace) as evaluation:
         for one in answers:
             if dry_run:
                 print(cost_text(evaluation.rating_costs(declared, one), one.model))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.judging_text import rating_text, summary_text
-from alignboard.cli.shared import progress
+from alignboard.cli.shared import progress, replace_option
 
 if TYPE_CHECKING:
     from alignboard.judges.runner import Counts, OnProgress
@@ -117,6 +117,7 @@ _OUTPUTS = (
     click.option(
         "--dry-run", is_flag=True, help="Say what would be asked and what it costs; ask nobody."
     ),
+    replace_option,
 )
 
 
@@ -177,7 +178,7 @@ def warn(judges: Judges, declared: Declared, *, ask: bool) -> None:
 
 @contextmanager
 def judging_here(
-    access: dict[str, Any], declared: Declared, command: str, *, ask: bool
+    access: dict[str, Any], declared: Declared, command: str, *, ask: bool, replace: bool
 ) -> Iterator[Evaluation]:
     """Judging in this folder, for as long as nobody else judges here; says which judges are being switched off."""
     from alignboard.pipeline.evaluation import Evaluation, hardening_secret
@@ -193,7 +194,7 @@ def judging_here(
             secret=hardening_secret(places.journal),
         )
         warn(judges, declared, ask=ask)
-        yield Evaluation(judges, journal, places.workspace)
+        yield Evaluation(judges, journal, places.workspace, replace=replace)
 
 
 @contextmanager

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from alignboard.pipeline.judging import Summary
     from alignboard.pipeline.single_ratings import Mean, RatingSummary
 
+LEAST_CONSISTENT = 0.6
+"""share of pairs; a judge that draws lots gets half"""
+MOST_POSITION_BIAS = 0.2
+"""of the mean preference for the output shown first, from one half"""
+LEAST_MASS = 0.5
 _SHOWN = 5
 """failures that are named; the file has all of them"""
 
@@ -56,9 +61,29 @@ def summary_text(found: Summary, judged: list[Judged]) -> str:
     paid = "" if found.price is None else f", {found.price:.4f} US dollars"
     saved = "" if found.saving is None else f", {found.saving:.0%} fewer than in both orders"
     lines.append(f"  {found.n_calls} replies{saved}{paid}")
+    lines += _trust(found)
     lines += _suspect(found.n_flagged, found.signals)
     lines.append(f"  {found.annotations}")
     return "\n".join(lines)
+
+
+def _trust(found: Summary) -> list[str]:
+    """Swap consistency, first-position share and verdict mass; BEWARE where the win rate cannot be believed."""
+    said, doubts = [], []
+    if found.n_both:
+        said.append(f"swap consistency {found.n_consistent} of {found.n_both} pairs")
+        if found.n_consistent < LEAST_CONSISTENT * found.n_both:
+            doubts.append("its verdicts change with the order shown")
+    if found.first_share is not None:
+        said.append(f"first position {100 * found.first_share:.1f} %")
+        if abs(found.first_share - 0.5) > MOST_POSITION_BIAS:
+            doubts.append("place decides, not content")
+    if found.mass is not None:
+        said.append(f"verdict mass {found.mass:.2f}")
+        if found.mass < LEAST_MASS:
+            doubts.append("most of its probability is on other tokens than verdicts")
+    lines = [f"  {', '.join(said)}"] if said else []
+    return lines + ([f"  BEWARE of this judge: {'; '.join(doubts)}"] if doubts else [])
 
 
 def rating_text(found: RatingSummary, rated: list[Rated]) -> str:

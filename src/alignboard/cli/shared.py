@@ -20,6 +20,12 @@ json_option = click.option(
     help="Write the result as JSON too.",
 )
 
+replace_option = click.option(
+    "--replace",
+    is_flag=True,
+    help="Write a file of results also where the one there has more scored rows; the old one is kept beside it.",
+)
+
 Show = Callable[[str, int, int, str], None]
 """(what, done, total, how fast)"""
 

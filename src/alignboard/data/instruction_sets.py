@@ -23,6 +23,7 @@ from alignboard.data import world
 from alignboard.errors import InputError
 from alignboard.fetch.download import Progress
 from alignboard.fetch.sources import released_file
+from alignboard.records import storable
 from alignboard.results.conversations import read_conversations
 from alignboard.suites import convert, read_yaml
 from alignboard.workspace import declaration
@@ -230,9 +231,10 @@ def records(path: Path, content: str) -> Iterator[Mapping[str, Any]]:
             case ".csv":
                 yield from csv.DictReader(io.StringIO(content, newline=""), strict=True)
             case ".jsonl":
-                yield from (json.loads(line) for line in content.split("\n") if line.strip())
+                lines = (line for line in content.split("\n") if line.strip())
+                yield from (storable(json.loads(line)) for line in lines)
             case ".json":
-                rows = json.loads(content)
+                rows = storable(json.loads(content))
                 if not isinstance(rows, list):
                     raise InputError(f"{path} is no list of rows.")
                 yield from rows

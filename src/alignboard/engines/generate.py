@@ -26,7 +26,7 @@ from alignboard.engines.local.ending import end_tokens
 from alignboard.engines.rows import Answer, Decoding, OnAnswer, Prompt
 from alignboard.errors import InputError
 from alignboard.models.loading import LoadedModel
-from alignboard.models.prompting import History, render
+from alignboard.models.prompting import History, opens_reasoning, render
 
 __all__ = ["Answer", "Decoding", "OnAnswer", "Prompt", "generate", "generation_key", "prompts"]
 
@@ -52,7 +52,9 @@ def prompts(
             raise InputError(
                 f"Instruction {number} has {len(ids)} tokens, but {model.path} takes {model.context} in all."
             )
-        found.append(Prompt(instruction, tuple(ids), generation_key(identity, ids)))
+        key = generation_key(identity, ids)
+        opened = opens_reasoning(model.tokenizer, ids)
+        found.append(Prompt(instruction, tuple(ids), key, opens_reasoning=opened))
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from alignboard.errors import InputError
+from alignboard.models.reasoning import split
 from alignboard.records import Generation
 
 
@@ -55,19 +56,30 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str
     instruction: str
     output: str
-    """without the end token, without what stopped it and without white space around it"""
+    """the response: without reasoning, end token, what stopped it and white space around it"""
     n_prompt_tokens: int | None
     """None where an endpoint does not say"""
     n_tokens: int | None
     """the end token included; None where an endpoint does not say"""
-    finish: Literal["stop", "length"]
-    """whether the model ended it, or the limit did"""
+    finish: Literal["stop", "length", "unknown"]
+    """whether the model ended it, or the limit did, or the endpoint does not say"""
     price: float | None = None
     """US dollars, where the caller gave a price table"""
+    reasoning: str = ""
+    """what was thought before the response; with an empty ``output``, thought that never came to one"""
 
     def row(self, generator: str, dataset: str | None = None) -> Generation:
         """The row of ``model_outputs.json``."""
         return Generation(self.instruction, self.output, generator, dataset)
+
+
+def read_answer(row: object) -> Answer:
+    """An answer as the journal holds it; one from before reasoning was kept apart is divided here."""
+    answer = msgspec.convert(row, Answer)
+    if answer.reasoning:
+        return answer
+    parts = split(answer.output)
+    return msgspec.structs.replace(answer, output=parts.response, reasoning=parts.reasoning)
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -94,6 +106,8 @@ class Prompt:
     """a limit of its own, where it has one; the key has to name it then"""
     history: tuple[tuple[str, str], ...] = ()
     """(user, answer) of the turns before, for endpoints that render templates themselves"""
+    opens_reasoning: bool = False
+    """whether it ends inside a block of reasoning that its template has opened"""
 
     def limit(self, decoding: Decoding) -> int:
         """The most tokens its answer may have."""

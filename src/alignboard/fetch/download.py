@@ -222,7 +222,7 @@ class _Patience:
 
     def persist(self, attempt: Callable[[], Result], received: Callable[[], int]) -> Result:
         """What the first attempt returns that succeeds; ``received`` says how many bytes are there by now."""
-        from tenacity import Retrying, retry_if_exception_type  # noqa: PLC0415 - most runs download nothing
+        from tenacity import Retrying, retry_if_exception_type
 
         def counted() -> Result:
             try:

@@ -63,7 +63,7 @@ class Http:
         self._mirror = _mirror()
 
     def __enter__(self) -> Self:
-        import httpx  # noqa: PLC0415 - most runs download nothing
+        import httpx
 
         self._client = httpx.Client(
             follow_redirects=True,
@@ -107,7 +107,7 @@ class Http:
         Raises `TransientError` or `FinalError`, also for what goes wrong while the caller reads the body. See
         `continues` for where the body of the answer begins.
         """
-        import httpx  # noqa: PLC0415 - most runs download nothing
+        import httpx
 
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         if offset and etag:

@@ -277,8 +277,8 @@ def rich_progress() -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield _LineProgress()
         return
-    from rich import progress  # noqa: PLC0415 - only on a terminal
-    from rich.console import Console  # noqa: PLC0415 - as above
+    from rich import progress
+    from rich.console import Console
 
     bars = progress.Progress(
         progress.TextColumn("{task.description}"),

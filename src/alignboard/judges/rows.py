@@ -80,7 +80,9 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
     """where log-probabilities were asked for"""
     scores: tuple[float, ...] = ()
     """of judges that return numbers: (P(the first is better), P(the second is)), or one scalar for one output"""
-    finish: Literal["stop", "length", "refused"] = "stop"
+    reasoning: str = ""
+    """what was thought, where that came apart from the text"""
+    finish: Literal["stop", "length", "refused", "unknown"] = "stop"
     reason: str | None = None
     """why it refused, where it says; of judges that return numbers what a reader of them should know"""
     n_prompt: int | None = None

@@ -3,7 +3,8 @@
 What this module promises
     A call's key names all that determines its reply, so a reply that was kept is never asked for again, by whatever
     judge reads it: verdicts are read from the kept replies every time, and another parser costs nothing. Each reply is
-    handed over to be kept before the next is taken. A call that got no reply is a failed verdict now and is asked again
+    handed over to be kept before the next is taken. A call is claimed before it is made, so that two processes with
+    the same calls make each once. A call that got no reply is a failed verdict now and is asked again
     on the next run. Identical outputs are a draw without a call.
 What it never does
     Make a draw, a loss or nothing of a failure; ask in other batches because a part is known already.
@@ -11,7 +12,7 @@ What it never does
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,6 +33,7 @@ from alignboard.judges.parsing.parsers import parse
 from alignboard.judges.prompting.hardened import bind, marks
 from alignboard.judges.rows import Call, Question, Said, Unsaid, Verdict
 from alignboard.judges.spec import order_of, rates, verdict_rule
+from alignboard.results.claims import ask_once
 
 
 class Replies(Protocol):
@@ -42,11 +44,19 @@ class Replies(Protocol):
         ...
 
     def keep(self, call: Call, said: Said) -> None:
-        """Keep a reply: when this returns, no crash can lose one that was paid for."""
+        """Keep a reply: it is committed at once, whether or not another one comes."""
         ...
 
     def flush(self) -> None:
         """When this returns, no crash can lose any reply that was handed over."""
+        ...
+
+    def claim(self, keys: Sequence[str]) -> set[str]:
+        """Claim calls before they are made; returns those that no other process is making."""
+        ...
+
+    def release(self, keys: Collection[str]) -> None:
+        """Give claims back."""
         ...
 
 
@@ -65,6 +75,13 @@ class InMemory:
         self.rows[call.key] = said
 
     def flush(self) -> None:
+        """See `Replies`."""
+
+    def claim(self, keys: Sequence[str]) -> set[str]:
+        """See `Replies`."""
+        return set(keys)
+
+    def release(self, keys: Collection[str]) -> None:
         """See `Replies`."""
 
 
@@ -206,11 +223,8 @@ class _Run:
         if not self._ask:
             reason = "not asked yet"
             self._unsaid |= {call.key: Unsaid(call.key, reason, 0) for call in missing}
-        elif missing:
-            try:
-                self._take(missing)
-            finally:
-                self._replies.flush()
+        else:
+            ask_once(self._replies, {call.key: call for call in missing}, self._learn, self._take)
         return [(view, sampled([self._verdict(*one) for one in view.calls])) for view in asked]
 
     def replies(self, asked: Sequence[View]) -> tuple[Said, ...]:
@@ -218,14 +232,24 @@ class _Run:
         keys = dict.fromkeys(call.key for view in asked for call, _ in view.calls)
         return tuple(self._said[key] for key in keys if key in self._said)
 
+    def _learn(self, keys: Sequence[str]) -> Mapping[str, Said]:
+        """Take over what another process was told meanwhile."""
+        found = self._replies.known(keys)
+        self._said |= found
+        self._count(known=len(found))
+        return found
+
     def _take(self, missing: Sequence[Call]) -> None:
-        for call, reply in self._judge.asker.ask(missing):
-            if isinstance(reply, Said):
-                self._replies.keep(call, reply)
-                self._said[call.key] = reply
-            else:
-                self._unsaid[call.key] = reply
-            self._count(asked=1)
+        try:
+            for call, reply in self._judge.asker.ask(missing):
+                if isinstance(reply, Said):
+                    self._replies.keep(call, reply)
+                    self._said[call.key] = reply
+                else:
+                    self._unsaid[call.key] = reply
+                self._count(asked=1)
+        finally:
+            self._replies.flush()
 
     def _verdict(self, call: Call, place: int) -> Verdict:
         reply = self._said.get(call.key)

@@ -14,6 +14,7 @@ import msgspec
 
 from alignboard.judges.parsing.verdicts import NumbersRule, VerdictRule
 from alignboard.judges.rows import Message
+from alignboard.models.spec import EndpointOptions
 
 Order = Literal["coin", "both", "adaptive", "given"]
 """coin: one order per instruction, drawn as AlpacaEval does; both: both; adaptive: the second where it can matter, and
@@ -52,10 +53,6 @@ class Sampling(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """how many likeliest tokens are asked for at each place; a logprob verdict needs them"""
     samples: int = 1
     """how many replies to every prompt, of which the mean is taken; for endpoints that give no log-probabilities"""
-    limit_field: str = "max_tokens"
-    """what the endpoint calls max_new_tokens; OpenAI's models since o1 want ``max_completion_tokens``"""
-    extra: dict[str, Any] = {}
-    """more fields of the request's body"""
 
 
 class PromptedSpec(
@@ -84,6 +81,8 @@ class PromptedSpec(
     base_url: str | None = None
     """of an endpoint that is not OpenAI's"""
     api_key_env: str | None = "OPENAI_API_KEY"
+    endpoint: EndpointOptions = EndpointOptions()
+    """how requests are written, where the server wants them otherwise than most"""
     adapter: str | None = None
     """of a local model"""
     hardened: bool = False

@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from alignboard.errors import InputError
+from alignboard.fetch.package_file import package_file
 from alignboard.leaderboards.board_files import picture, to_csv, to_json, to_markdown
 from alignboard.leaderboards.board_model import Board, Source, ranking_lc
 from alignboard.leaderboards.plots import draw
 from alignboard.published.reproduce import BoardRow, Reproduction
-from alignboard.published.wheel_boards import PublishedRow, package_file, read_published_board
+from alignboard.published.wheel_boards import PublishedRow, read_published_board
 from alignboard.results.files import write_atomically
 from alignboard.stats.intervals import rate_interval
 from alignboard.suites import PublishedBoard, Suite

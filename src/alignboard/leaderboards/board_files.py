@@ -16,9 +16,8 @@ from urllib.parse import quote
 
 from alignboard.leaderboards.board_model import Board, Source
 from alignboard.leaderboards.plots_style import BoardPicture, Estimate, PlotRow
-from alignboard.published.audit.finding import count
 from alignboard.published.reproduce import BoardRow
-from alignboard.text import csv_cell, json_value, markdown_text
+from alignboard.text import count, csv_cell, json_value, markdown_text
 
 _SHARED = (
     "Models answer the same prompts: whether two of them differ is for a paired test to say, not for the overlap "

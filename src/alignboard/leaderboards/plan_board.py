@@ -15,8 +15,7 @@ from typing import Any
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.published.audit.finding import count
-from alignboard.text import csv_cell, json_value
+from alignboard.text import count, csv_cell, json_value
 
 SCHEMA = 1
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from alignboard.leaderboards.plan_board import PlanBoard, Rate, number, span, summary
-from alignboard.published.terminal import text_table
-from alignboard.text import markdown_text, shown
+from alignboard.text import markdown_text, shown, text_table
 
 _N_TEXT = 2
 """columns that are no numbers: model and method"""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from alignboard.errors import InputError, nearest
 from alignboard.models.adapters import saved_template
+from alignboard.models.reasoning import opens
 
 if TYPE_CHECKING:
     from alignboard.models.loading import LoadedModel
@@ -30,6 +31,8 @@ History = tuple[tuple[str, str], ...]
 
 
 _ROLES = ("user", "assistant")
+_TAIL = 24
+"""tokens at a prompt's end, in which a mark is spelled at its longest"""
 
 
 def render(
@@ -169,6 +172,11 @@ def control_tokens(tokenizer: Any, template: str = "") -> frozenset[str]:
         if token.special or (token.content.strip() and token.content in template)
     }
     return frozenset(found | set(map(str, tokenizer.all_special_tokens)))
+
+
+def opens_reasoning(tokenizer: Any, ids: Sequence[int]) -> bool:
+    """Whether a prompt ends inside a block of reasoning, which its template has opened."""
+    return opens(str(tokenizer.decode(list(ids[-_TAIL:]), skip_special_tokens=False)))
 
 
 # Where a reply ends.

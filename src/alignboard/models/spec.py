@@ -7,7 +7,7 @@ prompt, BOS and end of reply, decoded how and on whose word. It is data: nothing
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -80,6 +80,28 @@ class DecodingDefaults(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     seed: Count | None = None
 
 
+class EndpointOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What the body of a request looks like where a server wants it otherwise than most."""
+
+    limit_field: str = "max_tokens"
+    """what the server calls the limit of new tokens; OpenAI's models since o1 want ``max_completion_tokens``"""
+    omit: list[str] = []
+    """fields that the server refuses, such as ``temperature``, ``seed`` or ``stop``"""
+    extra: dict[str, Any] = {}
+    """more fields of the body"""
+
+    def fault(self) -> str | None:
+        """What is wrong with it as a whole, as half a sentence."""
+        needed = [
+            name for name in (*self.omit, *self.extra) if name in {"model", "messages", "prompt"}
+        ]
+        if needed:
+            return f"endpoint cannot omit or replace {needed[0]}, which every request has"
+        if self.limit_field in self.omit:
+            return f"endpoint.omit leaves out {self.limit_field}, the limit of new tokens"
+        return None
+
+
 class Notes(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """How far each statement of an entry can be trusted; sentences for people."""
 
@@ -128,6 +150,8 @@ class ModelSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     template_mismatch: Literal["error", "allow"] = "error"
     """an adapter that was trained with another prompt than it would be asked with"""
     decoding: DecodingDefaults = DecodingDefaults()
+    endpoint: EndpointOptions = EndpointOptions()
+    """where it is served: how requests are written"""
     licence: str | None = None
     gated: bool = False
     """the hub hands it out only to accounts that have accepted its licence"""
@@ -159,7 +183,7 @@ def _fault(spec: ModelSpec) -> str | None:
         return f"quantization is for whole weights, and {spec.format} is quantised already"
     if any(not stop for stop in (*spec.stop, *spec.stop_tokens)):
         return "stop and stop_tokens must not hold an empty text"
-    return _prompt_fault(spec.prompt) or _number_fault(spec)
+    return _prompt_fault(spec.prompt) or _number_fault(spec) or spec.endpoint.fault()
 
 
 def _prompt_fault(prompt: Prompt) -> str | None:

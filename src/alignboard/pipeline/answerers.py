@@ -15,7 +15,7 @@ from alignboard.engines.openai.served import Endpoint, Limits
 from alignboard.engines.rows import Decoding, Prompt
 from alignboard.errors import InputError
 from alignboard.models.opened import Opened, open_small
-from alignboard.models.prompting import History, prompt_ids, render, stop_token_ids
+from alignboard.models.prompting import History, opens_reasoning, prompt_ids, render, stop_token_ids
 from alignboard.models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -121,7 +121,15 @@ class ServedModel:
     def __init__(self, spec: ModelSpec, served: Served) -> None:
         self._spec = spec
         self._opened: Opened | None = open_small(spec) if served.api == "completions" else None
-        dialect = Dialect(model=served.called(spec), api=served.api, system=_system(spec, served))
+        given = spec.endpoint
+        dialect = Dialect(
+            model=served.called(spec),
+            api=served.api,
+            system=_system(spec, served),
+            limit_field=given.limit_field,
+            omit=tuple(given.omit),
+            extra=given.extra,
+        )
         self._endpoint = Endpoint(
             served.urls,
             dialect,
@@ -146,7 +154,10 @@ class ServedModel:
             if self._spec.context is not None and len(prompt.ids) >= self._spec.context:
                 wrong = _too_long(self._spec, number, len(prompt.ids), self._spec.context)
                 raise InputError(wrong)
-        return found
+        if self._opened is None:
+            return found
+        tokenizer = self._opened.tokenizer
+        return [replace(one, opens_reasoning=opens_reasoning(tokenizer, one.ids)) for one in found]
 
     def fits(self, instruction: str, history: History) -> bool:
         """Whether there is room for an answer, as far as that is known here."""

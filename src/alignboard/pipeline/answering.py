@@ -16,10 +16,13 @@ from typing import Protocol
 import msgspec
 
 from alignboard.data.instruction_sets import InstructionSet
-from alignboard.engines.rows import Answer, Decoding, Engine, Failure, Prompt
+from alignboard.engines.rows import Answer, Decoding, Engine, Failure, Prompt, read_answer
 from alignboard.models.prompting import History
 from alignboard.models.spec import ModelSpec
+from alignboard.pipeline.replacing import n_rows, require_no_loss
 from alignboard.records import Generation
+from alignboard.results.claims import ask_once
+from alignboard.results.commits import Commits
 from alignboard.results.conversations import (
     CONVERSATIONS,
     Choice,
@@ -33,7 +36,7 @@ from alignboard.workspace import model_name
 GENERATION = "generation"
 OUTPUTS = "model_outputs.json"
 ALPACA_EVAL = "alpaca-eval"
-_COMMIT_SECONDS = 0.2
+_SHOW_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,10 @@ class Answered:
     """where there are any, no file was written"""
     keys: tuple[tuple[str, ...], ...]
     """of the answers of each row, turn by turn"""
+    n_empty: int
+    """responses without a text, such as those that ended while the model was reasoning"""
+    n_cut: int
+    """responses that the limit of new tokens ended"""
 
 
 class Asked(Protocol):
@@ -116,7 +123,7 @@ def outputs_path(workspace: Path, model: str, asked: InstructionSet) -> Path:
     return folder / model_name(asked.name) / (CONVERSATIONS if asked.n_turns > 1 else OUTPUTS)
 
 
-def answer_set(
+def answer_set(  # noqa: PLR0913 - what is asked, of whom, and where it is kept
     model: Asked,
     spec: ModelSpec,
     asked: InstructionSet,
@@ -124,10 +131,13 @@ def answer_set(
     journal: Journal,
     workspace: Path,
     on_progress: OnProgress | None = None,
+    *,
+    replace: bool = False,
 ) -> Answered:
     """Answer what is missing of the set, turn by turn, then write the file.
 
-    Interrupt it at any moment: rows that had finished are not asked for again.
+    Interrupt it at any moment: rows that had finished are not asked for again. ``replace`` allows fewer rows than the
+    file there has; see `require_no_loss`.
     """
     started = time.monotonic()
     decoding = model.decoding(decoding)
@@ -155,10 +165,10 @@ def answer_set(
             rows = journal.get([bytes.fromhex(prompt.key) for prompt in prompts])
             for k, prompt in zip(chosen, prompts, strict=True):
                 if (found := rows.get(bytes.fromhex(prompt.key))) is not None:
-                    said[places[k]].append(msgspec.convert(found, Answer))
+                    said[places[k]].append(read_answer(found))
     path = outputs_path(workspace, spec.name, asked)
     if not failures:
-        _write(path, spec.name, asked, said)
+        _write(path, spec.name, asked, said, replace=replace)
     return Answered(
         model=spec.name,
         path=path,
@@ -170,7 +180,13 @@ def answer_set(
         too_long=tuple(too_long),
         failures=tuple(failures),
         keys=tuple(tuple(answer.key for answer in row) for row in said),
+        n_empty=_count(said, lambda answer: not answer.output),
+        n_cut=_count(said, lambda answer: answer.finish == "length"),
     )
+
+
+def _count(said: Sequence[Sequence[Answer]], counts: Callable[[Answer], bool]) -> int:
+    return sum(counts(answer) for row in said for answer in row)
 
 
 def answer_again(
@@ -179,15 +195,19 @@ def answer_again(
     said: Sequence[Sequence[Answer]],
     too_long: Sequence[str],
     workspace: Path,
+    *,
+    replace: bool = False,
 ) -> Answered:
     """Write the file of a run that had finished (`alignboard.pipeline.recall`); nobody is asked."""
     started = time.monotonic()
     path = outputs_path(workspace, spec.name, asked)
-    _write(path, spec.name, asked, said)
+    _write(path, spec.name, asked, said, replace=replace)
     n = sum(map(len, said))
     return Answered(
-        spec.name, path, n, n, 0, 0.0, time.monotonic() - started, tuple(too_long), (), ()
-    )
+        spec.name, path, n, n, 0, 0.0, time.monotonic() - started, tuple(too_long), (), (),
+        _count(said, lambda answer: not answer.output),
+        _count(said, lambda answer: answer.finish == "length"),
+    )  # fmt: skip
 
 
 def _by_temperature(
@@ -205,31 +225,42 @@ def _ask(
     engine: Engine, prompts: Sequence[Prompt], decoding: Decoding, commit: _Commit
 ) -> list[Failure]:
     """Ask what the journal does not know and commit it as it comes; returns what has no answer in the end."""
-    missing = commit.missing(prompts)
-    failures = []
-    try:
-        for found in engine.answers(missing, decoding) if missing else ():
-            if isinstance(found, Failure):
-                failures.append(found)
-            else:
-                commit.add(found)
-    finally:
-        commit.flush()
+    failures: list[Failure] = []
+
+    def ask(missing: list[Prompt]) -> None:
+        try:
+            for found in engine.answers(missing, decoding):
+                if isinstance(found, Failure):
+                    failures.append(found)
+                else:
+                    commit.add(found)
+        finally:
+            commit.flush()
+
+    missing = {prompt.key: prompt for prompt in commit.missing(prompts)}
+    ask_once(commit.journal, missing, commit.known, ask)
+    commit.show()
     return failures
 
 
-def _write(path: Path, model: str, asked: InstructionSet, said: Sequence[Sequence[Answer]]) -> None:
+def _write(
+    path: Path,
+    model: str,
+    asked: InstructionSet,
+    said: Sequence[Sequence[Answer]],
+    *,
+    replace: bool,
+) -> None:
     """The answers of the rows that have all of theirs: AlpacaEval's file, or of several turns FastChat's."""
     whole = [
         (row, answers)
         for row, answers in zip(asked.rows, said, strict=True)
         if len(answers) == len(row.turns)
     ]
+    require_no_loss(path, len(whole), n_rows, replace=replace)
     if asked.n_turns == 1:
         # Two instructions can be one prompt to a model (what its tokenizer does not know): one answer, two rows.
-        rows = [
-            Generation(row.turns[0], answers[0].output, model, row.subset) for row, answers in whole
-        ]
+        rows = [_written(answers[0], row.turns[0], model, row.subset) for row, answers in whole]
         write_rows(path, rows)
         return
     conversations = [
@@ -244,43 +275,61 @@ def _write(path: Path, model: str, asked: InstructionSet, said: Sequence[Sequenc
     write_conversations(path, conversations)
 
 
+class AnswerRow(Generation, gc=False, omit_defaults=True):
+    """A row of ``model_outputs.json``: AlpacaEval's columns, and after them ours, where they say something."""
+
+    finish: str = "stop"
+    """``length``: the limit of new tokens ended it; ``unknown``: the endpoint did not say"""
+    reasoning: str = ""
+    """what was thought before the response; with an empty ``output``, what never came to one"""
+
+
+def _written(answer: Answer, instruction: str, model: str, dataset: str | None) -> AnswerRow:
+    return AnswerRow(instruction, answer.output, model, dataset, answer.finish, answer.reasoning)
+
+
 class _Commit:
-    """Commits answers as they come, a few at a time, and tells how far it is."""
+    """Commits answers as they come, and tells how far it is."""
 
     def __init__(
         self, journal: Journal, model: str, n_total: int, on_progress: OnProgress | None
     ) -> None:
-        self._journal, self._model, self._on_progress = journal, model, on_progress
+        self.journal = journal
+        self._commits, self._model, self._on_progress = Commits(journal), model, on_progress
         self._n_total, self._n_done = n_total, 0
-        self._waiting: list[Row] = []
-        self._started = self._last = time.monotonic()
+        self._started = self._shown = time.monotonic()
         self.n_known, self.n_tokens, self.price = 0, 0, 0.0
 
     def missing(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Those of ``prompts`` whose answers are not known; the others count as done."""
-        known = self._journal.get([bytes.fromhex(prompt.key) for prompt in prompts])
+        known = self.known([prompt.key for prompt in prompts])
+        return [prompt for prompt in prompts if prompt.key not in known]
+
+    def known(self, keys: Sequence[str]) -> set[str]:
+        """Those of ``keys`` that have an answer, which count as done."""
+        known = {key.hex() for key in self.journal.get([bytes.fromhex(key) for key in keys])}
         self.n_known += len(known)
         self._n_done += len(known)
-        return [prompt for prompt in prompts if bytes.fromhex(prompt.key) not in known]
+        return known
 
     def add(self, answer: Answer) -> None:
         """Take an answer."""
-        self._waiting.append(
-            Row(bytes.fromhex(answer.key), GENERATION, msgspec.to_builtins(answer))
-        )
+        self._commits.add(Row(bytes.fromhex(answer.key), GENERATION, msgspec.to_builtins(answer)))
+        self._n_done += 1
         self.n_tokens += answer.n_tokens or 0
         self.price += answer.price or 0.0
-        if time.monotonic() - self._last > _COMMIT_SECONDS:
-            self.flush()
+        if time.monotonic() - self._shown > _SHOW_SECONDS:
+            self.show()
 
     def flush(self) -> None:
-        """Commit what is waiting."""
-        self._journal.add(self._waiting)
-        self._n_done += len(self._waiting)
-        self._waiting = []
-        self._last = time.monotonic()
+        """Return when every answer is committed."""
+        self._commits.flush()
+
+    def show(self) -> None:
+        """Tell how far it is."""
+        self._shown = time.monotonic()
         if self._on_progress is not None:
-            seconds = self._last - self._started
+            seconds = self._shown - self._started
             self._on_progress(
                 Progress(self._model, self._n_done, self._n_total, self.n_tokens, seconds)
             )

@@ -77,8 +77,11 @@ def declared_judge(
 class Evaluation:
     """Judging in one workspace: a judge, its replies in the journal, its files in ``results/``."""
 
-    def __init__(self, judges: Judges, journal: Journal, workspace: Path) -> None:
-        self._judges, self._workspace = judges, workspace
+    def __init__(
+        self, judges: Judges, journal: Journal, workspace: Path, *, replace: bool = False
+    ) -> None:
+        """``replace`` allows a file with fewer scored rows to take the place of one with more."""
+        self._judges, self._workspace, self._replace = judges, workspace, replace
         self.journal = journal
         """where replies are kept, and answers may be"""
         self._replies = JournalReplies(journal)
@@ -95,7 +98,13 @@ class Evaluation:
         self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
         judged = self._judges.judge(declared, compared.pairs, self._replies, on_progress, ask=ask)
         summary = write_judged(
-            self._workspace, declared, judged, compared.datasets, _order(declared), compared.part
+            self._workspace,
+            declared,
+            judged,
+            compared.datasets,
+            _order(declared),
+            compared.part,
+            replace=self._replace,
         )
         return summary, judged
 
@@ -111,7 +120,8 @@ class Evaluation:
         spec = self._rater(declared, answers)
         judge = Judge(spec, self._judges.open(spec), self._judges.secret)
         rated = rate_outputs(judge, answers.questions, self._replies, on_progress, ask=ask)
-        return write_rated(self._workspace, spec.name, answers, rated), rated
+        summary = write_rated(self._workspace, spec.name, answers, rated, replace=self._replace)
+        return summary, rated
 
     def costs(self, declared: Declared, compared: Comparison) -> list[Cost]:
         """What is missing, and what it costs, by judge; nobody is asked."""

@@ -24,15 +24,22 @@ def generate_here(
     journal: Journal,
     root: Path,
     on_progress: OnProgress | None = None,
+    *,
+    replace: bool = False,
 ) -> Answered:
-    """The responses of a model that is loaded here; its file is written below ``root``."""
+    """The responses of a model that is loaded here; its file is written below ``root``.
+
+    ``replace`` allows a file with fewer rows to take the place of one with more.
+    """
     # Reading a checkpoint's files for its fingerprint takes seconds, too.
     key = run_key(spec, asked, decoding) if spec.unsupported is None else b""
     known = recall(journal, key)
     if known is not None:
-        return answer_again(spec, asked, *known, root)
+        return answer_again(spec, asked, *known, root, replace=replace)
     with models.open(spec) as model:
-        found = answer_set(model, spec, asked, decoding, journal, root, on_progress)
+        found = answer_set(
+            model, spec, asked, decoding, journal, root, on_progress, replace=replace
+        )
     remember(journal, key, Finished([list(row) for row in found.keys], list(found.too_long)))
     return found
 
@@ -45,7 +52,12 @@ def generate_served(
     journal: Journal,
     root: Path,
     on_progress: OnProgress | None = None,
+    *,
+    replace: bool = False,
 ) -> Answered:
-    """The responses of a model behind an endpoint; its file is written below ``root``."""
+    """The responses of a model behind an endpoint; its file is written below ``root``.
+
+    ``replace`` allows a file with fewer rows to take the place of one with more.
+    """
     model = ServedModel(spec, served)
-    return answer_set(model, spec, asked, decoding, journal, root, on_progress)
+    return answer_set(model, spec, asked, decoding, journal, root, on_progress, replace=replace)

@@ -7,9 +7,8 @@ verdict that was not scored is null in the file; it is asked again on the next r
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,9 @@ from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.prompting.attacks import detect
 from alignboard.judges.rows import Call, Said
 from alignboard.pipeline.judges import Declared
+from alignboard.pipeline.replacing import n_preferences, require_no_loss
 from alignboard.records import Judgment, text_id
+from alignboard.results.commits import Commits
 from alignboard.results.files import write_atomically
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal, Row
@@ -34,16 +35,13 @@ from alignboard.workspace import model_name
 REPLY = "judge-reply"
 ANNOTATIONS = "annotations.json"
 SUMMARY = "judging.json"
-_COMMIT_SECONDS = 0.5
 
 
 class JournalReplies:
-    """Replies as rows of a journal. One that came over the network was paid for, and is committed before the next."""
+    """Replies as rows of a journal, each committed as soon as it comes."""
 
     def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        self._waiting: list[Row] = []
-        self._last = time.monotonic()
+        self._journal, self._commits = journal, Commits(journal)
 
     def known(self, keys: Sequence[str]) -> Mapping[str, Said]:
         """See `Replies`."""
@@ -57,14 +55,19 @@ class JournalReplies:
             for one in call.questions
         ]
         payload = {"shown": shown, "said": msgspec.to_builtins(said)}
-        self._waiting.append(Row(bytes.fromhex(call.key), REPLY, payload))
-        if said.seconds is not None or time.monotonic() - self._last > _COMMIT_SECONDS:
-            self.flush()
+        self._commits.add(Row(bytes.fromhex(call.key), REPLY, payload))
 
     def flush(self) -> None:
         """See `Replies`."""
-        self._journal.add(self._waiting)
-        self._waiting, self._last = [], time.monotonic()
+        self._commits.flush()
+
+    def claim(self, keys: Sequence[str]) -> set[str]:
+        """See `Replies`."""
+        return self._journal.claim(keys)
+
+    def release(self, keys: Collection[str]) -> None:
+        """See `Replies`."""
+        self._journal.release(keys)
 
 
 class Annotation(Judgment, gc=False, omit_defaults=True):
@@ -128,6 +131,14 @@ class Summary(msgspec.Struct, frozen=True):
     """what in the model's outputs as a whole looks written for the judge; see `alignboard.judges.prompting.attacks`"""
     annotations: str
     """their file, relative to the workspace"""
+    n_both: int = 0
+    """pairs of which both orders have a verdict"""
+    n_consistent: int = 0
+    """of those, the ones whose verdicts name the same winner"""
+    first_share: float | None = None
+    """the mean preference for the output shown first, where both places were given to either model"""
+    mass: float | None = None
+    """the mean probability of all verdict tokens together, where it is known"""
 
 
 def annotation_rows(
@@ -224,7 +235,37 @@ def summarise(judge: Declared, judged: Sequence[Judged], order: str, annotations
         avg_length=int(np.mean([len(answer) for answer in answers])),
         signals=detect([one.pair.asked for one in judged], answers).signals,
         annotations=str(annotations),
+        **_trust(judged),
     )
+
+
+def _side(preference: float) -> int:
+    return (preference > 1.5) - (preference < 1.5)
+
+
+def _trust(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Whether place decides the verdicts, and whether the judge wanted to give one."""
+    both = [
+        (first, second)
+        for one in judged
+        if len(one.switched) == 2
+        for first, second in [one.order_preferences]
+        if first is not None and second is not None
+    ]
+    shown = [
+        (switched, 2 - verdict.preference)
+        for one in judged
+        for switched, verdict in zip(one.switched, one.verdicts, strict=False)
+        if verdict.preference is not None
+    ]
+    masses = [v.mass for one in judged for v in one.verdicts if v.mass is not None]
+    balanced_places = len({switched for switched, _ in shown}) == 2
+    return {
+        "n_both": len(both),
+        "n_consistent": sum(_side(first) == _side(second) for first, second in both),
+        "first_share": float(np.mean([gain for _, gain in shown])) if balanced_places else None,
+        "mass": float(np.mean(masses)) if masses else None,
+    }
 
 
 def known(value: float) -> float | None:
@@ -239,12 +280,20 @@ def write_judged(
     datasets: Mapping[str, str | None],
     order: str,
     part: str | None = None,
+    *,
+    replace: bool = False,
 ) -> Summary:
-    """Write the model's files and return what they come to; ``part`` names a part of a set, in a folder of its own."""
+    """Write the model's files and return what they come to; ``part`` names a part of a set, in a folder of its own.
+
+    ``replace`` allows fewer scored rows than the file there has; see `require_no_loss`.
+    """
     folder = workspace / "results" / model_name(judged[0].pair.generator_2)
     if part is not None:
         folder /= model_name(part)
     path = folder / model_name(judge.name) / ANNOTATIONS
+    n_scored = sum(one.preference is not None for one in judged)
+    reasons = [one.reason for one in judged if one.preference is None]
+    require_no_loss(path, n_scored, n_preferences, reasons, replace=replace)
     write_rows(path, annotation_rows(judge, judged, datasets))
     summary = summarise(judge, judged, order, path.relative_to(workspace))
     content = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from alignboard.data.instruction_sets import InstructionSet
-from alignboard.engines.rows import Answer, Decoding
+from alignboard.engines.rows import Answer, Decoding, read_answer
 from alignboard.models.spec import ModelSpec
 from alignboard.results.journal import Journal, Row
 
@@ -74,9 +74,7 @@ def recall(journal: Journal, key: bytes) -> tuple[list[list[Answer]], list[str]]
     rows = journal.get(wanted)
     if any(one not in rows for one in wanted):
         return None
-    said = [
-        [msgspec.convert(rows[bytes.fromhex(one)], Answer) for one in row] for row in finished.keys
-    ]
+    said = [[read_answer(rows[bytes.fromhex(one)]) for one in row] for row in finished.keys]
     return said, finished.too_long
 
 

@@ -18,11 +18,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from alignboard.judges.alpaca_eval.raw_completions import raw_completion
 from alignboard.judges.pairs import Rated
+from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.prompting.attacks import detect
 from alignboard.pipeline.judged_outputs import Answers
 from alignboard.pipeline.judging import known, total
+from alignboard.pipeline.replacing import n_ratings, require_no_loss
 from alignboard.results.files import write_atomically
 from alignboard.stats.intervals import clustered_mean, student_interval
 from alignboard.workspace import model_name
@@ -84,9 +85,9 @@ class RatingSummary(msgspec.Struct, frozen=True):
 
 
 def write_rated(
-    workspace: Path, judge: str, answers: Answers, rated: Sequence[Rated]
+    workspace: Path, judge: str, answers: Answers, rated: Sequence[Rated], *, replace: bool = False
 ) -> RatingSummary:
-    """Write the model's files and return what they come to."""
+    """Write the model's files and return what they come to; ``replace`` as in `require_no_loss`."""
     folder = workspace / "results" / model_name(answers.model)
     if answers.part is not None:
         folder /= model_name(answers.part)
@@ -95,6 +96,9 @@ def write_rated(
         _row(one, answers.model, judge, turn, dataset)
         for one, turn, dataset in zip(rated, answers.turns, answers.datasets, strict=True)
     ]
+    n_scored = sum(row.rating is not None for row in rows)
+    reasons = [row.reason for row in rows]
+    require_no_loss(path, n_scored, n_ratings, reasons, replace=replace)
     write_atomically(path, msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
     summary = summarise(judge, answers, rated, path)
     content = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from alignboard.published.reproduce import BoardRow, Reproduction
+from alignboard.text import text_table
 
 if TYPE_CHECKING:
     from alignboard.published.audit.finding import Finding
@@ -33,27 +34,6 @@ def reproduction_table(board: Reproduction) -> str:
         "flags",
     )
     return text_table(header, [_cells(row) for row in board.models], left=(0, len(header) - 1))
-
-
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
-    """Aligned columns; ``left`` are the ones that are not numbers, and the last column wraps.
-
-    A terminal gets lines of its own width, a pipe whole lines. (rich's tables take 0.2 s more, a third of a whole
-    run of `alignboard reproduce`.)
-    """
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    indent = sum(widths[:-1]) + 2 * (len(widths) - 1)
-    room = max(shutil.get_terminal_size((100_000, 24)).columns - indent, 30)
-    lines = []
-    for row in (header, *rows):
-        cells = [
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row[:-1], widths, strict=False))
-        ]
-        first, *more = textwrap.wrap(row[-1], room) or [""]
-        lines.append("  ".join([*cells, first]).rstrip())
-        lines += [" " * indent + line for line in more]
-    return "\n".join(lines)
 
 
 def summary(board: Reproduction) -> str:

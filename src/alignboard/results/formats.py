@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.errors import InputError
-from alignboard.records import Annotations, Generation, Judgment, Outputs, TextId, text_id
+from alignboard.records import Annotations, Generation, Judgment, Outputs, TextId, storable, text_id
 from alignboard.results.files import SUFFIXES, write_atomically
 from alignboard.results.order import is_switched
 
@@ -230,8 +230,8 @@ def _wrong_field(
 def _decode_again(
     path: Path, content: bytes, row_type: type[Row], error: Exception, line: int | None = None
 ) -> list[Row]:
-    """What the fast decoder refuses: half of a surrogate pair is read as it is; anything else is an error that names
-    the row where the file breaks, or the NaN that Python's own writer leaves.
+    """What the fast decoder refuses: half of a surrogate pair is replaced, since no file can hold it again; anything
+    else is an error that names the row where the file breaks, or the NaN that Python's own writer leaves.
 
     ``line`` is the row's number where ``content`` is one line of a jsonl file.
     """
@@ -254,7 +254,7 @@ def _decode_again(
                     "that could not be parsed."
                 ) from error
     try:
-        return msgspec.convert(rows, list[row_type])
+        return msgspec.convert(storable(rows), list[row_type])
     except msgspec.ValidationError as wrong:
         raise _wrong_field(path, wrong, first=first) from wrong
 

@@ -3,12 +3,17 @@
 What this module promises
     `add` commits a batch of rows in one transaction (SQLite, WAL, ``synchronous=FULL``): after a crash at any moment
     a batch is there whole or not at all, and what was committed stays. The first row under a key stays; a different
-    payload under the same key is an error and never a silent choice. In the same transaction every row handed over is
-    written to an append-only log, ignored ones included, so the log proves what was computed twice.
+    payload under the same key is ignored and reported, never a silent choice and never the end of a workspace.
+    Payloads that differ only in what a call took or cost (`INCIDENTAL`) are the same. In the same transaction every
+    row handed over is written to an append-only log, ignored ones included, so the log proves what was computed twice.
 
 Shards
     Every process writes a file of its own, ``journal-<worker>.sqlite``, and reads the union of all of them. Shards
-    may come from other machines: put the files into the folder.
+    may come from other machines: put the files into the folder. Where two differ, the first by file name counts.
+
+Claims
+    Before a call is made that costs something, its key is claimed (`alignboard.results.claims`), so that no two
+    processes of a workspace make it.
 
 What it never does
     Decide what a key is. Keys come from whoever computes a row, from everything that determines it.
@@ -17,19 +22,38 @@ What it never does
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
 
-from alignboard.errors import AlignboardError, InputError
+from alignboard.errors import InputError
+from alignboard.records import storable
+from alignboard.results.claims import Claims
 
 SCHEMA: Final = 1
+INCIDENTAL: Final = frozenset(
+    [
+        "seconds",
+        "price",
+        "n_prompt",
+        "n_answer",
+        "n_prompt_tokens",
+        "n_tokens",
+        "cpu_seconds",
+        "import_seconds",
+    ]
+)
+"""fields, at any depth of a payload, that say what a call took: time, cost, usage"""
+_log = logging.getLogger(__name__)
+_HALF_PAIR: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _KEYS_PER_QUERY: Final = 500
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, kind TEXT NOT NULL, payload TEXT NOT NULL) WITHOUT ROWID;
@@ -38,10 +62,6 @@ CREATE TABLE IF NOT EXISTS computed (n INTEGER PRIMARY KEY AUTOINCREMENT, key BL
 CREATE TRIGGER IF NOT EXISTS computed_stays BEFORE UPDATE ON computed BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER IF NOT EXISTS computed_kept BEFORE DELETE ON computed BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 """
-
-
-class JournalConflictError(AlignboardError):
-    """Two different rows under one key: whatever made the key left something out."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,7 @@ class JournalCheck:
     computed_twice: dict[str, int]
     """keys that were handed over more than once, by kind; a kind without any is absent"""
     conflicts: list[str]
-    """keys (hexadecimal) whose payload differs between shards"""
+    """keys (hexadecimal) whose payload differs between shards, not only in time or cost"""
 
 
 class Journal:
@@ -79,6 +99,9 @@ class Journal:
         self.folder = folder
         self._own_path = None if worker is None else folder / f"journal-{worker}.sqlite"
         self._shards: dict[Path, sqlite3.Connection] = {}
+        self._worker = worker
+        self._claims = Claims(folder / "claims")
+        self._told: set[bytes] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -92,10 +115,23 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Close every shard; the journal can still be used and opens them again."""
+        """Close every shard and release every claim; the journal can still be used and opens them again."""
         for connection in self._shards.values():
             connection.close()
         self._shards.clear()
+        self._claims.close()
+
+    def opened_again(self) -> Journal:
+        """The same journal with connections of its own, for another thread."""
+        return Journal(self.folder, self._worker)
+
+    def claim(self, keys: Sequence[str]) -> set[str]:
+        """Claim those of ``keys`` (hexadecimal) that no living process holds; returns them."""
+        return self._claims.claim(keys)
+
+    def release(self, keys: Collection[str]) -> None:
+        """Give claims back."""
+        self._claims.release(keys)
 
     def settle(self) -> None:
         """Fold every shard's write-ahead log into its file, so that files can be copied; no other process may write."""
@@ -104,10 +140,7 @@ class Journal:
             _open_own(path).close()
 
     def add(self, rows: Sequence[Row]) -> int:
-        """Commit ``rows`` together; returns how many were new.
-
-        Raises `JournalConflictError`, and commits none of them, where another payload is already there under a key.
-        """
+        """Commit ``rows`` together; returns how many were new. A row whose key is there already is ignored."""
         if not rows:
             return 0
         coded = [(row.key, row.kind, _encode(row.payload)) for row in rows]
@@ -117,7 +150,7 @@ class Journal:
             own.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?, ?)", coded)
             n_new = own.total_changes - before
             if n_new < len(rows):
-                self._require_equal(coded)
+                self._compare(coded)
             own.executemany(
                 "INSERT INTO computed (key, kind) VALUES (?, ?)", [row[:2] for row in coded]
             )
@@ -130,7 +163,7 @@ class Journal:
             own.executemany("DELETE FROM rows WHERE key = ?", [(key,) for key in keys])
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
-        """The payloads of those ``keys`` that are there. Raises `JournalConflictError` where shards disagree."""
+        """The payloads of those ``keys`` that are there; where shards differ, that of the first."""
         found: dict[bytes, str] = {}
         for start in range(0, len(keys), _KEYS_PER_QUERY):
             some = keys[start : start + _KEYS_PER_QUERY]
@@ -138,8 +171,8 @@ class Journal:
             query = f"SELECT key, payload FROM rows WHERE key IN ({marks})"  # noqa: S608 (only question marks)
             for connection in self._all():
                 for key, payload in connection.execute(query, some):
-                    _require_same(key, found.setdefault(key, payload), payload)
-        return {key: json.loads(payload) for key, payload in found.items()}
+                    self._compare_two(key, found.setdefault(key, payload), payload)
+        return {key: _decode(payload) for key, payload in found.items()}
 
     def rows(self, kind: str) -> Iterator[Row]:
         """Every row of a kind, each key once, in the order of keys."""
@@ -148,9 +181,9 @@ class Journal:
             for key, payload in connection.execute(
                 "SELECT key, payload FROM rows WHERE kind = ?", (kind,)
             ):
-                _require_same(key, found.setdefault(key, payload), payload)
+                self._compare_two(key, found.setdefault(key, payload), payload)
         for key in sorted(found):
-            yield Row(key, kind, json.loads(found[key]))
+            yield Row(key, kind, _decode(found[key]))
 
     def check(self) -> JournalCheck:
         """Count what is there, what was computed, and what was computed twice."""
@@ -159,7 +192,8 @@ class Journal:
         computed: Counter[tuple[bytes, str]] = Counter()
         for connection in self._all():
             for key, kind, payload in connection.execute("SELECT key, kind, payload FROM rows"):
-                if payloads.setdefault(key, (kind, payload)) != (kind, payload):
+                first = payloads.setdefault(key, (kind, payload))
+                if first[0] != kind or not _same(first[1], payload):
                     conflicts.add(key.hex())
             computed.update(connection.execute("SELECT key, kind FROM computed").fetchall())
         n_computed: Counter[str] = Counter()
@@ -174,10 +208,19 @@ class Journal:
             conflicts=sorted(conflicts),
         )
 
-    def _require_equal(self, coded: Sequence[tuple[bytes, str, str]]) -> None:
+    def _compare(self, coded: Sequence[tuple[bytes, str, str]]) -> None:
         query = "SELECT payload FROM rows WHERE key = ?"
         for key, _, payload in coded:
-            _require_same(key, self._own().execute(query, (key,)).fetchone()[0], payload)
+            self._compare_two(key, self._own().execute(query, (key,)).fetchone()[0], payload)
+
+    def _compare_two(self, key: bytes, first: str, second: str) -> None:
+        """Report, once, that a key has two different rows: whatever made the key left something out."""
+        if not _same(first, second) and key not in self._told:
+            self._told.add(key)
+            _log.warning(
+                "The journal %s has two different rows under the key %s; the first counts: %.80s and %.80s.",
+                *(self.folder, key.hex()[:16], first, second),
+            )
 
     def _own(self) -> sqlite3.Connection:
         if self._own_path is None:
@@ -267,8 +310,18 @@ def _encode(payload: Any) -> str:
     return json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _require_same(key: bytes, first: str, second: str) -> None:
-    if first != second:
-        raise JournalConflictError(
-            f"The journal has two different rows under the key {key.hex()[:16]}: {first[:80]} and {second[:80]}."
-        )
+def _decode(payload: str) -> Any:
+    # Rows of older versions may hold half a surrogate pair, which no file can.
+    found = json.loads(payload)
+    return storable(found) if _HALF_PAIR.search(payload) else found
+
+
+def _same(first: str, second: str) -> bool:
+    return first == second or _lasting(json.loads(first)) == _lasting(json.loads(second))
+
+
+def _lasting(payload: Any) -> Any:
+    """``payload`` without what is `INCIDENTAL`."""
+    if isinstance(payload, dict):
+        return {key: _lasting(value) for key, value in payload.items() if key not in INCIDENTAL}
+    return [_lasting(one) for one in payload] if isinstance(payload, list) else payload

@@ -8,6 +8,8 @@ from typing import Any
 from alignboard.engines.local.batch import Row
 from alignboard.engines.rows import Answer, Decoding
 from alignboard.models.loading import LoadedModel
+from alignboard.models.reasoning import MARKS
+from alignboard.models.reasoning import split as divide
 
 
 def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
@@ -58,9 +60,17 @@ class Ending:
         self._stops, tokens = split(decoding.stop, model.tokenizer)
         self._tokens = end_tokens(model) | tokens | set(decoding.stop_tokens)
         self._texts = StopTexts(self._text, self._stops)
+        vocabulary: dict[str, int] = self._tokenizer.get_added_vocab()
+        self._special = frozenset(self._tokenizer.all_special_ids)
+        self._marks = self._special & {vocabulary[mark] for mark in MARKS if mark in vocabulary}
 
     def _text(self, said: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(said), skip_special_tokens=True))
+        """The text of tokens, without special ones but for those that mark reasoning."""
+        if self._marks.isdisjoint(said):
+            return str(self._tokenizer.decode(list(said), skip_special_tokens=True))
+        dropped = self._special - self._marks
+        kept = [token for token in said if token not in dropped]
+        return str(self._tokenizer.decode(kept, skip_special_tokens=False))
 
     def over(self, row: Row) -> bool:
         """Whether the last token ends the answer."""
@@ -74,13 +84,15 @@ class Ending:
         """What a row has said, as an answer."""
         text, stopped = cut(self._text(row.said), self._stops)
         ended = stopped or row.said[-1] in self._tokens
+        parts = divide(text, opened=row.prompt.opens_reasoning)
         return Answer(
             row.prompt.key,
             row.prompt.instruction,
-            text.strip(),
+            parts.response.strip(),
             len(row.prompt.ids),
             len(row.said),
             "stop" if ended else "length",
+            reasoning=parts.reasoning,
         )
 
 

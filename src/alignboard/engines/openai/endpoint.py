@@ -16,6 +16,7 @@ from alignboard.engines.openai.prices import Rate
 from alignboard.engines.openai.requesting import GaveUp, Request, Requester
 from alignboard.engines.openai.served import Endpoint
 from alignboard.engines.rows import Answer, Decoding, Failure, Prompt
+from alignboard.models.reasoning import split
 
 
 class EndpointEngine:
@@ -50,16 +51,18 @@ class EndpointEngine:
 
     def _answer(self, prompt: Prompt, reply: Reply, decoding: Decoding) -> Answer | Failure:
         if reply.finish == "refused":
-            reason = "the endpoint's content filter took the answer away"
+            reason = reply.reason or "the endpoint refused to answer"
             return Failure(prompt.key, prompt.instruction, "refused", reason, 1)
         # Servers leave the stop out; one that does not must not change the answer.
         text, stopped = cut(reply.text, decoding.stop)
+        parts = split(text, opened=prompt.opens_reasoning and not reply.reasoning)
         return Answer(
             prompt.key,
             prompt.instruction,
-            text.strip(),
+            parts.response.strip(),
             reply.usage.n_prompt,
             reply.usage.n_answer,
             "stop" if stopped else reply.finish,
             None if self._rate is None else self._rate.of(reply.usage),
+            reply.reasoning or parts.reasoning,
         )

@@ -8,18 +8,36 @@ Pure: from values to a JSON body and back. What an answer must have is checked h
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from alignboard.engines.rows import Decoding, Prompt
 from alignboard.errors import InputError
+from alignboard.records import storable
 
 Api = Literal["chat", "completions"]
 Sends = Literal["ids", "text"]
 
-_STOP = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence"})
-_LENGTH = frozenset({"length", "max_tokens"})
+_STOP = frozenset(
+    {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "finished",
+     "tool_calls", "function_call"}
+)  # fmt: skip
+_LENGTH = frozenset(
+    {"length", "max_tokens", "model_length", "max_length", "max_output_tokens", "max_new_tokens"}
+)
+_REFUSED = frozenset(
+    {"content_filter", "safety", "refusal", "recitation", "blocklist", "prohibited_content"}
+)
+_BROKEN = frozenset(
+    {"abort", "aborted", "cancelled", "error", "insufficient_system_resource", "network_error"}
+)
+"""words for a reply that the server itself gave up"""
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+"""where servers put what was thought, each under a name of its own"""
+_MOST_TOKENS = 2**40
+Finish = Literal["stop", "length", "refused", "unknown"]
 _LONGEST_REASON = 200
 
 
@@ -40,9 +58,17 @@ class Dialect:
     """to ``chat``: what the system turn says; None = there is none"""
     limit_field: str = "max_tokens"
     """newer OpenAI models want ``max_completion_tokens``"""
-    sends_seed: bool = True
+    omit: tuple[str, ...] = ()
+    """fields of the body that the server does not take, such as ``temperature``"""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """more fields of the body, such as ``{"add_special_tokens": False}`` for text with a BOS of its own"""
+
+    def identity(self) -> dict[str, Any]:
+        """All of it, as keys of answers hold it; ``omit`` is named where there is something to name."""
+        found = asdict(self)
+        del found["omit"]
+        rest = sorted(set(self.omit) - {"seed"})
+        return found | {"sends_seed": "seed" not in self.omit} | ({"omit": rest} if rest else {})
 
     def body(self, prompt: Prompt, decoding: Decoding) -> dict[str, Any]:
         """The request for one prompt."""
@@ -52,13 +78,12 @@ class Dialect:
         if decoding.temperature > 0:
             if decoding.top_p < 1:
                 found["top_p"] = decoding.top_p
-            if self.sends_seed:
-                found["seed"] = decoding.seed
+            found["seed"] = decoding.seed
         if decoding.stop:
             found["stop"] = list(decoding.stop)
         if decoding.stop_tokens:
             found["stop_token_ids"] = list(decoding.stop_tokens)
-        return found | dict(self.extra)
+        return {name: found[name] for name in found if name not in self.omit} | dict(self.extra)
 
     def _prompt(self, prompt: Prompt) -> dict[str, Any]:
         """The messages, the token ids or the text."""
@@ -94,32 +119,97 @@ class Reply:
     """What one good body says."""
 
     text: str
-    finish: Literal["stop", "length", "refused"]
+    finish: Finish
+    """``unknown``: the server does not say, or in a word that is not known"""
     usage: Usage
+    reasoning: str = ""
+    """what was thought, where the server keeps it apart"""
+    reason: str | None = None
+    """why it was refused, where the server says"""
 
 
 def read_reply(content: bytes, api: Api) -> Reply:
     """The reply in a body; raises `UnreadableError`, whose message is half a sentence."""
-    body = read_body(content)
+    return read_choice(read_body(content), api)[0]
+
+
+def read_choice(body: Mapping[str, Any], api: Api = "chat") -> tuple[Reply, dict[str, Any]]:
+    """The reply in a decoded body, and the choice that holds it; raises `UnreadableError`.
+
+    A text that came is kept, whatever the server says of its end: it was paid for. What has neither text nor reasoning
+    nor a known end is no reply.
+    """
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise UnreadableError(f"the answer has no choices: {shortened(str(body))}")
-    choice = choices[0]
+    choice, usage = choices[0], read_usage(body.get("usage"))
     holder = choice.get("message") if api == "chat" else choice
     if not isinstance(holder, dict):
         raise UnreadableError("the answer has no message")
-    text, reason = holder.get("content" if api == "chat" else "text"), choice.get("finish_reason")
-    usage = read_usage(body.get("usage"))
-    if reason == "content_filter" or holder.get("refusal"):
-        return Reply("", "refused", usage)
-    if reason not in _STOP | _LENGTH:
-        raise UnreadableError(f"the answer ended with finish_reason {reason!r}")
-    finish = "stop" if reason in _STOP else "length"
-    if text is None and finish == "length":
+    ended = choice.get("finish_reason")
+    if isinstance(ended, str) and ended.strip().lower() in _BROKEN:
+        raise UnreadableError(f"the answer ended with finish_reason {ended!r}")
+    finish = read_finish(ended)
+    refusal = holder.get("refusal")
+    if finish == "refused" or refusal:
+        why = refusal or "the endpoint's content filter took the answer away"
+        return Reply("", "refused", usage, reason=str(why)), choice
+    text, thought = _texts(holder.get("content" if api == "chat" else "text"))
+    thought = next((one for name in _REASONING if (one := _texts(holder.get(name))[0])), thought)
+    if tool := _arguments(holder):
+        text = tool
+    if text is None and (thought or finish == "length"):
         text = ""  # a model that thought until the limit said nothing
-    if not isinstance(text, str):
-        raise UnreadableError("the answer has no text")
-    return Reply(text, finish, usage)
+    if text is None or (not text and not thought and finish == "unknown"):
+        raise UnreadableError(f"the answer has no text (finish_reason {shortened(repr(ended))})")
+    return Reply(text, finish, usage, thought or ""), choice
+
+
+def read_finish(reason: Any) -> Finish:
+    """What a ``finish_reason`` means, in whatever case.
+
+    >>> read_finish("STOP"), read_finish("model_length"), read_finish(None)
+    ('stop', 'length', 'unknown')
+    """
+    word = reason.strip().lower() if isinstance(reason, str) else ""
+    if word in _STOP:
+        return "stop"
+    if word in _LENGTH:
+        return "length"
+    return "refused" if word in _REFUSED else "unknown"
+
+
+def _texts(content: Any) -> tuple[str | None, str]:
+    """The text and the reasoning of a message's content: a text, or a list of parts."""
+    if isinstance(content, str):
+        return content, ""
+    if not isinstance(content, list):
+        return None, ""
+    text, thought, known = "", "", False
+    for part in content:
+        if isinstance(part, str):
+            part = {"type": "text", "text": part}  # noqa: PLW2901
+        if not isinstance(part, dict):
+            continue
+        kind = part.get("type", "text")
+        if kind in {"text", "output_text"} and isinstance(part.get("text"), str):
+            text, known = text + part["text"], True
+        elif kind in {"thinking", "reasoning"}:
+            held = part.get("thinking", part.get("reasoning", part.get("text")))
+            thought += _texts(held)[0] or ""
+    return (text if known else None), thought
+
+
+def _arguments(message: Mapping[str, Any]) -> str | None:
+    """The arguments of the first tool that was called; None where none was."""
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list) or not calls or not isinstance(calls[0], dict):
+        return None
+    function = calls[0].get("function")
+    arguments = function.get("arguments") if isinstance(function, dict) else None
+    if isinstance(arguments, dict):
+        return json.dumps(arguments)
+    return arguments if isinstance(arguments, str) else None
 
 
 def read_body(content: bytes) -> dict[str, Any]:
@@ -133,7 +223,7 @@ def read_body(content: bytes) -> dict[str, Any]:
         raise UnreadableError(f"the answer is no JSON: {text}") from None
     if not isinstance(body, dict):
         raise UnreadableError("the answer is no JSON object")
-    return body
+    return storable(body)
 
 
 def read_usage(found: Any) -> Usage:
@@ -141,8 +231,45 @@ def read_usage(found: Any) -> Usage:
     if not isinstance(found, dict):
         return Usage(None, None)
     counts = [found.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    n_prompt, n_answer = (count if isinstance(count, int) else None for count in counts)
+    n_prompt, n_answer = map(_count, counts)
     return Usage(n_prompt, n_answer)
+
+
+def _count(found: Any) -> int | None:
+    """A number of tokens; None for what can be none."""
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    return int(found) if 0 <= found <= _MOST_TOKENS and found == int(found) else None
+
+
+_PARAMETER = re.compile(
+    r"(?:unsupported|unknown|unrecognized|invalid)[\w ]*(?:parameter|argument|value)[\w ]*:? *'?(\w+)"
+    r"|'(\w+)' (?:is not|does not) support",
+    re.IGNORECASE,
+)
+
+
+def refused_field(content: bytes) -> str | None:
+    """The field of the request that an error's body says the server does not take; None where it names none."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        return None
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return None
+    named = error.get("param")
+    if isinstance(named, str) and str(error.get("code")).startswith(("unsupported", "unknown")):
+        return named
+    found = _PARAMETER.search(str(error.get("message") or error.get("detail") or ""))
+    return None if found is None else found[1] or found[2]
+
+
+def field_advice(field: str) -> str:
+    """The line of a model's entry, or of a judge's, that mends a request with a refused field."""
+    if field == "max_tokens":
+        return "write `endpoint: {limit_field: max_completion_tokens}` in the model's entry, or the judge's"
+    return f"write `endpoint: {{omit: [{field}]}}` in the model's entry, or the judge's"
 
 
 def error_message(content: bytes) -> tuple[str, str | None]:

@@ -19,12 +19,19 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from alignboard.engines.openai.format import UnreadableError, Usage, error_message
+from alignboard.engines.openai.format import (
+    UnreadableError,
+    Usage,
+    error_message,
+    field_advice,
+    refused_field,
+)
 from alignboard.engines.openai.limits import Bucket, Clock
 from alignboard.engines.openai.served import Endpoint
 from alignboard.errors import SourceError
@@ -34,6 +41,8 @@ if TYPE_CHECKING:
     import httpx
 
 _PASSING = frozenset({408, 409, 425, 429})
+_ALIKE = 12
+"""unreadable replies in the same words, and none that was read: the next would be no other"""
 _BREATH = 0.002
 """seconds between two looks at whether replies have been taken"""
 _RESTING = frozenset({429, 503})
@@ -137,6 +146,7 @@ class _Run:
         self._stopped = False
         self._reached = False
         self._servers: list[_Server] = []
+        self._unreadable: Counter[str] | None = Counter()
         self._ended = asyncio.Event()
 
     def _backlog(self) -> int:
@@ -282,11 +292,23 @@ class _Run:
         try:
             reply = self._requester.read(response.content)
         except UnreadableError as error:
+            self._require_hope(server, str(error))
             raise TransientError(str(error)) from error
+        self._unreadable = None
         used = self._requester.usage(reply)
         if used.n_prompt is not None and used.n_answer is not None:
             server.tokens.give_back(request.n_tokens - used.n_prompt - used.n_answer)
         return Got(reply, self._clock.now() - started)
+
+    def _require_hope(self, server: _Server, reason: str) -> None:
+        """Raise `FatalError` where the first replies of the run are all unreadable in the same way: each is paid."""
+        if self._unreadable is None:
+            return
+        self._unreadable[reason] += 1
+        if self._unreadable[reason] >= _ALIKE:
+            raise FatalError(
+                f"{server.url} has sent {_ALIKE} replies that cannot be read, and none that can: {reason}."
+            )
 
 
 class _UnavailableError(TransientError):
@@ -312,4 +334,6 @@ def require_success(
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         given = f"the key in {key_env}" if key_env else "a request without a key (set api_key_env)"
         raise FatalError(f"{url} refuses {given}: {phrase}.")
-    raise FatalError(f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".") + ".")
+    said = f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".")
+    field = refused_field(response.content)
+    raise FatalError(f"{said}." if field is None else f"{said}; {field_advice(field)}.")

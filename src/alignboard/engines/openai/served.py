@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from alignboard.engines.openai.format import Dialect
 from alignboard.engines.openai.limits import Patience
@@ -61,7 +61,7 @@ class Endpoint:
         identity = {
             "scheme": "endpoint-1",
             "weights": self.weights or sorted(url.rstrip("/") for url in self.urls),
-            "dialect": asdict(self.dialect),
+            "dialect": self.dialect.identity(),
             "decoding": decoding.identity() | {"stop_tokens": sorted(decoding.stop_tokens)},
         }
         found = []

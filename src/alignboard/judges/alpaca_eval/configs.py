@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from alignboard.errors import InputError, nearest
+from alignboard.fetch.package_file import package_file
 from alignboard.judges.alpaca_eval.entries import ROOM, Entry, mapping
 from alignboard.judges.spec import PromptedSpec
-from alignboard.published.wheel_boards import package_file
 from alignboard.suites import read_yaml
 
 _FILES: Final = ("configs.yaml", "config.yaml")

@@ -20,6 +20,7 @@ from alignboard.judges.parsing.alpaca_eval_parsers import check_parser
 from alignboard.judges.parsing.verdicts import UpstreamRule
 from alignboard.judges.prompting.prompts import package_text
 from alignboard.judges.spec import Engine, JudgePrompt, PromptedSpec, Sampling
+from alignboard.models.spec import EndpointOptions
 
 ROOM: Final = "evaluators_configs"
 
@@ -212,10 +213,11 @@ class Entry:
             "top_p": take("top_p", 1.0),
             "seed": take("seed", 0),
             "top_logprobs": take("top_logprobs", 0),
-            "extra": {**extra, **(take("extra_body", None) or {})},
         }
+        endpoint = {"extra": {**extra, **(take("extra_body", None) or {})}}
         try:
             drawn = msgspec.convert(sampling, Sampling)
+            options = msgspec.convert(endpoint, EndpointOptions)
         except msgspec.ValidationError as error:
             raise InputError(f"{self.path}: completions_kwargs of {self.name}: {error}.") from error
         return {
@@ -223,6 +225,7 @@ class Entry:
             "engine": engine,
             "prompt": self._prompt(in_turns=in_turns),
             "sampling": drawn,
+            "endpoint": options,
         }
 
     def _client_of(self) -> tuple[str | None, str | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -10,14 +9,10 @@ from alignboard.engines.openai.format import (
     UnreadableError,
     Usage,
     read_body,
-    read_usage,
-    shortened,
+    read_choice,
 )
 from alignboard.judges.rows import Call, Said, Token
 from alignboard.judges.spec import PromptedSpec
-
-_STOP = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls"})
-_LENGTH = frozenset({"length", "max_tokens"})
 
 
 def request_body(spec: PromptedSpec, call: Call) -> dict[str, Any]:
@@ -26,7 +21,8 @@ def request_body(spec: PromptedSpec, call: Call) -> dict[str, Any]:
     if spec.sampling.temperature > 0:
         body["seed"] = spec.sampling.seed + call.sample
     messages = [{"role": one.role, "content": one.content} for one in call.messages]
-    return body | {"messages": messages} | spec.sampling.extra
+    body = {name: body[name] for name in body if name not in spec.endpoint.omit}
+    return body | {"messages": messages} | spec.endpoint.extra
 
 
 def settings(spec: PromptedSpec) -> dict[str, Any]:
@@ -34,7 +30,7 @@ def settings(spec: PromptedSpec) -> dict[str, Any]:
     sampling = spec.sampling
     body: dict[str, Any] = {
         "model": spec.model,
-        sampling.limit_field: sampling.max_new_tokens,
+        spec.endpoint.limit_field: sampling.max_new_tokens,
         "temperature": sampling.temperature,
     }
     if sampling.temperature > 0 and sampling.top_p < 1:
@@ -47,7 +43,7 @@ def settings(spec: PromptedSpec) -> dict[str, Any]:
     if spec.json_schema is not None:
         schema = {"name": "verdict", "strict": True, "schema": spec.json_schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return body
+    return {name: body[name] for name in body if name not in spec.endpoint.omit}
 
 
 def read_said(content: bytes) -> Said:
@@ -57,46 +53,22 @@ def read_said(content: bytes) -> Said:
 
 def said_of(body: dict[str, Any]) -> Said:
     """The reply in a decoded body, as `read_said`."""
-    choices = body.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise UnreadableError(f"the answer has no choices: {shortened(str(body))}")
-    choice, usage = choices[0], read_usage(body.get("usage"))
-    message, reason = choice.get("message"), choice.get("finish_reason")
-    if not isinstance(message, dict):
-        raise UnreadableError("the answer has no message")
-    if reason == "content_filter" or message.get("refusal"):
-        why = message.get("refusal") or "the endpoint's content filter took the answer away"
-        return _said(usage, finish="refused", reason=str(why))
-    if reason not in _STOP | _LENGTH:
-        raise UnreadableError(f"the answer ended with finish_reason {reason!r}")
-    text = _arguments(message)
-    if text is None:
-        text = message.get("content")
-    if text is None and reason in _LENGTH:
-        text = ""  # a model that thought until the limit said nothing
-    if not isinstance(text, str):
-        raise UnreadableError("the answer has no text")
-    finish = "stop" if reason in _STOP else "length"
-    return _said(usage, text=text, tokens=_tokens(choice.get("logprobs")), finish=finish)
+    reply, choice = read_choice(body)
+    usage = reply.usage
+    return Said(
+        text=reply.text,
+        tokens=() if reply.finish == "refused" else _tokens(choice.get("logprobs")),
+        finish=reply.finish,
+        reason=reply.reason,
+        reasoning=reply.reasoning,
+        n_prompt=usage.n_prompt,
+        n_answer=usage.n_answer,
+    )
 
 
 def used(said: Said) -> Usage:
     """Tokens as the endpoint counts them."""
     return Usage(said.n_prompt, said.n_answer)
-
-
-def _said(usage: Usage, **content: Any) -> Said:
-    return Said(**content, n_prompt=usage.n_prompt, n_answer=usage.n_answer)
-
-
-def _arguments(message: dict[str, Any]) -> str | None:
-    """The arguments of the first tool that was called; None where none was."""
-    calls = message.get("tool_calls")
-    if not isinstance(calls, list) or not calls or not isinstance(calls[0], dict):
-        return None
-    function = calls[0].get("function")
-    arguments = function.get("arguments") if isinstance(function, dict) else None
-    return json.dumps(arguments) if isinstance(arguments, dict) else arguments
 
 
 def _tokens(logprobs: Any) -> tuple[Token, ...]:

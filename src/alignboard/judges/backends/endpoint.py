@@ -44,7 +44,7 @@ def endpoint_identity(spec: PromptedSpec, endpoint: Endpoint) -> Mapping[str, An
         "urls": [] if urls == [OPENAI] else urls,
         "settings": settings(spec),
         "seed": spec.sampling.seed if spec.sampling.temperature > 0 else None,
-        "extra": spec.sampling.extra,
+        "extra": spec.endpoint.extra,
     }
 
 

@@ -37,6 +37,7 @@ from alignboard.models.prompting import (
     conversation_text,
     defused,
     encode,
+    opens_reasoning,
     stop_token_ids,
 )
 from alignboard.models.spec import ModelSpec
@@ -85,7 +86,7 @@ class LocalJudge:
         """Options that a local model cannot follow are refused, not ignored."""
         spec = self.spec
         asked = {"tool": spec.tool is not None, "json_schema": spec.json_schema is not None}
-        asked |= {f"sampling.extra.{key}": True for key in spec.sampling.extra if key != "stop"}
+        asked |= {f"endpoint.extra.{key}": True for key in spec.endpoint.extra if key != "stop"}
         wrong = [name for name, given in asked.items() if given]
         if wrong:
             raise InputError(
@@ -93,7 +94,7 @@ class LocalJudge:
             )
 
     def _decoding_of(self, entry: ModelSpec | None) -> Decoding:
-        sampling, stops, tokens = self.spec.sampling, self.spec.sampling.extra.get("stop", []), ()
+        sampling, stops, tokens = self.spec.sampling, self.spec.endpoint.extra.get("stop", []), ()
         stops = [stops] if isinstance(stops, str) else list(stops)
         if entry is not None:
             stops += entry.stop
@@ -226,16 +227,22 @@ class LocalJudge:
         for places, logits in self._reader.read(texts):
             tokens = self._vocabulary.said(logits, verdicts, n_top)
             for place, token in zip(places, tokens, strict=True):
-                n_prompt = len(texts[place].ids)
-                yield place, token and Said(token.token, (token,), n_prompt=n_prompt, n_answer=1)
+                yield place, token and self._first_token(texts[place].ids, token)
+
+    def _first_token(self, ids: Sequence[int], token: Token) -> Said:
+        """The reply of one token; where the template has opened a block of reasoning it is a thought."""
+        if opens_reasoning(self._model.tokenizer, ids):
+            return Said(reasoning=token.token, n_prompt=len(ids), n_answer=1)
+        return Said(token.token, (token,), n_prompt=len(ids), n_answer=1)
 
     def _replies(
         self, texts: Sequence[Text], groups: Sequence[Sequence[Call]]
     ) -> Iterator[tuple[int, Said | None]]:
         places = {group[0].key: place for place, group in enumerate(groups)}
+        tokenizer = self._model.tokenizer
         asked = [
-            Prompt(group[0].key, text.ids, group[0].key)
-            for text, group in zip(texts, groups, strict=True)
+            Prompt(key, text.ids, key, opens_reasoning=opens_reasoning(tokenizer, text.ids))
+            for text, key in zip(texts, places, strict=True)
         ]
         engine = _Engine(self._model)
         for answer in engine.answers(asked, self._decoding):
@@ -249,6 +256,7 @@ class LocalJudge:
                 else Said(
                     answer.output,
                     tuple(token for token in tokens if token is not None),
+                    reasoning=answer.reasoning,
                     finish=answer.finish,
                     n_prompt=len(ids),
                     n_answer=answer.n_tokens,

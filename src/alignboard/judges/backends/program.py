@@ -18,6 +18,7 @@ from alignboard.engines.openai.format import shortened
 from alignboard.errors import InputError
 from alignboard.judges.rows import Call, Said, Unsaid
 from alignboard.judges.spec import ProgramSpec
+from alignboard.records import storable
 
 _PATIENCE: Final = 10.0
 """seconds that a program has to end after its last reply"""
@@ -44,7 +45,7 @@ class ProgramJudge:
                 stdout=subprocess.PIPE,
                 text=True,
                 encoding="utf-8",
-                errors="surrogatepass",
+                errors="replace",
             )
         except OSError as error:
             name = Path(self._spec.command[0]).name
@@ -73,7 +74,7 @@ class ProgramJudge:
 
     def _read(self, line: str) -> tuple[str, Said]:
         try:
-            found = json.loads(line)
+            found = storable(json.loads(line))
             scores = tuple(float(one) for one in found.get("scores") or ())
             return str(found["key"]), Said(text=str(found.get("text", "")), scores=scores)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

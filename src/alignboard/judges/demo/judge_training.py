@@ -2,9 +2,9 @@
 
 What this module promises
     `train_judge(base, out, seed)` grows a tiny checkpoint by two layers, trains all of it to compare replies in the
-    demo world, and writes an ordinary Hugging Face checkpoint, which `alignboard.judges.backends.local` reads like any
-    other. Which of two replies is better follows the world's rule (`alignboard.judges.demo.simulated.rule_score`), without
-    noise. Its agreement with the rule is measured on questions that no training text holds, and written beside it.
+    demo world, and writes an ordinary Hugging Face checkpoint, which `alignboard.judges.backends.local` reads like
+    any other. Which of two replies is better follows the world's rule (`rule_score` of `simulated`), without noise.
+    Its agreement with the rule is measured on questions that no training text holds, and written beside it.
 
 How a model this small learns it in seconds
     The prompt asks the question *after* the replies and leaves room where the answer would stand. So the base's own

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final
 
-from alignboard.judges.alpaca_eval.raw_completions import raw_completion
 from alignboard.judges.parsing.evidence import excerpt, likeliest, probability
+from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.parsing.values import FAILURES, literal
 from alignboard.judges.parsing.verdicts import UpstreamRule
 from alignboard.judges.rows import Said, Verdict
@@ -59,6 +59,16 @@ def check_parser(name: str, kwargs: dict[str, Any]) -> None:
 def reads_one_token(rule: UpstreamRule) -> bool:
     """Whether the verdict is the reply's first token, so that a reply which ends there is complete."""
     return rule.parser == "logprob_parser" and rule.kwargs.get("log_prob_index", "batch") == "batch"
+
+
+def last_place(rule: UpstreamRule, text: str) -> tuple[int, int] | None:
+    """Where the last verdict stands in a text that is searched; None for parsers that read the text as a whole."""
+    inner = {rule.parser: rule.kwargs} | rule.kwargs.get("parsers_to_kwargs", {})
+    if "regex_parser" not in inner:
+        return None
+    patterns = map(_compiled, inner["regex_parser"]["outputs_to_match"].values())
+    places = [match.span() for pattern in patterns for match in pattern.finditer(text)]
+    return max(places, default=None)
 
 
 def _verdict(value: Any, mass: float | None, evidence: str) -> Verdict:

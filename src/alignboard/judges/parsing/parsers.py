@@ -2,9 +2,12 @@
 
 What this module promises
     A reply never raises and is never evaluated. A reply without a verdict is *unparsed*, *truncated* or *refused*, and
-    says why; it is never a draw. The last verdict of a reply counts, because judges quote their instructions and the
-    answers before they decide; a reply that holds several different ones is flagged ``several verdicts``. White space
-    and, where spellings stay distinct, case do not count. In a prompt of several pairs the verdicts are read in order,
+    says why; it is never a draw. Only the response is read: a verdict inside a block of reasoning is none, and a block
+    that does not end makes the reply truncated. Of a reply that was cut off the verdict counts where it is the last
+    line, or where its form puts it on the first. The last verdict of a reply counts, because judges quote their
+    instructions and the answers before they decide; a reply that holds several different ones is flagged ``several
+    verdicts``. White space and, where spellings stay distinct, case do not count. In a prompt of several pairs the
+    verdicts are read in order,
     and a reply with another number of them has none, because nothing says which pair it left out.
 """
 
@@ -15,13 +18,22 @@ from typing import Final
 
 import msgspec
 
-from alignboard.judges.parsing.alpaca_eval_parsers import parse_upstream, reads_one_token
+from alignboard.judges.parsing.alpaca_eval_parsers import (
+    last_place,
+    parse_upstream,
+    reads_one_token,
+)
 from alignboard.judges.parsing.evidence import SHOWN, excerpt
+from alignboard.judges.parsing.responses import is_last, response_of
 from alignboard.judges.parsing.text_rules import READERS, Found
 from alignboard.judges.parsing.token_verdicts import parse_numbers, parse_tokens
 from alignboard.judges.parsing.verdicts import (
+    ChoiceRule,
+    JsonRule,
     LogprobRule,
     NumbersRule,
+    RankingRule,
+    ScorePairRule,
     UpstreamRule,
     VerdictRule,
 )
@@ -42,23 +54,48 @@ def parse(rule: VerdictRule, said: Said, n: int = 1) -> tuple[Verdict, ...]:
     if said.finish == "refused":
         why = excerpt(said.reason or said.text) or "the judge refused to answer"
         return (Verdict("refused", evidence=why),) * n
-    verdicts = _read(rule, said, n)
-    if said.finish != "length" or _one_token(rule):
-        return verdicts
-    return tuple(_cut_off(verdict) for verdict in verdicts)
+    said = response_of(said)
+    if said.reasoning and not said.text.strip() and not said.tokens:
+        why = f"it ended while it was reasoning: {excerpt(said.reasoning[-SHOWN:])}"
+        return (Verdict("truncated", evidence=why),) * n
+    cut_off = said.finish == "length" and not _one_token(rule)
+    verdicts = _read(rule, said, n, cut_off=cut_off)
+    return tuple(map(_cut_off, verdicts)) if cut_off else verdicts
 
 
-def _read(rule: VerdictRule, said: Said, n: int) -> tuple[Verdict, ...]:
-    if isinstance(rule, UpstreamRule):
-        return parse_upstream(rule, said, n)
+def _read(rule: VerdictRule, said: Said, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
     if isinstance(rule, NumbersRule):
         return parse_numbers(said, n)
+    if isinstance(rule, UpstreamRule):
+        return _upstream(rule, said, n, cut_off=cut_off)
     if isinstance(rule, LogprobRule) and said.tokens:
         return parse_tokens(rule, said, n)
     if not said.text.strip():
         return (Verdict("unparsed", evidence="the reply is empty"),) * n
     found = READERS[type(rule)](rule, said.text)
+    if cut_off and found and not _ended(rule, found[-1], said.text):
+        why = f"cut off, and not at its verdict: {excerpt(said.text[-SHOWN:])}"
+        return (Verdict("truncated", evidence=why),) * n
     return _decide(found, said.text, n)
+
+
+def _ended(rule: VerdictRule, last: Found, text: str) -> bool:
+    """Whether a reply that was cut off had come to its verdict."""
+    if isinstance(rule, ScorePairRule | ChoiceRule | LogprobRule):
+        return True  # the form has it at the beginning
+    if isinstance(rule, JsonRule | RankingRule):
+        return text.rstrip().rstrip("`").rstrip().endswith(("}", "]"))
+    return is_last(text, last.start, last.end)
+
+
+def _upstream(rule: UpstreamRule, said: Said, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
+    """AlpacaEval's reading; where expressions search a text that was cut off, its last line has to be the verdict."""
+    verdicts = parse_upstream(rule, said, n)
+    place = last_place(rule, said.text) if cut_off else None
+    if place is None or is_last(said.text, *place):
+        return verdicts
+    why = f"cut off, and not at its verdict: {excerpt(said.text[-SHOWN:])}"
+    return (Verdict("truncated", evidence=why),) * n
 
 
 def _one_token(rule: VerdictRule) -> bool:

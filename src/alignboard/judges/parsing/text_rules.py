@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from alignboard.judges.parsing.evidence import excerpt
@@ -28,11 +28,14 @@ from alignboard.judges.parsing.verdicts import (
 )
 
 BACKUP: Final = "single brackets"
+NO_BRACKETS: Final = "no brackets"
 NO_PROBABILITIES: Final = "no probabilities"
 EQUAL_RANKS: Final = "equal ranks"
 
 _ASIDE: Final = r"[\s*_`\"']*"
 """what may stand around a verdict: white space, marks of emphasis, quotes"""
+_BEFORE: Final = r"[ \t*_`\"']{0,40}"
+"""the same, on one line"""
 _LEAD: Final = r"[\s*_`\"':(\[]*"
 """what may stand between a phrase and its verdict"""
 _NUMBER: Final = r"[-+]?\d{1,6}(?:\.\d{1,12})?"
@@ -53,33 +56,59 @@ class Found(NamedTuple):
     """why it does not count, for one that is out of range"""
 
 
+_OPEN: Final = "(?:\\\\?\\[|\u3010|\uff3b)"
+_CLOSE: Final = "(?:\\\\?\\]|\u3011|\uff3d)"
+"""a bracket, also as Markdown escapes it or as a Chinese reply writes it"""
+_OUTPUT: Final = r"(?:(?:assistant|model|response|answer|output|option|candidate)\s{1,4})?"
+
+
+def _doubled(inner: str) -> str:
+    """An expression for something in double brackets."""
+    return rf"{_OPEN}{_OPEN}{_ASIDE}{inner}{_ASIDE}{_CLOSE}{_CLOSE}"
+
+
+_PAIR_VERDICT = re.compile(
+    _doubled(rf"(?:(?:final\s)?verdict[\s:]{{1,4}})?{_OUTPUT}([AB]|C|tie|tied|draw)"), re.IGNORECASE
+)
+
+
 def _bracket(_: BracketRule, text: str) -> list[Found]:
-    meanings = {"A": 1.0, "B": 2.0, "C": 1.5}
+    meanings = {"A": 1.0, "B": 2.0}
     return [
-        _pair(match, meanings[match[1].upper()])
-        for match in re.finditer(rf"\[\[{_ASIDE}([ABC]){_ASIDE}\]\]", text, re.IGNORECASE)
+        _pair(match, meanings.get(match[1].upper(), 1.5)) for match in _PAIR_VERDICT.finditer(text)
     ]
 
 
-_FIVE = r"([AB])\s*(>>|<<|>|<|=)\s*([AB])"
+_FIVE = r"([AB])\s*(>>|<<|>|<|=|≈|~|(?:&gt;){1,2}|(?:&lt;){1,2})\s*([AB])"
+_VERDICT_CUE: Final = r"\b(?:verdict|rating|decision|judge?ment)\b[^\[\]\n]{0,40}?[:\s]"
+_CUED_FIVE = re.compile(
+    rf"(?im)(?:{_VERDICT_CUE}|^){_BEFORE}(?:{_OPEN}{_ASIDE}{_FIVE}{_ASIDE}{_CLOSE}|\*\*{_FIVE}\*\*)"
+)
+_LINE_END = re.compile(r"[^\w\n]*(?:\n|\Z)")
 
 
 def _five_way(rule: FiveWayRule, text: str) -> list[Found]:
-    """Double brackets; only where there are none, single ones, as Arena-Hard does."""
-    for left, right, flags in ((r"\[\[", r"\]\]", ()), (r"\[", r"\]", (BACKUP,))):
-        pattern = rf"{left}{_ASIDE}{_FIVE}{_ASIDE}{right}"
-        matches = re.finditer(pattern, text, re.IGNORECASE)
-        found = [one for match in matches if (one := _strength(rule, match, flags))]
-        if found:
-            return found
-    return []
+    """Double brackets; only where there are none, single ones or bold type after "verdict" or alone on a line."""
+    matches = re.finditer(_doubled(_FIVE), text, re.IGNORECASE)
+    found = [one for match in matches if (one := _strength(rule, match, match.groups()))]
+    if found:
+        return found
+    return [
+        one
+        for match in _CUED_FIVE.finditer(text)
+        if _LINE_END.match(text, match.end())
+        and (one := _strength(rule, match, [g for g in match.groups() if g], (BACKUP,)))
+    ]
 
 
-def _strength(rule: FiveWayRule, match: re.Match[str], flags: tuple[str, ...]) -> Found | None:
-    left, sign, right = match[1].upper(), match[2], match[3].upper()
+def _strength(
+    rule: FiveWayRule, match: re.Match[str], groups: Sequence[str], flags: tuple[str, ...] = ()
+) -> Found | None:
+    left, right = groups[0].upper(), groups[2].upper()
+    sign = groups[1].replace("&gt;", ">").replace("&lt;", "<")
     if left == right:
         return None
-    if sign == "=":
+    if sign in "=≈~":
         return _pair(match, 1.5, flags=flags)
     strong = len(sign) == 2
     gain = 1.0 if strong else rule.slight
@@ -100,12 +129,22 @@ def _result(rule: ResultRule, text: str) -> list[Found]:
 
 
 def _rated(rule: RatingRule, text: str) -> list[Found]:
-    """Double brackets; only where there are none, single ones, as MT-bench does."""
-    inner = rf"{_ASIDE}({_NUMBER})(?:\s*/\s*{re.escape(f'{rule.highest:g}')})?{_ASIDE}"
-    for pattern, flags in ((rf"\[\[{inner}\]\]", ()), (rf"\[{inner}\]", (BACKUP,))):
+    """Double brackets; only where there are none, single ones after "rating" or alone on a line; else "Rating: 7"."""
+    number = (
+        rf"({_NUMBER}|\d{{1,6}},\d{{1,2}})(?:\s*(?:/|out of)\s*{re.escape(f'{rule.highest:g}')})?"
+    )
+    single = rf"{_OPEN}{_ASIDE}{number}{_ASIDE}{_CLOSE}"
+    named = r"\b(?:rating|score)\b"
+    forms = (
+        (_doubled(rf"(?:(?:rating|score)[\s:]{{1,4}})?{number}"), ()),
+        (rf"{named}[^\[\]\w\n]*(?:(?:is|of)\b[^\[\]\w\n]*)?{single}(?!\d)", (BACKUP,)),
+        (rf"^{_BEFORE}{single}(?=[^\w\n]*$)", (BACKUP,)),
+        (rf"{named}[*_\"' \t]*:[*_\"' \t]*{number}(?=[^\w\n]*$)", (NO_BRACKETS,)),
+    )
+    for pattern, flags in forms:
         found = [
             _rating(match, rule.lowest, rule.highest)._replace(flags=flags)
-            for match in re.finditer(pattern, text)
+            for match in re.finditer(pattern, text, re.IGNORECASE | re.MULTILINE)
         ]
         if found:
             return found
@@ -113,7 +152,7 @@ def _rated(rule: RatingRule, text: str) -> list[Found]:
 
 
 def _rating(match: re.Match[str], lowest: float, highest: float) -> Found:
-    score = float(match[1])
+    score = float(match[1].replace(",", "."))
     inside = lowest <= score <= highest
     return Found(
         meaning=f"{score:g}",

@@ -22,9 +22,14 @@ def parse_tokens(rule: LogprobRule, said: Said, n: int) -> tuple[Verdict, ...]:
     if rule.position == "first":
         return (_verdict(rule, said.tokens[0]),)
     spelled = {*_stripped(rule.first), *_stripped(rule.second), *_stripped(rule.tie)}
-    for token in reversed(said.tokens):
-        if token.token.strip() in spelled:
-            return (_verdict(rule, token),)
+    for place in range(len(said.tokens) - 1, -1, -1):
+        token = said.tokens[place]
+        if token.token.strip() not in spelled:
+            continue
+        after = "".join(one.token for one in said.tokens[place + 1 :])
+        if said.finish == "length" and any(map(str.isalnum, after)):
+            break
+        return (_verdict(rule, token),)
     return (Verdict("unparsed", evidence="no token of the reply is a verdict"),)
 
 

@@ -1,9 +1,9 @@
 """A worker process: does the jobs it is told to, one after another, and keeps what it has loaded.
 
-Run by `alignboard.pipeline.executors.processes` as ``python -m alignboard.pipeline.executors.worker``. Commands come as JSON lines on the standard
-input, replies go as JSON lines to the standard output; what libraries print goes to a log. When the input ends, the
-run that started this process is gone, and so is this process, at once: work in flight is lost by design, committed
-rows are not.
+Run by `alignboard.pipeline.executors.processes` as ``python -m alignboard.pipeline.executors.worker``. Commands come
+as JSON lines on the standard input, replies go as JSON lines to the standard output; what libraries print goes to a
+log. When the input ends, the run that started this process is gone, and so is this process, at once: work in flight
+is lost by design, committed rows are not.
 """
 
 from __future__ import annotations

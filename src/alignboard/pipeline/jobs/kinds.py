@@ -9,9 +9,9 @@ from alignboard.pipeline.graph import Kind
 
 _TORCH = ("torch", "transformers")
 _TRAIN = (*_TORCH, "accelerate", "peft", "trl")
-_ANSWER = ("pipeline/jobs/generate.py", "models", "engines/generate.py", "evaluate/engines", "data")
+_ANSWER = ("pipeline/jobs/generate.py", "models", "engines/generate.py", "engines", "data")
 _JUDGE = (
-    *("evaluate/judging", "judges/demo/simulated.py", "pipeline/judges.py", "pipeline/judging.py"),
+    *("judges", "judges/demo/simulated.py", "pipeline/judges.py", "pipeline/judging.py"),
     *("data", "results/order.py", "judges/prompting/attacks.py", "stats/second_order.py"),
 )
 _HARNESS = (

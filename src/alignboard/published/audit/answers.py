@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from alignboard.judges.prompting.attacks import AttackReport, detect, lc_jump
 from alignboard.published.audit.column import Column
-from alignboard.published.audit.finding import Evidence, Finding, count, names_text, rows_text
+from alignboard.published.audit.finding import Evidence, Finding, names_text, rows_text
 from alignboard.records import Annotations, Generation, Outputs
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows
 from alignboard.stats.win_rate import win_rate
+from alignboard.text import count
 
 Item = TypeVar("Item")
 

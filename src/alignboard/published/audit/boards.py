@@ -12,10 +12,12 @@ import math
 from collections.abc import Iterator, Sequence
 
 from alignboard.errors import InputError
+from alignboard.fetch.package_file import package_file
 from alignboard.judges.prompting.attacks import lc_jump
-from alignboard.published.audit.finding import Finding, count, in_order, names_text
-from alignboard.published.wheel_boards import PublishedRow, package_file, read_published_board
+from alignboard.published.audit.finding import Finding, in_order, names_text
+from alignboard.published.wheel_boards import PublishedRow, read_published_board
 from alignboard.suites import Suite
+from alignboard.text import count
 
 # Published figures have nine decimals or more.
 _TOLERANCE = 1e-6

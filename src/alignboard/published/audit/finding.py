@@ -90,15 +90,6 @@ def names_text(names: Sequence[str], at_most: int = _NAMED) -> str:
     return ", ".join(names[:at_most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def count(n: int, thing: str) -> str:
-    """A number with its noun.
-
-    >>> count(1, "row"), count(2, "row")
-    ('1 row', '2 rows')
-    """
-    return f"{n} {thing}{'' if n == 1 else 's'}"
-
-
 def _kind_of_place(finding: Finding) -> str:
     """The place without its model, so that the files of one annotator fall together."""
     if finding.model is not None and finding.place.startswith(f"{finding.model}/"):

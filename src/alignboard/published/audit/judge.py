@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.published.audit.finding import Finding, Severity, count, rows_text
+from alignboard.published.audit.finding import Finding, Severity, rows_text
 from alignboard.records import Annotations
+from alignboard.text import count
 
 LEVEL = 0.05
 """of the tests; over models it holds for all together (Holm)"""

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.published.audit.column import Column, lookup
-from alignboard.published.audit.finding import Evidence, Finding, count, names_text, rows_text
+from alignboard.published.audit.finding import Evidence, Finding, names_text, rows_text
 from alignboard.records import Annotations
 from alignboard.results.files import SUFFIXES
 from alignboard.stats.win_rate import win_rate
+from alignboard.text import count
 
 # From this share of differing rows on, verdicts are about other answers rather than about a few edited ones.
 _OTHER_OUTPUTS = 0.05

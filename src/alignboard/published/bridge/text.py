@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 from alignboard.published.bridge.report import COLUMN, BridgeReport, BridgeRow
-from alignboard.published.terminal import text_table
 from alignboard.stats.bridge_validation import Quality
-from alignboard.text import shown
+from alignboard.text import shown, text_table
 
 
 def bridge_text(report: BridgeReport) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from alignboard.published.terminal import text_table
 from alignboard.reports.judges.judge import LENGTH_DIFFERENCE, LOW_MASS, JudgeFigures
 from alignboard.reports.judges.report import JudgeReport
 from alignboard.reports.judges.rows import STATUSES
 from alignboard.stats.agreement import Alpha
 from alignboard.stats.intervals import Interval
+from alignboard.text import text_table
 
 
 def report_text(report: JudgeReport) -> str:

@@ -1,0 +1,82 @@
+"""Result files that take the place of earlier ones: never with fewer scored rows unless that was asked for.
+
+A file may hold what was paid for elsewhere: released verdicts, or those of a journal that is no longer there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from alignboard.errors import InputError
+from alignboard.results.files import write_atomically
+
+
+class _Row(msgspec.Struct, gc=False):
+    preference: float | str | None = None
+    rating: float | None = None
+
+
+def n_rows(content: bytes) -> int:
+    """How many rows a file of outputs holds; a file of answers of several turns is one row a line."""
+    try:
+        return len(msgspec.json.decode(content, type=list[_Row]))
+    except msgspec.DecodeError:
+        return len([line for line in content.splitlines() if line.strip()])
+
+
+def n_preferences(content: bytes) -> int:
+    """How many rows of annotations hold a preference."""
+    rows = msgspec.json.decode(content, type=list[_Row])
+    return sum(row.preference is not None for row in rows)
+
+
+def n_ratings(content: bytes) -> int:
+    """How many rows of ratings hold a rating."""
+    rows = msgspec.json.decode(content, type=list[_Row])
+    return sum(row.rating is not None for row in rows)
+
+
+def require_no_loss(
+    path: Path,
+    n: int,
+    counted: Callable[[bytes], int],
+    reasons: Iterable[str] = (),
+    *,
+    replace: bool = False,
+) -> None:
+    """Check that ``path`` may be replaced by a file with ``n`` scored rows.
+
+    ``reasons`` say why the other rows are not scored; the most common is part of the error. With ``replace`` the old
+    file is then kept beside the new one, as ``<name>.1``, ``<name>.2`` and so on.
+
+    Raises
+    ------
+    InputError
+        The file there has more scored rows, or cannot be read, and ``replace`` is not set.
+    """
+    try:
+        old = path.read_bytes()
+    except FileNotFoundError:
+        return
+    try:
+        there = counted(old)
+    except msgspec.DecodeError:
+        there = None
+    if there is not None and there <= n:
+        return
+    if not replace:
+        holds = "cannot be read" if there is None else f"holds {there} scored rows"
+        common = Counter(filter(None, reasons)).most_common(1)
+        why = f" (why rows are missing: {common[0][0]})" if common else ""
+        raise InputError(
+            f"{path} {holds} and the new file would hold {n}{why}, so it was left as it is; add --replace to "
+            "write the new one and keep the old beside it."
+        )
+    number = 1
+    while (kept := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    write_atomically(kept, old)

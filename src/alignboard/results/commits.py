@@ -1,0 +1,67 @@
+"""Rows committed in the background: each as soon as the commit before it has ended, whatever comes next.
+
+A row that was paid for must not wait until the next one arrives, which may take minutes. A commit flushes to the
+disk, so rows that arrive during one are committed together.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+from alignboard.results.journal import Journal, Row
+
+_PAUSE: Final = 0.01
+"""seconds between two commits, so that rows that arrive by the thousand are committed together"""
+
+
+class Commits:
+    """Commits rows to ``journal`` from a thread of its own, which lasts from the first `add` to `flush`."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._turn = threading.Condition()
+        self._waiting: list[Row] = []
+        self._ending = False
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def add(self, row: Row) -> None:
+        """Hand over a row. Raises what an earlier commit raised."""
+        if self._error is not None:
+            self.flush()
+        with self._turn:
+            self._waiting.append(row)
+            self._turn.notify()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread.start()
+
+    def flush(self) -> None:
+        """Return when every row is committed. Raises what a commit raised."""
+        if self._thread is None:
+            return
+        with self._turn:
+            self._ending = True
+            self._turn.notify()
+        self._thread.join()
+        error, self._error = self._error, None
+        self._thread, self._ending, self._waiting = None, False, []
+        if error is not None:
+            raise error
+
+    def _work(self) -> None:
+        try:
+            with self._journal.opened_again() as journal:
+                while rows := self._next():
+                    journal.add(rows)
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            self._error = error
+
+    def _next(self) -> list[Row]:
+        """What is waiting, as soon as there is something; nothing at the end."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._ending, _PAUSE)
+            self._turn.wait_for(lambda: bool(self._waiting) or self._ending)
+            rows, self._waiting = self._waiting, []
+            return rows
