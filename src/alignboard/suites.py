@@ -173,14 +173,20 @@ def convert(path: Path, content: dict[str, Any], schema: type[Declared], what: s
         raise InputError(f"{path}: {error}.") from error
 
 
+def _may_be(value: Any, schema: Any) -> bool:
+    """Whether a mapping or a list is what this part of a union describes."""
+    if isinstance(value, list):
+        return get_origin(schema) is list
+    is_struct = isinstance(schema, type) and issubclass(schema, msgspec.Struct)
+    return isinstance(value, dict) and (is_struct or get_origin(schema) is dict)
+
+
 def _unknown_key(value: Any, schema: Any, where: str) -> tuple[str, tuple[str, ...]] | None:
     """The first key of ``value`` that ``schema`` does not know, with the keys that it knows there."""
     arguments = get_args(schema)
     if get_origin(schema) in {Union, types.UnionType}:
-        structs = [
-            one for one in arguments if isinstance(one, type) and issubclass(one, msgspec.Struct)
-        ]
-        return _unknown_key(value, structs[0], where) if structs else None
+        fitting = [one for one in arguments if _may_be(value, one)]
+        return _unknown_key(value, fitting[0], where) if fitting else None
     if get_origin(schema) is list and isinstance(value, list):
         items: list[tuple[Any, Any, str]] = [
             (item, arguments[0], f"{where}[{n}]") for n, item in enumerate(value)

@@ -16,7 +16,7 @@ from alignboard.pipeline.recall import Finished, recall, remember, run_key
 from alignboard.results.journal import Journal
 
 
-def generate_here(
+def generate_here(  # noqa: PLR0913 - what is asked of whom, and where it is kept
     models: LocalModels,
     spec: ModelSpec,
     asked: InstructionSet,
@@ -44,7 +44,7 @@ def generate_here(
     return found
 
 
-def generate_served(
+def generate_served(  # noqa: PLR0913 - as `generate_here`
     served: Served,
     spec: ModelSpec,
     asked: InstructionSet,

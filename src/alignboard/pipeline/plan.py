@@ -122,6 +122,7 @@ def resolve(plan: Plan, path: Path, root: Path) -> ResolvedPlan:
         raise InputError(
             f"{path}: there are judges, but no suite has instructions whose answers they could judge."
         )
+    outputs = _outputs(path, entries, sets, root)
     if judges:
         rows = with_baselines(path, plan, rows, sets)
         sets = [with_reference(path, plan, one, rows, root) for one in sets]
@@ -133,7 +134,7 @@ def resolve(plan: Plan, path: Path, root: Path) -> ResolvedPlan:
         recipes=recipes,
         judges=judges,
         sets=tuple(sets),
-        outputs=_outputs(path, entries, sets, root),
+        outputs=outputs,
         benchmarks=tuple(suite for suite in suites if suite.benchmarks),
         task_files={suite.name: _task_files(suite, root) for suite in suites},
         models=tuple(rows),

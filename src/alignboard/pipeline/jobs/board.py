@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from alignboard.data import world
+from alignboard.errors import ConvergenceError
 from alignboard.leaderboards.plan_board import (
     JudgeScore,
     PlanBoard,
@@ -139,7 +140,10 @@ def _judge_scores(
             by_baseline.setdefault(baseline, {})[entry["model"]] = table
     scores = {}
     for tables in by_baseline.values():
-        controlled = joint_lc_win_rates(tables)
+        try:
+            controlled = joint_lc_win_rates(tables)
+        except ConvergenceError:  # lengths that do not vary, say: unknown then, like any other
+            controlled = {}
         scores |= {
             model: _judge_score(table, controlled.get(model)) for model, table in tables.items()
         }
