@@ -85,7 +85,7 @@ def test_what_fails_in_the_end_is_reported_and_the_others_are_kept(server):
     [
         (401, b'{"error": {"message": "Incorrect key secret-key"}}', "refuses the key in TEST_KEY"),
         (404, b'{"detail": "no model tiny"}', "404 Not Found: no model tiny"),
-        (400, b'{"error": "too long for secret-key"}', r"400 Bad Request: too long for \*\*\*"),
+        (405, b'{"error": "no secret-key"}', r"405 Method Not Allowed: no \*\*\*"),
         (429, b'{"error": {"code": "insufficient_quota", "message": "pay"}}', "pay"),
         (302, b"", "302 Found"),
     ],
@@ -103,6 +103,23 @@ def test_what_no_try_can_mend_ends_at_once(server, monkeypatch, code, content, s
     assert "secret-key" not in str(caught.value)
     assert str(caught.value).count("\n") == 0
     assert set(outputs(found)) == set(server.answered)  # what was under way was handed over
+    assert len(server.requests) < 20
+
+
+def test_a_request_that_the_server_refuses_is_a_failure_of_its_own(server):
+    server.faults = {"long": [status(400, b'{"error": "context too long"}')] * 9}
+    for _ in range(2):
+        found = ask(endpoint(server), ["long", *"abcde"])
+        failures = [one for one in found if isinstance(one, Failure)]
+        assert [(one.instruction, one.tries) for one in failures] == [("long", 1)]
+        assert failures[0].reason.endswith("400 Bad Request: context too long")
+        assert set(outputs(found)) == set("abcde")
+
+
+def test_what_every_request_meets_ends_the_run(server):
+    server.always = status(400, b'{"error": "no such field: top_logprobs"}')
+    with pytest.raises(SourceError, match="no such field"):
+        ask(endpoint(server, concurrency=4), [str(i) for i in range(60)])
     assert len(server.requests) < 20
 
 

@@ -10,71 +10,184 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from alignboard.train.losses import (  # noqa: E402 - after the check for torch
-    LOSSES,
-    LossSettings,
-    PairLogps,
-    dpo,
-    ipo,
-    loss_at_start,
-    simpo,
-)
+from alignboard.errors import InputError  # noqa: E402 - after the check for torch
+from alignboard.registry import RegistryError, names, register  # noqa: E402
+from alignboard.train.losses import PairLogps  # noqa: E402
+from alignboard.train.methods import BETA, LossSpec, Parameter, loss_spec  # noqa: E402
+
+LOSSES = names("loss")
+NEEDED: dict[str, dict[str, Any]] = {
+    "simpo": {"gamma": 0.5},
+    "r-dpo": {"length_penalty": 0.01},
+    "robust-dpo": {"label_smoothing": 0.1},
+}
+"""what a recipe has to give beside beta"""
+
+
+def settings(name: str, beta: float = 0.5, **given: Any) -> dict[str, Any]:
+    """The complete parameters of a loss."""
+    return loss_spec(name).complete(name, {"beta": beta, **NEEDED.get(name, {}), **given})
+
+
+def value(name: str, logps: PairLogps, beta: float = 0.5, **given: Any) -> Any:
+    """The loss per pair."""
+    return loss_spec(name).load()(logps, **settings(name, beta, **given))
 
 
 def pair(
     chosen: float, rejected: float, ref_chosen: float = -5.0, ref_rejected: float = -6.0
 ) -> PairLogps:
-    tensors = (torch.tensor([x]) for x in (chosen, rejected, 4.0, 8.0, ref_chosen, ref_rejected))
-    return PairLogps(*tensors)
+    numbers = (chosen, rejected, 4.0, 8.0, ref_chosen, ref_rejected)
+    return PairLogps(*(torch.tensor([x], dtype=torch.float64) for x in numbers))
+
+
+def logistic(x: float) -> float:
+    return math.log(1 + math.exp(-x))
+
+
+def sigma(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
 
 
 def test_where_policy_is_reference_the_loss_is_the_closed_form() -> None:
-    logps = pair(-5.0, -6.0)
-    for name, beta in (("dpo", 0.1), ("dpo", 5.0), ("ipo", 0.1), ("ipo", 0.5)):
-        settings = LossSettings(beta)
-        value = LOSSES[name].function(logps, settings).item()
-        assert value == pytest.approx(loss_at_start(name, settings))
-    assert loss_at_start("dpo", LossSettings(0.3)) == math.log(2)
-    assert loss_at_start("simpo", LossSettings(2.0, 1.0)) is None
+    checked = 0
+    for name in LOSSES:
+        spec = loss_spec(name)
+        for beta in (0.1, 0.5, 5.0):
+            if spec.at_start is not None:
+                expected = spec.at_start(settings(name, beta))
+                assert value(name, pair(-5.0, -6.0), beta).item() == pytest.approx(expected), name
+                checked += 1
+    assert checked >= 45
+    assert loss_spec("simpo").at_start is None
+    for link in ("forward_kl", "js_divergence", "alpha_divergence"):
+        assert value("dpo", pair(-5, -6), divergence=link).item() == pytest.approx(math.log(2))
 
 
-def test_dpo_by_hand() -> None:
-    # h_w = 1, h_l = -2, beta = 0.5: -log sigma(1.5)
-    value = dpo(pair(-4.0, -8.0), LossSettings(0.5)).item()
-    assert value == pytest.approx(math.log(1 + math.exp(-1.5)), rel=1e-6)
-    smoothed = dpo(pair(-4.0, -8.0), LossSettings(0.5, label_smoothing=0.1)).item()
-    assert smoothed == pytest.approx(
-        value + 0.1 * 1.5, rel=1e-6
-    )  # -log sigma(-z) = z - log sigma(z)
+# h_w = 1, h_l = -2, |y_w| = 4, |y_l| = 8, beta = 0.5, so z = 1.5; log pi(y_w)/4 = log pi(y_l)/8 = -1.
+WORKED: list[tuple[str, dict[str, Any], float]] = [
+    ("dpo", {}, logistic(1.5)),
+    # -log sigma(-z) = z - log sigma(z)
+    ("dpo", {"label_smoothing": 0.1}, logistic(1.5) + 0.1 * 1.5),
+    # links: (1 - e^-1) - (1 - e^2); alpha = 2: (e^1 - 1) - (e^-2 - 1)
+    ("dpo", {"divergence": "forward_kl"}, logistic(0.5 * (math.e**2 - 1 / math.e))),
+    ("dpo", {"divergence": "js_divergence"}, logistic(0.5 * math.log(sigma(1) / sigma(-2)))),
+    (
+        "dpo",
+        {"divergence": "alpha_divergence", "alpha": 2.0},
+        logistic(0.5 * (math.e - math.e**-2)),
+    ),
+    ("robust-dpo", {}, (0.9 * logistic(1.5) - 0.1 * logistic(-1.5)) / 0.8),
+    ("ipo", {}, (1 / 4 + 2 / 8 - 1) ** 2),
+    ("ipo-sum", {}, (3 - 1) ** 2),
+    ("hinge", {}, 0.0),
+    ("gpo-exponential", {}, math.exp(-1.5)),
+    ("gpo-truncated", {}, 0.0),
+    ("gpo-savage", {}, sigma(-1.5) ** 2),
+    ("gpo-squared", {}, 0.25),
+    ("dpo-norm", {}, logistic(0.5 * (1 / 4 + 2 / 8))),
+    ("r-dpo", {}, logistic(1.5 + 0.01 * (4 - 8))),
+    ("simpo", {}, logistic(-0.5)),
+    ("cpo", {}, logistic(0.5 * (-4 + 8)) + 1.0),
+    ("cpo", {"nll_weight": 0.0}, logistic(0.5 * (-4 + 8))),
+    ("orpo", {}, 1.0 + 0.5 * math.log(2)),
+    (
+        "exo",
+        {"label_smoothing": 0.1},
+        sigma(1.5) * math.log(sigma(1.5) / 0.9) + sigma(-1.5) * math.log(sigma(-1.5) / 0.1),
+    ),
+    ("nca", {}, logistic(0.5) + 0.5 * logistic(-0.5) + 0.5 * logistic(1.0)),
+    ("sppo", {}, (1 - 1) ** 2 + (-2 + 1) ** 2),
+    ("apo-zero", {}, sigma(-0.5) + sigma(-1.0)),
+    ("apo-down", {}, sigma(0.5) + sigma(-1.5)),
+    ("bco", {}, logistic(0.5) + logistic(1.0)),
+    (
+        "discopop",
+        {"tau": 1.0},
+        logistic(1.5) * (1 - sigma(1.5)) + math.exp(-1.5) * sigma(1.5),
+    ),
+]
 
 
-def test_ipo_by_hand() -> None:
-    # h_w/|y_w| = 1/4, h_l/|y_l| = -2/8: gap 0.5; (0.5 - 1/(2*0.5))^2
-    assert ipo(pair(-4.0, -8.0), LossSettings(0.5)).item() == pytest.approx(0.25)
+@pytest.mark.parametrize(("name", "given", "expected"), WORKED)
+def test_by_hand(name: str, given: dict[str, Any], expected: float) -> None:
+    assert value(name, pair(-4.0, -8.0), **given).item() == pytest.approx(expected)
 
 
-def test_simpo_by_hand_and_blind_to_the_reference() -> None:
-    # means -4/4 = -1 and -8/8 = -1: gap 0, so -log sigma(-gamma)
-    settings = LossSettings(2.0, gamma=0.7)
-    value = simpo(pair(-4.0, -8.0), settings).item()
-    assert value == pytest.approx(math.log(1 + math.exp(0.7)), rel=1e-6)
-    assert simpo(pair(-4.0, -8.0, -1.0, -99.0), settings).item() == value
+def test_every_loss_has_a_worked_value() -> None:
+    ours = {name for name in LOSSES if loss_spec(name).function.startswith("alignboard.")}
+    assert {name for name, _, _ in WORKED} == ours
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", sorted({name for name, _, _ in WORKED}))
+def test_gradients_are_the_differences(name: str) -> None:
+    numbers = [torch.tensor([x, x - 1.5], dtype=torch.float64) for x in (-4.1, -7.9)]
+    rest = pair(0, 0)
+    fixed = [
+        getattr(rest, key).expand(2)
+        for key in ("chosen_tokens", "rejected_tokens", "ref_chosen", "ref_rejected")
+    ]
+
+    def total(chosen: Any, rejected: Any) -> Any:
+        return value(name, PairLogps(chosen, rejected, *fixed)).sum()
+
+    assert torch.autograd.gradcheck(total, [x.requires_grad_() for x in numbers])
+
+
+@pytest.mark.parametrize("name", ["dpo", "simpo", "ipo", "hinge", "orpo", "cpo", "nca", "apo-zero"])
 def test_raising_the_chosen_lowers_the_loss(name: str) -> None:
-    settings = LossSettings(0.2, gamma=0.5)
-    better, worse = (LOSSES[name].function(pair(c, -8.0), settings).item() for c in (-4.0, -4.5))
+    better, worse = (value(name, pair(c, -7.0), 0.2).item() for c in (-4.0, -4.5))
     assert better < worse
+
+
+def test_a_link_is_reverse_kl_at_alpha_1() -> None:
+    plain = value("dpo", pair(-4.0, -8.0)).item()
+    near = value("dpo", pair(-4.0, -8.0), divergence="alpha_divergence", alpha=1 + 1e-5).item()
+    assert near == pytest.approx(plain, rel=1e-4)
+
+
+def test_far_from_the_reference_no_loss_is_infinite() -> None:
+    for name in LOSSES:
+        for chosen, rejected in ((-900.0, -0.01), (-0.01, -900.0)):
+            assert math.isfinite(value(name, pair(chosen, rejected), 1.0).item()), name
+
+
+def test_simpo_is_blind_to_the_reference() -> None:
+    assert value("simpo", pair(-4, -8)).item() == value("simpo", pair(-4, -8, -1, -99)).item()
 
 
 def test_a_missing_reference_is_an_error() -> None:
     x = torch.zeros(2)
     with pytest.raises(ValueError, match="reference"):
-        dpo(PairLogps(x, x, x + 3, x + 3), LossSettings(0.1))
+        value("dpo", PairLogps(x, x, x + 3, x + 3))
 
 
-TINY_STEPS = 4
+def theirs(logps: PairLogps, *, beta: float, power: float) -> Any:
+    """A loss of somebody else's package."""
+    return (beta * (logps.rejected - logps.chosen)).exp() ** power
+
+
+def test_a_loss_of_another_package_is_a_method_of_a_recipe(monkeypatch: Any) -> None:
+    import sys
+
+    import yaml
+
+    from alignboard.train.recipe import parse_recipe
+
+    monkeypatch.setitem(sys.modules, "their_losses", sys.modules[__name__])
+    parameters = {"beta": BETA, "power": Parameter(default=2.0)}
+    register("loss", "theirs", LossSpec("their_losses:theirs", "Theirs", parameters))
+    demo = yaml.safe_load((Path(__file__).parents[1] / "train/demo/dpo.yaml").read_text())
+    recipe = parse_recipe({**demo, "method": "theirs", "loss": {"beta": 0.5}}, "x")
+    assert recipe.loss is not None
+    assert recipe.loss == {"beta": 0.5, "power": 2.0}
+    assert recipe.loss_spec.load()(pair(-4, -8), **recipe.loss).item() == pytest.approx(
+        math.exp(-4)
+    )
+    with pytest.raises(InputError, match="no parameter 'tau'"):
+        parse_recipe({**demo, "method": "theirs", "loss": {"beta": 0.5, "tau": 1.0}}, "x")
+    with pytest.raises(RegistryError, match="registered twice"):
+        register("loss", "dpo", "their_losses:theirs")
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +201,8 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def _losses(tmp_path: Path, tiny: Path, method: str, *, own: bool) -> list[float]:
-    """The losses of a few DPO steps on a fixed tiny model, by TRL's loss or by ours."""
+def _trainer(folder: Path, tiny: Path, name: str, given: dict[str, Any], *, own: bool) -> Any:
+    """A trainer of a policy that has left its reference, with TRL's loss or with ours."""
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
@@ -99,66 +212,71 @@ def _losses(tmp_path: Path, tiny: Path, method: str, *, own: bool) -> list[float
     from alignboard.data import world
     from alignboard.train.pairs import Pair, preference_rows
     from alignboard.train.preference import PreferenceTrainer
-    from alignboard.train.trainer import _Watch
 
     set_seed(0)
-    base: Any = AutoModelForCausalLM.from_pretrained(tiny)
-    model = get_peft_model(
-        base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False
     )
+    base: Any = AutoModelForCausalLM.from_pretrained(tiny)
     pairs = [
-        Pair(
-            p,
-            f"{world.parse(p).answer}.",
-            "that is easy: nothing. i hope that this helps you a lot!",
-            1,
-            0,
-        )
-        for p in world.prompts("preference", 16, seed=0)
+        Pair(p, f"{world.parse(p).answer}.", "that is easy: nothing. i hope that it helps!", 1, 0)
+        for p in world.prompts("preference", 8, seed=0)
     ]
-    watch = _Watch(None, None)
-    trl_name = LOSSES[method].trl_name
-    assert trl_name is not None
+    ours = settings(name, 0.5, **given)
+    theirs = {
+        "label_smoothing": ours.get("label_smoothing"),
+        "discopop_tau": ours.get("tau"),
+        "f_divergence_type": ours.get("divergence"),
+        "f_alpha_divergence_coef": ours.get("alpha"),
+    }
     arguments = DPOConfig(
-        output_dir=str(tmp_path / f"{method}-{own}"),
-        loss_type=[trl_name],
-        beta=0.1,
-        learning_rate=5e-3,
-        lr_scheduler_type="constant",
+        output_dir=str(folder),
+        loss_type=[loss_spec(name).trl_name or "sigmoid"],
+        beta=0.5,
         per_device_train_batch_size=8,
-        max_steps=TINY_STEPS,
-        logging_steps=1,
         bf16=False,
         use_cpu=True,
         gradient_checkpointing=False,
         report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
+        **{key: one for key, one in theirs.items() if one is not None},
     )
-    given: dict[str, Any] = {
-        "model": model,
+    shared: dict[str, Any] = {
+        "model": get_peft_model(base, config),
         "args": arguments,
         "train_dataset": Dataset.from_list(preference_rows(pairs)),
         "processing_class": AutoTokenizer.from_pretrained(tiny),
-        "callbacks": [watch],
     }
-    trainer = (
-        PreferenceTrainer(**given, loss=LOSSES[method], settings=LossSettings(0.1))
-        if own
-        else DPOTrainer(**given)
-    )
-    trainer.train()
-    return watch.losses
+    if own:
+        return PreferenceTrainer(**shared, loss=loss_spec(name), settings=ours)
+    return DPOTrainer(**shared)
+
+
+def _value_and_gradient(trainer: Any) -> tuple[float, Any]:
+    model = trainer.model.eval()
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    loss = trainer.compute_loss(model, batch)
+    loss.backward()
+    trained = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    return loss.item(), torch.cat(trained)
+
+
+IN_TRL: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in LOSSES if loss_spec(name).trl_name),
+    ("dpo", {"divergence": "forward_kl"}),
+    ("dpo", {"divergence": "js_divergence"}),
+    ("hinge", {"divergence": "alpha_divergence", "alpha": 1.5}),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["dpo", "ipo"])
-def test_parity_with_trl_over_optimiser_steps(
-    tmp_path: Path, tiny_llama: Path, method: str
+@pytest.mark.parametrize(("name", "given"), IN_TRL)
+def test_value_and_gradient_are_trls(
+    tmp_path: Path, tiny_llama: Path, name: str, given: dict[str, Any]
 ) -> None:
-    theirs = _losses(tmp_path, tiny_llama, method, own=False)
-    ours = _losses(tmp_path, tiny_llama, method, own=True)
-    assert len(theirs) == TINY_STEPS
-    assert theirs[0] == pytest.approx(loss_at_start(method, LossSettings(0.1)), rel=1e-5)
-    assert theirs[-1] < theirs[0]
+    (theirs, their_gradient), (ours, our_gradient) = (
+        _value_and_gradient(_trainer(tmp_path / str(own), tiny_llama, name, given, own=own))
+        for own in (False, True)
+    )
     assert ours == pytest.approx(theirs, rel=1e-5)
+    assert our_gradient.norm() > 0
+    assert (our_gradient - their_gradient).norm() <= 1e-5 * their_gradient.norm()

@@ -19,11 +19,12 @@ from alignboard.judges.calls import Judge
 from alignboard.judges.runner import judge_pairs
 from alignboard.pipeline.judging import JournalReplies
 from alignboard.pipeline.replacing import n_preferences, n_rows, require_no_loss
-from alignboard.records import Generation, storable
+from alignboard.records import Generation
 from alignboard.results.claims import Claims
 from alignboard.results.commits import Commits
 from alignboard.results.formats import read_rows, write_rows
 from alignboard.results.journal import Journal, Row
+from alignboard.text import storable
 from faulty_endpoint import FaultyEndpoint
 from judging_doubles import Recorder, longest, pairs, spec
 

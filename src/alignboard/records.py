@@ -8,7 +8,7 @@ kilobytes, which is what the cache keeps.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -99,18 +99,3 @@ def text_id(text: str) -> int:
     XXH3 instead of a cryptographic hash because a cold board hashes 100,000 texts; nothing is trusted on its word.
     """
     return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
-
-
-def storable(value: Any) -> Any:
-    """``value`` of JSON with every half of a surrogate pair replaced, which JSON can write and UTF-8 cannot.
-
-    >>> storable(["half \ud83d", "whole \ud83d\ude00"])
-    ['half �', 'whole 😀']
-    """
-    if isinstance(value, str):
-        if value.isascii():
-            return value
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    if isinstance(value, dict):
-        return {storable(key): storable(one) for key, one in value.items()}
-    return [storable(one) for one in value] if isinstance(value, list) else value

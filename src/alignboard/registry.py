@@ -18,7 +18,7 @@ from typing import Any, Final
 from alignboard.errors import InputError, nearest
 
 GROUP: Final = "alignboard.plugins"
-HOMES: Final[dict[str, tuple[str, ...]]] = {}
+HOMES: Final[dict[str, tuple[str, ...]]] = {"loss": ("alignboard.train.methods",)}
 """By kind, the modules whose import registers the built-in parts."""
 
 

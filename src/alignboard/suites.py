@@ -8,13 +8,14 @@ which published boards they are held to, and where the released files come from.
 from __future__ import annotations
 
 import types
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-import yaml
 
 from alignboard.errors import InputError, nearest
+from alignboard.guarded_yaml import SAFE_LOADER, parse_yaml
 from alignboard.workspace import declaration
 
 Declared = TypeVar("Declared", bound=msgspec.Struct)
@@ -145,22 +146,20 @@ def load_evaluation(name: str, workspace: Path | None = None) -> EvaluationSuite
     return suite
 
 
-# libyaml's safe loader where PyYAML was built with it: the same result, ten times as fast.
-SAFE_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def read_yaml(path: Path, loader: Any = SAFE_LOADER) -> dict[str, Any]:
+def read_yaml(path: Path, loader: Any = SAFE_LOADER, tags: Collection[str] = ()) -> dict[str, Any]:
     """A declaration's mapping of keys to values; raises `InputError` that names the file."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - safe, or a kind of it
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from error
+        content = parse_yaml(path.read_text(encoding="utf-8"), loader, tags)
+    except (OSError, UnicodeDecodeError, InputError) as error:
+        raise InputError(f"{path} is not readable YAML: {error}.") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{path}: a mapping of names to values was expected.")
     return content
 
 
-def convert(path: Path, content: dict[str, Any], schema: type[Declared], what: str) -> Declared:
+def convert(
+    path: Path | str, content: dict[str, Any], schema: type[Declared], what: str
+) -> Declared:
     """``content`` as ``schema`` says; raises `InputError` that names the file, the key and the nearest known one."""
     unknown = _unknown_key(content, schema, "")
     if unknown is not None:
@@ -196,12 +195,13 @@ def _unknown_key(value: Any, schema: Any, where: str) -> tuple[str, tuple[str, .
     elif (
         isinstance(schema, type) and issubclass(schema, msgspec.Struct) and isinstance(value, dict)
     ):
-        known = schema.__struct_fields__
+        known = schema.__struct_encode_fields__
         for key in value:
             if key not in known:
                 return f"{where}.{key}".lstrip("."), known
         hints = get_type_hints(schema)
-        items = [(item, hints[key], f"{where}.{key}") for key, item in value.items()]
+        fields = dict(zip(known, schema.__struct_fields__, strict=True))
+        items = [(item, hints[fields[key]], f"{where}.{key}") for key, item in value.items()]
     else:
         return None
     found = (_unknown_key(item, inner, place) for item, inner, place in items)

@@ -26,6 +26,21 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def storable(value: Any) -> Any:
+    """``value`` of JSON with every half of a surrogate pair replaced, which JSON can write and UTF-8 cannot.
+
+    >>> storable(["half \ud83d", "whole \ud83d\ude00"])
+    ['half �', 'whole 😀']
+    """
+    if isinstance(value, str):
+        if value.isascii():
+            return value
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {storable(key): storable(one) for key, one in value.items()}
+    return [storable(one) for one in value] if isinstance(value, list) else value
+
+
 def markdown_text(text: str) -> str:
     r"""``text`` as it reads, whatever it holds: no markup, no HTML, no link, no mention, no new line or cell.
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from alignboard.errors import InputError, nearest
+from alignboard.guarded_yaml import SAFE_LOADER
 from alignboard.results.files import file_sha256
-from alignboard.suites import SAFE_LOADER, read_yaml
+from alignboard.suites import read_yaml
 from alignboard.workspace import find, library
 
 ROOM: Final = "evaluate/tasks"
@@ -94,7 +95,7 @@ class _Files:
     def _add_declaration(self, path: Path, name: str | None = None) -> None:
         if not self._add(path):
             return
-        content = read_yaml(path, _Loader)
+        content = read_yaml(path, _Loader, ("!function",))
         declared = content.get("group") or content.get("task")
         if name not in {None, declared}:
             raise InputError(

@@ -23,9 +23,9 @@ from alignboard.data import world
 from alignboard.errors import InputError
 from alignboard.fetch.download import Progress
 from alignboard.fetch.sources import released_file
-from alignboard.records import storable
 from alignboard.results.conversations import read_conversations
 from alignboard.suites import convert, read_yaml
+from alignboard.text import storable
 from alignboard.workspace import declaration
 
 ROOM = "evaluate/sets"

@@ -88,7 +88,7 @@ class _Builder:
         pairs = None
         if recipe.pairs is not None:
             # Recipes that ask for the same pairs share them.
-            settings = {"pairs": recipe.pairs.model_dump(mode="json"), "seed": self.plan.seed}
+            settings = {"pairs": msgspec.to_builtins(recipe.pairs), "seed": self.plan.seed}
             name = f"pairs {model.start or model.base}"
             known = self.graph.jobs.get(name)
             if known is not None and known.parameters != settings:

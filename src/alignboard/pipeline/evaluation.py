@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +42,7 @@ from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import reference_set
 from alignboard.published.scores import LcScore, lc_win_rates
 from alignboard.records import Generation
+from alignboard.results.files import write_atomically
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.journal import Journal
 from alignboard.suites import Suite, load_suite
@@ -175,11 +176,16 @@ def _order(declared: Declared) -> str:
 def hardening_secret(journal: Path) -> str:
     """What hardened prompts of this workspace draw their marks from: made once, and never shown."""
     path = journal / "hardened-secret"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(hashlib.sha256(secrets.token_bytes(32)).hexdigest())
-    return path.read_text().strip()
+    try:
+        secret = path.read_text().strip()
+    except FileNotFoundError:
+        write_atomically(path, secrets.token_hex(32).encode(), mode=0o600)
+        secret = path.read_text().strip()
+    if not re.fullmatch(r"[0-9a-f]{64}", secret):
+        raise InputError(
+            f"{path} holds no secret (a full disk leaves it empty); remove it, and hardened judges ask anew."
+        )
+    return secret
 
 
 def suite_of(name: str) -> Suite:

@@ -23,7 +23,7 @@ from alignboard.pipeline.plan import ResolvedPlan, load_plan
 from alignboard.pipeline.store import DONE, Places, clean, done_jobs, export, lock
 from alignboard.results.journal import Journal
 
-_TRAINING = ("pydantic", "torch", "transformers", "trl", "peft")
+_TRAINING = ("torch", "transformers", "trl", "peft")
 _CALM = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",

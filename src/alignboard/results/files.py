@@ -15,12 +15,15 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write and flush a file beside ``path``, then rename it; parents are made where they are missing."""
+def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write and flush a file beside ``path``, then rename it; parents are made where they are missing.
+
+    ``mode`` are the permissions, less the process's umask.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.errors import InputError
-from alignboard.records import Annotations, Generation, Judgment, Outputs, TextId, storable, text_id
+from alignboard.records import Annotations, Generation, Judgment, Outputs, TextId, text_id
 from alignboard.results.files import SUFFIXES, write_atomically
 from alignboard.results.order import is_switched
+from alignboard.text import storable
 
 Row = TypeVar("Row", Generation, Judgment)
 

@@ -35,8 +35,8 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 from alignboard.errors import InputError
-from alignboard.records import storable
 from alignboard.results.claims import Claims
+from alignboard.text import storable
 
 SCHEMA: Final = 1
 INCIDENTAL: Final = frozenset(

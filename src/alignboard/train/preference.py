@@ -1,4 +1,4 @@
-"""TRL's DPO trainer with losses of ours.
+"""TRL's DPO trainer with our losses: all paired methods run through `PreferenceTrainer`.
 
 It relies on internals of TRL 1.16 (`fused_lm_head`, `.log_probs`, batches laid out as [chosen; rejected]);
 tests/test_losses.py holds it to TRL's own values.
@@ -6,20 +6,25 @@ tests/test_losses.py holds it to TRL's own values.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from alignboard.train.losses import LossSettings, LossSpec, PairLogps
+from alignboard.train.losses import PairLogps
+from alignboard.train.methods import LossSpec, Value
 
 
 class PreferenceTrainer(DPOTrainer):
     """TRL's DPO trainer with one of our losses in place of its own."""
 
-    def __init__(self, *args: Any, loss: LossSpec, settings: LossSettings, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, loss: LossSpec, settings: Mapping[str, Value], **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._loss, self._settings = loss, settings
+        self._function, self._uses_reference = loss.load(), loss.uses_reference
+        self._settings, self._beta = dict(settings), float(settings.get("beta", 1.0))
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:  # noqa: FBT001 - TRL's
         mask = inputs["completion_mask"]  # (2 pairs, length), chosen first
@@ -34,7 +39,7 @@ class PreferenceTrainer(DPOTrainer):
         chosen, rejected = outputs.log_probs[:, 1 - mask.shape[1] :].sum(dim=1).chunk(2)
         chosen_tokens, rejected_tokens = mask.sum(dim=1).chunk(2)
         reference = (None, None)
-        if self._loss.uses_reference:
+        if self._uses_reference:
             reference = (
                 (inputs["ref_chosen_logps"], inputs["ref_rejected_logps"])
                 if self.precompute_ref_logps
@@ -42,7 +47,7 @@ class PreferenceTrainer(DPOTrainer):
             )
         logps = PairLogps(chosen, rejected, chosen_tokens, rejected_tokens, *reference)
         self._log_pairs(logps)
-        loss = self._loss.function(logps, self._settings).mean()
+        loss = self._function(logps, **self._settings).mean()
         return (loss, outputs) if return_outputs else loss
 
     @torch.no_grad()
@@ -52,7 +57,7 @@ class PreferenceTrainer(DPOTrainer):
             won, lost = logps.chosen - logps.ref_chosen, logps.rejected - logps.ref_rejected
         else:
             won, lost = logps.chosen / logps.chosen_tokens, logps.rejected / logps.rejected_tokens
-        won, lost = self._settings.beta * won, self._settings.beta * lost
+        won, lost = self._beta * won, self._beta * lost
         model: Any = self.model
         accelerator: Any = self.accelerator
         metrics = self._metrics["train" if model.training else "eval"]

@@ -4,63 +4,68 @@ A recipe is a YAML file under `train/<family>/<name>.yaml`. It declares the *glo
 per-device batches and accumulation steps depends on the machine, and the result does not. LoRA's target modules are
 always written out: PEFT's defaults differ from every published recipe.
 
-Light: pydantic and yaml only, no torch.
+Light: msgspec and yaml only, no torch.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import msgspec
+from msgspec import Meta, Struct
 
-from alignboard.errors import InputError
+from alignboard.errors import InputError, nearest
+from alignboard.suites import convert, read_yaml
+from alignboard.train.methods import SFT, LossSpec, Value, loss_spec, methods
 
-Method = Literal["sft", "dpo", "ipo", "simpo"]
-PREFERENCE_METHODS: tuple[Method, ...] = ("dpo", "ipo", "simpo")
+Positive = Annotated[int, Meta(gt=0)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+AtLeast0 = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+Modules = Annotated[list[str], Meta(min_length=1)]
+
+FILE_ENDINGS = (".json", ".jsonl", ".csv", ".parquet")
 
 
 class RecipeError(InputError):
     """A recipe that cannot be used: names the file, the key and what was expected."""
 
 
-class _Strict(BaseModel):
-    """No key but the declared ones, and no change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataSpec(_Strict):
+class DataSpec(Struct, forbid_unknown_fields=True, frozen=True):
     """Where the rows come from; read by the caller of `train`, which receives rows."""
 
     name: str
-    """A data set's name: `demo-world`, `west-of-n` (pairs sampled from the SFT model), a hub id, or a json or jsonl
-    file, relative to the workspace."""
+    """A data set's name: `demo-world`, `west-of-n` (pairs sampled from the SFT model), a hub id, a json, jsonl, csv or
+    parquet file, or a folder of `datasets`, relative to the workspace."""
+    config: str | None = None
+    """the configuration of a hub data set that has several"""
     split: str = "train"
-    n: int | None = Field(default=None, gt=0)
+    revision: str | None = None
+    """the commit of a hub data set"""
+    n: Positive | None = None
     """At most so many rows; None means all."""
+    schema: str | None = None
+    """what the columns mean (`alignboard.data.preferences.SCHEMAS`); None = found out by their names"""
+    columns: dict[str, str] = {}
+    """the columns of the source by their canonical names: {prompt: question}"""
 
     @property
     def is_file(self) -> bool:
         """Whether the rows are in a local file."""
-        return Path(self.name).suffix in {".json", ".jsonl"}
+        return Path(self.name).suffix in FILE_ENDINGS
 
 
-Modules = Annotated[list[str], Field(min_length=1)]
-
-
-class LoraSpec(_Strict):
+class LoraSpec(Struct, forbid_unknown_fields=True, frozen=True):
     """The adapter."""
 
-    r: int = Field(gt=0)
-    alpha: int = Field(gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: Modules | Annotated[dict[str, Modules], Field(min_length=1)]
+    r: Positive
+    alpha: Positive
+    target_modules: Modules | Annotated[dict[str, Modules], Meta(min_length=1)]
     """Names of linear layers, or such a list per `model_type` (one recipe for several architectures)."""
+    dropout: Share = 0.0
 
     def modules_for(self, model_type: str) -> list[str]:
         """The target modules for a `config.model_type`."""
@@ -69,12 +74,12 @@ class LoraSpec(_Strict):
         if model_type not in self.target_modules:
             known = ", ".join(self.target_modules)
             raise RecipeError(
-                f"lora.target_modules has no entry for model type {model_type!r}; it has: {known}"
+                f"lora.target_modules has no entry for model type {model_type!r}; it has: {known}."
             )
         return self.target_modules[model_type]
 
 
-class QuantizationSpec(_Strict):
+class QuantizationSpec(Struct, forbid_unknown_fields=True, frozen=True):
     """How the base's weights are held (bitsandbytes)."""
 
     bits: Literal[4, 8] = 4
@@ -82,27 +87,25 @@ class QuantizationSpec(_Strict):
     double: bool = True
 
 
-class OptimizerSpec(_Strict):
+class OptimizerSpec(Struct, forbid_unknown_fields=True, frozen=True):
     """The optimiser and its schedule."""
 
+    learning_rate: PositiveFloat
     name: str = "adamw_torch"
     """A transformers optimiser name."""
-    learning_rate: float = Field(gt=0)
     schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
-    warmup_ratio: float = Field(default=0.0, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    beta2: float = Field(default=0.999, gt=0, lt=1)
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    warmup_ratio: Share = 0.0
+    weight_decay: AtLeast0 = 0.0
+    beta2: Annotated[float, Meta(gt=0, lt=1)] = 0.999
+    max_grad_norm: PositiveFloat = 1.0
 
 
-class BatchSpec(_Strict):
+class BatchSpec(Struct, forbid_unknown_fields=True, frozen=True, rename={"global_": "global"}):
     """The batch of one optimiser step, and how much of it is held at once."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    global_: int = Field(alias="global", gt=0)
+    global_: Positive
     """Examples (or pairs) per optimiser step, over all devices."""
-    per_device: int = Field(gt=0)
+    per_device: Positive
     """Examples in memory at once on one device; does not change the result."""
 
     def accumulation(self, world_size: int) -> int:
@@ -111,56 +114,47 @@ class BatchSpec(_Strict):
         if rest or not steps:
             raise RecipeError(
                 f"batch.global = {self.global_} is not a multiple of batch.per_device x devices = "
-                f"{self.per_device} x {world_size}; change batch.per_device"
+                f"{self.per_device} x {world_size}; change batch.per_device."
             )
         return steps
 
 
-class DurationSpec(_Strict):
+class DurationSpec(Struct, forbid_unknown_fields=True, frozen=True):
     """Exactly one of the two."""
 
-    epochs: float | None = Field(default=None, gt=0)
-    steps: int | None = Field(default=None, gt=0)
+    epochs: PositiveFloat | None = None
+    steps: Positive | None = None
 
-    @model_validator(mode="after")
-    def _one(self) -> DurationSpec:
+    def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give exactly one of epochs and steps")
-        return self
 
 
-class LossSpecification(_Strict):
-    """The numbers of a preference loss."""
-
-    beta: float = Field(gt=0)
-    gamma: float | None = Field(default=None, ge=0)
-    """SimPO's margin (published configurations state gamma/beta)."""
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-
-
-class PairSpec(_Strict):
+class PairSpec(Struct, forbid_unknown_fields=True, frozen=True):
     """How West-of-N pairs are sampled from the SFT model."""
 
-    prompts: int = Field(gt=0)
-    n: int = Field(default=4, ge=2)
-    temperature: float = Field(default=1.0, gt=0)
-    max_new_tokens: int = Field(default=24, gt=0)
+    prompts: Positive
+    n: Annotated[int, Meta(ge=2)] = 4
+    temperature: PositiveFloat = 1.0
+    max_new_tokens: Positive = 24
 
 
-class Recipe(_Strict):
+class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """One training run, up to the model's path, the rows and the seed's override."""
 
-    method: Method
+    method: str
+    """``sft``, or a registered loss (`alignboard.train.methods`)"""
     model: str | None = None
     """The base model this recipe was written for; a model given on the command line replaces it."""
     start_from: str | None = None
     """A recipe whose adapter is trained on, and is the reference (preference methods: the SFT recipe)."""
     data: DataSpec
     pairs: PairSpec | None = None
-    max_length: int = Field(gt=0)
+    max_length: Positive
     lora: LoraSpec
     quantization: QuantizationSpec | None = None
-    loss: LossSpecification | None = None
+    loss: dict[str, Value] | None = None
+    """the parameters of the method's loss; completed with its defaults when a recipe is read"""
     optimizer: OptimizerSpec
     batch: BatchSpec
     duration: DurationSpec
@@ -172,86 +166,56 @@ class Recipe(_Strict):
     chat_template: str | None = None
     """Jinja text for a base model that has none; None keeps the tokenizer's own."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Recipe:
-        preference = self.method in PREFERENCE_METHODS
-        if preference != (self.loss is not None):
-            raise ValueError(
-                f"method {self.method} {'needs a' if preference else 'takes no'} loss section"
-            )
-        if self.loss is not None and (self.method == "simpo") != (self.loss.gamma is not None):
-            raise ValueError(
-                "loss.gamma is SimPO's margin: required with method simpo, refused with any other"
-            )
-        if self.loss is not None and self.method == "ipo" and self.loss.label_smoothing:
-            raise ValueError("loss.label_smoothing has no meaning for method ipo")
-        if self.pairs is not None and not preference:
-            raise ValueError("pairs are for preference methods")
-        return self
+    @property
+    def is_preference(self) -> bool:
+        """Whether it trains on pairs."""
+        return self.method != SFT
 
-    def shortened(self, steps: int) -> Recipe:
-        """The same recipe for so many steps: a trial run, with a key of its own."""
-        return self.model_copy(update={"duration": DurationSpec(steps=steps)})
+    @property
+    def loss_spec(self) -> LossSpec:
+        """The registered loss of a preference method."""
+        return loss_spec(self.method)
 
     def identity(self) -> dict[str, Any]:
         """Everything that determines the result; `batch.per_device` does not."""
-        content = self.model_dump(mode="json", by_alias=True)
+        content = msgspec.to_builtins(self)
         content["batch"].pop("per_device")
         return content
 
     def key(self) -> str:
         """A digest of the identity."""
-        text = json.dumps({"scheme": "recipe-1", **self.identity()}, sort_keys=True)
+        text = json.dumps({"scheme": "recipe-2", **self.identity()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read and check a recipe file. RecipeError names the file, the key and the nearest valid key."""
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(
-            f"{path}: cannot be read as YAML: {' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(content, dict):
-        raise RecipeError(
-            f"{path}: a recipe is a mapping of keys to values, not {type(content).__name__}"
-        )
-    return parse_recipe(content, str(path))
+    """Read and check a recipe file; `InputError` names the file, the key and the nearest valid key."""
+    return parse_recipe(read_yaml(Path(path)), str(path))
 
 
 def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
-    """Check a recipe's content; `source` names it in errors."""
+    """Check a recipe's content; ``source`` names it in errors."""
+    recipe = convert(source, content, Recipe, "a recipe")
     try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        raise RecipeError(f"{source}: {'; '.join(_explain(e) for e in error.errors())}") from error
+        return _completed(recipe)
+    except InputError as error:
+        raise RecipeError(f"{source}: {error}") from error
 
 
-def _explain(error: Any) -> str:
-    """One of pydantic's errors in words."""
-    location = [
-        str(part)
-        for part in error["loc"]
-        if part not in ("list[str]", "dict[str,list[str]]", "bool")
-    ]
-    key = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        valid = _valid_keys(location[:-1])
-        near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.0)
-        return f"unknown key '{key}'; nearest valid key: '{'.'.join([*location[:-1], *near])}'"
-    if error["type"] == "missing":
-        return f"missing key '{key}'"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"'{key}': {message} (got {error['input']!r})" if key else message
-
-
-def _valid_keys(location: list[str]) -> list[str]:
-    """The keys a section may have."""
-    model: type[BaseModel] = Recipe
-    for part in location:
-        annotation = model.model_fields[part].annotation
-        options = [annotation, *get_args(annotation)]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return [field.alias or name for name, field in model.model_fields.items()]
+def _completed(recipe: Recipe) -> Recipe:
+    """The recipe with its loss's defaults filled in, its sections checked against each other."""
+    known = methods()
+    if recipe.method not in known:
+        hint = nearest(recipe.method, known) or f"; known are {', '.join(known)}."
+        raise InputError(f"there is no method {recipe.method!r}{hint}")
+    if recipe.pairs is not None and not recipe.is_preference:
+        raise InputError("pairs are for preference methods; leave the section out.")
+    if not recipe.is_preference:
+        if recipe.loss is not None:
+            raise InputError(f"method {recipe.method} takes no loss section; leave it out.")
+        return recipe
+    if recipe.loss is None:
+        needed = ", ".join(recipe.loss_spec.parameters)
+        raise InputError(f"method {recipe.method} needs a loss section, with {needed}.")
+    loss = recipe.loss_spec.complete(recipe.method, recipe.loss)
+    return msgspec.structs.replace(recipe, loss=loss)

@@ -6,8 +6,8 @@ What this module promises
     is the adapter that training started from, kept beside the trained one, or the bare base when it started fresh.
     In float32 on the CPU, whatever TRL's defaults; usage statistics are never sent.
 
-SFT, DPO and IPO are TRL's own. SimPO, and DPO with smoothed labels, are our losses in TRL's DPO trainer
-(`train.preference`).
+SFT is TRL's own trainer. All preference methods are losses of `alignboard.train.methods` in TRL's DPO trainer
+(`alignboard.train.preference`).
 
 Heavy: imports torch, transformers, peft and trl. `train.recipe` is the light part.
 """
@@ -36,13 +36,11 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.dpo_config import DPOConfig
-from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from alignboard.models.tiny import one_thread
 from alignboard.train import preflight
-from alignboard.train.losses import LOSSES, LossSettings, loss_at_start
 from alignboard.train.preference import PreferenceTrainer
 from alignboard.train.recipe import Recipe, RecipeError
 from alignboard.train.start import compute_dtype, load_base, load_tokenizer, with_adapter
@@ -193,14 +191,10 @@ def _trainer(
         # Prompt-completion rows are trained on the completion by default; conversations need the template's markers.
         conversation = "messages" in rows[0]
         return SFTTrainer(args=SFTConfig(**arguments, assistant_only_loss=conversation), **given)
-    spec, smoothing = LOSSES[recipe.method], recipe.loss.label_smoothing
-    if spec.trl_name is not None and not smoothing:
-        return DPOTrainer(
-            args=DPOConfig(**arguments, beta=recipe.loss.beta, loss_type=[spec.trl_name]), **given
-        )
-    settings = LossSettings(recipe.loss.beta, recipe.loss.gamma or 0.0, smoothing)
+    spec = recipe.loss_spec
+    beta = float(recipe.loss.get("beta", 1.0))
     return PreferenceTrainer(
-        args=DPOConfig(**arguments, beta=recipe.loss.beta), **given, loss=spec, settings=settings
+        args=DPOConfig(**arguments, beta=beta), **given, loss=spec, settings=recipe.loss
     )
 
 
@@ -239,9 +233,9 @@ def _arguments(recipe: Recipe, model: Any, work: Path, seed: int) -> dict[str, A
 
 
 def _expected_first_loss(recipe: Recipe) -> float | None:
-    if recipe.loss is None:
+    if recipe.loss is None or recipe.loss_spec.at_start is None:
         return None
-    return loss_at_start(recipe.method, LossSettings(recipe.loss.beta))
+    return recipe.loss_spec.at_start(recipe.loss)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from alignboard.engines.rows import Decoding, Prompt
 from alignboard.errors import InputError
-from alignboard.records import storable
+from alignboard.text import storable
 
 Api = Literal["chat", "completions"]
 Sends = Literal["ids", "text"]
@@ -37,6 +37,7 @@ _BROKEN = frozenset(
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 """where servers put what was thought, each under a name of its own"""
 _MOST_TOKENS = 2**40
+"""a count that is larger is no count"""
 Finish = Literal["stop", "length", "refused", "unknown"]
 _LONGEST_REASON = 200
 
@@ -217,13 +218,15 @@ def read_body(content: bytes) -> dict[str, Any]:
     if not content.strip():
         raise UnreadableError("the answer is empty")
     try:
-        body = json.loads(content)
+        body = storable(json.loads(content))
+    except RecursionError:
+        raise UnreadableError("the answer is nested too deeply") from None
     except ValueError:
         text = shortened(content.decode(errors="replace"))
         raise UnreadableError(f"the answer is no JSON: {text}") from None
     if not isinstance(body, dict):
         raise UnreadableError("the answer is no JSON object")
-    return storable(body)
+    return body
 
 
 def read_usage(found: Any) -> Usage:
@@ -276,7 +279,7 @@ def error_message(content: bytes) -> tuple[str, str | None]:
     """What an error's body says, on one line, and its code."""
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return shortened(content.decode(errors="replace")), None
     error = body.get("error", body) if isinstance(body, dict) else body
     if not isinstance(error, dict):

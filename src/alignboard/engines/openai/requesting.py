@@ -3,10 +3,12 @@
 What this module promises
     Every request has one reply or one `GaveUp` in the end; what may pass (429, 5xx, a timeout, a cut connection, an
     empty or unreadable body) is tried again with full jitter, not before the server's Retry-After. A request whose
-    reply was handed over is not sent again. What no try can mend (400, 401, 404, a used-up quota) ends the run in
-    one sentence, after the replies that were under way have been handed over.
+    reply was handed over is not sent again. A request that the server refuses (400, 413, 422) has no reply; where
+    every request under way meets the same words and none was answered, and for what no request can mend (401, 404, a
+    used-up quota), the run ends in one sentence, after the replies that were under way have been handed over.
 What it never does
-    Log or record the key; follow a redirect with it; take an error for a reply.
+    Log or record the key, not even where a reply repeats it; follow a redirect with it; take an error for a reply;
+    read a body of more than `LARGEST_BODY` bytes, decompressed.
 
 The client is httpx, which is a dependency already (downloads use it): ``openai`` would add its own retries, which
 neither pause a server as a whole nor report per request, and takes a second to import. httpx is imported when the
@@ -17,6 +19,7 @@ servers stop generating.
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 import threading
 from collections import Counter
@@ -41,6 +44,12 @@ if TYPE_CHECKING:
     import httpx
 
 _PASSING = frozenset({408, 409, 425, 429})
+_REFUSED = frozenset({400, 413, 422})
+"""statuses that speak of the request, not of the server"""
+LARGEST_BODY = 64 * 2**20
+"""bytes of a reply, decompressed; 4,096 tokens with 20 log-probabilities each are 10 MB"""
+_SECRET_LENGTH = 16
+"""characters of the shortest key that is taken out of replies"""
 _ALIKE = 12
 """unreadable replies in the same words, and none that was read: the next would be no other"""
 _BREATH = 0.002
@@ -53,6 +62,10 @@ Reply = TypeVar("Reply")
 
 class FatalError(Exception):
     """What every other request would meet as well; the message is a whole sentence."""
+
+
+class RefusedError(FatalError):
+    """What this request met, and perhaps no other."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +157,9 @@ class _Run:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
-        self._reached = False
+        self._reached = self._answered = False
+        self._n_workers = 1
+        self._refused: dict[str, set[str]] = {}
         self._servers: list[_Server] = []
         self._unreadable: Counter[str] | None = Counter()
         self._ended = asyncio.Event()
@@ -185,6 +200,7 @@ class _Run:
             self._servers = [_Server(url, path, endpoint, self._clock) for url in endpoint.urls]
             waiting = iter(asked)
             n = min(len(asked), endpoint.limits.concurrency * len(endpoint.urls))
+            self._n_workers = n
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=n)
             timeout = httpx.Timeout(patience.timeout, connect=patience.connect_timeout, pool=None)
             headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -231,6 +247,8 @@ class _Run:
             server.busy += 1
             try:
                 return await self._ask(client, server, request)
+            except RefusedError as error:
+                return self._refuse(request, str(error), failed)
             except TransientError as error:
                 reason, pause = str(error), patience.pause(failed, error.wait)
                 rests = isinstance(error, _UnavailableError)
@@ -246,6 +264,14 @@ class _Run:
         if not self._reached:
             raise FatalError(f"Nothing answers at {' or '.join(self._endpoint.urls)}: {reason}.")
         return GaveUp(reason, patience.tries)
+
+    def _refuse(self, request: Request, reason: str, tries: int) -> GaveUp:
+        """The end of one request, or of the run where nothing tells this request from the others."""
+        same = self._refused.setdefault(reason, set())
+        same.add(request.key)
+        if not self._answered and len(same) >= max(2, self._n_workers):
+            raise FatalError(reason)
+        return GaveUp(reason.rstrip("."), tries)
 
     async def _ready_server(self) -> _Server:
         """The least busy server that does not rest; waits for one where all do."""
@@ -279,22 +305,26 @@ class _Run:
             raise TransientError("the run has ended")
         started = self._clock.now()
         try:
-            async with asyncio.timeout(seconds):
-                response = await client.post(server.url, json=request.body)
+            async with (
+                asyncio.timeout(seconds),
+                client.stream("POST", server.url, json=request.body) as response,
+            ):
+                content = await _body(response)
         except TimeoutError as error:
             raise TransientError(f"no answer within {seconds:g} s") from error
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise _UnavailableError(one_line(error)) from error
+            raise _UnavailableError(without(self._key, one_line(error))) from error
         except httpx.RequestError as error:
-            raise TransientError(one_line(error)) from error
+            raise TransientError(without(self._key, one_line(error))) from error
         self._reached = True
-        require_success(response, server.url, self._endpoint.api_key_env, self._key)
+        require_success(response, content, server.url, self._endpoint.api_key_env, self._key)
         try:
-            reply = self._requester.read(response.content)
+            reply = self._requester.read(without_key(self._key, content))
         except UnreadableError as error:
-            self._require_hope(server, str(error))
-            raise TransientError(str(error)) from error
-        self._unreadable = None
+            reason = without(self._key, str(error))
+            self._require_hope(server, reason)
+            raise TransientError(reason) from error
+        self._answered, self._unreadable = True, None
         used = self._requester.usage(reply)
         if used.n_prompt is not None and used.n_answer is not None:
             server.tokens.give_back(request.n_tokens - used.n_prompt - used.n_answer)
@@ -315,17 +345,42 @@ class _UnavailableError(TransientError):
     """A failure of the server as a whole: it is left alone for a while."""
 
 
+async def _body(response: httpx.Response) -> bytes:
+    """The body, decompressed; raises `TransientError` where it is larger than any reply."""
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise TransientError(f"the answer is larger than {LARGEST_BODY // 2**20} MiB")
+    return b"".join(parts)
+
+
+def without(key: str | None, text: str) -> str:
+    """``text`` without the key."""
+    return text.replace(key, "***") if key else text
+
+
+def without_key(key: str | None, content: bytes) -> bytes:
+    """A body without the key, which some gateways repeat. Short ones (EMPTY) are words that a model may write."""
+    if key is None or len(key) < _SECRET_LENGTH:
+        return content
+    written = {key, json.dumps(key)[1:-1], key.replace("/", "\\/")}
+    for form in written:
+        content = content.replace(form.encode(), b"***")
+    return content
+
+
 def require_success(
-    response: httpx.Response, url: str, key_env: str | None, key: str | None
+    response: httpx.Response, content: bytes, url: str, key_env: str | None, key: str | None
 ) -> None:
-    """Raises `TransientError` or `FatalError` for an answer that is not 200; the key is never repeated."""
+    """Raises `TransientError`, `RefusedError` or `FatalError` for an answer that is not 200; without the key."""
     status = response.status_code
     if status == HTTPStatus.OK:
         return
-    message, code = error_message(response.content)
-    if key:
-        message = message.replace(key, "***")
-    phrase = f"{status} {response.reason_phrase}".strip()
+    message, code = error_message(content)
+    message = without(key, message)
+    phrase = without(key, f"{status} {response.reason_phrase}".strip())
     passing = status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     if passing and code != "insufficient_quota":
         kind = _UnavailableError if status in _RESTING else TransientError
@@ -335,5 +390,6 @@ def require_success(
         given = f"the key in {key_env}" if key_env else "a request without a key (set api_key_env)"
         raise FatalError(f"{url} refuses {given}: {phrase}.")
     said = f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".")
-    field = refused_field(response.content)
-    raise FatalError(f"{said}." if field is None else f"{said}; {field_advice(field)}.")
+    field = refused_field(content)
+    error = RefusedError if status in _REFUSED else FatalError
+    raise error(f"{said}." if field is None else f"{said}; {field_advice(field)}.")

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from alignboard.engines.openai.format import Dialect
 from alignboard.engines.openai.limits import Patience
@@ -42,7 +43,7 @@ class Endpoint:
         if not self.urls or self.limits.concurrency < 1 or self.limits.patience.tries < 1:
             raise InputError("An endpoint needs an address, a concurrency and tries of at least 1.")
         for url in self.urls:
-            if not re.fullmatch(r"https?://[^/?#\s@]+(/[^?#\s]*)?", url):
+            if not re.fullmatch(r"https?://[^/?#\s@]+(/[^?#\s]*)?", url) or not _is_parsed(url):
                 raise InputError(
                     f"{url!r} is no address of an endpoint; expected one such as http://127.0.0.1:8000/v1."
                 )
@@ -84,4 +85,18 @@ class Endpoint:
             raise InputError(
                 f"The environment variable {self.api_key_env}, which is to hold the key, is not set."
             )
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise InputError(
+                f"The environment variable {self.api_key_env} holds white space or characters that no key has (one "
+                "line of ASCII letters, digits and marks is expected)."
+            )
         return key
+
+
+def _is_parsed(url: str) -> bool:
+    """Whether host and port of an address are what they can be."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False

@@ -8,13 +8,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from alignboard.engines.openai.format import UnreadableError, read_body
-from alignboard.engines.openai.requesting import FatalError, require_success
+from alignboard.engines.openai.requesting import (
+    FatalError,
+    require_success,
+    without,
+    without_key,
+)
 from alignboard.engines.openai.served import Endpoint
 from alignboard.errors import SourceError
 from alignboard.fetch.http import TransientError, one_line
 
 if TYPE_CHECKING:
     import httpx
+
+LARGEST_FILE = 2**30
+"""bytes of a file of replies, decompressed; a file of requests has at most 200 MB"""
 
 
 class BatchHttp:
@@ -45,7 +53,7 @@ class BatchHttp:
     def upload(self, content: bytes, name: str) -> str:
         """The id of a file of requests. A second try makes a second file, which costs nothing."""
         form = {"data": {"purpose": "batch"}, "files": {"file": (name, content)}}
-        return str(self._object("POST", "files", **form)["id"])
+        return str(self._object("POST", "files", "id", **form)["id"])
 
     def create(self, file: str, path: str) -> str:
         """The id of the batch of ``file``.
@@ -54,15 +62,18 @@ class BatchHttp:
         paid as well.
         """
         body = {"input_file_id": file, "endpoint": path, "completion_window": "24h"}
-        known = self._try(lambda: self._once("POST", "batches", json=body), lambda: self.find(file))
-        return known if isinstance(known, str) else str(read_body(known.content)["id"])
+        known = self._try(
+            lambda: _read(self._once("POST", "batches", json=body), "id"), lambda: self.find(file)
+        )
+        return known if isinstance(known, str) else str(known["id"])
 
     def find(self, file: str) -> str | None:
         """The id of the batch of ``file``, among those of the account; None where there is none."""
         after: dict[str, str] = {}
         while True:
             page = self._object("GET", "batches", params={"limit": 100, **after})
-            batches = page.get("data") or []
+            listed = page.get("data")
+            batches = [one for one in listed or () if isinstance(one, dict) and one.get("id")]
             for batch in batches:
                 if batch.get("input_file_id") == file:
                     return str(batch["id"])
@@ -72,32 +83,28 @@ class BatchHttp:
 
     def batch(self, name: str) -> dict[str, Any]:
         """How far a batch is."""
-        return self._object("GET", f"batches/{name}")
+        return self._object("GET", f"batches/{name}", "status")
 
     def content(self, file: str) -> bytes:
         """The content of a file."""
-        return self._try(lambda: self._once("GET", f"files/{file}/content")).content
+        return self._try(lambda: self._once("GET", f"files/{file}/content"))
 
-    def _object(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        return self._try(lambda: self._read(self._once(method, path, **options)))
+    def _object(
+        self, method: str, path: str, needed: str | None = None, **options: Any
+    ) -> dict[str, Any]:
+        return self._try(lambda: _read(self._once(method, path, **options), needed))
 
-    @staticmethod
-    def _read(response: httpx.Response) -> dict[str, Any]:
-        try:
-            return read_body(response.content)
-        except UnreadableError as error:
-            raise TransientError(str(error)) from error
-
-    def _once(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def _once(self, method: str, path: str, **options: Any) -> bytes:
         import httpx
 
         url = f"{self._url}/{path}"
         try:
-            response = self._client.request(method, url, **options)
+            with self._client.stream(method, url, **options) as response:
+                content = _body(response)
         except httpx.RequestError as error:
-            raise TransientError(one_line(error)) from error
-        require_success(response, url, self._endpoint.api_key_env, self._key)
-        return response
+            raise TransientError(without(self._key, one_line(error))) from error
+        require_success(response, content, url, self._endpoint.api_key_env, self._key)
+        return without_key(self._key, content)
 
     def _try(self, one: Callable[[], Any], before_again: Callable[[], Any] | None = None) -> Any:
         """What ``one`` returns; what ``before_again`` returns, if that is something, before another try."""
@@ -115,3 +122,24 @@ class BatchHttp:
                 if known is not None:
                     return known
         raise AssertionError("unreachable")
+
+
+def _body(response: httpx.Response) -> bytes:
+    parts, size = [], 0
+    for part in response.iter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST_FILE:
+            raise TransientError(f"the answer is larger than {LARGEST_FILE // 2**20} MiB")
+    return b"".join(parts)
+
+
+def _read(content: bytes, needed: str | None) -> dict[str, Any]:
+    """The object in a body, with a text under ``needed``."""
+    try:
+        found = read_body(content)
+    except UnreadableError as error:
+        raise TransientError(str(error)) from error
+    if needed is not None and not isinstance(found.get(needed), str):
+        raise TransientError(f"the answer has no {needed}")
+    return found

@@ -23,6 +23,7 @@ import msgspec
 from alignboard.engines.openai.format import UnreadableError, read_body, shortened
 from alignboard.engines.openai.prices import Rate
 from alignboard.engines.openai.served import Endpoint
+from alignboard.errors import InputError, SourceError
 from alignboard.judges.backends.batch_http import BatchHttp
 from alignboard.judges.backends.chat_format import request_body, said_of, used
 from alignboard.judges.backends.endpoint import endpoint_identity
@@ -35,6 +36,7 @@ MOST_BYTES: Final = 190_000_000
 """OpenAI takes 200 MB a file"""
 PATH: Final = "/v1/chat/completions"
 _ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
+_UNDER_WAY: Final = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
 _PAUSES: Final = (1.0, 60.0)
 """seconds between two looks at a batch: the first, and the longest"""
 
@@ -69,7 +71,7 @@ class BatchJudge:
         waiting = {call.key: call for call in calls}
         with BatchHttp(self._endpoint) as http:
             for path in sorted(self._folder.glob("*.json")):
-                note = msgspec.json.decode(path.read_bytes(), type=_Note)
+                note = _noted(path)
                 if waiting.keys() & set(note.keys):
                     yield from self._finish(http, path, note, waiting)
             notes = [self._send(http, part) for part in self._parts(list(waiting.values()))]
@@ -120,8 +122,13 @@ class BatchJudge:
         pause = _PAUSES[0]
         while True:
             batch = http.batch(name)
-            if batch.get("status") in _ENDED:
+            if batch["status"] in _ENDED:
                 return batch
+            if batch["status"] not in _UNDER_WAY:
+                raise SourceError(
+                    f"The batch {name} has the status {shortened(batch['status'])!r}, which is none of OpenAI's; look "
+                    "at it in the account, and start again when it has ended."
+                )
             self._sleep(pause)
             pause = min(2 * pause, _PAUSES[1])
 
@@ -130,16 +137,20 @@ class BatchJudge:
     ) -> Iterator[tuple[str, Said | Unsaid]]:
         for field in ("output_file_id", "error_file_id"):
             if batch.get(field):
-                for line in http.content(str(batch[field])).splitlines():
-                    if line.strip():
-                        yield self._reply(line)
+                for line in http.content(str(batch[field])).split(b"\n"):
+                    try:
+                        row = read_body(line)
+                    except UnreadableError:
+                        continue  # the call of this line is one without a reply
+                    yield self._reply(row)
 
-    def _reply(self, line: bytes) -> tuple[str, Said | Unsaid]:
-        row = read_body(line)
+    def _reply(self, row: Mapping[str, Any]) -> tuple[str, Said | Unsaid]:
         key, response = str(row.get("custom_id")), row.get("response") or {}
         body = response.get("body") if isinstance(response, dict) else None
         if row.get("error") or not isinstance(body, dict) or response.get("status_code") != 200:
-            error = row.get("error") or (body or {}).get("error") or {}
+            error = (
+                row.get("error") or (body.get("error") if isinstance(body, dict) else body) or {}
+            )
             reason = error.get("message") if isinstance(error, dict) else str(error)
             return key, Unsaid(key, f"the batch answers: {reason or 'nothing'}")
         try:
@@ -155,8 +166,20 @@ class BatchJudge:
         write_atomically(path, msgspec.json.encode(note))
 
 
+def _noted(path: Path) -> _Note:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Note)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}, the note of a batch, cannot be read ({error}); look in the account whether one is under way, and "
+            "remove the note to ask anew."
+        ) from error
+
+
 def _errors(batch: Mapping[str, Any]) -> str:
     """What the server says of a batch that it did not take; nothing where it says nothing."""
-    listed = (batch.get("errors") or {}).get("data") or [{}]
-    message = listed[0].get("message") if isinstance(listed[0], dict) else None
+    errors = batch.get("errors")
+    listed = errors.get("data") if isinstance(errors, dict) else None
+    first = listed[0] if isinstance(listed, list) and listed else None
+    message = first.get("message") if isinstance(first, dict) else None
     return f": {shortened(str(message))}" if message else ""

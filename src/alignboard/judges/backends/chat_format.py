@@ -10,6 +10,7 @@ from alignboard.engines.openai.format import (
     Usage,
     read_body,
     read_choice,
+    shortened,
 )
 from alignboard.judges.rows import Call, Said, Token
 from alignboard.judges.spec import PromptedSpec
@@ -78,15 +79,24 @@ def _tokens(logprobs: Any) -> tuple[Token, ...]:
         return ()
     try:
         found = tuple(_token(one) for one in content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableError(f"the answer's log-probabilities are malformed ({error!r})") from None
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        why = shortened(repr(error))
+        raise UnreadableError(f"the answer's log-probabilities are malformed ({why})") from None
     if not all(math.isfinite(token.logprob) for token in found):
         raise UnreadableError("the answer holds a token whose probability is 0")
     return found
 
 
 def _token(found: dict[str, Any]) -> Token:
-    top = [(one["token"], float(one["logprob"])) for one in found.get("top_logprobs") or ()]
+    top = [(_text(one), float(one["logprob"])) for one in found.get("top_logprobs") or ()]
     # llama.cpp writes -inf for tokens that it masks.
     likely = tuple(one for one in top if math.isfinite(one[1]))
-    return Token(found["token"], float(found["logprob"]), likely)
+    return Token(_text(found), float(found["logprob"]), likely)
+
+
+def _text(found: dict[str, Any]) -> str:
+    """The token of an entry; raises `TypeError` for what is no text, which the journal could not read back."""
+    token = found["token"]
+    if not isinstance(token, str):
+        raise TypeError(f"a token is {token!r}")
+    return token

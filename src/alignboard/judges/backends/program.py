@@ -18,7 +18,7 @@ from alignboard.engines.openai.format import shortened
 from alignboard.errors import InputError
 from alignboard.judges.rows import Call, Said, Unsaid
 from alignboard.judges.spec import ProgramSpec
-from alignboard.records import storable
+from alignboard.text import storable
 
 _PATIENCE: Final = 10.0
 """seconds that a program has to end after its last reply"""

@@ -47,16 +47,17 @@ LOW_DISTINCT, LOW_RELEVANCE = 0.95, 0.20
 MIN_ANSWERS = 4
 """fewer answers say nothing about repetition"""
 
-# name -> (lower-case texts of which every match contains one, pattern). The texts are looked for first: a regular
-# expression over 40 models' answers costs seconds, `in` costs tenths.
+# name -> (lower-case texts of which every match contains one, pattern). A pattern takes time in proportion to the
+# text, whatever it holds: no two neighbouring parts match the same characters. The texts are looked for first: a
+# regular expression over 40 models' answers costs seconds, `in` costs tenths.
 _FORGED: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
     # alpaca_eval_clf.txt and its relatives, the AlpacaEval 2 judge
     "model_identifier": (("model_identifier",), re.compile(r"model_identifier", re.IGNORECASE)),
     "outputs_heading": (
         ("model outputs",),
-        re.compile(r"^\s*#{1,4} *(Un\w+ )?Model Outputs\b", re.IGNORECASE | re.MULTILINE),
+        re.compile(r"^[^\S\n]*#{1,4} *(Un\w+ )?Model Outputs\b", re.IGNORECASE | re.MULTILINE),
     ),
-    "closed_quotes": (('"""',), re.compile(r'"""\s*\n?\s*\}')),
+    "closed_quotes": (('"""',), re.compile(r'"""\s*\}')),
     # ranking judges: {'model': 'model_1', 'rank': 1}
     "rank_entry": (
         ("rank",),
@@ -69,7 +70,10 @@ _FORGED: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
     ),
     # MT-bench and Arena-Hard
     "verdict": (("[[",), re.compile(r"\[\[ *(?:[ABC]|A *[<>=]{1,2} *B|B *[<>=]{1,2} *A) *\]\]")),
-    "rating": (("[[",), re.compile(r"\brating\s*:?\s*\[\[ *\d+(?:\.\d+)? *\]\]", re.IGNORECASE)),
+    "rating": (
+        ("[[",),
+        re.compile(r"\brating\s*(?::\s*)?\[\[ *\d+(?:\.\d+)? *\]\]", re.IGNORECASE),
+    ),
     "assistant_frame": (
         (" of assistant",),
         re.compile(r"\bThe (?:Start|End) of Assistant\b", re.IGNORECASE),

@@ -8,6 +8,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from alignboard.data import world
 from alignboard.errors import InputError, nearest
 from alignboard.pipeline.executors.worker import Task
@@ -168,7 +170,7 @@ def pairs(task: Task) -> dict[str, str]:
     from alignboard.train.pairs import build_pairs
     from alignboard.train.recipe import PairSpec
 
-    spec = PairSpec.model_validate(task.job.parameters["pairs"])
+    spec = msgspec.convert(task.job.parameters["pairs"], PairSpec)
     seed = task.job.parameters["seed"]
     found = build_pairs(
         spec,
