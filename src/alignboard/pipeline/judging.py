@@ -130,6 +130,7 @@ class Summary(msgspec.Struct, frozen=True):
     signals: tuple[str, ...]
     """what in the model's outputs as a whole looks written for the judge; see `alignboard.judges.prompting.attacks`"""
     annotations: str
+    """their file, relative to the workspace"""
     n_both: int = 0
     """pairs of which both orders have a verdict"""
     n_consistent: int = 0
@@ -294,7 +295,7 @@ def write_judged(
     reasons = [one.reason for one in judged if one.preference is None]
     require_no_loss(path, n_scored, n_preferences, reasons, replace=replace)
     write_rows(path, annotation_rows(judge, judged, datasets))
-    summary = summarise(judge, judged, order, path)
+    summary = summarise(judge, judged, order, path.relative_to(workspace))
     content = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
     write_atomically(path.with_name(SUMMARY), content)
     return summary

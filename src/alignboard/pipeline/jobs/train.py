@@ -27,8 +27,7 @@ def checkpoint(task: Task) -> dict[str, str]:
     """A base model: pretrained on the spot, or a note of where it is."""
     parameters = task.job.parameters
     if "source" in parameters:
-        source = parameters["source"]
-        content = {"path": source.get("folder") or source["id"]}
+        content = {"path": task.job.hints["path"]}
         (task.folder / _SOURCE).write_text(json.dumps(content), encoding="utf-8")
         return {}
     from alignboard.models.tiny import PretrainConfig, build
