@@ -1,5 +1,6 @@
 """Plans: what they resolve to, one sentence for every mistake, and which jobs a change redoes."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -218,9 +219,25 @@ def test_a_folder_is_told_by_its_content(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"1")
     first = source_identity(".", tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"12")
+    (tmp_path / "moved").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tmp_path / name, tmp_path / "moved" / name)
+    assert source_identity("moved", tmp_path) == first
+    (tmp_path / "model.safetensors").write_bytes(b"2")
     assert source_identity(".", tmp_path) != first
-    assert source_identity("org/model", tmp_path) == {"id": "org/model"}
+
+
+def test_a_repository_is_told_by_its_commit(tmp_path, monkeypatch):
+    commit = "a" * 40
+    pinned = source_identity("org/model", tmp_path, revision=commit)
+    assert pinned == {"id": "org/model", "commit": commit, "file": None}
+    cache = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert source_identity("org/model", tmp_path)["commit"] is None
+    (cache / "models--org--model" / "refs").mkdir(parents=True)
+    (cache / "models--org--model" / "refs" / "main").write_text(commit)
+    assert source_identity("org/model", tmp_path) == pinned
 
 
 def test_the_demo_plan_is_the_demo():

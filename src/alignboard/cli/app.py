@@ -18,11 +18,12 @@ from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
-from alignboard.cli.shared import json_option
+from alignboard.cli.shared import json_option, redo_option
 from alignboard.errors import AlignboardError, InputError, SourceError
 from alignboard.workspace import PUBLISHED
 
 if TYPE_CHECKING:
+    from alignboard.pipeline.runner import RunResult
     from alignboard.published.calibration import Calibration
     from alignboard.suites import Suite
 
@@ -227,7 +228,8 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
     is_flag=True,
     help="Print the jobs, which of them are done, and what the others cost.",
 )
-def run(plan: str, *, dry_run: bool) -> None:
+@redo_option
+def run(plan: str, *, dry_run: bool, redo: tuple[str, ...]) -> None:
     """Do what is missing of PLAN (a name such as demo, or a file): train, answer, judge, benchmark, rank.
 
     The workspace is the folder you are in. Interrupt it at any moment and start it again: it goes on where it was.
@@ -239,7 +241,8 @@ def run(plan: str, *, dry_run: bool) -> None:
 
     n_jobs = len(run_plan(plan, dry_run=True).jobs)
     with showing(n_jobs) as listener:
-        result = run_plan(plan, dry_run=dry_run, on_progress=listener)
+        result = run_plan(plan, dry_run=dry_run, on_progress=listener, redo=redo)
+    _say_versions(result)
     if dry_run:
         print(job_table(result.jobs, result.done_before, result.expected, result.n_workers))
         return
@@ -254,14 +257,16 @@ def run(plan: str, *, dry_run: bool) -> None:
 @click.option(
     "--model", metavar="NAME", help="tiny-phi, a folder or an id on the hub; else the recipe's own."
 )
-def train(recipe: str, model: str | None) -> None:
+@redo_option
+def train(recipe: str, model: str | None, redo: tuple[str, ...]) -> None:
     """Train RECIPE (a name such as demo/dpo or mistral-7b/sft-qlora), and first whatever it starts from."""
     from alignboard.pipeline.progress import showing, time_table
     from alignboard.pipeline.runner import train_recipe
 
     n_jobs = len(train_recipe(recipe, model, dry_run=True)[1].jobs)
     with showing(n_jobs) as listener:
-        adapter, result = train_recipe(recipe, model, on_progress=listener)
+        adapter, result = train_recipe(recipe, model, on_progress=listener, redo=redo)
+    _say_versions(result)
     print(time_table(result.timings, result.seconds))
     print(adapter)
 
@@ -280,6 +285,14 @@ cli.add_command(generate)
 cli.add_command(judge_group)
 cli.add_command(evaluate)
 cli.add_command(bridge)
+
+
+def _say_versions(result: RunResult) -> None:
+    from alignboard.pipeline.progress import versions_text
+
+    text = versions_text(result.other_versions, result.n_older)
+    if text:
+        print(text, file=sys.stderr)
 
 
 def _names(models: str | None) -> list[str] | None:

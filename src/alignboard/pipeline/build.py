@@ -19,7 +19,7 @@ from alignboard.judges.load import load_judge
 from alignboard.judges.spec import JurySpec, PromptedSpec, SimulatedSpec
 from alignboard.models.spec import ModelSpec, Prompt
 from alignboard.pipeline.graph import Graph
-from alignboard.pipeline.jobs.kinds import KINDS, SECONDS
+from alignboard.pipeline.jobs.kinds import job_kind
 from alignboard.pipeline.judges import Declared
 from alignboard.pipeline.plan import ResolvedPlan, resolve
 from alignboard.pipeline.plan_baselines import TrainedModel
@@ -50,7 +50,7 @@ class _Builder:
     def __init__(self, resolved: ResolvedPlan) -> None:
         self.resolved = resolved
         self.plan = resolved.plan
-        self.graph = Graph(KINDS)
+        self.graph = Graph()
 
     def add(
         self,
@@ -63,7 +63,7 @@ class _Builder:
     ) -> str:
         entry = self.resolved.entries.get(group)
         # The estimates are for tiny models.
-        seconds = SECONDS[kind] if entry is None or entry.is_tiny else None
+        seconds = job_kind(kind).seconds if entry is None or entry.is_tiny else None
         return self.graph.add(name, kind, group, parameters, needs, seconds=seconds, hints=hints)
 
     def checkpoint(self, base: str) -> str:

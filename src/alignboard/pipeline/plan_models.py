@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import msgspec
 
 from alignboard.errors import InputError
+from alignboard.models.hub import resolve_commit
+from alignboard.models.identity import adapter_fingerprint, fingerprint
 from alignboard.models.registry import load_model
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import Served
@@ -161,29 +162,27 @@ def asked_as(spec: ModelSpec) -> dict[str, Any]:
 
 def weights_identity(spec: ModelSpec, root: Path) -> dict[str, Any]:
     """What tells the weights of ``spec`` from others."""
-    found = {"base": source_identity(spec.base, root, spec.gguf_file)}
-    if spec.revision is not None:
-        found["revision"] = {"name": spec.revision}
+    found = {"base": source_identity(spec.base, root, spec.gguf_file, spec.revision)}
     if spec.adapter is not None:
         found["adapter"] = source_identity(spec.adapter, root)
     return found
 
 
-def source_identity(source: str, root: Path, gguf_file: str | None = None) -> dict[str, Any]:
-    """The hub id of a checkpoint or an adapter, or a folder's configuration and the sizes of its weights."""
+def source_identity(
+    source: str, root: Path, gguf_file: str | None = None, revision: str | None = None
+) -> dict[str, Any]:
+    """What tells a checkpoint or an adapter from others, wherever it lies: the digest of its files, or a commit.
+
+    Of a repository of the hub the commit that ``revision`` means now, None where that cannot be found out. Raises
+    `InputError` for a folder that holds neither a checkpoint nor an adapter.
+    """
     folder = root / source
     if folder.is_file():
         folder, gguf_file = folder.parent, folder.name
     if not folder.is_dir():
-        return {"id": source}
-    patterns = ("*.safetensors", "*.bin") if gguf_file is None else (gguf_file,)
-    weights = next((found for one in patterns if (found := sorted(folder.glob(one)))), [])
-    configs = [folder / name for name in ("config.json", "adapter_config.json")]
-    config = next((one for one in configs if one.is_file()), None)
-    if config is None and gguf_file is None:
+        return {"id": source, "commit": resolve_commit(source, revision), "file": gguf_file}
+    if (folder / "adapter_config.json").is_file():
+        return {"adapter": adapter_fingerprint(folder)}
+    if gguf_file is None and not (folder / "config.json").is_file():
         raise InputError(f"{folder} holds no config.json: it is no checkpoint.")
-    return {
-        "folder": str(folder.resolve()),
-        "config": None if config is None else hashlib.sha256(config.read_bytes()).hexdigest(),
-        "weights": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weights],
-    }
+    return {"weights": fingerprint(folder, gguf_file=gguf_file)}

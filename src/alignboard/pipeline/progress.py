@@ -11,6 +11,7 @@ from typing import TextIO
 
 from alignboard.pipeline.executors.processes import Event, Timing
 from alignboard.pipeline.graph import Job
+from alignboard.text import count
 
 
 @contextmanager
@@ -133,4 +134,18 @@ def time_table(timings: Sequence[Timing], seconds: float) -> str:
     lines.append(
         f"{seconds:.1f} s in all, {cpu:.1f} s of CPU, {len(peaks)} processes, {memory:.0f} MiB at most."
     )
+    return "\n".join(lines)
+
+
+def versions_text(other_versions: Mapping[str, str], n_older: int) -> str:
+    """Which finished jobs other versions made, and how many are of an older scheme; empty where none are."""
+    lines = [
+        f"{kind}: {sentence}; --redo {kind} does them again."
+        for kind, sentence in other_versions.items()
+    ]
+    if n_older:
+        lines.append(
+            f"In the store there {'is' if n_older == 1 else 'are'} {count(n_older, 'finished job')} of an older scheme "
+            "of keys; what this plan needs of them is done anew."
+        )
     return "\n".join(lines)

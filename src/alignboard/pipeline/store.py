@@ -21,8 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from alignboard import __version__
 from alignboard.errors import InputError
-from alignboard.pipeline.graph import Job
+from alignboard.pipeline.graph import SCHEME, Job, library_versions
+from alignboard.pipeline.jobs.kinds import job_kind
 from alignboard.results.journal import Journal, Row
 
 DONE: Final = "done"
@@ -131,11 +133,25 @@ def done_row(job: Job, exports: Mapping[str, str], costs: Mapping[str, float]) -
         {
             "job": job.name,
             "kind": job.kind,
+            "scheme": SCHEME,
             "exports": dict(exports),
+            "versions": made_by(job),
             "typical": job.seconds is not None,
             **costs,
         },
     )
+
+
+def made_by(job: Job) -> dict[str, str | None]:
+    """The versions of alignboard and of the libraries that may change the numbers of ``job``."""
+    return {"alignboard": __version__, **library_versions(job_kind(job.kind).libraries)}
+
+
+def forget(jobs: Sequence[Job], places: Places, journal: Journal) -> None:
+    """Let ``jobs`` count as not done: their records and their folders go. Only under the lock."""
+    journal.forget([bytes.fromhex(job.key) for job in jobs])
+    for job in jobs:
+        shutil.rmtree(places.folder(job), ignore_errors=True)
 
 
 def done_jobs(jobs: Sequence[Job], places: Places, journal: Journal) -> dict[str, dict[str, Any]]:
