@@ -7,7 +7,7 @@ from typing import Any
 
 from alignboard.judges.pairs import Pair
 from alignboard.judges.parsing.verdicts import BracketRule, LogprobRule
-from alignboard.judges.rows import Call, Said, Unsaid
+from alignboard.judges.rows import Call, FailedCall, Reply
 from alignboard.judges.spec import JudgePrompt, PromptedSpec, Sampling
 
 PROMPT = "{instruction}\nA: {first}\nB: {second}"
@@ -46,7 +46,7 @@ def weighted(**changes: Any) -> PromptedSpec:
 class Recorder:
     """Says what ``reply`` says of a call; ``None`` is no reply."""
 
-    def __init__(self, reply: Callable[[Call], Said | None], name: str = "recorder") -> None:
+    def __init__(self, reply: Callable[[Call], Reply | None], name: str = "recorder") -> None:
         self._reply, self.asked = reply, []
         self.identity = {"name": name}
 
@@ -54,11 +54,11 @@ class Recorder:
         for call in calls:
             self.asked.append(call)
             found = self._reply(call)
-            yield call, Unsaid(call.key, "told to fail") if found is None else found
+            yield call, FailedCall(call.key, "told to fail") if found is None else found
 
 
-def longest(call: Call) -> Said:
+def longest(call: Call) -> Reply:
     """The longer of the two is better; of equal length the first."""
     (question,) = call.questions
     assert question.second is not None
-    return Said("[[A]]" if len(question.first) >= len(question.second) else "[[B]]")
+    return Reply("[[A]]" if len(question.first) >= len(question.second) else "[[B]]")

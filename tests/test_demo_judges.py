@@ -23,7 +23,7 @@ from alignboard.judges.pairs import Pair
 from alignboard.judges.parsing.verdicts import LogprobRule
 from alignboard.judges.prompting.hardened import LETTERS
 from alignboard.judges.round_robin import rate, round_robin
-from alignboard.judges.rows import Said
+from alignboard.judges.rows import Reply
 from alignboard.judges.runner import judge_pairs
 from alignboard.judges.spec import JudgePrompt, PromptedSpec, SimulatedSpec
 from alignboard.models.loading import LoadedModel
@@ -172,10 +172,10 @@ def test_a_model_that_never_loses_gets_a_rating_and_a_note():
 
 def test_what_was_not_scored_is_counted_and_left_out():
     pairs = [Pair(f"question {k}", "a", "1", "b", "2") for k in range(12)]
-    judged = judge_pairs(Judge(spec(), Recorder(lambda _: Said("neither"))), pairs[:4])
+    judged = judge_pairs(Judge(spec(), Recorder(lambda _: Reply("neither"))), pairs[:4])
     with pytest.raises(InputError, match="None of the comparisons"):
         rate(judged)
-    first = Recorder(lambda _: Said("[[A]]"))
+    first = Recorder(lambda _: Reply("[[A]]"))
     scored = judge_pairs(Judge(spec(order="coin"), first), pairs)
     assert rate([*judged, *scored]).n_unparsed == 4
 

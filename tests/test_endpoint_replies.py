@@ -268,9 +268,9 @@ def judged_by(choose: Any) -> list[Judged]:
         identity: ClassVar = {"scheme": "test"}
 
         def ask(self, calls):
-            from alignboard.judges.rows import Said
+            from alignboard.judges.rows import Reply
 
-            yield from ((call, Said(choose(call))) for call in calls)
+            yield from ((call, Reply(choose(call))) for call in calls)
 
     return judge_pairs(Judge(spec(order="both"), cast("Any", Backend())), pairs(10))
 

@@ -26,7 +26,7 @@ from alignboard.judges.prompting.hardened import (
     identifiers,
     marks,
 )
-from alignboard.judges.rows import Message, Question, Said, Token
+from alignboard.judges.rows import Message, Question, Reply, Token
 from alignboard.judges.spec import JudgePrompt, PromptedSpec
 from alignboard.records import Generation
 from alignboard.results.formats import read_rows
@@ -171,10 +171,10 @@ def test_a_forged_letter_names_nobody(judge):
     _, named = harden(judge.prompt, question, NONCE)
     assert "M" not in named
     rule = bind(judge.verdict, named)
-    forged = parse(rule, Said("M", (Token("M", -0.01, (("M", -0.01), ("m", -5.0))),)))[0]
+    forged = parse(rule, Reply("M", (Token("M", -0.01, (("M", -0.01), ("m", -5.0))),)))[0]
     assert forged.status == "unparsed"
     real = parse(
-        rule, Said(named[1], (Token(named[1], -0.01, ((named[1], -0.01), (named[0], -5.0))),))
+        rule, Reply(named[1], (Token(named[1], -0.01, ((named[1], -0.01), (named[0], -5.0))),))
     )[0]
     assert real.preference is not None
     assert real.preference > 1.9

@@ -18,7 +18,7 @@ from alignboard.engines.rows import Answer, Decoding, Failure
 from alignboard.errors import InputError, SourceError
 from alignboard.guarded_yaml import parse_yaml
 from alignboard.judges.backends.batches import BatchJudge
-from alignboard.judges.backends.chat_format import read_said
+from alignboard.judges.backends.chat_format import read_judge_reply
 from alignboard.judges.backends.endpoint import endpoint_of
 from alignboard.judges.calls import Judge
 from alignboard.judges.prompting.attacks import detect
@@ -121,20 +121,20 @@ def body_of(usage=None, **choice) -> bytes:
 )
 def test_a_body_of_wrong_types_is_no_reply(content):
     with pytest.raises(UnreadableError) as caught:
-        read_said(content)
+        read_judge_reply(content)
     assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("count", [True, -1, 10**400, 1.5, "7", [7]])
 def test_a_count_that_is_none_is_left_out(count):
     usage = {"prompt_tokens": count, "completion_tokens": 3}
-    assert read_said(body_of(usage)).n_prompt is None
+    assert read_judge_reply(body_of(usage)).n_prompt is None
     assert read_reply(body_of(usage), "chat").usage.n_prompt is None
 
 
 @pytest.mark.parametrize("reason", [[], {"a": 1}, 3, KEY])
 def test_a_finish_reason_of_any_type_is_read(reason):
-    assert read_said(body_of(finish_reason=reason)).finish == "unknown"
+    assert read_judge_reply(body_of(finish_reason=reason)).finish == "unknown"
     assert read_reply(body_of(finish_reason=reason), "chat").finish == "unknown"
 
 
@@ -150,8 +150,8 @@ def test_an_address_that_is_none_is_refused(url):
 def judged_in_a_batch(server, folder, kept):
     declared = spec()
     endpoint = endpoint_of(declared, [server.url], Limits(patience=QUICK))
-    asker = BatchJudge(declared, endpoint, folder, sleep=lambda _: None)
-    return judge_pairs(Judge(declared, asker), pairs(4), kept)
+    backend = BatchJudge(declared, endpoint, folder, sleep=lambda _: None)
+    return judge_pairs(Judge(declared, backend), pairs(4), kept)
 
 
 def test_a_malformed_line_costs_that_line(tmp_path, monkeypatch):

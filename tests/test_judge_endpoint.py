@@ -15,11 +15,11 @@ from alignboard.engines.openai.prices import Rate
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError, SourceError
 from alignboard.judges.backends.batches import BatchJudge
-from alignboard.judges.backends.chat_format import read_said, request_body
+from alignboard.judges.backends.chat_format import read_judge_reply, request_body
 from alignboard.judges.backends.endpoint import EndpointJudge, endpoint_of
 from alignboard.judges.calls import Judge
 from alignboard.judges.load import load_judge
-from alignboard.judges.rows import Call, Message, Said
+from alignboard.judges.rows import Call, Message, Reply
 from alignboard.judges.runner import InMemory, judge_pairs
 from alignboard.judges.spec import Sampling
 from alignboard.models.spec import EndpointOptions
@@ -97,15 +97,15 @@ def choice(**changes: Any) -> bytes:
 
 
 def test_replies_are_read():
-    assert read_said(choice()) == Said("x", n_prompt=5, n_answer=2)
+    assert read_judge_reply(choice()) == Reply("x", n_prompt=5, n_answer=2)
     tool = {"tool_calls": [{"function": {"name": "f", "arguments": '{"a": 1}'}}], "content": None}
-    assert read_said(choice(message=tool, finish_reason="tool_calls")).text == '{"a": 1}'
-    assert read_said(choice(finish_reason="content_filter")).finish == "refused"
-    refusal = read_said(choice(message={"content": None, "refusal": "I cannot"}))
+    assert read_judge_reply(choice(message=tool, finish_reason="tool_calls")).text == '{"a": 1}'
+    assert read_judge_reply(choice(finish_reason="content_filter")).finish == "refused"
+    refusal = read_judge_reply(choice(message={"content": None, "refusal": "I cannot"}))
     assert (refusal.finish, refusal.reason) == ("refused", "I cannot")
     top = [{"token": "A", "logprob": -0.1}, {"token": "B", "logprob": float("-inf")}]
     tokens = {"content": [{"token": "A", "logprob": -0.1, "top_logprobs": top}]}
-    said = read_said(choice(logprobs=tokens, finish_reason="length"))
+    said = read_judge_reply(choice(logprobs=tokens, finish_reason="length"))
     assert said.tokens[0].top == (("A", -0.1),)
     assert said.finish == "length"
 
@@ -129,7 +129,7 @@ def test_replies_are_read():
 )
 def test_a_body_that_is_no_reply_is_not_read_as_one(content):
     with pytest.raises(UnreadableError):
-        read_said(content)
+        read_judge_reply(content)
 
 
 # Faults.
@@ -331,4 +331,4 @@ def test_a_batch_that_is_too_large_is_cut_in_parts(tmp_path, monkeypatch):
 def test_the_rows_of_a_reply_survive_json(server):
     (one,) = judge_pairs(judge_at(server, spec(order="given")), PAIRS[:1])
     said = one.said[0]
-    assert msgspec.json.decode(msgspec.json.encode(said), type=Said) == said
+    assert msgspec.json.decode(msgspec.json.encode(said), type=Reply) == said

@@ -15,7 +15,7 @@ from alignboard.judges.calls import Judge
 from alignboard.judges.jury import combined, weights
 from alignboard.judges.pairs import Judged, Pair, uniform
 from alignboard.judges.parsing.verdicts import BracketRule, LogprobRule, NumbersRule, RatingRule
-from alignboard.judges.rows import Said
+from alignboard.judges.rows import Reply
 from alignboard.judges.runner import InMemory, judge_pairs
 from alignboard.judges.spec import (
     JudgePrompt,
@@ -53,7 +53,7 @@ def test_a_judge_that_reads_is_as_sure_in_every_order():
 
 
 def test_a_judge_that_only_sees_the_first_is_a_draw_in_both_orders_and_a_coin_in_one():
-    first = Recorder(lambda _: Said("[[A]]"))
+    first = Recorder(lambda _: Reply("[[A]]"))
     both = judge_pairs(Judge(spec(), first), PAIRS)
     assert {one.preference for one in both} == {1.5}
     assert {one.order_preferences for one in both} == {(1.0, 2.0)}
@@ -66,16 +66,18 @@ def test_a_judge_that_only_sees_the_first_is_a_draw_in_both_orders_and_a_coin_in
 
 
 def test_identical_outputs_are_a_draw_without_a_call():
-    asker = Recorder(longest)
-    (one,) = judge_pairs(Judge(spec(), asker), [Pair("q", "same", "1", "same", "2")])
-    assert (one.status, one.preference, one.switched, asker.asked) == ("scored", 1.5, (), [])
+    backend = Recorder(longest)
+    (one,) = judge_pairs(Judge(spec(), backend), [Pair("q", "same", "1", "same", "2")])
+    assert (one.status, one.preference, one.switched, backend.asked) == ("scored", 1.5, (), [])
 
 
 @given(st.lists(st.sampled_from("ABC"), min_size=2, max_size=2))
 def test_swapping_the_outputs_mirrors_the_preference(verdicts):
     said = iter([*verdicts, *verdicts])
-    (one,) = judged_by(lambda _: Said(f"[[{next(said)}]]"), asked=[Pair("q", "a", "1", "b", "2")])
-    (other,) = judged_by(lambda _: Said(f"[[{next(said)}]]"), asked=[Pair("q", "b", "2", "a", "1")])
+    (one,) = judged_by(lambda _: Reply(f"[[{next(said)}]]"), asked=[Pair("q", "a", "1", "b", "2")])
+    (other,) = judged_by(
+        lambda _: Reply(f"[[{next(said)}]]"), asked=[Pair("q", "b", "2", "a", "1")]
+    )
     assert one.preference is not None
     assert other.preference is not None
     assert one.preference == pytest.approx(other.preference)
@@ -91,9 +93,9 @@ def test_swapping_the_outputs_mirrors_the_preference(verdicts):
     ("reply", "status"),
     [
         (None, "failed"),
-        (Said("I like both."), "unparsed"),
-        (Said(finish="refused", reason="no"), "refused"),
-        (Said("Let me think about", finish="length"), "truncated"),
+        (Reply("I like both."), "unparsed"),
+        (Reply(finish="refused", reason="no"), "refused"),
+        (Reply("Let me think about", finish="length"), "truncated"),
     ],
 )
 def test_what_is_no_verdict_is_no_draw_and_is_not_dropped(reply, status):
@@ -134,27 +136,27 @@ def test_a_reply_that_was_kept_is_not_asked_for_again_and_a_failure_is():
 def test_another_parser_reads_what_was_kept():
     """FastChat takes [[A]] if it is anywhere; the last verdict counts here, and both are found in one reply."""
     kept = InMemory()
-    asker = Recorder(lambda _: Said("[[A]] looks right, but [[B]]"))
-    before = judge_pairs(Judge(spec(order="given"), asker), PAIRS, kept)
+    backend = Recorder(lambda _: Reply("[[A]] looks right, but [[B]]"))
+    before = judge_pairs(Judge(spec(order="given"), backend), PAIRS, kept)
     assert {one.preference for one in before} == {2.0}
     assert "several verdicts" in before[0].verdicts[0].flags
-    n = len(asker.asked)
+    n = len(backend.asked)
     other = spec(order="given", verdict=RatingRule(), rates=False)
-    judge_pairs(Judge(other, asker), PAIRS, kept)
-    assert len(asker.asked) == n
+    judge_pairs(Judge(other, backend), PAIRS, kept)
+    assert len(backend.asked) == n
 
 
 def test_nothing_is_asked_where_asking_is_forbidden():
-    asker = Recorder(longest)
-    found = judge_pairs(Judge(spec(), asker), PAIRS, ask=False)
+    backend = Recorder(longest)
+    found = judge_pairs(Judge(spec(), backend), PAIRS, ask=False)
     assert {one.status for one in found} == {"failed"}
-    assert asker.asked == []
+    assert backend.asked == []
 
 
 def keys(declared, asked=PAIRS, name="recorder", secret=""):
-    asker = Recorder(longest, name)
-    judge_pairs(Judge(declared, asker, secret), asked)
-    return {call.key for call in asker.asked}
+    backend = Recorder(longest, name)
+    judge_pairs(Judge(declared, backend, secret), asked)
+    return {call.key for call in backend.asked}
 
 
 def test_keys_name_all_that_determines_a_reply_and_nothing_else():
@@ -181,7 +183,7 @@ def test_batches_are_the_same_whatever_is_known():
     text = "{instruction} {first} {second} | {instruction} {first} {second}"
     declared = spec(prompt=JudgePrompt(text=text, batch=2), order="given")
     kept = InMemory()
-    answer = Recorder(lambda _: Said("[[A]] [[B]]"))
+    answer = Recorder(lambda _: Reply("[[A]] [[B]]"))
     judge_pairs(Judge(declared, answer), PAIRS[:3], kept)
     assert len(answer.asked) == 2
     assert [len(call.questions) for call in answer.asked] == [2, 1]
@@ -193,9 +195,9 @@ def test_batches_are_the_same_whatever_is_known():
 
 def test_samples_are_averaged_and_those_without_a_verdict_are_flagged():
     said = {0: "[[A]]", 1: "[[A]]", 2: "[[B]]", 3: "no idea"}
-    asker = Recorder(lambda call: Said(said[call.sample]))
+    backend = Recorder(lambda call: Reply(said[call.sample]))
     declared = spec(order="given", sampling=Sampling(temperature=1, samples=4))
-    (one,) = judge_pairs(Judge(declared, asker), PAIRS[:1])
+    (one,) = judge_pairs(Judge(declared, backend), PAIRS[:1])
     assert one.preference == pytest.approx(4 / 3)
     assert one.verdicts[0].flags == ("1 of 4 samples without a verdict",)
 
@@ -205,7 +207,7 @@ def test_samples_are_averaged_and_those_without_a_verdict_are_flagged():
 
 def test_outputs_are_rated_once_each_and_compared():
     ratings = {"a": 7.0, "b": 7.05, "c": 3.0}
-    asker = Recorder(lambda call: Said(f"[[{ratings[call.questions[0].first]}]]"))
+    backend = Recorder(lambda call: Reply(f"[[{ratings[call.questions[0].first]}]]"))
     declared = spec(
         rates=True,
         verdict=RatingRule(),
@@ -217,15 +219,17 @@ def test_outputs_are_rated_once_each_and_compared():
         Pair("q", "a", "1", "c", "3"),
         Pair("q", "c", "3", "b", "2"),
     ]
-    found = judge_pairs(Judge(declared, asker), asked)
+    found = judge_pairs(Judge(declared, backend), asked)
     assert [one.preference for one in found] == [1.5, 1.0, 2.0]
     assert [v.score for v in found[0].verdicts] == [7.0, 7.05]
-    assert len(asker.asked) == 3
+    assert len(backend.asked) == 3
 
 
 def test_a_reward_model_gives_the_odds_of_bradley_and_terry():
-    asker = Recorder(lambda call: Said(scores=(float(len(call.questions[0].first)),)))
-    (one,) = judge_pairs(Judge(RewardSpec("r", "", "m"), asker), [Pair("q", "aa", "1", "aaa", "2")])
+    backend = Recorder(lambda call: Reply(scores=(float(len(call.questions[0].first)),)))
+    (one,) = judge_pairs(
+        Judge(RewardSpec("r", "", "m"), backend), [Pair("q", "aa", "1", "aaa", "2")]
+    )
     assert one.preference == pytest.approx(1 + 1 / (1 + np.exp(-1)))
 
 
@@ -241,7 +245,7 @@ def biased(bias: float, seed: int = 0):
         better = uniform("quality", question.instruction, str(seed))
         p = better if question.first == texts[0] else 1 - better
         p = min(1.0, max(0.0, p + bias))
-        return Said(scores=(p, 1 - p))
+        return Reply(scores=(p, 1 - p))
 
     return reply
 
@@ -251,10 +255,10 @@ def test_adaptive_orders_cost_less_and_estimate_both():
     numbers = spec(verdict=NumbersRule())
     both = judge_pairs(Judge(numbers, Recorder(biased(0.1))), many)
     truth = np.mean([one.preference - 1 for one in both if one.preference is not None])
-    asker = Recorder(biased(0.1))
-    found = judge_pairs(Judge(spec(verdict=NumbersRule(), order="adaptive"), asker), many)
+    backend = Recorder(biased(0.1))
+    found = judge_pairs(Judge(spec(verdict=NumbersRule(), order="adaptive"), backend), many)
     estimate = balanced(found)
-    assert len(asker.asked) <= 1.32 * len(many)
+    assert len(backend.asked) <= 1.32 * len(many)
     assert abs(estimate.win_rate.estimate - truth) < 3 * estimate.win_rate.standard_error
     coin = np.mean([one.order_preferences[0] for one in found if one.order_preferences[0]]) - 1
     assert np.isfinite(coin)
@@ -305,15 +309,15 @@ def test_a_pool_asks_one_member_for_each_instruction(monkeypatch):
     members = tuple(spec(name=name, order="given") for name in ("one", "two"))
     pool = Pool("pool", members)
     askers = {
-        "one": Recorder(lambda _: Said("[[A]]"), "one"),
-        "two": Recorder(lambda _: Said("[[B]]"), "two"),
+        "one": Recorder(lambda _: Reply("[[A]]"), "one"),
+        "two": Recorder(lambda _: Reply("[[B]]"), "two"),
     }
     judges = Judges(Access())
     monkeypatch.setattr(judges, "open", lambda member: askers[member.name])
     found = judges.judge(pool, PAIRS, InMemory())
     for one in found:
         assert one.preference == (1.0 if pool.choose(one.pair.instruction).name == "one" else 2.0)
-    assert sum(len(asker.asked) for asker in askers.values()) == len(PAIRS)
+    assert sum(len(backend.asked) for backend in askers.values()) == len(PAIRS)
 
 
 def jurors(*columns):
@@ -366,13 +370,13 @@ def test_hardened_prompts_name_the_outputs_anew_and_the_verdict_follows():
     def second(call):
         assert len(call.named) == 2
         assert call.named[1] in call.messages[0].content
-        return Said(call.named[1])
+        return Reply(call.named[1])
 
-    asker = Recorder(second)
-    found = judge_pairs(Judge(declared, asker, "secret"), PAIRS)
+    backend = Recorder(second)
+    found = judge_pairs(Judge(declared, backend, "secret"), PAIRS)
     assert {one.preference for one in found} == {2.0}
-    assert len({call.named for call in asker.asked}) > 3
-    assert not any("base 0\nB" in call.messages[0].content for call in asker.asked)
+    assert len({call.named for call in backend.asked}) > 3
+    assert not any("base 0\nB" in call.messages[0].content for call in backend.asked)
 
 
 def test_attacks_are_marked_before_anything_is_asked():
@@ -402,7 +406,7 @@ def test_brackets_are_the_rule_of_the_double():
 
 
 def test_what_a_judge_had_to_cut_is_a_flag():
-    cut = Said(scores=(0.7, 0.3), reason="truncated: the first output")
+    cut = Reply(scores=(0.7, 0.3), reason="truncated: the first output")
     (one,) = judged_by(lambda _: cut, spec(verdict=NumbersRule(), order="given"), PAIRS[:1])
     assert one.verdicts[0].flags == ("truncated: the first output",)
 

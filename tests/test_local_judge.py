@@ -18,7 +18,7 @@ from alignboard.judges.backends.opened import open_judge
 from alignboard.judges.demo.judge_rows import draw_pair
 from alignboard.judges.parsing.verdicts import BracketRule, LogprobRule
 from alignboard.judges.prompting.prompts import render
-from alignboard.judges.rows import Call, Message, Question, Said, Unsaid
+from alignboard.judges.rows import Call, FailedCall, Message, Question, Reply
 from alignboard.judges.spec import JudgePrompt, PromptedSpec, Sampling
 from alignboard.models.loading import LoadedModel
 from alignboard.models.spec import EndpointOptions, ModelSpec
@@ -59,14 +59,14 @@ def calls(asked, declared=None):
     ]
 
 
-def outcomes(judge, asked) -> dict[str, Said | Unsaid]:
+def outcomes(judge, asked) -> dict[str, Reply | FailedCall]:
     return {call.key: said for call, said in judge.ask(asked)}
 
 
-def replies(judge, asked) -> dict[str, Said]:
+def replies(judge, asked) -> dict[str, Reply]:
     found = outcomes(judge, asked)
-    assert all(isinstance(said, Said) for said in found.values())
-    return {key: said for key, said in found.items() if isinstance(said, Said)}
+    assert all(isinstance(said, Reply) for said in found.values())
+    return {key: said for key, said in found.items() if isinstance(said, Reply)}
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -267,11 +267,11 @@ def test_a_prompt_longer_than_the_context_is_unsaid_and_the_others_are_not(model
         judge = LocalJudge(declared, model)
         found = outcomes(judge, asked)
         unsaid = found.pop("0000")
-        assert isinstance(unsaid, Unsaid)
+        assert isinstance(unsaid, FailedCall)
         assert f"the judge takes {model.context}" in unsaid.reason
-        assert all(isinstance(said, Said) for said in found.values())
+        assert all(isinstance(said, Reply) for said in found.values())
     short = LocalJudge(spec(), model, entry=ModelSpec(name="m", base="m", context=20))
-    assert all(isinstance(said, Unsaid) for said in outcomes(short, asked).values())
+    assert all(isinstance(said, FailedCall) for said in outcomes(short, asked).values())
 
 
 def test_logits_that_are_not_finite_are_no_verdict():
@@ -364,7 +364,7 @@ def test_the_last_verdict_has_the_logprob_of_a_full_forward_pass(each_model):
     asked = calls(questions(4), declared)
     tokenizer = each_model.tokenizer
     for call, said in judge.ask(asked):
-        assert isinstance(said, Said)
+        assert isinstance(said, Reply)
         ids = judge.ids(call.messages)
         for token in said.tokens:
             expected = plain(each_model, ids)

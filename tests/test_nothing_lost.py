@@ -110,10 +110,10 @@ def test_a_file_with_as_many_scored_rows_takes_the_place_of_another(tmp_path):
 # Claims.
 
 
-def judged_in_a_thread(folder, worker, asker, found):
+def judged_in_a_thread(folder, worker, backend, found):
     def work():
         with Journal(folder, worker) as journal:
-            found[worker] = judge_pairs(Judge(spec(), asker), pairs(6), JournalReplies(journal))
+            found[worker] = judge_pairs(Judge(spec(), backend), pairs(6), JournalReplies(journal))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -130,7 +130,7 @@ def test_two_workers_with_the_same_calls_make_each_once(tmp_path):
     threads = [judged_in_a_thread(tmp_path, *one, found) for one in askers.items()]
     for thread in threads:
         thread.join()
-    asked = [call.key for asker in askers.values() for call in asker.asked]
+    asked = [call.key for backend in askers.values() for call in backend.asked]
     assert len(asked) == len(set(asked)) == 12
     assert found["one"] == found["two"]
     with Journal(tmp_path) as journal:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from alignboard.judges.load import load_judge
 from alignboard.judges.parsing import alpaca_eval_parsers as upstream_parsers
 from alignboard.judges.parsing.parsers import parse
-from alignboard.judges.parsing.raw_completions import raw_completion, said_of
+from alignboard.judges.parsing.raw_completions import raw_completion, reply_of_raw
 from alignboard.judges.parsing.values import MAX_LITERAL, literal, values
 from alignboard.judges.parsing.verdicts import (
     BracketRule,
@@ -29,7 +29,7 @@ from alignboard.judges.parsing.verdicts import (
     ScorePairRule,
     UpstreamRule,
 )
-from alignboard.judges.rows import Said, Token
+from alignboard.judges.rows import Reply, Token
 from alignboard.judges.spec import PromptedSpec
 from alignboard.results.order import is_switched
 from judge_attacks import ATTACKS, PIECES
@@ -68,7 +68,7 @@ replies = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=8)), max_
 
 
 def one(rule, text, **more):
-    [verdict] = parse(rule, Said(text, **more))
+    [verdict] = parse(rule, Reply(text, **more))
     return verdict
 
 
@@ -228,7 +228,7 @@ def test_refused_and_cut_off_replies_have_a_status_of_their_own():
 
 
 def test_a_reply_of_one_token_is_never_truncated():
-    said = Said("x", (token("x", ("x", -0.1)),), finish="length")
+    said = Reply("x", (token("x", ("x", -0.1)),), finish="length")
     assert [verdict.status for verdict in parse(LogprobRule(["m"], ["M"]), said)] == ["unparsed"]
     assert [verdict.status for verdict in parse(AE2, said)] == ["unparsed"]
     last = LogprobRule(["m"], ["M"], position="last")
@@ -240,14 +240,14 @@ def test_a_reply_of_one_token_is_never_truncated():
 
 def test_batches_have_one_verdict_for_each_question_or_none_at_all():
     text = "Output (b)\nOutput (a)\n\nOutput (a)"
-    assert [v.preference for v in parse(OUTPUTS, Said(text), 3)] == [2, 1, 1]
-    missing = parse(OUTPUTS, Said(text), 4)
+    assert [v.preference for v in parse(OUTPUTS, Reply(text), 3)] == [2, 1, 1]
+    missing = parse(OUTPUTS, Reply(text), 4)
     assert [v.status for v in missing] == ["unparsed"] * 4
     assert "3 verdicts for 4 questions" in missing[0].evidence
     rows = '[{"best": "A"}, {"best": "B"}]'
-    assert [v.preference for v in parse(JSON, Said(rows), 2)] == [1, 2]
+    assert [v.preference for v in parse(JSON, Reply(rows), 2)] == [1, 2]
     tokens = tuple(token("m", (name, -0.01)) for name in ("m", "M"))
-    found = parse(LogprobRule(["m"], ["M"]), Said("mM", tokens), 2)
+    found = parse(LogprobRule(["m"], ["M"]), Reply("mM", tokens), 2)
     assert [v.preference for v in found] == [
         1,
         pytest.approx(2 - math.exp(-0.1) / (math.exp(-0.1) + math.exp(-0.01))),
@@ -258,7 +258,7 @@ def test_batches_have_one_verdict_for_each_question_or_none_at_all():
 
 
 def test_token_probabilities_of_all_spellings_add_up():
-    said = Said(
+    said = Reply(
         "m", (token("m", ("m", math.log(0.4)), (" m", math.log(0.2)), ("M", math.log(0.3))),)
     )
     verdict = parse(LogprobRule(["m"], ["M"]), said)[0]
@@ -271,7 +271,7 @@ def test_token_probabilities_of_all_spellings_add_up():
 
 
 def test_a_tie_token_gives_half_to_each():
-    said = Said(
+    said = Reply(
         "C", (token("C", ("A", math.log(0.2)), ("B", math.log(0.2)), ("C", math.log(0.6))),)
     )
     assert parse(LogprobRule(["A"], ["B"], ["C"]), said)[0].preference == pytest.approx(1.5)
@@ -284,7 +284,7 @@ def test_the_last_verdict_token_decides_after_a_chain_of_thought():
         token(" M", (" M", -0.1), ("m", -3.0)),
         token("."),
     )
-    verdict = parse(LogprobRule(["m"], ["M"], position="last"), Said("m is M.", told))[0]
+    verdict = parse(LogprobRule(["m"], ["M"], position="last"), Reply("m is M.", told))[0]
     assert verdict.preference == pytest.approx(1 + math.exp(-0.1) / (math.exp(-0.1) + math.exp(-3)))
 
 
@@ -295,23 +295,23 @@ def test_an_endpoint_without_probabilities_still_gives_its_token():
 
 @pytest.mark.parametrize("logprob", [math.nan, math.inf, -math.inf, 1e308, -9999.0])
 def test_whatever_an_endpoint_calls_a_logprob_is_read(logprob):
-    said = Said("m", (Token("m", logprob, (("m", logprob), ("M", -1.0))),))
+    said = Reply("m", (Token("m", logprob, (("m", logprob), ("M", -1.0))),))
     for rule in (LogprobRule(["m"], ["M"]), AE2):
         assert parse(rule, said)[0].status in {"scored", "unparsed"}
 
 
 def test_a_blank_spelling_means_nothing():
     rule = LogprobRule(["m", " "], ["M"])
-    assert parse(rule, Said("\n", (token("\n", ("\n", -0.1)),)))[0].status == "unparsed"
+    assert parse(rule, Reply("\n", (token("\n", ("\n", -0.1)),)))[0].status == "unparsed"
     assert one(JsonRule("best", ["A", ""], ["B"]), '{"best": ""}').status == "unparsed"
 
 
 def test_numbers_are_shares_of_a_pair_or_a_scalar_of_one_output():
-    assert parse(NumbersRule(), Said(scores=(0.2, 0.6)))[0].preference == pytest.approx(1.75)
-    assert parse(NumbersRule(), Said(scores=(-3.5,)))[0].score == -3.5
-    assert parse(NumbersRule(), Said(scores=(math.nan,)))[0].status == "unparsed"
-    assert parse(NumbersRule(), Said(scores=(0.0, 0.0)))[0].status == "unparsed"
-    pairs = parse(NumbersRule(), Said(scores=(1.0, 0.0, 0.0, 1.0)), 2)
+    assert parse(NumbersRule(), Reply(scores=(0.2, 0.6)))[0].preference == pytest.approx(1.75)
+    assert parse(NumbersRule(), Reply(scores=(-3.5,)))[0].score == -3.5
+    assert parse(NumbersRule(), Reply(scores=(math.nan,)))[0].status == "unparsed"
+    assert parse(NumbersRule(), Reply(scores=(0.0, 0.0)))[0].status == "unparsed"
+    pairs = parse(NumbersRule(), Reply(scores=(1.0, 0.0, 0.0, 1.0)), 2)
     assert [verdict.preference for verdict in pairs] == [1, 2]
 
 
@@ -324,7 +324,7 @@ def test_numbers_are_shares_of_a_pair_or_a_scalar_of_one_output():
 def test_no_reply_raises_and_every_verdict_is_well_formed(text, n, finish):
     top = (token(text[:3] or "m", ("m", -0.5), (text[-2:], -1.0)),)
     for rule in RULES:
-        for said in (Said(text, finish=finish), Said(text, top, finish=finish)):
+        for said in (Reply(text, finish=finish), Reply(text, top, finish=finish)):
             verdicts = parse(rule, said, n)
             assert len(verdicts) == n
             for verdict in verdicts:
@@ -339,7 +339,7 @@ def test_no_reply_raises_and_every_verdict_is_well_formed(text, n, finish):
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_no_attack_raises(attack):
     for rule in RULES:
-        assert len(parse(rule, Said(attack))) == 1
+        assert len(parse(rule, Reply(attack))) == 1
 
 
 MIRRORED = {
@@ -413,7 +413,7 @@ def test_long_hostile_text_has_one_verdict_and_short_evidence():
     ):
         text = (piece * 100_000)[:100_000]
         for rule in RULES:
-            (verdict,) = parse(rule, Said(text))
+            (verdict,) = parse(rule, Reply(text))
             assert (
                 verdict.preference is None and verdict.score is None
             ) or verdict.status == "scored"
@@ -519,7 +519,7 @@ def test_the_logprob_parser_is_upstreams(upstream, is_binarize, index):
     @settings(deadline=None, max_examples=100)
     @given(st.lists(tops, min_size=1, max_size=3))
     def same(rows):
-        said = Said("m", tuple(Token("m", -0.1, tuple(top)) for top in rows))
+        said = Reply("m", tuple(Token("m", -0.1, tuple(top)) for top in rows))
         completion = raw_completion(said, "completions_all")
         found = outcome(upstream_parsers.logprob_parser, completion, kwargs)
         expected = outcome(theirs, completion, kwargs)
@@ -586,7 +586,7 @@ def test_every_stored_completion_gives_the_stored_verdict(released, judge, annot
     assert spec.name == annotator
     count = 0
     for row in stored(released, annotator):
-        found = turned(row, parse(spec.verdict, said_of(row["raw_completion"]))[0])
+        found = turned(row, parse(spec.verdict, reply_of_raw(row["raw_completion"]))[0])
         assert found == pytest.approx(float(row["preference"]), abs=1e-8), row["raw_completion"]
         count += 1
     assert count == n
@@ -594,7 +594,7 @@ def test_every_stored_completion_gives_the_stored_verdict(released, judge, annot
 
 def test_our_own_ranking_rule_refuses_the_one_list_that_names_another_model(released):
     rows = list(stored(released, "alpaca_eval_gpt4"))
-    verdicts = [parse(RankingRule(), said_of(row["raw_completion"]))[0] for row in rows]
+    verdicts = [parse(RankingRule(), reply_of_raw(row["raw_completion"]))[0] for row in rows]
     wrong = [
         (row, v)
         for row, v in zip(rows, verdicts, strict=True)
@@ -611,7 +611,7 @@ def test_our_own_token_rule_differs_by_the_tokens_with_a_space_only(released):
     rule, moved = LogprobRule(["m"], ["M"]), 0
     for row in stored(released, "weighted_alpaca_eval_gpt4_turbo"):
         difference = abs(
-            turned(row, parse(rule, said_of(row["raw_completion"]))[0]) - row["preference"]
+            turned(row, parse(rule, reply_of_raw(row["raw_completion"]))[0]) - row["preference"]
         )
         assert difference < 1e-5
         moved += difference > 1e-8
@@ -624,8 +624,8 @@ def test_stored_completions_come_back_as_they_were(released):
         raw = row["raw_completion"]
         for part in (raw["logprobs"], raw["message"]):
             assert part.pop("refusal", None) is None
-        assert raw_completion(said_of(raw), "completions_all") == raw
-    assert raw_completion(said_of("text")) == "text"
+        assert raw_completion(reply_of_raw(raw), "completions_all") == raw
+    assert raw_completion(reply_of_raw("text")) == "text"
 
 
 @pytest.mark.parametrize(
@@ -633,4 +633,4 @@ def test_stored_completions_come_back_as_they_were(released):
 )
 def test_what_is_no_raw_completion_is_refused(raw):
     with pytest.raises((TypeError, ValueError)):
-        said_of(raw)
+        reply_of_raw(raw)

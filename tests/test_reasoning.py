@@ -23,7 +23,7 @@ from alignboard.judges.parsing.verdicts import (
     ScorePairRule,
     UpstreamRule,
 )
-from alignboard.judges.rows import Said, Token
+from alignboard.judges.rows import Reply, Token
 from alignboard.models.reasoning import Parts, opens, split
 
 BUGS = Path(os.environ.get("ALIGNBOARD_REAL", "missing")) / "bugs" / "08-judge-thinks"
@@ -108,8 +108,8 @@ def test_hostile_replies_cost_time_in_proportion():
         "\n",
     ):
         split(piece * 20_000, judging=True)
-        parse(RatingRule(), Said(piece * 20_000))
-        parse(ARENA, Said(piece * 20_000))
+        parse(RatingRule(), Reply(piece * 20_000))
+        parse(ARENA, Reply(piece * 20_000))
     assert time.perf_counter() - started < 20
 
 
@@ -117,7 +117,7 @@ def test_hostile_replies_cost_time_in_proportion():
 
 
 def meaning(rule, text, finish: Any = "stop", **more):
-    [verdict] = parse(rule, Said(text, finish=finish, **more))
+    [verdict] = parse(rule, Reply(text, finish=finish, **more))
     return verdict.status, verdict.preference if verdict.score is None else verdict.score
 
 
@@ -174,10 +174,10 @@ def test_reasoning_that_came_apart_is_no_verdict():
 def test_the_first_token_of_the_response_decides():
     top = (("m", math.log(0.9)), ("M", math.log(0.1)))
     told = [Token("<think>", 0.0), Token("M", 0.0), Token("</think>", 0.0), Token("\n\n", 0.0)]
-    said = Said("<think>M</think>\n\nm", (*told, Token("m", -0.1, top)))
+    said = Reply("<think>M</think>\n\nm", (*told, Token("m", -0.1, top)))
     [verdict] = parse(LogprobRule(["m"], ["M"]), said)
     assert verdict.preference == pytest.approx(1.1)
-    cut = Said("<think>M", tuple(told[:2]), finish="length")
+    cut = Reply("<think>M", tuple(told[:2]), finish="length")
     assert parse(LogprobRule(["m"], ["M"]), cut)[0].status == "truncated"
 
 

@@ -25,7 +25,7 @@ from alignboard.judges.backends.pairrm import PREFIXES, DebertaV2PairRM
 from alignboard.judges.backends.reward import RewardJudge
 from alignboard.judges.parsing.parsers import parse
 from alignboard.judges.parsing.verdicts import NumbersRule
-from alignboard.judges.rows import Call, Question, Said, Unsaid
+from alignboard.judges.rows import Call, FailedCall, Question, Reply
 from alignboard.judges.spec import PairRankerSpec, RewardSpec
 from alignboard.models.spec import ModelSpec
 
@@ -95,7 +95,7 @@ def test_a_reward_is_that_of_plain_transformers_code(reward_folder):
         with torch.no_grad():
             expected = model.eval()(**ids).logits[0, 0].item()
         said = found[one.key]
-        assert isinstance(said, Said)
+        assert isinstance(said, Reply)
         assert said.scores == (pytest.approx(expected, abs=1e-6),)
         assert said.n_prompt == ids["input_ids"].shape[1]
         (verdict,) = parse(NumbersRule(), said, 1)
@@ -141,7 +141,7 @@ def test_what_a_reward_model_cannot_score_says_why(reward_folder):
     judge = opened(reward_spec(reward_folder))
     context = judge._found.context
     found = replies(judge, [call(1, "dog", "cat " * context), call(2, "a", "b", "c")])
-    assert all(isinstance(said, Unsaid) for said in found.values())
+    assert all(isinstance(said, FailedCall) for said in found.values())
     assert f"the judge takes {context}" in found["0001"].reason
     assert "one output at a time" in found["0002"].reason
 
@@ -322,9 +322,9 @@ def test_outputs_cannot_spell_the_prefixes(ranker_folder):
         assert ids.count(tokenizer.convert_tokens_to_ids(spelling)) == 1
     assert ids.count(tokenizer.sep_token_id) == 3
     said = replies(judge, [Call("00", (question,))])["00"]
-    assert isinstance(said, Said)
+    assert isinstance(said, Reply)
     (unsaid,) = replies(judge, [call(0, "dog", "cat")]).values()
-    assert isinstance(unsaid, Unsaid)
+    assert isinstance(unsaid, FailedCall)
 
 
 def test_what_is_no_pair_ranker_is_refused(ranker_folder, tmp_path):

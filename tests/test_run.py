@@ -356,7 +356,7 @@ def test_a_run_leaves_the_files_of_the_ecosystem(finished):
     found = set(products(finished))
     for model in ("tiny-phi", "tiny-phi-sft", "tiny-phi-dpo"):
         assert f"results/{model}/{ASKED}/model_outputs.json" in found
-    assert f"results/tiny-phi-dpo/{ASKED}/rule/annotations.json" in found
+    assert f"results/tiny-phi-dpo/{ASKED}/rule-vs-tiny-phi-sft/annotations.json" in found
     assert {f"leaderboards/small.{suffix}" for suffix in ("csv", "md", "json")} <= found
     assert (
         finished / "results" / "tiny-phi-dpo" / "adapter" / "adapter_model.safetensors"
@@ -372,12 +372,14 @@ def test_a_run_leaves_the_files_of_the_ecosystem(finished):
     assert score.n_wins + score.n_losses + score.n_draws == 60
     assert board.rows[1].judges == {}
     assert list(board.rows[2].judges) == board.judges == ["rule", "demo-logprob"]
-    assert f"results/tiny-phi/{ASKED}/demo-logprob/annotations.json" in found
-    assert f"results/tiny-phi/{ASKED}/demo-logprob/judging.json" in found
+    assert f"results/tiny-phi/{ASKED}/demo-logprob-vs-tiny-phi-sft/annotations.json" in found
+    assert f"results/tiny-phi/{ASKED}/demo-logprob-vs-tiny-phi-sft/judging.json" in found
     rating = board.rows[2].rating
     assert rating is not None
     assert rating.n_battles == 40
-    annotations = read_annotations(finished / f"results/tiny-phi-dpo/{ASKED}/rule/annotations.json")
+    annotations = read_annotations(
+        finished / f"results/tiny-phi-dpo/{ASKED}/rule-vs-tiny-phi-sft/annotations.json"
+    )
     assert score.win_rate.value == pytest.approx(float((annotations.preference - 1).mean()))
     assert "tiny-phi-dpo" in plan_table(board)
     assert set(board.benchmarks) == {"demo_choice acc", "demo_exact exact_match"}

@@ -377,7 +377,7 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
         ),
         (short("demo/sft", max_length=4), sft_rows(), "no training rows are left"),
         (short("demo/sft", chat_template=ENDLESS), sft_rows(), "no end token"),
-        (short("demo/sft"), [], "no rows"),
+        (short("demo/sft"), sft_rows(5), "5 rows to train on, fewer than the 8 of one step"),
     ):
         with pytest.raises((RecipeError, preflight.PreflightError), match=message):
             train(recipe, base("phi"), rows, out)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alignboard.cli.bridge import bridge
+from alignboard.cli.data import data
 from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
@@ -280,6 +281,7 @@ cli.add_command(generate)
 cli.add_command(judge_group)
 cli.add_command(evaluate)
 cli.add_command(bridge)
+cli.add_command(data)
 
 
 def _names(models: str | None) -> list[str] | None:

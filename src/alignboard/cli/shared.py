@@ -20,6 +20,13 @@ json_option = click.option(
     help="Write the result as JSON too.",
 )
 
+name_option = click.option(
+    "--name",
+    "model_names",
+    metavar="A,B",
+    help="Names for the MODELs, in their order: their folders in results/ (default: an entry's name, or the folder's).",
+)
+
 replace_option = click.option(
     "--replace",
     is_flag=True,

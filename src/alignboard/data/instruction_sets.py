@@ -23,12 +23,17 @@ from alignboard.data import world
 from alignboard.errors import InputError
 from alignboard.fetch.download import Progress
 from alignboard.fetch.sources import released_file
+from alignboard.records import text_id
 from alignboard.results.conversations import read_conversations
 from alignboard.suites import convert, read_yaml
 from alignboard.text import storable
 from alignboard.workspace import declaration
 
 ROOM = "evaluate/sets"
+ALPACA_EVAL = "alpaca-eval"
+"""the one set whose responses have no folder of their own below ``results/<model>/``"""
+_ALPACA_EVAL_DIGEST = "3d74ff005bec32283d17bcbaf42c7620"
+"""of its 805 instructions; see `_digest`"""
 _SUFFIXES = (".json", ".jsonl", ".csv")
 
 
@@ -131,8 +136,8 @@ def load_set(
     path = Path(name)
     if path.suffix in _SUFFIXES:
         contents = _contents(path)
-        rows = _read(path, contents, _file_spec(path, contents))
-        return InstructionSet(path.stem, path.stem, tuple(rows))
+        rows = tuple(_read(path, contents, _file_spec(path, contents)))
+        return InstructionSet(_file_name(path, rows), path.stem, rows)
     declared = declaration(ROOM, str(name), workspace)
     spec = convert(declared, read_yaml(declared), SetSpec, "an instruction set")
     rows = _rows(declared, spec, progress)
@@ -195,6 +200,24 @@ def _contents(path: Path) -> list[Mapping[str, Any]]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 (byte {error.start}).") from error
     return list(records(path, content))
+
+
+def _file_name(path: Path, rows: Sequence[Instruction]) -> str:
+    """AlpacaEval's own name for its 805 instructions, whatever the file is called; else the file's."""
+    if _digest(rows) == _ALPACA_EVAL_DIGEST:
+        return ALPACA_EVAL
+    if path.stem == ALPACA_EVAL:
+        raise InputError(
+            f"{path} is called {ALPACA_EVAL}, and its {len(rows)} rows are not AlpacaEval's 805 instructions; rename "
+            "the file, whose name is the folder of the responses."
+        )
+    return path.stem
+
+
+def _digest(rows: Sequence[Instruction]) -> str:
+    """Of the instructions, in any order."""
+    ids = sorted(f"{text_id(turn):016x}" for row in rows for turn in row.turns)
+    return hashlib.blake2b("\n".join(ids).encode(), digest_size=16).hexdigest()
 
 
 def _file_spec(path: Path, contents: Sequence[Mapping[str, Any]]) -> SetSpec:

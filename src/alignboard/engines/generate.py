@@ -22,7 +22,6 @@ from importlib import metadata
 
 import msgspec
 
-from alignboard.engines.local.ending import end_tokens
 from alignboard.engines.rows import Answer, Decoding, OnAnswer, Prompt
 from alignboard.errors import InputError
 from alignboard.models.loading import LoadedModel
@@ -75,7 +74,7 @@ def _identity(model: LoadedModel, decoding: Decoding) -> str:
         "weights": model.fingerprint,
         "adapter": model.adapter_fingerprint,
         "template": model.template_hash,
-        "end": sorted(end_tokens(model) | set(decoding.stop_tokens)),
+        "end": sorted(model.end_tokens | set(decoding.stop_tokens)),
         "dtype": model.dtype,
         "quantization": model.quantization,
         "device": model.model.device.type,

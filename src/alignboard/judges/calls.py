@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from alignboard.judges.pairs import Asker, Pair, first_orders, shown
+from alignboard.judges.pairs import Backend, Pair, first_orders, shown
 from alignboard.judges.prompting.hardened import draw_nonce, harden
 from alignboard.judges.prompting.prompts import render, slots
 from alignboard.judges.rows import Call, Message, Question
 from alignboard.judges.spec import (
-    AskedSpec,
+    BackendSpec,
     ProgramSpec,
     PromptedSpec,
     RewardSpec,
@@ -32,7 +32,7 @@ from alignboard.judges.spec import (
 class Prompter:
     """How a declared judge is asked, whoever answers."""
 
-    spec: AskedSpec
+    spec: BackendSpec
     identity: Mapping[str, Any]
     """who answers, as far as the keys of calls name it"""
     secret: str = ""
@@ -43,23 +43,23 @@ class Prompter:
 class Judge:
     """A declared judge, and who is asked."""
 
-    spec: AskedSpec
-    asker: Asker
+    spec: BackendSpec
+    backend: Backend
     secret: str = ""
     """as `Prompter.secret`"""
 
     @property
     def prompter(self) -> Prompter:
         """How it is asked."""
-        return Prompter(self.spec, self.asker.identity, self.secret)
+        return Prompter(self.spec, self.backend.identity, self.secret)
 
 
 @dataclass(frozen=True)
-class Asked:
+class PairQuestion:
     """One question about a pair."""
 
-    place: int
-    """the pair's"""
+    index: int
+    """of the pair"""
     switched: bool
     """whether output_2 is shown first, or is the one that is rated"""
     question: Question
@@ -69,12 +69,12 @@ class Asked:
 class View:
     """One question, and the calls that hold it: several where replies are sampled."""
 
-    asked: Asked
+    question: PairQuestion
     calls: tuple[tuple[Call, int], ...]
-    """(call, the question's place in it)"""
+    """(call, the question's index in it)"""
 
 
-def first_questions(spec: AskedSpec, pairs: Sequence[Pair]) -> list[Asked]:
+def first_questions(spec: BackendSpec, pairs: Sequence[Pair]) -> list[PairQuestion]:
     """Everything that is asked whatever the verdicts are."""
     order = "both" if rates(spec) else order_of(spec)
     orders = (
@@ -86,21 +86,21 @@ def first_questions(spec: AskedSpec, pairs: Sequence[Pair]) -> list[Asked]:
 
 
 def questions(
-    spec: AskedSpec, pairs: Sequence[Pair], wanted: Iterable[tuple[int, bool]]
-) -> list[Asked]:
+    spec: BackendSpec, pairs: Sequence[Pair], wanted: Iterable[tuple[int, bool]]
+) -> list[PairQuestion]:
     """The questions (place of the pair, switched)."""
     return [
-        Asked(place, switched, _question(spec, pairs[place], switched=switched))
+        PairQuestion(place, switched, _question(spec, pairs[place], switched=switched))
         for place, switched in wanted
     ]
 
 
-def single_questions(outputs: Sequence[Question]) -> list[Asked]:
+def single_questions(outputs: Sequence[Question]) -> list[PairQuestion]:
     """Of outputs that are rated on their own."""
-    return [Asked(place, switched=False, question=one) for place, one in enumerate(outputs)]
+    return [PairQuestion(place, switched=False, question=one) for place, one in enumerate(outputs)]
 
 
-def _question(spec: AskedSpec, pair: Pair, *, switched: bool) -> Question:
+def _question(spec: BackendSpec, pair: Pair, *, switched: bool) -> Question:
     question = shown(pair, switched=switched)
     if not rates(spec):
         return question
@@ -108,14 +108,14 @@ def _question(spec: AskedSpec, pair: Pair, *, switched: bool) -> Question:
     return msgspec.structs.replace(question, second=None, fields=fields)
 
 
-def shows_second_turns(spec: AskedSpec) -> bool:
+def shows_second_turns(spec: BackendSpec) -> bool:
     """Whether a judge sees what was said after the first answer."""
     if isinstance(spec, PromptedSpec):
         return {"instruction_2", "first_2"} <= slots(spec.prompt).keys()
     return isinstance(spec, RewardSpec | ProgramSpec)
 
 
-def views(prompter: Prompter, asked: Sequence[Asked]) -> list[View]:
+def views(prompter: Prompter, asked: Sequence[PairQuestion]) -> list[View]:
     """The calls that ask these questions."""
     spec, size = prompter.spec, batch_size(prompter.spec)
     samples = spec.sampling.samples if isinstance(spec, PromptedSpec) else 1
@@ -127,7 +127,7 @@ def views(prompter: Prompter, asked: Sequence[Asked]) -> list[View]:
     return found
 
 
-def batch_size(spec: AskedSpec) -> int:
+def batch_size(spec: BackendSpec) -> int:
     """How many questions a prompt shows."""
     return spec.prompt.batch if isinstance(spec, PromptedSpec) else 1
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from alignboard.judges.rows import Status, Verdict
-from alignboard.judges.spec import AskedSpec, ProgramSpec, PromptedSpec, RewardSpec
+from alignboard.judges.spec import BackendSpec, ProgramSpec, PromptedSpec, RewardSpec
 
 _WORST: tuple[Status, ...] = ("failed", "refused", "truncated", "unparsed")
 """what a pair is called whose verdicts failed in several ways"""
@@ -40,7 +40,7 @@ def pair_verdict(
     return "scored", statistics.fmean(*zip(*turned, strict=True))
 
 
-def rated_verdict(spec: AskedSpec, verdicts: Sequence[Verdict]) -> tuple[Status, float | None]:
+def rated_verdict(spec: BackendSpec, verdicts: Sequence[Verdict]) -> tuple[Status, float | None]:
     """The ratings of output_1 and output_2 as a preference.
 
     A reward model's difference is a log-odds (Bradley-Terry, on which it was trained); other ratings only order.

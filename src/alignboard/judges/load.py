@@ -21,6 +21,7 @@ from alignboard.workspace import find, library, names
 Tagged = TypeVar("Tagged", bound=msgspec.Struct)
 
 ROOM: Final = "evaluate/judges"
+_REMARKS: Final = {"title", "source", "retired", "unsupported", "api_key_env"}
 
 _WITHOUT_VERDICT: Final[dict[type, Any]] = {
     schema: msgspec.defstruct(f"{schema.__name__}File", [("verdict", Any, None)], bases=(schema,))
@@ -48,6 +49,32 @@ def load_judge(name: str, workspace: Path | None = None) -> JudgeSpec | Pool:
         f"{nearest(name, [*known, *upstream])} (known: {', '.join(known) or 'none'}, and AlpacaEval's "
         f"{len(upstream)} evaluators)."
     )
+
+
+def require_own_name(declared: JudgeSpec | Pool, given: str) -> None:
+    """Raises `InputError` for a judge under the name of one of AlpacaEval's evaluators that is not that evaluator."""
+    name = declared.name
+    if isinstance(declared, Pool) or name not in evaluator_names():
+        return
+    official = [read_evaluator(name)]
+    official += [
+        one for path in (library() / ROOM).glob("*.yaml") if (one := read_judge(path)).name == name
+    ]
+    members = [one.members[0] if isinstance(one, Pool) else one for one in official]
+    if _identity(declared) not in [_identity(one) for one in members]:
+        raise InputError(
+            f"Judge {given} is named {name!r}, as AlpacaEval's evaluator is, and differs from it; give it a name of "
+            "its own."
+        )
+
+
+def _identity(spec: JudgeSpec) -> dict[str, Any]:
+    """What a judge declares, without what changes no verdict."""
+    return {
+        key: value
+        for key, value in msgspec.to_builtins(spec, str_keys=True).items()
+        if key not in _REMARKS
+    }
 
 
 def judge_names(workspace: Path | None = None) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from alignboard.judges.rows import Call, Question, Said, Status, Unsaid, Verdict
+from alignboard.judges.rows import Call, FailedCall, Question, Reply, Status, Verdict
 from alignboard.results.order import is_switched
 
 _TURNED = {"first_2": "second_2", "second_2": "first_2"}
@@ -56,7 +56,7 @@ class Judged(msgspec.Struct, frozen=True):
     """for each verdict, whether output_2 was shown first; empty where the outputs were identical or rated"""
     verdicts: tuple[Verdict, ...] = ()
     """as shown: 1 means the first. Of outputs that were rated: that of output_1, then that of output_2"""
-    said: tuple[Said, ...] = ()
+    said: tuple[Reply, ...] = ()
     """the replies under the verdicts, each once"""
     inclusion: float | None = None
     """where the second order was a matter of chance: how probable it was that it would be asked"""
@@ -86,13 +86,13 @@ class Rated(msgspec.Struct, frozen=True):
 
     question: Question
     verdict: Verdict
-    said: tuple[Said, ...] = ()
+    said: tuple[Reply, ...] = ()
     """the replies under it; several where they are sampled"""
     marks: tuple[str, ...] = ()
     """what the detectors of attacks found in the output"""
 
 
-class Asker(Protocol):
+class Backend(Protocol):
     """Whoever is asked: a model here, an endpoint, a rule."""
 
     @property
@@ -100,7 +100,7 @@ class Asker(Protocol):
         """All that determines a reply except the prompt: two askers that can reply differently differ here."""
         ...
 
-    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Reply | FailedCall]]:
         """A reply, or why there is none, for every call, in any order: keep each before the next."""
         ...
 

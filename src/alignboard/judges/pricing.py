@@ -9,7 +9,7 @@ from typing import Final
 
 from alignboard.engines.openai.format import Usage
 from alignboard.engines.openai.prices import Rate
-from alignboard.judges.calls import Asked, Prompter, views
+from alignboard.judges.calls import PairQuestion, Prompter, views
 from alignboard.judges.rows import Call
 from alignboard.judges.runner import Replies
 from alignboard.judges.spec import PromptedSpec, order_of
@@ -42,7 +42,7 @@ class Cost:
 
 
 def cost_of(
-    prompter: Prompter, asked: Sequence[Asked], replies: Replies | None, rate: Rate | None
+    prompter: Prompter, asked: Sequence[PairQuestion], replies: Replies | None, rate: Rate | None
 ) -> Cost:
     """What is missing of a run that begins with ``asked``, without asking anybody.
 

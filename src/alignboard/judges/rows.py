@@ -1,7 +1,7 @@
 """What a judge is shown and what it said: the rows of judging.
 
 A *question* is a pair of outputs in the order shown (or one output, for judges that rate). A *call* is one prompt with
-one question or several, and its key names all that determines the reply. What comes back is kept as it came (`Said`),
+one question or several, and its key names all that determines the reply. What comes back is kept as it came (`Reply`),
 so that verdicts can be read again without asking again; a `Verdict` is what a parser made of it.
 
 Five statuses, and only one of them has a preference: a verdict is *scored*, *unparsed* (the judge said something
@@ -71,7 +71,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     """(token, natural logarithm of its probability)"""
 
 
-class Said(msgspec.Struct, frozen=True, omit_defaults=True):
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a judge returned to one call, as it came."""
 
     text: str = ""
@@ -91,9 +91,11 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
     """US dollars"""
     seconds: float | None = None
     """from the request to the reply"""
+    served: str | None = None
+    """the model that an endpoint says it served"""
 
 
-class Unsaid(msgspec.Struct, frozen=True):
+class FailedCall(msgspec.Struct, frozen=True):
     """A call that got no reply; it is asked again on the next run."""
 
     key: str

@@ -18,8 +18,8 @@ from typing import Protocol
 
 from alignboard.judges.adaptive import Waves
 from alignboard.judges.calls import (
-    Asked,
     Judge,
+    PairQuestion,
     View,
     batch_size,
     first_questions,
@@ -31,7 +31,7 @@ from alignboard.judges.combining import pair_verdict, rated_verdict, sampled
 from alignboard.judges.pairs import Judged, Pair, Rated
 from alignboard.judges.parsing.parsers import parse
 from alignboard.judges.prompting.hardened import bind, marks
-from alignboard.judges.rows import Call, Question, Said, Unsaid, Verdict
+from alignboard.judges.rows import Call, FailedCall, Question, Reply, Verdict
 from alignboard.judges.spec import order_of, rates, verdict_rule
 from alignboard.results.claims import ask_once
 
@@ -39,11 +39,11 @@ from alignboard.results.claims import ask_once
 class Replies(Protocol):
     """Where replies are kept."""
 
-    def known(self, keys: Sequence[str]) -> Mapping[str, Said]:
+    def known(self, keys: Sequence[str]) -> Mapping[str, Reply]:
         """Those of ``keys`` that have a reply."""
         ...
 
-    def keep(self, call: Call, said: Said) -> None:
+    def keep(self, call: Call, said: Reply) -> None:
         """Keep a reply: it is committed at once, whether or not another one comes."""
         ...
 
@@ -64,13 +64,13 @@ class Replies(Protocol):
 class InMemory:
     """Replies of this process only."""
 
-    rows: dict[str, Said] = field(default_factory=dict)
+    rows: dict[str, Reply] = field(default_factory=dict)
 
-    def known(self, keys: Sequence[str]) -> Mapping[str, Said]:
+    def known(self, keys: Sequence[str]) -> Mapping[str, Reply]:
         """See `Replies`."""
         return {key: self.rows[key] for key in keys if key in self.rows}
 
-    def keep(self, call: Call, said: Said) -> None:
+    def keep(self, call: Call, said: Reply) -> None:
         """See `Replies`."""
         self.rows[call.key] = said
 
@@ -112,9 +112,9 @@ def judge_pairs(
     run = _Run(judge, InMemory() if replies is None else replies, on_progress, ask=ask)
     found: dict[int, list[tuple[View, Verdict]]] = {place: [] for place in range(len(pairs))}
 
-    def ask_for(asked: Sequence[Asked]) -> None:
+    def ask_for(asked: Sequence[PairQuestion]) -> None:
         for view, verdict in run.verdicts(views(judge.prompter, asked)):
-            found[view.asked.place].append((view, verdict))
+            found[view.question.index].append((view, verdict))
 
     ask_for(first_questions(judge.spec, pairs))
     inclusion: Mapping[int, float] = {}
@@ -147,10 +147,10 @@ def _second_orders(
     judge: Judge,
     pairs: Sequence[Pair],
     found: Mapping[int, list[tuple[View, Verdict]]],
-    ask_for: Callable[[Sequence[Asked]], None],
+    ask_for: Callable[[Sequence[PairQuestion]], None],
 ) -> Mapping[int, float]:
     """Ask the second orders of `stats.second_order`, in two waves; returns how probable each was."""
-    shown_in = {place: first[0][0].asked.switched for place, first in found.items() if first}
+    shown_in = {place: first[0][0].question.switched for place, first in found.items() if first}
 
     def preferences(which: int) -> dict[int, float]:
         known = {}
@@ -159,7 +159,7 @@ def _second_orders(
                 view, verdict = found[place][which]
                 if verdict.preference is not None:
                     p = verdict.preference - 1
-                    known[place] = 1 - p if view.asked.switched else p
+                    known[place] = 1 - p if view.question.switched else p
         return known
 
     waves = Waves.of({place: pairs[place].asked for place in shown_in}, shown_in, preferences(0))
@@ -190,7 +190,7 @@ def _judged(
     if rates(judge.spec):
         status, preference = rated_verdict(judge.spec, verdicts)
         return Judged(pair, status, preference, verdicts=verdicts, said=replies, marks=attacks)
-    switched = tuple(view.asked.switched for view, _ in found)
+    switched = tuple(view.question.switched for view, _ in found)
     status, preference = pair_verdict(switched, verdicts)
     return Judged(pair, status, preference, switched, verdicts, replies, inclusion, attacks)
 
@@ -210,8 +210,8 @@ class _Run:
         self._on_progress = on_progress
         self._rule, self._batch = verdict_rule(judge.spec), batch_size(judge.spec)
         self._counts = Counts(0, 0, 0)
-        self._said: dict[str, Said] = {}
-        self._unsaid: dict[str, Unsaid] = {}
+        self._said: dict[str, Reply] = {}
+        self._unsaid: dict[str, FailedCall] = {}
 
     def verdicts(self, asked: Sequence[View]) -> list[tuple[View, Verdict]]:
         """Every view with its verdict; what is not known is asked."""
@@ -222,17 +222,17 @@ class _Run:
         self._count(known=len(known), total=len(calls))
         if not self._ask:
             reason = "not asked yet"
-            self._unsaid |= {call.key: Unsaid(call.key, reason, 0) for call in missing}
+            self._unsaid |= {call.key: FailedCall(call.key, reason, 0) for call in missing}
         else:
             ask_once(self._replies, {call.key: call for call in missing}, self._learn, self._take)
         return [(view, sampled([self._verdict(*one) for one in view.calls])) for view in asked]
 
-    def replies(self, asked: Sequence[View]) -> tuple[Said, ...]:
+    def replies(self, asked: Sequence[View]) -> tuple[Reply, ...]:
         """What was said to these, each reply once."""
         keys = dict.fromkeys(call.key for view in asked for call, _ in view.calls)
         return tuple(self._said[key] for key in keys if key in self._said)
 
-    def _learn(self, keys: Sequence[str]) -> Mapping[str, Said]:
+    def _learn(self, keys: Sequence[str]) -> Mapping[str, Reply]:
         """Take over what another process was told meanwhile."""
         found = self._replies.known(keys)
         self._said |= found
@@ -241,8 +241,8 @@ class _Run:
 
     def _take(self, missing: Sequence[Call]) -> None:
         try:
-            for call, reply in self._judge.asker.ask(missing):
-                if isinstance(reply, Said):
+            for call, reply in self._judge.backend.ask(missing):
+                if isinstance(reply, Reply):
                     self._replies.keep(call, reply)
                     self._said[call.key] = reply
                 else:

@@ -164,8 +164,8 @@ class JurySpec(
     """majority of the verdicts; their mean; their mean weighted by how far each agrees with the others"""
 
 
-AskedSpec = PromptedSpec | RewardSpec | PairRankerSpec | SimulatedSpec | ProgramSpec
-JudgeSpec = AskedSpec | JurySpec
+BackendSpec = PromptedSpec | RewardSpec | PairRankerSpec | SimulatedSpec | ProgramSpec
+JudgeSpec = BackendSpec | JurySpec
 
 
 def verdict_rule(spec: JudgeSpec) -> VerdictRule:

@@ -1,5 +1,8 @@
 """PEFT adapters: what one is, and whether it belongs to the base model that it is put on.
 
+What this module knows
+    Some adapters (PiSSA, OLoRA, CorDA, LoftQ) rewrite the base's weights when they are added: every other model of the
+    load would then be another one (peft#2184). They get a load of their own (`rewrites_base`).
 What this module refuses
     An adapter whose weights do not all find their place: PEFT only warns, and adapters for other layer names then
     silently do nothing (peft#1375). One whose matrices have another shape than the base's layers. One that says it was
@@ -14,12 +17,16 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
 from alignboard.errors import InputError
 from alignboard.models.hub import is_repository
 from alignboard.models.identity import adapter_fingerprint, fingerprint
 
+_REWRITING: Final = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""values of ``init_lora_weights``, or how they begin, with which PEFT changes the base when it adds an adapter"""
+_EMBEDDING: Final = re.compile(r".*(?:embed_tokens|lm_head|wte|embed_out)\b.*weight")
 _LORA: Final = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 
 
@@ -32,6 +39,10 @@ class Adapter:
     fingerprint: str
     chat_template: str | None
     """the template it was trained with, where its folder says so; otherwise the base's is used"""
+    end_tokens: tuple[str, ...] = ()
+    """the spellings that its training taught as the end of a reply"""
+    tokenizer: Any = None
+    """its own, where it brought one that reads texts otherwise than the base's; otherwise the base's is used"""
 
 
 def read_adapter(name: str, path: Path) -> Adapter:
@@ -40,7 +51,54 @@ def read_adapter(name: str, path: Path) -> Adapter:
         raise InputError(f"{path} is no adapter: it holds no adapter_config.json.")
     if not re.fullmatch(r"[\w-]+", name):
         raise InputError(f"The adapter name {name!r} may only hold letters, digits, '-' and '_'.")
-    return Adapter(name, path, adapter_fingerprint(path), saved_template(path))
+    return Adapter(name, path, adapter_fingerprint(path), saved_template(path), taught_ends(path))
+
+
+def rewrites_base(path: Path) -> bool:
+    """Whether PEFT changes the base's own weights when it adds the adapter in ``path``."""
+    config = _config(path)
+    kind = config.get("init_lora_weights")
+    return isinstance(kind, str) and kind.casefold().startswith(_REWRITING)
+
+
+def own_tokenizer(path: Path, base: Any) -> Any:
+    """The tokenizer in an adapter's folder, where it reads texts otherwise than ``base``; None where it does not.
+
+    Raises `InputError` where it cannot be loaded.
+    """
+    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+        return None
+    from transformers import AutoTokenizer
+
+    try:
+        found = AutoTokenizer.from_pretrained(path)
+    except (ImportError, KeyError, OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: the adapter's tokenizer cannot be loaded ({' '.join(str(error).split())}); remove its tokenizer "
+            "files to use the base's."
+        ) from error
+    if _reads_as(found) == _reads_as(base):
+        return None
+    if found.pad_token_id is None:
+        found.pad_token = found.eos_token
+    return found
+
+
+def _reads_as(tokenizer: Any) -> tuple[Any, ...]:
+    """What decides how a tokenizer reads texts, as far as adapters change it: its vocabulary and its special tokens."""
+    special = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    return tokenizer.get_vocab(), special, sorted(tokenizer.added_tokens_decoder)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    file = path / "adapter_config.json"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{file} cannot be read as JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{file} holds no JSON object, which a configuration is.")
+    return found
 
 
 def require_same_base(path: Path, base: Path, source: str, base_fingerprint: str) -> None:
@@ -49,7 +107,7 @@ def require_same_base(path: Path, base: Path, source: str, base_fingerprint: str
     Where both name a repository of the hub the names have to agree; where the adapter names a checkpoint on this disk
     the contents have to. A folder that is gone says nothing.
     """
-    config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+    config = _config(path)
     trained_on = config.get("base_model_name_or_path")
     if not isinstance(trained_on, str) or trained_on in {"", source, str(base)}:
         return
@@ -67,12 +125,18 @@ def require_same_base(path: Path, base: Path, source: str, base_fingerprint: str
 
 def require_fitting(model: Any, path: Path) -> None:
     """Every LoRA matrix in ``path`` has a layer of ``model`` to go to, of its shape; nothing is changed yet."""
-    from peft.utils import load_peft_weights
-
     modules = dict(model.named_modules())
-    saved = load_peft_weights(str(path), device="cpu")
+    saved = _weights(path)
     homeless, other_shape = [], []
+    n_embedded = int(model.config.get_text_config().vocab_size)
     for name, tensor in saved.items():
+        if _EMBEDDING.fullmatch(name) and ".lora_" not in name and tensor.ndim == 2:
+            if "token_adapter" not in name and tensor.shape[0] != n_embedded:
+                raise InputError(
+                    f"{path} was trained with an embedding of {tensor.shape[0]} tokens, and its base has {n_embedded}; "
+                    "merge it into a base that was resized to its tokenizer, and name the merged checkpoint."
+                )
+            continue
         found = _LORA.fullmatch(name)
         if found is None:
             continue
@@ -96,12 +160,24 @@ def require_fitting(model: Any, path: Path) -> None:
         )
 
 
+def _weights(path: Path) -> dict[str, Any]:
+    from peft.utils import load_peft_weights
+    from safetensors import SafetensorError
+
+    try:
+        return load_peft_weights(str(path), device="cpu")
+    except (OSError, ValueError, UnpicklingError, SafetensorError) as error:
+        raise InputError(
+            f"{path}: the adapter's weights cannot be read; copy or download them again "
+            f"({' '.join(str(error).split())})."
+        ) from error
+
+
 def require_placed(model: Any, name: str, path: Path) -> None:
     """Every tensor of the adapter's file is in the model, and every one of the model's came from the file."""
     from peft import get_peft_model_state_dict
-    from peft.utils import load_peft_weights
 
-    saved = set(load_peft_weights(str(path), device="cpu"))
+    saved = set(_weights(path))
     placed = set(get_peft_model_state_dict(model, adapter_name=name))
     if saved != placed:
         example = min(saved ^ placed)
@@ -118,5 +194,29 @@ def saved_template(folder: Path) -> str | None:
         return file.read_text(encoding="utf-8")
     if not config.is_file():
         return None
-    found = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+    return default_template(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
+
+
+def default_template(template: Any) -> str | None:
+    """The chat template of a tokenizer; of several by name (Command R+, Hermes 2 Pro) the one called ``default``.
+
+    Several come as a mapping, or as the list of ``{name, template}`` that ``tokenizer_config.json`` holds.
+    """
+    if isinstance(template, list):
+        template = {
+            one.get("name"): one.get("template") for one in template if isinstance(one, dict)
+        }
+    found = template.get("default") if isinstance(template, dict) else template
     return found if isinstance(found, str) else None
+
+
+def taught_ends(adapter: Path) -> tuple[str, ...]:
+    """The spellings that an adapter's training taught as the end of a reply; none where its folder does not say."""
+    card = adapter / "training.json"
+    if not card.is_file():
+        return ()
+    try:
+        found = json.loads(card.read_text(encoding="utf-8")).get("end_tokens")
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise InputError(f"{card} cannot be read as JSON: {error}.") from error
+    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else ()

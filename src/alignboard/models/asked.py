@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from alignboard.errors import InputError
+from alignboard.models.adapters import rewrites_base, taught_ends
 from alignboard.models.arithmetic import Attention
+from alignboard.models.ends import ends_of
+from alignboard.models.hub import locate_adapter
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import (
     bos_fault,
@@ -23,6 +26,7 @@ from alignboard.models.prompting import (
 )
 from alignboard.models.spec import ModelSpec
 from alignboard.models.templates import with_bos
+from alignboard.models.turns import turn_fault
 
 
 def load_spec(
@@ -73,9 +77,18 @@ def load_base(
 
 
 def base_of(spec: ModelSpec) -> tuple[str | bool | None, ...]:
-    """What of ``spec`` decides which weights are loaded, and how."""
+    """What of ``spec`` decides which weights are loaded, and how; an adapter that rewrites its base is part of it."""
     weights = (spec.base, spec.revision, spec.format, spec.gguf_file, spec.tokenizer)
-    return (*weights, spec.dtype, spec.quantization, spec.trust_remote_code)
+    alone = spec.adapter if spec.adapter is not None and _needs_own_load(spec.adapter) else None
+    return (*weights, spec.dtype, spec.quantization, spec.trust_remote_code, alone)
+
+
+def _needs_own_load(adapter: str) -> bool:
+    try:
+        folder = locate_adapter(adapter)
+    except InputError:
+        return False  # said where it is opened
+    return (folder / "adapter_config.json").is_file() and rewrites_base(folder)
 
 
 def ask_as(model: LoadedModel, spec: ModelSpec, own: str | None) -> str | None:
@@ -83,28 +96,43 @@ def ask_as(model: LoadedModel, spec: ModelSpec, own: str | None) -> str | None:
 
     ``own`` is the chat template that the base brought. Raises as `load_spec` does.
     """
-    stop_token_ids(model.tokenizer, spec.stop_tokens, source=spec.name)
     if spec.adapter is None:
-        model.base_chat_template = _template(spec, model.tokenizer, own)
+        stop_token_ids(model.tokenizer, spec.stop_tokens, source=spec.name)
+        model.base_chat_template = _template(spec, model, model.tokenizer, own)
         model.tokenizer.chat_template = model.base_chat_template
         return None
     # PEFT makes modules of this name, which may hold neither a dot nor a slash.
     name = f"adapter-{hashlib.blake2b(spec.adapter.encode(), digest_size=8).hexdigest()}"
     adapter = model.add_adapter(name, spec.adapter)
     brought = adapter.chat_template
-    template = _template(spec, model.tokenizer, own if brought is None else brought, adapter.path)
+    words = adapter.tokenizer or model.base_tokenizer
+    stop_token_ids(words, spec.stop_tokens, source=spec.name)
+    template = _template(spec, model, words, own if brought is None else brought, adapter.path)
     model.adapters[name] = replace(adapter, chat_template=template)
     return name
 
 
-def _template(spec: ModelSpec, tokenizer: Any, own: str | None, adapter: Path | None = None) -> str:
+def _template(
+    spec: ModelSpec,
+    model: LoadedModel,
+    tokenizer: Any,
+    own: str | None,
+    adapter: Path | None = None,
+) -> str:
     """The template in use, after the questions that only this tokenizer can answer."""
     template = spec.prompt.jinja(own, spec.base)
     text = prompt_text(tokenizer, template, "a", source=spec.name)
     ids = encode(tokenizer, text, spec.bos)
-    fault = bos_fault(tokenizer, ids, spec.bos)
+    fault = bos_fault(tokenizer, ids, spec.bos, template)
     if fault is not None:
         raise InputError(f"{spec.name}: {fault}")
+    if spec.end_of_turn == "error" and not spec.stop:
+        taught = () if adapter is None else taught_ends(adapter)
+        configured: Any = model.model.generation_config.eos_token_id
+        ends = ends_of(tokenizer, configured, spec.stop_tokens, taught)
+        fault = turn_fault(tokenizer, template, ends)
+        if fault is not None:
+            raise InputError(f"{spec.name}: {fault}")
     if adapter is not None and spec.template_mismatch == "error":
         require_training_template(adapter, tokenizer, template, bos=spec.bos)
     if spec.bos == "never" and encode(tokenizer, text, "auto") != ids:

@@ -25,6 +25,7 @@ from alignboard.models.check_rules import (
     of_training,
     of_turn,
 )
+from alignboard.models.formats import text_config
 from alignboard.models.opened import Opened, open_small
 from alignboard.models.prompting import control_tokens, defused, encode, prompt_text
 from alignboard.models.spec import ModelSpec
@@ -91,7 +92,7 @@ def check_model(spec: ModelSpec, instruction: str = PROBE) -> Check:
         return check
     ids = encode(opened.tokenizer, check.prompt, spec.bos)
     check.tokens = _shown(opened.tokenizer, ids, ends, template)
-    found += [*of_bos(opened, ids), *of_turn(opened, template, ends)]
+    found += [*of_bos(opened, ids, template), *of_turn(opened, template, ends)]
     found += of_training(opened, template)
     return check
 
@@ -99,6 +100,7 @@ def check_model(spec: ModelSpec, instruction: str = PROBE) -> Check:
 def _facts(opened: Opened, ends: dict[int, str]) -> dict[str, str]:
     spec, tokenizer = opened.spec, opened.tokenizer
     name = tokenizer.convert_ids_to_tokens
+    size = text_config(opened.checkpoint.config).get("vocab_size", "unknown")
     context = spec.context or context_of(opened.checkpoint.config)
     first = tokenizer.bos_token_id
     return {
@@ -110,7 +112,7 @@ def _facts(opened: Opened, ends: dict[int, str]) -> dict[str, str]:
         "stop strings": ", ".join(map(repr, spec.stop)) or "none",
         "padding": "none" if tokenizer.pad_token_id is None else repr(tokenizer.pad_token),
         "context": "unknown" if context is None else f"{context} tokens",
-        "vocabulary": f"{len(tokenizer)} tokens, embedding {opened.checkpoint.config.get('vocab_size', 'unknown')}",
+        "vocabulary": f"{len(tokenizer)} tokens, embedding {size}",
     }
 
 

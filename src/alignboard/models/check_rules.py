@@ -10,6 +10,7 @@ import msgspec
 
 from alignboard.errors import InputError
 from alignboard.models.adapters import require_same_base
+from alignboard.models.formats import text_config
 from alignboard.models.hub import is_repository
 from alignboard.models.identity import fingerprint
 from alignboard.models.opened import Opened
@@ -17,11 +18,11 @@ from alignboard.models.prompting import (
     adds_bos,
     bos_fault,
     control_tokens,
-    conversation_text,
     require_training_template,
     stop_token_ids,
 )
 from alignboard.models.spec import ModelSpec
+from alignboard.models.turns import turn_fault
 
 PROBE: Final = "What is the capital of France?"
 _REPLY: Final = "Paris"
@@ -60,10 +61,10 @@ def of_checkpoint(opened: Opened) -> Iterator[Finding]:
         yield Finding("architecture", "wrong", text)
 
 
-def of_bos(opened: Opened, ids: list[int]) -> Iterator[Finding]:
+def of_bos(opened: Opened, ids: list[int], template: str) -> Iterator[Finding]:
     """BOS is there as often as the policy says, and the policy is what the tokenizer expects."""
     spec, tokenizer = opened.spec, opened.tokenizer
-    fault = bos_fault(tokenizer, ids, spec.bos)
+    fault = bos_fault(tokenizer, ids, spec.bos, template)
     if fault is not None:
         yield Finding("bos", "wrong", fault)
     first = tokenizer.bos_token_id
@@ -107,19 +108,10 @@ def of_stops(opened: Opened, ends: dict[int, str]) -> Iterator[Finding]:
 
 def of_turn(opened: Opened, template: str, ends: dict[int, str]) -> Iterator[Finding]:
     """What the template writes after a reply: if it is a token, then that is what the model has learnt to end with."""
-    turns = [("user", PROBE), ("assistant", _REPLY)]
-    try:
-        text = conversation_text(opened.tokenizer, template, turns, source=opened.spec.base)
-    except InputError:
-        return  # a text for one instruction
-    after = opened.tokenizer.encode(text.rpartition(_REPLY)[2].strip(), add_special_tokens=False)
-    control = opened.tokenizer.convert_tokens_to_ids(
-        sorted(control_tokens(opened.tokenizer, template))
-    )
-    if after and after[0] in control and after[0] not in ends:
-        token = opened.tokenizer.convert_ids_to_tokens(after[0])
-        text = f"the template ends a turn with {token!r}, which does not end a reply here; add it to stop_tokens."
-        yield Finding("end-of-turn", "wrong", text)
+    fault = turn_fault(opened.tokenizer, template, ends)
+    if fault is not None:
+        level = "beware" if opened.spec.end_of_turn == "allow" else "wrong"
+        yield Finding("end-of-turn", level, fault)
 
 
 def of_sizes(opened: Opened) -> Iterator[Finding]:
@@ -132,7 +124,7 @@ def of_sizes(opened: Opened) -> Iterator[Finding]:
     if spec.context is not None and known is not None and spec.context > known:
         text = f"context is {spec.context}, but config.json says {known}."
         yield Finding("context", "wrong", text)
-    size, n_tokens = config.get("vocab_size"), len(opened.tokenizer)
+    size, n_tokens = text_config(config).get("vocab_size"), len(opened.tokenizer)
     if isinstance(size, int) and n_tokens > size:
         text = f"the tokenizer has {n_tokens} tokens, but the model only {size}; give the tokenizer that belongs to it."
         yield Finding("vocabulary", "wrong", text)
@@ -169,5 +161,6 @@ def of_training(opened: Opened, template: str) -> Iterator[Finding]:
 
 def context_of(config: Mapping[str, Any]) -> int | None:
     """How many tokens a configuration says the model was made for."""
-    found = config.get("max_position_embeddings", config.get("n_positions"))
+    own = text_config(config)
+    found = own.get("max_position_embeddings", own.get("n_positions"))
     return found if isinstance(found, int) else None

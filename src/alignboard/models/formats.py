@@ -107,6 +107,16 @@ def _read_json(file: Path) -> dict[str, Any]:
     return content
 
 
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a configuration that describes the language model.
+
+    Composite checkpoints (Gemma 3 from 4B on, Mistral 3) have one for text beside those of other inputs;
+    ``PretrainedConfig.get_text_config`` is the same for a loaded one.
+    """
+    found = config.get("text_config")
+    return found if isinstance(found, Mapping) else config
+
+
 def open_tokenizer(
     checkpoint: Checkpoint, replaced_by: Path | None = None, *, remote_code: bool = False
 ) -> PreTrainedTokenizerFast:

@@ -66,7 +66,7 @@ def locate_adapter(base: str | Path, revision: str | None = None) -> Path:
     """The folder of a PEFT adapter: itself, or the local copy of a repository of the hub."""
     if Path(base).exists() or isinstance(base, Path) or not is_repository(base):
         return Path(base)
-    files = ["adapter_config.json", "adapter_model.*", "tokenizer_config.json", "*.jinja"]
+    files = ["adapter_config.json", "adapter_model.*", "training.json", *_TOKENIZER]
     return _download(base, revision, files)
 
 

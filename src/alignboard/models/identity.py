@@ -48,13 +48,18 @@ def fingerprint(
         digest = _digest(path, (*_WEIGHTS, *_CONFIG, *_TOKENIZER, *code), "checkpoint-1")
     if tokenizer is None:
         return digest
-    replaced = f"tokenizer-1 {digest} {_digest(tokenizer, _TOKENIZER, 'tokenizer-1')}"
-    return hashlib.sha256(replaced.encode()).hexdigest()
+    return fingerprint_with_tokenizer(digest, tokenizer)
 
 
 def adapter_fingerprint(path: Path) -> str:
     """The digest of an adapter's weights and configuration, without the place where its base lay."""
     return _digest(path, _ADAPTER, "adapter-1")
+
+
+def fingerprint_with_tokenizer(digest: str, folder: Path) -> str:
+    """The digest of an adapter that is read by the tokenizer in its own ``folder``."""
+    own = f"tokenizer-1 {digest} {_digest(folder, _TOKENIZER, 'tokenizer-1')}"
+    return hashlib.sha256(own.encode()).hexdigest()
 
 
 def _digest(folder: Path, patterns: tuple[str, ...], scheme: str) -> str:

@@ -16,19 +16,22 @@ Importing this module loads neither torch nor transformers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.errors import InputError, nearest
 from alignboard.models.adapters import (
     Adapter,
+    default_template,
+    own_tokenizer,
     read_adapter,
     require_fitting,
     require_placed,
     require_same_base,
+    rewrites_base,
 )
 from alignboard.models.arithmetic import (
     Arithmetic,
@@ -38,9 +41,10 @@ from alignboard.models.arithmetic import (
     choose_device,
     choose_dtype,
 )
+from alignboard.models.ends import ends_of
 from alignboard.models.formats import Format, identify, open_model, open_tokenizer, quiet
 from alignboard.models.hub import locate, locate_adapter, locate_tokenizer
-from alignboard.models.identity import fingerprint
+from alignboard.models.identity import fingerprint, fingerprint_with_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -70,6 +74,14 @@ class LoadedModel:
     """what was asked for: a path, or a repository of the hub"""
     adapters: dict[str, Adapter] = field(default_factory=dict)
     active: str | None = None
+    sole: str | None = None
+    """the adapter that rewrote the base's weights, which nothing else can then be asked of"""
+    base_tokenizer: Any = None
+    """the checkpoint's own, or what replaces it; `tokenizer` is the one in use"""
+
+    def __post_init__(self) -> None:
+        if self.base_tokenizer is None:
+            self.base_tokenizer = self.tokenizer
 
     @classmethod
     def load(  # noqa: PLR0913 - one keyword for each thing that a registry entry may say
@@ -118,14 +130,17 @@ class LoadedModel:
         words = open_tokenizer(checkpoint, other, remote_code=trust_remote_code)
         model = open_model(checkpoint, how)
         loads.append(str(checkpoint.place))
-        if len(words) > model.config.vocab_size:
+        n_embedded = int(model.config.get_text_config().vocab_size)
+        if len(words) > n_embedded:
             raise InputError(
                 f"{checkpoint.place}: the tokenizer has {len(words)} tokens, but the model only "
-                f"{model.config.vocab_size}; give the tokenizer that belongs to it."
+                f"{n_embedded}; give the tokenizer that belongs to it."
             )
         if words.pad_token_id is None:
             words.pad_token = words.eos_token
-        template = chat_template if chat_template is not None else _default(words.chat_template)
+        template = (
+            chat_template if chat_template is not None else default_template(words.chat_template)
+        )
         words.chat_template = template
         return cls(
             path=checkpoint.place,
@@ -161,15 +176,24 @@ class LoadedModel:
         path = locate_adapter(path, revision)
         adapter = read_adapter(name, path)
         if name in self.adapters:
-            if self.adapters[name].fingerprint == adapter.fingerprint:
+            known = self.adapters[name]
+            if known.path == adapter.path or known.fingerprint == adapter.fingerprint:
                 return self.adapters[name]
             raise InputError(
                 f"There is already another adapter {name!r}, from {self.adapters[name].path}."
             )
         if not any_base:
             require_same_base(path, self.path, self.source, self.fingerprint)
+        if self.adapters and (self.sole is not None or rewrites_base(path)):
+            raise InputError(
+                f"{path if self.sole is None else self.adapters[self.sole].path} rewrites the weights of its base, so "
+                "it needs a load of its own; ask it apart from the other models of that base."
+            )
         model: Any = self.model  # PEFT's, as soon as there is an adapter
-        require_fitting(model.get_base_model() if self.adapters else model, path)
+        adapter = self._with_tokenizer(adapter)
+        base = model.get_base_model() if self.adapters else model
+        require_fitting(base, path)
+        before = sampled_weights(base)
         with quiet():
             if self.adapters:
                 model.load_adapter(str(path), adapter_name=name)
@@ -177,15 +201,44 @@ class LoadedModel:
                 self.model = PeftModel.from_pretrained(model, str(path), adapter_name=name)
         require_placed(self.model, name, path)
         self.model.eval()
+        changed = changed_weight(before, base)
+        if changed is not None:
+            self.sole = name
+            if self.adapters:
+                raise InputError(
+                    f"{path} changed {changed} of the base, which other models of this load share; ask it apart from "
+                    "them."
+                )
         self.adapters[name] = adapter
         self._switch(self.active)  # PEFT switches to what it loads first
         return adapter
+
+    def _with_tokenizer(self, adapter: Adapter) -> Adapter:
+        """The adapter with the tokenizer that it brought, where that is another; its fingerprint then names it, too."""
+        words = own_tokenizer(adapter.path, self.base_tokenizer)
+        if words is None:
+            return adapter
+        n_embedded = int(self.model.config.get_text_config().vocab_size)
+        if len(words) > n_embedded:
+            raise InputError(
+                f"{adapter.path} brings a tokenizer of {len(words)} tokens, but the base embeds {n_embedded}; merge "
+                "the adapter into a base that was resized to it, and name the merged checkpoint."
+            )
+        return replace(
+            adapter,
+            tokenizer=words,
+            fingerprint=fingerprint_with_tokenizer(adapter.fingerprint, adapter.path),
+        )
 
     @contextmanager
     def using(self, name: str | None) -> Iterator[LoadedModel]:
         """Everything inside the block is asked of the adapter ``name``, or of the base (None)."""
         if name is not None and name not in self.adapters:
             raise InputError(f"There is no adapter {name!r}{nearest(name, self.adapters) or '.'}")
+        if self.sole is not None and name != self.sole:
+            raise InputError(
+                f"{self.adapters[self.sole].path} rewrote the weights of {self.path}; load that base again to ask it."
+            )
         before = self.active
         self._switch(name)
         try:
@@ -196,6 +249,8 @@ class LoadedModel:
     def _switch(self, name: str | None) -> None:
         self.active = name
         template = self.adapters[name].chat_template if name is not None else None
+        own = self.adapters[name].tokenizer if name is not None else None
+        self.tokenizer = self.base_tokenizer if own is None else own
         self.tokenizer.chat_template = template if template is not None else self.base_chat_template
         if not self.adapters:
             return
@@ -229,10 +284,33 @@ class LoadedModel:
     @property
     def context(self) -> int:
         """How many tokens the model was made for."""
-        return int(getattr(self.model.config, "max_position_embeddings", 2**31))
+        config: Any = self.model.config
+        return int(getattr(config.get_text_config(), "max_position_embeddings", 2**31))
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The ids that end a reply, but for an entry's ``stop_tokens``; see `alignboard.models.ends`."""
+        taught = () if self.active is None else self.adapters[self.active].end_tokens
+        configured: Any = self.model.generation_config.eos_token_id
+        return frozenset(ends_of(self.tokenizer, configured, taught=taught))
 
 
-def _default(template: Any) -> str | None:
-    """The chat template of a tokenizer; of those that have several by name, the one called ``default``."""
-    found = template.get("default") if isinstance(template, dict) else template
-    return found if isinstance(found, str) else None
+def sampled_weights(model: Any) -> dict[str, Any]:
+    """Some numbers of every weight matrix of a base model, by name: enough to see that one was rewritten."""
+    found = {}
+    for name, weight in model.named_parameters():
+        if weight.ndim == 2 and "lora_" not in name and weight.is_floating_point():
+            flat = weight.detach().reshape(-1)
+            found[name] = flat[:: max(1, flat.numel() // 64)].clone()
+    return found
+
+
+def changed_weight(before: Mapping[str, Any], model: Any) -> str | None:
+    """The name of a weight that is no longer as `sampled_weights` saw it; PEFT puts ``base_layer`` into its name."""
+    for name, weight in model.named_parameters():
+        known = before.get(name, before.get(name.replace(".base_layer.", ".")))
+        if known is not None and weight.ndim == 2 and weight.is_floating_point():
+            flat = weight.detach().reshape(-1)
+            if not flat[:: max(1, flat.numel() // 64)].equal(known):
+                return name
+    return None

@@ -9,8 +9,14 @@ from typing import Any, Final
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.models.adapters import saved_template
-from alignboard.models.formats import Checkpoint, identify, open_tokenizer
+from alignboard.models.adapters import (
+    default_template,
+    own_tokenizer,
+    saved_template,
+    taught_ends,
+)
+from alignboard.models.ends import ends_of
+from alignboard.models.formats import Checkpoint, identify, open_tokenizer, text_config
 from alignboard.models.hub import is_repository, locate, locate_tokenizer
 from alignboard.models.spec import ModelSpec
 
@@ -34,22 +40,18 @@ class Opened:
     def own_template(self) -> str | None:
         """The adapter's template, else the tokenizer's."""
         brought = None if self.adapter is None else saved_template(self.adapter)
-        found = brought if brought is not None else self.tokenizer.chat_template
-        return found if isinstance(found, str) else None
+        return brought if brought is not None else default_template(self.tokenizer.chat_template)
 
     def ends(self) -> dict[int, str]:
         """The tokens that end a reply, each with who says so; those of ``stop_tokens`` that exist."""
-        tokenizer, found = self.tokenizer, {}
-        configured = self.generation.get("eos_token_id", self.checkpoint.config.get("eos_token_id"))
-        for token in configured if isinstance(configured, list) else [configured]:
-            if isinstance(token, int):
-                found[token] = "configuration"
-        if tokenizer.eos_token_id is not None:
-            found[tokenizer.eos_token_id] = "tokenizer"
-        for spelling in self.spec.stop_tokens:
-            if spelling in tokenizer.get_vocab():
-                found[tokenizer.get_vocab()[spelling]] = "stop_tokens"
-        return found
+        config = self.checkpoint.config
+        own = config.get("eos_token_id", text_config(config).get("eos_token_id"))
+        return ends_of(
+            self.tokenizer,
+            self.generation.get("eos_token_id", own),
+            self.spec.stop_tokens,
+            () if self.adapter is None else taught_ends(self.adapter),
+        )
 
 
 def open_small(spec: ModelSpec) -> Opened:
@@ -72,6 +74,8 @@ def open_small(spec: ModelSpec) -> Opened:
     settings = checkpoint.path / "generation_config.json"
     generation = msgspec.json.decode(settings.read_bytes()) if settings.is_file() else {}
     adapter = None if spec.adapter is None else _adapter(spec.adapter)
+    if adapter is not None:
+        tokenizer = own_tokenizer(adapter, tokenizer) or tokenizer
     return Opened(spec, checkpoint, tokenizer, generation, adapter, here)
 
 

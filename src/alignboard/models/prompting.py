@@ -14,6 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -70,8 +71,7 @@ def prompt_ids(
         generation_prompt=True,
     )
     ids = encode(tokenizer, text, bos)
-    # A template may begin every exchange with BOS (Llama 2's does): only the beginning is judged then.
-    wrong = bos_fault(tokenizer, ids[:2] if history else ids, bos)
+    wrong = bos_fault(tokenizer, ids, bos, template)
     if wrong is not None:
         raise InputError(f"{source}: {wrong}")
     return ids
@@ -120,10 +120,13 @@ def encode(tokenizer: Any, text: str, bos: BosPolicy) -> list[int]:
     return [first, *ids] if bos == "once" or adds_bos(tokenizer) else ids
 
 
-def bos_fault(tokenizer: Any, ids: Sequence[int], bos: BosPolicy) -> str | None:
+def bos_fault(
+    tokenizer: Any, ids: Sequence[int], bos: BosPolicy, template: str | None = None
+) -> str | None:
     """What is wrong with the BOS of a prompt, as a sentence; None where it is as the policy says.
 
-    Where BOS and EOS are one token (Phi-2), only the first two places can be judged: a template may write EOS.
+    BOS is judged where the prompt begins. Later it may stand where it is the EOS, too (Phi-2), and where ``template``
+    writes it anew for every turn (SmolLM2's ``<|im_start|>``) or every exchange (Llama 2).
     """
     first = tokenizer.bos_token_id
     if first is None:
@@ -132,16 +135,34 @@ def bos_fault(tokenizer: Any, ids: Sequence[int], bos: BosPolicy) -> str | None:
             if bos == "once"
             else None
         )
-    judged = ids if first != tokenizer.eos_token_id else ids[:2]
-    count = list(judged).count(first)
     if bos == "never" and ids[:1] == [first]:
         return "the chat template writes BOS, but bos is 'never'; say 'auto' or 'once'."
+    marks_turns = first == tokenizer.eos_token_id or (
+        template is not None and _writes_bos_by_turn(tokenizer, template)
+    )
+    count = list(ids[:2] if marks_turns else ids).count(first)
     if count > (1 if ids[:1] == [first] else 0):
         return (
             f"the chat template writes BOS {count} times for one instruction; "
             "it may be there once, at the start."
         )
     return None
+
+
+@lru_cache(maxsize=64)
+def _writes_bos_by_turn(tokenizer: Any, template: str) -> bool:
+    """Whether a conversation of two exchanges holds more BOS than one of one exchange."""
+    one = [("user", "a"), ("assistant", "b")]
+    try:
+        counts = [
+            encode(
+                tokenizer, conversation_text(tokenizer, template, turns, source=""), "auto"
+            ).count(tokenizer.bos_token_id)
+            for turns in (one, one + one)
+        ]
+    except InputError:
+        return False  # a text for one instruction
+    return counts[1] > counts[0]
 
 
 def adds_bos(tokenizer: Any) -> bool:

@@ -6,6 +6,7 @@ template and BOS as its tokenizer has it; its format is read off its configurati
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from alignboard.models.spec import ModelSpec, read_spec
 from alignboard.workspace import find, library, names
 
 ROOM = "evaluate/models"
+_TRAINERS = re.compile(r"checkpoint-\d+")
 
 
 def load_model(name: str, workspace: Path | None = None) -> ModelSpec:
@@ -79,6 +81,11 @@ def _local(path: Path) -> ModelSpec:
 
 
 def _folder_name(path: Path) -> str:
-    """What a folder's model is called: in a workspace, ``results/<model>/checkpoint`` or ``.../adapter``."""
+    """What a folder's model is called: of ``results/<model>/checkpoint`` or ``.../adapter`` what is above it.
+
+    A trainer's ``<run>/checkpoint-500`` is ``<run>-checkpoint-500``: every run has a folder of that name.
+    """
     given = path.absolute()
-    return given.parent.name if given.name in {"checkpoint", "adapter"} else given.name
+    if given.name in {"checkpoint", "adapter"}:
+        return given.parent.name
+    return f"{given.parent.name}-{given.name}" if _TRAINERS.fullmatch(given.name) else given.name

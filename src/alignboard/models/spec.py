@@ -149,6 +149,8 @@ class ModelSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     reported. None is ever truncated"""
     template_mismatch: Literal["error", "allow"] = "error"
     """an adapter that was trained with another prompt than it would be asked with"""
+    end_of_turn: Literal["error", "allow"] = "error"
+    """a template whose end of turn does not end a reply, so that replies run on to their limit"""
     decoding: DecodingDefaults = DecodingDefaults()
     endpoint: EndpointOptions = EndpointOptions()
     """where it is served: how requests are written"""

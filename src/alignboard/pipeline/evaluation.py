@@ -9,23 +9,24 @@ from pathlib import Path
 
 import msgspec
 
-from alignboard.data.instruction_sets import Instruction, InstructionSet
+from alignboard.data.instruction_sets import ALPACA_EVAL, Instruction, InstructionSet
 from alignboard.errors import InputError
 from alignboard.judges.alpaca_eval.configs import Pool
+from alignboard.judges.backends.endpoint import OPENAI, judge_suffix
 from alignboard.judges.calls import (
-    Asked,
     Judge,
+    PairQuestion,
     Prompter,
     first_questions,
     shows_second_turns,
     single_questions,
 )
-from alignboard.judges.load import load_judge
+from alignboard.judges.load import load_judge, require_own_name
 from alignboard.judges.pairs import Judged, Pair, Rated
 from alignboard.judges.pricing import Cost, cost_of
 from alignboard.judges.runner import OnProgress, rate_outputs
 from alignboard.judges.spec import (
-    AskedSpec,
+    BackendSpec,
     JurySpec,
     Order,
     PromptedSpec,
@@ -33,10 +34,9 @@ from alignboard.judges.spec import (
     order_of,
     rates,
 )
-from alignboard.pipeline.answering import ALPACA_EVAL
 from alignboard.pipeline.judged_outputs import Answers, Comparison
-from alignboard.pipeline.judges import Declared, Judges
-from alignboard.pipeline.judging import JournalReplies, Summary, write_judged
+from alignboard.pipeline.judges import Access, Declared, Judges, renamed
+from alignboard.pipeline.judging import JournalReplies, Summary, verdict_path, write_judged
 from alignboard.pipeline.single_ratings import RatingSummary, write_rated
 from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import reference_set
@@ -50,10 +50,16 @@ from alignboard.workspace import PUBLISHED
 
 
 def declared_judge(
-    name: str, workspace: Path, order: Order | None = None, *, hardened: bool = False
+    name: str,
+    workspace: Path,
+    order: Order | None = None,
+    *,
+    hardened: bool = False,
+    urls: Sequence[str] = (),
 ) -> Declared:
     """The judge ``name``. One that is asked otherwise than it declares is another judge, with a name that says so."""
     declared = load_judge(name, workspace)
+    require_own_name(declared, name)
     if order is not None:
         if isinstance(declared, Pool | JurySpec | RewardSpec):
             kind = {Pool: "a pool", JurySpec: "a jury"}.get(type(declared), "a reward model")
@@ -72,17 +78,36 @@ def declared_judge(
                 )
             new = f"{declared.name}-hardened"
             declared = msgspec.structs.replace(declared, hardened=True, name=new)
-    return declared
+    return _elsewhere(declared, workspace, urls) if urls else declared
+
+
+def _elsewhere(declared: Declared, workspace: Path, urls: Sequence[str]) -> Declared:
+    """The judge under its name at ``urls``; raises `InputError` where none of it is asked at an endpoint."""
+    homes = {
+        (spec.base_url or OPENAI).rstrip("/")
+        for spec in Judges(Access(), workspace).members(declared)
+        if isinstance(spec, PromptedSpec) and spec.engine == "openai"
+    }
+    if not homes:
+        raise InputError(
+            f"Judge {declared.name} is not asked at an endpoint, so --judge-engine does not concern it."
+        )
+    if homes == {url.rstrip("/") for url in urls}:
+        return declared
+    return renamed(declared, f"{declared.name}{judge_suffix(urls)}")
 
 
 class Evaluation:
-    """Judging in one workspace: a judge, its replies in the journal, its files in ``results/``."""
+    """Judging in one workspace: a judge, its replies in the journal, its files beside the outputs."""
 
     def __init__(
-        self, judges: Judges, journal: Journal, workspace: Path, *, replace: bool = False
+        self, judges: Judges, journal: Journal, *, replace: bool = False, root: Path = Path()
     ) -> None:
-        """``replace`` allows a file with fewer scored rows to take the place of one with more."""
-        self._judges, self._workspace, self._replace = judges, workspace, replace
+        """``replace`` allows a file with fewer scored rows to take the place of one with more.
+
+        Verdicts are written below ``root``.
+        """
+        self._judges, self._replace, self._root = judges, replace, root
         self.journal = journal
         """where replies are kept, and answers may be"""
         self._replies = JournalReplies(journal)
@@ -97,15 +122,17 @@ class Evaluation:
     ) -> tuple[Summary, list[Judged]]:
         """Ask what is missing, write the model's files, and say what they come to."""
         self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
+        asked = self._judges.asked_at(declared)
+        verdict_path(declared.name, compared, asked, self._root)  # refuses before anything is paid
         judged = self._judges.judge(declared, compared.pairs, self._replies, on_progress, ask=ask)
         summary = write_judged(
-            self._workspace,
             declared,
             judged,
-            compared.datasets,
-            _order(declared),
-            compared.part,
+            compared,
+            order_name(declared),
+            asked,
             replace=self._replace,
+            root=self._root,
         )
         return summary, judged
 
@@ -121,7 +148,8 @@ class Evaluation:
         spec = self._rater(declared, answers)
         judge = Judge(spec, self._judges.open(spec), self._judges.secret)
         rated = rate_outputs(judge, answers.questions, self._replies, on_progress, ask=ask)
-        summary = write_rated(self._workspace, spec.name, answers, rated, replace=self._replace)
+        asked = self._judges.asked_at(declared)
+        summary = write_rated(spec.name, answers, rated, asked, replace=self._replace)
         return summary, rated
 
     def costs(self, declared: Declared, compared: Comparison) -> list[Cost]:
@@ -140,14 +168,14 @@ class Evaluation:
         spec = self._rater(declared, answers)
         return [self._cost(spec, single_questions(answers.questions))]
 
-    def _cost(self, spec: AskedSpec, asked: Sequence[Asked]) -> Cost:
+    def _cost(self, spec: BackendSpec, asked: Sequence[PairQuestion]) -> Cost:
         if self._judges.needs_weights(spec):
             # Only the weights could tell whose replies are known.
             return cost_of(Prompter(spec, {}), asked, None, None)
         prompter = Prompter(spec, self._judges.open(spec).identity, self._judges.secret)
         return cost_of(prompter, asked, self._replies, self._judges.rate(spec))
 
-    def _rater(self, declared: Declared, answers: Answers) -> AskedSpec:
+    def _rater(self, declared: Declared, answers: Answers) -> BackendSpec:
         if isinstance(declared, Pool | JurySpec) or not rates(declared):
             raise InputError(
                 f"Judge {declared.name} compares two outputs; one that rates single ones says rates: true, or is "
@@ -167,7 +195,8 @@ class Evaluation:
                 )
 
 
-def _order(declared: Declared) -> str:
+def order_name(declared: Declared) -> str:
+    """What a judge's win rate is a mean of."""
     if isinstance(declared, JurySpec):
         return declared.rule
     return "coin" if isinstance(declared, Pool) else order_of(declared)
@@ -211,7 +240,7 @@ def expected(model: str, asked: InstructionSet, baseline: Sequence[Generation]) 
     pairs = [
         Pair(row.instruction, row.output, row.generator, f"{row.output} ", model) for row in rows
     ]
-    return Comparison(tuple(pairs), {}, None)
+    return Comparison(tuple(pairs), {}, Path())
 
 
 def length_controlled(

@@ -14,16 +14,16 @@ from alignboard.engines.openai.prices import Prices, Rate, load_prices
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError
 from alignboard.judges.alpaca_eval.configs import Pool
-from alignboard.judges.backends.endpoint import EndpointJudge, endpoint_of
+from alignboard.judges.backends.endpoint import OPENAI, EndpointJudge, endpoint_of
 from alignboard.judges.backends.program import ProgramJudge
 from alignboard.judges.calls import Judge
 from alignboard.judges.demo.simulated_judge import SimulatedJudge
 from alignboard.judges.jury import combined
 from alignboard.judges.load import load_judge
-from alignboard.judges.pairs import Asker, Judged, Pair
+from alignboard.judges.pairs import Backend, Judged, Pair
 from alignboard.judges.runner import Counts, OnProgress, Replies, judge_pairs
 from alignboard.judges.spec import (
-    AskedSpec,
+    BackendSpec,
     JudgeSpec,
     JurySpec,
     PairRankerSpec,
@@ -53,12 +53,22 @@ class Access:
     """where batches are kept until they are done; None = the ordinary interface"""
 
 
+class AskedAt(msgspec.Struct, frozen=True):
+    """One judge, as it was asked."""
+
+    judge: str
+    model: str | None
+    """as the endpoint calls it, or what is loaded here; None of judges that are no model"""
+    addresses: list[str]
+    """of the endpoint; none of judges that are asked here"""
+
+
 class Judges:
     """The judges of this process: each is opened once, and its model is loaded when it is first asked."""
 
     def __init__(self, access: Access, workspace: Path | None = None, *, secret: str = "") -> None:
         self._access, self._workspace, self.secret = access, workspace, secret
-        self._opened: dict[str, Asker] = {}
+        self._opened: dict[str, Backend] = {}
         self._loaded: dict[str, tuple[LoadedModel, str | None]] = {}
         self._prices: Prices | None = None
 
@@ -69,7 +79,7 @@ class Judges:
             self._prices = load_prices(self._workspace)
         return self._prices
 
-    def members(self, declared: Declared) -> list[AskedSpec]:
+    def members(self, declared: Declared) -> list[BackendSpec]:
         """Every judge that ``declared`` asks: of a pool or a jury all of theirs."""
         if isinstance(declared, Pool):
             return list(declared.members)
@@ -78,13 +88,27 @@ class Judges:
             return [member for juror in jurors for member in self.members(juror)]
         return [declared]
 
-    def rate(self, spec: AskedSpec) -> Rate | None:
-        """What ``spec`` costs; None where it is asked here, or nobody says."""
+    def rate(self, spec: BackendSpec) -> Rate | None:
+        """What ``spec`` costs; None where it is asked here or at somebody's own address, or nobody says."""
         if not isinstance(spec, PromptedSpec) or spec.engine != "openai":
             return None
         if self._access.rate is not None:
             return self._access.rate
-        return self.prices.of(spec.model, batch=self._access.batch_folder is not None)
+        urls = self._access.urls or (spec.base_url or OPENAI,)
+        return self.prices.of(spec.model, batch=self._access.batch_folder is not None, urls=urls)
+
+    def asked_at(self, declared: Declared) -> list[AskedAt]:
+        """Which model every judge of ``declared`` is, and at which addresses it is asked."""
+        return [
+            AskedAt(
+                judge=spec.name,
+                model=getattr(spec, "model", None),
+                addresses=sorted(self._access.urls or (spec.base_url or OPENAI,))
+                if isinstance(spec, PromptedSpec) and spec.engine == "openai"
+                else [],
+            )
+            for spec in self.members(declared)
+        ]
 
     def warnings(self, declared: Declared, today: dt.date) -> list[str]:
         """Of models that have been or will be switched off, where they are asked at their own address."""
@@ -114,26 +138,26 @@ class Judges:
                         "scores `alignboard bridge` translates, or give --judge-engine URL where this one is served."
                     )
 
-    def _at_home(self, spec: AskedSpec) -> bool:
+    def _at_home(self, spec: BackendSpec) -> bool:
         """Whether it is asked at its own address."""
         hosted = isinstance(spec, PromptedSpec) and spec.engine == "openai"
         return hosted and not self._access.urls
 
     @staticmethod
-    def needs_weights(spec: AskedSpec) -> bool:
+    def needs_weights(spec: BackendSpec) -> bool:
         """Whether a model has to be loaded before ``spec`` can say who it is."""
         if isinstance(spec, PromptedSpec):
             return spec.engine == "local"
         return isinstance(spec, RewardSpec | PairRankerSpec)
 
-    def open(self, spec: AskedSpec) -> Asker:
+    def open(self, spec: BackendSpec) -> Backend:
         """Whoever answers for ``spec``."""
         declared = json.dumps(msgspec.to_builtins(spec, str_keys=True), sort_keys=True)
         if declared not in self._opened:
             self._opened[declared] = self._open(spec)
         return self._opened[declared]
 
-    def _open(self, spec: AskedSpec) -> Asker:
+    def _open(self, spec: BackendSpec) -> Backend:
         if isinstance(spec, SimulatedSpec):
             return SimulatedJudge(spec)
         if isinstance(spec, ProgramSpec):

@@ -32,7 +32,11 @@ def run_key(spec: ModelSpec, asked: InstructionSet, decoding: Decoding) -> bytes
     from alignboard.engines.generate import library_versions
     from alignboard.models.arithmetic import choose_device, choose_dtype
     from alignboard.models.hub import locate, locate_adapter, locate_tokenizer
-    from alignboard.models.identity import adapter_fingerprint, fingerprint
+    from alignboard.models.identity import (
+        adapter_fingerprint,
+        fingerprint,
+        fingerprint_with_tokenizer,
+    )
     from alignboard.models.opened import open_small
 
     remote = spec.trust_remote_code
@@ -51,7 +55,9 @@ def run_key(spec: ModelSpec, asked: InstructionSet, decoding: Decoding) -> bytes
         "weights": fingerprint(path, gguf_file=gguf_file, tokenizer=other, remote_code=remote),
         "adapter": None
         if spec.adapter is None
-        else adapter_fingerprint(locate_adapter(spec.adapter)),
+        else fingerprint_with_tokenizer(
+            adapter_fingerprint(locate_adapter(spec.adapter)), locate_adapter(spec.adapter)
+        ),
         "template": opened.own_template,
         "generation": opened.generation,
         "arithmetic": [device, choose_dtype(spec.dtype, device, opened.checkpoint.config)],

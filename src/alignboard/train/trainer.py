@@ -77,6 +77,8 @@ class TrainResult:
     sample_row: str
     seconds: float
     versions: dict[str, str]
+    data: Mapping[str, Any] | None = None
+    """The report about the rows: schema, kept, dropped by reason, warnings."""
 
 
 class _Watch(TrainerCallback):
@@ -98,26 +100,30 @@ class _Watch(TrainerCallback):
             self.on_step(state.global_step, state.max_steps, self.last)
 
 
-def train(
+def train(  # noqa: PLR0913 - the run's inputs, each by name
     recipe: Recipe,
     model_path: str | Path,
-    rows: Sequence[Row],
+    rows: Sequence[Row] | datasets.Dataset,
     out_dir: str | Path,
     *,
     adapter: str | Path | None = None,
+    data: Mapping[str, Any] | None = None,
     seed: int | None = None,
     on_step: OnStep | None = None,
 ) -> TrainResult:
     """Train a LoRA adapter on `rows` and write it to the new folder `out_dir`.
 
     `adapter` is what training starts from (an SFT adapter for the preference methods, where it is also the
-    reference); it may have a smaller rank than the recipe's. `seed` replaces the recipe's.
+    reference); it may have a smaller rank than the recipe's. `data` is the report about the rows, for the
+    run card. `seed` replaces the recipe's.
     """
     started, out_dir = time.monotonic(), Path(out_dir)
     if out_dir.exists():
         raise RecipeError(f"{out_dir} exists; an adapter is only written to a new folder")
-    if not rows:
-        raise RecipeError("there are no rows to train on")
+    if len(rows) < recipe.batch.global_:
+        raise RecipeError(
+            f"there are {len(rows)} rows to train on, fewer than the {recipe.batch.global_} of one step (batch.global)."
+        )
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
     seed = recipe.seed if seed is None else seed
     out_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -162,6 +168,7 @@ def train(
             sample_row=preflight.show_row(token_rows[0], tokenizer),
             seconds=time.monotonic() - started,
             versions={p: version(p) for p in ("torch", "transformers", "trl", "peft")},
+            data=data,
         )
         card = json.dumps(asdict(result), indent=2)
         (partial / "adapter" / "training.json").write_text(card + "\n", encoding="utf-8")
@@ -176,11 +183,15 @@ def _trainer(
     arguments: Mapping[str, Any],
     model: Any,
     tokenizer: Any,
-    rows: Sequence[Row],
+    rows: Sequence[Row] | datasets.Dataset,
     watch: _Watch,
 ) -> Any:
     """The TRL trainer that the recipe asks for."""
-    data = datasets.Dataset.from_list([dict(row) for row in rows])
+    data = (
+        rows
+        if isinstance(rows, datasets.Dataset)
+        else datasets.Dataset.from_list([dict(row) for row in rows])
+    )
     given: dict[str, Any] = {
         "model": model,
         "train_dataset": data,
@@ -189,7 +200,7 @@ def _trainer(
     }
     if recipe.loss is None:
         # Prompt-completion rows are trained on the completion by default; conversations need the template's markers.
-        conversation = "messages" in rows[0]
+        conversation = "messages" in data.column_names
         return SFTTrainer(args=SFTConfig(**arguments, assistant_only_loss=conversation), **given)
     spec = recipe.loss_spec
     beta = float(recipe.loss.get("beta", 1.0))

@@ -58,7 +58,7 @@ class Ending:
     def __init__(self, model: LoadedModel, decoding: Decoding) -> None:
         self._tokenizer: Any = model.tokenizer
         self._stops, tokens = split(decoding.stop, model.tokenizer)
-        self._tokens = end_tokens(model) | tokens | set(decoding.stop_tokens)
+        self._tokens = model.end_tokens | tokens | set(decoding.stop_tokens)
         self._texts = StopTexts(self._text, self._stops)
         vocabulary: dict[str, int] = self._tokenizer.get_added_vocab()
         self._special = frozenset(self._tokenizer.all_special_ids)
@@ -94,14 +94,3 @@ class Ending:
             "stop" if ended else "length",
             reasoning=parts.reasoning,
         )
-
-
-def end_tokens(model: LoadedModel) -> frozenset[int]:
-    """The tokens that end an answer: the tokenizer's, and those of the generation configuration.
-
-    Chat models have one for the end of a turn.
-    """
-    configured: Any = model.model.generation_config.eos_token_id
-    own: Any = model.tokenizer.eos_token_id
-    found = configured if isinstance(configured, list) else [configured]
-    return frozenset(int(token) for token in (*found, own) if token is not None)

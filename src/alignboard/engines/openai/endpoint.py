@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from alignboard.engines.local.ending import cut
-from alignboard.engines.openai.format import Reply, read_reply
+from alignboard.engines.openai.format import EndpointReply, read_reply
 from alignboard.engines.openai.limits import Clock
 from alignboard.engines.openai.prices import Rate
-from alignboard.engines.openai.requesting import GaveUp, Request, Requester
+from alignboard.engines.openai.requesting import FailedRequest, Request, Requester
 from alignboard.engines.openai.served import Endpoint
 from alignboard.engines.rows import Answer, Decoding, Failure, Prompt
 from alignboard.models.reasoning import split
@@ -38,7 +38,7 @@ class EndpointEngine:
         requests = [self._request(prompt, decoding) for prompt in unique.values()]
         for request, found in self._requester.replies(requests):
             prompt = unique[request.key]
-            if isinstance(found, GaveUp):
+            if isinstance(found, FailedRequest):
                 yield Failure(prompt.key, prompt.instruction, "error", found.reason, found.tries)
             else:
                 yield self._answer(prompt, found.reply, decoding)
@@ -49,7 +49,7 @@ class EndpointEngine:
         body = self._endpoint.dialect.body(prompt, decoding)
         return Request(prompt.key, body, guess + prompt.limit(decoding))
 
-    def _answer(self, prompt: Prompt, reply: Reply, decoding: Decoding) -> Answer | Failure:
+    def _answer(self, prompt: Prompt, reply: EndpointReply, decoding: Decoding) -> Answer | Failure:
         if reply.finish == "refused":
             reason = reply.reason or "the endpoint refused to answer"
             return Failure(prompt.key, prompt.instruction, "refused", reason, 1)

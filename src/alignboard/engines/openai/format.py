@@ -116,7 +116,7 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Reply:
+class EndpointReply:
     """What one good body says."""
 
     text: str
@@ -129,12 +129,12 @@ class Reply:
     """why it was refused, where the server says"""
 
 
-def read_reply(content: bytes, api: Api) -> Reply:
+def read_reply(content: bytes, api: Api) -> EndpointReply:
     """The reply in a body; raises `UnreadableError`, whose message is half a sentence."""
     return read_choice(read_body(content), api)[0]
 
 
-def read_choice(body: Mapping[str, Any], api: Api = "chat") -> tuple[Reply, dict[str, Any]]:
+def read_choice(body: Mapping[str, Any], api: Api = "chat") -> tuple[EndpointReply, dict[str, Any]]:
     """The reply in a decoded body, and the choice that holds it; raises `UnreadableError`.
 
     A text that came is kept, whatever the server says of its end: it was paid for. What has neither text nor reasoning
@@ -154,7 +154,7 @@ def read_choice(body: Mapping[str, Any], api: Api = "chat") -> tuple[Reply, dict
     refusal = holder.get("refusal")
     if finish == "refused" or refusal:
         why = refusal or "the endpoint's content filter took the answer away"
-        return Reply("", "refused", usage, reason=str(why)), choice
+        return EndpointReply("", "refused", usage, reason=str(why)), choice
     text, thought = _texts(holder.get("content" if api == "chat" else "text"))
     thought = next((one for name in _REASONING if (one := _texts(holder.get(name))[0])), thought)
     if tool := _arguments(holder):
@@ -163,7 +163,7 @@ def read_choice(body: Mapping[str, Any], api: Api = "chat") -> tuple[Reply, dict
         text = ""  # a model that thought until the limit said nothing
     if text is None or (not text and not thought and finish == "unknown"):
         raise UnreadableError(f"the answer has no text (finish_reason {shortened(repr(ended))})")
-    return Reply(text, finish, usage, thought or ""), choice
+    return EndpointReply(text, finish, usage, thought or ""), choice
 
 
 def read_finish(reason: Any) -> Finish:
@@ -246,10 +246,13 @@ def _count(found: Any) -> int | None:
 
 
 _PARAMETER = re.compile(
-    r"(?:unsupported|unknown|unrecognized|invalid)[\w ]*(?:parameter|argument|value)[\w ]*:? *'?(\w+)"
+    r"(?:unsupported|unknown|unrecognized)[\w ]*(?:parameter|argument|value)[\w ]*:? *'?(\w+)"
     r"|'(\w+)' (?:is not|does not) support",
     re.IGNORECASE,
 )
+
+
+_NEEDED = frozenset({"model", "messages", "prompt"})
 
 
 def refused_field(content: bytes) -> str | None:
@@ -261,11 +264,11 @@ def refused_field(content: bytes) -> str | None:
     error = body.get("error", body) if isinstance(body, dict) else None
     if not isinstance(error, dict):
         return None
-    named = error.get("param")
-    if isinstance(named, str) and str(error.get("code")).startswith(("unsupported", "unknown")):
-        return named
     found = _PARAMETER.search(str(error.get("message") or error.get("detail") or ""))
-    return None if found is None else found[1] or found[2]
+    named = None if found is None else found[1] or found[2]
+    if str(error.get("code")).startswith(("unsupported", "unknown")) and error.get("param"):
+        named = str(error["param"])
+    return None if named in _NEEDED else named
 
 
 def field_advice(field: str) -> str:

@@ -1,8 +1,8 @@
 """Asking OpenAI-compatible endpoints: one server or several, hosted or on loopback; any request, any reply.
 
 What this module promises
-    Every request has one reply or one `GaveUp` in the end; what may pass (429, 5xx, a timeout, a cut connection, an
-    empty or unreadable body) is tried again with full jitter, not before the server's Retry-After. A request whose
+    Every request has one reply or one `FailedRequest` in the end; what may pass (429, 5xx, a timeout, a cut connection,
+    an empty or unreadable body) is tried again with full jitter, not before the server's Retry-After. A request whose
     reply was handed over is not sent again. A request that the server refuses (400, 413, 422) has no reply; where
     every request under way meets the same words and none was answered, and for what no request can mend (401, 404, a
     used-up quota), the run ends in one sentence, after the replies that were under way have been handed over.
@@ -57,7 +57,7 @@ _BREATH = 0.002
 _RESTING = frozenset({429, 503})
 """statuses that speak of the server, not of the request"""
 
-Reply = TypeVar("Reply")
+AnyReply = TypeVar("AnyReply")
 
 
 class FatalError(Exception):
@@ -79,7 +79,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class GaveUp:
+class FailedRequest:
     """No reply after so many tries."""
 
     reason: str
@@ -87,10 +87,10 @@ class GaveUp:
 
 
 @dataclass(frozen=True)
-class Got(Generic[Reply]):
+class TimedReply(Generic[AnyReply]):
     """A reply, and the seconds from its last request to it."""
 
-    reply: Reply
+    reply: AnyReply
     seconds: float
 
 
@@ -105,7 +105,7 @@ class _Server:
         self.tokens = Bucket(endpoint.limits.tokens_per_minute, clock)
 
 
-class Requester(Generic[Reply]):
+class Requester(Generic[AnyReply]):
     """Posts requests to the servers of ``endpoint`` under ``path``.
 
     ``read`` makes a reply of a body and raises `UnreadableError` for one that is none; ``usage`` says what a reply
@@ -116,14 +116,16 @@ class Requester(Generic[Reply]):
         self,
         endpoint: Endpoint,
         path: str,
-        read: Callable[[bytes], Reply],
-        usage: Callable[[Reply], Usage],
+        read: Callable[[bytes], AnyReply],
+        usage: Callable[[AnyReply], Usage],
         clock: Clock | None = None,
     ) -> None:
         self.endpoint, self.path, self.read, self.usage = endpoint, path, read, usage
         self.clock = clock or Clock()
 
-    def replies(self, asked: Sequence[Request]) -> Iterator[tuple[Request, Got[Reply] | GaveUp]]:
+    def replies(
+        self, asked: Sequence[Request]
+    ) -> Iterator[tuple[Request, TimedReply[AnyReply] | FailedRequest]]:
         """What came of every request, as soon as it is there, in any order.
 
         Stop iterating (or close the iterator) and what is under way is given up. Raises `SourceError` for what no try
@@ -237,7 +239,7 @@ class _Run:
 
     async def _persist(
         self, client: httpx.AsyncClient, request: Request
-    ) -> Got[Any] | GaveUp | None:
+    ) -> TimedReply[Any] | FailedRequest | None:
         """Ask until there is a reply or no try is left; None where the run ended meanwhile."""
         patience, reason = self._endpoint.limits.patience, ""
         for failed in range(1, patience.tries + 1):
@@ -263,15 +265,15 @@ class _Run:
                 await self._wait(self._clock.sleep(0 if others else pause))
         if not self._reached:
             raise FatalError(f"Nothing answers at {' or '.join(self._endpoint.urls)}: {reason}.")
-        return GaveUp(reason, patience.tries)
+        return FailedRequest(reason, patience.tries)
 
-    def _refuse(self, request: Request, reason: str, tries: int) -> GaveUp:
+    def _refuse(self, request: Request, reason: str, tries: int) -> FailedRequest:
         """The end of one request, or of the run where nothing tells this request from the others."""
         same = self._refused.setdefault(reason, set())
         same.add(request.key)
         if not self._answered and len(same) >= max(2, self._n_workers):
             raise FatalError(reason)
-        return GaveUp(reason.rstrip("."), tries)
+        return FailedRequest(reason.rstrip("."), tries)
 
     async def _ready_server(self) -> _Server:
         """The least busy server that does not rest; waits for one where all do."""
@@ -294,7 +296,9 @@ class _Run:
             for task in tasks:
                 task.cancel()
 
-    async def _ask(self, client: httpx.AsyncClient, server: _Server, request: Request) -> Got[Any]:
+    async def _ask(
+        self, client: httpx.AsyncClient, server: _Server, request: Request
+    ) -> TimedReply[Any]:
         """One try. Raises `TransientError` or `FatalError`."""
         import httpx
 
@@ -328,7 +332,7 @@ class _Run:
         used = self._requester.usage(reply)
         if used.n_prompt is not None and used.n_answer is not None:
             server.tokens.give_back(request.n_tokens - used.n_prompt - used.n_answer)
-        return Got(reply, self._clock.now() - started)
+        return TimedReply(reply, self._clock.now() - started)
 
     def _require_hope(self, server: _Server, reason: str) -> None:
         """Raise `FatalError` where the first replies of the run are all unreadable in the same way: each is paid."""
@@ -391,5 +395,6 @@ def require_success(
         raise FatalError(f"{url} refuses {given}: {phrase}.")
     said = f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".")
     field = refused_field(content)
-    error = RefusedError if status in _REFUSED else FatalError
+    # A field that the server does not take is in every request.
+    error = RefusedError if status in _REFUSED and field is None else FatalError
     raise error(f"{said}." if field is None else f"{said}; {field_advice(field)}.")

@@ -25,9 +25,9 @@ from alignboard.engines.openai.prices import Rate
 from alignboard.engines.openai.served import Endpoint
 from alignboard.errors import InputError, SourceError
 from alignboard.judges.backends.batch_http import BatchHttp
-from alignboard.judges.backends.chat_format import request_body, said_of, used
+from alignboard.judges.backends.chat_format import reply_of, request_body, used
 from alignboard.judges.backends.endpoint import endpoint_identity
-from alignboard.judges.rows import Call, Said, Unsaid
+from alignboard.judges.rows import Call, FailedCall, Reply
 from alignboard.judges.spec import PromptedSpec
 from alignboard.results.files import write_atomically
 
@@ -51,7 +51,7 @@ class _Note(msgspec.Struct):
 
 
 class BatchJudge:
-    """A judge that is asked in batches; see `Asker`. Replies are those of `EndpointJudge`, under the same keys."""
+    """A judge that is asked in batches; see `Backend`. Replies are those of `EndpointJudge`, under the same keys."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class BatchJudge:
         name = hashlib.blake2b(json.dumps(self.identity, sort_keys=True).encode(), digest_size=8)
         self._folder = folder / name.hexdigest()
 
-    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Reply | FailedCall]]:
         """Replies when their batch has ended, those of earlier runs first."""
         waiting = {call.key: call for call in calls}
         with BatchHttp(self._endpoint) as http:
@@ -105,7 +105,7 @@ class BatchJudge:
 
     def _finish(
         self, http: BatchHttp, path: Path, note: _Note, waiting: dict[str, Call]
-    ) -> Iterator[tuple[Call, Said | Unsaid]]:
+    ) -> Iterator[tuple[Call, Reply | FailedCall]]:
         """Wait for a batch; its note is dropped when every reply has been taken."""
         if note.batch is None and note.file is not None:
             note.batch = http.find(note.file) or http.create(note.file, PATH)
@@ -115,7 +115,7 @@ class BatchJudge:
         replies = dict(self._replies(http, batch))
         for key in note.keys:
             if key in waiting:
-                yield waiting.pop(key), replies.get(key) or Unsaid(key, told)
+                yield waiting.pop(key), replies.get(key) or FailedCall(key, told)
         path.unlink(missing_ok=True)
 
     def _wait(self, http: BatchHttp, name: str) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class BatchJudge:
 
     def _replies(
         self, http: BatchHttp, batch: Mapping[str, Any]
-    ) -> Iterator[tuple[str, Said | Unsaid]]:
+    ) -> Iterator[tuple[str, Reply | FailedCall]]:
         for field in ("output_file_id", "error_file_id"):
             if batch.get(field):
                 for line in http.content(str(batch[field])).split(b"\n"):
@@ -144,7 +144,7 @@ class BatchJudge:
                         continue  # the call of this line is one without a reply
                     yield self._reply(row)
 
-    def _reply(self, row: Mapping[str, Any]) -> tuple[str, Said | Unsaid]:
+    def _reply(self, row: Mapping[str, Any]) -> tuple[str, Reply | FailedCall]:
         key, response = str(row.get("custom_id")), row.get("response") or {}
         body = response.get("body") if isinstance(response, dict) else None
         if row.get("error") or not isinstance(body, dict) or response.get("status_code") != 200:
@@ -152,11 +152,11 @@ class BatchJudge:
                 row.get("error") or (body.get("error") if isinstance(body, dict) else body) or {}
             )
             reason = error.get("message") if isinstance(error, dict) else str(error)
-            return key, Unsaid(key, f"the batch answers: {reason or 'nothing'}")
+            return key, FailedCall(key, f"the batch answers: {reason or 'nothing'}")
         try:
-            said = said_of(body)
+            said = reply_of(body)
         except UnreadableError as error:
-            return key, Unsaid(key, str(error))
+            return key, FailedCall(key, str(error))
         price = None if self._rate is None else self._rate.of(used(said))
         # Zero: it came over the network and was paid for, and nobody waited for it alone.
         return key, msgspec.structs.replace(said, price=price, seconds=0.0)

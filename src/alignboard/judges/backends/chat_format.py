@@ -12,7 +12,7 @@ from alignboard.engines.openai.format import (
     read_choice,
     shortened,
 )
-from alignboard.judges.rows import Call, Said, Token
+from alignboard.judges.rows import Call, Reply, Token
 from alignboard.judges.spec import PromptedSpec
 
 
@@ -47,16 +47,16 @@ def settings(spec: PromptedSpec) -> dict[str, Any]:
     return {name: body[name] for name in body if name not in spec.endpoint.omit}
 
 
-def read_said(content: bytes) -> Said:
+def read_judge_reply(content: bytes) -> Reply:
     """The reply in a body; raises `UnreadableError`, whose message is half a sentence."""
-    return said_of(read_body(content))
+    return reply_of(read_body(content))
 
 
-def said_of(body: dict[str, Any]) -> Said:
-    """The reply in a decoded body, as `read_said`."""
+def reply_of(body: dict[str, Any]) -> Reply:
+    """The reply in a decoded body, as `read_judge_reply`."""
     reply, choice = read_choice(body)
-    usage = reply.usage
-    return Said(
+    usage, model = reply.usage, body.get("model")
+    return Reply(
         text=reply.text,
         tokens=() if reply.finish == "refused" else _tokens(choice.get("logprobs")),
         finish=reply.finish,
@@ -64,10 +64,11 @@ def said_of(body: dict[str, Any]) -> Said:
         reasoning=reply.reasoning,
         n_prompt=usage.n_prompt,
         n_answer=usage.n_answer,
+        served=model if isinstance(model, str) else None,
     )
 
 
-def used(said: Said) -> Usage:
+def used(said: Reply) -> Usage:
     """Tokens as the endpoint counts them."""
     return Usage(said.n_prompt, said.n_answer)
 

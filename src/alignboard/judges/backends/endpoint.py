@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
 from alignboard.engines.openai.format import Dialect
 from alignboard.engines.openai.limits import Clock
 from alignboard.engines.openai.prices import Rate
-from alignboard.engines.openai.requesting import GaveUp, Request, Requester
+from alignboard.engines.openai.requesting import FailedRequest, Request, Requester
 from alignboard.engines.openai.served import Endpoint, Limits
-from alignboard.judges.backends.chat_format import read_said, request_body, settings, used
-from alignboard.judges.rows import Call, Said, Unsaid
+from alignboard.judges.backends.chat_format import read_judge_reply, request_body, settings, used
+from alignboard.judges.rows import Call, FailedCall, Reply
 from alignboard.judges.spec import PromptedSpec
 
 OPENAI: Final = "https://api.openai.com/v1"
+_LONGEST_SUFFIX: Final = 60
 
 
 def endpoint_of(
@@ -36,6 +40,28 @@ def endpoint_of(
     return Endpoint(chosen, Dialect(spec.model), api_key_env=key, limits=limits or Limits())
 
 
+def judge_suffix(urls: Sequence[str]) -> str:
+    """What the name of a judge has after it that is asked at ``urls`` in place of its own address.
+
+    >>> judge_suffix(["http://127.0.0.1:8000/v1"]), judge_suffix(["https://judges.example.org/a/v1"])
+    ('-at-127.0.0.1-8000', '-at-judges.example.org-a')
+    """
+    told = [re.sub(r"[^A-Za-z0-9.]+", "-", _short(url)).strip("-") for url in sorted(set(urls))]
+    joined = "+".join(told)
+    if len(joined) <= _LONGEST_SUFFIX:
+        return f"-at-{joined}"
+    digest = hashlib.blake2b("\n".join(sorted(set(urls))).encode(), digest_size=4).hexdigest()
+    return f"-at-{told[0][:_LONGEST_SUFFIX]}-{digest}"
+
+
+def _short(url: str) -> str:
+    """Host, port and path; the port of plain http is named, because https has none."""
+    parts = urlsplit(url.rstrip("/"))
+    port = parts.port or (80 if parts.scheme == "http" else None)
+    host = parts.hostname or ""
+    return f"{host}{'' if port is None else f':{port}'}{parts.path.removesuffix('/v1')}"
+
+
 def endpoint_identity(spec: PromptedSpec, endpoint: Endpoint) -> Mapping[str, Any]:
     """Model, address and settings. OpenAI's own address is left out: there a model's name says which it is."""
     urls = sorted(url.rstrip("/") for url in endpoint.urls)
@@ -49,7 +75,7 @@ def endpoint_identity(spec: PromptedSpec, endpoint: Endpoint) -> Mapping[str, An
 
 
 class EndpointJudge:
-    """A judge that is asked over HTTP; see `Asker`. ``clock`` is for tests."""
+    """A judge that is asked over HTTP; see `Backend`. ``clock`` is for tests."""
 
     def __init__(
         self,
@@ -60,16 +86,16 @@ class EndpointJudge:
     ) -> None:
         self._spec, self._rate = spec, rate
         self.identity = endpoint_identity(spec, endpoint)
-        self._requester = Requester(endpoint, "chat/completions", read_said, used, clock)
+        self._requester = Requester(endpoint, "chat/completions", read_judge_reply, used, clock)
 
-    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Reply | FailedCall]]:
         """Replies as they come. Raises `SourceError` for what no try can mend."""
         by_key = {call.key: call for call in calls}
         requests = [self._request(call) for call in by_key.values()]
         for request, found in self._requester.replies(requests):
             call = by_key[request.key]
-            if isinstance(found, GaveUp):
-                yield call, Unsaid(call.key, found.reason, found.tries)
+            if isinstance(found, FailedRequest):
+                yield call, FailedCall(call.key, found.reason, found.tries)
             else:
                 price = None if self._rate is None else self._rate.of(used(found.reply))
                 seconds = round(found.seconds, 4)

@@ -22,14 +22,14 @@ from typing import Any, Final, TypeVar
 
 from alignboard.engines.generate import library_versions
 from alignboard.engines.local.batch import Row
-from alignboard.engines.local.ending import Ending, end_tokens
+from alignboard.engines.local.ending import Ending
 from alignboard.engines.local.engine import LocalEngine
 from alignboard.engines.rows import Answer, Decoding, Prompt
 from alignboard.errors import InputError
 from alignboard.judges.backends.forward import Text, reader_for, whole_logits
 from alignboard.judges.backends.vocabulary import Vocabulary
 from alignboard.judges.parsing.verdicts import LogprobRule
-from alignboard.judges.rows import Call, Message, Said, Token, Unsaid
+from alignboard.judges.rows import Call, FailedCall, Message, Reply, Token
 from alignboard.judges.spec import PromptedSpec
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import (
@@ -127,7 +127,7 @@ class LocalJudge:
             }
             if self._one_token:
                 return content | {"forward": self._reader.scheme}
-            end = sorted(end_tokens(model) | set(self._decoding.stop_tokens))
+            end = sorted(model.end_tokens | set(self._decoding.stop_tokens))
             return content | {"end": end, "decoding": self._decoding.identity()}
 
     # Prompts.
@@ -201,7 +201,7 @@ class LocalJudge:
 
     # Asking.
 
-    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Reply | FailedCall]]:
         """The reply to every call, or why there is none, as they come; the same prompt is read once."""
         groups: dict[tuple[Text, str], list[Call]] = {}
         sampled = not self._one_token and self._decoding.temperature > 0
@@ -211,33 +211,33 @@ class LocalJudge:
             needed = len(text.ids) if self._one_token else len(text.ids) + 1
             if needed > self._context:
                 reason = f"the prompt has {len(text.ids)} tokens, the judge takes {self._context}"
-                yield call, Unsaid(call.key, reason)
+                yield call, FailedCall(call.key, reason)
             else:
                 groups.setdefault((text, call.key if sampled else ""), []).append(call)
         ask = self._first_tokens if self._one_token else self._replies
         texts, groups_of = [text for text, _ in groups], list(groups.values())
         for place, said in self._each(ask(texts, groups_of)):
             for call in groups_of[place]:
-                yield call, Unsaid(call.key, _NOT_FINITE) if said is None else said
+                yield call, FailedCall(call.key, _NOT_FINITE) if said is None else said
 
     def _first_tokens(
         self, texts: Sequence[Text], _: Sequence[Sequence[Call]]
-    ) -> Iterator[tuple[int, Said | None]]:
+    ) -> Iterator[tuple[int, Reply | None]]:
         n_top, verdicts = self.spec.sampling.top_logprobs, self._verdicts or []
         for places, logits in self._reader.read(texts):
             tokens = self._vocabulary.said(logits, verdicts, n_top)
             for place, token in zip(places, tokens, strict=True):
                 yield place, token and self._first_token(texts[place].ids, token)
 
-    def _first_token(self, ids: Sequence[int], token: Token) -> Said:
+    def _first_token(self, ids: Sequence[int], token: Token) -> Reply:
         """The reply of one token; where the template has opened a block of reasoning it is a thought."""
         if opens_reasoning(self._model.tokenizer, ids):
-            return Said(reasoning=token.token, n_prompt=len(ids), n_answer=1)
-        return Said(token.token, (token,), n_prompt=len(ids), n_answer=1)
+            return Reply(reasoning=token.token, n_prompt=len(ids), n_answer=1)
+        return Reply(token.token, (token,), n_prompt=len(ids), n_answer=1)
 
     def _replies(
         self, texts: Sequence[Text], groups: Sequence[Sequence[Call]]
-    ) -> Iterator[tuple[int, Said | None]]:
+    ) -> Iterator[tuple[int, Reply | None]]:
         places = {group[0].key: place for place, group in enumerate(groups)}
         tokenizer = self._model.tokenizer
         asked = [
@@ -253,7 +253,7 @@ class LocalJudge:
                 place,
                 None
                 if None in tokens
-                else Said(
+                else Reply(
                     answer.output,
                     tuple(token for token in tokens if token is not None),
                     reasoning=answer.reasoning,
@@ -265,7 +265,7 @@ class LocalJudge:
 
     def _scored(self, ids: Sequence[int], said: Sequence[int]) -> Sequence[Token | None]:
         """What was said, token by token, by one pass over prompt and reply; without the token that ended it."""
-        ends = end_tokens(self._model) | set(self._decoding.stop_tokens)
+        ends = self._model.end_tokens | set(self._decoding.stop_tokens)
         spoken = said[:-1] if said[-1] in ends else said
         if not spoken:
             return ()

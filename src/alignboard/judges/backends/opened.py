@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.judges.pairs import Asker
+from alignboard.judges.pairs import Backend
 from alignboard.judges.spec import PairRankerSpec, PromptedSpec, RewardSpec
 from alignboard.models.asked import load_spec
 from alignboard.models.loading import LoadedModel
@@ -26,7 +26,7 @@ LocalSpec = PromptedSpec | RewardSpec | PairRankerSpec
 
 def open_judge(
     spec: LocalSpec, load: Load = load_spec, *, workspace: Path | None = None, device: str = "auto"
-) -> Asker:
+) -> Backend:
     """The judge that ``spec`` declares, its model loaded.
 
     ``spec.model`` is an entry of the registry, a folder, or an id on the hub. ``load`` is for language models;

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 from alignboard.errors import InputError
 from alignboard.judges.backends.classifiers import Classifier, open_classifier
-from alignboard.judges.rows import Call, Question, Said, Unsaid
+from alignboard.judges.rows import Call, FailedCall, Question, Reply
 from alignboard.judges.spec import PairRankerSpec
 from alignboard.models.prompting import defused
 from alignboard.models.spec import ModelSpec
@@ -66,23 +66,26 @@ class PairRanker:
         ids: list[int] = tokenizer.encode(whole, max_length=limit, truncation=True)
         return ids, n_tokens if n_tokens > limit else 0
 
-    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Reply | FailedCall]]:
         """(P(first), P(second)) of every call's question; the same pair is read once."""
         known: dict[tuple[int, ...], float] = {}
         for call in calls:
             (question,) = call.questions
             if question.second is None:
-                yield call, Unsaid(call.key, "a pair ranker compares two outputs, and there is one")
+                yield (
+                    call,
+                    FailedCall(call.key, "a pair ranker compares two outputs, and there is one"),
+                )
                 continue
             read, cut = self.ids(question)
             ids = tuple(read)
             if ids not in known:
                 known[ids] = float(self._found.logits(ids)[0])
             if not math.isfinite(known[ids]):
-                yield call, Unsaid(call.key, "the logits are not finite")
+                yield call, FailedCall(call.key, "the logits are not finite")
                 continue
             scores = (_sigmoid(known[ids]), _sigmoid(-known[ids]))
-            yield call, Said(scores=scores, reason=cut, n_prompt=len(ids))
+            yield call, Reply(scores=scores, reason=cut, n_prompt=len(ids))
 
 
 def _sigmoid(logit: float) -> float:

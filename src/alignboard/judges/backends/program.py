@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 
 from alignboard.engines.openai.format import shortened
 from alignboard.errors import InputError
-from alignboard.judges.rows import Call, Said, Unsaid
+from alignboard.judges.rows import Call, FailedCall, Reply
 from alignboard.judges.spec import ProgramSpec
 from alignboard.text import storable
 
@@ -25,7 +25,7 @@ _PATIENCE: Final = 10.0
 
 
 class ProgramJudge:
-    """A judge that is a command of the user's; see `Asker`."""
+    """A judge that is a command of the user's; see `Backend`."""
 
     def __init__(self, spec: ProgramSpec) -> None:
         self._spec = spec
@@ -35,7 +35,7 @@ class ProgramJudge:
             "version": spec.version,
         }
 
-    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Reply | FailedCall]]:
         """Replies as they come; calls that the program left without one are failed."""
         waiting = {call.key: call for call in calls}
         try:
@@ -70,13 +70,16 @@ class ProgramJudge:
             process.stdout.close()
             writer.join()
         for call in waiting.values():
-            yield call, Unsaid(call.key, f"the program ended with exit code {code} and no reply")
+            yield (
+                call,
+                FailedCall(call.key, f"the program ended with exit code {code} and no reply"),
+            )
 
-    def _read(self, line: str) -> tuple[str, Said]:
+    def _read(self, line: str) -> tuple[str, Reply]:
         try:
             found = storable(json.loads(line))
             scores = tuple(float(one) for one in found.get("scores") or ())
-            return str(found["key"]), Said(text=str(found.get("text", "")), scores=scores)
+            return str(found["key"]), Reply(text=str(found.get("text", "")), scores=scores)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"Judge {self._spec.name}: its program wrote {shortened(line)!r}; expected a JSON object with key, and "

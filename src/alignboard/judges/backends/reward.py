@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 from alignboard.errors import InputError
 from alignboard.judges.backends.classifiers import Classifier, open_classifier
-from alignboard.judges.rows import Call, Question, Said, Unsaid
+from alignboard.judges.rows import Call, FailedCall, Question, Reply
 from alignboard.judges.spec import RewardSpec
 from alignboard.models.prompting import (
     BosPolicy,
@@ -68,7 +68,7 @@ class RewardJudge:
             raise InputError(f"{source}: {fault}")
         return ids
 
-    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Reply | FailedCall]]:
         """The score of the output of every call's question."""
         known: dict[tuple[int, ...], float] = {}
         for call in calls:
@@ -80,9 +80,9 @@ class RewardJudge:
             if reason is None and not math.isfinite(known[ids]):
                 reason = "the reward is not finite"
             if reason is not None:
-                yield call, Unsaid(call.key, reason)
+                yield call, FailedCall(call.key, reason)
             else:
-                yield call, Said(scores=(known[ids],), n_prompt=len(ids))
+                yield call, Reply(scores=(known[ids],), n_prompt=len(ids))
 
     def _reason(self, question: Question, n_tokens: int) -> str | None:
         """Why an output cannot be scored, if it cannot."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from alignboard.judges.demo.simulated import SimulatedAnnotator
-from alignboard.judges.rows import Call, Question, Said, Unsaid
+from alignboard.judges.rows import Call, FailedCall, Question, Reply
 from alignboard.judges.spec import SimulatedSpec
 
 
@@ -28,16 +28,16 @@ class SimulatedJudge:
             "position_bias": spec.position_bias,
         }
 
-    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Said | Unsaid]]:
+    def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Reply | FailedCall]]:
         """Every reply at once."""
         for call in calls:
             (question,) = call.questions
             try:
                 p_first = self._p_first(question)
             except ValueError as error:
-                yield call, Unsaid(call.key, str(error))
+                yield call, FailedCall(call.key, str(error))
             else:
-                yield call, Said(scores=(p_first, 1 - p_first))
+                yield call, Reply(scores=(p_first, 1 - p_first))
 
     def _p_first(self, question: Question) -> float:
         if question.second is None:

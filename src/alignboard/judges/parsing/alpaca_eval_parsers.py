@@ -21,14 +21,14 @@ from alignboard.judges.parsing.evidence import excerpt, likeliest, probability
 from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.parsing.values import FAILURES, literal
 from alignboard.judges.parsing.verdicts import UpstreamRule
-from alignboard.judges.rows import Said, Verdict
+from alignboard.judges.rows import Reply, Verdict
 
 DRAW_OF_OLD_FILES: Final = 0
 _MAX_MATCHES = 10_000
 _MAX_REASON = 160
 
 
-def parse_upstream(rule: UpstreamRule, said: Said, n: int) -> tuple[Verdict, ...]:
+def parse_upstream(rule: UpstreamRule, said: Reply, n: int) -> tuple[Verdict, ...]:
     """The verdicts that AlpacaEval would store, with the reasons that it does not."""
     completion = raw_completion(said, rule.completion_key)
     evidence = _evidence(rule, said)
@@ -83,7 +83,7 @@ def _verdict(value: Any, mass: float | None, evidence: str) -> Verdict:
     return Verdict("scored", preference=float(number), mass=mass, evidence=evidence)
 
 
-def _evidence(rule: UpstreamRule, said: Said) -> str:
+def _evidence(rule: UpstreamRule, said: Reply) -> str:
     if rule.parser == "logprob_parser" and said.tokens:
         return likeliest(said.tokens[_place(rule) if abs(_place(rule)) <= len(said.tokens) else 0])
     return excerpt(said.text)
@@ -94,7 +94,7 @@ def _place(rule: UpstreamRule) -> int:
     return place if isinstance(place, int) else 0
 
 
-def _mass(rule: UpstreamRule, said: Said) -> float | None:
+def _mass(rule: UpstreamRule, said: Reply) -> float | None:
     if rule.parser != "logprob_parser" or not said.tokens:
         return None
     names = {*rule.kwargs["denominator_tokens"], rule.kwargs["numerator_token"]}

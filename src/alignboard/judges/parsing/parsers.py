@@ -37,17 +37,17 @@ from alignboard.judges.parsing.verdicts import (
     UpstreamRule,
     VerdictRule,
 )
-from alignboard.judges.rows import Said, Verdict
+from alignboard.judges.rows import Reply, Verdict
 
 SEVERAL: Final = "several verdicts"
 CUT_OFF: Final = "cut off after a verdict"
 
 
-def parse(rule: VerdictRule, said: Said, n: int = 1) -> tuple[Verdict, ...]:
+def parse(rule: VerdictRule, said: Reply, n: int = 1) -> tuple[Verdict, ...]:
     """The verdicts on the ``n`` questions of one call, preferences in the order shown (1 = the first is better).
 
     >>> from alignboard.judges.parsing.verdicts import BracketRule
-    >>> [verdict] = parse(BracketRule(), Said('"[[A]]" if A is better. I choose [[B]].'))
+    >>> [verdict] = parse(BracketRule(), Reply('"[[A]]" if A is better. I choose [[B]].'))
     >>> verdict.preference, verdict.flags
     (2.0, ('several verdicts',))
     """
@@ -63,7 +63,7 @@ def parse(rule: VerdictRule, said: Said, n: int = 1) -> tuple[Verdict, ...]:
     return tuple(map(_cut_off, verdicts)) if cut_off else verdicts
 
 
-def _read(rule: VerdictRule, said: Said, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
+def _read(rule: VerdictRule, said: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
     if isinstance(rule, NumbersRule):
         return parse_numbers(said, n)
     if isinstance(rule, UpstreamRule):
@@ -88,7 +88,7 @@ def _ended(rule: VerdictRule, last: Found, text: str) -> bool:
     return is_last(text, last.start, last.end)
 
 
-def _upstream(rule: UpstreamRule, said: Said, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
+def _upstream(rule: UpstreamRule, said: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
     """AlpacaEval's reading; where expressions search a text that was cut off, its last line has to be the verdict."""
     verdicts = parse_upstream(rule, said, n)
     place = last_place(rule, said.text) if cut_off else None

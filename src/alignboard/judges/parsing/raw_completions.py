@@ -6,21 +6,21 @@ import json
 from typing import Any
 
 from alignboard.judges.parsing.values import FAILURES
-from alignboard.judges.rows import Said, Token
+from alignboard.judges.rows import Reply, Token
 
 
-def said_of(completion: str | dict[str, Any] | None) -> Said:
+def reply_of_raw(completion: str | dict[str, Any] | None) -> Reply:
     """What the judge said, from a stored ``raw_completion``; raises TypeError or ValueError where it is none.
 
     A string is a text, a dictionary with ``logprobs`` is a choice of OpenAI's chat API (``completions_all``), any other
     dictionary is a JSON text that upstream has already decoded.
     """
     if isinstance(completion, str):
-        return Said(completion)
+        return Reply(completion)
     if not isinstance(completion, dict):
         raise TypeError(f"a raw completion is text or an object, not {type(completion).__name__}")
     if "logprobs" not in completion:
-        return Said(json.dumps(completion))
+        return Reply(json.dumps(completion))
     try:
         content = (completion["logprobs"] or {}).get("content") or []
         tokens = tuple(
@@ -34,7 +34,7 @@ def said_of(completion: str | dict[str, Any] | None) -> Said:
         total = completion.get("total_tokens")
         message = completion.get("message") or {}
         text = completion.get("text")
-        return Said(
+        return Reply(
             text=str(message.get("content") or "" if text is None else text),
             tokens=tokens,
             finish="length" if completion.get("finish_reason") == "length" else "stop",
@@ -45,7 +45,7 @@ def said_of(completion: str | dict[str, Any] | None) -> Said:
         raise ValueError(f"not a choice of OpenAI's chat API: {error!r}") from error
 
 
-def raw_completion(said: Said, completion_key: str = "completions") -> str | dict[str, Any]:
+def raw_completion(said: Reply, completion_key: str = "completions") -> str | dict[str, Any]:
     """What AlpacaEval would store of a reply: its text, or for ``completions_all`` the choice as a dictionary."""
     if completion_key != "completions_all":
         return said.text

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from alignboard.judges.rows import Said, Token
+from alignboard.judges.rows import Reply, Token
 from alignboard.models.reasoning import split
 
 _CUE = re.compile(
@@ -18,7 +18,7 @@ _HYPOTHETICAL = re.compile(r"\b(?:if|either|or|would|could|should|must|have to)\
 _LETTER: Final = re.compile(r"\w")
 
 
-def response_of(said: Said) -> Said:
+def response_of(said: Reply) -> Reply:
     """``said`` without its reasoning, in text and tokens; itself where there is none."""
     if not said.text and not said.tokens:
         return said

@@ -9,10 +9,10 @@ import msgspec
 
 from alignboard.judges.parsing.evidence import known_tokens, likeliest, probability
 from alignboard.judges.parsing.verdicts import LogprobRule
-from alignboard.judges.rows import Said, Token, Verdict
+from alignboard.judges.rows import Reply, Token, Verdict
 
 
-def parse_tokens(rule: LogprobRule, said: Said, n: int) -> tuple[Verdict, ...]:
+def parse_tokens(rule: LogprobRule, said: Reply, n: int) -> tuple[Verdict, ...]:
     """P(first) = (first + tie/2) / mass, from the token that decides; of ``n`` questions from the first n tokens."""
     if n > 1:
         if rule.position == "last" or len(said.tokens) < n:
@@ -55,7 +55,7 @@ def _verdict(rule: LogprobRule, token: Token) -> Verdict:
     return Verdict("scored", preference=preference, mass=mass, evidence=evidence)
 
 
-def parse_numbers(said: Said, n: int) -> tuple[Verdict, ...]:
+def parse_numbers(said: Reply, n: int) -> tuple[Verdict, ...]:
     """The numbers of a judge that returns numbers: two for each pair, or one for each output."""
     numbers = said.scores
     if not all(map(math.isfinite, numbers)) or len(numbers) not in {n, 2 * n}:

@@ -1,0 +1,39 @@
+"""Which tokens end a reply: one rule for `models check`, generation, judging, benchmarks and training.
+
+Four sources say it: the generation configuration (or the model's configuration), the tokenizer's EOS, the entry's
+``stop_tokens``, and what the training of an adapter taught (``end_tokens`` of its ``training.json``).
+
+Nothing heavy is imported: the functions take the tokenizer that somebody has loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def ends_of(
+    tokenizer: Any,
+    configured: Any,
+    stop_tokens: Iterable[str] = (),
+    taught: Iterable[str] = (),
+) -> dict[int, str]:
+    """The ids that end a reply, each with its source.
+
+    Parameters
+    ----------
+    configured : int, list of int or None
+        ``eos_token_id`` of the generation configuration, else of the model's configuration.
+    stop_tokens, taught : spellings
+        Those that the vocabulary lacks are left out; `prompting.stop_token_ids` refuses them by name.
+    """
+    found: dict[int, str] = {}
+    for token in configured if isinstance(configured, list | tuple) else [configured]:
+        if isinstance(token, int) and not isinstance(token, bool):
+            found[token] = "configuration"
+    if tokenizer.eos_token_id is not None:
+        found[int(tokenizer.eos_token_id)] = "tokenizer"
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    for source, spellings in (("training", taught), ("stop_tokens", stop_tokens)):
+        found |= {vocabulary[one]: source for one in spellings if one in vocabulary}
+    return found

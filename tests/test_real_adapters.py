@@ -1,0 +1,265 @@
+"""Adapters and checkpoints as people bring them: own tokenizers, rewritten bases, composite configurations."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+import byte_tokenizer
+from alignboard.errors import InputError
+from alignboard.models.adapters import default_template, rewrites_base
+from alignboard.models.asked import base_of, load_spec
+from alignboard.models.check import check_model
+from alignboard.models.ends import ends_of
+from alignboard.models.loading import LoadedModel
+from alignboard.models.prompting import prompt_ids
+from alignboard.models.registry import load_model
+from alignboard.models.turns import end_of_turn
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+MARKS = ("<|im_start|>", "<|im_end|>")
+TARGETS = ["q_proj", "v_proj"]
+
+
+def llama(tokenizer, size=264):
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads: dict[str, Any] = {
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+    }
+    return LlamaForCausalLM(
+        LlamaConfig(vocab_size=size, eos_token_id=tokenizer.eos_token_id, **shape, **heads)
+    )
+
+
+def save(folder, tokenizer, model):
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def adapter(folder, base, tokenizer=None, *, resize=None, **settings):
+    """A LoRA adapter of random weights on ``base``."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if resize is not None:
+        model.resize_token_embeddings(resize)
+        settings["modules_to_save"] = ["embed_tokens", "lm_head"]
+    kind: dict[str, Any] = {"target_modules": TARGETS} | settings
+    config = LoraConfig(r=4, task_type="CAUSAL_LM", **kind)
+    model = get_peft_model(model, config)
+    torch.manual_seed(1)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data += 0.1 * torch.randn_like(weight)
+    model.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    return folder
+
+
+def logits(model, text="What is this?"):
+    ids = torch.tensor([model.tokenizer.encode(text, add_special_tokens=False)])
+    with torch.no_grad():
+        return model.model(input_ids=ids).logits
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A base without ChatML's marks, whose embedding has room for two more tokens."""
+    tokenizer = byte_tokenizer.build(template=CHATML)
+    return save(tmp_path_factory.mktemp("plain"), tokenizer, llama(tokenizer))
+
+
+@pytest.fixture(scope="module")
+def chatml():
+    return byte_tokenizer.build(eos="<|im_end|>", special=("<|im_start|>",), template=CHATML)
+
+
+# Tokenizers that adapters bring.
+
+
+def test_an_adapter_is_read_by_the_tokenizer_that_it_brought(plain, chatml, tmp_path):
+    folder = adapter(tmp_path / "roomy", plain, chatml)
+    model, name = load_spec(load_model(str(folder)))
+    with model.using(name):
+        ids = prompt_ids(model.tokenizer, model.chat_template, "Hi", source="roomy")
+        marks = {model.tokenizer.get_vocab()[mark] for mark in MARKS}
+        assert marks <= set(ids)
+    assert "<|im_start|>" not in model.tokenizer.get_vocab()  # the base's is in use again
+    shown = check_model(load_model(str(folder)))
+    assert [token.text for token in shown.tokens].count("<|im_start|>") == 2
+
+
+def test_an_adapter_with_its_bases_tokenizer_keeps_the_bases(plain, tmp_path):
+    own = byte_tokenizer.build(template=CHATML)
+    model = LoadedModel.load(plain)
+    added = model.add_adapter("same", adapter(tmp_path / "same", plain, own))
+    assert added.tokenizer is None
+
+
+def test_the_tokenizer_is_part_of_what_an_adapter_is(plain, chatml, tmp_path):
+    bare = adapter(tmp_path / "bare", plain)
+    with_tokenizer = adapter(tmp_path / "own", plain, chatml)
+    model = LoadedModel.load(plain)
+    first = model.add_adapter("bare", bare)
+    second = model.add_adapter("own", with_tokenizer)
+    assert first.fingerprint != second.fingerprint
+
+
+def test_a_resized_embedding_is_refused_in_a_sentence(plain, chatml, tmp_path):
+    folder = adapter(tmp_path / "resized", plain, chatml, resize=272)
+    with pytest.raises(InputError, match="embedding of 272 tokens, and its base has 264"):
+        LoadedModel.load(plain).add_adapter("resized", folder)
+
+
+# Adapters that rewrite their base.
+
+KINDS = {
+    "plain": {},
+    "dora": {"use_dora": True},
+    "rslora": {"use_rslora": True},
+    "patterns": {"rank_pattern": {"q_proj": 8}, "alpha_pattern": {"v_proj": 32}},
+    "bias": {"lora_bias": True},
+    "saved": {"modules_to_save": ["lm_head"]},
+    "all-linear": {"target_modules": "all-linear"},
+    "pissa": {"init_lora_weights": "pissa"},
+    "olora": {"init_lora_weights": "olora"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_base_stays_what_its_fingerprint_says_or_is_not_asked(kind, plain, tmp_path):
+    folder = adapter(tmp_path / kind, plain, **KINDS[kind])
+    other = adapter(tmp_path / "other", plain)
+    model = LoadedModel.load(plain)
+    before = logits(model)
+    model.add_adapter("one", folder)
+    alone = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(plain, dtype=torch.float32), str(folder)
+    ).eval()
+    ids = torch.tensor([model.tokenizer.encode("What is this?", add_special_tokens=False)])
+    with model.using("one"), torch.no_grad():
+        assert torch.equal(logits(model), alone(input_ids=ids).logits)
+    if rewrites_base(folder):
+        with pytest.raises(InputError, match="rewrote the weights"), model.using(None):
+            pass
+        with pytest.raises(InputError, match="needs a load of its own"):
+            model.add_adapter("other", other)
+        return
+    assert torch.equal(logits(model), before)
+    model.add_adapter("other", other)
+    assert torch.equal(logits(model), before)
+
+
+def test_a_rewriting_adapter_is_not_put_beside_others(plain, tmp_path):
+    pissa = adapter(tmp_path / "pissa", plain, init_lora_weights="pissa")
+    model = LoadedModel.load(plain)
+    before = logits(model)
+    model.add_adapter("other", adapter(tmp_path / "other", plain))
+    with pytest.raises(InputError, match="needs a load of its own"):
+        model.add_adapter("pissa", pissa)
+    assert torch.equal(logits(model), before)
+    spec = load_model(str(pissa))
+    assert base_of(spec) != base_of(load_model(str(tmp_path / "other")))
+
+
+def test_a_kind_that_nobody_listed_is_seen_by_the_weights(plain, tmp_path, monkeypatch):
+    pissa = adapter(tmp_path / "pissa", plain, init_lora_weights="pissa")
+    monkeypatch.setattr("alignboard.models.loading.rewrites_base", lambda _path: False)
+    model = LoadedModel.load(plain)
+    model.add_adapter("pissa", pissa)
+    assert model.sole == "pissa"
+
+
+# What ends a reply.
+
+
+def test_a_template_whose_end_of_turn_ends_nothing_is_refused_before_anything(tmp_path):
+    tokenizer = byte_tokenizer.build(special=MARKS, template=CHATML)
+    folder = save(tmp_path / "qwen-like", tokenizer, llama(tokenizer))
+    spec = load_model(str(folder))
+    assert {one.kind for one in check_model(spec).wrong} == {"end-of-turn"}
+    with pytest.raises(
+        InputError, match=r"'<\|im_end\|>', which does not end a reply.*end_of_turn: allow"
+    ):
+        load_spec(spec)
+
+
+def test_what_training_taught_as_the_end_travels_with_the_adapter(tmp_path):
+    tokenizer = byte_tokenizer.build(special=MARKS, template=CHATML)
+    base = save(tmp_path / "qwen-like", tokenizer, llama(tokenizer))
+    folder = adapter(tmp_path / "trained", base)
+    (folder / "training.json").write_text(json.dumps({"end_tokens": ["<|im_end|>"]}))
+    model, name = load_spec(load_model(str(folder)))
+    with model.using(name):
+        assert tokenizer.convert_tokens_to_ids("<|im_end|>") in model.end_tokens
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") not in model.end_tokens
+
+
+def test_every_source_of_an_end_is_named():
+    chatml = byte_tokenizer.build(special=MARKS, template=CHATML)
+    start, end = chatml.convert_tokens_to_ids(list(MARKS))
+    found = ends_of(chatml, [start], stop_tokens=["<|im_end|>", "<gone>"], taught=["<|im_start|>"])
+    assert found == {start: "training", chatml.eos_token_id: "tokenizer", end: "stop_tokens"}
+    assert end_of_turn(chatml, CHATML) == end
+    assert end_of_turn(chatml, "{{ messages[-1]['content'] }}") is None
+
+
+# BOS, named templates, composite configurations.
+
+
+def test_a_bos_that_marks_every_turn_is_right():
+    """SmolLM2: its BOS token is ``<|im_start|>``, which its template writes at every turn."""
+    tokenizer = byte_tokenizer.build(
+        bos="<|im_start|>", eos="<|im_end|>", adds_bos=False, template=CHATML
+    )
+    ids = prompt_ids(tokenizer, CHATML, "Hi", source="smol")
+    assert ids.count(tokenizer.bos_token_id) == 2
+    with pytest.raises(InputError, match="writes BOS 2 times"):
+        prompt_ids(tokenizer, "<|im_start|>" + CHATML, "Hi", source="doubled")
+    with pytest.raises(InputError, match="writes BOS 2 times"):
+        prompt_ids(tokenizer, "<|im_start|>x<|im_start|>", "Hi", source="inside")
+
+
+def test_of_named_templates_the_default_is_used_everywhere(plain, tmp_path):
+    named = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": CHATML}]
+    assert default_template(named) == default_template({"default": CHATML}) == CHATML
+    tokenizer = byte_tokenizer.build(eos="<|im_end|>", special=("<|im_start|>",), template=CHATML)
+    folder = save(tmp_path / "named", tokenizer, llama(tokenizer))
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": named}))
+    spec = load_model(str(folder))
+    assert "<|im_start|>user" in (check_model(spec).prompt or "")
+    assert load_spec(spec)[0].chat_template == CHATML
+
+
+def test_a_composite_configuration_is_read_where_its_text_is(tmp_path):
+    tokenizer = byte_tokenizer.build(eos="<|im_end|>", special=("<|im_start|>",), template=CHATML)
+    text = {"vocab_size": 264, "hidden_size": 32, "intermediate_size": 64, "head_dim": 8}
+    text |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    text |= {"max_position_embeddings": 512, "sliding_window": 64}
+    text |= {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id}
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    vision |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    folder = save(tmp_path / "composite", tokenizer, Gemma3ForConditionalGeneration(config))
+    spec = load_model(str(folder))
+    checked = check_model(spec)
+    assert checked.wrong == []
+    assert checked.facts["context"] == "512 tokens"
+    assert load_spec(spec)[0].context == 512

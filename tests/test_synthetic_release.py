@@ -1,0 +1,98 @@
+"""The agreement with upstream where no released files are at hand: a committed synthetic release with goldens.
+
+The goldens were computed by upstream's own code (`synthetic_release/make.py`); `test_length_control` and `test_cli`
+hold the same on the released files where those are present.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alignboard.published.calibration import read_calibration
+from alignboard.results.formats import read_annotations
+from alignboard.stats import length_control, liblinear
+from alignboard.stats.length_control import GamedRows
+from builders import length_difference
+
+RELEASE = Path(__file__).parent / "synthetic_release"
+GOLDENS = json.loads((RELEASE / "goldens.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """A copy, so that no cache is written beside the committed files."""
+    copy = tmp_path_factory.mktemp("synthetic")
+    shutil.copytree(RELEASE, copy, dirs_exist_ok=True)
+    return copy
+
+
+def reproduce(release, out, *arguments):
+    command = [sys.executable, "-m", "alignboard", "reproduce", "synthetic", "--json", str(out)]
+    results = ["--from", str(release / "results")]
+    done = subprocess.run(
+        [*command, *results, *arguments], cwd=release, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return {row["model"]: row for row in json.loads(out.read_text())["models"]}
+
+
+def test_every_figure_equals_upstreams(release, tmp_path):
+    rows = reproduce(release, tmp_path / "out.json", "--assets", str(release / "length_control"))
+    assert set(rows) == set(GOLDENS)
+    for model, golden in GOLDENS.items():
+        row = rows[model]
+        for field in ("win_rate", "standard_error", "discrete_win_rate"):
+            assert row[field] == pytest.approx(golden[field], abs=1e-9), (model, field)
+        for field in ("n_wins", "n_wins_base", "n_draws", "n_total"):
+            assert row[field] == golden[field], (model, field)
+        # Upstream's solver stops early; where two Cs are nearly as good its noise decides. The suite's own tolerance:
+        assert row["lc_win_rate_compat"] == pytest.approx(
+            golden["length_controlled_winrate"], abs=0.02
+        ), model
+
+
+@pytest.mark.parametrize("model", GOLDENS)
+def test_length_control_equals_upstreams_at_its_C(model, tmp_path):
+    annotations = tmp_path / "annotations.json"  # read beside no cache
+    shutil.copy(next((RELEASE / "results" / model).rglob("annotations.json")), annotations)
+    table = read_annotations(annotations)
+    found = read_calibration(RELEASE / "length_control")
+    gamed = GamedRows(found.gamed_preference, found.gamed_length, found.gamed_difficulty)
+    rows = (table.preference, length_difference(table), found.difficulty, gamed)
+    x_model, x, y, weight = length_control._design(*rows)
+    prediction = length_control._predict(x_model, liblinear.fit(x, y, weight, GOLDENS[model]["C"]))
+    assert 100 * prediction.mean() == pytest.approx(
+        GOLDENS[model]["length_controlled_winrate"], abs=1e-9
+    )
+
+
+def test_a_changed_verdict_moves_the_figures(release, tmp_path):
+    changed = tmp_path / "release"
+    shutil.copytree(release, changed)
+    path = next((changed / "results" / "decided").rglob("annotations.json"))
+    rows = json.loads(path.read_text())
+    rows[0]["preference"] = 3 - rows[0]["preference"]
+    path.write_text(json.dumps(rows))
+    found = reproduce(changed, tmp_path / "out.json", "--assets", str(changed / "length_control"))
+    difference = abs(found["decided"]["win_rate"] - GOLDENS["decided"]["win_rate"])
+    assert difference == pytest.approx(100 / 120, abs=1e-9)
+
+
+def test_upstream_still_computes_the_goldens(upstream, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    glm_winrate = upstream("metrics.glm_winrate")
+    local = str(RELEASE / "length_control" / "df_gamed.csv")
+    monkeypatch.setattr(glm_winrate, "hf_hub_download", lambda **_: local)
+    path = next((RELEASE / "results" / "verbose").rglob("annotations.json"))
+    metrics = glm_winrate.get_length_controlled_winrate(
+        pandas.DataFrame(json.loads(path.read_text())),
+        save_weights_dir=None,
+        is_warn_extreme_changes=False,
+    )
+    for field in metrics:
+        value = GOLDENS["verbose"][field]
+        assert metrics[field] == pytest.approx(value, abs=1e-9), field
