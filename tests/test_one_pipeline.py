@@ -203,8 +203,8 @@ def single_commands(workspace, server):
 
 
 def renamed(workspace):
-    """The baseline's responses under its name in the plan."""
-    rows = read_rows(workspace / "downloaded/good/model_outputs.json", Generation)
+    """The baseline's responses under its name in the plan, in the order of the set."""
+    rows = read_rows(workspace / "downloaded/good/model_outputs.json", Generation)[::-1]
     write_rows(
         workspace / "renamed.json", [Generation(r.instruction, r.output, "good") for r in rows]
     )
