@@ -18,11 +18,10 @@ from alignboard.benchmarks.run import DEMO_TASKS
 from alignboard.data.preferences.sources import local_files
 from alignboard.errors import InputError
 from alignboard.judges.load import load_judge
-from alignboard.judges.spec import JurySpec, PromptedSpec, SimulatedSpec
 from alignboard.models.spec import ModelSpec, Prompt
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.jobs.kinds import KINDS, SECONDS
-from alignboard.pipeline.judges import Declared
+from alignboard.pipeline.judges import Access, Declared, Judges
 from alignboard.pipeline.plan import ResolvedPlan, resolve
 from alignboard.pipeline.plan_baselines import TrainedModel
 from alignboard.pipeline.plan_models import Entry, asked_as, weights_identity
@@ -45,7 +44,7 @@ _RELEASED_GROUP = "released responses"
 
 def is_demo_judge(declared: Declared) -> bool:
     """Whether a judge's model is the tiny one that is trained here."""
-    return isinstance(declared, PromptedSpec) and declared.model == DEMO_JUDGE
+    return declared.prompted is not None and declared.prompted.model == DEMO_JUDGE
 
 
 class _Builder:
@@ -79,7 +78,8 @@ class _Builder:
             }
         else:
             what = {"source": weights_identity(entry.spec, self.resolved.workspace)}
-            hints = {"path": entry.spec.base}
+            where = ("revision", "gguf_file")
+            hints = {"path": entry.spec.base} | {one: getattr(entry.spec, one) for one in where}
         parameters = {"model": base, **what}
         return self.add(f"checkpoint {base}", "checkpoint", entry.group, parameters, hints=hints)
 
@@ -323,7 +323,8 @@ class _Builder:
     def _judge_group(self, judge: str, model: TrainedModel) -> str:
         """A judge that costs next to nothing goes where its model is in memory anyway."""
         declared = self.resolved.judges[judge].declared
-        if isinstance(declared, SimulatedSpec) or is_demo_judge(declared):
+        members = Judges(Access(), self.resolved.workspace).members(declared)
+        if is_demo_judge(declared) or not any(one.hosted or one.needs_weights for one in members):
             return self.resolved.entries[model.base].group
         return f"judge {judge}"
 
@@ -335,9 +336,9 @@ class _Builder:
             "declared": msgspec.to_builtins(chosen.declared),
             "urls": list(chosen.access.urls),
         }
-        if isinstance(chosen.declared, JurySpec):
+        if chosen.declared.jurors:
             root = self.resolved.workspace
-            jurors = [load_judge(juror, root) for juror in chosen.declared.judges]
+            jurors = [load_judge(juror, root) for juror in chosen.declared.jurors]
             content["jurors"] = msgspec.to_builtins(jurors)
         return content
 

@@ -11,11 +11,10 @@ import msgspec
 
 from alignboard.data.instruction_sets import ALPACA_EVAL
 from alignboard.errors import InputError
-from alignboard.judges.alpaca_eval.configs import Pool
+from alignboard.judges.load import decode_judge
 from alignboard.judges.pairs import Judged
 from alignboard.judges.round_robin import rate, round_robin
 from alignboard.judges.runner import Counts
-from alignboard.judges.spec import JudgeSpec, PromptedSpec
 from alignboard.leaderboards.plan_board import Rating, RatingTable, known
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.conversations import compare_conversations, load_questions
@@ -118,11 +117,11 @@ def pairwise(task: Task) -> dict[str, str]:
 
 def _declared(task: Task) -> Declared:
     declared: dict[str, Any] = task.job.parameters["declared"]
-    read = msgspec.convert(declared, Pool if "members" in declared else JudgeSpec)
+    read = decode_judge(declared)
     trained = task.inputs.get("judge-model")
-    if trained is None or not isinstance(read, PromptedSpec):
+    if trained is None or read.prompted is None:
         return read
-    return msgspec.structs.replace(read, model=str(trained / CHECKPOINT))
+    return msgspec.structs.replace(read.prompted, model=str(trained / CHECKPOINT))
 
 
 def _judges(task: Task, declared: Declared) -> Judges:

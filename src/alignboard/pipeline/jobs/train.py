@@ -27,7 +27,12 @@ def checkpoint(task: Task) -> dict[str, str]:
     """A base model: pretrained on the spot, or a note of where it is."""
     parameters = task.job.parameters
     if "source" in parameters:
-        content = {"path": task.job.hints["path"]}
+        from alignboard.models.hub import locate
+
+        hints = task.job.hints
+        content = {"path": hints["path"]}
+        # A base that is not there is noticed before data are fetched.
+        locate(hints["path"], revision=hints["revision"], gguf_file=hints["gguf_file"])
         (task.folder / _SOURCE).write_text(json.dumps(content), encoding="utf-8")
         return {}
     from alignboard.models.tiny import PretrainConfig, build
@@ -99,6 +104,7 @@ def train(task: Task) -> dict[str, str]:
         rows,
         task.folder / ADAPTER,
         data=report,
+        last_good=task.places.results / parameters["model"] / "adapter-last-good",
         adapter=adapter_path(task.inputs, "start"),
         seed=parameters["seed"],
         on_step=lambda step, total, _log: task.progress(step, total),
