@@ -6,14 +6,16 @@ audit found something.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from alignboard.cli.bridge import bridge
+from alignboard.cli.compare import compare
 from alignboard.cli.data import data
 from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
@@ -21,6 +23,7 @@ from alignboard.cli.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
 from alignboard.cli.shared import json_option
 from alignboard.errors import AlignboardError, InputError, SourceError
+from alignboard.text import shown
 from alignboard.workspace import PUBLISHED
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 EXIT_BAD_INPUT = 2
 EXIT_FOUND = 3
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+"""errors that a user mends: no room, or no permission"""
 
 
 from_option = click.option(
@@ -60,17 +65,32 @@ def main() -> None:
     # forks; the matrices here are small. What the user has set stays.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        cli()
+        sys.exit(cli(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except AlignboardError as error:
-        print(f"alignboard: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
-    except KeyboardInterrupt:
-        print("alignboard: stopped; what is done is kept.", file=sys.stderr)
-        sys.exit(130)
+        _end(str(error), EXIT_BAD_INPUT)
+    except (KeyboardInterrupt, click.Abort):
+        _end("stopped; what is done is kept.", 130)
     except BrokenPipeError:
         # The reader of our output has gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        _end(
+            f"{error.filename or 'a file'} cannot be read or written ({error.strerror}): make room, or change its "
+            "permissions, and start again; what was committed is kept.",
+            EXIT_BAD_INPUT,
+        )
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    """Print a sentence, whatever files and servers put into it, and exit."""
+    print(f"alignboard: {shown(sentence)}", file=sys.stderr)
+    sys.exit(code)
 
 
 @click.group(name="alignboard")
@@ -282,6 +302,7 @@ cli.add_command(judge_group)
 cli.add_command(evaluate)
 cli.add_command(bridge)
 cli.add_command(data)
+cli.add_command(compare)
 
 
 def _names(models: str | None) -> list[str] | None:
