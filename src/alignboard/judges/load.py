@@ -5,6 +5,7 @@ Whatever a file may get wrong is one sentence that names the file, the key and t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
 
@@ -15,6 +16,8 @@ from alignboard.judges.alpaca_eval.configs import Pool, evaluator_names, read_ev
 from alignboard.judges.checks import check
 from alignboard.judges.parsing.verdicts import VerdictRule
 from alignboard.judges.spec import JudgeSpec, ProgramSpec, PromptedSpec
+from alignboard.registry import lookup
+from alignboard.registry import names as kind_names
 from alignboard.suites import convert, read_yaml
 from alignboard.workspace import find, library, names
 
@@ -86,7 +89,8 @@ def judge_names(workspace: Path | None = None) -> list[str]:
 def read_judge(path: Path) -> JudgeSpec:
     """The judge that a file declares."""
     content = read_yaml(path)
-    schema = _tagged(path, content, "kind", get_args(JudgeSpec), "a judge")
+    kinds = {name: lookup("judge", name) for name in kind_names("judge")}
+    schema = _tagged(path, content, "kind", kinds, "a judge")
     rest = {key: value for key, value in content.items() if key != "kind"}
     what = f"a {content['kind']} judge"
     spec = (
@@ -98,6 +102,13 @@ def read_judge(path: Path) -> JudgeSpec:
     return spec
 
 
+def decode_judge(declared: dict[str, Any]) -> JudgeSpec | Pool:
+    """The judge whose declaration `msgspec.to_builtins` has written."""
+    if "members" in declared:
+        return msgspec.convert(declared, Pool)
+    return msgspec.convert(declared, lookup("judge", declared["kind"]))
+
+
 def _with_verdict(path: Path, content: dict[str, Any], schema: type[Tagged], what: str) -> Tagged:
     """The verdict is one of many schemas, so it is read by itself, by the one that it names."""
     verdict = content.pop("verdict", None)
@@ -107,16 +118,16 @@ def _with_verdict(path: Path, content: dict[str, Any], schema: type[Tagged], wha
         return schema(**fields)
     if not isinstance(verdict, dict):
         raise InputError(f"{path}: verdict is a mapping such as {{by: bracket}}.")
-    by = _tagged(path, verdict, "by", get_args(VerdictRule), "a verdict")
+    forms = {str(form.__struct_config__.tag): form for form in get_args(VerdictRule)}
+    by = _tagged(path, verdict, "by", forms, "a verdict")
     rest = {key: value for key, value in verdict.items() if key != "by"}
     return schema(**fields, verdict=convert(path, rest, by, f"a verdict by {verdict['by']}"))
 
 
 def _tagged(
-    path: Path, content: dict[str, Any], field: str, schemas: tuple[type[Tagged], ...], what: str
+    path: Path, content: dict[str, Any], field: str, known: Mapping[str, type[Tagged]], what: str
 ) -> type[Tagged]:
     """The schema that ``content`` names in ``field``."""
-    known = {str(schema.__struct_config__.tag): schema for schema in schemas}
     named = content.get(field)
     if not isinstance(named, str) or named not in known:
         hint = nearest(str(named), known)

@@ -34,7 +34,6 @@ from alignboard.judges.pairs import Judged, Pair, Rated
 from alignboard.judges.parsing.parsers import parse
 from alignboard.judges.prompting.hardened import bind, marks
 from alignboard.judges.rows import Call, FailedCall, Question, Reply, Verdict
-from alignboard.judges.spec import order_of, rates, verdict_rule
 from alignboard.results.claims import ask_once
 
 _HOPELESS: Final = 12
@@ -123,7 +122,7 @@ def judge_pairs(
 
     ask_for(first_questions(judge.spec, pairs))
     inclusion: Mapping[int, float] = {}
-    if order_of(judge.spec) == "adaptive":
+    if judge.spec.shown_order == "adaptive":
         inclusion = _second_orders(judge, pairs, found, ask_for)
     return [
         _judged(judge, pair, found[place], inclusion.get(place), run)
@@ -192,7 +191,7 @@ def _judged(
     )
     if not found:
         return Judged(pair, "scored", 1.5, marks=attacks)
-    if rates(judge.spec):
+    if judge.spec.is_rating:
         status, preference = rated_verdict(judge.spec, verdicts)
         return Judged(pair, status, preference, verdicts=verdicts, said=replies, marks=attacks)
     switched = tuple(view.question.switched for view, _ in found)
@@ -213,7 +212,7 @@ class _Run:
     ) -> None:
         self._judge, self._replies, self._ask = judge, replies, ask
         self._on_progress = on_progress
-        self._rule, self._batch = verdict_rule(judge.spec), batch_size(judge.spec)
+        self._rule, self._batch = judge.spec.reply_form, batch_size(judge.spec)
         self._counts = Counts(0, 0, 0)
         self._said: dict[str, Reply] = {}
         self._unsaid: dict[str, FailedCall] = {}

@@ -17,7 +17,6 @@ from alignboard.benchmarks.run import DEMO_TASKS
 from alignboard.data.preferences.sources import local_files
 from alignboard.errors import InputError
 from alignboard.judges.load import load_judge
-from alignboard.judges.spec import JurySpec, PromptedSpec
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.jobs.kinds import KINDS, SECONDS
 from alignboard.pipeline.plan import (
@@ -127,7 +126,7 @@ class _Builder:
                 "judge model", "judge-model", _JUDGE_GROUP, settings, {"base": self._judge_base()}
             )
             for name, declared in self.resolved.judges.items()
-            if isinstance(declared, PromptedSpec) and declared.model == DEMO_JUDGE
+            if declared.prompted is not None and declared.prompted.model == DEMO_JUDGE
         }
 
     def _judge_base(self) -> str:
@@ -239,9 +238,9 @@ class _Builder:
         """A judge as the parameters of a job; of a jury with what its jurors declare."""
         declared = self.resolved.judges[judge]
         content = {"judge": judge, "declared": msgspec.to_builtins(declared)}
-        if isinstance(declared, JurySpec):
+        if declared.jurors:
             root = self.resolved.workspace
-            jurors = [load_judge(juror, root) for juror in declared.judges]
+            jurors = [load_judge(juror, root) for juror in declared.jurors]
             content["jurors"] = msgspec.to_builtins(jurors)
         return content
 

@@ -25,15 +25,7 @@ from alignboard.judges.load import load_judge, require_own_name
 from alignboard.judges.pairs import Judged, Pair, Rated
 from alignboard.judges.pricing import Cost, cost_of
 from alignboard.judges.runner import OnProgress, rate_outputs
-from alignboard.judges.spec import (
-    BackendSpec,
-    JurySpec,
-    Order,
-    PromptedSpec,
-    RewardSpec,
-    order_of,
-    rates,
-)
+from alignboard.judges.spec import JudgeSpec, Order
 from alignboard.pipeline.judged_outputs import Answers, Comparison
 from alignboard.pipeline.judges import Access, Declared, Judges, renamed
 from alignboard.pipeline.judging import JournalReplies, Summary, verdict_path, write_judged
@@ -61,15 +53,17 @@ def declared_judge(
     declared = load_judge(name, workspace)
     require_own_name(declared, name)
     if order is not None:
-        if isinstance(declared, Pool | JurySpec | RewardSpec):
-            kind = {Pool: "a pool", JurySpec: "a jury"}.get(type(declared), "a reward model")
-            raise InputError(f"Judge {name} is {kind}, which has no order of its own to change.")
-        if order != order_of(declared):
+        if isinstance(declared, Pool) or declared.order_fixed is not None:
+            raise InputError(
+                f"Judge {name} is {declared.order_fixed}, which has no order of its own to change."
+            )
+        if order != declared.shown_order:
             declared = msgspec.structs.replace(
                 declared, order=order, name=f"{declared.name}-{order}"
             )
     if hardened:
-        if not isinstance(declared, PromptedSpec):
+        declared = declared.prompted
+        if declared is None:
             raise InputError(f"Judge {name} has no prompt that could be hardened.")
         if not declared.hardened:
             if declared.prompt.batch > 1:
@@ -84,9 +78,9 @@ def declared_judge(
 def _elsewhere(declared: Declared, workspace: Path, urls: Sequence[str]) -> Declared:
     """The judge under its name at ``urls``; raises `InputError` where none of it is asked at an endpoint."""
     homes = {
-        (spec.base_url or OPENAI).rstrip("/")
+        (spec.prompted.base_url or OPENAI).rstrip("/")
         for spec in Judges(Access(), workspace).members(declared)
-        if isinstance(spec, PromptedSpec) and spec.engine == "openai"
+        if spec.prompted is not None and spec.hosted
     }
     if not homes:
         raise InputError(
@@ -121,7 +115,7 @@ class Evaluation:
         verdict_path(declared.name, compared, asked)  # refuses before anything is paid
         judged = self._judges.judge(declared, compared.pairs, self._replies, on_progress, ask=ask)
         summary = write_judged(
-            declared, judged, compared, order_name(declared), asked, replace=self._replace
+            declared, judged, compared, declared.order_name, asked, replace=self._replace
         )
         return summary, judged
 
@@ -157,15 +151,15 @@ class Evaluation:
         spec = self._rater(declared, answers)
         return [self._cost(spec, single_questions(answers.questions))]
 
-    def _cost(self, spec: BackendSpec, asked: Sequence[PairQuestion]) -> Cost:
-        if self._judges.needs_weights(spec):
+    def _cost(self, spec: JudgeSpec, asked: Sequence[PairQuestion]) -> Cost:
+        if spec.needs_weights:
             # Only the weights could tell whose replies are known.
             return cost_of(Prompter(spec, {}), asked, None, None)
         prompter = Prompter(spec, self._judges.open(spec).identity, self._judges.secret)
         return cost_of(prompter, asked, self._replies, self._judges.rate(spec))
 
-    def _rater(self, declared: Declared, answers: Answers) -> BackendSpec:
-        if isinstance(declared, Pool | JurySpec) or not rates(declared):
+    def _rater(self, declared: Declared, answers: Answers) -> JudgeSpec:
+        if isinstance(declared, Pool) or not declared.is_rating:
             raise InputError(
                 f"Judge {declared.name} compares two outputs; one that rates single ones says rates: true, or is "
                 "a reward model (such as mt-bench-single, skywork-reward)."
@@ -182,13 +176,6 @@ class Evaluation:
                     f"Judge {spec.name} is shown the first turn only, and these answers have two; its prompt needs "
                     "{instruction_2} and {first_2}, as those of mt-bench-pair and mt-bench-single have them."
                 )
-
-
-def order_name(declared: Declared) -> str:
-    """What a judge's win rate is a mean of."""
-    if isinstance(declared, JurySpec):
-        return declared.rule
-    return "coin" if isinstance(declared, Pool) else order_of(declared)
 
 
 def hardening_secret(journal: Path) -> str:

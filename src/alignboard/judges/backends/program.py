@@ -16,6 +16,7 @@ from typing import IO, Any, Final
 
 from alignboard.engines.openai.format import shortened
 from alignboard.errors import InputError
+from alignboard.judges.opening import Opening
 from alignboard.judges.rows import Call, FailedCall, Reply
 from alignboard.judges.spec import ProgramSpec
 from alignboard.text import storable
@@ -112,3 +113,8 @@ def _write(stream: IO[str], calls: Sequence[Call]) -> None:
                 stream.flush()
     except OSError:
         return  # it ended early; what it left is reported where its replies are read
+
+
+def open_program(spec: ProgramSpec, _: Opening) -> ProgramJudge:
+    """A command of the user's."""
+    return ProgramJudge(spec)

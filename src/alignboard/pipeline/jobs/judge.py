@@ -8,11 +8,10 @@ from typing import Any
 
 import msgspec
 
-from alignboard.judges.alpaca_eval.configs import Pool
+from alignboard.judges.load import decode_judge
 from alignboard.judges.pairs import Judged, Pair
 from alignboard.judges.round_robin import rate, round_robin
 from alignboard.judges.runner import Counts
-from alignboard.judges.spec import JudgeSpec, PromptedSpec
 from alignboard.leaderboards.plan_board import Rating, RatingTable, known
 from alignboard.pipeline.evaluation import hardening_secret
 from alignboard.pipeline.executors.worker import Task
@@ -70,11 +69,11 @@ def pairwise(task: Task) -> dict[str, str]:
 
 def _declared(task: Task) -> Declared:
     declared: dict[str, Any] = task.job.parameters["declared"]
-    found = msgspec.convert(declared, Pool if "members" in declared else JudgeSpec)
+    found = decode_judge(declared)
     trained = task.inputs.get("judge-model")
-    if trained is None or not isinstance(found, PromptedSpec):
+    if trained is None or found.prompted is None:
         return found
-    return msgspec.structs.replace(found, model=str(trained / CHECKPOINT))
+    return msgspec.structs.replace(found.prompted, model=str(trained / CHECKPOINT))
 
 
 def _judged(task: Task, declared: Declared, pairs: Sequence[Pair]) -> list[Judged]:

@@ -28,7 +28,10 @@ def checkpoint(task: Task) -> dict[str, str]:
     parameters = task.job.parameters
     if "source" in parameters:
         source = parameters["source"]
+        from alignboard.models.hub import locate
+
         content = {"path": source.get("folder") or source["id"]}
+        locate(content["path"])  # a base that is not there is noticed before data are fetched
         (task.folder / _SOURCE).write_text(json.dumps(content), encoding="utf-8")
         return {}
     from alignboard.models.tiny import PretrainConfig, build
@@ -100,6 +103,7 @@ def train(task: Task) -> dict[str, str]:
         rows,
         task.folder / ADAPTER,
         data=report,
+        last_good=task.places.results / parameters["model"] / "adapter-last-good",
         adapter=adapter_path(task.inputs, "start"),
         seed=parameters["seed"],
         on_step=lambda step, total, _log: task.progress(step, total),
