@@ -52,8 +52,16 @@ def raising(error):
         (InputError("a.yaml: x is missing."), 2, "alignboard: a.yaml: x is missing."),
         (KeyboardInterrupt(), 130, "stopped; what is done is kept."),
         (click.Abort(), 130, "stopped; what is done is kept."),
-        (OSError(errno.ENOSPC, "No space left on device", "results/a"), 2, "results/a: no space"),
-        (PermissionError(errno.EACCES, "Permission denied", "out"), 2, "out: permission denied"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "results/a"),
+            2,
+            "results/a cannot be read or written (No space",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "out"),
+            2,
+            "out cannot be read or written (Permission denied): make room, or change its permissions",
+        ),
         (ModuleNotFoundError("No module named 'trl'", name="trl"), 2, "pip install"),
         (click.UsageError("No such option"), 2, "No such option"),
     ],

@@ -579,7 +579,7 @@ def test_real_recipes_run_two_steps_in_four_bits(
     path = like(name, base(FAMILY_OF[name]), tmp_path / "base")
     small: dict[str, Any] = {"batch": {"global": 4, "per_device": 2}, "duration": {"steps": 2}}
     sft, dpo = (short(f"{name}/{method}-qlora", **small) for method in ("sft", "dpo"))
-    kinds = {type(m).__name__ for m in load_base(sft, path).modules()}
+    kinds = {type(m).__name__ for m in load_base(sft, path).model.modules()}
     assert "Linear4bit" in kinds
     first = train(sft, path, sft_rows(8), tmp_path / "sft")
     second = train(dpo, path, pair_rows(8), tmp_path / "dpo", adapter=tmp_path / "sft")
@@ -640,6 +640,7 @@ def test_a_base_that_is_not_there_is_no_finished_job(tmp_path: Path, base_name: 
 def test_plain_strings_train_the_same_rows_as_messages(base: QuickBase, tmp_path: Path) -> None:
     from alignboard.data.preferences.read import read_rows
     from alignboard.data.preferences.sources import Source
+    from alignboard.models.loading import loads
     from alignboard.train.trainer import train
 
     rows = pair_rows(8)
@@ -652,4 +653,7 @@ def test_plain_strings_train_the_same_rows_as_messages(base: QuickBase, tmp_path
         result = train(short("demo/dpo", steps=1), base("llama"), found, tmp_path / name)
         shown.append(result.sample_row)
     assert shown[0] == shown[1]
+    config = json.loads((tmp_path / "strings" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(base("llama"))
+    assert loads[-1] == str(base("llama"))  # through the one loader
     assert same(tmp_path / "messages", tmp_path / "strings")

@@ -54,8 +54,13 @@ def markdown_text(text: str) -> str:
     return re.sub(r"(?i)\bwww\.", "www&#46;", escaped).replace("@", "&#64;")
 
 
+_FORMULA = re.compile(r"(?:^|;)\s*[=+\-@]")
+
+
 def csv_cell(value: Cell | list[str]) -> Cell:
     """A cell that says the same in every spreadsheet: a text that would run as a formula gets an apostrophe.
+
+    Spreadsheets that split at semicolons see a formula behind one as well.
 
     Lists are joined by ``; ``; numbers stay numbers, whatever their sign.
 
@@ -69,7 +74,7 @@ def csv_cell(value: Cell | list[str]) -> Cell:
     if not isinstance(value, str):
         return value
     text = shown(value)
-    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
+    return f"'{text}" if _FORMULA.search(text) else text
 
 
 def json_value(value: Any) -> Any:

@@ -6,6 +6,7 @@ Exit codes: 0 = done; 1 = the reader of the output has gone; 2 = the input or th
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -20,6 +21,8 @@ EXIT_BAD_INPUT = 2
 EXIT_FOUND = 3
 EXIT_INTERRUPTED = 130
 _OURS = "alignboard"
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+"""errors that a user mends: no room, or no permission"""
 
 
 def guarded(command: Callable[[], object]) -> int:
@@ -53,11 +56,13 @@ def guarded(command: Callable[[], object]) -> int:
 def _machine(error: OSError) -> str:
     """What the file system refused, and where."""
     where = error.filename2 or error.filename
-    reason = error.strerror or str(error)
-    path = "" if where is None else f"{shown(os.fsdecode(where))}: "
-    return f"{path}{reason[:1].lower()}{reason[1:]}; what is done is kept."
+    path = "a file" if where is None else os.fsdecode(where)
+    advice = (
+        "make room, or change its permissions, and start again; " if error.errno in _DISK else ""
+    )
+    return f"{path} cannot be read or written ({error.strerror or error}): {advice}what was committed is kept."
 
 
 def _say(text: str, code: int) -> int:
-    print(f"alignboard: {text}", file=sys.stderr)
+    print(f"alignboard: {shown(text)}", file=sys.stderr)
     return code

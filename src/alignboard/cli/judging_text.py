@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from alignboard.text import shown
+
 if TYPE_CHECKING:
     from alignboard.judges.pairs import Judged, Rated
     from alignboard.judges.pricing import Cost
@@ -40,7 +42,7 @@ def cost_text(costs: list[Cost], model: str) -> str:
     if len(costs) > 1 and any(one.price is not None for one in costs):
         total = sum(one.price or 0.0 for one in costs)
         lines.append(f"together {total:.2f} US dollars")
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))
 
 
 def summary_text(found: Summary, judged: list[Judged]) -> str:
@@ -66,7 +68,7 @@ def summary_text(found: Summary, judged: list[Judged]) -> str:
     lines += _trust(found)
     lines += _suspect(found.n_flagged, found.signals)
     lines.append(f"  {found.annotations}")
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))
 
 
 def _trust(found: Summary) -> list[str]:
@@ -110,7 +112,7 @@ def rating_text(found: RatingSummary, rated: list[Rated]) -> str:
     lines.append(f"  {found.n_calls} replies{paid}; mean length {found.avg_length}")
     lines += _suspect(found.n_flagged, found.signals)
     lines.append(f"  {found.ratings}")
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))
 
 
 def _mean(mean: Mean, level: float) -> str:

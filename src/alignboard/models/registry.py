@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import msgspec
-
 from alignboard.errors import InputError, nearest
 from alignboard.models.formats import identify
 from alignboard.models.gguf_parts import checkpoint_name
 from alignboard.models.hub import is_repository, locate
 from alignboard.models.spec import ModelSpec, read_spec
+from alignboard.results.files import read_json_object
 from alignboard.workspace import find, library, names
 
 ROOM = "evaluate/models"
@@ -66,7 +65,7 @@ def _local(path: Path) -> ModelSpec:
     """The checkpoint or adapter in a folder, or the GGUF file."""
     adapter = path / "adapter_config.json"
     if adapter.is_file():
-        base = msgspec.json.decode(adapter.read_bytes()).get("base_model_name_or_path")
+        base = read_json_object(adapter).get("base_model_name_or_path")
         if not isinstance(base, str):
             raise InputError(
                 f"{adapter}: base_model_name_or_path does not say on which model this adapter is."

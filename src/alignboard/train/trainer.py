@@ -108,8 +108,8 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
     partial = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}."))
     try:
         with _quiet():
-            tokenizer = load_tokenizer(recipe, model_path, adapter)
-            base = load_base(recipe, model_path)
+            loaded = load_base(recipe, model_path)
+            tokenizer, base = load_tokenizer(recipe, loaded, adapter), loaded.model
             small = base.num_parameters() < TINY_PARAMETERS and not torch.cuda.is_available()
             with one_thread() if small else contextlib.nullcontext():
                 set_seed(seed)

@@ -123,18 +123,18 @@ class _Worker:
                 progress=self._replies.progress,
             )
             exports = module.IMPLEMENTATIONS[job.kind](task)
-            if final.exists():  # complete, from a run that was killed before it could say so
-                shutil.rmtree(temporary)
-            else:
-                commit_folder(temporary, final)
+            costs = {
+                "seconds": time.monotonic() - started,
+                "cpu_seconds": time.process_time() - cpu,
+                "import_seconds": imported - started,
+            }
+            commit_folder(temporary, final, exports, costs)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._replies.send(
             event="done",
             exports=exports,
-            seconds=time.monotonic() - started,
-            cpu_seconds=time.process_time() - cpu,
-            import_seconds=imported - started,
+            **costs,
             peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
 
