@@ -6,6 +6,7 @@ import json
 import sys
 import textwrap
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -13,12 +14,19 @@ from alignboard import registry
 from alignboard.cli.app import cli
 from alignboard.errors import InputError
 from alignboard.judges.load import decode_judge, load_judge
+from alignboard.judges.parsing.parsers import parse
+from alignboard.judges.rows import Reply
 from alignboard.judges.spec import JudgeSpec, JurySpec, PromptedSpec, RewardSpec
 
 PACKAGE = '''
 """Prefers the output with more vowels."""
 
+import re
+
+import msgspec
+
 from alignboard.errors import InputError
+from alignboard.judges.parsing.text_rules import Found
 from alignboard.judges.rows import Reply
 from alignboard.judges.spec import JudgeSpec
 from alignboard.registry import register
@@ -53,8 +61,19 @@ class Vowels:
             yield call, Reply(scores=tuple(map(float, counts)))
 
 
+class Percent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="by", tag="percent"):
+    """How sure the judge is of the first, as in ``70 %``."""
+
+    def find(self, text):
+        return [
+            Found(match[1], match.start(), match.end(), 2 - int(match[1]) / 100)
+            for match in re.finditer(r"(\\d{1,3}) ?%", text)
+        ]
+
+
 def plugin():
     register("judge", "vowels", "vowel_judge:VowelSpec")
+    register("reply form", "percent", "vowel_judge:Percent")
 '''
 
 
@@ -68,7 +87,8 @@ def workspace(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text("[alignboard.plugins]\nvowels = vowel_judge:plugin\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(registry._STATE, "plugins_loaded", False)
-    judges = dict(registry._STATE.targets.get("judge", {}))
+    kinds = ("judge", "reply form")
+    before = {kind: dict(registry._STATE.targets.get(kind, {})) for kind in kinds}
     folder = tmp_path / "evaluate" / "judges"
     folder.mkdir(parents=True)
     (folder / "vowels.yaml").write_text("kind: vowels\nname: vowels\ntitle: Vowels\n")
@@ -80,11 +100,9 @@ def workspace(tmp_path, monkeypatch):
         (tmp_path / f"{name}.json").write_text(json.dumps(rows))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    registry._STATE.targets["judge"] = judges | {
-        kind: target
-        for kind, target in registry._STATE.targets.get("judge", {}).items()
-        if kind != "vowels"
-    }
+    for kind in kinds:
+        for name in {"vowels", "percent"} & set(registry._STATE.targets[kind]) - set(before[kind]):
+            del registry._STATE.targets[kind][name]
     sys.modules.pop("vowel_judge", None)
 
 
@@ -113,10 +131,26 @@ def test_what_its_file_gets_wrong_is_a_sentence_of_its_own(workspace):
 
 
 def test_its_declaration_travels_with_a_job(workspace):
-    import msgspec
-
     declared = load_judge("vowels", workspace)
     assert decode_judge(msgspec.to_builtins(declared)) == declared
+
+
+def test_a_reply_form_of_another_package_reads_replies(workspace):
+    path = workspace / "evaluate" / "judges" / "sure.yaml"
+    path.write_text(
+        "kind: prompted\nname: sure\ntitle: Sure\nmodel: m\nverdict: {by: percent}\n"
+        "prompt: {messages: [{role: user, content: '{instruction} {first} {second}'}]}\n"
+    )
+    declared = load_judge("sure", workspace)
+    assert isinstance(declared, PromptedSpec)
+    assert decode_judge(msgspec.to_builtins(declared)) == declared
+    [verdict] = parse(declared.verdict, Reply("I am 70 % sure of the first."))
+    assert verdict.preference == pytest.approx(1.3)
+    assert parse(declared.verdict, Reply("<think>70 %</think>"))[0].status == "truncated"
+    assert parse(declared.verdict, Reply("70 % would", finish="length"))[0].status == "truncated"
+    path.write_text(path.read_text().replace("percent}", "percent, least: 3}"))
+    with pytest.raises(InputError, match="least"):
+        load_judge("sure", workspace)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from alignboard.errors import InputError, nearest
 GROUP: Final = "alignboard.plugins"
 HOMES: Final[dict[str, tuple[str, ...]]] = {
     "judge": ("alignboard.judges.spec",),
+    "reply form": ("alignboard.judges.parsing.verdicts",),
     "loss": ("alignboard.train.methods",),
 }
 """By kind, the modules whose import registers the built-in parts."""

@@ -14,6 +14,7 @@ import click
 
 from alignboard.cli.boundary import EXIT_FOUND, guarded
 from alignboard.cli.bridge import bridge
+from alignboard.cli.compare import compare
 from alignboard.cli.data import data
 from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
@@ -281,6 +282,7 @@ cli.add_command(judge_group)
 cli.add_command(evaluate)
 cli.add_command(bridge)
 cli.add_command(data)
+cli.add_command(compare)
 
 
 def _names(models: str | None) -> list[str] | None:

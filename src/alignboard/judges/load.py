@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from alignboard.errors import InputError, nearest
 from alignboard.judges.alpaca_eval.configs import Pool, evaluator_names, read_evaluator
 from alignboard.judges.checks import check
-from alignboard.judges.parsing.verdicts import VerdictRule
 from alignboard.judges.spec import JudgeSpec, ProgramSpec, PromptedSpec
 from alignboard.registry import lookup
 from alignboard.registry import names as kind_names
@@ -106,7 +105,13 @@ def decode_judge(declared: dict[str, Any]) -> JudgeSpec | Pool:
     """The judge whose declaration `msgspec.to_builtins` has written."""
     if "members" in declared:
         return msgspec.convert(declared, Pool)
-    return msgspec.convert(declared, lookup("judge", declared["kind"]))
+    schema, verdict = lookup("judge", declared["kind"]), declared.get("verdict")
+    if verdict is None or schema not in _WITHOUT_VERDICT:
+        return msgspec.convert(declared, schema)
+    fields = msgspec.structs.asdict(msgspec.convert(declared, _WITHOUT_VERDICT[schema]))
+    return schema(
+        **fields | {"verdict": msgspec.convert(verdict, lookup("reply form", verdict["by"]))}
+    )
 
 
 def _with_verdict(path: Path, content: dict[str, Any], schema: type[Tagged], what: str) -> Tagged:
@@ -118,7 +123,7 @@ def _with_verdict(path: Path, content: dict[str, Any], schema: type[Tagged], wha
         return schema(**fields)
     if not isinstance(verdict, dict):
         raise InputError(f"{path}: verdict is a mapping such as {{by: bracket}}.")
-    forms = {str(form.__struct_config__.tag): form for form in get_args(VerdictRule)}
+    forms = {name: lookup("reply form", name) for name in kind_names("reply form")}
     by = _tagged(path, verdict, "by", forms, "a verdict")
     rest = {key: value for key, value in verdict.items() if key != "by"}
     return schema(**fields, verdict=convert(path, rest, by, f"a verdict by {verdict['by']}"))
