@@ -9,14 +9,15 @@ import yaml
 
 from alignboard.errors import AlignboardError, InputError
 from alignboard.pipeline.build import build_graph, single_recipe_plan
-from alignboard.pipeline.plan import load_plan, source_identity
+from alignboard.pipeline.plan import load_plan
+from alignboard.pipeline.plan_models import source_identity
 
 ROOT = Path(__file__).parents[1]
 SUITE = {
     "kind": "evaluation",
     "name": "small",
     "title": "Small",
-    "instructions": {"source": "demo-world", "n": 20},
+    "instructions": {"set": "demo-world", "limit": 20},
     "benchmarks": [{"task": "demo_choice", "metric": "acc,none"}],
 }
 JUDGE = {"name": "rule", "title": "A rule", "kind": "simulated"}
@@ -78,7 +79,9 @@ def test_the_graph_has_what_the_plan_asks(write, tmp_path):
         "pairs": "pairs tiny-phi-sft",
     }
     assert graph.jobs["train tiny-phi-ipo"].needs["pairs"] == "pairs tiny-phi-sft"
-    assert "judge rule tiny-phi-sft" not in graph.jobs, "the baseline is not compared with itself"
+    assert "judge rule demo-world-first-20 tiny-phi-sft" not in graph.jobs, (
+        "the baseline is not compared with itself"
+    )
     assert {job.group for job in graph} == {
         "tiny-phi",
         "tiny-llama",
@@ -103,7 +106,8 @@ def test_a_changed_recipe_redoes_exactly_what_depends_on_it(write, tmp_path):
     assert changed(before, jobs(tmp_path)) == set(), "how a batch is divided changes no result"
     recipe["loss"]["beta"] = 0.2
     write(recipe, "train/demo", "dpo")
-    kinds = ("train", "generate", "lm-eval small", "judge rule")
+    asked = "demo-world-first-20"
+    kinds = ("train", f"generate {asked}", "lm-eval small", f"judge rule {asked}")
     dpo = {f"{kind} {base}-dpo" for base in PLAN["models"] for kind in kinds}
     assert changed(before, jobs(tmp_path)) == dpo | {"pairwise small", "board small"}
 
@@ -119,7 +123,8 @@ def test_other_changes_redo_what_depends_on_them(write, tmp_path):
     }
     write(JUDGE, "evaluate/judges", "rule")
     write(PLAN | {"n_prompts": 10})
-    assert {name.split()[0] for name in changed(before, jobs(tmp_path))} == {
+    fewer = {name.replace("-first-10", "-first-20"): key for name, key in jobs(tmp_path).items()}
+    assert {name.split()[0] for name in changed(before, fewer)} == {
         "generate",
         "judge",
         "pairwise",
@@ -146,7 +151,7 @@ def test_other_changes_redo_what_depends_on_them(write, tmp_path):
         ({"models": {"a": {"tiny": "fi"}}}, "models.a.tiny is 'fi'"),
         (
             {"models": {"a": {"tiny": "phi", "source": "x"}}},
-            "models.a needs exactly one of tiny and source",
+            "models.a needs exactly one of tiny, source and outputs",
         ),
         ({"models": {"a/b": {"tiny": "phi"}}}, "must not hold a slash"),
         ({"models": {".a": {"tiny": "phi"}}}, "must not begin with a dot"),
@@ -154,8 +159,7 @@ def test_other_changes_redo_what_depends_on_them(write, tmp_path):
         ({"name": "../x"}, "must not hold a slash"),
         ({"seed": "one"}, "Expected `int`"),
         ({"suites": ["smal"]}, "no evaluate/suites/smal.yaml, did you mean 'small'"),
-        ({"suites": ["alpaca-eval-2"]}, "for `alignboard reproduce alpaca-eval-2`"),
-        ({"suites": ["small", "small"]}, "both have instructions"),
+        ({"suites": ["small", "small"]}, "both ask the set demo-world-first-20"),
         ({"suites": []}, "no suite has instructions"),
         (
             {"judges": ["rul"], "pairwise": None},
@@ -238,8 +242,11 @@ def test_the_judge_of_the_demo_starts_from_a_checkpoint_that_is_there_anyway(wri
     write(PLAN | {"judges": ["rule", "demo-logprob"]})
     graph = build_graph(load_plan("small", tmp_path))
     assert graph.jobs["judge model"].needs == {"base": "checkpoint tiny-phi"}
-    assert graph.jobs["judge demo-logprob tiny-llama-dpo"].needs["judge-model"] == "judge model"
-    assert "judge-model" not in graph.jobs["judge rule tiny-llama-dpo"].needs
+    assert (
+        graph.jobs["judge demo-logprob demo-world-first-20 tiny-llama-dpo"].needs["judge-model"]
+        == "judge model"
+    )
+    assert "judge-model" not in graph.jobs["judge rule demo-world-first-20 tiny-llama-dpo"].needs
     write(PLAN | {"judges": ["rule", "demo-logprob"], "models": {"tiny-llama": {"tiny": "llama"}}})
     graph = build_graph(load_plan("small", tmp_path))
     assert graph.jobs["judge model"].needs == {"base": "checkpoint of the judge"}

@@ -268,13 +268,14 @@ def test_init_makes_a_workspace_from_the_library_and_refuses_a_full_folder(tmp_p
 
 # A real plan, scaled down: one family, few steps, real trainers, real files.
 
+ASKED = "demo-world-first-60"
 SMALL = {
     "evaluate/judges/rule.yaml": "{name: rule, title: A rule, kind: simulated}\n",
     "evaluate/suites/small.yaml": """
 kind: evaluation
 name: small
 title: A small part of the demo world
-instructions: {source: demo-world, n: 60, max_new_tokens: 16}
+instructions: {set: demo-world, limit: 60, max_new_tokens: 16}
 benchmarks:
   - {task: demo_choice, metric: "acc,none"}
   - {task: demo_exact, metric: "exact_match,none"}
@@ -355,8 +356,8 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_the_files_of_the_ecosystem(finished):
     found = set(products(finished))
     for model in ("tiny-phi", "tiny-phi-sft", "tiny-phi-dpo"):
-        assert f"results/{model}/small/model_outputs.json" in found
-    assert "results/tiny-phi-dpo/small/rule-vs-tiny-phi-sft/annotations.json" in found
+        assert f"results/{model}/{ASKED}/model_outputs.json" in found
+    assert f"results/tiny-phi-dpo/{ASKED}/rule-vs-tiny-phi-sft/annotations.json" in found
     assert {f"leaderboards/small.{suffix}" for suffix in ("csv", "md", "json")} <= found
     assert (
         finished / "results" / "tiny-phi-dpo" / "adapter" / "adapter_model.safetensors"
@@ -372,12 +373,13 @@ def test_a_run_leaves_the_files_of_the_ecosystem(finished):
     assert score.n_wins + score.n_losses + score.n_draws == 60
     assert board.rows[1].judges == {}
     assert list(board.rows[2].judges) == board.judges == ["rule", "demo-logprob"]
-    assert "results/tiny-phi/small/demo-logprob-vs-tiny-phi-sft/annotations.json" in found
+    assert f"results/tiny-phi/{ASKED}/demo-logprob-vs-tiny-phi-sft/annotations.json" in found
+    assert f"results/tiny-phi/{ASKED}/demo-logprob-vs-tiny-phi-sft/judging.json" in found
     rating = board.rows[2].rating
     assert rating is not None
     assert rating.n_battles == 40
     annotations = read_annotations(
-        finished / "results/tiny-phi-dpo/small/rule-vs-tiny-phi-sft/annotations.json"
+        finished / f"results/tiny-phi-dpo/{ASKED}/rule-vs-tiny-phi-sft/annotations.json"
     )
     assert score.win_rate.value == pytest.approx(float((annotations.preference - 1).mean()))
     assert "tiny-phi-dpo" in plan_table(board)
@@ -396,7 +398,7 @@ def test_a_second_run_does_nothing_and_is_fast(finished):
     assert "[]" in finish(finished), "nothing that is slow to load was loaded"
     assert products(finished) == before
     (finished / "leaderboards" / "small.csv").unlink()
-    (finished / "results" / "tiny-phi-dpo" / "small" / "model_outputs.json").write_text("[]")
+    (finished / "results" / "tiny-phi-dpo" / ASKED / "model_outputs.json").write_text("[]")
     assert finish(finished).split()[0] == "0"
     assert products(finished) == before, "what was deleted or changed is put back without computing"
 
@@ -418,14 +420,15 @@ def test_one_load_of_a_base_serves_all_its_models(finished):
     loading = pytest.importorskip("alignboard.models.loading")
     places, held, before = Places(finished), {}, len(loading.loads)
     graph = build_graph(load_plan("small", finished))
-    with Journal(places.journal, "test") as journal:
+    with Journal(finished / "another-journal", "test") as journal:
         for job in [job for job in graph if job.kind == "generate"]:
             inputs = {role: places.folder(graph.jobs[need]) for role, need in job.needs.items()}
             folder = finished / "again" / job.folder
             folder.mkdir(parents=True)
             generate(Task(job, places, folder, journal, inputs, held))
-            same = places.folder(job) / "model_outputs.json"
-            assert (folder / "model_outputs.json").read_bytes() == same.read_bytes()
+            (made,) = folder.rglob("model_outputs.json")
+            same = places.folder(job) / made.relative_to(folder)
+            assert made.read_bytes() == same.read_bytes()
         assert journal.check().computed_twice.keys() <= {"done"}
     assert len(loading.loads) == before + 1
 

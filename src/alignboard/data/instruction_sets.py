@@ -57,6 +57,8 @@ class InstructionSet:
     name: str
     title: str
     rows: tuple[Instruction, ...]
+    answer_key: bool = False
+    """whether a program knows the right responses (`alignboard.data.world.check`)"""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,7 +72,14 @@ class InstructionSet:
         """The first ``n``, as a set of its own name; the whole set where it has no more."""
         if n is None or n >= len(self.rows):
             return self
-        return InstructionSet(f"{self.name}-first-{n}", self.title, self.rows[:n])
+        return replace(self, name=f"{self.name}-first-{n}", rows=self.rows[:n])
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what is asked: every turn, its subset, number and temperature."""
+        content = [[row.turns, row.subset, row.question_id, row.temperature] for row in self.rows]
+        text = json.dumps(content, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def at_one_temperature(self) -> InstructionSet:
         """The set without its own temperatures: another decoding was asked for."""
@@ -138,7 +147,8 @@ def load_set(
         raise InputError(
             f"{declared}: {spec.name} has {len(rows)} instructions, but n says {spec.n}; its source has changed."
         )
-    return InstructionSet(spec.name, spec.title or spec.name, tuple(rows))
+    key = spec.world is not None
+    return InstructionSet(spec.name, spec.title or spec.name, tuple(rows), answer_key=key)
 
 
 def load_references(

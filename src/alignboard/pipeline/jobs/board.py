@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from alignboard.data import world
+from alignboard.errors import ConvergenceError
 from alignboard.leaderboards.plan_board import (
     JudgeScore,
     PlanBoard,
@@ -21,15 +22,15 @@ from alignboard.leaderboards.plan_board import (
     known,
 )
 from alignboard.leaderboards.plan_files import write_plan_board
+from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.executors.worker import Task
+from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.published.scores import LcScore, joint_lc_win_rates
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
 from alignboard.stats.intervals import clustered_mean, rate_interval
 from alignboard.stats.win_rate import win_rate
 
-OUTPUTS = "model_outputs.json"
-ANNOTATIONS = "annotations.json"
 SCORES = "scores.json"
 RATINGS = "ratings.json"
 MEAN = "mean"
@@ -43,15 +44,22 @@ def board(task: Task) -> dict[str, str]:
     return {f"leaderboards/{path.name}": path.name for path in paths}
 
 
+def found(folder: Path, name: str) -> Path:
+    """The file called ``name`` in a job's folder, wherever it lies there."""
+    (path,) = folder.rglob(name)
+    return path
+
+
 def board_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> PlanBoard:
     """The board, from the folders of the jobs that it is made of."""
-    outputs = {
-        entry["model"]: read_rows(inputs[role] / OUTPUTS, Generation)
-        for entry in parameters["models"]
-        if (role := f"outputs {entry['model']}") in inputs
-    }
+    sets = parameters["sets"]
+    by_set = {one["name"]: _outputs(one["name"], parameters, inputs) for one in sets}
+    outputs = by_set[sets[0]["name"]] if sets else {}
+    answer_key = bool(sets) and sets[0]["answer_key"]
     verdicts = {
-        judge: _judge_scores(judge, parameters["models"], inputs) for judge in parameters["judges"]
+        _column(judge, one, sets): _judge_scores(judge, one, parameters["models"], inputs)
+        for one in sets
+        for judge in parameters["judges"]
     }
     rated = _rated(inputs)
     benchmarks = {
@@ -65,7 +73,7 @@ def board_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> PlanB
             method=entry["method"],
             baseline=entry["baseline"],
             n_prompts=len(outputs.get(model, ())),
-            correct=_correct(outputs[model]) if parameters["answer_key"] else None,
+            correct=_correct(outputs[model]) if answer_key and model in outputs else None,
             mean_length=float(np.mean([len(row.output) for row in outputs[model]]))
             if model in outputs
             else None,
@@ -79,8 +87,8 @@ def board_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> PlanB
         name=parameters["name"],
         title=parameters["title"],
         seed=parameters["seed"],
-        baseline=parameters["baseline"],
-        judges=list(parameters["judges"]),
+        baseline=parameters["baseline"] or ", ".join(_references(parameters)),
+        judges=list(verdicts),
         benchmarks=list(dict.fromkeys(name for scores in benchmarks.values() for name in scores)),
         rating_judge=parameters["rating_judge"] if rated else None,
         conditions=_conditions(parameters, rated),
@@ -89,21 +97,53 @@ def board_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> PlanB
     )
 
 
+def _outputs(
+    asked: str, parameters: Mapping[str, Any], inputs: Mapping[str, Path]
+) -> dict[str, list[Generation]]:
+    """Every model's responses to a set; those of two turns are not shown."""
+    folders = {
+        entry["model"]: inputs[role]
+        for entry in parameters["models"]
+        if (role := f"outputs {asked} {entry['model']}") in inputs
+    }
+    return {
+        model: read_rows(path, Generation)
+        for model, folder in folders.items()
+        for path in folder.rglob(OUTPUTS)
+    }
+
+
+def _column(judge: str, asked: Mapping[str, Any], sets: list[dict[str, Any]]) -> str:
+    """The name of a judge's column: with the set, where there are several."""
+    return judge if len(sets) == 1 else f"{judge} on {asked['name']}"
+
+
+def _references(parameters: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(one["reference"] for one in parameters["sets"] if one["reference"]))
+
+
 def _judge_scores(
-    judge: str, models: list[dict[str, Any]], inputs: Mapping[str, Path]
+    judge: str,
+    asked: Mapping[str, Any],
+    models: list[dict[str, Any]],
+    inputs: Mapping[str, Path],
 ) -> dict[str, JudgeScore]:
-    """One judge's scores by model; length control is fitted base by base, whose models share their baseline."""
-    by_family: dict[str, dict[str, Annotations]] = {}
+    """One judge's scores by model; length control is fitted to the models that share their baseline."""
+    by_baseline: dict[str, dict[str, Annotations]] = {}
     for entry in models:
-        role = f"verdicts {judge} {entry['model']}"
+        role = f"verdicts {judge} {asked['name']} {entry['model']}"
         if role in inputs:
+            baseline = asked["reference"] or entry["baseline"]
             table = read_annotations(
-                inputs[role] / ANNOTATIONS, generator=entry["model"], baseline=entry["baseline"]
+                found(inputs[role], ANNOTATIONS), generator=entry["model"], baseline=baseline
             )
-            by_family.setdefault(entry["family"], {})[entry["model"]] = table
+            by_baseline.setdefault(baseline, {})[entry["model"]] = table
     scores = {}
-    for tables in by_family.values():
-        controlled = joint_lc_win_rates(tables)
+    for tables in by_baseline.values():
+        try:
+            controlled = joint_lc_win_rates(tables)
+        except ConvergenceError:  # lengths that do not vary, say: unknown then, like any other
+            controlled = {}
         scores |= {
             model: _judge_score(table, controlled.get(model)) for model, table in tables.items()
         }
@@ -145,7 +185,7 @@ def _correct(rows: list[Generation]) -> Rate:
 def _benchmarks(
     model: str, parameters: Mapping[str, Any], inputs: Mapping[str, Path]
 ) -> dict[str, Rate]:
-    found: dict[str, Rate] = {}
+    rates: dict[str, Rate] = {}
     for suite in parameters["suites"]:
         role = f"lm-eval {suite['name']} {model}"
         if role not in inputs:
@@ -156,10 +196,10 @@ def _benchmarks(
             score = scores[wanted["task"]][wanted["metric"]]
             name = f"{wanted['task']} {wanted['metric'].removesuffix(',none')}"
             own[name] = Rate(score["value"], None, None, score["standard_error"])
-        found |= own
+        rates |= own
         if suite["average"] == MEAN:
-            found[f"{suite['name']} {MEAN}"] = _mean(own)
-    return found
+            rates[f"{suite['name']} {MEAN}"] = _mean(own)
+    return rates
 
 
 def _mean(benchmarks: Mapping[str, Rate]) -> Rate:
@@ -190,13 +230,17 @@ def _samples(outputs: Mapping[str, list[Generation]]) -> list[Sample]:
     }
     first = next(iter(texts.values()), {})
     return [
-        Sample(instruction, {model: answers[instruction] for model, answers in texts.items()})
+        Sample(
+            instruction,
+            {model: own[instruction] for model, own in texts.items() if instruction in own},
+        )
         for instruction in list(first)[:_N_SAMPLES]
     ]
 
 
+_AGAINST_METHOD = "the model of method {baseline} on the same base"
 _JUDGED = """\
-Win rates are against the model of method {baseline} on the same base; 95 % intervals are for new prompts drawn like \
+Win rates are against {baseline}; 95 % intervals are for new prompts drawn like \
 these, with the models and the judge held fixed.
 Every column of a judge is named after it; judges are not averaged.
 LC: length-controlled, with the difficulties of the prompts fitted jointly to the models of one base.
@@ -213,7 +257,7 @@ _KEYED = "Correct: the share of answers that a program found right."
 
 def _conditions(parameters: Mapping[str, Any], rated: RatingTable | None) -> list[str]:
     said = (
-        _JUDGED.format(baseline=parameters["baseline"]).splitlines() if parameters["judges"] else []
+        _JUDGED.format(baseline=_against(parameters)).splitlines() if parameters["judges"] else []
     )
     if rated is not None:
         said.append(
@@ -234,4 +278,16 @@ def _conditions(parameters: Mapping[str, Any], rated: RatingTable | None) -> lis
     said += [
         _QUANTISED.format(bits=bits, models=", ".join(models)) for bits, models in by_bits.items()
     ]
-    return [*said, _KEYED] if parameters["answer_key"] else said
+    keyed = any(one["answer_key"] for one in parameters["sets"][:1])
+    return [*said, _KEYED] if keyed else said
+
+
+def _against(parameters: Mapping[str, Any]) -> str:
+    """What models are compared with, set by set where that differs."""
+    own, names = parameters["baseline"], {entry["model"] for entry in parameters["models"]}
+    inside = own if own in names else _AGAINST_METHOD.format(baseline=own)
+    parts = [
+        (one["reference"] or inside) + (f" on {one['name']}" if len(parameters["sets"]) > 1 else "")
+        for one in parameters["sets"]
+    ]
+    return " and ".join(parts)

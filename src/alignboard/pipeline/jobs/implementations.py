@@ -17,6 +17,7 @@ IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {
     "pairs": jobs_train.pairs,
     "judge-model": jobs_train.judge_model,
     "task-data": jobs_answer.task_data,
+    "outputs": jobs_answer.outputs,
     "generate": jobs_answer.generate,
     "lm-eval": jobs_answer.lm_eval,
     "judge": jobs_judge.judge,
