@@ -138,6 +138,8 @@ def load_set(
         contents = _contents(path)
         rows = tuple(_read(path, contents, _file_spec(path, contents)))
         return InstructionSet(_file_name(path, rows), path.stem, rows)
+    if path.suffix and path.is_file() and path.suffix not in {".yaml", ".yml"}:
+        raise InputError(f"{path} has none of the formats that are read: {', '.join(_SUFFIXES)}.")
     declared = declaration(ROOM, str(name), workspace)
     spec = convert(declared, read_yaml(declared), SetSpec, "an instruction set")
     rows = _rows(declared, spec, progress)
@@ -271,9 +273,10 @@ def records(path: Path, content: str) -> Iterator[Mapping[str, Any]]:
 
 def _turns(path: Path, number: int, row: Any, column: str) -> tuple[str, ...]:
     if not isinstance(row, Mapping) or row.get(column) is None:
-        there = f" (there: {', '.join(map(str, row))})" if isinstance(row, Mapping) else ""
+        there = f" (it has: {', '.join(map(str, row))})" if isinstance(row, Mapping) else ""
         raise InputError(
-            f"{path}, row {number}: {column} is missing{there}; name its column as column."
+            f"{path}, row {number} has no column {column!r}{there}; rename the column, or set `column:` in "
+            "evaluate/sets/NAME.yaml."
         )
     found = row[column]
     listed = found if isinstance(found, list) else [found]

@@ -207,7 +207,10 @@ def hardening_secret(journal: Path) -> str:
 def suite_of(name: str) -> Suite:
     """A published suite; raises `InputError` for any other."""
     if name not in PUBLISHED:
-        raise InputError(f"{name!r} is not a suite with a published board: {', '.join(PUBLISHED)}.")
+        raise InputError(
+            f"{name!r} is not a suite with a published board ({', '.join(PUBLISHED)}); benchmarks are run by a plan: "
+            f"write `suites: [{name}]` into a plan's file, then `alignboard run PLAN`."
+        )
     return load_suite(name)
 
 
