@@ -328,7 +328,9 @@ def test_limits_and_prices_are_said_on_the_command_line(tmp_path):
     with FaultyEndpoint() as server:
         served = ["--engine", server.url, "--served-as", "gpt-4-1106-preview", *options]
         planned = alignboard(tmp_path, "generate", base, *served, "--dry-run")
-        assert "US dollars" in planned.stdout
+        assert "US dollars" not in planned.stdout, "this server is not OpenAI's"
+        priced = alignboard(tmp_path, "generate", base, *served, "--price", "2", "10", "--dry-run")
+        assert "US dollars" in priced.stdout
         assert server.requests == []
         limits = ["--requests-per-minute", "600", "--tokens-per-minute", "1e6"]
         done = alignboard(tmp_path, "generate", base, *served, *limits, "--price", "2", "10")

@@ -10,7 +10,7 @@ import pytest
 from alignboard.published.audit.boards import audit_board, audit_evaluators
 from alignboard.published.audit.finding import in_order
 from alignboard.published.audit.folder import Finding, at_least, audit_boards, audit_results
-from alignboard.published.audit.judge import audit_position, holm, position_gap
+from alignboard.published.audit.judge import audit_position, position_gap
 from alignboard.published.calibration import read_calibration
 from alignboard.published.wheel_boards import PublishedRow
 from alignboard.records import Annotations, Generation, Judgment
@@ -710,13 +710,6 @@ def test_swapping_the_places_turns_the_gap_around():
     assert (one.gap, one.low, one.high, one.p_value) == pytest.approx(
         (-other.gap, -other.high, -other.low, other.p_value)
     )
-
-
-def test_holm_is_the_published_step_down():
-    # Holm (1979): compare p(i) with level / (k - i + 1), in order, and stop at the first that is larger.
-    p = np.array([0.02, 0.001, 0.04, 0.3])
-    assert holm(p).tolist() == pytest.approx([0.06, 0.004, 0.08, 0.3])
-    assert holm(np.array([])).tolist() == []
 
 
 def test_findings_come_errors_first_and_in_one_order():

@@ -276,13 +276,24 @@ def test_the_mode_decides_and_a_joint_fit_is_by_instruction():
     compat = board_of(reproduction(rows), suite)
     aligned = board_of(reproduction(rows, mode="aligned"), suite)
     joint = board_of(
-        reproduction([replace(r, lc_win_rate_compat=None) for r in rows], length_control="joint"),
+        reproduction(
+            [
+                replace(
+                    r,
+                    lc_win_rate_compat=None,
+                    lc_win_rate_aligned=None,
+                    lc_win_rate_joint=r.lc_win_rate_aligned,
+                )
+                for r in rows
+            ],
+            length_control="joint",
+        ),
         suite,
     )
     assert [r.model for r in compat.rows] == ["a", "b"]
     assert [r.model for r in aligned.rows] == [r.model for r in joint.rows] == ["b", "a"]
     assert joint.ranks() == [1, 2]
-    assert (joint.mode, joint.has_lc) == ("aligned", True)
+    assert (joint.mode, joint.has_lc) == ("joint", True)
     assert "difficulties fitted to these models" in joint.conditions
 
 

@@ -155,10 +155,11 @@ def test_an_index_cannot_lead_out_of_its_folder(results, path, tmp_path):
     read(results, path, parse)
     [columns] = (results / ".alignboard").glob("*.rows")
     columns.rename(tmp_path / "elsewhere.rows")
-    index = json.loads((results / INDEX).read_text())
+    index = json.loads((results / INDEX).read_text().partition("\n")[2])
     [entry] = index["entries"].values()
     entry["columns"] = str(tmp_path / "elsewhere.rows")
-    (results / INDEX).write_text(json.dumps(index))
+    content = json.dumps(index).encode()
+    (results / INDEX).write_bytes(cache._signature(content) + content)
     read(results, path, parse)
     assert parse.calls == 2
 
@@ -284,3 +285,19 @@ def test_released_files_are_the_same_through_the_cache(released, tmp_path, monke
     for path, table in zip(paths, found, strict=True):
         assert_same(table, read_annotations(path))
     assert not (folder / ".alignboard").exists()
+
+
+def test_an_index_that_came_with_the_folder_is_not_believed(results, path, monkeypatch, tmp_path):
+    """Somebody else's index, edited or not, has another signature; what it says is computed anew."""
+    tables = TableCache(results)
+    tables.remember("key", 4.4)
+    tables.save()
+    index = results / INDEX
+    assert TableCache(results).derived("key", float, lambda: 0.0) == 4.4
+    signed = index.read_bytes()
+    assert b"4.4" in signed
+    index.write_bytes(signed.replace(b"4.4", b"9.4"))
+    assert TableCache(results).derived("key", float, lambda: 4.4) == 4.4
+    index.write_bytes(signed)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another user"))
+    assert not TableCache(results).knows("key")

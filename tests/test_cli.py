@@ -205,8 +205,22 @@ def test_without_calibration_difficulties_are_joint_and_said_to_be(results, tmp_
     board = json.loads(out.read_text())
     assert board["length_control"] == "joint"
     for row in board["models"]:
-        assert row["lc_win_rate_compat"] is None
-        assert 0 < row["lc_win_rate_aligned"] < 100
+        # Another estimator has a column of its own, and no difference to the published one.
+        assert (row["lc_win_rate_compat"], row["lc_win_rate_aligned"]) == (None, None)
+        assert 0 < row["lc_win_rate_joint"] < 100
+        assert row["lc_difference"] is None
+    header = result.stdout.splitlines()[0]
+    assert "LC joint" in header
+    assert "LC aligned" not in header
+    assert "LC diff" not in header
+
+
+def test_rows_of_another_judge_than_the_folder_says_are_refused(results, assets, tmp_path):
+    rows = [judgment(i, annotator="somebody") for i in range(40)]
+    write_rows(results / "model" / JUDGE / "annotations.json", rows)
+    result = run("reproduce", "alpaca-eval-2", "--from", results, "--assets", assets, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "field 'annotator': 'somebody', but the folder is that of" in result.stderr
 
 
 def test_audit_finds_what_was_planted_and_leaves_with_3(results, assets, tmp_path):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from alignboard.data.instruction_sets import Instruction, InstructionSet
 from alignboard.errors import InputError
+from alignboard.judges.backends.endpoint import judge_suffix
 from alignboard.judges.calls import Judge
 from alignboard.judges.pairs import Judged, Pair, conversations
 from alignboard.judges.rows import Reply, Verdict
@@ -29,6 +31,7 @@ from alignboard.results.conversations import (
     write_conversations,
 )
 from alignboard.results.formats import write_rows
+from alignboard.results.verdict_places import judge_folder
 from faulty_endpoint import FaultyEndpoint
 from judging_doubles import Recorder, spec
 from test_judge_cli import alignboard
@@ -38,6 +41,9 @@ ROWS = tuple(
     for n in range(1, 7)
 )
 QUESTIONS = Questions("two", InstructionSet("two", "", ROWS), {81: ("1", ""), 83: ("3", "33")})
+
+
+PLACE = Path("results/one/two")
 
 
 def answered(model, rows=ROWS, **changes):
@@ -123,7 +129,7 @@ def test_bad_files_are_one_sentence(tmp_path, lines, message):
 
 
 def test_every_turn_is_a_pair_with_what_was_said_before_and_its_references():
-    found = compare_conversations(QUESTIONS, answered("one"), answered("base"))
+    found = compare_conversations(QUESTIONS, answered("one"), answered("base"), PLACE)
     assert [pair.asked for pair in found.pairs[:2]] == ["question 1?", "question 1?\n\nand then 1?"]
     assert found.pairs[0].fields == (("reference", "1"),), "an empty reference is none"
     second = found.pairs[1]
@@ -136,8 +142,8 @@ def test_every_turn_is_a_pair_with_what_was_said_before_and_its_references():
     }
     assert dict(found.pairs[5].fields)["reference_2"] == "33"
     assert found.datasets["question 2?\n\nand then 2?"] == "writing"
-    assert (found.model, found.part) == ("one", "two")
-    rated = conversation_answers(QUESTIONS, answered("one"))
+    assert (found.model, found.place) == ("one", PLACE)
+    rated = conversation_answers(QUESTIONS, answered("one"), PLACE)
     assert rated.turns == (1, 2) * 6
     assert rated.conversations == tuple(sorted([*range(1, 7)] * 2))
     assert rated.questions[1].turns == ("one on question 1? ", "one on and then 1? ")
@@ -162,9 +168,9 @@ def test_every_turn_is_a_pair_with_what_was_said_before_and_its_references():
 )
 def test_answers_to_other_questions_are_refused(given, message):
     with pytest.raises(InputError, match=message):
-        conversation_answers(QUESTIONS, given)
+        conversation_answers(QUESTIONS, given, PLACE)
     part = Questions("two", QUESTIONS.asked.first(2), {})
-    assert len(conversation_answers(part, answered("one")).questions) == 4
+    assert len(conversation_answers(part, answered("one"), PLACE).questions) == 4
 
 
 BOTH = JudgePrompt(text="{instruction} {instruction_2} A: {first} {first_2} B: {second} {second_2}")
@@ -289,6 +295,12 @@ def server():
 ANSWERS = "results/one/two/model_answer.jsonl"
 
 
+def judged(workspace, server, part, judge, baseline=None):
+    """The folder of the verdicts of ``judge`` at ``server``."""
+    name = judge_folder(f"{judge}{judge_suffix([server.url])}", baseline)
+    return workspace / "results" / "one" / part / name
+
+
 def test_mt_bench_pairs_from_files_to_a_win_rate(workspace, server):
     arguments = ("judge", ANSWERS, "--judge", "mt-bench-pair", "--set", "two.jsonl")
     refused = alignboard(workspace, *arguments)
@@ -299,7 +311,12 @@ def test_mt_bench_pairs_from_files_to_a_win_rate(workspace, server):
     done = alignboard(workspace, *asked)
     assert done.returncode == 0, done.stderr
     assert "win rate 100.00 %" in done.stdout
-    found = json.loads((workspace / "results/one/two/mt-bench-pair/annotations.json").read_text())
+    found = json.loads(
+        (
+            workspace
+            / f"results/one/two/mt-bench-pair{judge_suffix([server.url])}-vs-base/annotations.json"
+        ).read_text()
+    )
     assert [row["instruction"] for row in found[:2]] == [
         "question 1?",
         "question 1?\n\nand then 1?",
@@ -314,7 +331,10 @@ def test_mt_bench_pairs_from_files_to_a_win_rate(workspace, server):
     assert len(server.requests) == 24, "a second run asks nothing"
     part = alignboard(workspace, *asked, "--limit", "2")
     assert "4 wins" in part.stdout
-    assert (workspace / "results/one/two-first-2/mt-bench-pair/annotations.json").is_file()
+    assert (
+        workspace
+        / f"results/one/two-first-2/mt-bench-pair{judge_suffix([server.url])}-vs-base/annotations.json"
+    ).is_file()
 
 
 def test_mt_bench_ratings_from_files_to_a_score(workspace, server):
@@ -334,7 +354,9 @@ def test_mt_bench_ratings_from_files_to_a_score(workspace, server):
     deviation = math.sqrt(sum((k - 2.5) ** 2 for k in range(6)) / 5)
     assert told["rating"]["standard_error"] == pytest.approx(deviation / math.sqrt(6))
     assert "5.00 (95% interval 3.04 to 6.96), mean of 12" in done.stdout
-    rows = json.loads((workspace / "results/one/two/mt-bench-single/ratings.json").read_text())
+    rows = json.loads(
+        (judged(workspace, server, "two", "mt-bench-single") / "ratings.json").read_text()
+    )
     assert [(row["turn"], row["rating"]) for row in rows[:2]] == [(1, 3.0), (2, 2.0)]
     assert alignboard(workspace, *asked, "--reparse").returncode == 0
     assert len(server.requests) == 12
@@ -351,7 +373,9 @@ def test_a_rating_that_is_none_is_in_no_mean(workspace, server):
     assert done.returncode == 3
     assert "2 unparsed of 12: left out of the mean" in done.stdout
     assert "4.00" in done.stdout
-    rows = json.loads((workspace / "results/one/two/mt-bench-single/ratings.json").read_text())
+    rows = json.loads(
+        (judged(workspace, server, "two", "mt-bench-single") / "ratings.json").read_text()
+    )
     assert (rows[0]["rating"], rows[0]["status"]) == (None, "unparsed")
     assert rows[0]["raw_completion"] == "I cannot say."
     assert rows[0]["reason"]
@@ -364,7 +388,7 @@ def test_outputs_of_one_turn_are_rated_too(workspace, server):
     done = alignboard(workspace, "judge", "rate", "results/one/model_outputs.json", *arguments)
     assert done.returncode == 0, done.stderr
     assert "4.00 (95% interval 1.52 to 6.48), mean of 3" in done.stdout
-    assert (workspace / "results/one/first-3/mt-bench-single/rating.json").is_file()
+    assert (judged(workspace, server, "first-3", "mt-bench-single") / "rating.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -400,7 +424,7 @@ def test_verdicts_on_another_set_have_a_folder_of_their_own(workspace, server):
     done = alignboard(workspace, "judge", *files, *arguments)
     assert done.returncode == 0, done.stderr
     for folder, n in (("", 3), ("arena", 4)):
-        path = workspace / "results/one" / folder / "mt-bench-pair/annotations.json"
+        path = judged(workspace, server, folder, "mt-bench-pair", "base") / "annotations.json"
         assert len(json.loads(path.read_text())) == n
     # A part of a set against answers to the whole: its folder already says which part.
     part = [Generation(f"q  {k}", f"one on {k}", "one") for k in range(2)]
@@ -408,4 +432,6 @@ def test_verdicts_on_another_set_have_a_folder_of_their_own(workspace, server):
     file = "results/one/set-first-2/model_outputs.json"
     done = alignboard(workspace, "judge", file, *arguments, "--limit", "2")
     assert done.returncode == 0, done.stderr
-    assert (workspace / "results/one/set-first-2/mt-bench-pair/annotations.json").is_file()
+    assert (
+        judged(workspace, server, "set-first-2", "mt-bench-pair", "base") / "annotations.json"
+    ).is_file()

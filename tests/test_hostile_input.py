@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,9 +22,12 @@ from alignboard.guarded_yaml import parse_yaml
 from alignboard.judges.backends.batches import BatchJudge
 from alignboard.judges.backends.chat_format import read_judge_reply
 from alignboard.judges.backends.endpoint import endpoint_of
+from alignboard.judges.backends.program import ProgramJudge
 from alignboard.judges.calls import Judge
 from alignboard.judges.prompting.attacks import detect
 from alignboard.judges.runner import InMemory, judge_pairs
+from alignboard.judges.spec import ProgramSpec
+from alignboard.models.registry import load_model
 from alignboard.pipeline.evaluation import hardening_secret
 from alignboard.train.recipe import load_recipe
 from batch_server import BatchServer
@@ -263,3 +268,70 @@ def test_the_detector_finds_what_it_found():
     for name, text in forged.items():
         assert _FORGED[name][1].search(text), name
     assert not _FORGED["rating"][1].search("rating 5 [[x]]")
+
+
+# Programs and checkpoints of others.
+
+
+def program(tmp_path, text):
+    script = tmp_path / "judge.py"
+    script.write_text(text)
+    declared = ProgramSpec(
+        name="program", title="", version="1", command=[sys.executable, str(script)]
+    )
+    return Judge(declared, ProgramJudge(declared))
+
+
+@pytest.mark.parametrize("score", ["NaN", "Infinity", "1e999", "-Infinity"])
+def test_a_score_of_a_program_is_finite(score, tmp_path):
+    text = (
+        "import json, sys\n"
+        "for line in sys.stdin:\n"
+        f'    print(\'{{"key": "%s", "scores": [{score}, 1]}}\' % json.loads(line)[\'key\'], flush=True)\n'
+    )
+    with pytest.raises(InputError, match="finite scores"):
+        judge_pairs(program(tmp_path, text), pairs(2))
+
+
+def test_a_program_that_says_nothing_is_ended_with_what_it_started(tmp_path, monkeypatch):
+    monkeypatch.setattr("alignboard.judges.backends.program.SILENCE", 2.0)
+    text = (
+        "import subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(600)\n"
+    )
+    with pytest.raises(InputError, match="has written nothing for 2 s"):
+        judge_pairs(program(tmp_path, text), pairs(2))
+    child = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 10
+    while _runs(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ 1 / 0 }}", "{{ 'a' + 1 }}", "{{ messages[0].x.y }}", "{{ [1][5] | int + 'a' }}"],
+)
+def test_a_template_that_raises_anything_is_a_sentence(template):
+    from alignboard.models.prompting import prompt_text
+    from byte_tokenizer import build
+
+    with pytest.raises(InputError, match="the chat template does not take"):
+        prompt_text(build(), template, "hello", source="here")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000, "\ud800"])
+def test_a_damaged_configuration_is_a_sentence(content, tmp_path):
+    path = tmp_path / "adapter_config.json"
+    path.write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(InputError, match=r"adapter_config\.json"):
+        load_model(str(tmp_path))

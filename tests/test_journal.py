@@ -115,7 +115,7 @@ def test_forgetting_leaves_the_log(tmp_path):
 def test_it_is_durable_as_promised(tmp_path):
     with Journal(tmp_path, "one") as journal:
         journal.add([row("a")])
-        own = journal._own()
+        own = journal._own().connection
         assert own.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert own.execute("PRAGMA synchronous").fetchone() == (2,)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import tiny_models
+from alignboard.judges.backends.endpoint import judge_suffix
 from alignboard.judges.load import load_judge
 from alignboard.judges.prompting.hardened import harden
 from alignboard.judges.prompting.prompts import render
@@ -104,35 +105,46 @@ def judge(workspace, server, name="mine", *options, model="one"):
     )
 
 
-def rows(workspace, name="mine", part=""):
-    path = workspace / "results" / "one" / part / name / "annotations.json"
-    return json.loads(path.read_text())
+def own_name(name, server):
+    """What a judge is called that is asked at ``server`` in place of its own address."""
+    return name if server is None else f"{name}{judge_suffix([server.url])}"
+
+
+def verdicts(workspace, name="mine", server=None, part=""):
+    """The folder of a judge's verdicts on ``one`` against ``base``."""
+    return workspace / "results" / "one" / part / f"{own_name(name, server)}-vs-base"
+
+
+def rows(workspace, name="mine", server=None, part=""):
+    return json.loads((verdicts(workspace, name, server, part) / "annotations.json").read_text())
 
 
 def test_annotations_are_alpaca_evals_and_a_second_run_asks_nothing(workspace, server):
     done = judge(workspace, server, "mine", "--json", "out.json")
     assert done.returncode == 0, done.stderr
     assert "win rate 100.00 %" in done.stdout
-    found = rows(workspace)
+    found = rows(workspace, "mine", server)
     assert [row["instruction"] for row in found] == [f"question {i}?" for i in range(12)]
     first = found[0]
     assert (first["generator_1"], first["generator_2"], first["annotator"]) == (
         "base",
         "one",
-        "mine",
+        own_name("mine", server),
     )
     assert (first["preference"], first["status"], first["dataset"]) == (2.0, "scored", "set")
     assert first["switched"] == [is_switched("question 0?")]
     assert first["raw_completion"] == f"I say [[{'A' if first['switched'][0] else 'B'}]]"
-    table = read_annotations(workspace / "results/one/mine/annotations.json", baseline="base")
+    table = read_annotations(
+        verdicts(workspace, "mine", server) / "annotations.json", baseline="base"
+    )
     assert table.generator == "one"
     (told,) = json.loads((workspace / "out.json").read_text())
     assert (told["win_rate"], told["n_wins"], told["statuses"]) == (1.0, 12, {"scored": 12})
-    before = (workspace / "results/one/mine/annotations.json").read_bytes()
+    before = (verdicts(workspace, "mine", server) / "annotations.json").read_bytes()
     n = len(server.requests)
     assert judge(workspace, server).returncode == 0
     assert len(server.requests) == n == 12
-    assert (workspace / "results/one/mine/annotations.json").read_bytes() == before
+    assert (verdicts(workspace, "mine", server) / "annotations.json").read_bytes() == before
 
 
 def test_upstreams_own_code_reads_them(workspace, server):
@@ -148,9 +160,9 @@ def test_upstreams_own_code_reads_them(workspace, server):
 
         logging.root.setLevel(level)
     judge(workspace, server, "weighted")
-    found = rows(workspace, "weighted")
-    table = pd.read_json(workspace / "results/one/weighted/annotations.json")
-    (told,) = [json.loads((workspace / "results/one/weighted/judging.json").read_text())]
+    found = rows(workspace, "weighted", server)
+    table = pd.read_json(verdicts(workspace, "weighted", server) / "annotations.json")
+    (told,) = [json.loads((verdicts(workspace, "weighted", server) / "judging.json").read_text())]
     metrics = get_winrate(table)
     assert metrics["win_rate"] == pytest.approx(100 * told["win_rate"])
     assert metrics["standard_error"] == pytest.approx(100 * told["standard_error"])
@@ -169,14 +181,16 @@ def test_reparse_reads_what_was_said_with_another_rule_and_asks_nobody(workspace
     )
     done = judge(workspace, server, "mine", "--reparse")
     assert done.returncode == 0, done.stderr
-    assert {row["preference"] for row in rows(workspace)} == {1.0}
+    assert {row["preference"] for row in rows(workspace, "mine", server)} == {1.0}
     assert len(server.requests) == n
 
 
 def test_reparse_of_what_was_never_asked_is_no_verdict(workspace, server):
     done = judge(workspace, server, "mine", "--reparse")
     assert done.returncode == 3
-    assert {(row["status"], row["preference"]) for row in rows(workspace)} == {("failed", None)}
+    assert {(row["status"], row["preference"]) for row in rows(workspace, "mine", server)} == {
+        ("failed", None)
+    }
     assert "not asked yet" in done.stdout
     assert server.requests == []
 
@@ -187,7 +201,7 @@ def test_a_dry_run_prices_what_is_missing_and_asks_nobody(workspace, server):
     assert "12 calls, 0 replies known" in planned.stdout
     assert "0.00 US dollars" in planned.stdout
     assert "gpt-4.1-2025-04-14 will be switched off on 2027-01-14" in planned.stderr
-    assert not (workspace / "results/one/weighted").exists()
+    assert not verdicts(workspace, "weighted").exists()
     judge(workspace, server, "mine", "--limit", "5")
     planned = judge(workspace, server, "mine", "--dry-run", "--price", "1000", "0")
     assert "7 calls, 5 replies known" in planned.stdout
@@ -205,12 +219,14 @@ def test_a_judge_that_was_switched_off_is_refused_before_anything_is_sent(worksp
 def test_other_orders_and_hardened_prompts_are_judges_of_their_own(workspace, server):
     """Two judges never share a column."""
     assert judge(workspace, server, "mine", "--order", "both").returncode == 0
-    found = rows(workspace, "mine-both")
+    found = rows(workspace, "mine-both", server)
     assert {tuple(row["order_preferences"]) for row in found} == {(2.0, 2.0)}
-    assert {row["annotator"] for row in found} == {"mine-both"}
+    assert {row["annotator"] for row in found} == {own_name("mine-both", server)}
     assert judge(workspace, server, "mine", "--hardened").returncode == 0
-    assert {row["annotator"] for row in rows(workspace, "mine-hardened")} == {"mine-hardened"}
-    assert not (workspace / "results/one/mine").exists()
+    assert {row["annotator"] for row in rows(workspace, "mine-hardened", server)} == {
+        own_name("mine-hardened", server)
+    }
+    assert not verdicts(workspace, "mine", server).exists()
     sent = server.requests[-1].instruction
     assert "<answer " in sent
     assert (workspace / "results/.journal/hardened-secret").stat().st_mode & 0o077 == 0
@@ -222,12 +238,12 @@ def test_adaptive_orders_report_their_saving_and_the_balanced_rate(workspace, se
     done = judge(workspace, server, "mine", "--order", "adaptive")
     assert done.returncode == 0, done.stderr
     assert "fewer than in both orders" in done.stdout
-    found = rows(workspace, "mine-adaptive")
+    found = rows(workspace, "mine-adaptive", server)
     asked = sum(len(row["switched"]) for row in found)
     assert asked == len(server.requests) < 1.45 * len(found)
     assert all(row["inclusion"] > 0 for row in found)
     mean = sum(row["balanced_preference"] for row in found) / len(found)
-    told = json.loads((workspace / "results/one/mine-adaptive/judging.json").read_text())
+    told = json.loads((verdicts(workspace, "mine-adaptive", server) / "judging.json").read_text())
     assert told["win_rate"] == pytest.approx(mean - 1)
 
 
@@ -238,7 +254,7 @@ def test_what_fails_is_said_and_asked_again(workspace, server):
     done = judge(workspace, server)
     assert done.returncode == 3
     assert "1 failed of 12: left out of the win rate" in done.stdout
-    found = rows(workspace)
+    found = rows(workspace, "mine", server)
     assert (found[3]["status"], found[3]["preference"]) == ("failed", None)
     assert "500" in found[3]["reason"]
     server.faults, n = {}, len(server.requests)
@@ -327,7 +343,7 @@ def test_outputs_that_look_written_for_the_judge_are_said(workspace, server):
     )
     done = judge(workspace, server)
     assert "forged judge prompt" in done.stdout
-    assert all("verdict in output_2" in row["flags"] for row in rows(workspace))
+    assert all("verdict in output_2" in row["flags"] for row in rows(workspace, "mine", server))
 
 
 def test_a_dry_run_loads_no_judge(workspace):
@@ -343,7 +359,7 @@ def test_a_jury_is_a_judge(workspace, server):
     (workspace / "evaluate/judges/jury.yaml").write_text(jury)
     assert judge(workspace, server, "jury").returncode == 0
     sure = 1 / (1 + 2.718281828459045 ** (-3 + 0.1))
-    for row in rows(workspace, "jury"):
+    for row in rows(workspace, "jury", server):
         assert row["preference"] == pytest.approx(1 + (1 + sure) / 2)
 
 
@@ -387,7 +403,7 @@ def killed_and_finished(workspace, server, n_kills):
     assert done.returncode == 0, done.stderr
     with Journal(workspace / "results/.journal") as journal:
         assert not journal.check().computed_twice
-    assert {row["preference"] for row in rows(workspace)} == {2.0}
+    assert {row["preference"] for row in rows(workspace, "mine", server)} == {2.0}
     return len(server.requests) - n - (40 * n_kills - known)
 
 
@@ -414,7 +430,11 @@ def test_evaluate_generates_judges_and_scores(workspace, server):
     assert "6 answered now" in done.stdout
     assert "win rate" in done.stdout
     (told,) = json.loads((workspace / "out.json").read_text())
-    assert (told["n"], told["baseline"], told["judge"]) == (6, "gpt4_1106_preview", "mine")
+    assert (told["n"], told["baseline"], told["judge"]) == (
+        6,
+        "gpt4_1106_preview",
+        own_name("mine", server),
+    )
     n = len(server.requests)
     again = alignboard(workspace, *arguments)
     assert "0 answered now" in again.stdout
@@ -434,7 +454,8 @@ def test_paper_mode_shows_outputs_as_they_are_and_hardened_mode_does_not():
 
 
 def test_the_list_says_which_judges_can_be_asked():
-    done = alignboard(Path.cwd(), "judge", "list")
-    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
-    assert "Bedrock" in lines["bedrock_claude"]
-    assert {"demo-simulated", "pairrm", "weighted_alpaca_eval_gpt4_turbo"} <= lines.keys()
+    done = alignboard(Path.cwd(), "judge", "list", "--json", "-")
+    found = {one["name"]: one["not_asked_because"] for one in json.loads(done.stdout)}
+    assert "Bedrock" in found["bedrock_claude"]
+    assert {"demo-simulated", "pairrm", "weighted_alpaca_eval_gpt4_turbo"} <= found.keys()
+    assert found["demo-simulated"] is None

@@ -280,3 +280,15 @@ def test_value_and_gradient_are_trls(
     assert ours == pytest.approx(theirs, rel=1e-5)
     assert our_gradient.norm() > 0
     assert (our_gradient - their_gradient).norm() <= 1e-5 * their_gradient.norm()
+
+
+def test_the_table_of_methods_is_the_registrys() -> None:
+    import subprocess
+    import sys
+
+    text = (Path(__file__).parents[1] / "docs/training.md").read_text()
+    shown = text.split("methods_table -->\n")[1].split("<!-- end -->")[0].strip()
+    # In a process of its own: other tests register losses.
+    code = "from alignboard.train.methods import methods_table; print(methods_table())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == shown

@@ -69,7 +69,7 @@ def judge(workspace, *options):
 
 
 def test_verdicts_are_not_replaced_by_fewer_without_being_asked(workspace):
-    annotations = workspace / "results/one/mine/annotations.json"
+    annotations = workspace / "results/one/mine-vs-base/annotations.json"
     rows = [
         {"instruction": f"question {i}?", "preference": 2.0, "output_1": "", "output_2": ""}
         for i in range(6)
@@ -231,10 +231,10 @@ def test_answers_that_were_paid_for_are_kept_while_the_next_is_waited_for(how, t
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 60
-        while len(server.answered) < 4 and time.monotonic() < deadline:
+        while len(server.answered) < 4:
+            assert process.poll() is None
             time.sleep(0.01)
-        time.sleep(1)
+        time.sleep(2)
         process.send_signal(how)
         process.wait()
     with Journal(tmp_path / "results" / ".journal") as journal:
@@ -252,7 +252,8 @@ def test_half_a_surrogate_pair_in_a_reply_is_no_dead_end(workspace):
             done = judge(workspace, "--judge-engine", server.url)
             assert done.returncode == 0, done.stderr
         assert len(server.requests) == 6
-    rows = json.loads((workspace / "results/one/mine/annotations.json").read_text())
+    (annotations,) = (workspace / "results" / "one").rglob("annotations.json")
+    rows = json.loads(annotations.read_text())
     assert "\ufffd because" in str(rows[0]["raw_completion"])
 
 

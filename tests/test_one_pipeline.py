@@ -13,6 +13,7 @@ import yaml
 
 import tiny_models
 from alignboard.errors import AlignboardError, InputError
+from alignboard.judges.backends.endpoint import judge_suffix
 from alignboard.leaderboards.plan_board import read_plan_board
 from alignboard.pipeline.build import build_graph
 from alignboard.pipeline.plan import load_plan
@@ -127,6 +128,11 @@ def server():
         yield found
 
 
+def named(server):
+    """What the judge at the endpoint is called there."""
+    return "served" + judge_suffix([server.url])
+
+
 def at(server):
     return {"judge": "served", "engine": server.url, "concurrency": 4}
 
@@ -141,7 +147,7 @@ def test_a_plan_and_the_single_commands_are_one_pipeline(workspace, server):
     judges = [at(server), "here"]
     plan(workspace, judges=judges)
     made = run_plan("mine", workspace).board
-    board = read_plan_board(made)
+    board, served = read_plan_board(made), named(server)
     assert [(row.model, row.method, row.family) for row in board.rows] == [
         ("good", "rlhf", "good"),
         ("poor", "undeclared", "poor"),
@@ -149,9 +155,9 @@ def test_a_plan_and_the_single_commands_are_one_pipeline(workspace, server):
         ("small-one", "dpo", "small"),
     ]
     rows = {row.model: row for row in board.rows}
-    assert board.judges == ["served", "here"]
-    assert rows["poor"].judges["served"].win_rate.value == 0.0
-    assert set(rows["small"].judges) == {"served", "here"}
+    assert board.judges == [served, "here"]
+    assert rows["poor"].judges[served].win_rate.value == 0.0
+    assert set(rows["small"].judges) == {served, "here"}
     assert rows["good"].judges == {}, "a baseline is not compared with itself"
     assert rows["small"].benchmarks["demo_choice acc"].value is not None
     assert rows["poor"].benchmarks == {}, "released responses have no weights to benchmark"
@@ -163,9 +169,9 @@ def test_a_plan_and_the_single_commands_are_one_pipeline(workspace, server):
     for model, row in rows.items():
         assert model in page
         assert model in markdown
-        if "served" in row.judges:
-            value = 100 * row.judges["served"].win_rate.value
-            assert float(table[model]["served: win rate %"]) == pytest.approx(value)
+        if served in row.judges:
+            value = 100 * row.judges[served].win_rate.value
+            assert float(table[model][f"{served}: win rate %"]) == pytest.approx(value)
     before, n_requests = counted(workspace), len(server.requests)
     assert n_requests > 0
     single_commands(workspace, server)
@@ -192,13 +198,13 @@ def single_commands(workspace, server):
         done = alignboard(workspace, *command, *options)
         assert done.returncode == 0, done.stderr
     for path, content in files.items():
-        if path.name == "model_outputs.json":
-            assert path.read_bytes() == content
+        if path.name != "judging.json":  # which counts the calls under one run's verdicts
+            assert path.read_bytes() == content, path
 
 
 def renamed(workspace):
-    """The baseline's responses under its name in the plan."""
-    rows = read_rows(workspace / "downloaded/good/model_outputs.json", Generation)
+    """The baseline's responses under its name in the plan, in the order of the set."""
+    rows = read_rows(workspace / "downloaded/good/model_outputs.json", Generation)[::-1]
     write_rows(
         workspace / "renamed.json", [Generation(r.instruction, r.output, "good") for r in rows]
     )
@@ -221,7 +227,8 @@ def test_several_sets_and_any_baseline(workspace, server):
     )
     made = run_plan("mine", workspace).board
     board = read_plan_board(made)
-    assert board.judges == ["served on questions", "served on demo-world-first-4"]
+    served = named(server)
+    assert board.judges == [f"{served} on questions", f"{served} on demo-world-first-4"]
     (other,) = [row for row in board.rows if row.model == "other"]
     assert set(other.judges) == set(board.judges)
     released = {"outputs": "downloaded/good/model_outputs.json"}
@@ -229,7 +236,11 @@ def test_several_sets_and_any_baseline(workspace, server):
     resolved = load_plan("mine", workspace)
     assert [resolved.baseline(m, resolved.sets[0]) for m in resolved.models] == ["good-7b"] * 2
     board = read_plan_board(run_plan("mine", workspace).board)
-    assert all("served" in row.judges for row in board.rows)
+    assert all(named(server) in row.judges for row in board.rows)
+
+
+def sum_of(score):
+    return score.n_wins + score.n_losses + score.n_draws
 
 
 def test_a_served_model_is_a_model_of_a_plan(workspace, server):
@@ -240,7 +251,7 @@ def test_a_served_model_is_a_model_of_a_plan(workspace, server):
     }
     plan(workspace, models=models, judges=[at(server)], pairwise=None)
     board = read_plan_board(run_plan("mine", workspace).board)
-    assert board.rows[0].judges["served"].n_wins + board.rows[0].judges["served"].n_losses == N
+    assert sum_of(board.rows[0].judges[named(server)]) == N
     assert {r.body["model"] for r in server.requests} == {"gpt-x", "some-judge"}
 
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -246,7 +247,7 @@ def test_progress_lines_tables_and_estimates(places, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert any("6/6 done   end in" in line for line in lines)
     table = job_table(list(graph), {"root"}, dict.fromkeys(graph.jobs, 2.0), 2)
-    assert "root  done" in table
+    assert re.search(r"root +done", table)
     assert "6 jobs, 5 to do: about 10 s of one core, 5 s or more with 2 at a time." in table
     assert "nothing to do" in job_table(list(graph), set(graph.jobs), {}, 2)
     spent = time_table(timings, 1.0)
@@ -299,7 +300,7 @@ overrides:
   judge_training: {steps: 4}
   recipes:
     demo/sft: {duration: {steps: 6}, data: {n: 192}}
-    demo/dpo: {duration: {steps: 3}, pairs: {prompts: 48}}
+    demo/dpo: {duration: {steps: 3}, pairs: {prompts: 48}, batch: {global: 1, per_device: 1}}
 """,
 }
 RUN_PLAN = """
@@ -361,7 +362,7 @@ def test_a_run_leaves_the_files_of_the_ecosystem(finished):
     found = set(products(finished))
     for model in ("tiny-phi", "tiny-phi-sft", "tiny-phi-dpo"):
         assert f"results/{model}/{ASKED}/model_outputs.json" in found
-    assert f"results/tiny-phi-dpo/{ASKED}/rule/annotations.json" in found
+    assert f"results/tiny-phi-dpo/{ASKED}/rule-vs-tiny-phi-sft/annotations.json" in found
     assert {f"leaderboards/small.{suffix}" for suffix in ("csv", "md", "json")} <= found
     assert (
         finished / "results" / "tiny-phi-dpo" / "adapter" / "adapter_model.safetensors"
@@ -377,12 +378,14 @@ def test_a_run_leaves_the_files_of_the_ecosystem(finished):
     assert score.n_wins + score.n_losses + score.n_draws == 60
     assert board.rows[1].judges == {}
     assert list(board.rows[2].judges) == board.judges == ["rule", "demo-logprob"]
-    assert f"results/tiny-phi/{ASKED}/demo-logprob/annotations.json" in found
-    assert f"results/tiny-phi/{ASKED}/demo-logprob/judging.json" in found
+    assert f"results/tiny-phi/{ASKED}/demo-logprob-vs-tiny-phi-sft/annotations.json" in found
+    assert f"results/tiny-phi/{ASKED}/demo-logprob-vs-tiny-phi-sft/judging.json" in found
     rating = board.rows[2].rating
     assert rating is not None
     assert rating.n_battles == 40
-    annotations = read_annotations(finished / f"results/tiny-phi-dpo/{ASKED}/rule/annotations.json")
+    annotations = read_annotations(
+        finished / f"results/tiny-phi-dpo/{ASKED}/rule-vs-tiny-phi-sft/annotations.json"
+    )
     assert score.win_rate.value == pytest.approx(float((annotations.preference - 1).mean()))
     assert "tiny-phi-dpo" in plan_table(board)
     assert set(board.benchmarks) == {"demo_choice acc", "demo_exact exact_match"}

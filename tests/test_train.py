@@ -175,7 +175,7 @@ Row = preflight.TokenRow
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([Row([1, 1, 5, 2], [False, False, True, True])], "2 beginning-of-text tokens"),
+        ([Row([1, 1, 5, 2], [False, False, True, True])], "begins with 2 beginning-of-text"),
         ([Row([5, 6, 2], [False, True, True])], "no beginning-of-text"),
         ([Row([1, 5, 2], [False, False, False])], "no trained token"),
         ([Row([1, 5, 6], [False, True, True])], "trains no end token"),
@@ -187,6 +187,27 @@ Row = preflight.TokenRow
 def test_bad_rows_are_named(rows: list[preflight.TokenRow], message: str) -> None:
     with pytest.raises(preflight.PreflightError, match=message):
         preflight.check_rows(rows, FACTS)
+
+
+def test_bos_is_judged_where_a_row_begins() -> None:
+    # SmolLM2 writes its BOS, <|im_start|>, at every turn; Llama 2 at every exchange.
+    by_turn = Row([1, 5, 2, 1, 6, 2], [False, False, False, False, True, True])
+    assert preflight.check_rows([by_turn], FACTS) == 1
+
+
+def test_one_side_that_is_always_cut_is_refused() -> None:
+    rows = [
+        Row([1, 5, 6], [False, True, True], truncated=True, side="chosen"),
+        Row([1, 5, 2], [False, True, True], side="rejected"),
+    ]
+    with pytest.raises(preflight.PreflightError, match=r"all of the 1 chosen replies .* are cut"):
+        preflight.check_rows(rows, FACTS)
+
+
+def test_a_matrix_without_gradient_is_named() -> None:
+    preflight.check_gradients([("q.lora_B", True)])
+    with pytest.raises(preflight.PreflightError, match=r"1 matrices .* first is v\.lora_B"):
+        preflight.check_gradients([("q.lora_B", True), ("v.lora_B", False)])
 
 
 def test_good_rows_pass_and_some_may_be_cut() -> None:
@@ -356,6 +377,138 @@ def test_a_start_of_smaller_rank_is_continued_exactly(base: QuickBase, tmp_path:
         with_adapter(plain, LoraSpec(r=4, alpha=4, target_modules=targets), tmp_path / "sft")
 
 
+SMOL = (
+    "{% for m in messages %}{{ '<bos>' + m['role'] + ' ' }}{% if m['role'] == 'assistant' %}"
+    "{% generation %}{{ m['content'] + eos_token }}{% endgeneration %}"
+    "{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<bos>assistant ' }}{% endif %}"
+)
+"""SmolLM2-Instruct's form: the BOS token is what begins a turn."""
+WITHOUT_END = (
+    "{{ bos_token }}{% for m in messages %}{{ m['role'] + ' : ' }}"
+    "{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}{% endgeneration %}"
+    "{% else %}{{ m['content'] }}{% endif %}{{ eos_token }}{% endfor %}"
+)
+"""The markers of the loss leave the end of the reply out."""
+
+
+def conversations(n: int = 8) -> list[dict[str, Any]]:
+    return [
+        {"messages": [*row["prompt"], *row["completion"]]} if "prompt" in row else row
+        for row in sft_rows(n)
+    ]
+
+
+def test_an_end_token_outside_the_loss_markers_is_noticed(base: QuickBase, tmp_path: Path) -> None:
+    from alignboard.train.trainer import train
+
+    recipe = short("demo/sft", chat_template=WITHOUT_END)
+    with pytest.raises(preflight.PreflightError, match="trains no end token"):
+        train(recipe, base("llama"), conversations(), tmp_path / "out")
+
+
+def test_the_sample_row_shows_what_is_trained_and_one_cut_reply_passes(
+    base: QuickBase, tmp_path: Path
+) -> None:
+    from alignboard.train.trainer import train
+
+    rows = conversations()
+    rows[0]["messages"][-1]["content"] += " cat dog" * 60
+    one = short("demo/sft", steps=1, chat_template=SMOL, max_length=64)
+    result = train(one, base("llama"), list(reversed(rows)), tmp_path / "out")
+    prompt, _, trained = result.sample_row.partition(" [ ")
+    assert prompt.startswith("<bos> user")
+    assert prompt.endswith("<eos> <bos> assistant")
+    assert "[" not in trained
+    assert trained.endswith("<eos> ]")
+    assert result.steps == 1
+
+
+def test_pairs_whose_chosen_replies_are_all_cut_are_refused(
+    base: QuickBase, tmp_path: Path
+) -> None:
+    from alignboard.train.trainer import train
+
+    rows = pair_rows(8)
+    for row in rows:
+        row["chosen"][0]["content"] = "cat dog " * 60
+    with pytest.raises(preflight.PreflightError, match="chosen replies looked at are cut off"):
+        train(short("demo/dpo"), base("llama"), rows, tmp_path / "out")
+
+
+def test_a_run_that_goes_wrong_stops_and_keeps_the_last_good_adapter(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from alignboard.train import losses
+    from alignboard.train.trainer import train
+    from alignboard.train.watch import StoppedError
+
+    steps = 0
+    plain = losses.dpo
+
+    def broken(logps: Any, **settings: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        # Two micro-batches a step: the loss of step 4 is not a number.
+        return plain(logps, **settings) * (float("nan") if steps > 6 else 1.0)
+
+    monkeypatch.setattr(losses, "dpo", broken)
+    out = tmp_path / "out"
+    with pytest.raises(StoppedError, match=r"step 4 of 8: the loss is nan .* step 1 is kept in"):
+        train(short("demo/dpo", steps=8), base("llama"), pair_rows(), out)
+    assert not out.exists()
+    kept = adapter_weights(tmp_path / "out-last-good")
+    assert all(bool(torch.isfinite(value).all()) for value in kept.values())
+
+
+def test_weights_that_explode_stop_the_run(base: QuickBase, tmp_path: Path) -> None:
+    from alignboard.train.trainer import train
+    from alignboard.train.watch import StoppedError
+
+    hot = {"learning_rate": 1e6, "schedule": "constant"}
+    with pytest.raises(StoppedError, match=r"largest weight .* lower optimizer\.learning_rate"):
+        train(short("demo/dpo", optimizer=hot), base("llama"), pair_rows(), tmp_path / "out")
+
+
+def log(watch: Any, steps: list[tuple[float, float]]) -> None:
+    """Log (loss, gradient) step by step."""
+    from types import SimpleNamespace
+
+    for step, (loss, norm) in enumerate(steps, start=1):
+        state = SimpleNamespace(global_step=step, max_steps=100)
+        watch.on_log(None, state, None, logs={"loss": loss, "grad_norm": norm})
+
+
+def test_a_loss_that_runs_away_and_a_gradient_that_stays_zero() -> None:
+    pytest.importorskip("trl")
+    from alignboard.train.watch import StoppedError, Watch
+
+    with pytest.raises(StoppedError, match=r"run away from 0\.7 to .*learning_rate"):
+        log(Watch(None, None), [(0.7, 1.0)] * 4 + [(9.0, 1.0)] * 20)
+    with pytest.raises(StoppedError, match="gradient has been zero for 5 steps"):
+        log(Watch(None, None), [(0.7, 1.0)] + [(0.7, 0.0)] * 5)
+    # A hinge whose margins are all reached has neither loss nor gradient, and is right.
+    log(Watch(None, None), [(1 - n / 10, 1.0) for n in range(10)] + [(0.0, 0.0)] * 20)
+
+
+def test_of_several_gpus_one_is_used_without_a_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("trl")
+    from trl.trainer.sft_config import SFTConfig
+
+    from alignboard.train.trainer import _one_device
+
+    config = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)
+    config._n_gpu = 2
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert _one_device(config).n_gpu == 2
+    monkeypatch.delenv("WORLD_SIZE")
+    assert _one_device(config).n_gpu == 1
+
+
 ENDLESS = (
     "{{ bos_token }}{% for m in messages %}{{ m['role'] }}: {{ m['content'] }} {% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
@@ -375,9 +528,14 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
             sft_rows(),
             "Wqkv",
         ),
+        (
+            short("demo/sft", lora={"r": 4, "alpha": 4, "target_modules": ["lm_head", "q_proj"]}),
+            sft_rows(),
+            "lm_head",
+        ),
         (short("demo/sft", max_length=4), sft_rows(), "no training rows are left"),
         (short("demo/sft", chat_template=ENDLESS), sft_rows(), "no end token"),
-        (short("demo/sft"), [], "no rows"),
+        (short("demo/sft"), sft_rows(5), "5 rows to train on, fewer than the 8 of one step"),
     ):
         with pytest.raises((RecipeError, preflight.PreflightError), match=message):
             train(recipe, base("phi"), rows, out)
@@ -421,7 +579,7 @@ def test_real_recipes_run_two_steps_in_four_bits(
     path = like(name, base(FAMILY_OF[name]), tmp_path / "base")
     small: dict[str, Any] = {"batch": {"global": 4, "per_device": 2}, "duration": {"steps": 2}}
     sft, dpo = (short(f"{name}/{method}-qlora", **small) for method in ("sft", "dpo"))
-    kinds = {type(m).__name__ for m in load_base(sft, path).modules()}
+    kinds = {type(m).__name__ for m in load_base(sft, path).model.modules()}
     assert "Linear4bit" in kinds
     first = train(sft, path, sft_rows(8), tmp_path / "sft")
     second = train(dpo, path, pair_rows(8), tmp_path / "dpo", adapter=tmp_path / "sft")
@@ -464,3 +622,38 @@ HANDBOOK_TEMPLATE = (
     "{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n"
     "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}"
 )
+
+
+@pytest.mark.parametrize("base_name", ["tiny-phii", "no/such/folder"])
+def test_a_base_that_is_not_there_is_no_finished_job(tmp_path: Path, base_name: str) -> None:
+    from types import SimpleNamespace
+
+    from alignboard.pipeline.jobs.train import checkpoint
+
+    job = SimpleNamespace(parameters={"source": {"id": base_name}, "model": None})
+    task: Any = SimpleNamespace(job=job, folder=tmp_path)
+    with pytest.raises(InputError, match=base_name):
+        checkpoint(task)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plain_strings_train_the_same_rows_as_messages(base: QuickBase, tmp_path: Path) -> None:
+    from alignboard.data.preferences.read import read_rows
+    from alignboard.data.preferences.sources import Source
+    from alignboard.models.loading import loads
+    from alignboard.train.trainer import train
+
+    rows = pair_rows(8)
+    plain = [{key: row[key][-1]["content"] for key in row} for row in rows]
+    shown = []
+    for name, content_ in (("messages", rows), ("strings", plain)):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in content_))
+        found, _ = read_rows(Source(str(file)), "pair")
+        result = train(short("demo/dpo", steps=1), base("llama"), found, tmp_path / name)
+        shown.append(result.sample_row)
+    assert shown[0] == shown[1]
+    config = json.loads((tmp_path / "strings" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(base("llama"))
+    assert loads[-1] == str(base("llama"))  # through the one loader
+    assert same(tmp_path / "messages", tmp_path / "strings")

@@ -18,7 +18,11 @@ from typing import Any, Final
 from alignboard.errors import InputError, nearest
 
 GROUP: Final = "alignboard.plugins"
-HOMES: Final[dict[str, tuple[str, ...]]] = {"loss": ("alignboard.train.methods",)}
+HOMES: Final[dict[str, tuple[str, ...]]] = {
+    "judge": ("alignboard.judges.spec",),
+    "reply form": ("alignboard.judges.parsing.verdicts",),
+    "loss": ("alignboard.train.methods",),
+}
 """By kind, the modules whose import registers the built-in parts."""
 
 

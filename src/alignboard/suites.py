@@ -124,7 +124,8 @@ def load_suite(name: str, workspace: Path | None = None) -> Suite:
     content = read_yaml(path)
     if content.get("kind", "published") != "published":
         raise InputError(
-            f"{path} is no published suite (its kind is {content['kind']!r}): name it in a plan instead."
+            f"{name} has no published board; its benchmarks are run by a plan: write `suites: [{name}]` into a plan's "
+            "file, then `alignboard run PLAN`."
         )
     suite = convert(path, content, Suite, "a suite")
     if all(board.annotator != suite.annotator for board in suite.boards):

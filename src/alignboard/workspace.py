@@ -12,6 +12,9 @@ from alignboard.errors import InputError, nearest
 
 PUBLISHED = ("alpaca-eval-2", "alpaca-eval-1")
 """the suites whose boards the alpaca-eval wheel carries"""
+_OURS = frozenset({".", "..", ".journal", ".store", ".logs", ".alignboard"})
+_LONGEST = 200
+"""bytes of a model's name; file systems take 255, and temporary names are longer"""
 
 
 def library() -> Path:
@@ -33,6 +36,8 @@ def declaration(room: str, name: str, workspace: Path | None = None) -> Path:
     path = find(room, name, workspace)
     if path is not None:
         return path
+    if Path(name).suffix in {".yaml", ".yml"}:
+        raise InputError(f"There is no file {name}.")
     known = sorted({found for root in _roots(workspace) for found in names(room, root)})
     raise InputError(
         f"There is no {room}/{name}.yaml{nearest(name, known)} (known: {', '.join(known) or 'none'})."
@@ -61,9 +66,16 @@ def names(room: str, root: Path) -> list[str]:
 
 def model_name(name: str) -> str:
     """``name`` itself, where it can be the name of a folder in ``results/``; raises `InputError` otherwise."""
-    if not name or name in {".", ".."} or any(mark in name for mark in ("/", "\\", "\0")):
+    marks = any(mark in name for mark in ("/", "\\", "\0"))
+    if not name or name in _OURS or marks or len(name.encode(errors="replace")) > _LONGEST:
         raise InputError(
-            f"The model name {name!r} cannot be a folder of results: it must not be empty, '.' or '..', "
-            "and must not hold a slash."
+            f"The model name {name[:80]!r} cannot be a folder of results: it must not be empty, '.' or '..', "
+            f"hold a slash, be longer than {_LONGEST} bytes, or be a folder of alignboard's own."
         )
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"The model name {name!r} holds half a surrogate pair, which no file name can."
+        ) from error
     return name

@@ -65,12 +65,17 @@ class TaskScore:
 
 
 def write_task_data(
-    folder: Path, seed: int = 0, n: int = 150, workspace: Path | None = None
+    folder: Path,
+    seed: int = 0,
+    n: int = 150,
+    workspace: Path | None = None,
+    found_at: Path | None = None,
 ) -> tuple[str, ...]:
     """Write the demo's two lm-eval tasks and their documents to ``folder``; returns the tasks' names.
 
-    Questions are of the evaluation split. The same arguments give the same bytes; the task files name their data by an
-    absolute path, because lm-eval reads it from wherever it was started.
+    Questions are of the evaluation split. The same arguments give the same bytes. The task files name their data by
+    the path of ``found_at``, where the folder will be found from where lm-eval is started; without it by an absolute
+    path.
     """
     tasks = [world.parse(instruction) for instruction in world.prompts("eval", n, seed)]
     questions = world.prompts("eval", n, seed)
@@ -85,10 +90,11 @@ def write_task_data(
         )
         exact.append({"question": question, "answer": task.answer})
     for name, rows in zip(DEMO_TASKS, (choice, exact), strict=True):
-        data = folder.resolve() / f"{name}.jsonl"
+        data = folder / f"{name}.jsonl"
         write_atomically(data, msgspec.json.Encoder().encode_lines(rows))
         template = declaration("evaluate/tasks", name, workspace).read_text(encoding="utf-8")
-        text = template.replace(f"{{test: {data.name}}}", f"{{test: {json.dumps(str(data))}}}")
+        named = json.dumps(str((found_at or folder.resolve()) / data.name), ensure_ascii=False)
+        text = template.replace(f"{{test: {data.name}}}", f"{{test: {named}}}")
         write_atomically(folder / f"{name}.yaml", text.encode())
     return DEMO_TASKS
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignboard.cli.shared import progress
+from alignboard.text import shown
 
 if TYPE_CHECKING:
     from alignboard.data.instruction_sets import InstructionSet
@@ -71,7 +72,7 @@ def answered_text(one: Answered) -> str:
     lines.append(
         f"  {len(one.failures)} to ask again, no file written" if one.failures else f"  {one.path}"
     )
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))
 
 
 def _unfinished(one: Answered) -> list[str]:

@@ -1,7 +1,6 @@
 """The command line: parse, call one function, print. Heavy packages are imported inside the commands.
 
-Exit codes: 0 = done; 2 = the input cannot be used (one sentence on stderr); 3 = done, and a board disagrees or an
-audit found something.
+Exit codes are those of `alignboard.cli.boundary`.
 """
 
 from __future__ import annotations
@@ -13,22 +12,22 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alignboard.cli.boundary import EXIT_FOUND, guarded
 from alignboard.cli.bridge import bridge
+from alignboard.cli.compare import compare
+from alignboard.cli.data import data
 from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
-from alignboard.cli.shared import json_option, redo_option
-from alignboard.errors import AlignboardError, InputError, SourceError
+from alignboard.cli.shared import completes, json_option, redo_option, write_json
+from alignboard.errors import InputError, SourceError
 from alignboard.workspace import PUBLISHED
 
 if TYPE_CHECKING:
     from alignboard.pipeline.runner import RunResult
     from alignboard.published.calibration import Calibration
     from alignboard.suites import Suite
-
-EXIT_BAD_INPUT = 2
-EXIT_FOUND = 3
 
 
 from_option = click.option(
@@ -59,18 +58,8 @@ def main() -> None:
     # numpy's BLAS would start a thread per core, which costs 0.1 s of processor time a run and stands in the way of
     # forks; the matrices here are small. What the user has set stays.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    try:
-        cli()
-    except AlignboardError as error:
-        print(f"alignboard: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
-    except KeyboardInterrupt:
-        print("alignboard: stopped; what is done is kept.", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has gone; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    # click's own standalone mode turns an interrupt into "Aborted!" and exit code 1.
+    sys.exit(guarded(lambda: cli.main(prog_name="alignboard", standalone_mode=False)))
 
 
 @click.group(name="alignboard")
@@ -79,8 +68,8 @@ def cli() -> None:
     """Train, judge and rank preference-tuned language models; recompute and audit published boards."""
 
 
-@cli.command()
-@click.argument("suite")
+@cli.command(epilog="Example: alignboard reproduce alpaca-eval-2 --models zephyr-7b-beta")
+@click.argument("suite", shell_complete=completes("evaluate/suites"))
 @from_option
 @assets_option
 @models_option
@@ -110,7 +99,7 @@ def reproduce(
         folder.require(names or [], declared.annotator)
         board = recompute(declared, folder, _calibration(declared, assets), models=names, mode=mode)
     if json_file is not None:
-        _write_json(json_file, board.to_json())
+        write_json(json_file, board.to_json())
     print(reproduction_table(board))
     print()
     print(summary(board))
@@ -120,8 +109,8 @@ def reproduce(
         sys.exit(EXIT_FOUND)
 
 
-@cli.command()
-@click.argument("suite", required=False)
+@cli.command(epilog="Example: alignboard board alpaca-eval-2 --from results")
+@click.argument("suite", required=False, shell_complete=completes("evaluate/suites"))
 @from_option
 @assets_option
 @models_option
@@ -133,6 +122,7 @@ def reproduce(
     metavar="DIR",
     help="Where the files go.",
 )
+@json_option
 def board(
     suite: str | None,
     results: Path | None,
@@ -140,6 +130,7 @@ def board(
     models: str | None,
     mode: str,
     out: Path,
+    json_file: Path | None,
 ) -> None:
     """Write the board of SUITE as csv, md, json and png.
 
@@ -163,8 +154,12 @@ def board(
             suites, results, assets, _names(models), mode, one_named=suite is not None
         )
     # Two processes load matplotlib and draw side by side.
-    for paths in fork_map(partial(write_board, folder=out), drawn, least=2):
+    written = fork_map(partial(write_board, folder=out), drawn, least=2)
+    for paths in written:
         print(*paths, sep="\n")
+    if json_file is not None:
+        files = [str(path) for paths in written for path in paths]
+        write_json(json_file, {"boards": [one.name for one in drawn], "files": files})
 
 
 def _recomputed_boards(
@@ -195,7 +190,7 @@ def _recomputed_boards(
         ]
 
 
-@cli.command()
+@cli.command(epilog="Example: alignboard audit --from results")
 @from_option
 @assets_option
 @json_option
@@ -215,21 +210,22 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
         with ResultsFolder(results) as folder, progress("auditing", len(folder.models)) as advance:
             findings += audit_results(folder, suites, _calibration(suites[0], assets), advance)
     if json_file is not None:
-        _write_json(json_file, {"findings": [finding.to_json() for finding in findings]})
+        write_json(json_file, {"findings": [finding.to_json() for finding in findings]})
     print(findings_text(findings))
     if findings:
         sys.exit(EXIT_FOUND)
 
 
-@cli.command()
-@click.argument("plan")
+@cli.command(epilog="Example: alignboard run demo --dry-run")
+@click.argument("plan", shell_complete=completes("evaluate/plans"))
 @click.option(
     "--dry-run",
     is_flag=True,
     help="Print the jobs, which of them are done, and what the others cost.",
 )
 @redo_option
-def run(plan: str, *, dry_run: bool, redo: tuple[str, ...]) -> None:
+@json_option
+def run(plan: str, *, dry_run: bool, redo: tuple[str, ...], json_file: Path | None) -> None:
     """Do what is missing of PLAN (a name such as demo, or a file): train, answer, judge, benchmark, rank.
 
     The workspace is the folder you are in. Interrupt it at any moment and start it again: it goes on where it was.
@@ -239,10 +235,12 @@ def run(plan: str, *, dry_run: bool, redo: tuple[str, ...]) -> None:
     from alignboard.pipeline.progress import job_table, showing, time_table
     from alignboard.pipeline.runner import run_plan
 
-    n_jobs = len(run_plan(plan, dry_run=True).jobs)
-    with showing(n_jobs) as listener:
+    planned = run_plan(plan, dry_run=True)
+    with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
         result = run_plan(plan, dry_run=dry_run, on_progress=listener, redo=redo)
     _say_versions(result)
+    if json_file is not None:
+        write_json(json_file, result.to_json())
     if dry_run:
         print(job_table(result.jobs, result.done_before, result.expected, result.n_workers))
         return
@@ -252,26 +250,29 @@ def run(plan: str, *, dry_run: bool, redo: tuple[str, ...]) -> None:
         print(f"\n{plan_table(board)}\n\n{result.board.with_suffix('.html')}")
 
 
-@cli.command()
-@click.argument("recipe")
+@cli.command(epilog="Example: alignboard train demo/dpo --model tiny-phi")
+@click.argument("recipe", shell_complete=completes("train"))
 @click.option(
     "--model", metavar="NAME", help="tiny-phi, a folder or an id on the hub; else the recipe's own."
 )
 @redo_option
-def train(recipe: str, model: str | None, redo: tuple[str, ...]) -> None:
+@json_option
+def train(recipe: str, model: str | None, redo: tuple[str, ...], json_file: Path | None) -> None:
     """Train RECIPE (a name such as demo/dpo or mistral-7b/sft-qlora), and first whatever it starts from."""
     from alignboard.pipeline.progress import showing, time_table
     from alignboard.pipeline.runner import train_recipe
 
-    n_jobs = len(train_recipe(recipe, model, dry_run=True)[1].jobs)
-    with showing(n_jobs) as listener:
+    planned = train_recipe(recipe, model, dry_run=True)[1]
+    with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
         adapter, result = train_recipe(recipe, model, on_progress=listener, redo=redo)
     _say_versions(result)
+    if json_file is not None:
+        write_json(json_file, result.to_json() | {"adapter": str(adapter)})
     print(time_table(result.timings, result.seconds))
     print(adapter)
 
 
-@cli.command()
+@cli.command(epilog="Example: alignboard init my-workspace")
 @click.argument("folder", type=click.Path(path_type=Path))
 def init(folder: Path) -> None:
     """Make FOLDER a workspace: the built-in recipes, suites, judges and the demo's plan, to be edited."""
@@ -285,6 +286,8 @@ cli.add_command(generate)
 cli.add_command(judge_group)
 cli.add_command(evaluate)
 cli.add_command(bridge)
+cli.add_command(data)
+cli.add_command(compare)
 
 
 def _say_versions(result: RunResult) -> None:
@@ -332,14 +335,6 @@ def _calibration(suite: Suite, assets: Path | None) -> Calibration | None:
             file=sys.stderr,
         )
         return None
-
-
-def _write_json(path: Path, content: dict) -> None:
-    import json
-
-    from alignboard.results.files import write_atomically
-
-    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 if __name__ == "__main__":

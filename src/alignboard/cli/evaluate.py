@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.judging import judge_options
-from alignboard.cli.shared import json_option, replace_option
+from alignboard.cli.shared import completes, json_option, name_option, replace_option
 
 if TYPE_CHECKING:
     from alignboard.judges.spec import Order
@@ -17,8 +17,15 @@ if TYPE_CHECKING:
 EXIT_FOUND = 3
 
 
-@click.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.command(epilog="Example: alignboard evaluate runs/dpo --judge hardened-pair")
+@click.argument(
+    "models",
+    nargs=-1,
+    required=True,
+    metavar="MODEL...",
+    shell_complete=completes("evaluate/models"),
+)
+@name_option
 @click.option(
     "--suite",
     default="alpaca-eval-2",
@@ -69,6 +76,7 @@ EXIT_FOUND = 3
 @json_option
 def evaluate(
     models: tuple[str, ...],
+    model_names: str | None,
     suite: str,
     name: str | None,
     limit: int | None,
@@ -87,11 +95,17 @@ def evaluate(
 ) -> None:
     """Let every MODEL answer the suite's instructions, have the answers judged, and say where it stands.
 
-    Answers go to results/<model>/model_outputs.json, verdicts to results/<model>/<judge>/annotations.json. Both are
-    kept as they come: a run that was stopped goes on where it was. Exit code 3 where something is missing in the end.
+    Answers go to results/<model>/model_outputs.json, verdicts to results/<model>/<judge>/annotations.json (against
+    another baseline than the judge's usual one: <judge>-vs-<baseline>/). Both are kept as they come: a run that was
+    stopped goes on where it was. Exit code 3 where something is missing in the end.
     """
     from alignboard.cli.answering import answered_text, answering
-    from alignboard.cli.judging import judge_and_print, judging_here, write_summaries
+    from alignboard.cli.judging import (
+        judge_and_print,
+        judge_urls,
+        judging_here,
+        write_summaries,
+    )
     from alignboard.cli.judging_text import cost_text
     from alignboard.engines.openai.served import Limits
     from alignboard.fetch.sources import rich_progress
@@ -99,14 +113,17 @@ def evaluate(
     from alignboard.pipeline.answerers import Served, by_base
     from alignboard.pipeline.answering import decoding_of
     from alignboard.pipeline.evaluation import declared_judge, expected, instructions_of, suite_of
-    from alignboard.pipeline.judged_outputs import compare, folder_of, load_baseline
+    from alignboard.pipeline.judged_outputs import compare, load_baseline
+    from alignboard.pipeline.model_names import claim, named
     from alignboard.records import Generation
     from alignboard.results.formats import read_rows
+    from alignboard.results.verdict_places import beside
 
     workspace, declared_suite = Path.cwd(), suite_of(suite)
     chosen = name or declared_suite.annotator
-    declared = declared_judge(chosen, workspace, order, hardened=hardened)
-    specs = by_base([load_model(model) for model in models])
+    judge_at = judge_urls(access["judge_engine"])
+    declared = declared_judge(chosen, workspace, order, hardened=hardened, urls=judge_at)
+    specs = by_base(named([load_model(model) for model in models], model_names))
     with rich_progress() as downloading:
         against = load_baseline(declared_suite.baseline, workspace, progress=downloading)
     asked = instructions_of(declared_suite, against).first(limit)
@@ -122,6 +139,7 @@ def evaluate(
                 print(cost_text(evaluation.costs(declared, one), spec.name))
             print(f"if answers are as long as those of {declared_suite.baseline}")
             return
+        claim(workspace, specs)
         answer = answering(
             served,
             asked,
@@ -139,10 +157,8 @@ def evaluate(
             if one.failures:
                 incomplete = True
                 continue
-            folder = folder_of(one.path, one.model, workspace)
-            compared = compare(
-                read_rows(one.path, Generation), against[: len(asked)], folder=folder
-            )
+            place = beside(one.path, one.model)
+            compared = compare(read_rows(one.path, Generation), against[: len(asked)], place)
             found.append(judge_and_print(evaluation, declared, compared))
             if not limit and declared.name == declared_suite.annotator:
                 print(_length_control(workspace, declared_suite, one.model, assets))

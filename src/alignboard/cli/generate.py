@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from alignboard.cli.shared import json_option, replace_option
+from alignboard.cli.shared import completes, json_option, name_option, replace_option, write_json
 
 if TYPE_CHECKING:
     from alignboard.data.instruction_sets import InstructionSet
@@ -21,8 +21,15 @@ EXIT_FOUND = 3
 _LINE_SECONDS = 10.0
 
 
-@click.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.command(epilog="Example: alignboard generate runs/dpo --set prompts.jsonl")
+@click.argument(
+    "models",
+    nargs=-1,
+    required=True,
+    metavar="MODEL...",
+    shell_complete=completes("evaluate/models"),
+)
+@name_option
 @click.option(
     "--set",
     "set_name",
@@ -105,6 +112,7 @@ _LINE_SECONDS = 10.0
 @json_option
 def generate(
     models: tuple[str, ...],
+    model_names: str | None,
     set_name: str,
     limit: int | None,
     engine: str,
@@ -136,10 +144,11 @@ def generate(
     from alignboard.models.registry import load_model
     from alignboard.pipeline.answerers import by_base
     from alignboard.pipeline.answering import decoding_of
+    from alignboard.pipeline.model_names import claim, named
     from alignboard.pipeline.store import Places, lock
     from alignboard.results.journal import Journal
 
-    specs = by_base([load_model(name) for name in models])
+    specs = by_base(named([load_model(name) for name in models], model_names))
     limits = (concurrency, requests_per_minute, tokens_per_minute)
     served = _served(engine, api, served_as, api_key_env, limits, price)
     with rich_progress() as downloading:
@@ -155,6 +164,7 @@ def generate(
     results = []
     places = Places(Path.cwd())
     with lock(places), Journal(places.journal, "generate") as journal:
+        claim(places.workspace, specs)
         answer = answering(
             served,
             asked,
@@ -242,31 +252,15 @@ def _plan(
 
 
 def _write(path: Path, results: list[Answered]) -> None:
-    import json
-
     import msgspec
 
-    from alignboard.results.files import write_atomically
-
+    fields = ("model", "n_rows", "n_known", "n_tokens", "price", "seconds", "too_long")
     content = [
         {
-            **{
-                f: getattr(one, f)
-                for f in (
-                    "model",
-                    "n_rows",
-                    "n_known",
-                    "n_tokens",
-                    "price",
-                    "seconds",
-                    "too_long",
-                    "n_empty",
-                    "n_cut",
-                )
-            },
+            **{name: getattr(one, name) for name in fields},
             "path": None if one.failures else str(one.path),
             "failures": msgspec.to_builtins(one.failures),
         }
         for one in results
     ]
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_json(path, content)

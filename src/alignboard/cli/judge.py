@@ -11,7 +11,7 @@ import click
 from alignboard.cli.judge_rate import rate
 from alignboard.cli.judge_report import report
 from alignboard.cli.judging import judge_options, outputs_options
-from alignboard.cli.shared import json_option
+from alignboard.cli.shared import json_option, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,23 +48,39 @@ judge.add_command(rate)
 judge.add_command(report)
 
 
-@judge.command(name="list")
-def list_judges() -> None:
+@judge.command(name="list", epilog="Example: alignboard judge list")
+@json_option
+def list_judges(json_file: Path | None) -> None:
     """The judges that there are, and AlpacaEval's evaluators: which can be asked, and if not, why."""
     from alignboard.judges.alpaca_eval.configs import evaluator_names, read_evaluator
     from alignboard.judges.load import judge_names, load_judge
+    from alignboard.text import table
 
+    found = []
     for name in judge_names():
         declared = load_judge(name)
-        print(f"{name:48s} {getattr(declared, 'title', '')}")
+        why = getattr(declared, "unsupported", None) or getattr(declared, "retired", None)
+        models = [one] if (one := getattr(declared, "model", None)) else []
+        title = getattr(declared, "title", "")
+        found.append({"name": name, "title": title, "models": models, "not_asked_because": why})
     for name in evaluator_names():
         pool = read_evaluator(name)
+        models = list(dict.fromkeys(one.model for one in pool.members))
         why = pool.unsupported or pool.retired
-        models = ", ".join(dict.fromkeys(one.model for one in pool.members))
-        print(f"{name:48s} AlpacaEval's, {models}{f' - {why}' if why else ''}")
+        title = f"AlpacaEval's, {', '.join(models)}"
+        found.append({"name": name, "title": title, "models": models, "not_asked_because": why})
+    if json_file is not None:
+        write_json(json_file, found)
+    rows = [
+        [one["name"], one["title"] + (f" - {why}" if (why := one["not_asked_because"]) else "")]
+        for one in found
+    ]
+    print(table(("judge", "what it is"), rows, left=(0, 1)))
 
 
-@judge.command()
+@judge.command(
+    epilog="Example: alignboard judge results/dpo/model_outputs.json --judge pairrm --baseline sft"
+)
 @outputs_options
 @click.option(
     "--baseline",
@@ -81,6 +97,7 @@ def outputs(
     baseline: str | None,
     fields: Path | None,
     limit: int | None,
+    out: Path | None,
     order: Order | None,
     *,
     hardened: bool,
@@ -90,20 +107,28 @@ def outputs(
     json_file: Path | None,
     **access: Any,
 ) -> None:
-    """Judge model_outputs files and write results/<model>/<judge>/annotations.json, in AlpacaEval's format.
+    """Judge model_outputs files and write <judge>/annotations.json beside each, in AlpacaEval's format.
+
+    Verdicts against another baseline than the judge's usual one go to <judge>-vs-<baseline>/.
 
     Answers of two turns (MT-bench's model_answer.jsonl) are judged turn by turn. Replies are kept as they come:
     interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where a verdict is
     missing in the end.
     """
-    from alignboard.cli.judging import judge_and_print, judging_here, write_summaries
+    from alignboard.cli.judging import (
+        judge_and_print,
+        judge_urls,
+        judging_here,
+        write_summaries,
+    )
     from alignboard.cli.judging_text import cost_text
     from alignboard.fetch.sources import rich_progress
     from alignboard.pipeline.evaluation import declared_judge
 
-    declared = declared_judge(name, Path.cwd(), order, hardened=hardened)
+    urls = judge_urls(access["judge_engine"])
+    declared = declared_judge(name, Path.cwd(), order, hardened=hardened, urls=urls)
     with rich_progress() as downloading:
-        read = _reader(set_name, baseline, fields, limit, downloading)
+        read = _reader(set_name, baseline, fields, limit, out, downloading)
         compared = [read(path) for path in outputs]
     found = []
     ask = not (dry_run or reparse)
@@ -124,6 +149,7 @@ def _reader(
     baseline: str | None,
     fields: Path | None,
     limit: int | None,
+    out: Path | None,
     progress: Progress,
 ) -> Callable[[Path], Comparison]:
     """From a file of outputs to the pairs that are judged."""
@@ -135,6 +161,7 @@ def _reader(
     from alignboard.records import Generation
     from alignboard.results.conversations import is_conversations, read_conversations
     from alignboard.results.formats import read_rows
+    from alignboard.results.verdict_places import beside
 
     workspace = Path.cwd()
     more = None if fields is None else comparison.read_fields(fields)
@@ -150,12 +177,14 @@ def _reader(
                     "them rated by themselves (`alignboard judge rate`)."
                 )
             against = conversations.load_baseline(baseline, questions(), workspace)
+            answers = read_conversations(path)
             return conversations.compare_conversations(
-                questions(), read_conversations(path), against
+                questions(), answers, against, beside(path, answers[0].model_id, out)
             )
         rows = read_rows(path, Generation)
-        folder = comparison.folder_of(path, rows[0].generator, workspace)
+        place = beside(path, rows[0].generator, out)
+        folder = comparison.set_folder(path.parent, rows[0].generator)
         other = comparison.load_baseline(baseline or _BASELINE, workspace, folder, progress)
-        return comparison.compare(rows, other, folder, limit, more)
+        return comparison.compare(rows, other, place, limit, more)
 
     return read

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 EXIT_FOUND = 3
 
 
-@click.command()
+@click.command(
+    epilog="Example: alignboard judge rate results/dpo/model_outputs.json --judge skywork-reward"
+)
 @outputs_options
 @rate_options
 @json_option
@@ -30,6 +32,7 @@ def rate(
     set_name: str,
     fields: Path | None,
     limit: int | None,
+    out: Path | None,
     *,
     hardened: bool,
     reparse: bool,
@@ -38,20 +41,21 @@ def rate(
     json_file: Path | None,
     **access: Any,
 ) -> None:
-    """Rate outputs by themselves and write results/<model>/<judge>/ratings.json and their mean.
+    """Rate outputs by themselves and write <judge>/ratings.json and their mean beside each.
 
     The judge says rates: true (mt-bench-single, prometheus-2-absolute) or is a reward model. OUTPUTS are model_outputs
     files, or answers of two turns (MT-bench's model_answer.jsonl), which are rated turn by turn. Exit code 3 where a
     rating is missing in the end.
     """
-    from alignboard.cli.judging import judging_here, rate_and_print, write_summaries
+    from alignboard.cli.judging import judge_urls, judging_here, rate_and_print, write_summaries
     from alignboard.cli.judging_text import cost_text
     from alignboard.fetch.sources import rich_progress
     from alignboard.pipeline.evaluation import declared_judge
 
-    declared = declared_judge(name, Path.cwd(), hardened=hardened)
+    urls = judge_urls(access["judge_engine"])
+    declared = declared_judge(name, Path.cwd(), hardened=hardened, urls=urls)
     with rich_progress() as downloading:
-        read = _reader(set_name, fields, limit, downloading)
+        read = _reader(set_name, fields, limit, out, downloading)
         answers = [read(path) for path in outputs]
     found = []
     ask = not (dry_run or reparse)
@@ -68,7 +72,7 @@ def rate(
 
 
 def _reader(
-    set_name: str, fields: Path | None, limit: int | None, progress: Progress
+    set_name: str, fields: Path | None, limit: int | None, out: Path | None, progress: Progress
 ) -> Callable[[Path], Answers]:
     """From a file of outputs to what is rated."""
     from functools import cache
@@ -78,6 +82,7 @@ def _reader(
     from alignboard.records import Generation
     from alignboard.results.conversations import is_conversations, read_conversations
     from alignboard.results.formats import read_rows
+    from alignboard.results.verdict_places import beside
 
     workspace = Path.cwd()
     more = None if fields is None else comparison.read_fields(fields)
@@ -87,9 +92,11 @@ def _reader(
 
     def read(path: Path) -> Answers:
         if is_conversations(path):
-            return conversations.conversation_answers(questions(), read_conversations(path))
+            answers = read_conversations(path)
+            place = beside(path, answers[0].model_id, out)
+            return conversations.conversation_answers(questions(), answers, place)
         rows = read_rows(path, Generation)
-        folder = comparison.folder_of(path, rows[0].generator, workspace)
-        return comparison.answers(rows, folder, limit, more)
+        place = beside(path, rows[0].generator, out)
+        return comparison.answers(rows, place, limit, more)
 
     return read

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.judging_text import rating_text, summary_text
-from alignboard.cli.shared import progress, replace_option
+from alignboard.cli.shared import completes, progress, replace_option, write_json
 
 if TYPE_CHECKING:
     from alignboard.judges.runner import Counts, OnProgress
@@ -27,7 +27,8 @@ _ACCESS = (
     click.option(
         "--judge-engine",
         metavar="URL,URL",
-        help="Addresses of OpenAI-compatible endpoints, up to /v1, in place of the judge's own.",
+        help="Addresses of OpenAI-compatible endpoints, up to /v1, in place of the judge's own; the judge's name then "
+        "says so.",
     ),
     click.option(
         "--judge-key-env",
@@ -90,6 +91,7 @@ _OUTPUTS = (
         "name",
         required=True,
         metavar="NAME",
+        shell_complete=completes("evaluate/judges"),
         help="A judge of `alignboard judge list`, or a yaml file.",
     ),
     click.option(
@@ -108,6 +110,12 @@ _OUTPUTS = (
     ),
     click.option(
         "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N instructions."
+    ),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Write DIR/<model>/<judge>/ (default: <judge>/ beside the outputs).",
     ),
     click.option(
         "--reparse",
@@ -140,6 +148,11 @@ def _all(options: Sequence[Callable[..., Any]], command: Callable[..., Any]) -> 
     return reduce(lambda found, option: option(found), reversed(options), command)
 
 
+def judge_urls(judge_engine: str | None) -> tuple[str, ...]:
+    """The addresses in ``--judge-engine``."""
+    return tuple(url.strip() for url in (judge_engine or "").split(",") if url.strip())
+
+
 def access_of(
     judge_engine: str | None,
     judge_key_env: str | None,
@@ -156,9 +169,8 @@ def access_of(
     from alignboard.engines.openai.served import Limits
     from alignboard.pipeline.judges import Access
 
-    urls = [url.strip() for url in (judge_engine or "").split(",") if url.strip()]
     return Access(
-        tuple(urls),
+        judge_urls(judge_engine),
         judge_key_env,
         Limits(concurrency, requests_per_minute, tokens_per_minute),
         None if price is None else Rate(*price),
@@ -194,7 +206,7 @@ def judging_here(
             secret=hardening_secret(places.journal),
         )
         warn(judges, declared, ask=ask)
-        yield Evaluation(judges, journal, places.workspace, replace=replace)
+        yield Evaluation(judges, journal, replace=replace)
 
 
 @contextmanager
@@ -232,8 +244,4 @@ def rate_and_print(
 
 def write_summaries(path: Path, found: Sequence[Summary | RatingSummary]) -> None:
     """The summaries as JSON."""
-    import msgspec
-
-    from alignboard.results.files import write_atomically
-
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    write_json(path, list(found))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from alignboard.text import shown
+
 if TYPE_CHECKING:
     from alignboard.judges.pairs import Judged, Rated
     from alignboard.judges.pricing import Cost
@@ -16,6 +18,8 @@ LEAST_CONSISTENT = 0.6
 MOST_POSITION_BIAS = 0.2
 """of the mean preference for the output shown first, from one half"""
 LEAST_MASS = 0.5
+FORGED = "forged judge prompt"
+"""the signal of `judges.prompting.attacks` that no honest model gives"""
 _SHOWN = 5
 """failures that are named; the file has all of them"""
 
@@ -38,7 +42,7 @@ def cost_text(costs: list[Cost], model: str) -> str:
     if len(costs) > 1 and any(one.price is not None for one in costs):
         total = sum(one.price or 0.0 for one in costs)
         lines.append(f"together {total:.2f} US dollars")
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))
 
 
 def summary_text(found: Summary, judged: list[Judged]) -> str:
@@ -64,7 +68,7 @@ def summary_text(found: Summary, judged: list[Judged]) -> str:
     lines += _trust(found)
     lines += _suspect(found.n_flagged, found.signals)
     lines.append(f"  {found.annotations}")
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))
 
 
 def _trust(found: Summary) -> list[str]:
@@ -108,7 +112,7 @@ def rating_text(found: RatingSummary, rated: list[Rated]) -> str:
     lines.append(f"  {found.n_calls} replies{paid}; mean length {found.avg_length}")
     lines += _suspect(found.n_flagged, found.signals)
     lines.append(f"  {found.ratings}")
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))
 
 
 def _mean(mean: Mean, level: float) -> str:
@@ -127,7 +131,9 @@ def _short(mean: Mean) -> str:
 def _suspect(n_flagged: int, signals: Sequence[str]) -> list[str]:
     found = [f"  {n_flagged} rows are flagged; see flags in the file"] if n_flagged else []
     if signals:
-        found.append(f"  the outputs look written for the judge: {', '.join(signals)}")
+        forged = FORGED in signals
+        what = "look written for the judge" if forged else "are unusual, as of a weak model"
+        found.append(f"  the outputs {what}: {', '.join(signals)}")
     return found
 
 

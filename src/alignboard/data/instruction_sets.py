@@ -23,12 +23,17 @@ from alignboard.data import world
 from alignboard.errors import InputError
 from alignboard.fetch.download import Progress
 from alignboard.fetch.sources import released_file
+from alignboard.records import text_id
 from alignboard.results.conversations import read_conversations
 from alignboard.suites import convert, read_yaml
 from alignboard.text import storable
 from alignboard.workspace import declaration
 
 ROOM = "evaluate/sets"
+ALPACA_EVAL = "alpaca-eval"
+"""the one set whose responses have no folder of their own below ``results/<model>/``"""
+_ALPACA_EVAL_DIGEST = "3d74ff005bec32283d17bcbaf42c7620"
+"""of its 805 instructions; see `_digest`"""
 _SUFFIXES = (".json", ".jsonl", ".csv")
 
 
@@ -131,8 +136,10 @@ def load_set(
     path = Path(name)
     if path.suffix in _SUFFIXES:
         contents = _contents(path)
-        rows = _read(path, contents, _file_spec(path, contents))
-        return InstructionSet(path.stem, path.stem, tuple(rows))
+        rows = tuple(_read(path, contents, _file_spec(path, contents)))
+        return InstructionSet(_file_name(path, rows), path.stem, rows)
+    if path.suffix and path.is_file() and path.suffix not in {".yaml", ".yml"}:
+        raise InputError(f"{path} has none of the formats that are read: {', '.join(_SUFFIXES)}.")
     declared = declaration(ROOM, str(name), workspace)
     spec = convert(declared, read_yaml(declared), SetSpec, "an instruction set")
     rows = _rows(declared, spec, progress)
@@ -197,6 +204,24 @@ def _contents(path: Path) -> list[Mapping[str, Any]]:
     return list(records(path, content))
 
 
+def _file_name(path: Path, rows: Sequence[Instruction]) -> str:
+    """AlpacaEval's own name for its 805 instructions, whatever the file is called; else the file's."""
+    if _digest(rows) == _ALPACA_EVAL_DIGEST:
+        return ALPACA_EVAL
+    if path.stem == ALPACA_EVAL:
+        raise InputError(
+            f"{path} is called {ALPACA_EVAL}, and its {len(rows)} rows are not AlpacaEval's 805 instructions; rename "
+            "the file, whose name is the folder of the responses."
+        )
+    return path.stem
+
+
+def _digest(rows: Sequence[Instruction]) -> str:
+    """Of the instructions, in any order."""
+    ids = sorted(f"{text_id(turn):016x}" for row in rows for turn in row.turns)
+    return hashlib.blake2b("\n".join(ids).encode(), digest_size=16).hexdigest()
+
+
 def _file_spec(path: Path, contents: Sequence[Mapping[str, Any]]) -> SetSpec:
     """Of a file without a declaration: FastChat's questions have ``turns`` and a ``category``."""
     first = contents[0] if contents and isinstance(contents[0], Mapping) else {}
@@ -248,9 +273,10 @@ def records(path: Path, content: str) -> Iterator[Mapping[str, Any]]:
 
 def _turns(path: Path, number: int, row: Any, column: str) -> tuple[str, ...]:
     if not isinstance(row, Mapping) or row.get(column) is None:
-        there = f" (there: {', '.join(map(str, row))})" if isinstance(row, Mapping) else ""
+        there = f" (it has: {', '.join(map(str, row))})" if isinstance(row, Mapping) else ""
         raise InputError(
-            f"{path}, row {number}: {column} is missing{there}; name its column as column."
+            f"{path}, row {number} has no column {column!r}{there}; rename the column, or set `column:` in "
+            "evaluate/sets/NAME.yaml."
         )
     found = row[column]
     listed = found if isinstance(found, list) else [found]

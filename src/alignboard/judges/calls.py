@@ -18,21 +18,14 @@ from alignboard.judges.pairs import Backend, Pair, first_orders, shown
 from alignboard.judges.prompting.hardened import draw_nonce, harden
 from alignboard.judges.prompting.prompts import render, slots
 from alignboard.judges.rows import Call, Message, Question
-from alignboard.judges.spec import (
-    BackendSpec,
-    ProgramSpec,
-    PromptedSpec,
-    RewardSpec,
-    order_of,
-    rates,
-)
+from alignboard.judges.spec import JudgeSpec
 
 
 @dataclass(frozen=True)
 class Prompter:
     """How a declared judge is asked, whoever answers."""
 
-    spec: BackendSpec
+    spec: JudgeSpec
     identity: Mapping[str, Any]
     """who answers, as far as the keys of calls name it"""
     secret: str = ""
@@ -43,7 +36,7 @@ class Prompter:
 class Judge:
     """A declared judge, and who is asked."""
 
-    spec: BackendSpec
+    spec: JudgeSpec
     backend: Backend
     secret: str = ""
     """as `Prompter.secret`"""
@@ -74,9 +67,9 @@ class View:
     """(call, the question's index in it)"""
 
 
-def first_questions(spec: BackendSpec, pairs: Sequence[Pair]) -> list[PairQuestion]:
+def first_questions(spec: JudgeSpec, pairs: Sequence[Pair]) -> list[PairQuestion]:
     """Everything that is asked whatever the verdicts are."""
-    order = "both" if rates(spec) else order_of(spec)
+    order = "both" if spec.is_rating else spec.shown_order
     orders = (
         (place, switched)
         for place, pair in enumerate(pairs)
@@ -86,7 +79,7 @@ def first_questions(spec: BackendSpec, pairs: Sequence[Pair]) -> list[PairQuesti
 
 
 def questions(
-    spec: BackendSpec, pairs: Sequence[Pair], wanted: Iterable[tuple[int, bool]]
+    spec: JudgeSpec, pairs: Sequence[Pair], wanted: Iterable[tuple[int, bool]]
 ) -> list[PairQuestion]:
     """The questions (place of the pair, switched)."""
     return [
@@ -100,25 +93,25 @@ def single_questions(outputs: Sequence[Question]) -> list[PairQuestion]:
     return [PairQuestion(place, switched=False, question=one) for place, one in enumerate(outputs)]
 
 
-def _question(spec: BackendSpec, pair: Pair, *, switched: bool) -> Question:
+def _question(spec: JudgeSpec, pair: Pair, *, switched: bool) -> Question:
     question = shown(pair, switched=switched)
-    if not rates(spec):
+    if not spec.is_rating:
         return question
     fields = tuple(field for field in question.fields if field[0] != "second_2")
     return msgspec.structs.replace(question, second=None, fields=fields)
 
 
-def shows_second_turns(spec: BackendSpec) -> bool:
+def shows_second_turns(spec: JudgeSpec) -> bool:
     """Whether a judge sees what was said after the first answer."""
-    if isinstance(spec, PromptedSpec):
-        return {"instruction_2", "first_2"} <= slots(spec.prompt).keys()
-    return isinstance(spec, RewardSpec | ProgramSpec)
+    if spec.prompted is None:
+        return spec.sees_second_turns
+    return {"instruction_2", "first_2"} <= slots(spec.prompted.prompt).keys()
 
 
 def views(prompter: Prompter, asked: Sequence[PairQuestion]) -> list[View]:
     """The calls that ask these questions."""
     spec, size = prompter.spec, batch_size(prompter.spec)
-    samples = spec.sampling.samples if isinstance(spec, PromptedSpec) else 1
+    samples = 1 if spec.prompted is None else spec.prompted.sampling.samples
     found = []
     for start in range(0, len(asked), size):
         part = asked[start : start + size]
@@ -127,20 +120,20 @@ def views(prompter: Prompter, asked: Sequence[PairQuestion]) -> list[View]:
     return found
 
 
-def batch_size(spec: BackendSpec) -> int:
+def batch_size(spec: JudgeSpec) -> int:
     """How many questions a prompt shows."""
-    return spec.prompt.batch if isinstance(spec, PromptedSpec) else 1
+    return 1 if spec.prompted is None else spec.prompted.prompt.batch
 
 
 def _call(prompter: Prompter, shown_questions: Sequence[Question], sample: int) -> Call:
-    spec, identity = prompter.spec, prompter.identity
+    spec, identity = prompter.spec.prompted, prompter.identity
     messages: tuple[Message, ...] = ()
     named: tuple[str, ...] = ()
-    if isinstance(spec, PromptedSpec) and spec.hardened:
+    if spec is not None and spec.hardened:
         digest = _key(identity, (), ())
         nonce = draw_nonce(prompter.secret, digest, shown_questions[0])
         messages, named = harden(spec.prompt, shown_questions[0], nonce)
-    elif isinstance(spec, PromptedSpec):
+    elif spec is not None:
         messages = render(spec.prompt, shown_questions)
     key = _key(identity, shown_questions, messages, sample)
     return Call(key, tuple(shown_questions), messages, sample, named)

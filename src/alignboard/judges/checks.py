@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from alignboard.errors import InputError, nearest
 from alignboard.judges.parsing.alpaca_eval_parsers import PARSERS, check_parser
@@ -40,37 +40,41 @@ MAX_TOP_LOGPROBS: Final = 20
 
 def check(path: Path, spec: JudgeSpec) -> None:
     """Raise `InputError` for what the schema allows and no judge can mean."""
-    if isinstance(spec, PromptedSpec | ProgramSpec):
-        _check_rule(path, spec.verdict)
-        _check_rating(path, spec)
-    if isinstance(spec, PromptedSpec):
-        _check_prompt(path, spec)
-        _check_names(path, spec)
-        _check_sampling(path, spec)
-    elif isinstance(spec, ProgramSpec):
-        _check_program(path, spec)
-    elif isinstance(spec, JurySpec):
-        _check_jury(path, spec)
+    own = _CHECKS.get(type(spec))
+    if own is None:
+        spec.check(path)
     else:
-        _within(path, _limits(spec))
+        own(path, spec)
 
 
-def _limits(
-    spec: RewardSpec | PairRankerSpec | SimulatedSpec,
-) -> dict[str, tuple[float, float, float]]:
-    """field -> (value, least, most)"""
-    unlimited = float("inf")
-    if isinstance(spec, SimulatedSpec):
-        return {
-            "label_noise": (spec.label_noise, 0, 0.5),
-            "position_bias": (spec.position_bias, 0, 1),
-        }
-    if isinstance(spec, RewardSpec):
-        return {"tie_within": (spec.tie_within, 0, unlimited)}
-    return {
-        "source_tokens": (spec.source_tokens, 1, unlimited),
-        "candidate_tokens": (spec.candidate_tokens, 1, unlimited),
+def _check_prompted(path: Path, spec: PromptedSpec) -> None:
+    _check_rule(path, spec.verdict)
+    _check_rating(path, spec)
+    _check_prompt(path, spec)
+    _check_names(path, spec)
+    _check_sampling(path, spec)
+    if (fault := spec.endpoint.fault()) is not None:
+        raise InputError(f"{path}: {fault}.")
+
+
+def _check_simulated(path: Path, spec: SimulatedSpec) -> None:
+    limits = {
+        "label_noise": (spec.label_noise, 0.0, 0.5),
+        "position_bias": (spec.position_bias, 0.0, 1.0),
     }
+    _within(path, limits)
+
+
+def _check_reward(path: Path, spec: RewardSpec) -> None:
+    _within(path, {"tie_within": (spec.tie_within, 0, float("inf"))})
+
+
+def _check_ranker(path: Path, spec: PairRankerSpec) -> None:
+    limits = {
+        "source_tokens": (spec.source_tokens, 1.0, float("inf")),
+        "candidate_tokens": (spec.candidate_tokens, 1.0, float("inf")),
+    }
+    _within(path, limits)
 
 
 def _within(path: Path, limits: Mapping[str, tuple[float, float, float]]) -> None:
@@ -202,7 +206,7 @@ def _check_rating(path: Path, spec: PromptedSpec | ProgramSpec) -> None:
     rule = spec.verdict
     _within(path, {"tie_within": (spec.tie_within, 0, float("inf"))})
     if isinstance(rule, NumbersRule):
-        if isinstance(spec, PromptedSpec):
+        if spec.prompted is not None:
             raise InputError(
                 f"{path}: verdict.by is 'numbers', which is what reward models and pair rankers return; "
                 "a prompted judge writes text."
@@ -243,6 +247,8 @@ def _check_sampling(path: Path, spec: PromptedSpec) -> None:
 
 
 def _check_program(path: Path, spec: ProgramSpec) -> None:
+    _check_rule(path, spec.verdict)
+    _check_rating(path, spec)
     for field in ("command", "version"):
         if not getattr(spec, field):
             raise InputError(f"{path}: {field} is empty.")
@@ -253,3 +259,13 @@ def _check_jury(path: Path, spec: JurySpec) -> None:
         raise InputError(f"{path}: judges needs two different names or more.")
     if spec.name in spec.judges:
         raise InputError(f"{path}: judges has {spec.name!r}, the jury itself.")
+
+
+_CHECKS: Final[dict[type[JudgeSpec], Callable[[Path, Any], None]]] = {
+    JurySpec: _check_jury,
+    PairRankerSpec: _check_ranker,
+    ProgramSpec: _check_program,
+    PromptedSpec: _check_prompted,
+    RewardSpec: _check_reward,
+    SimulatedSpec: _check_simulated,
+}

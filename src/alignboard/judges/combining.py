@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 
 from alignboard.judges.rows import Status, Verdict
-from alignboard.judges.spec import BackendSpec, ProgramSpec, PromptedSpec, RewardSpec
+from alignboard.judges.spec import JudgeSpec
 
 _WORST: tuple[Status, ...] = ("failed", "refused", "truncated", "unparsed")
 """what a pair is called whose verdicts failed in several ways"""
@@ -40,24 +39,13 @@ def pair_verdict(
     return "scored", statistics.fmean(*zip(*turned, strict=True))
 
 
-def rated_verdict(spec: BackendSpec, verdicts: Sequence[Verdict]) -> tuple[Status, float | None]:
-    """The ratings of output_1 and output_2 as a preference.
-
-    A reward model's difference is a log-odds (Bradley-Terry, on which it was trained); other ratings only order.
-    """
+def rated_verdict(spec: JudgeSpec, verdicts: Sequence[Verdict]) -> tuple[Status, float | None]:
+    """The ratings of output_1 and output_2 as a preference."""
     status = worst(verdicts)
     first, second = (verdict.score for verdict in verdicts)
     if status != "scored" or first is None or second is None:
         return ("unparsed" if status == "scored" else status), None
-    difference = second - first
-    within = spec.tie_within if isinstance(spec, PromptedSpec | ProgramSpec | RewardSpec) else 0.0
-    if isinstance(spec, RewardSpec):
-        if abs(difference) <= within:
-            return "scored", 1.5
-        return "scored", 1 + 1 / (1 + math.exp(-max(-700.0, min(700.0, difference))))
-    if abs(difference) <= within:
-        return "scored", 1.5
-    return "scored", 2.0 if difference > 0 else 1.0
+    return "scored", spec.preferred(first, second)
 
 
 def sampled(verdicts: Sequence[Verdict]) -> Verdict:

@@ -5,22 +5,25 @@ Whatever a file may get wrong is one sentence that names the file, the key and t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from alignboard.errors import InputError, nearest
 from alignboard.judges.alpaca_eval.configs import Pool, evaluator_names, read_evaluator
 from alignboard.judges.checks import check
-from alignboard.judges.parsing.verdicts import VerdictRule
 from alignboard.judges.spec import JudgeSpec, ProgramSpec, PromptedSpec
+from alignboard.registry import lookup
+from alignboard.registry import names as kind_names
 from alignboard.suites import convert, read_yaml
 from alignboard.workspace import find, library, names
 
 Tagged = TypeVar("Tagged", bound=msgspec.Struct)
 
 ROOM: Final = "evaluate/judges"
+_REMARKS: Final = {"title", "source", "retired", "unsupported", "api_key_env"}
 
 _WITHOUT_VERDICT: Final[dict[type, Any]] = {
     schema: msgspec.defstruct(f"{schema.__name__}File", [("verdict", Any, None)], bases=(schema,))
@@ -50,6 +53,32 @@ def load_judge(name: str, workspace: Path | None = None) -> JudgeSpec | Pool:
     )
 
 
+def require_own_name(declared: JudgeSpec | Pool, given: str) -> None:
+    """Raises `InputError` for a judge under the name of one of AlpacaEval's evaluators that is not that evaluator."""
+    name = declared.name
+    if isinstance(declared, Pool) or name not in evaluator_names():
+        return
+    official = [read_evaluator(name)]
+    official += [
+        one for path in (library() / ROOM).glob("*.yaml") if (one := read_judge(path)).name == name
+    ]
+    members = [one.members[0] if isinstance(one, Pool) else one for one in official]
+    if _identity(declared) not in [_identity(one) for one in members]:
+        raise InputError(
+            f"Judge {given} is named {name!r}, as AlpacaEval's evaluator is, and differs from it; give it a name of "
+            "its own."
+        )
+
+
+def _identity(spec: JudgeSpec) -> dict[str, Any]:
+    """What a judge declares, without what changes no verdict."""
+    return {
+        key: value
+        for key, value in msgspec.to_builtins(spec, str_keys=True).items()
+        if key not in _REMARKS
+    }
+
+
 def judge_names(workspace: Path | None = None) -> list[str]:
     """The judges that have a file, in the workspace or in the library."""
     roots = (workspace or Path.cwd(), library())
@@ -59,7 +88,8 @@ def judge_names(workspace: Path | None = None) -> list[str]:
 def read_judge(path: Path) -> JudgeSpec:
     """The judge that a file declares."""
     content = read_yaml(path)
-    schema = _tagged(path, content, "kind", get_args(JudgeSpec), "a judge")
+    kinds = {name: lookup("judge", name) for name in kind_names("judge")}
+    schema = _tagged(path, content, "kind", kinds, "a judge")
     rest = {key: value for key, value in content.items() if key != "kind"}
     what = f"a {content['kind']} judge"
     spec = (
@@ -71,6 +101,19 @@ def read_judge(path: Path) -> JudgeSpec:
     return spec
 
 
+def decode_judge(declared: dict[str, Any]) -> JudgeSpec | Pool:
+    """The judge whose declaration `msgspec.to_builtins` has written."""
+    if "members" in declared:
+        return msgspec.convert(declared, Pool)
+    schema, verdict = lookup("judge", declared["kind"]), declared.get("verdict")
+    if verdict is None or schema not in _WITHOUT_VERDICT:
+        return msgspec.convert(declared, schema)
+    fields = msgspec.structs.asdict(msgspec.convert(declared, _WITHOUT_VERDICT[schema]))
+    return schema(
+        **fields | {"verdict": msgspec.convert(verdict, lookup("reply form", verdict["by"]))}
+    )
+
+
 def _with_verdict(path: Path, content: dict[str, Any], schema: type[Tagged], what: str) -> Tagged:
     """The verdict is one of many schemas, so it is read by itself, by the one that it names."""
     verdict = content.pop("verdict", None)
@@ -80,16 +123,16 @@ def _with_verdict(path: Path, content: dict[str, Any], schema: type[Tagged], wha
         return schema(**fields)
     if not isinstance(verdict, dict):
         raise InputError(f"{path}: verdict is a mapping such as {{by: bracket}}.")
-    by = _tagged(path, verdict, "by", get_args(VerdictRule), "a verdict")
+    forms = {name: lookup("reply form", name) for name in kind_names("reply form")}
+    by = _tagged(path, verdict, "by", forms, "a verdict")
     rest = {key: value for key, value in verdict.items() if key != "by"}
     return schema(**fields, verdict=convert(path, rest, by, f"a verdict by {verdict['by']}"))
 
 
 def _tagged(
-    path: Path, content: dict[str, Any], field: str, schemas: tuple[type[Tagged], ...], what: str
+    path: Path, content: dict[str, Any], field: str, known: Mapping[str, type[Tagged]], what: str
 ) -> type[Tagged]:
     """The schema that ``content`` names in ``field``."""
-    known = {str(schema.__struct_config__.tag): schema for schema in schemas}
     named = content.get(field)
     if not isinstance(named, str) or named not in known:
         hint = nearest(str(named), known)

@@ -12,7 +12,6 @@ from alignboard.engines.openai.prices import Rate
 from alignboard.judges.calls import PairQuestion, Prompter, views
 from alignboard.judges.rows import Call
 from alignboard.judges.runner import Replies
-from alignboard.judges.spec import PromptedSpec, order_of
 from alignboard.stats.second_order import SecondOrderDesign
 
 BYTES_PER_TOKEN: Final = 4.73
@@ -53,15 +52,16 @@ def cost_of(
     n_known = None if replies is None else len(known)
     missing = [call for key, call in calls.items() if key not in known]
     spec = prompter.spec
-    expected = 1 + SecondOrderDesign().share if order_of(spec) == "adaptive" else 1.0
-    if not isinstance(spec, PromptedSpec):
+    expected = 1 + SecondOrderDesign().share if spec.shown_order == "adaptive" else 1.0
+    prompted = spec.prompted
+    if prompted is None:
         return Cost(
             spec.name, n_known, round(len(missing) * expected), 0, 0, counted=True, price=None
         )
-    counter = tokens_of(spec.model)
+    counter = tokens_of(prompted.model)
     count = counter or _estimated
     n_prompt = round(expected * sum(count(call) for call in missing))
-    n_answer = round(expected * len(missing) * spec.sampling.max_new_tokens)
+    n_answer = round(expected * len(missing) * prompted.sampling.max_new_tokens)
     price = None if rate is None else rate.of(Usage(n_prompt, n_answer))
     n_calls = round(len(missing) * expected)
     return Cost(spec.name, n_known, n_calls, n_prompt, n_answer, counter is not None, price)

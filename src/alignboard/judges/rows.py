@@ -91,6 +91,8 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     """US dollars"""
     seconds: float | None = None
     """from the request to the reply"""
+    served: str | None = None
+    """the model that an endpoint says it served"""
 
 
 class FailedCall(msgspec.Struct, frozen=True):

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
+from alignboard.engines.openai.format import shortened
+from alignboard.errors import InputError
 from alignboard.judges.adaptive import Waves
 from alignboard.judges.calls import (
     Judge,
@@ -32,8 +34,10 @@ from alignboard.judges.pairs import Judged, Pair, Rated
 from alignboard.judges.parsing.parsers import parse
 from alignboard.judges.prompting.hardened import bind, marks
 from alignboard.judges.rows import Call, FailedCall, Question, Reply, Verdict
-from alignboard.judges.spec import order_of, rates, verdict_rule
 from alignboard.results.claims import ask_once
+
+_HOPELESS: Final = 12
+"""replies of which none holds a verdict, after which a judge is not asked any more"""
 
 
 class Replies(Protocol):
@@ -118,7 +122,7 @@ def judge_pairs(
 
     ask_for(first_questions(judge.spec, pairs))
     inclusion: Mapping[int, float] = {}
-    if order_of(judge.spec) == "adaptive":
+    if judge.spec.shown_order == "adaptive":
         inclusion = _second_orders(judge, pairs, found, ask_for)
     return [
         _judged(judge, pair, found[place], inclusion.get(place), run)
@@ -187,7 +191,7 @@ def _judged(
     )
     if not found:
         return Judged(pair, "scored", 1.5, marks=attacks)
-    if rates(judge.spec):
+    if judge.spec.is_rating:
         status, preference = rated_verdict(judge.spec, verdicts)
         return Judged(pair, status, preference, verdicts=verdicts, said=replies, marks=attacks)
     switched = tuple(view.question.switched for view, _ in found)
@@ -208,10 +212,12 @@ class _Run:
     ) -> None:
         self._judge, self._replies, self._ask = judge, replies, ask
         self._on_progress = on_progress
-        self._rule, self._batch = verdict_rule(judge.spec), batch_size(judge.spec)
+        self._rule, self._batch = judge.spec.reply_form, batch_size(judge.spec)
         self._counts = Counts(0, 0, 0)
         self._said: dict[str, Reply] = {}
         self._unsaid: dict[str, FailedCall] = {}
+        self._n_hopeless: int | None = 0
+        """replies so far, as long as none holds a verdict"""
 
     def verdicts(self, asked: Sequence[View]) -> list[tuple[View, Verdict]]:
         """Every view with its verdict; what is not known is asked."""
@@ -245,11 +251,28 @@ class _Run:
                 if isinstance(reply, Reply):
                     self._replies.keep(call, reply)
                     self._said[call.key] = reply
+                    self._require_some_verdict(call, reply)
                 else:
                     self._unsaid[call.key] = reply
                 self._count(asked=1)
         finally:
             self._replies.flush()
+
+    def _require_some_verdict(self, call: Call, reply: Reply) -> None:
+        """Raises `InputError` where none of the first replies of this run holds a verdict: no more is paid for."""
+        if self._n_hopeless is None:
+            return
+        found = parse(bind(self._rule, call.named), reply, self._batch)
+        if any(verdict.status == "scored" for verdict in found):
+            self._n_hopeless = None
+            return
+        self._n_hopeless += 1
+        if self._n_hopeless == _HOPELESS:
+            raise InputError(
+                f"Judge {self._judge.spec.name} is stopped: none of its first {_HOPELESS} replies holds a verdict "
+                f"(the last is {found[0].status}: {found[0].evidence or shortened(reply.text)}). The replies are kept; "
+                "mend the judge's prompt, verdict or max_new_tokens."
+            )
 
     def _verdict(self, call: Call, place: int) -> Verdict:
         reply = self._said.get(call.key)

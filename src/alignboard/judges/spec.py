@@ -4,17 +4,26 @@ A judge is one of six kinds. ``prompted`` is a language model that is given a pr
 ``reward`` is a model with a scalar head, ``pair-ranker`` an encoder that compares two outputs; ``simulated`` is a rule
 with noise, ``program`` a command of the user's; ``jury`` combines other judges. All of them answer the same question,
 and their verdicts are the same rows.
+
+A kind is a subclass of `JudgeSpec` and one registration, here or in another package:
+``register("judge", "mine", "my_package.judge:MySpec")``, whose `JudgeSpec.open` gives the backend.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import importlib
+import math
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from alignboard.judges.opening import Opening
+from alignboard.judges.pairs import Backend
 from alignboard.judges.parsing.verdicts import NumbersRule, VerdictRule
 from alignboard.judges.rows import Message
 from alignboard.models.spec import EndpointOptions
+from alignboard.registry import register
 
 Order = Literal["coin", "both", "adaptive", "given"]
 """coin: one order per instruction, drawn as AlpacaEval does; both: both; adaptive: the second where it can matter, and
@@ -55,13 +64,85 @@ class Sampling(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """how many replies to every prompt, of which the mean is taken; for endpoints that give no log-probabilities"""
 
 
-class PromptedSpec(
-    msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="prompted"
-):
-    """A language model that is given a prompt."""
+class JudgeSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind"):
+    """What every kind of judge declares, and what the rest of the house asks of it."""
 
     name: str
     title: str
+
+    opener: ClassVar[str] = ""
+    """``module:function`` from (declaration, `Opening`) to the backend; a kind may override `open` in its place"""
+    sees_second_turns: ClassVar[bool] = False
+    """whether more than the first answer of a conversation is shown, for kinds without a prompt"""
+    order_fixed: ClassVar[str | None] = None
+    """what the judge is called, if it has no order that could be changed"""
+
+    @property
+    def kind(self) -> str:
+        """The name under which the kind is registered."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def shown_order(self) -> Order:
+        """How often and in which order pairs are shown; without meaning where outputs are rated one by one."""
+        return getattr(self, "order", "given")
+
+    @property
+    def reply_form(self) -> VerdictRule:
+        """How replies are read."""
+        return getattr(self, "verdict", NumbersRule())
+
+    @property
+    def is_rating(self) -> bool:
+        """Whether outputs are rated one by one."""
+        return getattr(self, "rates", False)
+
+    @property
+    def prompted(self) -> PromptedSpec | None:
+        """The declaration of a language model that is given a prompt; None for other kinds."""
+        return None
+
+    @property
+    def hosted(self) -> bool:
+        """Whether it is asked at an endpoint."""
+        return False
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether a model is loaded before the backend can name itself."""
+        return False
+
+    @property
+    def jurors(self) -> tuple[str, ...]:
+        """The judges whose verdicts it combines, by name."""
+        return ()
+
+    @property
+    def order_name(self) -> str:
+        """What a summary calls the order."""
+        return self.shown_order
+
+    def preferred(self, first: float, second: float) -> float:
+        """The preference that two ratings mean: 1 = the first, 2 = the second, 1.5 = a draw."""
+        difference = second - first
+        if abs(difference) <= getattr(self, "tie_within", 0.0):
+            return 1.5
+        return 2.0 if difference > 0 else 1.0
+
+    def check(self, path: Path) -> None:
+        """Raise `InputError`, naming ``path`` and the field, for what the schema allows and no judge can mean."""
+
+    def open(self, opening: Opening) -> Backend:
+        """The backend that answers the judge's calls."""
+        module, _, function = self.opener.partition(":")
+        return getattr(importlib.import_module(module), function)(self, opening)
+
+
+class PromptedSpec(JudgeSpec, frozen=True, tag="prompted"):
+    """A language model that is given a prompt."""
+
+    opener: ClassVar[str] = "alignboard.judges.backends.opened:open_prompted"
+
     model: str
     """what the endpoint calls it, or what is loaded: an entry of the registry, a folder, an id on the hub"""
     prompt: JudgePrompt
@@ -93,14 +174,46 @@ class PromptedSpec(
     source: str | None = None
     """where the prompt and the settings come from"""
 
+    @property
+    def prompted(self) -> PromptedSpec:
+        """See `JudgeSpec`."""
+        return self
 
-class RewardSpec(
-    msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="reward"
-):
+    @property
+    def hosted(self) -> bool:
+        """See `JudgeSpec`."""
+        return self.engine == "openai"
+
+    @property
+    def needs_weights(self) -> bool:
+        """See `JudgeSpec`."""
+        return self.engine == "local"
+
+
+class RewardSpec(JudgeSpec, frozen=True, tag="reward"):
     """A reward model: a scalar for one output; position plays no part."""
 
-    name: str
-    title: str
+    opener: ClassVar[str] = "alignboard.judges.backends.opened:open_reward_model"
+    sees_second_turns: ClassVar[bool] = True
+    order_fixed: ClassVar[str | None] = "a reward model"
+
+    @property
+    def is_rating(self) -> bool:
+        """See `JudgeSpec`."""
+        return True
+
+    @property
+    def needs_weights(self) -> bool:
+        """See `JudgeSpec`."""
+        return True
+
+    def preferred(self, first: float, second: float) -> float:
+        """The difference is a log-odds (Bradley-Terry, on which reward models are trained)."""
+        difference = second - first
+        if abs(difference) <= self.tie_within:
+            return 1.5
+        return 1 + 1 / (1 + math.exp(-max(-700.0, min(700.0, difference))))
+
     model: str
     tie_within: float = 0.0
     adapter: str | None = None
@@ -108,13 +221,16 @@ class RewardSpec(
     source: str | None = None
 
 
-class PairRankerSpec(
-    msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="pair-ranker"
-):
+class PairRankerSpec(JudgeSpec, frozen=True, tag="pair-ranker"):
     """An encoder that reads instruction and both outputs and gives a logit for each, as PairRM does."""
 
-    name: str
-    title: str
+    opener: ClassVar[str] = "alignboard.judges.backends.opened:open_ranker"
+
+    @property
+    def needs_weights(self) -> bool:
+        """See `JudgeSpec`."""
+        return True
+
     model: str
     order: Order = "both"
     source_tokens: int = 1224
@@ -123,26 +239,23 @@ class PairRankerSpec(
     source: str | None = None
 
 
-class SimulatedSpec(
-    msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="simulated"
-):
+class SimulatedSpec(JudgeSpec, frozen=True, tag="simulated"):
     """The simulated annotator: a scoring rule of the demo world, label noise and position bias. No model."""
 
-    name: str
-    title: str
+    opener: ClassVar[str] = "alignboard.judges.demo.simulated_judge:open_simulated"
+
     order: Order = "coin"
     seed: int = 0
     label_noise: float = 0.217
     position_bias: float = 0.05
 
 
-class ProgramSpec(
-    msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="program"
-):
+class ProgramSpec(JudgeSpec, frozen=True, tag="program"):
     """A command of the user's that reads questions and writes replies, a line of JSON each."""
 
-    name: str
-    title: str
+    opener: ClassVar[str] = "alignboard.judges.backends.program:open_program"
+    sees_second_turns: ClassVar[bool] = True
+
     command: list[str]
     version: str
     """the author's word for what the program says: another version is another judge"""
@@ -152,36 +265,25 @@ class ProgramSpec(
     order: Order = "both"
 
 
-class JurySpec(
-    msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="kind", tag="jury"
-):
+class JurySpec(JudgeSpec, frozen=True, tag="jury"):
     """Several judges as one."""
 
-    name: str
-    title: str
+    order_fixed: ClassVar[str | None] = "a jury"
+
     judges: list[str]
     rule: Literal["majority", "mean", "agreement"] = "mean"
     """majority of the verdicts; their mean; their mean weighted by how far each agrees with the others"""
 
+    @property
+    def jurors(self) -> tuple[str, ...]:
+        """See `JudgeSpec`."""
+        return tuple(self.judges)
 
-BackendSpec = PromptedSpec | RewardSpec | PairRankerSpec | SimulatedSpec | ProgramSpec
-JudgeSpec = BackendSpec | JurySpec
-
-
-def verdict_rule(spec: JudgeSpec) -> VerdictRule:
-    """How replies are read."""
-    return spec.verdict if isinstance(spec, PromptedSpec | ProgramSpec) else NumbersRule()
-
-
-def order_of(spec: JudgeSpec) -> Order:
-    """How often and in which order pairs are shown; of judges that rate outputs one by one it plays no part."""
-    return (
-        spec.order if isinstance(spec, PromptedSpec | PairRankerSpec | SimulatedSpec) else "given"
-    )
+    @property
+    def order_name(self) -> str:
+        """The rule, because the jurors have orders of their own."""
+        return self.rule
 
 
-def rates(spec: JudgeSpec) -> bool:
-    """Whether outputs are rated one by one."""
-    return isinstance(spec, RewardSpec) or (
-        isinstance(spec, PromptedSpec | ProgramSpec) and spec.rates
-    )
+for _kind in (PromptedSpec, RewardSpec, PairRankerSpec, SimulatedSpec, ProgramSpec, JurySpec):
+    register("judge", str(_kind.__struct_config__.tag), _kind)

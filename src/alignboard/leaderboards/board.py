@@ -83,8 +83,7 @@ def board_of(reproduction: Reproduction, suite: Suite) -> Board:
             else row
             for row in reproduction.models
         ],
-        # A joint fit looks difficulties up by instruction and knows no other way.
-        mode="aligned" if joint else reproduction.mode,
+        mode="joint" if joint else reproduction.mode,
     )
 
 

@@ -113,7 +113,11 @@ def picture(board: Board) -> BoardPicture:
 def _ranking(board: Board) -> str:
     if not board.has_lc:
         return "Ranked by win rate."
-    how = {"compat": "difficulty by row, as upstream", "aligned": "difficulty by instruction"}
+    how = {
+        "compat": "difficulty by row, as upstream",
+        "aligned": "difficulty by instruction",
+        "joint": "difficulties fitted to these models, not AlpacaEval's",
+    }
     ranked = f"Ranked by length-controlled (LC) win rate ({how.get(board.mode, board.mode)})"
     if all(board.score(row) is not None for row in board.rows):
         return ranked + "."
@@ -125,8 +129,7 @@ def _columns(board: Board) -> list[tuple[str, list[str]]]:
     columns = [
         ("rank", ["" if rank is None else str(rank) for rank in board.ranks()]),
         ("model", [markdown_text(row.model) for row in rows]),
-        ("LC, by row" if recomputed else "LC", [_points(row.lc_win_rate_compat) for row in rows]),
-        ("LC, by instruction", [_points(row.lc_win_rate_aligned) for row in rows]),
+        *_lc_columns(board),
         ("95 % interval of it", [_limits(row.lc_ci_low, row.lc_ci_high) for row in rows]),
         ("win rate", [_points(row.win_rate) for row in rows]),
         ("95 % interval", [_limits(row.ci_low, row.ci_high) for row in rows]),
@@ -144,6 +147,17 @@ def _columns(board: Board) -> list[tuple[str, list[str]]]:
     if recomputed:
         columns.insert(-2, ("unparsed", [str(row.n_unparsed) for row in rows]))
     return columns
+
+
+def _lc_columns(board: Board) -> list[tuple[str, list[str]]]:
+    """The estimators of length control, each in a column of its own."""
+    if board.mode == "joint":
+        return [("LC, joint fit", [_points(row.lc_win_rate_joint) for row in board.rows])]
+    compat = "LC, by row" if board.source == "recomputed" else "LC"
+    return [
+        (compat, [_points(row.lc_win_rate_compat) for row in board.rows]),
+        ("LC, by instruction", [_points(row.lc_win_rate_aligned) for row in board.rows]),
+    ]
 
 
 def _points(value: float | None) -> str:
@@ -168,7 +182,8 @@ def _lookup_note(board: Board) -> list[str]:
 
 def _plot_row(board: Board, row: BoardRow, rank: int | None) -> PlotRow:
     raw = _estimate(row.win_rate, row.ci_low, row.ci_high)
-    lc = _estimate(row.lc_win_rate_aligned, row.lc_ci_low, row.lc_ci_high)
+    own = row.lc_win_rate_joint if board.mode == "joint" else row.lc_win_rate_aligned
+    lc = _estimate(own, row.lc_ci_low, row.lc_ci_high)
     if lc is None:
         lc = _estimate(row.lc_win_rate_compat, None, None)
     published = row.published_lc_win_rate if board.has_lc else row.published_win_rate

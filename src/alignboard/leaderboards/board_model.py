@@ -25,7 +25,7 @@ class Board:
     rows: list[BoardRow]
     """by rank; rows without the score that the board is ranked by come last"""
     mode: str = "compat"
-    """the length control that it is ranked by: ``compat`` or ``aligned``, see `scores.LcScores`"""
+    """the length control that it is ranked by: ``compat``, ``aligned`` (`scores.LcScores`) or ``joint``"""
     families: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -48,4 +48,4 @@ class Board:
 
 def ranking_lc(row: BoardRow, mode: str) -> float | None:
     """The length-controlled win rate of ``mode``."""
-    return row.lc_win_rate_compat if mode == "compat" else row.lc_win_rate_aligned
+    return getattr(row, f"lc_win_rate_{mode}")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from alignboard.leaderboards.plan_board import PlanBoard, Rate, number, span, summary
-from alignboard.text import markdown_text, shown, text_table
+from alignboard.text import markdown_text, shown, table
 
 _N_TEXT = 2
 """columns that are no numbers: model and method"""
@@ -48,24 +48,10 @@ def to_markdown(board: PlanBoard) -> str:
 
 def plan_table(board: PlanBoard) -> str:
     """The board for a terminal or a pipe: a line of groups, a line of names, and a line for every model."""
-    columns = [
-        _Column(shown(column.group), shown(column.name), [shown(cell) for cell in column.cells])
-        for column in _columns(board)
-    ]
-    rows = [[column.cells[n] for column in columns] for n in range(len(board.rows))]
-    table = text_table([column.name for column in columns], rows, left=range(_N_TEXT))
-    return "\n".join([_groups(columns), table, "", *board.conditions])
-
-
-def _groups(columns: Sequence[_Column]) -> str:
-    """The line above the names: every group ends where its last column does, as the names below it do."""
-    line, end = "", 0
-    for n, column in enumerate(columns):
-        end += max(map(len, (column.name, *column.cells))) + (2 if n else 0)
-        last = n + 1 == len(columns) or columns[n + 1].group != column.group
-        if column.group and last:
-            line += f"  {column.group}".rjust(end - len(line))
-    return line.rstrip()
+    columns = _columns(board)
+    rows = [[shown(column.cells[n]) for column in columns] for n in range(len(board.rows))]
+    names = [(shown(column.group), shown(column.name)) for column in columns]
+    return "\n".join([table(names, rows, left=range(_N_TEXT)), "", *board.conditions])
 
 
 def _columns(board: PlanBoard) -> list[_Column]:

@@ -13,7 +13,6 @@ Importing this module loads neither torch nor transformers.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any, Final
 from alignboard.errors import InputError
 from alignboard.models.hub import is_repository
 from alignboard.models.identity import adapter_fingerprint, fingerprint
+from alignboard.results.files import read_json_object
 
 _REWRITING: Final = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """values of ``init_lora_weights``, or how they begin, with which PEFT changes the base when it adds an adapter"""
@@ -56,7 +56,7 @@ def read_adapter(name: str, path: Path) -> Adapter:
 
 def rewrites_base(path: Path) -> bool:
     """Whether PEFT changes the base's own weights when it adds the adapter in ``path``."""
-    config = _config(path)
+    config = read_json_object(path / "adapter_config.json")
     kind = config.get("init_lora_weights")
     return isinstance(kind, str) and kind.casefold().startswith(_REWRITING)
 
@@ -90,24 +90,13 @@ def _reads_as(tokenizer: Any) -> tuple[Any, ...]:
     return tokenizer.get_vocab(), special, sorted(tokenizer.added_tokens_decoder)
 
 
-def _config(path: Path) -> dict[str, Any]:
-    file = path / "adapter_config.json"
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {error}.") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{file} holds no JSON object, which a configuration is.")
-    return found
-
-
 def require_same_base(path: Path, base: Path, source: str, base_fingerprint: str) -> None:
     """The adapter in ``path`` was trained on this base, as far as that can be known.
 
     Where both name a repository of the hub the names have to agree; where the adapter names a checkpoint on this disk
     the contents have to. A folder that is gone says nothing.
     """
-    config = _config(path)
+    config = read_json_object(path / "adapter_config.json")
     trained_on = config.get("base_model_name_or_path")
     if not isinstance(trained_on, str) or trained_on in {"", source, str(base)}:
         return
@@ -194,7 +183,7 @@ def saved_template(folder: Path) -> str | None:
         return file.read_text(encoding="utf-8")
     if not config.is_file():
         return None
-    return default_template(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
+    return default_template(read_json_object(config).get("chat_template"))
 
 
 def default_template(template: Any) -> str | None:
@@ -215,8 +204,5 @@ def taught_ends(adapter: Path) -> tuple[str, ...]:
     card = adapter / "training.json"
     if not card.is_file():
         return ()
-    try:
-        found = json.loads(card.read_text(encoding="utf-8")).get("end_tokens")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-        raise InputError(f"{card} cannot be read as JSON: {error}.") from error
+    found = read_json_object(card).get("end_tokens")
     return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else ()

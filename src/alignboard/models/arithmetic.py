@@ -20,6 +20,10 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["4bit", "8bit"]
 Attention = Literal["auto", "flash_attention_2", "sdpa", "eager"]
 
+FourBit = tuple[Literal["nf4", "fp4"], bool]
+"""(type of a 4-bit number, whether the scales are quantised, too)"""
+
+QLORA: Final[FourBit] = ("nf4", True)
 ATTENTIONS: Final[tuple[Attention, ...]] = get_args(Attention)
 
 
@@ -30,6 +34,7 @@ class Arithmetic:
     dtype: str
     device: str
     quantization: Quantization | None = None
+    four_bit: FourBit = QLORA
     attention: Attention = "auto"
     remote_code: bool = False
     """whether the checkpoint's own Python may run"""
@@ -66,7 +71,7 @@ def load_options(how: Arithmetic, kind: Any) -> dict[str, Any]:
     dtype = getattr(torch, how.dtype)
     options: dict[str, Any] = {"dtype": dtype, "device_map": {"": how.device}}
     if how.quantization is not None:
-        options["quantization_config"] = _bitsandbytes(how.quantization, dtype, kind)
+        options["quantization_config"] = _bitsandbytes(how, dtype, kind)
     attention = choose_attention(how, kind)
     return options if attention is None else {**options, "attn_implementation": attention}
 
@@ -101,18 +106,20 @@ def choose_attention(how: Arithmetic, kind: Any) -> str | None:
     return how.attention
 
 
-def _bitsandbytes(quantization: Quantization, compute: Any, kind: Any) -> Any:
+def _bitsandbytes(how: Arithmetic, compute: Any, kind: Any) -> Any:
     from transformers import BitsAndBytesConfig
 
     if find_spec("bitsandbytes") is None:
-        raise InputError(f"Loading in {quantization} needs bitsandbytes: pip install bitsandbytes.")
+        raise InputError(
+            f"Loading in {how.quantization} needs bitsandbytes: pip install bitsandbytes."
+        )
     kept = list(getattr(kind, "unquantized", ())) or None
-    if quantization == "8bit":
+    if how.quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
+        bnb_4bit_quant_type=how.four_bit[0],
+        bnb_4bit_use_double_quant=how.four_bit[1],
         bnb_4bit_compute_dtype=compute,
         llm_int8_skip_modules=kept,
     )

@@ -12,6 +12,7 @@ import yaml
 
 from alignboard.models.check import Check, ShownToken
 from alignboard.models.spec import ModelSpec, Prompt
+from alignboard.text import table
 
 FOUND_OUT: Final = "as found"
 """the format of an entry that leaves it open"""
@@ -19,10 +20,8 @@ FOUND_OUT: Final = "as found"
 
 def models_table(specs: Sequence[ModelSpec]) -> str:
     """One line per entry: name, checkpoint, format, prompt."""
-    rows = [("name", "checkpoint", "format", "prompt", ""), *map(_row, specs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join(lines)
+    columns = ("name", "checkpoint", "format", "prompt", "remarks")
+    return table(columns, list(map(_row, specs)), left=range(len(columns)))
 
 
 def _row(spec: ModelSpec) -> tuple[str, str, str, str, str]:

@@ -13,7 +13,7 @@ Importing this module loads neither torch nor transformers.
 
 from __future__ import annotations
 
-import json
+import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +27,7 @@ from alignboard.errors import InputError, nearest
 from alignboard.models import phi_msft
 from alignboard.models.arithmetic import Arithmetic, load_options
 from alignboard.models.gguf_parts import part_names
+from alignboard.results.files import read_json_object
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +85,7 @@ def _from_gguf(path: Path, gguf_file: str) -> Checkpoint:
 
 
 def _from_config(path: Path) -> Checkpoint:
-    config = _read_json(path / "config.json")
+    config = read_json_object(path / "config.json")
     method = (config.get("quantization_config") or {}).get("quant_method")
     gptq = method == "gptq" or (method is None and (path / "quantize_config.json").is_file())
     old = config.get("model_type") in phi_msft.MODEL_TYPES
@@ -95,16 +96,6 @@ def _from_config(path: Path) -> Checkpoint:
     if old:
         return Checkpoint(path, "phixtral" if "num_local_experts" in config else "phi-msft", config)
     return Checkpoint(path, "gptq" if gptq else "transformers", config)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{file} holds no JSON object, which a configuration is.")
-    return content
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -136,7 +127,7 @@ def open_tokenizer(
         return AutoTokenizer.from_pretrained(
             checkpoint.path, trust_remote_code=remote_code, **known
         )
-    except (ImportError, KeyError, OSError, ValueError) as error:
+    except (ImportError, KeyError, OSError, ValueError, TypeError, struct.error) as error:
         raise InputError(
             f"{checkpoint.place}: its tokenizer cannot be loaded; give one as tokenizer, such as that of the model "
             f"it was made from ({' '.join(str(error).split())})."
@@ -183,7 +174,7 @@ def _open_native(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
         if missing:
             raise InputError(f"{path} is GPTQ and needs {' and '.join(missing)}: {GPTQ_INSTALL}.")
         if not hasattr(config, "quantization_config"):
-            own = _read_json(path / "quantize_config.json")
+            own = read_json_object(path / "quantize_config.json")
             config.quantization_config = {**own, "quant_method": "gptq"}
     options = load_options(how, kind)
     return _loaded(

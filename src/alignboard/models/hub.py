@@ -111,9 +111,15 @@ def _chosen(folder: Path, gguf_file: str | None) -> str | None:
         raise InputError(
             f"{folder} has several GGUF files; name one as gguf_file: {', '.join(found)}."
         )
-    raise InputError(
-        f"{folder} is no checkpoint: it holds no config.json (of a repository of GGUF files, name one as gguf_file)."
+    inner = [
+        folder / name
+        for name, file in (("adapter", "adapter_config.json"), ("checkpoint", "config.json"))
+        if (folder / name / file).is_file()
+    ]
+    hint = (
+        f"did you mean {' or '.join(map(str, inner))}?" if inner else "name the model's own folder."
     )
+    raise InputError(f"{folder} is not a model folder (no config.json); {hint}")
 
 
 def _download(base: str, revision: str | None, files: list[str]) -> Path:

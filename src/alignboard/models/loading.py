@@ -34,9 +34,11 @@ from alignboard.models.adapters import (
     rewrites_base,
 )
 from alignboard.models.arithmetic import (
+    QLORA,
     Arithmetic,
     Attention,
     Dtype,
+    FourBit,
     Quantization,
     choose_device,
     choose_dtype,
@@ -90,6 +92,7 @@ class LoadedModel:
         *,
         dtype: Dtype = "auto",
         quantization: Quantization | None = None,
+        four_bit: FourBit = QLORA,
         device: str = "auto",
         chat_template: str | None = None,
         format: Format | None = None,  # noqa: A002 - the word the registry has for it
@@ -103,8 +106,8 @@ class LoadedModel:
 
         ``dtype="auto"`` is float32 on the CPU; on a GPU it is the checkpoint's own type, with bfloat16 in place of
         float16 (the attention of Phi-2 and the activations of Gemma overflow in float16). ``quantization`` loads linear
-        layers through bitsandbytes: 4 bits as in QLoRA (NF4, double quantisation), or 8. ``chat_template`` is for base
-        models that have none.
+        layers through bitsandbytes: 4 bits (``four_bit``; as in QLoRA: NF4, double quantisation), or 8.
+        ``chat_template`` is for base models that have none.
 
         ``format`` is found out where it is not given; given, it has to be what is there. ``gguf_file`` names a file of
         a folder of several; its weights are dequantised, so they take the memory of the original. ``tokenizer`` is a
@@ -123,6 +126,7 @@ class LoadedModel:
             dtype=choose_dtype(dtype, device, checkpoint.config),
             device=device,
             quantization=quantization,
+            four_bit=four_bit,
             attention=attn_implementation,
             remote_code=trust_remote_code,
         )

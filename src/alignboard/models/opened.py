@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from alignboard.errors import InputError
 from alignboard.models.adapters import (
     default_template,
@@ -19,6 +17,7 @@ from alignboard.models.ends import ends_of
 from alignboard.models.formats import Checkpoint, identify, open_tokenizer, text_config
 from alignboard.models.hub import is_repository, locate, locate_tokenizer
 from alignboard.models.spec import ModelSpec
+from alignboard.results.files import read_json_object
 
 _FILES: Final = ("*.json", "tokenizer.model", "merges.txt", "*.jinja")
 
@@ -72,7 +71,7 @@ def open_small(spec: ModelSpec) -> Opened:
     other = None if spec.tokenizer is None else locate_tokenizer(spec.tokenizer)
     tokenizer = open_tokenizer(checkpoint, other)
     settings = checkpoint.path / "generation_config.json"
-    generation = msgspec.json.decode(settings.read_bytes()) if settings.is_file() else {}
+    generation = read_json_object(settings) if settings.is_file() else {}
     adapter = None if spec.adapter is None else _adapter(spec.adapter)
     if adapter is not None:
         tokenizer = own_tokenizer(adapter, tokenizer) or tokenizer

@@ -103,7 +103,10 @@ def conversation_text(
             add_generation_prompt=generation_prompt,
             tokenize=False,
         )
-    except TemplateError as error:
+    except (
+        *(TemplateError, TypeError, ValueError, ArithmeticError),
+        *(LookupError, AttributeError, RecursionError),
+    ) as error:  # a template is a program of the checkpoint's, and raises what it likes
         roles = ", ".join(message["role"] for message in messages)
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(

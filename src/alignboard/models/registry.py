@@ -6,18 +6,19 @@ template and BOS as its tokenizer has it; its format is read off its configurati
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-
-import msgspec
 
 from alignboard.errors import InputError, nearest
 from alignboard.models.formats import identify
 from alignboard.models.gguf_parts import checkpoint_name
 from alignboard.models.hub import is_repository, locate
 from alignboard.models.spec import ModelSpec, read_spec
+from alignboard.results.files import read_json_object
 from alignboard.workspace import find, library, names
 
 ROOM = "evaluate/models"
+_TRAINERS = re.compile(r"checkpoint-\d+")
 
 
 def load_model(name: str, workspace: Path | None = None) -> ModelSpec:
@@ -64,7 +65,7 @@ def _local(path: Path) -> ModelSpec:
     """The checkpoint or adapter in a folder, or the GGUF file."""
     adapter = path / "adapter_config.json"
     if adapter.is_file():
-        base = msgspec.json.decode(adapter.read_bytes()).get("base_model_name_or_path")
+        base = read_json_object(adapter).get("base_model_name_or_path")
         if not isinstance(base, str):
             raise InputError(
                 f"{adapter}: base_model_name_or_path does not say on which model this adapter is."
@@ -79,6 +80,11 @@ def _local(path: Path) -> ModelSpec:
 
 
 def _folder_name(path: Path) -> str:
-    """What a folder's model is called: in a workspace, ``results/<model>/checkpoint`` or ``.../adapter``."""
+    """What a folder's model is called: of ``results/<model>/checkpoint`` or ``.../adapter`` what is above it.
+
+    A trainer's ``<run>/checkpoint-500`` is ``<run>-checkpoint-500``: every run has a folder of that name.
+    """
     given = path.absolute()
-    return given.parent.name if given.name in {"checkpoint", "adapter"} else given.name
+    if given.name in {"checkpoint", "adapter"}:
+        return given.parent.name
+    return f"{given.parent.name}-{given.name}" if _TRAINERS.fullmatch(given.name) else given.name

@@ -108,7 +108,7 @@ class Served:
 
     def rate_of(self, spec: ModelSpec) -> Rate | None:
         """What ``spec`` costs here; None where nobody says."""
-        return self.rate or load_prices().of(self.called(spec))
+        return self.rate or load_prices().of(self.called(spec), urls=self.urls)
 
     def retirement(self, spec: ModelSpec) -> str | None:
         """Half a sentence where the model has been, or will soon be, switched off."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from alignboard.data.instruction_sets import InstructionSet
+from alignboard.data.instruction_sets import ALPACA_EVAL, InstructionSet
 from alignboard.engines.rows import Answer, Decoding, Engine, Failure, Prompt, read_answer
 from alignboard.models.prompting import History
 from alignboard.models.spec import ModelSpec
@@ -35,7 +35,6 @@ from alignboard.workspace import model_name
 
 GENERATION = "generation"
 OUTPUTS = "model_outputs.json"
-ALPACA_EVAL = "alpaca-eval"
 _SHOW_SECONDS = 0.2
 
 

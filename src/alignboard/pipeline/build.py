@@ -7,6 +7,7 @@ that it judges; the judge that is trained here is another; so are the comparison
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from alignboard.benchmarks.run import DEMO_TASKS
+from alignboard.data.preferences.sources import local_files
 from alignboard.errors import InputError
 from alignboard.judges.load import load_judge
-from alignboard.judges.spec import JurySpec, PromptedSpec, SimulatedSpec
 from alignboard.models.spec import ModelSpec, Prompt
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.jobs.kinds import job_kind
-from alignboard.pipeline.judges import Declared
+from alignboard.pipeline.judges import Access, Declared, Judges
 from alignboard.pipeline.plan import ResolvedPlan, resolve
 from alignboard.pipeline.plan_baselines import TrainedModel
 from alignboard.pipeline.plan_models import Entry, asked_as, weights_identity
@@ -43,7 +44,7 @@ _RELEASED_GROUP = "released responses"
 
 def is_demo_judge(declared: Declared) -> bool:
     """Whether a judge's model is the tiny one that is trained here."""
-    return isinstance(declared, PromptedSpec) and declared.model == DEMO_JUDGE
+    return declared.prompted is not None and declared.prompted.model == DEMO_JUDGE
 
 
 class _Builder:
@@ -77,7 +78,8 @@ class _Builder:
             }
         else:
             what = {"source": weights_identity(entry.spec, self.resolved.workspace)}
-            hints = {"path": entry.spec.base}
+            where = ("revision", "gguf_file")
+            hints = {"path": entry.spec.base} | {one: getattr(entry.spec, one) for one in where}
         parameters = {"model": base, **what}
         return self.add(f"checkpoint {base}", "checkpoint", entry.group, parameters, hints=hints)
 
@@ -110,15 +112,11 @@ class _Builder:
         )
 
     def data_file(self, recipe: Recipe) -> str | None:
-        """sha256 of the local file that a recipe trains on; None where its rows come from elsewhere."""
-        if not recipe.data.is_file:
+        """sha256 over the local files that a recipe trains on; None where its rows come from elsewhere."""
+        files = local_files(recipe.data.name, self.resolved.workspace)
+        if not files:
             return None
-        path = self.resolved.workspace / recipe.data.name
-        if not path.is_file():
-            raise InputError(
-                f"data.name: there is no file {path}, which a recipe of {self.resolved.path} trains on."
-            )
-        return file_sha256(path)
+        return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
     def chat_template(self, base: str) -> str | None:
         """The template that the recipes of a base model give it; None = its own."""
@@ -302,6 +300,7 @@ class _Builder:
                 self._judge_group(judge, model),
                 {
                     **self._declared(judge),
+                    "model": model.name,
                     "set": asked.name,
                     "two_turns": asked.asked.n_turns > 1,
                     "skips": self._skips(model.name, baseline),
@@ -324,7 +323,8 @@ class _Builder:
     def _judge_group(self, judge: str, model: TrainedModel) -> str:
         """A judge that costs next to nothing goes where its model is in memory anyway."""
         declared = self.resolved.judges[judge].declared
-        if isinstance(declared, SimulatedSpec) or is_demo_judge(declared):
+        members = Judges(Access(), self.resolved.workspace).members(declared)
+        if is_demo_judge(declared) or not any(one.hosted or one.needs_weights for one in members):
             return self.resolved.entries[model.base].group
         return f"judge {judge}"
 
@@ -336,9 +336,9 @@ class _Builder:
             "declared": msgspec.to_builtins(chosen.declared),
             "urls": list(chosen.access.urls),
         }
-        if isinstance(chosen.declared, JurySpec):
+        if chosen.declared.jurors:
             root = self.resolved.workspace
-            jurors = [load_judge(juror, root) for juror in chosen.declared.judges]
+            jurors = [load_judge(juror, root) for juror in chosen.declared.jurors]
             content["jurors"] = msgspec.to_builtins(jurors)
         return content
 
@@ -352,21 +352,22 @@ class _Builder:
         board: dict[str, str],
     ) -> None:
         pairwise, asked = self.plan.pairwise, self.resolved.pairwise_set
+        judge = self.resolved.pairwise_judge
         models = [model.name for model in self.resolved.models]
-        if pairwise is None or asked is None or len(models) < 2:
+        if pairwise is None or judge is None or asked is None or len(models) < 2:
             return
         needs: dict[str, str | None] = {
             f"outputs {model}": responses[model, asked.name] for model in models
         }
-        needs["judge-model"] = judge_models.get(pairwise.judge)
+        needs["judge-model"] = judge_models.get(judge)
         parameters = {
-            **self._declared(pairwise.judge),
+            **self._declared(judge),
             "set": asked.name,
             "n_prompts": min(pairwise.n_prompts, len(asked.asked)),
             "models": models,
             "seed": self.plan.seed,
         }
-        hints = {"access": self._access(pairwise.judge)}
+        hints = {"access": self._access(judge)}
         board["pairwise"] = self.add(
             f"pairwise {self.plan.name}", "pairwise", _ALL_GROUP, parameters, needs, hints
         )
@@ -392,7 +393,7 @@ class _Builder:
             ],
             "baseline": resolved.baseline_method,
             "suites": [msgspec.to_builtins(suite) for suite in resolved.benchmarks],
-            "rating_judge": self.plan.pairwise.judge if self.plan.pairwise else None,
+            "rating_judge": resolved.pairwise_judge,
             "rating_set": None if pairwise is None else pairwise.name,
             "models": [
                 {

@@ -21,6 +21,7 @@ from alignboard.fetch.sources import Progress
 from alignboard.judges.pairs import Pair, rated
 from alignboard.pipeline.judged_outputs import Answers, Comparison, Fields
 from alignboard.results.conversations import CONVERSATIONS, Conversation, read_conversations
+from alignboard.results.verdict_places import part_of
 
 _MOST_TURNS = 2
 
@@ -79,9 +80,15 @@ def load_baseline(name: str, questions: Questions, workspace: Path) -> list[Conv
 
 
 def compare_conversations(
-    questions: Questions, outputs: Sequence[Conversation], baseline: Sequence[Conversation]
+    questions: Questions,
+    outputs: Sequence[Conversation],
+    baseline: Sequence[Conversation],
+    place: Path,
 ) -> Comparison:
-    """A pair for every turn: that turn's answers of the model and of the baseline."""
+    """A pair for every turn: that turn's answers of the model and of the baseline.
+
+    ``place`` is the folder for verdicts on the whole file (`verdict_places.beside`).
+    """
     pairs, datasets = [], {}
     both = zip(
         questions.asked.rows,
@@ -104,11 +111,26 @@ def compare_conversations(
             )
             pairs.append(pair)
             datasets[pair.asked] = row.subset
-    return Comparison(tuple(pairs), datasets, questions.asked.name)
+    return Comparison(tuple(pairs), datasets, _place(questions, outputs, place))
 
 
-def conversation_answers(questions: Questions, outputs: Sequence[Conversation]) -> Answers:
-    """Every turn's answer, to be rated by itself."""
+def _place(questions: Questions, outputs: Sequence[Conversation], place: Path) -> Path:
+    """``place``, or where the first questions of the set go; answers to a part may be in the part's folder already."""
+    if place.name == questions.asked.name:
+        return place
+    n = len(questions.asked)
+    return part_of(
+        place,
+        outputs[0].model_id,
+        None if questions.asked.name == questions.set_name else n,
+        n + 1,
+    )
+
+
+def conversation_answers(
+    questions: Questions, outputs: Sequence[Conversation], place: Path
+) -> Answers:
+    """Every turn's answer, to be rated by itself; ``place`` as in `compare_conversations`."""
     asked, turns, units, datasets = [], [], [], []
     both = zip(questions.asked.rows, _in_order(questions, outputs), strict=True)
     for number, (row, answer) in enumerate(both, start=1):
@@ -126,7 +148,7 @@ def conversation_answers(questions: Questions, outputs: Sequence[Conversation]) 
         tuple(turns),
         tuple(units),
         tuple(datasets),
-        questions.asked.name,
+        _place(questions, outputs, place),
     )
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from alignboard.data.instruction_sets import Instruction, InstructionSet
+from alignboard.data.instruction_sets import ALPACA_EVAL, Instruction, InstructionSet
 from alignboard.errors import InputError
 from alignboard.judges.alpaca_eval.configs import Pool
+from alignboard.judges.backends.endpoint import OPENAI, judge_suffix
 from alignboard.judges.calls import (
     Judge,
     PairQuestion,
@@ -20,23 +21,14 @@ from alignboard.judges.calls import (
     shows_second_turns,
     single_questions,
 )
-from alignboard.judges.load import load_judge
+from alignboard.judges.load import load_judge, require_own_name
 from alignboard.judges.pairs import Judged, Pair, Rated
 from alignboard.judges.pricing import Cost, cost_of
 from alignboard.judges.runner import OnProgress, rate_outputs
-from alignboard.judges.spec import (
-    BackendSpec,
-    JurySpec,
-    Order,
-    PromptedSpec,
-    RewardSpec,
-    order_of,
-    rates,
-)
-from alignboard.pipeline.answering import ALPACA_EVAL
+from alignboard.judges.spec import JudgeSpec, Order
 from alignboard.pipeline.judged_outputs import Answers, Comparison
-from alignboard.pipeline.judges import Declared, Judges
-from alignboard.pipeline.judging import JournalReplies, Summary, write_judged
+from alignboard.pipeline.judges import Access, Declared, Judges, renamed
+from alignboard.pipeline.judging import JournalReplies, Summary, verdict_path, write_judged
 from alignboard.pipeline.single_ratings import RatingSummary, write_rated
 from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import reference_set
@@ -50,20 +42,28 @@ from alignboard.workspace import PUBLISHED
 
 
 def declared_judge(
-    name: str, workspace: Path, order: Order | None = None, *, hardened: bool = False
+    name: str,
+    workspace: Path,
+    order: Order | None = None,
+    *,
+    hardened: bool = False,
+    urls: Sequence[str] = (),
 ) -> Declared:
     """The judge ``name``. One that is asked otherwise than it declares is another judge, with a name that says so."""
     declared = load_judge(name, workspace)
+    require_own_name(declared, name)
     if order is not None:
-        if isinstance(declared, Pool | JurySpec | RewardSpec):
-            kind = {Pool: "a pool", JurySpec: "a jury"}.get(type(declared), "a reward model")
-            raise InputError(f"Judge {name} is {kind}, which has no order of its own to change.")
-        if order != order_of(declared):
+        if isinstance(declared, Pool) or declared.order_fixed is not None:
+            raise InputError(
+                f"Judge {name} is {declared.order_fixed}, which has no order of its own to change."
+            )
+        if order != declared.shown_order:
             declared = msgspec.structs.replace(
                 declared, order=order, name=f"{declared.name}-{order}"
             )
     if hardened:
-        if not isinstance(declared, PromptedSpec):
+        declared = declared.prompted
+        if declared is None:
             raise InputError(f"Judge {name} has no prompt that could be hardened.")
         if not declared.hardened:
             if declared.prompt.batch > 1:
@@ -72,17 +72,36 @@ def declared_judge(
                 )
             new = f"{declared.name}-hardened"
             declared = msgspec.structs.replace(declared, hardened=True, name=new)
-    return declared
+    return _elsewhere(declared, workspace, urls) if urls else declared
+
+
+def _elsewhere(declared: Declared, workspace: Path, urls: Sequence[str]) -> Declared:
+    """The judge under its name at ``urls``; raises `InputError` where none of it is asked at an endpoint."""
+    homes = {
+        (spec.prompted.base_url or OPENAI).rstrip("/")
+        for spec in Judges(Access(), workspace).members(declared)
+        if spec.prompted is not None and spec.hosted
+    }
+    if not homes:
+        raise InputError(
+            f"Judge {declared.name} is not asked at an endpoint, so --judge-engine does not concern it."
+        )
+    if homes == {url.rstrip("/") for url in urls}:
+        return declared
+    return renamed(declared, f"{declared.name}{judge_suffix(urls)}")
 
 
 class Evaluation:
-    """Judging in one workspace: a judge, its replies in the journal, its files in ``results/``."""
+    """Judging in one workspace: a judge, its replies in the journal, its files beside the outputs."""
 
     def __init__(
-        self, judges: Judges, journal: Journal, workspace: Path, *, replace: bool = False
+        self, judges: Judges, journal: Journal, *, replace: bool = False, root: Path = Path()
     ) -> None:
-        """``replace`` allows a file with fewer scored rows to take the place of one with more."""
-        self._judges, self._workspace, self._replace = judges, workspace, replace
+        """``replace`` allows a file with fewer scored rows to take the place of one with more.
+
+        Verdicts are written below ``root``.
+        """
+        self._judges, self._replace, self._root = judges, replace, root
         self.journal = journal
         """where replies are kept, and answers may be"""
         self._replies = JournalReplies(journal)
@@ -97,15 +116,17 @@ class Evaluation:
     ) -> tuple[Summary, list[Judged]]:
         """Ask what is missing, write the model's files, and say what they come to."""
         self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
+        asked = self._judges.asked_at(declared)
+        verdict_path(declared.name, compared, asked, self._root)  # refuses before anything is paid
         judged = self._judges.judge(declared, compared.pairs, self._replies, on_progress, ask=ask)
         summary = write_judged(
-            self._workspace,
             declared,
             judged,
-            compared.datasets,
-            _order(declared),
-            compared.part,
+            compared,
+            declared.order_name,
+            asked,
             replace=self._replace,
+            root=self._root,
         )
         return summary, judged
 
@@ -121,7 +142,8 @@ class Evaluation:
         spec = self._rater(declared, answers)
         judge = Judge(spec, self._judges.open(spec), self._judges.secret)
         rated = rate_outputs(judge, answers.questions, self._replies, on_progress, ask=ask)
-        summary = write_rated(self._workspace, spec.name, answers, rated, replace=self._replace)
+        asked = self._judges.asked_at(declared)
+        summary = write_rated(spec.name, answers, rated, asked, replace=self._replace)
         return summary, rated
 
     def costs(self, declared: Declared, compared: Comparison) -> list[Cost]:
@@ -140,15 +162,15 @@ class Evaluation:
         spec = self._rater(declared, answers)
         return [self._cost(spec, single_questions(answers.questions))]
 
-    def _cost(self, spec: BackendSpec, asked: Sequence[PairQuestion]) -> Cost:
-        if self._judges.needs_weights(spec):
+    def _cost(self, spec: JudgeSpec, asked: Sequence[PairQuestion]) -> Cost:
+        if spec.needs_weights:
             # Only the weights could tell whose replies are known.
             return cost_of(Prompter(spec, {}), asked, None, None)
         prompter = Prompter(spec, self._judges.open(spec).identity, self._judges.secret)
         return cost_of(prompter, asked, self._replies, self._judges.rate(spec))
 
-    def _rater(self, declared: Declared, answers: Answers) -> BackendSpec:
-        if isinstance(declared, Pool | JurySpec) or not rates(declared):
+    def _rater(self, declared: Declared, answers: Answers) -> JudgeSpec:
+        if isinstance(declared, Pool) or not declared.is_rating:
             raise InputError(
                 f"Judge {declared.name} compares two outputs; one that rates single ones says rates: true, or is "
                 "a reward model (such as mt-bench-single, skywork-reward)."
@@ -165,12 +187,6 @@ class Evaluation:
                     f"Judge {spec.name} is shown the first turn only, and these answers have two; its prompt needs "
                     "{instruction_2} and {first_2}, as those of mt-bench-pair and mt-bench-single have them."
                 )
-
-
-def _order(declared: Declared) -> str:
-    if isinstance(declared, JurySpec):
-        return declared.rule
-    return "coin" if isinstance(declared, Pool) else order_of(declared)
 
 
 def hardening_secret(journal: Path) -> str:
@@ -191,7 +207,10 @@ def hardening_secret(journal: Path) -> str:
 def suite_of(name: str) -> Suite:
     """A published suite; raises `InputError` for any other."""
     if name not in PUBLISHED:
-        raise InputError(f"{name!r} is not a suite with a published board: {', '.join(PUBLISHED)}.")
+        raise InputError(
+            f"{name!r} is not a suite with a published board ({', '.join(PUBLISHED)}); benchmarks are run by a plan: "
+            f"write `suites: [{name}]` into a plan's file, then `alignboard run PLAN`."
+        )
     return load_suite(name)
 
 
@@ -211,7 +230,7 @@ def expected(model: str, asked: InstructionSet, baseline: Sequence[Generation]) 
     pairs = [
         Pair(row.instruction, row.output, row.generator, f"{row.output} ", model) for row in rows
     ]
-    return Comparison(tuple(pairs), {}, None)
+    return Comparison(tuple(pairs), {}, Path())
 
 
 def length_controlled(

@@ -18,8 +18,9 @@ from alignboard.pipeline.answering import OUTPUTS
 from alignboard.records import Generation
 from alignboard.results.files import SUFFIXES
 from alignboard.results.formats import read_rows
+from alignboard.results.verdict_places import part_of
 from alignboard.suites import load_suite
-from alignboard.workspace import PUBLISHED, model_name
+from alignboard.workspace import PUBLISHED
 
 _SECOND = {"instruction_2", "first_2", "second_2"}
 Fields = tuple[tuple[str, str], ...]
@@ -33,8 +34,13 @@ class Comparison:
     pairs: tuple[Pair, ...]
     datasets: dict[str, str | None]
     """by instruction"""
-    part: str | None
-    """of a part of a set: the folder that it goes to"""
+    place: Path
+    """the folder that the judge's folder of verdicts goes to"""
+
+    @property
+    def baseline(self) -> str:
+        """Whose outputs they are compared with."""
+        return self.pairs[0].generator_1
 
     @property
     def model(self) -> str:
@@ -53,25 +59,13 @@ class Answers:
     conversations: tuple[int, ...]
     """a number that the turns of one conversation share"""
     datasets: tuple[str | None, ...]
-    part: str | None
-    """of a set of its own, or a part of one: the folder that it goes to"""
+    place: Path
+    """the folder that the judge's folder of ratings goes to"""
 
 
-def folder_of(path: Path, model: str, workspace: Path) -> str | None:
-    """The folder below ``results/<model>/`` that the outputs lie in, and the verdicts on them go to.
-
-    None for AlpacaEval's, which lie in no folder of their own, and for files from elsewhere. So verdicts on other sets
-    do not overwrite those that boards are made of.
-    """
-    own = (workspace / "results" / model_name(model)).resolve()
-    folder = path.resolve().parent
-    return folder.name if folder.parent == own else None
-
-
-def _part(folder: str | None, limit: int | None, n: int) -> str | None:
-    if limit is None or limit >= n:
-        return folder
-    return f"first-{limit}" if folder is None else f"{folder}-first-{limit}"
+def set_folder(place: Path, model: str) -> str | None:
+    """The folder of the set below the model's, where ``place`` is one; None for AlpacaEval's own place."""
+    return place.name if place.parent.name == model else None
 
 
 def load_baseline(
@@ -86,7 +80,7 @@ def baseline_file(
 ) -> Path:
     """Where a baseline's outputs are: a file, a model of the workspace, or a published suite's baseline (fetched).
 
-    ``folder`` is that of the set (`folder_of`); a model's answers to AlpacaEval serve for a part of it, too.
+    ``folder`` is that of the set (`set_folder`); a model's answers to AlpacaEval serve for a part of it, too.
     """
     path = Path(name)
     if path.suffix in SUFFIXES:
@@ -111,16 +105,19 @@ def baseline_file(
 def compare(
     outputs: Sequence[Generation],
     baseline: Sequence[Generation],
-    folder: str | None = None,
+    place: Path,
     limit: int | None = None,
     fields: Mapping[str, Fields] | None = None,
 ) -> Comparison:
     """The model's and the baseline's answers, or those to the first ``limit`` instructions.
 
-    ``fields`` are by instruction: what prompts may show beside it.
+    ``place`` is the folder for verdicts on the whole file (`verdict_places.beside`); ``fields``, by instruction, are
+    what prompts may show beside it.
     """
-    # What lies in a folder may be a part already; what does not is held against the whole set.
-    part = _part(folder, limit, len(baseline if folder is None else outputs))
+    model = outputs[0].generator
+    # What lies in a set's folder may be a part already; what does not is held against the whole set.
+    whole = baseline if set_folder(place, model) is None else outputs
+    place = part_of(place, model, limit, len(whole))
     if limit is not None:
         baseline = baseline[:limit]
         wanted = {row.instruction for row in baseline}
@@ -130,16 +127,16 @@ def compare(
         for pair in pairs_of(outputs, baseline)
     ]
     datasets = {pair.asked: row.dataset for pair, row in zip(pairs, baseline, strict=True)}
-    return Comparison(tuple(pairs), datasets, part)
+    return Comparison(tuple(pairs), datasets, place)
 
 
 def answers(
     outputs: Sequence[Generation],
-    folder: str | None = None,
+    place: Path,
     limit: int | None = None,
     fields: Mapping[str, Fields] | None = None,
 ) -> Answers:
-    """The model's answers, or its first ``limit``, to be rated by themselves; ``fields`` as in `compare`."""
+    """The model's answers, or its first ``limit``, to be rated by themselves; the rest as in `compare`."""
     names = sorted({row.generator for row in outputs})
     if len(names) != 1:
         raise InputError(f"The outputs are by {', '.join(names)}; one generator was expected.")
@@ -150,8 +147,8 @@ def answers(
     )
     n = len(rows)
     datasets = tuple(row.dataset for row in rows)
-    part = _part(folder, limit, len(outputs))
-    return Answers(names[0], questions, (1,) * n, tuple(range(n)), datasets, part)
+    place = part_of(place, names[0], limit, len(outputs))
+    return Answers(names[0], questions, (1,) * n, tuple(range(n)), datasets, place)
 
 
 def read_fields(path: Path) -> dict[str, Fields]:

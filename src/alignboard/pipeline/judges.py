@@ -14,24 +14,14 @@ from alignboard.engines.openai.prices import Prices, Rate, load_prices
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError
 from alignboard.judges.alpaca_eval.configs import Pool
-from alignboard.judges.backends.endpoint import EndpointJudge, endpoint_of
-from alignboard.judges.backends.program import ProgramJudge
+from alignboard.judges.backends.endpoint import OPENAI
 from alignboard.judges.calls import Judge
-from alignboard.judges.demo.simulated_judge import SimulatedJudge
 from alignboard.judges.jury import combined
 from alignboard.judges.load import load_judge
+from alignboard.judges.opening import Opening
 from alignboard.judges.pairs import Backend, Judged, Pair
 from alignboard.judges.runner import Counts, OnProgress, Replies, judge_pairs
-from alignboard.judges.spec import (
-    BackendSpec,
-    JudgeSpec,
-    JurySpec,
-    PairRankerSpec,
-    ProgramSpec,
-    PromptedSpec,
-    RewardSpec,
-    SimulatedSpec,
-)
+from alignboard.judges.spec import JudgeSpec, JurySpec
 from alignboard.models.loading import LoadedModel
 from alignboard.models.spec import ModelSpec, Notes
 
@@ -53,6 +43,16 @@ class Access:
     """where batches are kept until they are done; None = the ordinary interface"""
 
 
+class AskedAt(msgspec.Struct, frozen=True):
+    """One judge, as it was asked."""
+
+    judge: str
+    model: str | None
+    """as the endpoint calls it, or what is loaded here; None of judges that are no model"""
+    addresses: list[str]
+    """of the endpoint; none of judges that are asked here"""
+
+
 class Judges:
     """The judges of this process: each is opened once, and its model is loaded when it is first asked."""
 
@@ -69,29 +69,45 @@ class Judges:
             self._prices = load_prices(self._workspace)
         return self._prices
 
-    def members(self, declared: Declared) -> list[BackendSpec]:
+    def members(self, declared: Declared) -> list[JudgeSpec]:
         """Every judge that ``declared`` asks: of a pool or a jury all of theirs."""
         if isinstance(declared, Pool):
             return list(declared.members)
-        if isinstance(declared, JurySpec):
-            jurors = [load_judge(name, self._workspace) for name in declared.judges]
+        if declared.jurors:
+            jurors = [load_judge(name, self._workspace) for name in declared.jurors]
             return [member for juror in jurors for member in self.members(juror)]
         return [declared]
 
-    def rate(self, spec: BackendSpec) -> Rate | None:
-        """What ``spec`` costs; None where it is asked here, or nobody says."""
-        if not isinstance(spec, PromptedSpec) or spec.engine != "openai":
+    def rate(self, spec: JudgeSpec) -> Rate | None:
+        """What ``spec`` costs; None where it is asked here or at somebody's own address, or nobody says."""
+        asked = spec.prompted
+        if asked is None or not spec.hosted:
             return None
         if self._access.rate is not None:
             return self._access.rate
-        return self.prices.of(spec.model, batch=self._access.batch_folder is not None)
+        urls = self._access.urls or (asked.base_url or OPENAI,)
+        return self.prices.of(asked.model, batch=self._access.batch_folder is not None, urls=urls)
+
+    def asked_at(self, declared: Declared) -> list[AskedAt]:
+        """Which model every judge of ``declared`` is, and at which addresses it is asked."""
+        return [
+            AskedAt(
+                judge=spec.name,
+                model=getattr(spec, "model", None),
+                addresses=sorted(self._access.urls or (spec.prompted.base_url or OPENAI,))
+                if spec.prompted is not None and spec.hosted
+                else [],
+            )
+            for spec in self.members(declared)
+        ]
 
     def warnings(self, declared: Declared, today: dt.date) -> list[str]:
         """Of models that have been or will be switched off, where they are asked at their own address."""
         found = []
         for spec in self.members(declared):
-            if isinstance(spec, PromptedSpec) and self._at_home(spec):
-                ends = self.prices.retirement(spec.model, today) or spec.retired
+            asked = spec.prompted
+            if asked is not None and self._at_home(spec):
+                ends = self.prices.retirement(asked.model, today) or asked.retired
                 if ends is not None:
                     found.append(f"judge {spec.name}: {ends}")
         return list(dict.fromkeys(found))
@@ -105,51 +121,38 @@ class Judges:
             reason = getattr(spec, "unsupported", None)
             if reason is not None:
                 raise InputError(f"Judge {spec.name} cannot be asked here: {reason.rstrip('.')}.")
-            if today is not None and self._at_home(spec):
-                assert isinstance(spec, PromptedSpec)  # noqa: S101 - `_at_home` says so
-                ended = self.prices.retired(spec.model, today) or spec.retired
+            asked = spec.prompted
+            if today is not None and asked is not None and self._at_home(spec):
+                ended = self.prices.retired(asked.model, today) or asked.retired
                 if ended is not None:
                     raise InputError(
                         f"Judge {spec.name}: {ended.rstrip('.')}; name another judge (`alignboard judge list`), whose "
                         "scores `alignboard bridge` translates, or give --judge-engine URL where this one is served."
                     )
 
-    def _at_home(self, spec: BackendSpec) -> bool:
+    def _at_home(self, spec: JudgeSpec) -> bool:
         """Whether it is asked at its own address."""
-        hosted = isinstance(spec, PromptedSpec) and spec.engine == "openai"
-        return hosted and not self._access.urls
+        return spec.hosted and not self._access.urls
 
-    @staticmethod
-    def needs_weights(spec: BackendSpec) -> bool:
-        """Whether a model has to be loaded before ``spec`` can say who it is."""
-        if isinstance(spec, PromptedSpec):
-            return spec.engine == "local"
-        return isinstance(spec, RewardSpec | PairRankerSpec)
-
-    def open(self, spec: BackendSpec) -> Backend:
+    def open(self, spec: JudgeSpec) -> Backend:
         """Whoever answers for ``spec``."""
         declared = json.dumps(msgspec.to_builtins(spec, str_keys=True), sort_keys=True)
         if declared not in self._opened:
             self._opened[declared] = self._open(spec)
         return self._opened[declared]
 
-    def _open(self, spec: BackendSpec) -> Backend:
-        if isinstance(spec, SimulatedSpec):
-            return SimulatedJudge(spec)
-        if isinstance(spec, ProgramSpec):
-            return ProgramJudge(spec)
-        if isinstance(spec, PromptedSpec) and spec.engine == "openai":
-            access = self._access
-            endpoint = endpoint_of(spec, access.urls, access.limits, access.api_key_env)
-            rate = self.rate(spec)
-            if self._access.batch_folder is not None:
-                from alignboard.judges.backends.batches import BatchJudge
-
-                return BatchJudge(spec, endpoint, self._access.batch_folder, rate)
-            return EndpointJudge(spec, endpoint, rate)
-        from alignboard.judges.backends.opened import open_judge
-
-        return open_judge(spec, self._load, workspace=self._workspace)
+    def _open(self, spec: JudgeSpec) -> Backend:
+        access = self._access
+        opening = Opening(
+            access.urls,
+            access.api_key_env,
+            access.limits,
+            self.rate(spec),
+            access.batch_folder,
+            self._load,
+            self._workspace,
+        )
+        return spec.open(opening)
 
     def _load(self, entry: ModelSpec) -> tuple[LoadedModel, str | None]:
         """The model of ``entry``; judges that differ by their adapters only share one."""
@@ -174,7 +177,7 @@ class Judges:
     ) -> list[Judged]:
         """The verdicts of ``declared``, in the order of ``pairs``; of a pool each pair is judged by one member."""
         if isinstance(declared, JurySpec):
-            jurors = [load_judge(name, self._workspace) for name in declared.judges]
+            jurors = [load_judge(name, self._workspace) for name in declared.jurors]
             told = _Sum(on_progress)
             return combined(
                 declared,

@@ -1,8 +1,9 @@
 """Models are judged: replies in the journal, ``annotations.json`` in AlpacaEval's format, and what it comes to.
 
-The product is ``results/<model>/<judge>/annotations.json``, which upstream's tools read, with columns of ours beside
-theirs, and ``judging.json`` next to it: the win rate with its interval, the counts of every status, calls and price. A
-verdict that was not scored is null in the file; it is asked again on the next run where nobody could be asked.
+The product is ``<judge>/annotations.json`` beside the outputs (`alignboard.results.verdict_places`), which upstream's
+tools read, with columns of ours beside theirs, and ``judging.json`` next to it: the win rate with its interval, the
+counts of every status, calls and price, and which model was asked where. A verdict that was not scored is null in the
+file; it is asked again on the next run where nobody could be asked.
 """
 
 from __future__ import annotations
@@ -15,22 +16,24 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from alignboard.errors import InputError
 from alignboard.judges.adaptive import balanced
 from alignboard.judges.alpaca_eval.configs import Pool
 from alignboard.judges.pairs import Judged, conversations
 from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.prompting.attacks import detect
 from alignboard.judges.rows import Call, Reply
-from alignboard.pipeline.judges import Declared
+from alignboard.pipeline.judged_outputs import Comparison
+from alignboard.pipeline.judges import AskedAt, Declared
 from alignboard.pipeline.replacing import n_preferences, require_no_loss
 from alignboard.records import Judgment, text_id
 from alignboard.results.commits import Commits
 from alignboard.results.files import write_atomically
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal, Row
+from alignboard.results.verdict_places import judge_folder
 from alignboard.stats.intervals import Interval
 from alignboard.stats.win_rate import win_rate
-from alignboard.workspace import model_name
 
 REPLY = "judge-reply"
 ANNOTATIONS = "annotations.json"
@@ -97,6 +100,12 @@ class Annotation(Judgment, gc=False, omit_defaults=True):
     """of a second turn: what the conversation began with"""
     reason: str = ""
     """why there is no verdict"""
+    judge_model: str | None = None
+    """of a judge behind an endpoint: which model was asked for"""
+    judge_address: str | None = None
+    """and where; of several addresses all of them, with commas"""
+    judge_served: str | None = None
+    """what the endpoint says that it served, where that is another name"""
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -130,7 +139,11 @@ class Summary(msgspec.Struct, frozen=True):
     signals: tuple[str, ...]
     """what in the model's outputs as a whole looks written for the judge; see `alignboard.judges.prompting.attacks`"""
     annotations: str
-    """their file, relative to the workspace"""
+    """their file"""
+    asked: tuple[AskedAt, ...] = ()
+    """who was asked, and where"""
+    served: tuple[str, ...] = ()
+    """the models that the endpoint says it served"""
     n_both: int = 0
     """pairs of which both orders have a verdict"""
     n_consistent: int = 0
@@ -142,18 +155,30 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def annotation_rows(
-    judge: Declared, judged: Sequence[Judged], datasets: Mapping[str, str | None]
+    judge: Declared,
+    judged: Sequence[Judged],
+    datasets: Mapping[str, str | None],
+    asked: Sequence[AskedAt] = (),
 ) -> list[Annotation]:
-    """The rows of the file; ``datasets`` are by instruction."""
+    """The rows of the file; ``datasets`` are by instruction, ``asked`` says where the judge was asked."""
+    by_name = {one.judge: one for one in asked if one.addresses}
     drawn = any(one.inclusion is not None for one in judged)
     scores = balanced(judged).scores if drawn else np.full(len(judged), np.nan)
     key = getattr(getattr(judge, "verdict", None), "completion_key", None)
     if key is None:
         key = "completions_all" if _weighs_tokens(judge) else "completions"
-    return [
+    rows = [
         _row(one, judge.name, datasets.get(one.pair.asked), key, float(score))
         for one, score in zip(judged, scores, strict=True)
     ]
+    for row, one in zip(rows, judged, strict=True):
+        member = judge.choose(one.pair.asked).name if isinstance(judge, Pool) else judge.name
+        found = by_name.get(member)
+        if found is not None:
+            row.judge_model, row.judge_address = found.model, ",".join(found.addresses)
+            names = {said.served for said in one.said} - {None, found.model}
+            row.judge_served = ",".join(sorted(map(str, names))) or None
+    return rows
 
 
 def _weighs_tokens(judge: Declared) -> bool:
@@ -201,7 +226,13 @@ def total(values: Iterable[float | None]) -> float | None:
     return sum(there) if there else None
 
 
-def summarise(judge: Declared, judged: Sequence[Judged], order: str, annotations: Path) -> Summary:
+def summarise(
+    judge: Declared,
+    judged: Sequence[Judged],
+    order: str,
+    annotations: Path,
+    asked: Sequence[AskedAt] = (),
+) -> Summary:
     """What the verdicts come to; the win rate is order-balanced where second orders were drawn."""
     preference = np.array([np.nan if one.preference is None else one.preference for one in judged])
     found = win_rate(preference, np.array(conversations([one.pair for one in judged])))
@@ -235,6 +266,8 @@ def summarise(judge: Declared, judged: Sequence[Judged], order: str, annotations
         avg_length=int(np.mean([len(answer) for answer in answers])),
         signals=detect([one.pair.asked for one in judged], answers).signals,
         annotations=str(annotations),
+        asked=tuple(asked),
+        served=tuple(sorted({said.served for said in replies.values() if said.served})),
         **_trust(judged),
     )
 
@@ -273,29 +306,69 @@ def known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
+class _Record(msgspec.Struct):
+    """What an earlier `Summary` says of who judged; files from before `asked` was written have none."""
+
+    judge: str
+    model: str
+    baseline: str
+    asked: list[AskedAt] = []
+
+
+def verdict_path(
+    judge: str, compared: Comparison, asked: Sequence[AskedAt], root: Path = Path()
+) -> Path:
+    """Where the verdicts go below ``root``; raises `InputError` where those of somebody else lie there."""
+    path = compared.place / judge_folder(judge, compared.baseline) / ANNOTATIONS
+    record = (root / path).with_name(SUMMARY)
+    if not record.is_file():
+        return path
+    try:
+        there = msgspec.json.decode(record.read_bytes(), type=_Record)
+    except (msgspec.DecodeError, OSError) as error:
+        raise InputError(f"{record} cannot be read: {error}; remove the folder.") from error
+    now = _Record(judge, compared.model, compared.baseline, list(asked))
+    for what, old, new in (
+        ("judge", there.judge, now.judge),
+        ("model", there.model, now.model),
+        ("baseline", there.baseline, now.baseline),
+        ("judge's model and address", there.asked, now.asked),
+    ):
+        if old and old != new:
+            raise InputError(
+                f"{record} is of another {what} ({_told(old)}, now {_told(new)}): give this judge another name, or "
+                "remove that folder."
+            )
+    return path
+
+
+def _told(value: str | list[AskedAt]) -> str:
+    if isinstance(value, str):
+        return repr(value)
+    return ", ".join(f"{one.model} at {','.join(one.addresses) or 'this machine'}" for one in value)
+
+
 def write_judged(
-    workspace: Path,
     judge: Declared,
     judged: Sequence[Judged],
-    datasets: Mapping[str, str | None],
+    compared: Comparison,
     order: str,
-    part: str | None = None,
+    asked: Sequence[AskedAt] = (),
     *,
     replace: bool = False,
+    root: Path = Path(),
 ) -> Summary:
-    """Write the model's files and return what they come to; ``part`` names a part of a set, in a folder of its own.
+    """Write the model's files below ``root`` and return what they come to.
 
     ``replace`` allows fewer scored rows than the file there has; see `require_no_loss`.
     """
-    folder = workspace / "results" / model_name(judged[0].pair.generator_2)
-    if part is not None:
-        folder /= model_name(part)
-    path = folder / model_name(judge.name) / ANNOTATIONS
+    place = verdict_path(judge.name, compared, asked, root)
+    path = root / place
     n_scored = sum(one.preference is not None for one in judged)
     reasons = [one.reason for one in judged if one.preference is None]
     require_no_loss(path, n_scored, n_preferences, reasons, replace=replace)
-    write_rows(path, annotation_rows(judge, judged, datasets))
-    summary = summarise(judge, judged, order, path.relative_to(workspace))
+    write_rows(path, annotation_rows(judge, judged, compared.datasets, asked))
+    summary = summarise(judge, judged, order, place, asked)
     content = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
     write_atomically(path.with_name(SUMMARY), content)
     return summary

@@ -88,6 +88,15 @@ class ResolvedPlan:
         )
 
     @property
+    def pairwise_judge(self) -> str | None:
+        """The column's name of the judge of the round robin, which a plan may also call as its file does."""
+        wanted = None if self.plan.pairwise is None else self.plan.pairwise.judge
+        for name, chosen in self.judges.items():
+            if wanted in {name, chosen.access.judge}:
+                return name
+        return None
+
+    @property
     def baseline_method(self) -> str | None:
         """The method, or the model of the plan, that models are compared with; None where no set needs one."""
         own = [model for model in self.models if model.baseline is not None]
@@ -153,7 +162,7 @@ def _judges(
         asked = [PlanJudge(judge=name) for name in own]
     found: dict[str, ChosenJudge] = {}
     for one in asked:
-        declared = declared_judge(one.judge, root, one.order, hardened=one.hardened)
+        declared = declared_judge(one.judge, root, one.order, hardened=one.hardened, urls=one.urls)
         if declared.name in found:
             raise InputError(f"{path}: judges names one judge twice ({declared.name}).")
         found[declared.name] = ChosenJudge(declared, one)
@@ -200,7 +209,7 @@ def _check_pairwise(path: Path, resolved: ResolvedPlan) -> None:
     pairwise = resolved.plan.pairwise
     if pairwise is None:
         return
-    if pairwise.judge not in resolved.judges:
+    if resolved.pairwise_judge is None:
         hint = nearest(pairwise.judge, resolved.judges) or "."
         raise InputError(
             f"{path}: pairwise.judge is {pairwise.judge!r}, which is not one of the plan's judges{hint}"

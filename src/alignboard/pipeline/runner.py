@@ -10,12 +10,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from alignboard.errors import InputError
+from alignboard.extras import require
+from alignboard.models.hub import is_repository
 from alignboard.pipeline.build import build_graph, single_recipe_plan
 from alignboard.pipeline.executors.processes import Event, Executor, Settings, Timing, silent
 from alignboard.pipeline.graph import SCHEME, Graph, Job
@@ -71,6 +72,25 @@ class RunResult:
     n_older: int
     """finished jobs in this workspace whose keys are of an older scheme: they are kept, and never taken for today's"""
 
+    def to_json(self) -> dict[str, Any]:
+        """The jobs with what was done of them, and where the board is."""
+        now = {timing.job.name: timing.seconds for timing in self.timings}
+        return {
+            "plan": self.plan.plan.name,
+            "jobs": [
+                {
+                    "name": job.name,
+                    "kind": job.kind,
+                    "done_before": job.name in self.done_before,
+                    "expected_seconds": self.expected[job.name],
+                    "seconds": now.get(job.name),
+                }
+                for job in self.jobs
+            ],
+            "seconds": self.seconds,
+            "board": None if self.board is None else str(self.board),
+        }
+
     @property
     def board(self) -> Path | None:
         """The board's json file, where the plan makes a board."""
@@ -92,10 +112,10 @@ def run_plan(
     ``redo`` names kinds of jobs that are done again, with all that depends on them: after an upgrade of a library whose
     version is recorded and not part of a key. Interrupt it at any moment and call it again: it goes on where it was.
     """
-    _require_libraries(_TRAINING)
     resolved = load_plan(plan, workspace)
-    if resolved.benchmarks:
-        _require_libraries(("lm_eval",))
+    # A wrong name is said before a missing package, and a dry run needs none.
+    if not dry_run:
+        require(*_TRAINING, *(["lm_eval"] if resolved.benchmarks else []))
     return run_resolved(
         resolved, dry_run=dry_run, on_progress=on_progress, n_workers=n_workers, redo=redo
     )
@@ -114,8 +134,15 @@ def train_recipe(
 
     ``model`` is ``tiny-<family>``, a folder, or an id on the hub; None = the one that the recipe names.
     """
-    _require_libraries(_TRAINING)
+    if model is not None and not (
+        model.startswith("tiny-") or Path(model).exists() or is_repository(model)
+    ):
+        raise InputError(
+            f"There is no model {model!r}: --model is tiny-<family>, a folder, or an id on the hub (owner/name)."
+        )
     resolved = single_recipe_plan(recipe, model, (workspace or Path.cwd()).resolve())
+    if not dry_run:
+        require(*_TRAINING)
     result = run_resolved(resolved, dry_run=dry_run, on_progress=on_progress, redo=redo)
     name = next(one.name for one in resolved.models if one.recipe == recipe)
     return Places(resolved.workspace).results / name / "adapter", result
@@ -253,16 +280,6 @@ def _expected(jobs: list[Job], journal: Journal) -> dict[str, float | None]:
         measured = of_job[job.name] if job.seconds is None else of_kind[job.kind]
         expected[job.name] = fmean(measured) if measured else job.seconds
     return expected
-
-
-def _require_libraries(names: Sequence[str]) -> None:
-    """One sentence where the base install was not extended for training and evaluation."""
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"This needs {', '.join(missing)}, which the base install leaves out: "
-            "pip install 'alignboard[train,lm-eval]'."
-        )
 
 
 def _n_cpus() -> int:

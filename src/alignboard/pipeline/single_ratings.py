@@ -1,8 +1,8 @@
 """Outputs rated by themselves, as MT-bench's single-answer grading does: the file of ratings, and their mean.
 
-The product is ``results/<model>/[<set>/]<judge>/ratings.json``, a row for every turn, and ``rating.json`` beside it:
-the mean with its interval, by turn and by category. The turns of one conversation are one unit of the standard error.
-A rating that could not be read is null, counted by its status, and in no mean.
+The product is ``<judge>/ratings.json`` beside the outputs (`alignboard.results.verdict_places`), a row for every turn,
+and ``rating.json`` beside it: the mean with its interval, by turn and by category. The turns of one conversation are
+one unit of the standard error. A rating that could not be read is null, counted by its status, and in no mean.
 
 References: Zheng et al., arXiv 2306.05685; FastChat ``llm_judge/show_result.py`` (``display_result_single``: the score
 of a model is the mean over all turns).
@@ -22,11 +22,12 @@ from alignboard.judges.pairs import Rated
 from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.prompting.attacks import detect
 from alignboard.pipeline.judged_outputs import Answers
+from alignboard.pipeline.judges import AskedAt
 from alignboard.pipeline.judging import known, total
 from alignboard.pipeline.replacing import n_ratings, require_no_loss
 from alignboard.results.files import write_atomically
+from alignboard.results.verdict_places import judge_folder
 from alignboard.stats.intervals import clustered_mean, student_interval
-from alignboard.workspace import model_name
 
 RATINGS = "ratings.json"
 SUMMARY = "rating.json"
@@ -82,16 +83,20 @@ class RatingSummary(msgspec.Struct, frozen=True):
     signals: tuple[str, ...]
     """what in the outputs as a whole looks written for the judge; see `alignboard.judges.prompting.attacks`"""
     ratings: str
+    asked: tuple[AskedAt, ...] = ()
+    """who was asked, and where"""
 
 
 def write_rated(
-    workspace: Path, judge: str, answers: Answers, rated: Sequence[Rated], *, replace: bool = False
+    judge: str,
+    answers: Answers,
+    rated: Sequence[Rated],
+    asked: Sequence[AskedAt] = (),
+    *,
+    replace: bool = False,
 ) -> RatingSummary:
     """Write the model's files and return what they come to; ``replace`` as in `require_no_loss`."""
-    folder = workspace / "results" / model_name(answers.model)
-    if answers.part is not None:
-        folder /= model_name(answers.part)
-    path = folder / model_name(judge) / RATINGS
+    path = answers.place / judge_folder(judge, None) / RATINGS
     rows = [
         _row(one, answers.model, judge, turn, dataset)
         for one, turn, dataset in zip(rated, answers.turns, answers.datasets, strict=True)
@@ -100,7 +105,7 @@ def write_rated(
     reasons = [row.reason for row in rows]
     require_no_loss(path, n_scored, n_ratings, reasons, replace=replace)
     write_atomically(path, msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
-    summary = summarise(judge, answers, rated, path)
+    summary = summarise(judge, answers, rated, path, asked=asked)
     content = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
     write_atomically(path.with_name(SUMMARY), content)
     return summary
@@ -128,7 +133,12 @@ def _row(one: Rated, model: str, judge: str, turn: int, dataset: str | None) -> 
 
 
 def summarise(
-    judge: str, answers: Answers, rated: Sequence[Rated], path: Path, level: float = 0.95
+    judge: str,
+    answers: Answers,
+    rated: Sequence[Rated],
+    path: Path,
+    level: float = 0.95,
+    asked: Sequence[AskedAt] = (),
 ) -> RatingSummary:
     """What the ratings come to."""
     scores = np.array(
@@ -169,4 +179,5 @@ def summarise(
         avg_length=int(np.mean([len(output) for output in outputs])),
         signals=detect([one.question.asked for one in rated], outputs).signals,
         ratings=str(path),
+        asked=tuple(asked),
     )

@@ -2,14 +2,16 @@
 
 What this module promises
     A job's folder in ``results/.store/`` appears complete or not at all: it is filled under a temporary name, flushed
-    to the disk, and renamed. Then a record with the job's key is committed to the journal. A job counts as done where
-    the record, the folder and every file that it exported are there, unchanged.
+    to the disk, and renamed, with a note of its files and of what it exports. Then a record with the job's key is
+    committed to the journal. A job counts as done where its folder is there with every file at its size; a folder of
+    which a file was emptied or removed is made again, and a lost journal costs no job.
 """
 
 from __future__ import annotations
 
 import fcntl
 import filecmp
+import json
 import os
 import re
 import shutil
@@ -29,6 +31,8 @@ from alignboard.results.journal import Journal, Row
 
 DONE: Final = "done"
 """kind of the journal's rows that say which jobs are done"""
+_NOTE: Final = ".complete.json"
+"""in a job's folder: its files with their sizes, what it exports, what it cost"""
 _LOCK_PATIENCE: Final = 10.0
 """seconds; workers of a run that was killed notice it within one"""
 _TEMPORARY_FILE: Final = re.compile(r"\..+\.\d+\.tmp")
@@ -107,14 +111,50 @@ def clean(places: Places) -> None:
                     path.unlink(missing_ok=True)
 
 
-def commit_folder(temporary: Path, final: Path) -> None:
-    """Flush everything under ``temporary`` and rename it to ``final``."""
+def commit_folder(
+    temporary: Path,
+    final: Path,
+    exports: Mapping[str, str],
+    costs: Mapping[str, float],
+    versions: Mapping[str, str | None] | None = None,
+) -> None:
+    """Flush everything under ``temporary`` and rename it to ``final``, which stays where it is whole already.
+
+    ``versions`` are those that `made_by` gives, for the record where the journal is lost.
+    """
+    sizes = {
+        path.relative_to(temporary).as_posix(): path.stat().st_size
+        for path in temporary.rglob("*")
+        if path.is_file()
+    }
+    note = {
+        "files": sizes,
+        "exports": dict(exports),
+        "costs": dict(costs),
+        "versions": None if versions is None else dict(versions),
+    }
+    (temporary / _NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
     for path in sorted(temporary.rglob("*"), reverse=True):
         if path.is_file() or path.is_dir():
             _flush(path)
     _flush(temporary)
+    if final.exists():
+        if _note_of_whole(final) is not None:
+            shutil.rmtree(temporary)
+            return
+        shutil.rmtree(final)
     temporary.rename(final)
     _flush(final.parent)
+
+
+def _note_of_whole(folder: Path) -> dict[str, Any] | None:
+    """The note of a folder whose files all have their sizes; None of any other."""
+    try:
+        note = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
+        whole = all((folder / name).stat().st_size == size for name, size in note["files"].items())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return note if whole else None
 
 
 def _flush(path: Path) -> None:
@@ -155,14 +195,24 @@ def forget(jobs: Sequence[Job], places: Places, journal: Journal) -> None:
 
 
 def done_jobs(jobs: Sequence[Job], places: Places, journal: Journal) -> dict[str, dict[str, Any]]:
-    """Names of the jobs that are done, with their records: the record and the folder are there."""
+    """Names of the jobs that are done, with their records: by the journal, or by the note in their folder."""
     records = journal.get([bytes.fromhex(job.key) for job in jobs])
-    return {
-        job.name: record
-        for job in jobs
-        if (record := records.get(bytes.fromhex(job.key))) is not None
-        and places.folder(job).is_dir()
-    }
+    found: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        folder, record = places.folder(job), records.get(bytes.fromhex(job.key))
+        note = _note_of_whole(folder)
+        if note is not None:
+            of_note = done_row(job, note["exports"], note["costs"]).payload
+            found[job.name] = record or of_note | {"versions": note.get("versions")}
+        elif record is not None and _is_older(folder, record):
+            found[job.name] = record
+    return found
+
+
+def _is_older(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a folder was made by a version that left no notes, and holds what it exports."""
+    exported = all((folder / inner).exists() for inner in record["exports"].values())
+    return folder.is_dir() and not (folder / _NOTE).exists() and exported
 
 
 def export(
@@ -184,7 +234,7 @@ def export(
             temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
             temporary.unlink(missing_ok=True)
             if source.is_dir():
-                temporary.symlink_to(os.path.relpath(source, target.parent))
+                temporary.symlink_to(_way(source, target))
             else:
                 shutil.copy2(source, temporary)
                 _flush(temporary)
@@ -194,9 +244,7 @@ def export(
 
 def _same(source: Path, target: Path) -> bool:
     if source.is_dir():
-        return target.is_symlink() and str(target.readlink()) == os.path.relpath(
-            source, target.parent
-        )
+        return target.is_symlink() and str(target.readlink()) == _way(source, target)
     try:
         a, b = source.stat(), target.lstat()
     except OSError:
@@ -204,3 +252,8 @@ def _same(source: Path, target: Path) -> bool:
     if a.st_size != b.st_size or not stat.S_ISREG(b.st_mode):
         return False
     return a.st_mtime_ns == b.st_mtime_ns or filecmp.cmp(source, target, shallow=False)
+
+
+def _way(source: Path, target: Path) -> str:
+    """The relative path to ``source`` from where ``target`` really is: its folder may be a symbolic link."""
+    return os.path.relpath(source.resolve(), target.parent.resolve())

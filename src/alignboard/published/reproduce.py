@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 
 from alignboard.errors import ConvergenceError, InputError
+from alignboard.judges.prompting.attacks import lc_jump
 from alignboard.published.calibration import Calibration
 from alignboard.published.scores import (
     CalibratedScores,
@@ -22,6 +23,7 @@ from alignboard.records import Annotations, Outputs, TextId
 from alignboard.results.folder import ResultsFolder
 from alignboard.stats.win_rate import win_rate
 from alignboard.suites import Suite
+from alignboard.text import count
 
 # The columns of a published board that a recomputed row must equal; lengths are only flagged, because upstream's
 # own outputs of five models were changed by a character or two after their board row was written.
@@ -58,8 +60,10 @@ class BoardRow:
     """characters, mean over all released outputs, cut to a whole number"""
     lc_win_rate_compat: float | None = None
     lc_win_rate_aligned: float | None = None
+    lc_win_rate_joint: float | None = None
+    """with difficulties fitted to these models, where there are no calibration files: no estimate of the published"""
     lc_standard_error: float | None = None
-    """for new instructions; upstream's column of this name is ``lc_spread`` here"""
+    """of aligned or joint, for new instructions; upstream's column of this name is ``lc_spread`` here"""
     lc_ci_low: float | None = None
     lc_ci_high: float | None = None
     lc_spread: float | None = None
@@ -129,7 +133,7 @@ def reproduce(
             f"{folder.root} holds no annotations by {suite.annotator}, the judge of {suite.name}."
         )
     tables = folder.tables(names, suite.annotator)
-    _require_baseline(tables, suite)
+    _require_agreement(tables, suite)
     reference = reference_set(folder, suite, tables)
     for table in tables.values():
         reference_position(table, reference)
@@ -152,14 +156,15 @@ def reproduce(
         rows.append(row)
         if on_model is not None:
             on_model(name)
-    key = "lc_win_rate_compat" if mode == "compat" else "lc_win_rate_aligned"
+    length_control = "calibrated" if calibration is not None else "joint"
+    key = f"lc_win_rate_{mode if length_control == 'calibrated' else length_control}"
     rows.sort(key=lambda row: (-(getattr(row, key) or row.win_rate or 0), row.model))
     return Reproduction(
         suite=suite.name,
         annotator=suite.annotator,
         baseline=suite.baseline,
         mode=mode,
-        length_control="calibrated" if calibration is not None else "joint",
+        length_control=length_control,
         models=rows,
         n_published=len(published),
     )
@@ -185,8 +190,13 @@ def reference_set(folder: ResultsFolder, suite: Suite, tables: dict[str, Annotat
     return max(orders.values(), key=len)[0].instruction
 
 
-def _require_baseline(tables: dict[str, Annotations], suite: Suite) -> None:
+def _require_agreement(tables: dict[str, Annotations], suite: Suite) -> None:
     for table in tables.values():
+        if table.annotator != suite.annotator:
+            raise InputError(
+                f"{table.path}, row 1, field 'annotator': {table.annotator!r}, but the folder is that of "
+                f"{suite.annotator!r}; verdicts of two judges do not belong in one column: rename one of the two."
+            )
         if table.baseline != suite.baseline:
             raise InputError(
                 f"{table.path}, row 1, field 'generator_1': {table.baseline!r}, but {suite.name} compares with "
@@ -234,16 +244,18 @@ def _row(
         lc_c=compat.C if compat and math.isfinite(compat.C) else None,
         flags=_flags(name, table, outputs, reference, lc) + ([reason] if reason else []),
     )
-    return row if aligned is None else _with_lc(row, aligned)
+    return row if aligned is None else _with_lc(row, aligned, joint=lc is aligned)
 
 
-def _with_lc(row: BoardRow, score: LcScore) -> BoardRow:
+def _with_lc(row: BoardRow, score: LcScore, *, joint: bool) -> BoardRow:
     flags = list(row.flags)
-    if row.win_rate is not None and is_extreme(row.win_rate, score.win_rate * 100):
+    if row.win_rate is not None and lc_jump(row.win_rate, score.win_rate * 100) is not None:
         flags.append("LC far from raw")
+    rate = _percent(score.win_rate)
     return replace(
         row,
-        lc_win_rate_aligned=_percent(score.win_rate),
+        lc_win_rate_aligned=None if joint else rate,
+        lc_win_rate_joint=rate if joint else None,
         lc_standard_error=_percent(score.interval.standard_error),
         lc_ci_low=_percent(score.interval.low),
         lc_ci_high=_percent(score.interval.high),
@@ -252,17 +264,6 @@ def _with_lc(row: BoardRow, score: LcScore) -> BoardRow:
         lc_kkt_violation=score.kkt_violation,
         flags=flags,
     )
-
-
-def is_extreme(win_rate_pct: float, lc_win_rate_pct: float) -> bool:
-    """Whether length control moved a win rate suspiciously far (upstream's `get_is_extreme_changes`).
-
-    >>> is_extreme(76.9, 86.5), is_extreme(20.0, 45.0)
-    (False, True)
-    """
-    low = min(win_rate_pct * 3 / 4, win_rate_pct - 10)
-    high = max(win_rate_pct + (100 - win_rate_pct) / 4, win_rate_pct + 10)
-    return not low <= lc_win_rate_pct <= high
 
 
 def _flags(
@@ -275,10 +276,12 @@ def _flags(
     flags = []
     if n_missing := len(reference) - len(table):
         flags.append(
-            f"{n_missing} rows missing" if n_missing > 0 else f"{-n_missing} rows too many"
+            f"{count(n_missing, 'row')} missing"
+            if n_missing > 0
+            else f"{count(-n_missing, 'row')} too many"
         )
     if isinstance(lc, LcScores) and lc.n_misplaced:
-        flags.append(f"{lc.n_misplaced} rows out of place")
+        flags.append(f"{count(lc.n_misplaced, 'row')} out of place")
     if table.n_unparsed:
         flags.append(f"{table.n_unparsed} unparsed")
     if table.generator != name:

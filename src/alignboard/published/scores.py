@@ -193,6 +193,16 @@ def reference_position(annotations: Annotations, reference: TextId) -> NDArray[n
     return position
 
 
+def aligned_length_control(
+    annotations: Annotations, reference: TextId, calibration: Calibration
+) -> LengthControlled:
+    """The aligned fit of one model with its influences, on which differences of two models are built.
+
+    Raises `InputError` for an instruction that is not in the reference set.
+    """
+    return _fit(annotations, calibration, reference_position(annotations, reference))
+
+
 def _fit(
     annotations: Annotations,
     calibration: Calibration,

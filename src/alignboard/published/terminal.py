@@ -10,30 +10,36 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from alignboard.published.reproduce import BoardRow, Reproduction
-from alignboard.text import text_table
+from alignboard.text import count, table
 
 if TYPE_CHECKING:
     from alignboard.published.audit.finding import Finding
 
+_SAME = 1e-9
+"""points: released preferences carry ten decimals"""
+
 
 def reproduction_table(board: Reproduction) -> str:
     """The recomputed board as a table, one line per model, the flags last."""
+    joint = board.length_control == "joint"
     header = (
         "model",
         "win rate",
         "SE",
         "95 % interval",
         "discrete",
-        "LC",
-        "LC aligned",
+        *(("LC joint",) if joint else ("LC", "LC aligned")),
         "LC interval",
         "n",
         "length",
         "published",
         "diff",
+        "published LC",
+        *(() if joint else ("LC diff",)),
         "flags",
     )
-    return text_table(header, [_cells(row) for row in board.models], left=(0, len(header) - 1))
+    rows = [_cells(row, joint=joint) for row in board.models]
+    return table(header, rows, left=(0, len(header) - 1))
 
 
 def summary(board: Reproduction) -> str:
@@ -42,7 +48,7 @@ def summary(board: Reproduction) -> str:
     largest = max((abs(row.win_rate_difference or 0) for row in board.models), default=0.0)
     lines = [
         (
-            f"{board.suite}, judge {board.annotator}, against {board.baseline}: {len(board.models)} models, "
+            f"{board.suite}, judge {board.annotator}, against {board.baseline}: {count(len(board.models), 'model')}, "
             f"{board.n_compared} of them on the published board of {board.n_published}."
         ),
         f"Largest difference of a win rate: {largest:.1e} points.",
@@ -61,36 +67,36 @@ def summary(board: Reproduction) -> str:
     )
     if board.length_control == "joint":
         lines.append(
-            "LC difficulties were fitted jointly to these models, not taken from AlpacaEval's files."
+            "LC joint: difficulties were fitted to these models, not taken from AlpacaEval's files; it is another "
+            "estimator than the published LC."
         )
     return "\n".join(lines)
 
 
-def _cells(row: BoardRow) -> list[str]:
-    published = row.published_win_rate
+def _cells(row: BoardRow, *, joint: bool) -> list[str]:
+    lc = [row.lc_win_rate_joint] if joint else [row.lc_win_rate_compat, row.lc_win_rate_aligned]
     return [
         _safe(row.model),
         _number(row.win_rate),
         _number(row.standard_error),
         _interval(row.ci_low, row.ci_high),
         _number(row.discrete_win_rate),
-        _number(row.lc_win_rate_compat),
-        _number(row.lc_win_rate_aligned),
+        *map(_number, lc),
         _interval(row.lc_ci_low, row.lc_ci_high),
         str(row.n_total),
         "" if row.avg_length is None else str(row.avg_length),
-        ""
-        if published is None
-        else f"{published:.2f} {_number(row.published_lc_win_rate)}".rstrip(),
-        "" if row.win_rate_difference is None else _differences(row),
+        _number(row.published_win_rate),
+        _difference(row.win_rate_difference),
+        _number(row.published_lc_win_rate),
+        *([] if joint else [_difference(row.lc_difference)]),
         _safe("; ".join([*row.disagreements, *row.flags])),
     ]
 
 
-def _differences(row: BoardRow) -> str:
-    lc = "" if row.lc_difference is None else f" {row.lc_difference:+.3f}"
-    difference = row.win_rate_difference or 0.0
-    return ("=" if abs(difference) < 1e-9 else f"{difference:+.3f}") + lc
+def _difference(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "=" if abs(value) < _SAME else f"{value:+.3f}"
 
 
 def _number(value: float | None) -> str:

@@ -4,6 +4,9 @@ An entry is keyed by the content of its file. A file whose size and times are th
 have the same content, as git's index does; otherwise it is read, and an entry of the same content is used again.
 Results computed from tables are kept by the digest of everything that determines them, the code included.
 
+The index is signed with a secret in the user's cache folder, so that one which came with a folder of somebody else, or
+was damaged, is not believed.
+
 The folder ``.alignboard/`` can be deleted at any time. Where the results folder is read-only the cache is kept in
 the user's cache folder instead.
 """
@@ -11,7 +14,9 @@ the user's cache folder instead.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
+import secrets
 import stat
 import time
 from collections.abc import Callable, Sequence
@@ -31,8 +36,10 @@ Result = TypeVar("Result")
 Kind: TypeAlias = type[Annotations] | type[Outputs]
 
 # Part of every entry's name: raise it when the columns or their meaning change.
-SCHEMA = 3
+SCHEMA = 4
 _INDEX = "index.json"
+_SECRET_LENGTH = 64
+_SIGNATURE_LENGTH = 65
 # A file changed within this time of being read may change again without a new time stamp (git's "racy" files).
 _RACY_NS = 100_000_000
 # Two processes more than pay for themselves from about 20 ms of parsing on.
@@ -126,7 +133,8 @@ class TableCache:
             return
         try:
             self._prepare()
-            write_atomically(self._folder / _INDEX, msgspec.json.encode(self._index))
+            content = msgspec.json.encode(self._index)
+            write_atomically(self._folder / _INDEX, _signature(content) + content)
         except (
             OSError,
             UnicodeEncodeError,
@@ -136,7 +144,11 @@ class TableCache:
 
     def _load(self) -> _Index:
         try:
-            index = msgspec.json.decode((self._folder / _INDEX).read_bytes(), type=_Index)
+            signed = (self._folder / _INDEX).read_bytes()
+            content = signed[_SIGNATURE_LENGTH:]
+            if not hmac.compare_digest(signed[:_SIGNATURE_LENGTH], _signature(content)):
+                return _Index()
+            index = msgspec.json.decode(content, type=_Index)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _Index()
         return index if index.schema == SCHEMA else _Index()
@@ -220,8 +232,26 @@ def _folder(results: Path) -> Path:
         stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
     ):
         return beside
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "alignboard" / hashlib.blake2b(str(results).encode(), digest_size=8).hexdigest()
+    name = str(results).encode("utf-8", "surrogateescape")
+    return _user_folder() / hashlib.blake2b(name, digest_size=8).hexdigest()
+
+
+def _user_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alignboard"
+
+
+def _signature(content: bytes) -> bytes:
+    """What only this user can write in front of an index."""
+    path = _user_folder() / "index-secret"
+    try:
+        secret = path.read_bytes()
+    except FileNotFoundError:
+        write_atomically(path, secrets.token_hex(32).encode(), mode=0o600)
+        secret = path.read_bytes()
+    if len(secret) < _SECRET_LENGTH:
+        raise OSError(f"{path} holds no secret")  # a full disk leaves it empty
+    digest = hashlib.blake2b(content, key=secret[:_SECRET_LENGTH], digest_size=32)
+    return digest.hexdigest().encode() + b"\n"
 
 
 def _name(content: bytes, scalars: dict[str, str]) -> str:

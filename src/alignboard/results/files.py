@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any
+
+from alignboard.errors import InputError
 
 SUFFIXES = (".json", ".jsonl", ".csv")
 
@@ -30,3 +34,14 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file that others wrote; raises `InputError` that names the file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no JSON object, which a configuration is.")
+    return content

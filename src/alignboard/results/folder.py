@@ -12,6 +12,7 @@ from alignboard.errors import InputError, nearest
 from alignboard.records import Annotations, Outputs
 from alignboard.results.cache import Kind, TableCache
 from alignboard.results.files import SUFFIXES
+from alignboard.results.verdict_places import VerdictFile, verdict_files
 from alignboard.workspace import model_name
 
 
@@ -41,7 +42,8 @@ class ResultsFolder:
         self._annotation_files: dict[str, list[AnnotationFile]] = {}
         self.models = [folder.name for folder in _folders(root) if not folder.name.startswith(".")]
         if not any(
-            self._outputs_path(model) or self.annotation_files(model) for model in self.models
+            self._outputs_path(model) or self.annotation_files(model) or self.verdict_files(model)
+            for model in self.models
         ):
             raise InputError(
                 f"{root} holds no results: neither <model>/model_outputs.json nor "
@@ -73,6 +75,10 @@ class ResultsFolder:
                 found.append(AnnotationFile(model, folder.name, path, doubled=plain is None))
         self._annotation_files[model] = found
         return found
+
+    def verdict_files(self, model: str) -> list[VerdictFile]:
+        """Every annotation file of ``model``, those on other sets than AlpacaEval's included."""
+        return verdict_files(self.root / model)
 
     def annotated_models(self, annotator: str) -> list[str]:
         """The models that ``annotator`` has judged, by name."""

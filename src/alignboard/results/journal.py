@@ -11,6 +11,9 @@ Shards
     Every process writes a file of its own, ``journal-<worker>.sqlite``, and reads the union of all of them. Shards
     may come from other machines: put the files into the folder. Where two differ, the first by file name counts.
 
+    A damaged file is an error that says what to do, a damaged row is reported and computed again; see
+    `alignboard.results.shard`.
+
 Claims
     Before a call is made that costs something, its key is claimed (`alignboard.results.claims`), so that no two
     processes of a workspace make it.
@@ -21,9 +24,9 @@ What it never does
 
 from __future__ import annotations
 
+import heapq
 import json
 import logging
-import os
 import re
 import sqlite3
 from collections import Counter
@@ -32,13 +35,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import quote
 
 from alignboard.errors import InputError
 from alignboard.results.claims import Claims
+from alignboard.results.shard import Shard, open_other, open_own, row_sum, told
 from alignboard.text import storable
 
-SCHEMA: Final = 1
 INCIDENTAL: Final = frozenset(
     [
         "seconds",
@@ -55,13 +57,7 @@ INCIDENTAL: Final = frozenset(
 _log = logging.getLogger(__name__)
 _HALF_PAIR: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _KEYS_PER_QUERY: Final = 500
-_TABLES: Final = """
-CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, kind TEXT NOT NULL, payload TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS rows_by_kind ON rows (kind);
-CREATE TABLE IF NOT EXISTS computed (n INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, kind TEXT NOT NULL);
-CREATE TRIGGER IF NOT EXISTS computed_stays BEFORE UPDATE ON computed BEGIN SELECT RAISE(ABORT, 'append-only'); END;
-CREATE TRIGGER IF NOT EXISTS computed_kept BEFORE DELETE ON computed BEGIN SELECT RAISE(ABORT, 'append-only'); END;
-"""
+_INSERT: Final = "INSERT OR IGNORE INTO rows (key, kind, payload, sum) VALUES (?, ?, ?, ?)"
 
 
 @dataclass(frozen=True)
@@ -90,16 +86,19 @@ class JournalCheck:
 class Journal:
     """The union of a folder's shards, and this worker's own shard to write to."""
 
-    def __init__(self, folder: Path, worker: str | None = None) -> None:
-        """``worker`` names the shard to write; None reads only. One process at a time may write a shard."""
+    def __init__(self, folder: Path, worker: str | None = None, *, verify: bool = True) -> None:
+        """``worker`` names the shard to write; None reads only. One process at a time may write a shard.
+
+        ``verify`` is False where the shard was verified by this process already.
+        """
         if worker is not None and not worker.replace("-", "").replace("_", "").isalnum():
             raise InputError(
                 f"The journal's worker {worker!r} is no name for a file: letters, digits, - and _ only."
             )
         self.folder = folder
         self._own_path = None if worker is None else folder / f"journal-{worker}.sqlite"
-        self._shards: dict[Path, sqlite3.Connection] = {}
-        self._worker = worker
+        self._shards: dict[Path, Shard] = {}
+        self._worker, self._verify = worker, verify
         self._claims = Claims(folder / "claims")
         self._told: set[bytes] = set()
 
@@ -116,14 +115,14 @@ class Journal:
 
     def close(self) -> None:
         """Close every shard and release every claim; the journal can still be used and opens them again."""
-        for connection in self._shards.values():
-            connection.close()
+        for shard in self._shards.values():
+            shard.close()
         self._shards.clear()
         self._claims.close()
 
     def opened_again(self) -> Journal:
         """The same journal with connections of its own, for another thread."""
-        return Journal(self.folder, self._worker)
+        return Journal(self.folder, self._worker, verify=False)
 
     def claim(self, keys: Sequence[str]) -> set[str]:
         """Claim those of ``keys`` (hexadecimal) that no living process holds; returns them."""
@@ -137,7 +136,7 @@ class Journal:
         """Fold every shard's write-ahead log into its file, so that files can be copied; no other process may write."""
         self.close()
         for path in sorted(self.folder.glob("journal-*.sqlite")):
-            _open_own(path).close()
+            open_own(path).close()
 
     def add(self, rows: Sequence[Row]) -> int:
         """Commit ``rows`` together; returns how many were new. A row whose key is there already is ignored."""
@@ -145,13 +144,14 @@ class Journal:
             return 0
         coded = [(row.key, row.kind, _encode(row.payload)) for row in rows]
         own = self._own()
-        with _transaction(own):
-            before = own.total_changes
-            own.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?, ?)", coded)
-            n_new = own.total_changes - before
+        with told(own.path), _transaction(own.connection) as connection:
+            before = connection.total_changes
+            summed = [(*row, row_sum(*row)) for row in coded]
+            connection.executemany(_INSERT, summed)
+            n_new = connection.total_changes - before
             if n_new < len(rows):
-                self._compare(coded)
-            own.executemany(
+                self._compare(own, coded)
+            connection.executemany(
                 "INSERT INTO computed (key, kind) VALUES (?, ?)", [row[:2] for row in coded]
             )
         return n_new
@@ -159,8 +159,8 @@ class Journal:
     def forget(self, keys: Sequence[bytes]) -> None:
         """Remove rows from this worker's shard, for what is no longer there; the log keeps that they were computed."""
         own = self._own()
-        with _transaction(own):
-            own.executemany("DELETE FROM rows WHERE key = ?", [(key,) for key in keys])
+        with told(own.path), _transaction(own.connection) as connection:
+            connection.executemany("DELETE FROM rows WHERE key = ?", [(key,) for key in keys])
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
         """The payloads of those ``keys`` that are there; where shards differ, that of the first."""
@@ -168,34 +168,35 @@ class Journal:
         for start in range(0, len(keys), _KEYS_PER_QUERY):
             some = keys[start : start + _KEYS_PER_QUERY]
             marks = ",".join("?" * len(some))
-            query = f"SELECT key, payload FROM rows WHERE key IN ({marks})"  # noqa: S608 (only question marks)
-            for connection in self._all():
-                for key, payload in connection.execute(query, some):
+            for shard in self._all():
+                for key, _, payload in shard.rows(f"WHERE key IN ({marks})", some):
                     self._compare_two(key, found.setdefault(key, payload), payload)
         return {key: _decode(payload) for key, payload in found.items()}
 
     def rows(self, kind: str) -> Iterator[Row]:
         """Every row of a kind, each key once, in the order of keys."""
-        found: dict[bytes, str] = {}
-        for connection in self._all():
-            for key, payload in connection.execute(
-                "SELECT key, payload FROM rows WHERE kind = ?", (kind,)
-            ):
-                self._compare_two(key, found.setdefault(key, payload), payload)
-        for key in sorted(found):
-            yield Row(key, kind, _decode(found[key]))
+        shards = [shard.rows("WHERE kind = ? ORDER BY key", (kind,)) for shard in self._all()]
+        last: tuple[bytes, str] | None = None
+        for key, _, payload in heapq.merge(*shards, key=lambda row: row[0]):
+            if last is not None and key == last[0]:
+                self._compare_two(key, last[1], payload)
+                continue
+            last = (key, payload)
+            yield Row(key, kind, _decode(payload))
 
     def check(self) -> JournalCheck:
         """Count what is there, what was computed, and what was computed twice."""
         payloads: dict[bytes, tuple[str, str]] = {}
         conflicts: set[str] = set()
         computed: Counter[tuple[bytes, str]] = Counter()
-        for connection in self._all():
-            for key, kind, payload in connection.execute("SELECT key, kind, payload FROM rows"):
+        for shard in self._all():
+            for key, kind, payload in shard.rows():
                 first = payloads.setdefault(key, (kind, payload))
                 if first[0] != kind or not _same(first[1], payload):
                     conflicts.add(key.hex())
-            computed.update(connection.execute("SELECT key, kind FROM computed").fetchall())
+            with told(shard.path):
+                log = shard.connection.execute("SELECT key, kind FROM computed")
+                computed.update(log.fetchall())
         n_computed: Counter[str] = Counter()
         for (_, kind), times in computed.items():
             n_computed[kind] += times
@@ -208,10 +209,16 @@ class Journal:
             conflicts=sorted(conflicts),
         )
 
-    def _compare(self, coded: Sequence[tuple[bytes, str, str]]) -> None:
-        query = "SELECT payload FROM rows WHERE key = ?"
-        for key, _, payload in coded:
-            self._compare_two(key, self._own().execute(query, (key,)).fetchone()[0], payload)
+    def _compare(self, own: Shard, coded: Sequence[tuple[bytes, str, str]]) -> None:
+        """Report other payloads under the same keys; a row that is damaged makes room for the new one."""
+        for row in coded:
+            key, _, payload = row
+            there = next(own.rows("WHERE key = ?", (key,)), None)
+            if there is None:
+                own.connection.execute("DELETE FROM rows WHERE key = ?", (key,))
+                own.connection.execute(_INSERT, (*row, row_sum(*row)))
+            else:
+                self._compare_two(key, there[2], payload)
 
     def _compare_two(self, key: bytes, first: str, second: str) -> None:
         """Report, once, that a key has two different rows: whatever made the key left something out."""
@@ -222,20 +229,18 @@ class Journal:
                 *(self.folder, key.hex()[:16], first, second),
             )
 
-    def _own(self) -> sqlite3.Connection:
+    def _own(self) -> Shard:
         if self._own_path is None:
             raise InputError(f"The journal {self.folder} was opened to be read only.")
         if self._own_path not in self._shards:
             self._own_path.parent.mkdir(parents=True, exist_ok=True)
-            self._shards[self._own_path] = _open_own(self._own_path)
+            self._shards[self._own_path] = open_own(self._own_path, verify=self._verify)
         return self._shards[self._own_path]
 
-    def _all(self) -> list[sqlite3.Connection]:
+    def _all(self) -> list[Shard]:
         for path in sorted(self.folder.glob("journal-*.sqlite")):
             if path not in self._shards:
-                opened = _open_own(path) if path == self._own_path else _open_other(path)
-                if opened is not None:
-                    self._shards[path] = opened
+                self._shards[path] = self._own() if path == self._own_path else open_other(path)
         return [self._shards[path] for path in sorted(self._shards)]
 
 
@@ -245,8 +250,9 @@ class _transaction:  # noqa: N801 (reads as a statement)
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> sqlite3.Connection:
         self._connection.execute("BEGIN IMMEDIATE")
+        return self._connection
 
     def __exit__(
         self,
@@ -254,56 +260,10 @@ class _transaction:  # noqa: N801 (reads as a statement)
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
-
-
-def _open_own(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=30.0, isolation_level=None)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version < SCHEMA:
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;"
-            )
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        raise _unusable(path, error) from error
-    _require_known(connection, path, version)
-    return connection
-
-
-def _open_other(path: Path) -> sqlite3.Connection | None:
-    """Another worker's shard, to be read; None while that worker is still making it."""
-    # A folder that nobody may write has no WAL to come either: the file is all there is.
-    fixed = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
-    uri = f"file:{quote(str(path.resolve()))}?mode=ro{'&immutable=1' if fixed else ''}"
-    connection = sqlite3.connect(uri, uri=True, timeout=30.0, isolation_level=None)
-    try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        raise _unusable(path, error) from error
-    _require_known(connection, path, version)
-    if version == SCHEMA:
-        return connection
-    connection.close()
-    return None
-
-
-def _require_known(connection: sqlite3.Connection, path: Path, version: int) -> None:
-    if version > SCHEMA:
-        connection.close()
-        raise InputError(
-            f"{path} was written by a newer alignboard (schema {version}, this one knows {SCHEMA})."
-        )
-
-
-def _unusable(path: Path, error: sqlite3.DatabaseError) -> InputError:
-    return InputError(
-        f"{path} cannot be used as a journal ({error}); move it away to start a new one."
-    )
+        if kind is None:
+            self._connection.execute("COMMIT")
+        elif self._connection.in_transaction:  # a full disk ends it by itself
+            self._connection.execute("ROLLBACK")
 
 
 def _encode(payload: Any) -> str:

@@ -61,6 +61,8 @@ class LengthControlled:
     """(3,) w_len, w_diff, w_bias"""
     C: float
     kkt_violation: float
+    influence: Array
+    """(n,) each instruction's influence on ``win_rate``, to first order; differences of two models are built on it"""
     win_rate_at_liblinear_stop: float | None
     """the same with the weights at which upstream's solver stops short of the optimum"""
 
@@ -109,6 +111,7 @@ def length_controlled_win_rate(
         weights=fit.weights,
         C=C,
         kkt_violation=fit.kkt_violation,
+        influence=influence,
         win_rate_at_liblinear_stop=(
             float(_predict(x_model, liblinear.fit(x, y, weight, C)).mean())
             if liblinear_stop

@@ -272,3 +272,17 @@ _BUILT_IN: Final[Mapping[str, LossSpec]] = {
 }
 for _name, _spec in _BUILT_IN.items():
     register("loss", _name, _spec)
+
+
+def methods_table() -> str:
+    """The preference methods as the markdown table of docs/training.md."""
+    lines = ["| method | loss | parameters | reference | paper |", "|---|---|---|---|---|"]
+    for name in names("loss"):
+        spec = loss_spec(name)
+        parameters = ", ".join(
+            key if one.default is None else f"{key} = {one.default}"
+            for key, one in spec.parameters.items()
+        )
+        reference = "yes" if spec.uses_reference else "no"
+        lines.append(f"| {name} | {spec.title} | {parameters} | {reference} | {spec.paper} |")
+    return "\n".join(lines)

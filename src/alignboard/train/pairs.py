@@ -19,6 +19,8 @@ from alignboard.train.recipe import PairSpec
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from alignboard.models.loading import LoadedModel
+
 Score = Callable[[str, str], float]
 """(instruction, output) -> how good; higher is better."""
 Message = dict[str, str]
@@ -134,21 +136,14 @@ def sample(
     return replies
 
 
-def load_policy(model_path: str | Path, adapter: str | Path | None = None) -> tuple[Any, Any]:
-    """(model, tokenizer) for sampling; the adapter's folder brings the tokenizer it was trained with."""
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def load_policy(model_path: str | Path, adapter: str | Path | None = None) -> LoadedModel:
+    """The base model with the adapter in use, through the one loader."""
+    from alignboard.models.loading import LoadedModel
 
-    tokenizer = AutoTokenizer.from_pretrained(adapter or model_path)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        model_path, dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    )
+    loaded = LoadedModel.load(model_path)
     if adapter is not None:
-        model = PeftModel.from_pretrained(model, str(adapter))
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+        loaded.add_adapter("policy", adapter)
+    return loaded
 
 
 def build_pairs(
@@ -164,8 +159,9 @@ def build_pairs(
         raise ValueError(
             f"pairs.prompts asks for {spec.prompts} instructions, {len(instructions)} were given"
         )
-    model, tokenizer = load_policy(model_path, adapter)
+    loaded = load_policy(model_path, adapter)
     asked = list(instructions[: spec.prompts])
     how = Sampling(spec.n, spec.temperature, spec.max_new_tokens, seed)
-    candidates = sample(model, tokenizer, asked, how)
+    with loaded.using(None if adapter is None else "policy"):
+        candidates = sample(loaded.model, loaded.tokenizer, asked, how)
     return west_of_n(asked, candidates, score)

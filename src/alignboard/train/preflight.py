@@ -13,9 +13,14 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from alignboard.errors import AlignboardError
+from alignboard.models.prompting import adds_bos
+from alignboard.models.turns import end_of_turn
+
+IGNORED: Final = -100
+"""the label that the loss leaves out"""
 
 
 class PreflightError(AlignboardError):
@@ -30,6 +35,8 @@ class TokenRow:
     trained: Sequence[bool]
     truncated: bool = False
     """Cut off at max_length, so that its end may be missing for a good reason."""
+    side: str = "reply"
+    """``chosen`` and ``rejected`` in pairs"""
 
 
 @dataclass(frozen=True)
@@ -43,61 +50,80 @@ class TokenFacts:
     """Tokens that end a reply: EOS, and a template's end of turn."""
 
 
-END_OF_TURN = ("<end_of_turn>", "<|im_end|>", "<|eot_id|>", "<|end|>")
-
-
 def token_facts(tokenizer: Any) -> TokenFacts:
-    """Read them off a tokenizer."""
+    """Read them off a tokenizer and its template."""
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    vocab = tokenizer.get_vocab()
-    ends = {vocab[token] for token in END_OF_TURN if token in vocab} | ({eos} - {None})
-    first = tokenizer("a")["input_ids"][:1]
+    turn = end_of_turn(tokenizer, tokenizer.chat_template) if tokenizer.chat_template else None
     # Phi-2 has one token for both ends of a text: there a BOS cannot be told from an end.
-    return TokenFacts(bos if bos != eos else None, first == [bos], frozenset(ends))
+    ends = frozenset({eos, turn} - {None})
+    return TokenFacts(bos if bos != eos else None, adds_bos(tokenizer), ends)
 
 
 def check_rows(rows: Iterable[TokenRow], facts: TokenFacts) -> int:
-    """Exactly one BOS where the model expects one, at least one trained token and one trained end; rows checked.
+    """One BOS at the beginning where the model expects one, a trained token and a trained end in every row; rows
+    checked.
 
-    A row cut off at max_length may lack its end; all of them may not.
+    BOS is judged where a row begins: later a template may write it anew for every turn (SmolLM2) or exchange
+    (Llama 2). A row cut off at max_length may lack its end; all rows of one side may not.
     """
-    n = n_ended = 0
+    n = 0
+    ended: dict[str, list[bool]] = {}
     for n, row in enumerate(rows, start=1):
         where = f"training row {n}"
-        n_bos = sum(i == facts.bos for i in row.ids) if facts.bos is not None else None
-        if n_bos is not None and n_bos > 1:
-            raise PreflightError(
-                f"{where} has {n_bos} beginning-of-text tokens, expected one: the chat template writes it and "
-                "the tokenizer adds another; encode with add_special_tokens=False"
-            )
-        if n_bos == 0 and facts.adds_bos:
-            raise PreflightError(
-                f"{where} has no beginning-of-text token, but this tokenizer's texts begin with one"
-            )
+        _check_bos(row, facts, where)
         if not any(row.trained):
             raise PreflightError(
                 f"{where} has no trained token: prompt longer than max_length, or a wrong mask"
             )
-        ended = any(t and i in facts.ends for i, t in zip(row.ids, row.trained, strict=True))
-        n_ended += ended
-        if not ended and not row.truncated:
+        end = any(t and i in facts.ends for i, t in zip(row.ids, row.trained, strict=True))
+        ended.setdefault(row.side, []).append(end)
+        if not end and not row.truncated:
             raise PreflightError(
                 f"{where} trains no end token, so the model would not learn to stop: the template does not end "
-                "the reply, or its end is masked as padding"
+                "the reply, its loss markers ({% generation %}) leave the end out, or it is masked as padding"
             )
     if n == 0:
         raise PreflightError(
             "no training rows are left: every prompt alone fills max_length, so raise it"
         )
-    if n_ended == 0:
-        raise PreflightError(
-            f"all of the {n} rows looked at are cut off before their end; raise max_length"
-        )
+    for side, ends in ended.items():
+        if not any(ends):
+            name = "replies" if side == "reply" else f"{side} replies"
+            raise PreflightError(
+                f"all of the {len(ends)} {name} looked at are cut off before their end; raise max_length"
+            )
     return n
+
+
+def _check_bos(row: TokenRow, facts: TokenFacts, where: str) -> None:
+    if facts.bos is None:
+        return
+    if list(row.ids[:2]) == [facts.bos, facts.bos]:
+        raise PreflightError(
+            f"{where} begins with 2 beginning-of-text tokens, expected one: the chat template writes it and "
+            "the tokenizer adds another; encode with add_special_tokens=False"
+        )
+    if facts.adds_bos and row.ids[0] != facts.bos:
+        raise PreflightError(
+            f"{where} has no beginning-of-text token, but this tokenizer's texts begin with one"
+        )
+
+
+def check_gradients(has_gradient: Iterable[tuple[str, bool]]) -> None:
+    """Every trainable matrix is reached by the loss: (name, whether it has a gradient)."""
+    if missing := [name for name, reached in has_gradient if not reached]:
+        raise PreflightError(
+            f"{len(missing)} matrices of the adapter get no gradient, the first is {missing[0]}: the loss does not "
+            "depend on them; take their layers out of lora.target_modules"
+        )
 
 
 def check_targets(model: Any, target_modules: Sequence[str]) -> None:
     """Every LoRA target names at least one layer (PEFT is silent as long as any of them does)."""
+    if "lm_head" in target_modules:
+        raise PreflightError(
+            "lora.target_modules has lm_head, whose plain weights the loss is computed from; leave it out"
+        )
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
     if missing := [target for target in target_modules if target not in names]:
         linear = sorted(
@@ -151,23 +177,22 @@ def show_row(row: TokenRow, tokenizer: Any) -> str:
 
 
 def token_rows(dataset: Any, max_length: int, limit: int) -> list[TokenRow]:
-    """The first rows as TRL tokenised them, truncated as its collators will."""
-    found = []
+    """The first rows as TRL tokenised them, cut as it cuts them.
 
-    def add(ids: list[int], trained: list[bool]) -> None:
-        cut = len(ids) > max_length
-        found.append(TokenRow(ids[:max_length], trained[:max_length], truncated=cut))
-
+    Demonstrations are cut when TRL prepares them, and what is trained is in ``labels`` (-100 elsewhere); pairs are cut
+    by the collator.
+    """
+    found: list[TokenRow] = []
     for row in dataset.select(range(min(limit, len(dataset)))):
         if "chosen_ids" in row:
             prompt = row["prompt_ids"]
-            for completion in (row["chosen_ids"], row["rejected_ids"]):
-                add([*prompt, *completion], [False] * len(prompt) + [True] * len(completion))
+            for side in ("chosen", "rejected"):
+                ids = [*prompt, *row[f"{side}_ids"]]
+                trained = [n >= len(prompt) for n in range(len(ids))]
+                cut = len(ids) > max_length
+                found.append(TokenRow(ids[:max_length], trained[:max_length], cut, side))
         else:
-            mask = (
-                row.get("assistant_masks")
-                or row.get("completion_mask")
-                or [1] * len(row["input_ids"])
-            )
-            add(row["input_ids"], [bool(m) for m in mask])
+            ids = row["input_ids"]
+            trained = [label != IGNORED for label in row["labels"]]
+            found.append(TokenRow(ids, trained, truncated=len(ids) >= max_length))
     return found

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from alignboard.data.preferences.sources import Source
 from alignboard.errors import InputError, nearest
 from alignboard.suites import convert, read_yaml
 from alignboard.train.methods import SFT, LossSpec, Value, loss_spec, methods
@@ -26,8 +27,6 @@ PositiveFloat = Annotated[float, Meta(gt=0)]
 AtLeast0 = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Modules = Annotated[list[str], Meta(min_length=1)]
-
-FILE_ENDINGS = (".json", ".jsonl", ".csv", ".parquet")
 
 
 class RecipeError(InputError):
@@ -39,7 +38,7 @@ class DataSpec(Struct, forbid_unknown_fields=True, frozen=True):
 
     name: str
     """A data set's name: `demo-world`, `west-of-n` (pairs sampled from the SFT model), a hub id, a json, jsonl, csv or
-    parquet file, or a folder of `datasets`, relative to the workspace."""
+    parquet file, a folder of `datasets`, relative to the workspace, or a LLaMA-Factory entry (file#entry)."""
     config: str | None = None
     """the configuration of a hub data set that has several"""
     split: str = "train"
@@ -48,14 +47,13 @@ class DataSpec(Struct, forbid_unknown_fields=True, frozen=True):
     n: Positive | None = None
     """At most so many rows; None means all."""
     schema: str | None = None
-    """what the columns mean (`alignboard.data.preferences.SCHEMAS`); None = found out by their names"""
+    """what the columns mean (`alignboard.data.preferences.schemas`); None = found out by their names"""
     columns: dict[str, str] = {}
     """the columns of the source by their canonical names: {prompt: question}"""
 
-    @property
-    def is_file(self) -> bool:
-        """Whether the rows are in a local file."""
-        return Path(self.name).suffix in FILE_ENDINGS
+    def source(self, workspace: Path = Path()) -> Source:
+        """Where the rows are read from."""
+        return Source(**msgspec.structs.asdict(self), workspace=workspace)
 
 
 class LoraSpec(Struct, forbid_unknown_fields=True, frozen=True):

@@ -11,51 +11,45 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, get_peft_model
 from peft.utils import load_peft_weights
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoTokenizer
 
+from alignboard.models.arithmetic import QLORA
+from alignboard.models.loading import LoadedModel
 from alignboard.train import preflight
 from alignboard.train.recipe import LoraSpec, Recipe, RecipeError
 
 
-def load_tokenizer(recipe: Recipe, model_path: str | Path, adapter: str | Path | None) -> Any:
-    """The start adapter's tokenizer, else the base's, with the recipe's template and a pad token."""
-    source = (
-        adapter
-        if adapter is not None and (Path(adapter) / "tokenizer.json").exists()
-        else model_path
+def load_base(recipe: Recipe, model_path: str | Path) -> LoadedModel:
+    """The base model through the one loader, quantised as the recipe says; float32 on the CPU."""
+    q, cuda = recipe.quantization, torch.cuda.is_available()
+    loaded = LoadedModel.load(
+        model_path,
+        dtype="bfloat16" if compute_dtype(recipe) is torch.bfloat16 else "float32",
+        quantization=None if q is None else ("4bit" if q.bits == 4 else "8bit"),
+        four_bit=QLORA if q is None else (q.type, q.double),
+        device=f"cuda:{torch.cuda.current_device()}" if cuda else "cpu",
+        chat_template=recipe.chat_template,
     )
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    if recipe.chat_template is not None:
-        tokenizer.chat_template = recipe.chat_template
+    # PEFT writes this name into the adapter: the one that was asked for, not the folder of a download.
+    loaded.model.name_or_path = loaded.source
+    return loaded
+
+
+def load_tokenizer(recipe: Recipe, loaded: LoadedModel, adapter: str | Path | None) -> Any:
+    """The start adapter's tokenizer, else the base's, with the recipe's template and a pad token."""
+    tokenizer: Any = loaded.tokenizer
+    if adapter is not None and (Path(adapter) / "tokenizer.json").exists():
+        tokenizer = AutoTokenizer.from_pretrained(adapter)
+        if recipe.chat_template is not None:
+            tokenizer.chat_template = recipe.chat_template
     if not tokenizer.chat_template:
         raise RecipeError(
-            f"{model_path} has no chat template; give one in the recipe's chat_template"
+            f"{loaded.path} has no chat template; give one in the recipe's chat_template."
         )
     if tokenizer.pad_token is None:
         # TRL masks padding by length, not by token, so the end token stays trained.
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def load_base(recipe: Recipe, model_path: str | Path) -> Any:
-    """The base model, quantised as the recipe says; float32 on the CPU."""
-    dtype = compute_dtype(recipe)
-    arguments: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
-    if (q := recipe.quantization) is not None:
-        arguments["quantization_config"] = (
-            BitsAndBytesConfig(
-                load_in_4bit=True,
-                bnb_4bit_quant_type=q.type,
-                bnb_4bit_use_double_quant=q.double,
-                bnb_4bit_compute_dtype=dtype,
-            )
-            if q.bits == 4
-            else BitsAndBytesConfig(load_in_8bit=True)
-        )
-        arguments["device_map"] = {
-            "": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
-        }
-    return AutoModelForCausalLM.from_pretrained(str(model_path), **arguments)
 
 
 def with_adapter(base: Any, spec: LoraSpec, start: str | Path | None) -> Any:

@@ -20,7 +20,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,10 +30,7 @@ import datasets
 import huggingface_hub.constants
 import torch
 from datasets.utils import are_progress_bars_disabled
-from transformers import (
-    TrainerCallback,
-    set_seed,
-)
+from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.sft_config import SFTConfig
@@ -44,12 +41,10 @@ from alignboard.train import preflight
 from alignboard.train.preference import PreferenceTrainer
 from alignboard.train.recipe import Recipe, RecipeError
 from alignboard.train.start import compute_dtype, load_base, load_tokenizer, with_adapter
+from alignboard.train.watch import OnStep, StoppedError, Watch
 
 Row = Mapping[str, Any]
 """SFT: {prompt, completion} or {messages}; preference: {prompt, chosen, rejected}; each a list of messages."""
-OnStep = Callable[[int, int, Mapping[str, float]], None]
-"""(step, of steps, what the trainer logged)"""
-
 TINY_PARAMETERS = 5_000_000
 """Below this a CPU trains fastest on one thread, and deterministically."""
 
@@ -77,61 +72,50 @@ class TrainResult:
     sample_row: str
     seconds: float
     versions: dict[str, str]
+    data: Mapping[str, Any] | None = None
+    """The report about the rows: schema, kept, dropped by reason, warnings."""
 
 
-class _Watch(TrainerCallback):
-    """Collects the log, checks the first step, reports progress."""
-
-    def __init__(self, expected_first_loss: float | None, on_step: OnStep | None) -> None:
-        self.expected, self.on_step = expected_first_loss, on_step
-        self.losses: list[float] = []
-        self.last: dict[str, float] = {}
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        if not logs or "loss" not in logs:
-            return
-        self.last = {k: float(v) for k, v in logs.items() if isinstance(v, int | float)}
-        self.losses.append(self.last["loss"])
-        if len(self.losses) == 1:
-            preflight.check_first_step(self.last["loss"], self.last.get("grad_norm"), self.expected)
-        if self.on_step is not None:
-            self.on_step(state.global_step, state.max_steps, self.last)
-
-
-def train(
+def train(  # noqa: PLR0913 - the run's inputs, each by name
     recipe: Recipe,
     model_path: str | Path,
-    rows: Sequence[Row],
+    rows: Sequence[Row] | datasets.Dataset,
     out_dir: str | Path,
     *,
     adapter: str | Path | None = None,
+    data: Mapping[str, Any] | None = None,
+    last_good: str | Path | None = None,
     seed: int | None = None,
     on_step: OnStep | None = None,
 ) -> TrainResult:
     """Train a LoRA adapter on `rows` and write it to the new folder `out_dir`.
 
     `adapter` is what training starts from (an SFT adapter for the preference methods, where it is also the
-    reference); it may have a smaller rank than the recipe's. `seed` replaces the recipe's.
+    reference); it may have a smaller rank than the recipe's. `data` is the report about the rows, for the
+    run card. `last_good` is the folder that gets the adapter of the last good step where a run goes wrong on its way
+    (default: beside `out_dir`). `seed` replaces the recipe's.
     """
     started, out_dir = time.monotonic(), Path(out_dir)
     if out_dir.exists():
         raise RecipeError(f"{out_dir} exists; an adapter is only written to a new folder")
-    if not rows:
-        raise RecipeError("there are no rows to train on")
+    if len(rows) < recipe.batch.global_:
+        raise RecipeError(
+            f"there are {len(rows)} rows to train on, fewer than the {recipe.batch.global_} of one step (batch.global)."
+        )
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
     seed = recipe.seed if seed is None else seed
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}."))
     try:
         with _quiet():
-            tokenizer = load_tokenizer(recipe, model_path, adapter)
-            base = load_base(recipe, model_path)
+            loaded = load_base(recipe, model_path)
+            tokenizer, base = load_tokenizer(recipe, loaded, adapter), loaded.model
             small = base.num_parameters() < TINY_PARAMETERS and not torch.cuda.is_available()
             with one_thread() if small else contextlib.nullcontext():
                 set_seed(seed)
                 model = with_adapter(base, recipe.lora, adapter)
                 trainable = preflight.count_trainable(model)
-                watch = _Watch(_expected_first_loss(recipe), on_step)
+                watch = Watch(_expected_first_loss(recipe), on_step)
                 arguments = _arguments(recipe, model, partial / "work", seed)
                 trainer = _trainer(recipe, arguments, model, tokenizer, rows, watch)
                 # It prints every log line; on_step is the caller's way to show progress.
@@ -140,7 +124,7 @@ def train(
                     trainer.train_dataset, recipe.max_length, limit=256
                 )
                 preflight.check_rows(token_rows, preflight.token_facts(tokenizer))
-                trainer.train()
+                _run(trainer, watch, model, tokenizer, last_good or f"{out_dir}-last-good")
         # Only the trained adapter: the reference copy is the start adapter, which exists already.
         model.save_pretrained(str(partial / "adapter"), selected_adapters=["default"])
         tokenizer.save_pretrained(str(partial / "adapter"))
@@ -162,6 +146,7 @@ def train(
             sample_row=preflight.show_row(token_rows[0], tokenizer),
             seconds=time.monotonic() - started,
             versions={p: version(p) for p in ("torch", "transformers", "trl", "peft")},
+            data=data,
         )
         card = json.dumps(asdict(result), indent=2)
         (partial / "adapter" / "training.json").write_text(card + "\n", encoding="utf-8")
@@ -171,16 +156,32 @@ def train(
     return result
 
 
+def _run(trainer: Any, watch: Watch, model: Any, tokenizer: Any, last_good: str | Path) -> None:
+    """Train; where the run goes wrong, keep the last good adapter and say where."""
+    try:
+        trainer.train()
+    except StoppedError as error:
+        shutil.rmtree(last_good, ignore_errors=True)
+        step = watch.keep_good(model, tokenizer, Path(last_good))
+        if step is None:
+            raise
+        raise StoppedError(f"{error} The adapter of step {step} is kept in {last_good}.") from error
+
+
 def _trainer(
     recipe: Recipe,
     arguments: Mapping[str, Any],
     model: Any,
     tokenizer: Any,
-    rows: Sequence[Row],
-    watch: _Watch,
+    rows: Sequence[Row] | datasets.Dataset,
+    watch: Watch,
 ) -> Any:
     """The TRL trainer that the recipe asks for."""
-    data = datasets.Dataset.from_list([dict(row) for row in rows])
+    data = (
+        rows
+        if isinstance(rows, datasets.Dataset)
+        else datasets.Dataset.from_list([dict(row) for row in rows])
+    )
     given: dict[str, Any] = {
         "model": model,
         "train_dataset": data,
@@ -189,13 +190,23 @@ def _trainer(
     }
     if recipe.loss is None:
         # Prompt-completion rows are trained on the completion by default; conversations need the template's markers.
-        conversation = "messages" in rows[0]
-        return SFTTrainer(args=SFTConfig(**arguments, assistant_only_loss=conversation), **given)
+        conversation = "messages" in data.column_names
+        config = SFTConfig(**arguments, assistant_only_loss=conversation)
+        return SFTTrainer(args=_one_device(config), **given)
     spec = recipe.loss_spec
     beta = float(recipe.loss.get("beta", 1.0))
-    return PreferenceTrainer(
-        args=DPOConfig(**arguments, beta=beta), **given, loss=spec, settings=recipe.loss
-    )
+    config = _one_device(DPOConfig(**arguments, beta=beta))
+    return PreferenceTrainer(args=config, **given, loss=spec, settings=recipe.loss)
+
+
+def _one_device(config: Any) -> Any:
+    """``config`` for one GPU where several are visible and no launcher has made a process for each.
+
+    transformers would wrap the model in `nn.DataParallel`, which TRL refuses.
+    """
+    if "WORLD_SIZE" not in os.environ and config.n_gpu > 1:
+        config._n_gpu = 1  # noqa: SLF001 - transformers' own way to say it, as for models split by device_map
+    return config
 
 
 def _arguments(recipe: Recipe, model: Any, work: Path, seed: int) -> dict[str, Any]:
@@ -225,6 +236,7 @@ def _arguments(recipe: Recipe, model: Any, work: Path, seed: int) -> dict[str, A
         "use_cpu": not on_gpu,
         "gradient_checkpointing": checkpointing,
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would log 0 where the loss is not a number
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,

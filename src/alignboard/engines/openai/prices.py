@@ -7,10 +7,11 @@ name is a model's whole name, and a model that the table does not know has no pr
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -19,6 +20,8 @@ from alignboard.errors import InputError
 from alignboard.suites import convert, read_yaml
 from alignboard.workspace import find
 
+_PROVIDERS: Final = frozenset({"api.openai.com", "api.anthropic.com"})
+"""who sells the models of the table; anybody else's server that calls a model so has prices of its own"""
 SOON: Final = dt.timedelta(days=60)
 """how long before its end a model is said to retire soon"""
 
@@ -63,8 +66,10 @@ class Prices:
     source: str
     models: Mapping[str, ModelPrice]
 
-    def of(self, model: str, *, batch: bool = False) -> Rate | None:
-        """The price of ``model``; None where the table does not know it."""
+    def of(self, model: str, *, batch: bool = False, urls: Sequence[str] = ()) -> Rate | None:
+        """The price of ``model``; None where the table does not know it, and at ``urls`` other than the providers'."""
+        if any(urlsplit(url).hostname not in _PROVIDERS for url in urls):
+            return None
         found = self.models.get(model)
         return None if found is None else found.rate(batch=batch)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -27,6 +27,12 @@ class Pool(msgspec.Struct, frozen=True):
         """The judge of an instruction, drawn as upstream does (``annotators/base.py``, seed 0)."""
         seed = f"annotator{instruction}0".encode("utf-8", "surrogatepass")
         return random.Random(seed).choices(self.members, k=1)[0]
+
+    order_fixed: ClassVar[str | None] = "a pool"
+    order_name: ClassVar[str] = "coin"
+    is_rating: ClassVar[bool] = False
+    prompted: ClassVar[None] = None
+    jurors: ClassVar[tuple[str, ...]] = ()
 
     @property
     def unsupported(self) -> str | None:

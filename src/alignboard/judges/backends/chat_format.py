@@ -55,7 +55,7 @@ def read_judge_reply(content: bytes) -> Reply:
 def reply_of(body: dict[str, Any]) -> Reply:
     """The reply in a decoded body, as `read_judge_reply`."""
     reply, choice = read_choice(body)
-    usage = reply.usage
+    usage, model = reply.usage, body.get("model")
     return Reply(
         text=reply.text,
         tokens=() if reply.finish == "refused" else _tokens(choice.get("logprobs")),
@@ -64,6 +64,7 @@ def reply_of(body: dict[str, Any]) -> Reply:
         reasoning=reply.reasoning,
         n_prompt=usage.n_prompt,
         n_answer=usage.n_answer,
+        served=model if isinstance(model, str) else None,
     )
 
 

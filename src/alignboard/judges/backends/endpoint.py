@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -17,6 +20,7 @@ from alignboard.judges.rows import Call, FailedCall, Reply
 from alignboard.judges.spec import PromptedSpec
 
 OPENAI: Final = "https://api.openai.com/v1"
+_LONGEST_SUFFIX: Final = 60
 
 
 def endpoint_of(
@@ -34,6 +38,28 @@ def endpoint_of(
     else:
         chosen, key = (spec.base_url or OPENAI,), api_key_env or spec.api_key_env
     return Endpoint(chosen, Dialect(spec.model), api_key_env=key, limits=limits or Limits())
+
+
+def judge_suffix(urls: Sequence[str]) -> str:
+    """What the name of a judge has after it that is asked at ``urls`` in place of its own address.
+
+    >>> judge_suffix(["http://127.0.0.1:8000/v1"]), judge_suffix(["https://judges.example.org/a/v1"])
+    ('-at-127.0.0.1-8000', '-at-judges.example.org-a')
+    """
+    told = [re.sub(r"[^A-Za-z0-9.]+", "-", _short(url)).strip("-") for url in sorted(set(urls))]
+    joined = "+".join(told)
+    if len(joined) <= _LONGEST_SUFFIX:
+        return f"-at-{joined}"
+    digest = hashlib.blake2b("\n".join(sorted(set(urls))).encode(), digest_size=4).hexdigest()
+    return f"-at-{told[0][:_LONGEST_SUFFIX]}-{digest}"
+
+
+def _short(url: str) -> str:
+    """Host, port and path; the port of plain http is named, because https has none."""
+    parts = urlsplit(url.rstrip("/"))
+    port = parts.port or (80 if parts.scheme == "http" else None)
+    host = parts.hostname or ""
+    return f"{host}{'' if port is None else f':{port}'}{parts.path.removesuffix('/v1')}"
 
 
 def endpoint_identity(spec: PromptedSpec, endpoint: Endpoint) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from alignboard.errors import InputError
+from alignboard.judges.opening import Opening
 from alignboard.judges.pairs import Backend
 from alignboard.judges.spec import PairRankerSpec, PromptedSpec, RewardSpec
 from alignboard.models.asked import load_spec
@@ -32,29 +33,55 @@ def open_judge(
     ``spec.model`` is an entry of the registry, a folder, or an id on the hub. ``load`` is for language models;
     ``device`` is where those with a head of their own are put. Raises `InputError` for what cannot be asked here.
     """
+    if spec.hosted:
+        raise InputError(
+            f"Judge {spec.name} is asked at an endpoint, not here: its engine is openai."
+        )
+    return spec.open(Opening(load=load, workspace=workspace, device=device))
+
+
+def open_prompted(spec: PromptedSpec, opening: Opening) -> Backend:
+    """A language model: here, at an endpoint, or through an endpoint's batches."""
+    if not spec.hosted:
+        from alignboard.judges.backends.local import LocalJudge
+
+        entry = _entry(spec, opening, spec.adapter)
+        model, adapter = (opening.load or load_spec)(entry)
+        return LocalJudge(spec, model, adapter=adapter, entry=entry)
+    from alignboard.judges.backends.endpoint import EndpointJudge, endpoint_of
+
+    endpoint = endpoint_of(spec, opening.urls, opening.limits, opening.api_key_env)
+    if opening.batch_folder is None:
+        return EndpointJudge(spec, endpoint, opening.rate)
+    from alignboard.judges.backends.batches import BatchJudge
+
+    return BatchJudge(spec, endpoint, opening.batch_folder, opening.rate)
+
+
+def open_reward_model(spec: RewardSpec, opening: Opening) -> Backend:
+    """A model with a scalar head."""
+    from alignboard.judges.backends.reward import open_reward
+
+    return open_reward(spec, _entry(spec, opening, spec.adapter), device=opening.device)
+
+
+def open_ranker(spec: PairRankerSpec, opening: Opening) -> Backend:
+    """An encoder that reads both outputs."""
+    from alignboard.judges.backends.pair_ranker import open_pair_ranker
+
+    return open_pair_ranker(spec, _entry(spec, opening, None), device=opening.device)
+
+
+def _entry(spec: LocalSpec, opening: Opening, adapter: str | None) -> ModelSpec:
+    """The registry entry of the judge's model, with the judge's adapter."""
     if spec.unsupported is not None:
         raise InputError(f"Judge {spec.name} cannot be asked: {spec.unsupported.rstrip('.')}.")
-    entry = load_model(spec.model, workspace)
-    if not isinstance(spec, PairRankerSpec) and spec.adapter is not None:
-        if entry.adapter is not None:
-            raise InputError(
-                f"Judge {spec.name} has the adapter {spec.adapter}, and its model {entry.name} has {entry.adapter}; "
-                "an adapter has one base."
-            )
-        entry = msgspec.structs.replace(entry, adapter=spec.adapter)
-    if isinstance(spec, RewardSpec):
-        from alignboard.judges.backends.reward import open_reward
-
-        return open_reward(spec, entry, device=device)
-    if isinstance(spec, PairRankerSpec):
-        from alignboard.judges.backends.pair_ranker import open_pair_ranker
-
-        return open_pair_ranker(spec, entry, device=device)
-    if spec.engine != "local":
+    entry = load_model(spec.model, opening.workspace)
+    if adapter is None:
+        return entry
+    if entry.adapter is not None:
         raise InputError(
-            f"Judge {spec.name} is asked at an endpoint, not here: its engine is {spec.engine}."
+            f"Judge {spec.name} has the adapter {adapter}, and its model {entry.name} has {entry.adapter}; "
+            "an adapter has one base."
         )
-    from alignboard.judges.backends.local import LocalJudge
-
-    model, adapter = load(entry)
-    return LocalJudge(spec, model, adapter=adapter, entry=entry)
+    return msgspec.structs.replace(entry, adapter=adapter)

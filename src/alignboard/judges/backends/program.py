@@ -2,12 +2,18 @@
 
 A line to the program is ``{"key", "instruction", "first", "second", "fields"}`` (``second`` is null where outputs are
 rated one by one), a line from it ``{"key": ..., "text": ...}``, which is read as the judge's ``verdict`` says, or
-``{"key": ..., "scores": [p_first, p_second]}``. Replies may come in any order.
+``{"key": ..., "scores": [p_first, p_second]}``. Replies may come in any order. A program that says nothing for half an
+hour is ended, with whatever it has started.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import os
+import queue
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +22,13 @@ from typing import IO, Any, Final
 
 from alignboard.engines.openai.format import shortened
 from alignboard.errors import InputError
+from alignboard.judges.opening import Opening
 from alignboard.judges.rows import Call, FailedCall, Reply
 from alignboard.judges.spec import ProgramSpec
 from alignboard.text import storable
 
+SILENCE = 1800.0
+"""seconds without a reply after which a program is ended"""
 _PATIENCE: Final = 10.0
 """seconds that a program has to end after its last reply"""
 
@@ -46,6 +55,7 @@ class ProgramJudge:
                 text=True,
                 encoding="utf-8",
                 errors="replace",
+                start_new_session=True,  # so that what it starts can be ended with it
             )
         except OSError as error:
             name = Path(self._spec.command[0]).name
@@ -56,9 +66,11 @@ class ProgramJudge:
         assert process.stdout is not None  # noqa: S101 - as above
         writer = threading.Thread(target=_write, args=(process.stdin, list(calls)), daemon=True)
         writer.start()
+        lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
         patience = 0.0  # of a run that was stopped
         try:
-            for line in process.stdout:
+            while (line := self._next(lines)) is not None:
                 key, said = self._read(line)
                 if key in waiting:
                     yield waiting.pop(key), said
@@ -67,7 +79,6 @@ class ProgramJudge:
             patience = _PATIENCE
         finally:
             code = _ended(process, patience)
-            process.stdout.close()
             writer.join()
         for call in waiting.values():
             yield (
@@ -75,16 +86,39 @@ class ProgramJudge:
                 FailedCall(call.key, f"the program ended with exit code {code} and no reply"),
             )
 
+    def _next(self, lines: queue.SimpleQueue[str | None]) -> str | None:
+        try:
+            return lines.get(timeout=SILENCE)
+        except queue.Empty:
+            raise InputError(
+                f"Judge {self._spec.name}: its program has written nothing for {SILENCE:g} s and was ended; replies "
+                "that came before are kept."
+            ) from None
+
     def _read(self, line: str) -> tuple[str, Reply]:
         try:
             found = storable(json.loads(line))
-            scores = tuple(float(one) for one in found.get("scores") or ())
+            scores = tuple(_finite(one) for one in found.get("scores") or ())
             return str(found["key"]), Reply(text=str(found.get("text", "")), scores=scores)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise InputError(
                 f"Judge {self._spec.name}: its program wrote {shortened(line)!r}; expected a JSON object with key, and "
-                "text or scores."
+                "text or finite scores."
             ) from error
+
+
+def _finite(found: Any) -> float:
+    number = float(found)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no score")
+    return number
 
 
 def _ended(process: subprocess.Popen[str], patience: float) -> int:
@@ -92,8 +126,17 @@ def _ended(process: subprocess.Popen[str], patience: float) -> int:
     try:
         return process.wait(patience)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(
+            process.pid, signal.SIGKILL
+        )  # it leads a group of its own, and was not waited for yet
         return process.wait()
+
+
+def _read(stream: IO[str], lines: queue.SimpleQueue[str | None]) -> None:
+    with contextlib.suppress(OSError, ValueError), stream:
+        for line in stream:
+            lines.put(line)
+    lines.put(None)
 
 
 def _write(stream: IO[str], calls: Sequence[Call]) -> None:
@@ -112,3 +155,8 @@ def _write(stream: IO[str], calls: Sequence[Call]) -> None:
                 stream.flush()
     except OSError:
         return  # it ended early; what it left is reported where its replies are read
+
+
+def open_program(spec: ProgramSpec, _: Opening) -> ProgramJudge:
+    """A command of the user's."""
+    return ProgramJudge(spec)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from alignboard.judges.demo.simulated import SimulatedAnnotator
+from alignboard.judges.opening import Opening
 from alignboard.judges.rows import Call, FailedCall, Question, Reply
 from alignboard.judges.spec import SimulatedSpec
 
@@ -53,3 +54,8 @@ class SimulatedJudge:
         text = "\x00".join(("position", str(self._spec.seed), question.instruction, low, high))
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def open_simulated(spec: SimulatedSpec, _: Opening) -> SimulatedJudge:
+    """The rule with noise."""
+    return SimulatedJudge(spec)

@@ -14,7 +14,7 @@ What this module promises
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -72,7 +72,9 @@ def _read(rule: VerdictRule, said: Reply, n: int, *, cut_off: bool) -> tuple[Ver
         return parse_tokens(rule, said, n)
     if not said.text.strip():
         return (Verdict("unparsed", evidence="the reply is empty"),) * n
-    found = READERS[type(rule)](rule, said.text)
+    foreign: Any = rule
+    own = READERS.get(type(rule))
+    found = foreign.find(said.text) if own is None else own(rule, said.text)
     if cut_off and found and not _ended(rule, found[-1], said.text):
         why = f"cut off, and not at its verdict: {excerpt(said.text[-SHOWN:])}"
         return (Verdict("truncated", evidence=why),) * n

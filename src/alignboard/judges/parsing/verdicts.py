@@ -1,10 +1,17 @@
-"""What a judge declares about its replies: which part is the verdict (`VerdictRule`)."""
+"""What a judge declares about its replies: which part is the verdict (`VerdictRule`).
+
+A form of another package is a struct with ``tag_field="by"``, a tag, and a method ``find(text)`` that gives
+`text_rules.Found` in the order of the text; ``register("reply form", "mine", "my_package.form:MyForm")`` makes it
+known.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
+
+from alignboard.registry import register
 
 
 class LogprobRule(
@@ -146,3 +153,6 @@ VerdictRule = (
     | NumbersRule
     | UpstreamRule
 )
+
+for _form in get_args(VerdictRule):
+    register("reply form", str(_form.__struct_config__.tag), _form)

@@ -28,7 +28,7 @@ from typing import Any, TextIO
 from alignboard.errors import AlignboardError
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.kinds import job_kind
-from alignboard.pipeline.store import Places, commit_folder
+from alignboard.pipeline.store import Places, commit_folder, made_by
 from alignboard.results.journal import Journal
 
 _PROGRESS_SECONDS = 0.1
@@ -125,18 +125,18 @@ class _Worker:
                 progress=self._replies.progress,
             )
             exports = run(task)
-            if final.exists():  # complete, from a run that was killed before it could say so
-                shutil.rmtree(temporary)
-            else:
-                commit_folder(temporary, final)
+            costs = {
+                "seconds": time.monotonic() - started,
+                "cpu_seconds": time.process_time() - cpu,
+                "import_seconds": imported - started,
+            }
+            commit_folder(temporary, final, exports, costs, made_by(job))
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._replies.send(
             event="done",
             exports=exports,
-            seconds=time.monotonic() - started,
-            cpu_seconds=time.process_time() - cpu,
-            import_seconds=imported - started,
+            **costs,
             peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
 

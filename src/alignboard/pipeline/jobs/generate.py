@@ -118,20 +118,13 @@ def exported(folder: Path) -> dict[str, str]:
 
 def task_data(task: Task) -> dict[str, str]:
     """The documents of lm-eval tasks that are generated here, and the tasks' declarations."""
-    _write_tasks(task, task.folder / _TASKS)
-    for path in (task.folder / _TASKS).glob("*.yaml"):
-        # Declarations name their data by an absolute path: that which this folder is about to have.
-        text = path.read_text(encoding="utf-8")
-        path.write_text(
-            text.replace(str(task.folder), str(task.places.folder(task.job))), encoding="utf-8"
-        )
-    return {}
-
-
-def _write_tasks(task: Task, folder: Path) -> None:
+    places, parameters = task.places, task.job.parameters
+    # Workers are started in the workspace, which may be moved: no absolute path is kept.
+    found_at = places.folder(task.job).relative_to(places.workspace) / _TASKS
     write_task_data(
-        folder, task.job.parameters["seed"], task.job.parameters["n"], task.places.workspace
+        task.folder / _TASKS, parameters["seed"], parameters["n"], places.workspace, found_at
     )
+    return {}
 
 
 def lm_eval(task: Task) -> dict[str, str]:
@@ -140,6 +133,7 @@ def lm_eval(task: Task) -> dict[str, str]:
     suite, files = parameters["suite"], parameters["files"]
     folders = rooms(task.places.workspace)
     if "tasks" in task.inputs:
+        _require_no_pattern(task.places.workspace)
         folders.append(task.inputs["tasks"] / _TASKS)
         files = files | generated_files(folders[-1])
     with models_of(task).open(spec_of(task)) as model:
@@ -167,6 +161,14 @@ def lm_eval(task: Task) -> dict[str, str]:
         f"results/{parameters['model']}/{_LM_EVAL}/{inner.name}": f"{_LM_EVAL}/{inner.name}"
         for inner in _named_after(suite, task.folder / _LM_EVAL)
     }
+
+
+def _require_no_pattern(workspace: Path) -> None:
+    """Datasets are looked for by patterns, and a folder's name cannot be escaped in one."""
+    if any(mark in str(workspace) for mark in "*?["):
+        raise InputError(
+            f"lm-eval cannot read data in {workspace}, whose path holds one of * ? [; move the workspace."
+        )
 
 
 def _named_after(suite: str, folder: Path) -> list[Path]:

@@ -9,14 +9,14 @@ from typing import Any
 
 import msgspec
 
+from alignboard.data.instruction_sets import ALPACA_EVAL
 from alignboard.errors import InputError
-from alignboard.judges.alpaca_eval.configs import Pool
+from alignboard.judges.load import decode_judge
 from alignboard.judges.pairs import Judged
 from alignboard.judges.round_robin import rate, round_robin
 from alignboard.judges.runner import Counts
-from alignboard.judges.spec import JudgeSpec, PromptedSpec
 from alignboard.leaderboards.plan_board import Rating, RatingTable, known
-from alignboard.pipeline.answering import ALPACA_EVAL, OUTPUTS
+from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.conversations import compare_conversations, load_questions
 from alignboard.pipeline.evaluation import Evaluation, hardening_secret
 from alignboard.pipeline.executors.worker import Task
@@ -31,12 +31,13 @@ from alignboard.records import Generation
 from alignboard.results.conversations import CONVERSATIONS, read_conversations
 from alignboard.results.formats import read_rows
 from alignboard.suites import Instructions
+from alignboard.workspace import model_name
 
 
 def judge(task: Task) -> dict[str, str]:
     """One judge's verdicts on one model against its baseline."""
     declared = _declared(task)
-    evaluation = Evaluation(_judges(task, declared), task.journal, task.folder)
+    evaluation = Evaluation(_judges(task, declared), task.journal, root=task.folder)
     summary, judged = evaluation.judge(declared, _compared(task), _shown(task))
     _require_asked(declared, judged, summary.model)
     return exported(task.folder)
@@ -44,16 +45,13 @@ def judge(task: Task) -> dict[str, str]:
 
 def _compared(task: Task) -> Comparison:
     """What is judged. Instructions that a model left out as too long for it are left out here, too."""
-    parameters, workspace = task.job.parameters, task.places.workspace
+    parameters = task.job.parameters
+    # Only AlpacaEval's own set has no folder of its own below the model's.
+    place = Path("results") / model_name(parameters["model"])
+    if parameters["set"] != ALPACA_EVAL:
+        place /= model_name(parameters["set"])
     if parameters["two_turns"]:
-        hints = task.job.hints
-        declared = msgspec.convert(hints["instructions"], Instructions)
-        questions = load_questions(hints["set"], workspace, declared.limit)
-        given, against = (
-            read_conversations(found(task.inputs[role], CONVERSATIONS))
-            for role in ("outputs", "baseline")
-        )
-        return compare_conversations(questions, given, against)
+        return _conversations(task, place)
     given, against = (
         read_rows(found(task.inputs[role], OUTPUTS), Generation) for role in ("outputs", "baseline")
     )
@@ -62,8 +60,18 @@ def _compared(task: Task) -> Comparison:
         given, against = (
             [row for row in rows if row.instruction in shared] for rows in (given, against)
         )
-    folder = None if parameters["set"] == ALPACA_EVAL else parameters["set"]
-    return compare(given, against, folder)
+    return compare(given, against, place)
+
+
+def _conversations(task: Task, place: Path) -> Comparison:
+    hints = task.job.hints
+    declared = msgspec.convert(hints["instructions"], Instructions)
+    questions = load_questions(hints["set"], task.places.workspace, declared.limit)
+    given, against = (
+        read_conversations(found(task.inputs[role], CONVERSATIONS))
+        for role in ("outputs", "baseline")
+    )
+    return compare_conversations(questions, given, against, place)
 
 
 def _require_asked(declared: Declared, judged: Sequence[Judged], model: str) -> None:
@@ -109,11 +117,11 @@ def pairwise(task: Task) -> dict[str, str]:
 
 def _declared(task: Task) -> Declared:
     declared: dict[str, Any] = task.job.parameters["declared"]
-    read = msgspec.convert(declared, Pool if "members" in declared else JudgeSpec)
+    read = decode_judge(declared)
     trained = task.inputs.get("judge-model")
-    if trained is None or not isinstance(read, PromptedSpec):
+    if trained is None or read.prompted is None:
         return read
-    return msgspec.structs.replace(read, model=str(trained / CHECKPOINT))
+    return msgspec.structs.replace(read.prompted, model=str(trained / CHECKPOINT))
 
 
 def _judges(task: Task, declared: Declared) -> Judges:

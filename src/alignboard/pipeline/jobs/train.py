@@ -27,7 +27,12 @@ def checkpoint(task: Task) -> dict[str, str]:
     """A base model: pretrained on the spot, or a note of where it is."""
     parameters = task.job.parameters
     if "source" in parameters:
-        content = {"path": task.job.hints["path"]}
+        from alignboard.models.hub import locate
+
+        hints = task.job.hints
+        content = {"path": hints["path"]}
+        # A base that is not there is noticed before data are fetched.
+        locate(hints["path"], revision=hints["revision"], gguf_file=hints["gguf_file"])
         (task.folder / _SOURCE).write_text(json.dumps(content), encoding="utf-8")
         return {}
     from alignboard.models.tiny import PretrainConfig, build
@@ -92,11 +97,14 @@ def train(task: Task) -> dict[str, str]:
     # How a batch is divided is no part of a recipe's identity.
     content = {**content, "batch": {**content["batch"], **task.job.hints}}
     recipe = parse_recipe(content, task.job.name)
+    rows, report = _rows(recipe, task)
     train_adapter(
         recipe,
         model_path(task.inputs),
-        _rows(recipe, task),
+        rows,
         task.folder / ADAPTER,
+        data=report,
+        last_good=task.places.results / parameters["model"] / "adapter-last-good",
         adapter=adapter_path(task.inputs, "start"),
         seed=parameters["seed"],
         on_step=lambda step, total, _log: task.progress(step, total),
@@ -104,64 +112,23 @@ def train(task: Task) -> dict[str, str]:
     return {f"results/{parameters['model']}/{ADAPTER}": ADAPTER}
 
 
-def _rows(recipe: Recipe, task: Task) -> list[Any]:
-    """What the recipe trains on."""
+def _rows(recipe: Recipe, task: Task) -> tuple[Any, dict[str, Any] | None]:
+    """What the recipe trains on, and the report of the data where it was read from a source."""
     name = recipe.data.name
     if name == "demo-world":
-        return world.chat_rows(
-            world.sft_examples(recipe.data.n or 1000, task.job.parameters["seed"])
-        )
+        examples = world.sft_examples(recipe.data.n or 1000, task.job.parameters["seed"])
+        return world.chat_rows(examples), None
     if name == "west-of-n":
         from alignboard.train.pairs import Pair, preference_rows
 
         content = json.loads((task.inputs["pairs"] / _PAIRS).read_text(encoding="utf-8"))
         rows: list[Any] = preference_rows([Pair(**pair) for pair in content])
-        return rows[: recipe.data.n]
-    return published_rows(recipe)
+        return rows[: recipe.data.n], None
+    from alignboard.data.preferences.read import read_rows
 
-
-def published_rows(recipe: Recipe) -> list[Any]:
-    """Rows of a data set on the hub, or of a local json or jsonl file, in the form that training takes.
-
-    SFT reads the column ``messages`` (or ``prompt`` and ``completion``), preference methods ``chosen`` and
-    ``rejected``, lists of messages of which the last is the reply.
-    """
-    import datasets
-
-    data = recipe.data
-    try:
-        if data.is_file:
-            found: Any = datasets.load_dataset("json", data_files=data.name, split="train")
-        else:
-            found = datasets.load_dataset(data.name, split=data.split)
-    except (OSError, ValueError, ConnectionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"data.name: {data.name} cannot be loaded (split {data.split}): {reason}"
-        ) from error
-    if data.n is not None:
-        found = found.select(range(min(data.n, len(found))))
-    has = set(found.column_names)
-    if recipe.method == "sft":
-        wanted = {"messages"} if "messages" in has else {"prompt", "completion"}
-    else:
-        wanted = {"chosen", "rejected"}
-    if not wanted <= has:
-        raise InputError(
-            f"data.name: {data.name} has the columns {', '.join(sorted(has))}; "
-            f"method {recipe.method} needs {' and '.join(sorted(wanted))}."
-        )
-    rows = found.select_columns(sorted(wanted))
-    return list(rows) if recipe.method == "sft" else [_preference_row(row) for row in rows]
-
-
-def _preference_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The conversation up to the reply, and the two replies."""
-    return {
-        "prompt": row["chosen"][:-1],
-        "chosen": row["chosen"][-1:],
-        "rejected": row["rejected"][-1:],
-    }
+    kind = "pair" if recipe.is_preference else "demonstration"
+    found, report = read_rows(recipe.data.source(), kind, task.job.parameters["seed"])
+    return found, report.to_json()
 
 
 def pairs(task: Task) -> dict[str, str]:

@@ -234,7 +234,11 @@ def audit_copies(columns: Sequence[Column], outputs: Mapping[str, Outputs]) -> I
     files = [(column, model) for column in columns for model in column.tables]
     same_files = _alike(files, lambda file: _table(file).digest)
     for same in same_files:
-        yield _copies("identical_files", same, "are the same file, byte for byte")
+        yield _copies(
+            "identical_files",
+            same,
+            "hold the same rows: the same instructions, outputs and preferences",
+        )
     copied = {id(_table(file)) for same in same_files for file in same[1:]}
     telling = [file for file in files if _telling(_table(file)) and id(_table(file)) not in copied]
     for same in _alike(telling, lambda file: _verdicts(_table(file))):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from alignboard.published.audit.finding import Finding, Severity, rows_text
 from alignboard.records import Annotations
+from alignboard.stats.multiplicity import holm
 from alignboard.text import count
 
 LEVEL = 0.05
@@ -97,21 +98,6 @@ def board_gap(columns: Mapping[str, Annotations]) -> PositionGap | None:
     _, start, cluster = np.unique(instruction[parsed], return_index=True, return_inverse=True)
     means = np.bincount(cluster, weights=score[parsed]) / np.bincount(cluster)
     return position_gap(means, shown_first[parsed][start])
-
-
-def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(k,) p values adjusted for k tests, so that any false alarm is as rare as the level says.
-
-    References: Holm, A simple sequentially rejective multiple test procedure, 1979.
-
-    >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    order = np.argsort(p_values)
-    stepped = p_values[order] * np.arange(len(p_values), 0, -1)
-    adjusted = np.empty_like(p_values)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
-    return adjusted
 
 
 def audit_position(annotator: str, columns: Mapping[str, Annotations]) -> list[Finding]:

@@ -12,7 +12,7 @@ of second turns, which are not independent of the first.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -26,6 +26,7 @@ from alignboard.results.files import SUFFIXES
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows
 from alignboard.results.order import is_switched
+from alignboard.results.verdict_places import VerdictFile
 
 STATUSES = ("scored", "unparsed", "refused", "truncated", "failed")
 """the first enters means, the others are counted"""
@@ -110,23 +111,34 @@ class Judgments:
 
 def read_judgments(paths: Sequence[Path]) -> Judgments:
     """The rows of annotation files and results folders; `InputError` where one cannot be read or counts twice."""
-    files = list(dict.fromkeys(file for path in paths for file in annotation_paths(path)))
+    files: dict[Path, VerdictFile | None] = {}
+    for path in paths:
+        files.update(_files(path))
     rows: list[dict[str, Any]] = []
     seen: dict[tuple[str, ...], str] = {}
-    for file in files:
+    held: dict[tuple[str, ...], dict[str, Any]] = {}
+    for file, told in files.items():
         for number, row in enumerate(_read(file), start=1):
             made = _columns(file, number, row)
+            if told is not None and made["judge"] != told.judge:
+                raise InputError(
+                    f"{file}, row {number}, field 'annotator': {made['judge']!r}, but the folder is that of "
+                    f"{told.judge!r}; rename one of the two."
+                )
             key = (
                 *(made[name] for name in ("judge", "model", "baseline")),
                 *map(str, made["pair"]),
             )
             here = f"{file}, row {number}"
             if key in seen:
+                # Two sets may share instructions, and a part is of its set: one verdict, in two files.
+                if told is not None and told.set is not None and _alike(held[key], made):
+                    continue
                 raise InputError(
                     f"{here}: annotator {made['judge']!r} has judged this pair of {made['model']!r} before, in "
                     f"{seen[key]}; remove one of the two, or name the annotators apart."
                 )
-            seen[key] = here
+            seen[key], held[key] = here, made
             rows.append(made)
     columns: dict[str, Any] = {
         name: [row[name] for row in rows] for name in Judgments.__dataclass_fields__
@@ -139,21 +151,34 @@ def read_judgments(paths: Sequence[Path]) -> Judgments:
     return Judgments(**{**columns, **arrays})
 
 
-def annotation_paths(path: Path) -> list[Path]:
-    """The annotation files that ``path`` means: itself, or all of a results folder."""
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two rows hold one verdict."""
+    same_score = one["score"] == other["score"] or (
+        math.isnan(one["score"]) and math.isnan(other["score"])
+    )
+    return same_score and one["status"] == other["status"]
+
+
+def _files(path: Path) -> dict[Path, VerdictFile | None]:
+    """The annotation files that ``path`` means: itself, or all of a results folder with their places."""
     if not path.is_dir():
         if not path.is_file():
             raise InputError(
                 f"{path} is neither an annotations file nor a results folder; give one of the two."
             )
-        return [path.resolve()]
+        return {path.resolve(): None}
     folder = ResultsFolder(path)
-    found = [file.path for model in folder.models for file in folder.annotation_files(model)]
+    found = {
+        file.path.resolve(): file for model in folder.models for file in folder.verdict_files(model)
+    }
     if not found:
         raise InputError(
-            f"{path} holds no <model>/<annotator>/annotations{'|'.join(SUFFIXES)}; judge its answers first."
+            f"{path} holds no <model>/[<set>/]<judge>/annotations{'|'.join(SUFFIXES)}; judge its answers first."
         )
-    return [file.resolve() for file in found]
+    # AlpacaEval's own place first: what other sets repeat of it is left out.
+    return {
+        path: found[path] for path in sorted(found, key=lambda path: found[path].set is not None)
+    }
 
 
 def _read(path: Path) -> Iterable[JudgedRow]:

@@ -1,0 +1,1 @@
+"""Preference and demonstration data: any common file or hub data set, as rows that training reads."""

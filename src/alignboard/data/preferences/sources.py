@@ -1,0 +1,196 @@
+"""Where rows lie: a json, jsonl, csv or parquet file, a folder of `datasets`, a hub id, a LLaMA-Factory entry.
+
+Rows stay in Arrow files on disk; memory does not grow with them. Errors name the file and the line.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from alignboard.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LOADERS: Final = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set, and how its columns are called."""
+
+    name: str
+    """a file, a folder, a hub id, or ``dataset_info.json#entry``"""
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    n: int | None = None
+    """at most so many rows, from the top"""
+    schema: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    """the source's columns by their canonical names"""
+    workspace: Path = Path()
+    """what a file or folder is relative to"""
+
+    @property
+    def path(self) -> Path:
+        """The file or folder, if it is one."""
+        return self.workspace / self.name
+
+
+def is_local(name: str, workspace: Path = Path()) -> bool:
+    """Whether a name means a file or folder rather than a data set on the hub."""
+    file = name.partition("#")[0]
+    return Path(file).suffix in LOADERS or (workspace / file).is_dir()
+
+
+def local_files(name: str, workspace: Path = Path()) -> list[Path]:
+    """The files whose content determines a local data set; none for one on the hub."""
+    if not is_local(name, workspace):
+        return []
+    source = entry_of(Source(name, workspace=workspace))
+    if not is_local(source.name, workspace):
+        return [workspace / name.partition("#")[0]]
+    if not source.path.exists():
+        raise InputError(f"data.name: there is no file {source.path}.")
+    if source.path.is_dir():
+        return sorted(path for path in source.path.rglob("*") if path.is_file())
+    return [source.path]
+
+
+def entry_of(source: Source) -> Source:
+    """The source that a LLaMA-Factory entry (``dataset_info.json#name``) means; others as they are."""
+    file, _, name = source.name.partition("#")
+    if not name:
+        return source
+    path = source.workspace / file
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise InputError(f"{path} is not readable JSON: {error}.") from error
+    if not isinstance(entries, dict) or not isinstance(entries.get(name), dict):
+        known = list(entries) if isinstance(entries, dict) else []
+        raise InputError(f"{path} has no entry {name!r}{nearest(name, known) or '.'}")
+    entry = entries[name]
+    found = replace(
+        source,
+        split=entry.get("split", source.split),
+        config=entry.get("subset", source.config),
+        columns={**_entry_columns(entry), **source.columns},
+    )
+    if "file_name" in entry:
+        return replace(found, name=str(Path(file).parent / entry["file_name"]))
+    if "hf_hub_url" in entry:
+        return replace(found, name=entry["hf_hub_url"])
+    raise InputError(f"{path}: the entry {name!r} has neither file_name nor hf_hub_url.")
+
+
+def _entry_columns(entry: dict[str, Any]) -> dict[str, str]:
+    """A LLaMA-Factory entry's columns by our names."""
+    given: dict[str, str] = entry.get("columns", {})
+    names: dict[str, str]
+    if entry.get("formatting") == "sharegpt":
+        names = {"messages": "conversations", "kto_tag": "label"}
+        if "kto_tag" in given or given.get("messages") == "messages":
+            names["messages"] = "messages"
+    else:
+        names = {
+            "prompt": "instruction",
+            "query": "input",
+            "response": "output",
+            "kto_tag": "label",
+        }
+    return {names.get(ours, ours): theirs for ours, theirs in given.items()}
+
+
+def open_source(source: Source) -> Dataset:
+    """The raw rows, with the columns renamed; `InputError` names the file and the line, or the hub's reason."""
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    source = entry_of(source)
+    local = is_local(source.name, source.workspace)
+    if local:
+        _require_content(source.path)
+    try:
+        if local and source.path.is_dir():
+            found: Any = datasets.load_from_disk(str(source.path))
+        elif local:
+            found = datasets.load_dataset(
+                LOADERS[source.path.suffix], data_files=str(source.path), split="train"
+            )
+        else:
+            found = datasets.load_dataset(
+                source.name, source.config, split=source.split, revision=source.revision
+            )
+    except (OSError, ValueError, ConnectionError, DatasetsError) as error:
+        raise _unreadable(source, local, error) from error
+    if isinstance(found, datasets.DatasetDict):
+        if source.split not in found:
+            raise InputError(
+                f"{source.path} has no split {source.split!r}; it has {', '.join(map(str, found))}."
+            )
+        found = found[source.split]
+    if len(found) == 0:
+        raise InputError(f"{source.name} holds no rows.")
+    if source.n is not None:
+        found = found.select(range(min(source.n, len(found))))
+    return _renamed(found, source)
+
+
+def _require_content(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"There is no file {path}.")
+    if path.is_file() and path.stat().st_size < 1_000 and not path.read_bytes().strip():
+        raise InputError(f"{path} is empty.")
+
+
+def _unreadable(source: Source, local: bool, error: Exception) -> InputError:  # noqa: FBT001 - one caller
+    if local and source.path.is_file() and source.path.suffix in {".json", ".jsonl"}:
+        fault = _json_fault(source.path)
+        if fault is not None:
+            return InputError(f"{source.path}, {fault}")
+    if "corresponds to no data" in str(error):
+        return InputError(f"{source.path if local else source.name} holds no rows.")
+    reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+    where = "" if local else f" (configuration {source.config}, split {source.split})"
+    return InputError(f"{source.path if local else source.name}{where} cannot be read: {reason}.")
+
+
+def _json_fault(path: Path) -> str | None:
+    """The first line that is no JSON, as a sentence; None where the file is in order."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = file.readline().lstrip()
+        file.seek(0)
+        if path.suffix == ".json" and not first.startswith("{"):
+            try:
+                json.load(file)
+            except ValueError as error:
+                return f"line {getattr(error, 'lineno', 1)}: broken JSON: {getattr(error, 'msg', error)}."
+            return None
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    json.loads(line)
+                except ValueError as error:
+                    return f"line {number}: broken JSON: {getattr(error, 'msg', error)}."
+    return None
+
+
+def _renamed(found: Any, source: Source) -> Any:
+    """``found`` with its columns called by their canonical names."""
+    for ours, theirs in source.columns.items():
+        if theirs not in found.column_names:
+            hint = nearest(theirs, found.column_names) or (
+                f"; it has {', '.join(found.column_names)}."
+            )
+            raise InputError(
+                f"{source.name} has no column {theirs!r}, which columns.{ours} names{hint}"
+            )
+    names = {theirs: ours for ours, theirs in source.columns.items() if ours != theirs}
+    # A column that another one takes the name of goes, unless it gets another name itself.
+    gone = [name for name in found.column_names if name in names.values() and name not in names]
+    return found.remove_columns(gone).rename_columns(names)

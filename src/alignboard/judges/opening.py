@@ -1,0 +1,31 @@
+"""What a judge's backend is opened with: access to endpoints, prices, models in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alignboard.engines.openai.prices import Rate
+from alignboard.engines.openai.served import Limits
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a declared judge is reached in this run."""
+
+    urls: tuple[str, ...] = ()
+    """in place of the judge's own address"""
+    api_key_env: str | None = None
+    """the environment variable with the key for ``urls``"""
+    limits: Limits = field(default_factory=Limits)
+    rate: Rate | None = None
+    """what its tokens cost, where that is known"""
+    batch_folder: Path | None = None
+    """where batches are kept until they are done; None = the ordinary interface"""
+    load: Callable[[Any], tuple[Any, str | None]] | None = None
+    """from a registry entry to its loaded model and the name of its adapter; None = a load of its own"""
+    workspace: Path | None = None
+    device: str = "auto"
+    """where models with a head of their own are put"""

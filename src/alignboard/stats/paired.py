@@ -1,0 +1,220 @@
+"""Paired differences of two models on the prompts that both have: estimates, clustered intervals, exact tests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignboard.stats.student import student_cdf_quantile, student_p_value
+
+Array = NDArray[np.float64]
+
+# Standard errors that are rounding errors of scores in [0, 1].
+_NO_SPREAD = 1e-14
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """A minus B, with the units that it rests on."""
+
+    estimate: float
+    standard_error: float
+    """CR1 over clusters; NaN with fewer than two"""
+    low: float
+    high: float
+    level: float
+    p_value: float
+    """two-sided, Student's t with clusters - 1 degrees of freedom; NaN where it is not known"""
+    n: int
+    """rows in common, or the union of instructions for length-controlled differences"""
+    n_clusters: int
+    only_a: int
+    """scored rows of A that B lacks"""
+    only_b: int
+    identical: bool
+    """every common row has the same score: no difference was seen, which is no test of one"""
+    influence: Array
+    """(clusters,) contributions to the estimate's error; their sum is 0"""
+
+    @property
+    def t(self) -> float:
+        """Estimate over standard error; NaN where the error is not known."""
+        return self.estimate / self.standard_error if self.standard_error > 0 else math.nan
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """A sign test on the discordant pairs of two binary results."""
+
+    only_a: int
+    only_b: int
+    exact: float
+    mid_p: float
+
+
+def align(
+    a: Sequence[Hashable], b: Sequence[Hashable]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Positions in ``a`` and in ``b`` of the keys that both hold, in the order of ``a``."""
+    place = {key: index for index, key in enumerate(b)}
+    pairs = [(index, place[key]) for index, key in enumerate(a) if key in place]
+    columns = np.array(pairs, dtype=np.intp).reshape(-1, 2)
+    return columns[:, 0], columns[:, 1]
+
+
+def paired_difference(
+    score_a: Array, score_b: Array, clusters: NDArray | None = None, *, level: float = 0.95
+) -> PairedDifference:
+    """The mean of A - B over the rows that both have.
+
+    Parameters
+    ----------
+    score_a, score_b
+        (n,) scores in [0, 1] of the same prompts, NaN where a model has none. Such rows are left out and counted.
+    clusters
+        (n,) rows of one cluster are dependent: a conversation, a passage. None: every row its own.
+    level
+        Level of the interval.
+
+    References: Miller, Adding Error Bars to Evals, arXiv 2411.00640, section 4 (paired differences, clustered).
+    Where few prompts are discordant the t interval would be far too short; a limit then also allows for the largest
+    difference that as many units without a contrary sign leave open.
+    """
+    for name, score in (("score_a", score_a), ("score_b", score_b)):
+        if np.any((score < 0) | (score > 1)):
+            raise ValueError(f"{name} must lie in [0, 1]; NaN marks a missing score")
+    has_a, has_b = ~np.isnan(score_a), ~np.isnan(score_b)
+    both = has_a & has_b
+    delta = score_a[both] - score_b[both]
+    n = len(delta)
+    mean = float(delta.mean()) if n else math.nan
+    names = np.arange(n) if clusters is None else clusters[both]
+    _, inverse = np.unique(names, return_inverse=True)
+    influence = (
+        np.bincount(inverse, weights=(delta - mean) / n).astype(np.float64) if n else np.zeros(0)
+    )
+    unit = np.bincount(inverse, weights=delta) / np.bincount(inverse) if n else np.zeros(0)
+    return _from_influence(
+        mean,
+        influence,
+        level,
+        n=n,
+        only=(int((has_a & ~has_b).sum()), int((has_b & ~has_a).sum())),
+        identical=bool(n) and not delta.any(),
+        corner=_corner(unit, mean, level) if n else None,
+    )
+
+
+def influence_difference(
+    estimate_a: float,
+    estimate_b: float,
+    influence_a: Array,
+    influence_b: Array,
+    *,
+    level: float = 0.95,
+) -> PairedDifference:
+    """The difference of two estimates whose errors are sums over shared instructions.
+
+    ``influence_a`` and ``influence_b`` are (units,) over the union of the two models' instructions, NaN where a model
+    lacks one, which then contributes nothing. Used for length-controlled win rates, each at its own stated C, given
+    the calibration rows and the difficulties.
+    """
+    has_a, has_b = ~np.isnan(influence_a), ~np.isnan(influence_b)
+    psi = np.nan_to_num(influence_a) - np.nan_to_num(influence_b)
+    return _from_influence(
+        estimate_a - estimate_b,
+        psi,
+        level,
+        n=len(psi),
+        only=(int((has_a & ~has_b).sum()), int((has_b & ~has_a).sum())),
+        identical=bool(len(psi)) and not psi.any() and estimate_a == estimate_b,
+        corner=None,
+    )
+
+
+def mcnemar(only_a: int, only_b: int) -> McNemar:
+    """Exact and mid-p tests of ``only_a`` against ``only_b`` discordant pairs.
+
+    >>> round(mcnemar(15, 4).exact, 11)
+    0.01921081543
+
+    References: Fagerland, Lydersen and Laake 2013, BMC Medical Research Methodology 13 (mid-p).
+    """
+    n, smaller = only_a + only_b, min(only_a, only_b)
+    if not n:
+        return McNemar(only_a, only_b, 1.0, 1.0)
+    tail = sum(math.comb(n, k) for k in range(smaller + 1))
+    at = math.comb(n, smaller)
+    whole = 2**n
+    mid = 1.0 if only_a == only_b else (2 * tail - at) / whole
+    return McNemar(only_a, only_b, min(1.0, 2 * tail / whole), min(1.0, mid))
+
+
+def sign_flip_p_value(
+    delta: Array, *, rng: np.random.Generator, exact_below: int = 21, draws: int = 20_000
+) -> float:
+    """Two-sided test of a zero mean from the signs that ``delta`` (n,), one value a cluster, could have had.
+
+    All 2^m sign patterns of the m values that are not zero where m < ``exact_below``, else ``draws`` random ones with
+    the observed one counted.
+    """
+    moved = delta[delta != 0]
+    if not len(moved):
+        return math.nan
+    observed = abs(float(moved.sum())) * (1 - 1e-12)
+    if len(moved) < exact_below:
+        sums = np.zeros(1)
+        for value in moved:
+            sums = np.concatenate([sums + value, sums - value])
+        return float((np.abs(sums) >= observed).mean())
+    signs = rng.choice([-1.0, 1.0], size=(draws, len(moved)))
+    return (1 + int((np.abs(signs @ moved) >= observed).sum())) / (draws + 1)
+
+
+def _from_influence(
+    estimate: float,
+    influence: Array,
+    level: float,
+    *,
+    n: int,
+    only: tuple[int, int],
+    identical: bool,
+    corner: tuple[float, float] | None,
+) -> PairedDifference:
+    groups = len(influence)
+    error = math.nan
+    if groups > 1 and not identical:
+        error = math.sqrt(groups / (groups - 1) * float(influence @ influence))
+        error = error if error > _NO_SPREAD else math.nan
+    reach = student_cdf_quantile((1 + level) / 2, groups - 1) * error
+    low, high = estimate - reach, estimate + reach
+    if corner is not None and not math.isnan(error):
+        low, high = max(-1.0, min(low, corner[0])), min(1.0, max(high, corner[1]))
+    return PairedDifference(
+        estimate,
+        error,
+        low,
+        high,
+        level,
+        student_p_value(estimate / error, groups - 1) if error > 0 else math.nan,
+        n,
+        groups,
+        *only,
+        identical,
+        influence,
+    )
+
+
+def _corner(unit: Array, mean: float, level: float) -> tuple[float, float]:
+    """Limits that hold where nearly no unit (G,) moved beyond half of the scale in one direction.
+
+    None of G units above 1/2 leaves open a share of 1 - (alpha/2)^(1/G) of full differences; mirrored below.
+    """
+    open_share = 1 - ((1 - level) / 2) ** (1 / len(unit))
+    high = mean + (1 - mean) * open_share if not (unit > 0.5).any() else mean
+    low = mean - (1 + mean) * open_share if not (unit < -0.5).any() else mean
+    return low, high

@@ -1,0 +1,52 @@
+"""Ranks with what the data leave open: simultaneous rank sets and groups of neighbours that are not separated."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+
+def rank_sets(difference: Array, adjusted_p: Array, alpha: float = 0.05) -> tuple[Index, Index]:
+    """Best and worst rank of each model, all of them true at once with 1 - alpha.
+
+    Parameters
+    ----------
+    difference
+        (models, models) score of the row's model minus the column's.
+    adjusted_p
+        (models, models) p-values corrected over all pairs (`multiplicity`); NaN = not tested, hence not separated.
+    alpha
+        Error rate of the family.
+
+    Returns
+    -------
+    low, high
+        (models,) ranks from 1: one more than the models that are separately better, and the number of models less
+        those that are separately worse.
+    """
+    separated = (adjusted_p < alpha) & ~np.eye(len(difference), dtype=np.bool_)
+    better = (separated & (difference < 0)).sum(axis=1)
+    worse = (separated & (difference > 0)).sum(axis=1)
+    return 1 + better, len(difference) - worse
+
+
+def tie_groups(score: Array, adjusted_p: Array, alpha: float = 0.05) -> list[list[int]]:
+    """The largest runs of neighbours in the order of ``score`` within which no pair is separated.
+
+    Groups may overlap: "not separated" is no equivalence. Models in one group are not shown to be equal.
+    """
+    order = np.argsort(-score, kind="stable")
+    separated = adjusted_p[np.ix_(order, order)] < alpha
+    groups: list[list[int]] = []
+    reached = 0
+    for start in range(len(order)):
+        end = start + 1
+        while end < len(order) and not separated[start:end, end].any():
+            end += 1
+        if end > reached:
+            groups.append(order[start:end].tolist())
+            reached = end
+    return groups

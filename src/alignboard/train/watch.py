@@ -1,0 +1,126 @@
+"""What is watched while a run trains: numbers that are not finite, weights and losses that run away, gradients of zero.
+
+A run that goes wrong stops. The adapter of the last good step is kept beside the output, and the error names it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import TrainerCallback
+
+from alignboard.train import preflight
+from alignboard.train.preflight import PreflightError
+
+OnStep = Callable[[int, int, Mapping[str, float]], None]
+"""(step, of steps, what the trainer logged)"""
+
+LARGEST_WEIGHT: Final = 1e3
+"""of an adapter's matrices, which begin below 1"""
+RUNAWAY: Final = 5.0
+"""times the loss of the first step, as the mean of `RECENT` steps"""
+RECENT: Final = 10
+ZERO_STEPS: Final = 5
+"""steps in a row with a gradient of zero"""
+NO_GRADIENT: Final = 1e-10
+
+
+class StoppedError(PreflightError):
+    """A run that went wrong on its way; names the step, what was seen, and what was kept."""
+
+
+class Watch(TrainerCallback):
+    """Collects the log, checks every step, reports progress, holds the weights of the last good step."""
+
+    def __init__(self, expected_first_loss: float | None, on_step: OnStep | None) -> None:
+        self.expected, self.on_step = expected_first_loss, on_step
+        self.losses: list[float] = []
+        self.last: dict[str, float] = {}
+        self.good: tuple[int, dict[str, torch.Tensor]] | None = None
+        """(step, trainable weights), at most `RECENT` steps old"""
+        self._zero = 0
+
+    def on_pre_optimizer_step(
+        self,
+        args: Any,  # noqa: ARG002 - the trainer's signature
+        state: Any,
+        control: Any,  # noqa: ARG002
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        """Before the first update, every matrix of the adapter has to have a gradient."""
+        if state.global_step == 0 and model is not None:
+            preflight.check_gradients(
+                (name, parameter.grad is not None)
+                for name, parameter in model.named_parameters()
+                if parameter.requires_grad
+            )
+
+    def on_log(
+        self,
+        args: Any,  # noqa: ARG002 - the trainer's signature
+        state: Any,
+        control: Any,  # noqa: ARG002
+        logs: Any = None,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        """Check the step that was logged."""
+        if not logs or "loss" not in logs:
+            return
+        self.last = {k: float(v) for k, v in logs.items() if isinstance(v, int | float)}
+        self.losses.append(self.last["loss"])
+        if len(self.losses) == 1:
+            preflight.check_first_step(self.last["loss"], self.last.get("grad_norm"), self.expected)
+        weights = _trainable(model) if model is not None else {}
+        fault = self._fault(weights)
+        if fault is not None:
+            raise StoppedError(f"step {state.global_step} of {state.max_steps}: {fault}")
+        if weights and (self.good is None or state.global_step - self.good[0] >= RECENT):
+            copies = {name: weight.detach().cpu().clone() for name, weight in weights.items()}
+            self.good = state.global_step, copies
+        if self.on_step is not None:
+            self.on_step(state.global_step, state.max_steps, self.last)
+
+    def _fault(self, weights: Mapping[str, torch.Tensor]) -> str | None:
+        """What is wrong with the step, and what to try; None where nothing is."""
+        loss, norm = self.last["loss"], self.last.get("grad_norm")
+        if not math.isfinite(loss) or (norm is not None and not math.isfinite(norm)):
+            return f"the loss is {loss} and its gradient {norm}; lower optimizer.learning_rate, or set precision: fp32."
+        first, recent = self.losses[0], self.losses[-RECENT:]
+        if len(self.losses) > RECENT and first > 0 and sum(recent) / RECENT > RUNAWAY * first:
+            return (
+                f"the loss has run away from {first:.4g} to {sum(recent) / RECENT:.4g} (mean of {RECENT} steps); "
+                "lower optimizer.learning_rate, or raise optimizer.warmup_ratio."
+            )
+        largest = max((float(w.detach().abs().max()) for w in weights.values()), default=0.0)
+        if not largest < LARGEST_WEIGHT:
+            return f"the largest weight of the adapter is {largest:.3g}; lower optimizer.learning_rate."
+        self._zero = self._zero + 1 if norm is not None and norm < NO_GRADIENT and loss > 0 else 0
+        if self._zero >= ZERO_STEPS:
+            return (
+                f"the gradient has been zero for {ZERO_STEPS} steps: nothing is learnt; look at the rows "
+                "(alignboard data check), and at loss.beta."
+            )
+        return None
+
+    def keep_good(self, model: Any, tokenizer: Any, folder: Path) -> int | None:
+        """Write the adapter of the last good step to ``folder``; the step, or None where there is none."""
+        if self.good is None:
+            return None
+        step, weights = self.good
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, weight in weights.items():
+                parameters[name].copy_(weight)
+        model.save_pretrained(str(folder), selected_adapters=["default"])
+        tokenizer.save_pretrained(str(folder))
+        return step
+
+
+def _trainable(model: Any) -> dict[str, torch.Tensor]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}

@@ -1,0 +1,283 @@
+"""Damaged files are noticed and said, with advice that loses nothing: journals, stores, full and read-only disks."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alignboard.errors import InputError
+from alignboard.pipeline.graph import Graph
+from alignboard.pipeline.jobs.kinds import Kind
+from alignboard.pipeline.store import Places, commit_folder, done_jobs, done_row, export
+from alignboard.results.journal import Journal, Row
+from alignboard.text import csv_cell
+from alignboard.workspace import model_name
+
+N = 200
+COSTS = {"seconds": 1.0, "cpu_seconds": 1.0, "import_seconds": 0.0}
+
+
+def filled(folder, worker="one"):
+    with Journal(folder, worker) as journal:
+        journal.add([Row(b"%d" % i, "any", {"text": f"row {i} " * 20}) for i in range(N)])
+        journal.settle()
+    return folder / f"journal-{worker}.sqlite"
+
+
+def read_all(folder):
+    with Journal(folder) as journal:
+        return {row.key: row.payload for row in journal.rows("any")}
+
+
+# The journal.
+
+
+def test_a_changed_payload_is_reported_and_computed_again(tmp_path, caplog):
+    path = filled(tmp_path)
+    connection = sqlite3.connect(path)
+    connection.execute(
+        "UPDATE rows SET payload = replace(payload, 'row 7 ', 'row 8 ') WHERE key = ?", (b"7",)
+    )
+    connection.commit()
+    connection.close()
+    with Journal(tmp_path, "one") as journal:
+        assert journal.get([b"7", b"8"]).keys() == {b"8"}
+        assert "is damaged and left out" in caplog.text
+        assert len(list(journal.rows("any"))) == N - 1
+        journal.add([Row(b"7", "any", "again")])
+        assert journal.get([b"7"]) == {b"7": "again"}
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "zeroed", "no database"])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_damaged_file_is_a_sentence_that_loses_nothing(how, own, tmp_path):
+    path = filled(tmp_path)
+    content = path.read_bytes()
+    damaged = {
+        "empty": b"",
+        "cut": content[: len(content) // 2],
+        "zeroed": content[:8192] + b"\0" * 4096 + content[12288:],
+        "no database": b"no database at all" * 1000,
+    }
+    path.write_bytes(damaged[how])
+    with (
+        Journal(tmp_path, "one" if own else "two") as journal,
+        pytest.raises(InputError, match=r"journal-one\.sqlite is (empty|damaged)") as caught,
+    ):
+        journal.get([b"1"])
+    assert "put a copy in its place" in str(caught.value).lower()
+    assert "move it away" not in str(caught.value)
+
+
+def test_no_corruption_loses_or_changes_a_row_in_silence(tmp_path, caplog):
+    """Of many random corruptions each is an error, a report, or no loss at all."""
+    path, rng = filled(tmp_path / "whole"), random.Random(0)
+    content, expected = path.read_bytes(), read_all(tmp_path / "whole")
+    outcomes = {"said": 0, "reported": 0, "harmless": 0}
+    for n in range(150):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        (folder / path.name).write_bytes(_corrupted(content, rng))
+        caplog.clear()
+        try:
+            found = read_all(folder)
+        except InputError:
+            outcomes["said"] += 1
+            continue
+        assert all(expected[key] == value for key, value in found.items())
+        if len(found) < N:
+            assert "is damaged and left out" in caplog.text
+            outcomes["reported"] += 1
+        else:
+            outcomes["harmless"] += 1
+    assert outcomes["said"] > 50, outcomes
+
+
+def _corrupted(content: bytes, rng: random.Random) -> bytes:
+    damaged = bytearray(content)
+    match rng.randrange(4):
+        case 0:
+            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        case 1:
+            start = 4096 * rng.randrange(len(damaged) // 4096)
+            damaged[start : start + 4096] = bytes(4096)
+        case 2:
+            del damaged[rng.randrange(len(damaged)) :]
+        case 3:
+            start, other = (4096 * rng.randrange(len(damaged) // 4096) for _ in range(2))
+            damaged[start : start + 4096] = content[other : other + 4096]
+    return bytes(damaged)
+
+
+def test_a_journal_without_checksums_is_read_and_gets_them(tmp_path):
+    path = tmp_path / "journal-one.sqlite"
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "CREATE TABLE rows (key BLOB PRIMARY KEY, kind TEXT NOT NULL, payload TEXT NOT NULL) WITHOUT ROWID;"
+        "CREATE TABLE computed (n INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, kind TEXT NOT NULL);"
+        "PRAGMA user_version = 1;"
+    )
+    connection.execute("INSERT INTO rows VALUES (?, 'any', '1')", (b"a",))
+    connection.commit()
+    connection.close()
+    assert read_all(tmp_path) == {b"a": 1}
+    with Journal(tmp_path, "one") as journal:
+        assert journal.get([b"a"]) == {b"a": 1}
+        sums = journal._own().connection.execute("SELECT sum FROM rows").fetchall()
+    assert len(sums[0][0]) == 16
+
+
+def test_a_full_disk_is_a_sentence_and_keeps_what_was_committed(tmp_path):
+    filled(tmp_path)
+    with Journal(tmp_path, "one") as journal:
+        own = journal._own().connection
+        pages = own.execute("PRAGMA page_count").fetchone()[0]
+        own.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(InputError, match=r"database or disk is full.*make room") as caught:
+            journal.add([Row(b"%d more" % i, "any", "x" * 1000) for i in range(N)])
+        assert "move" not in str(caught.value)
+        assert len(journal.get([b"%d" % i for i in range(N)])) == N
+
+
+# The store.
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A job that is done, with one exported file and one that is not."""
+    places, graph = Places(tmp_path / "workspace"), Graph({"work": Kind(sources=())})
+    graph.add("one", "work", "group", {}, {})
+    job = graph.jobs["one"]
+    make(places, job, "good")
+    return places, job
+
+
+def make(places, job, text):
+    temporary = places.store / ".tmp-one"
+    temporary.mkdir(parents=True)
+    (temporary / "text").write_text(text)
+    (temporary / "weights").write_text("numbers")
+    commit_folder(temporary, places.folder(job), {"results/one/text": "text"}, COSTS)
+
+
+def done(places, job):
+    with Journal(places.journal) as journal:
+        return done_jobs([job], places, journal)
+
+
+def test_a_lost_journal_costs_no_job(store):
+    places, job = store
+    assert done(places, job)["one"]["exports"] == {"results/one/text": "text"}
+    with Journal(places.journal, "run") as journal:
+        journal.add([done_row(job, {"results/one/text": "text"}, COSTS)])
+    assert done(places, job)["one"]["seconds"] == 1.0
+    shutil.rmtree(places.journal)
+    assert set(done(places, job)) == {"one"}
+
+
+@pytest.mark.parametrize("name", ["text", "weights"])
+@pytest.mark.parametrize("how", ["emptied", "removed"])
+def test_a_file_that_is_gone_is_noticed_and_made_again(how, name, store):
+    places, job = store
+    with Journal(places.journal, "run") as journal:
+        journal.add([done_row(job, {"results/one/text": "text"}, COSTS)])
+    export(job, {"results/one/text": "text"}, places)
+    file = places.folder(job) / name
+    file.write_text("") if how == "emptied" else file.unlink()
+    assert done(places, job) == {}
+    assert (places.results / "one" / "text").read_text() == "good"
+    make(places, job, "good")
+    assert file.read_text()
+    assert set(done(places, job)) == {"one"}
+
+
+def test_a_whole_folder_stays_when_it_is_made_again(store):
+    places, job = store
+    make(places, job, "other")
+    assert (places.folder(job) / "text").read_text() == "good"
+    assert list(places.store.glob(".tmp-*")) == []
+
+
+def test_a_folder_of_results_that_is_a_link_elsewhere_gets_links_that_lead_back(store):
+    places, job = store
+    elsewhere = places.workspace.parent / "far" / "away"
+    elsewhere.mkdir(parents=True)
+    places.results.mkdir(exist_ok=True)
+    (places.results / "model").symlink_to(elsewhere)
+    exports = {"results/model/folder": "."}
+    export(job, exports, places)
+    assert (places.results / "model" / "folder" / "text").read_text() == "good"
+    assert export(job, exports, places) == []
+
+
+# Names and texts.
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "\ud83d", ".journal", ".store", "..", "a/b", ""])
+def test_names_that_no_folder_of_results_can_have(name):
+    with pytest.raises(InputError):
+        model_name(name)
+
+
+def test_a_formula_behind_a_semicolon_is_none():
+    assert csv_cell("a;=1+1") == "'a;=1+1"
+    assert csv_cell("a; b") == "a; b"
+
+
+def test_a_forged_line_or_escape_is_printed_as_text(tmp_path):
+    rows = [
+        {"instruction": "q", "output": "a", "generator": "evil\x1b[2J\nwin rate 100 %"},
+    ]
+    (tmp_path / "model_outputs.json").write_text(json.dumps(rows))
+    (tmp_path / "base.json").write_text(
+        json.dumps([rows[0] | {"generator": "base", "output": "b"}])
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "alignboard",
+        "judge",
+        "model_outputs.json",
+        "--baseline",
+        "base.json",
+    ]
+    done = subprocess.run(
+        [*command, "--judge", "mt-bench-pair", "--dry-run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\\x1b[2J\\nwin rate" in done.stdout + done.stderr
+
+
+# Places.
+
+
+@pytest.mark.parametrize("name", ["ünï", "it's", 'a "quoted" one', "back\\slash", "line\nbreak"])
+def test_task_data_are_found_in_a_folder_of_any_name_and_after_a_move(name, tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    from alignboard.benchmarks.run import DEMO_TASKS, write_task_data
+    from alignboard.suites import read_yaml
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    workspace, inner = tmp_path / name, Path("results/.store/tasks")
+    (workspace / inner).mkdir(parents=True)
+    write_task_data(workspace / inner, 0, 5, workspace, inner)
+    workspace = workspace.rename(tmp_path / f"moved {name}")
+    monkeypatch.chdir(workspace)
+    for task in DEMO_TASKS:
+        text = (workspace / inner / f"{task}.yaml").read_text()
+        assert str(tmp_path) not in text, "no absolute path is kept"
+        declared = read_yaml(workspace / inner / f"{task}.yaml")
+        files = declared["dataset_kwargs"]["data_files"]
+        found = datasets.load_dataset("json", data_files=files, cache_dir=str(tmp_path / "cache"))
+        assert found["test"].num_rows == 5
