@@ -260,7 +260,9 @@ class _Run:
 
     def _require_some_verdict(self, call: Call, reply: Reply) -> None:
         """Raises `InputError` where none of the first replies of this run holds a verdict: no more is paid for."""
-        if self._n_hopeless is None:
+        # Token probabilities of a model in memory can always be read; a small judge gives too little to any verdict.
+        in_memory = reply.seconds is None and bool(reply.tokens)
+        if self._n_hopeless is None or in_memory:
             return
         found = parse(bind(self._rule, call.named), reply, self._batch)
         if any(verdict.status == "scored" for verdict in found):
