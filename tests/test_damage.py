@@ -14,7 +14,7 @@ import pytest
 
 from alignboard.errors import InputError
 from alignboard.pipeline.graph import Graph
-from alignboard.pipeline.jobs.kinds import Kind
+from alignboard.pipeline.kinds import Kind
 from alignboard.pipeline.store import Places, commit_folder, done_jobs, done_row, export
 from alignboard.results.journal import Journal, Row
 from alignboard.text import csv_cell

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from alignboard.pipeline.build import build_graph
-from alignboard.pipeline.jobs.kinds import KINDS
+from alignboard.pipeline.kinds import KINDS
 from alignboard.pipeline.plan import load_plan
 from alignboard.pipeline.runner import run_plan
 from alignboard.pipeline.store import Places
@@ -106,7 +106,7 @@ def test_the_numbers_of_a_kind_are_its_versions(kind, made):
         for name, expected in files.items():
             assert made[kind]["jobs"][job][name] == pytest.approx(expected, rel=2e-3, abs=1e-3), (
                 f"{job}: {name} holds other numbers than version {golden['version']} made; if they are meant, raise "
-                f"the version of {kind!r} in pipeline/jobs/kinds.py and write its golden anew."
+                f"the version of {kind!r} in pipeline/kinds.py and write its golden anew."
             )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from alignboard.pipeline.build import build_graph
 from alignboard.pipeline.graph import Graph
-from alignboard.pipeline.jobs.kinds import JobKind
+from alignboard.pipeline.kinds import JobKind
 from alignboard.pipeline.plan import load_plan
 from alignboard.pipeline.progress import versions_text
 from alignboard.pipeline.runner import other_versions

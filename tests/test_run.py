@@ -21,7 +21,7 @@ from alignboard.pipeline.executors.worker import Task
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.init import init_workspace
 from alignboard.pipeline.jobs.generate import generate
-from alignboard.pipeline.jobs.kinds import JobKind
+from alignboard.pipeline.kinds import JobKind
 from alignboard.pipeline.plan import load_plan
 from alignboard.pipeline.progress import job_table, showing, time_table
 from alignboard.pipeline.runner import run_plan
@@ -34,7 +34,7 @@ FAKE = '''
 import os, signal, time
 from pathlib import Path
 from alignboard.errors import InputError
-from alignboard.pipeline.jobs.kinds import JobKind
+from alignboard.pipeline.kinds import JobKind
 from alignboard.registry import register
 from alignboard.results.journal import Row
 

@@ -20,8 +20,8 @@ from alignboard.errors import InputError
 from alignboard.judges.load import load_judge
 from alignboard.models.spec import ModelSpec, Prompt
 from alignboard.pipeline.graph import Graph
-from alignboard.pipeline.jobs.kinds import job_kind
 from alignboard.pipeline.judges import Access, Declared, Judges
+from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plan import ResolvedPlan, resolve
 from alignboard.pipeline.plan_baselines import TrainedModel
 from alignboard.pipeline.plan_models import Entry, asked_as, weights_identity

@@ -1,7 +1,7 @@
 """Jobs and what identifies them.
 
 A job's key is a digest of everything that determines its result: its name, kind and parameters, the keys of the jobs
-whose results it reads, and the version of its kind, which a person raises (`alignboard.pipeline.jobs.kinds`). Two runs
+whose results it reads, and the version of its kind, which a person raises (`alignboard.pipeline.kinds`). Two runs
 that would do the same share a key, so the work is done once; a changed recipe changes the keys of what depends on it,
 and of nothing else. Sources and versions of libraries are no part of it.
 """
@@ -17,7 +17,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from alignboard.pipeline.jobs.kinds import job_kind
+from alignboard.pipeline.kinds import job_kind
 
 SCHEME: Final = "job-2"
 """Raise it when what a key means changes."""

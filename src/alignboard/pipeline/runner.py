@@ -20,7 +20,7 @@ from alignboard.models.hub import is_repository
 from alignboard.pipeline.build import build_graph, single_recipe_plan
 from alignboard.pipeline.executors.processes import Event, Executor, Settings, Timing, silent
 from alignboard.pipeline.graph import SCHEME, Graph, Job
-from alignboard.pipeline.jobs.kinds import job_kind
+from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plan import ResolvedPlan, load_plan
 from alignboard.pipeline.store import (
     DONE,

@@ -26,7 +26,7 @@ from typing import Any, Final
 from alignboard import __version__
 from alignboard.errors import InputError
 from alignboard.pipeline.graph import SCHEME, Job, library_versions
-from alignboard.pipeline.jobs.kinds import job_kind
+from alignboard.pipeline.kinds import job_kind
 from alignboard.results.journal import Journal, Row
 
 DONE: Final = "done"

@@ -27,7 +27,7 @@ from typing import Any, TextIO
 
 from alignboard.errors import AlignboardError
 from alignboard.pipeline.graph import Job
-from alignboard.pipeline.jobs.kinds import job_kind
+from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.store import Places, commit_folder, made_by
 from alignboard.results.journal import Journal
 
