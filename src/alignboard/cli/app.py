@@ -235,7 +235,7 @@ def run(plan: str, *, dry_run: bool, redo: tuple[str, ...], json_file: Path | No
     from alignboard.pipeline.progress import job_table, showing, time_table
     from alignboard.pipeline.runner import run_plan
 
-    planned = run_plan(plan, dry_run=True)
+    planned = run_plan(plan, dry_run=True, redo=redo)
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
         result = run_plan(plan, dry_run=dry_run, on_progress=listener, redo=redo)
     _say_versions(result)
@@ -262,7 +262,7 @@ def train(recipe: str, model: str | None, redo: tuple[str, ...], json_file: Path
     from alignboard.pipeline.progress import showing, time_table
     from alignboard.pipeline.runner import train_recipe
 
-    planned = train_recipe(recipe, model, dry_run=True)[1]
+    planned = train_recipe(recipe, model, dry_run=True, redo=redo)[1]
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
         adapter, result = train_recipe(recipe, model, on_progress=listener, redo=redo)
     _say_versions(result)

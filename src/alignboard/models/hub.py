@@ -11,6 +11,7 @@ Importing this module loads neither torch nor transformers.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -77,6 +78,7 @@ def is_repository(base: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) is not None
 
 
+@lru_cache(maxsize=256)
 def resolve_commit(repository: str, revision: str | None = None) -> str | None:
     """The commit of the hub that ``revision`` of ``repository`` means: now, or else in what was downloaded before.
 

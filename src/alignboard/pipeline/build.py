@@ -24,7 +24,7 @@ from alignboard.pipeline.judges import Access, Declared, Judges
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plan import ResolvedPlan, resolve
 from alignboard.pipeline.plan_baselines import TrainedModel
-from alignboard.pipeline.plan_models import Entry, asked_as, weights_identity
+from alignboard.pipeline.plan_models import Entry, asked_as, pinned, weights_identity
 from alignboard.pipeline.plan_schema import TINY_FAMILIES, Overrides, Plan, PlanModel
 from alignboard.pipeline.plan_sets import PlanSet
 from alignboard.results.files import file_sha256
@@ -79,7 +79,8 @@ class _Builder:
         else:
             what = {"source": weights_identity(entry.spec, self.resolved.workspace)}
             where = ("revision", "gguf_file")
-            hints = {"path": entry.spec.base} | {one: getattr(entry.spec, one) for one in where}
+            spec = pinned(entry.spec)
+            hints = {"path": spec.base} | {one: getattr(spec, one) for one in where}
         parameters = {"model": base, **what}
         return self.add(f"checkpoint {base}", "checkpoint", entry.group, parameters, hints=hints)
 
@@ -215,7 +216,7 @@ class _Builder:
         }
         for field in ("set", "limit"):  # their digest stands for them
             parameters["decoding"].pop(field)
-        hints = {**self._asked_hints(asked), "spec": msgspec.to_builtins(spec)}
+        hints = {**self._asked_hints(asked), "spec": msgspec.to_builtins(pinned(spec))}
         if served is not None:
             called = served.called(spec)
             parameters["served"] = {"urls": sorted(served.urls), "api": served.api, "as": called}
@@ -242,7 +243,7 @@ class _Builder:
         }
         name = f"lm-eval {suite.name} {model.name}"
         needs = {**needs, "tasks": self.task_data(suite)}
-        hints = {"spec": msgspec.to_builtins(spec)}
+        hints = {"spec": msgspec.to_builtins(pinned(spec))}
         board[name] = self.add(name, "lm-eval", entry.group, parameters, needs, hints)
 
     def _released(self, model: str, asked: PlanSet, path: Path) -> str:
