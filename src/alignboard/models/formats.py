@@ -157,7 +157,19 @@ def open_model(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
             f"({' '.join(str(error).split())})."
         ) from error
     model.eval().requires_grad_(requires_grad=False)
+    _keep_four_bit_layout(model)
     return model
+
+
+def _keep_four_bit_layout(model: Any) -> None:
+    """Compute 4-bit layers in their own type on every processor.
+
+    On processors with AVX512-BF16, bitsandbytes repacks a layer in its first forward pass and computes in bfloat16
+    from then on, until something (such as PEFT's layer around it) undoes that: the same model gave two answers.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def _open_native(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
