@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import click
 import pytest
@@ -23,6 +24,7 @@ from alignboard.judges.load import load_judge
 from alignboard.judges.pairs import Pair
 from alignboard.judges.rows import Reply
 from alignboard.judges.runner import InMemory, judge_pairs
+from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.executors.processes import Event
 from alignboard.pipeline.progress import showing, time_table
 from alignboard.text import table
@@ -142,7 +144,7 @@ def test_every_listing_has_json(arguments, tmp_path):
     assert json.loads((tmp_path / "out.json").read_text())
 
 
-def commands(command=cli, path=()):
+def commands(command: click.Command = cli, path: tuple[str, ...] = ()):
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
             yield from commands(inner, (*path, name))
@@ -190,7 +192,8 @@ def test_a_terminals_width_is_known(tmp_path):
 
 def test_jobs_done_before_are_counted_and_a_rerun_says_so(capsys):
     with showing(8, n_before=3) as listener:
-        listener(Event("done", SimpleNamespace(name="train"), worker=0))
+        job: Any = SimpleNamespace(name="train")
+        listener(Event("done", job, worker=0))
     assert "4/8 done" in capsys.readouterr().err
     assert time_table([], 0.1) == "Everything had been done before."
 
@@ -212,6 +215,7 @@ class Babbling:
 def test_a_judge_that_gives_no_verdict_is_stopped_after_a_dozen_and_its_replies_are_kept():
     backend, replies = Babbling(), InMemory()
     spec = load_judge("mt-bench-pair")
+    assert isinstance(spec, JudgeSpec)
     pairs = [Pair(f"q{i}", "a", "base", "b", "one") for i in range(50)]
     with pytest.raises(InputError, match="none of its first 12 replies holds a verdict"):
         judge_pairs(Judge(spec, backend, ""), pairs, replies)

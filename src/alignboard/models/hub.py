@@ -92,7 +92,7 @@ def resolve_commit(repository: str, revision: str | None = None) -> str | None:
 
     try:
         return HfApi().model_info(repository, revision=revision, timeout=_HUB_SECONDS).sha
-    except (errors.HTTPError, errors.OfflineModeIsEnabled, OSError):
+    except (errors.HTTPError, errors.OfflineModeIsEnabled, OSError):  # pyright: ignore[reportPrivateImportUsage] - httpx or httpx2, as the hub chose
         folder = repository.replace("/", "--")
         known = Path(constants.HF_HUB_CACHE) / f"models--{folder}" / "refs" / (revision or "main")
         return known.read_text(encoding="utf-8").strip() if known.is_file() else None
