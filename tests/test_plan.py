@@ -1,5 +1,6 @@
 """Plans: what they resolve to, one sentence for every mistake, and which jobs a change redoes."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,12 @@ import pytest
 import yaml
 
 from alignboard.errors import AlignboardError, InputError
+from alignboard.models.hub import resolve_commit
+from alignboard.models.spec import ModelSpec
+from alignboard.pipeline import plan_models
 from alignboard.pipeline.build import build_graph, single_recipe_plan
 from alignboard.pipeline.plan import load_plan
-from alignboard.pipeline.plan_models import source_identity
+from alignboard.pipeline.plan_models import pinned, source_identity, weights_identity
 
 ROOT = Path(__file__).parents[1]
 SUITE = {
@@ -218,9 +222,57 @@ def test_a_folder_is_told_by_its_content(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"1")
     first = source_identity(".", tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"12")
+    (tmp_path / "moved").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tmp_path / name, tmp_path / "moved" / name)
+    assert source_identity("moved", tmp_path) == first
+    (tmp_path / "model.safetensors").write_bytes(b"2")
     assert source_identity(".", tmp_path) != first
-    assert source_identity("org/model", tmp_path) == {"id": "org/model"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", "2"),
+        ("config.json", '{"a": 1}'),
+        ("tokenizer.json", "{}"),
+        ("chat_template.jinja", "{{ messages }}"),
+        ("tokenizer_config.json", '{"chat_template": "x"}'),
+        ("generation_config.json", '{"eos_token_id": 5}'),
+        ("code.py", "x = 1"),
+        ("own/tokenizer.json", "{}"),
+    ],
+)
+def test_whatever_changes_a_response_changes_the_identity(name, content, tmp_path):
+    (tmp_path / "own").mkdir()
+    for file, text in (("config.json", "{}"), ("model.safetensors", "1"), ("code.py", "")):
+        (tmp_path / file).write_text(text)
+    (tmp_path / "own" / "tokenizer.json").write_text("[]")
+    spec = ModelSpec(name="one", base=".", tokenizer="own", trust_remote_code=True)
+    first = weights_identity(spec, tmp_path)
+    assert weights_identity(spec, tmp_path) == first
+    (tmp_path / name).write_text(content)
+    assert weights_identity(spec, tmp_path) != first
+
+
+def test_what_is_loaded_is_the_commit_that_is_keyed(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan_models, "resolve_commit", lambda _repository, _revision: "b" * 40)
+    assert pinned(ModelSpec(name="one", base="org/model")).revision == "b" * 40
+    assert pinned(ModelSpec(name="one", base=str(tmp_path))).revision is None
+
+
+def test_a_repository_is_told_by_its_commit(tmp_path, monkeypatch):
+    commit = "a" * 40
+    pinned = source_identity("org/model", tmp_path, revision=commit)
+    assert pinned == {"id": "org/model", "commit": commit, "file": None}
+    cache = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert source_identity("org/model", tmp_path)["commit"] is None
+    resolve_commit.cache_clear()
+    (cache / "models--org--model" / "refs").mkdir(parents=True)
+    (cache / "models--org--model" / "refs" / "main").write_text(commit)
+    assert source_identity("org/model", tmp_path) == pinned
 
 
 def test_the_demo_plan_is_the_demo():

@@ -18,13 +18,15 @@ from alignboard.leaderboards.plan_text import plan_table
 from alignboard.pipeline.build import build_graph
 from alignboard.pipeline.executors.processes import Executor, RunFailedError, Settings, silent
 from alignboard.pipeline.executors.worker import Task
-from alignboard.pipeline.graph import Graph, Kind
+from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.init import init_workspace
 from alignboard.pipeline.jobs.generate import generate
+from alignboard.pipeline.kinds import JobKind
 from alignboard.pipeline.plan import load_plan
 from alignboard.pipeline.progress import job_table, showing, time_table
 from alignboard.pipeline.runner import run_plan
 from alignboard.pipeline.store import Places, clean, done_jobs, export, lock
+from alignboard.registry import register
 from alignboard.results.formats import read_annotations
 from alignboard.results.journal import Journal
 
@@ -32,6 +34,8 @@ FAKE = '''
 import os, signal, time
 from pathlib import Path
 from alignboard.errors import InputError
+from alignboard.pipeline.kinds import JobKind
+from alignboard.registry import register
 from alignboard.results.journal import Row
 
 def work(task):
@@ -60,10 +64,11 @@ def defect(task):
 def killed(task):
     os.kill(os.getpid(), signal.SIGKILL)
 
-IMPLEMENTATIONS = {"work": work, "sorry": sorry, "defect": defect, "killed": killed}
-LIBRARIES = {"work": ("json",)}
+for name in ("work", "sorry", "defect", "killed"):
+    register("job", name, JobKind(1, f"fake_jobs:{name}", imports=("json",)))
 '''
-KINDS = {name: Kind(sources=()) for name in ("work", "sorry", "defect", "killed")}
+for _name in ("work", "sorry", "defect", "killed"):
+    register("job", _name, JobKind(1, f"fake_jobs:{_name}", imports=("json",)))
 
 
 @pytest.fixture
@@ -75,7 +80,7 @@ def places(tmp_path):
 
 def settings(places, n_workers=2):
     code = str(places.workspace.parent / "code")
-    return Settings(n_workers, "fake_jobs", {"PYTHONPATH": os.pathsep.join([code, *sys.path])})
+    return Settings(n_workers, ("fake_jobs",), {"PYTHONPATH": os.pathsep.join([code, *sys.path])})
 
 
 def timed(graph, places, n_workers=2, on_event=silent):
@@ -96,7 +101,7 @@ def execute(*arguments, **settings):
 
 def diamond(**parameters):
     """Two groups that need one common job, and one job that needs both."""
-    graph = Graph(KINDS)
+    graph = Graph()
     graph.add("root", "work", "root", {})
     for group in ("a", "b"):
         graph.add(f"{group}1", "work", group, parameters.get(group, {}), {"root": "root"})
@@ -161,7 +166,7 @@ def test_a_deleted_or_changed_export_is_copied_again(places):
 
 
 def test_keys_do_not_depend_on_the_order_of_parameters_and_names_are_unique():
-    graph = Graph(KINDS)
+    graph = Graph()
     graph.add("x", "work", "g", {"a": 1, "b": 2})
     graph.add("x", "work", "g", {"b": 2, "a": 1})
     with pytest.raises(ValueError, match="two different jobs"):
@@ -183,7 +188,7 @@ def test_a_failure_is_told_and_the_rest_is_done(places):
     ("kind", "told"), [("defect", "ZeroDivisionError: oops"), ("killed", "ended by signal 9")]
 )
 def test_a_defect_names_its_log_and_a_killed_worker_its_signal(kind, told, places):
-    graph = Graph(KINDS)
+    graph = Graph()
     graph.add("bad", kind, "g", {})
     graph.add("good", "work", "h", {})
     with pytest.raises(RunFailedError, match=told) as failure:
@@ -295,7 +300,7 @@ overrides:
   judge_training: {steps: 4}
   recipes:
     demo/sft: {duration: {steps: 6}, data: {n: 192}}
-    demo/dpo: {duration: {steps: 3}, pairs: {prompts: 48}}
+    demo/dpo: {duration: {steps: 3}, pairs: {prompts: 48}, batch: {global: 1, per_device: 1}}
 """,
 }
 RUN_PLAN = """

@@ -20,11 +20,12 @@ from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
-from alignboard.cli.shared import completes, json_option, write_json
+from alignboard.cli.shared import completes, json_option, redo_option, write_json
 from alignboard.errors import InputError, SourceError
 from alignboard.workspace import PUBLISHED
 
 if TYPE_CHECKING:
+    from alignboard.pipeline.runner import RunResult
     from alignboard.published.calibration import Calibration
     from alignboard.suites import Suite
 
@@ -222,8 +223,9 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
     is_flag=True,
     help="Print the jobs, which of them are done, and what the others cost.",
 )
+@redo_option
 @json_option
-def run(plan: str, *, dry_run: bool, json_file: Path | None) -> None:
+def run(plan: str, *, dry_run: bool, redo: tuple[str, ...], json_file: Path | None) -> None:
     """Do what is missing of PLAN (a name such as demo, or a file): train, answer, judge, benchmark, rank.
 
     The workspace is the folder you are in. Interrupt it at any moment and start it again: it goes on where it was.
@@ -233,9 +235,10 @@ def run(plan: str, *, dry_run: bool, json_file: Path | None) -> None:
     from alignboard.pipeline.progress import job_table, showing, time_table
     from alignboard.pipeline.runner import run_plan
 
-    planned = run_plan(plan, dry_run=True)
+    planned = run_plan(plan, dry_run=True, redo=redo)
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        result = run_plan(plan, dry_run=dry_run, on_progress=listener)
+        result = run_plan(plan, dry_run=dry_run, on_progress=listener, redo=redo)
+    _say_versions(result)
     if json_file is not None:
         write_json(json_file, result.to_json())
     if dry_run:
@@ -252,15 +255,17 @@ def run(plan: str, *, dry_run: bool, json_file: Path | None) -> None:
 @click.option(
     "--model", metavar="NAME", help="tiny-phi, a folder or an id on the hub; else the recipe's own."
 )
+@redo_option
 @json_option
-def train(recipe: str, model: str | None, json_file: Path | None) -> None:
+def train(recipe: str, model: str | None, redo: tuple[str, ...], json_file: Path | None) -> None:
     """Train RECIPE (a name such as demo/dpo or mistral-7b/sft-qlora), and first whatever it starts from."""
     from alignboard.pipeline.progress import showing, time_table
     from alignboard.pipeline.runner import train_recipe
 
-    planned = train_recipe(recipe, model, dry_run=True)[1]
+    planned = train_recipe(recipe, model, dry_run=True, redo=redo)[1]
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        adapter, result = train_recipe(recipe, model, on_progress=listener)
+        adapter, result = train_recipe(recipe, model, on_progress=listener, redo=redo)
+    _say_versions(result)
     if json_file is not None:
         write_json(json_file, result.to_json() | {"adapter": str(adapter)})
     print(time_table(result.timings, result.seconds))
@@ -283,6 +288,14 @@ cli.add_command(evaluate)
 cli.add_command(bridge)
 cli.add_command(data)
 cli.add_command(compare)
+
+
+def _say_versions(result: RunResult) -> None:
+    from alignboard.pipeline.progress import versions_text
+
+    text = versions_text(result.other_versions, result.n_older)
+    if text:
+        print(text, file=sys.stderr)
 
 
 def _names(models: str | None) -> list[str] | None:

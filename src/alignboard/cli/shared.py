@@ -123,3 +123,12 @@ def _lines() -> Show:
             print(f"{what}: {done}/{total} {speed}", file=sys.stderr, flush=True)
 
     return show
+
+
+redo_option = click.option(
+    "--redo",
+    metavar="KIND",
+    multiple=True,
+    help="Do the jobs of this kind again, and what depends on them: train, generate, lm-eval, judge, board, ... "
+    "After an upgrade of a library, whose version is recorded and no part of a job's key.",
+)

@@ -57,6 +57,32 @@ def adapter_fingerprint(path: Path) -> str:
     return _digest(path, _ADAPTER, "adapter-1")
 
 
+def prompt_fingerprint(folder: Path) -> str | None:
+    """The digest of what a folder says about prompts and the end of replies; None where it says nothing.
+
+    That is its chat template, its generation configuration, and what the training of an adapter taught as the end.
+    """
+    found: dict[str, str] = {}
+    for pattern in ("*.jinja", "additional_chat_templates/*", "generation_config.json"):
+        for path in sorted(folder.glob(pattern)):
+            found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for name, key in (("tokenizer_config.json", "chat_template"), ("training.json", "end_tokens")):
+        content = _json_object(folder / name).get(key)
+        if content is not None:
+            found[name] = json.dumps(content, sort_keys=True)
+    if not found:
+        return None
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # whoever reads the file says what is wrong with it
+    return content if isinstance(content, dict) else {}
+
+
 def fingerprint_with_tokenizer(digest: str, folder: Path) -> str:
     """The digest of an adapter that is read by the tokenizer in its own ``folder``."""
     own = f"tokenizer-1 {digest} {_digest(folder, _TOKENIZER, 'tokenizer-1')}"

@@ -20,11 +20,11 @@ from alignboard.errors import InputError
 from alignboard.judges.load import load_judge
 from alignboard.models.spec import ModelSpec, Prompt
 from alignboard.pipeline.graph import Graph
-from alignboard.pipeline.jobs.kinds import KINDS, SECONDS
 from alignboard.pipeline.judges import Access, Declared, Judges
+from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plan import ResolvedPlan, resolve
 from alignboard.pipeline.plan_baselines import TrainedModel
-from alignboard.pipeline.plan_models import Entry, asked_as, weights_identity
+from alignboard.pipeline.plan_models import Entry, asked_as, pinned, weights_identity
 from alignboard.pipeline.plan_schema import TINY_FAMILIES, Overrides, Plan, PlanModel
 from alignboard.pipeline.plan_sets import PlanSet
 from alignboard.results.files import file_sha256
@@ -51,7 +51,7 @@ class _Builder:
     def __init__(self, resolved: ResolvedPlan) -> None:
         self.resolved = resolved
         self.plan = resolved.plan
-        self.graph = Graph(KINDS)
+        self.graph = Graph()
 
     def add(
         self,
@@ -64,7 +64,7 @@ class _Builder:
     ) -> str:
         entry = self.resolved.entries.get(group)
         # The estimates are for tiny models.
-        seconds = SECONDS[kind] if entry is None or entry.is_tiny else None
+        seconds = job_kind(kind).seconds if entry is None or entry.is_tiny else None
         return self.graph.add(name, kind, group, parameters, needs, seconds=seconds, hints=hints)
 
     def checkpoint(self, base: str) -> str:
@@ -79,7 +79,8 @@ class _Builder:
         else:
             what = {"source": weights_identity(entry.spec, self.resolved.workspace)}
             where = ("revision", "gguf_file")
-            hints = {"path": entry.spec.base} | {one: getattr(entry.spec, one) for one in where}
+            spec = pinned(entry.spec)
+            hints = {"path": spec.base} | {one: getattr(spec, one) for one in where}
         parameters = {"model": base, **what}
         return self.add(f"checkpoint {base}", "checkpoint", entry.group, parameters, hints=hints)
 
@@ -215,7 +216,7 @@ class _Builder:
         }
         for field in ("set", "limit"):  # their digest stands for them
             parameters["decoding"].pop(field)
-        hints = {**self._asked_hints(asked), "spec": msgspec.to_builtins(spec)}
+        hints = {**self._asked_hints(asked), "spec": msgspec.to_builtins(pinned(spec))}
         if served is not None:
             called = served.called(spec)
             parameters["served"] = {"urls": sorted(served.urls), "api": served.api, "as": called}
@@ -242,7 +243,7 @@ class _Builder:
         }
         name = f"lm-eval {suite.name} {model.name}"
         needs = {**needs, "tasks": self.task_data(suite)}
-        hints = {"spec": msgspec.to_builtins(spec)}
+        hints = {"spec": msgspec.to_builtins(pinned(spec))}
         board[name] = self.add(name, "lm-eval", entry.group, parameters, needs, hints)
 
     def _released(self, model: str, asked: PlanSet, path: Path) -> str:

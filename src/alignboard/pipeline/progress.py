@@ -143,5 +143,19 @@ def time_table(timings: Sequence[Timing], seconds: float) -> str:
     return "\n".join(lines)
 
 
+def versions_text(other_versions: Mapping[str, str], n_older: int) -> str:
+    """Which finished jobs other versions made, and how many are of an older scheme; empty where none are."""
+    lines = [
+        f"{kind}: {sentence}; --redo {kind} does them again."
+        for kind, sentence in other_versions.items()
+    ]
+    if n_older:
+        lines.append(
+            f"In the store there {'is' if n_older == 1 else 'are'} {count(n_older, 'finished job')} of an older scheme "
+            "of keys; what this plan needs of them is done anew."
+        )
+    return "\n".join(lines)
+
+
 def _processes(n: int) -> str:
     return "1 process" if n == 1 else f"{n} processes"
