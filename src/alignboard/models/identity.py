@@ -39,10 +39,11 @@ def fingerprint(
 
     Of a folder of GGUF files only ``gguf_file`` and its other parts count, which hold all three. ``tokenizer`` is the
     folder of a tokenizer that replaces the checkpoint's own, ``remote_code`` says that the folder's own Python runs:
-    both change what the model answers. The chat template is not part of it: it is a setting with a hash of its own.
+    both change what the model answers. ``gguf-2`` is the version of how a GGUF file is read: 1 had other token ids for
+    some texts. The chat template is not part of it: it is a setting with a hash of its own.
     """
     if gguf_file is not None:
-        digest = _digest(path, tuple(map(glob.escape, part_names(gguf_file))), "gguf-1")
+        digest = _digest(path, tuple(map(glob.escape, part_names(gguf_file))), "gguf-2")
     else:
         code = ("*.py",) if remote_code else ()
         digest = _digest(path, (*_WEIGHTS, *_CONFIG, *_TOKENIZER, *code), "checkpoint-1")
