@@ -24,7 +24,7 @@ from alignboard.published.bridge.text import QUALITY_HEADER, quality_cells
 from alignboard.results.files import write_atomically
 from alignboard.stats.bridge import MIN_ANCHORS
 from alignboard.suites import load_suite
-from alignboard.text import text_table
+from alignboard.text import table
 
 JUDGES = (
     "alpaca_eval_gpt4",
@@ -94,7 +94,7 @@ def _print(measured: list[dict]) -> None:
             ]
             for one in measured
         ]
-        print(f"{title}:\n{text_table(('judge', 'target', *QUALITY_HEADER), rows, left=(0, 1))}\n")
+        print(f"{title}:\n{table(('judge', 'target', *QUALITY_HEADER), rows, left=(0, 1))}\n")
         carried = [one[name] for one in measured if not one["refused"]]
         held, n = sum(one["n_covered"] for one in carried), sum(one["n"] for one in carried)
         print(f"Together, without what is refused: {held} of {n} covered ({held / n:.1%}).\n")

@@ -187,11 +187,12 @@ def save_gguf(
     fused: bool = False,
     per_part: int = 0,
     first_empty: bool = False,
+    more: dict[str, np.ndarray] | None = None,
 ):
     """As llama.cpp's converter writes it: its names, its order of query and key rows for Llama, its norms for Gemma.
 
     ``per_part`` tensors go into a file, if it is not 0, and with ``first_empty`` none into the first, as by
-    ``gguf-split --no-tensor-first-split``.
+    ``gguf-split --no-tensor-first-split``. ``more`` are further tensors.
     """
     import gguf
 
@@ -224,6 +225,8 @@ def save_gguf(
     for name, values in _gguf_tensors(model, kind, fused=fused):
         how = gguf.GGMLQuantizationType[quantization if values.ndim == 2 else "F32"]
         writer.add_tensor(name, gguf.quantize(values, how), raw_dtype=how)
+    for name, values in (more or {}).items():
+        writer.add_tensor(name, values.astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

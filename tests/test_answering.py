@@ -174,7 +174,7 @@ def test_the_second_turn_is_asked_with_the_first_answer(model, spec, tmp_path):
     (prompt,) = model.prompts([rows[0].turns[1]], decoding, [history])
     (answer,) = model.engine.answers([prompt], decoding)
     assert answer.output == second
-    text = " ".join(model._model.tokenizer.convert_ids_to_tokens(prompt.ids))
+    text = " ".join(model.loaded.tokenizer.convert_ids_to_tokens(prompt.ids))
     assert text.index("dog cat") < text.index("assistant") < text.index("saw hat")
     counting = Counting(model)
     assert run(counting, spec, two, tmp_path).n_known == 3

@@ -14,14 +14,17 @@ import pytest
 
 from alignboard.errors import InputError
 from alignboard.pipeline.graph import Graph
-from alignboard.pipeline.jobs.kinds import Kind
+from alignboard.pipeline.kinds import JobKind
 from alignboard.pipeline.store import Places, commit_folder, done_jobs, done_row, export
+from alignboard.registry import register
 from alignboard.results.journal import Journal, Row
 from alignboard.text import csv_cell
 from alignboard.workspace import model_name
 
 N = 200
 COSTS = {"seconds": 1.0, "cpu_seconds": 1.0, "import_seconds": 0.0}
+
+register("job", "work", JobKind(1, "fake_jobs:work", imports=("json",)))
 
 
 def filled(folder, worker="one"):
@@ -152,7 +155,7 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_was_committed(tmp_path):
 @pytest.fixture
 def store(tmp_path):
     """A job that is done, with one exported file and one that is not."""
-    places, graph = Places(tmp_path / "workspace"), Graph({"work": Kind(sources=())})
+    places, graph = Places(tmp_path / "workspace"), Graph()
     graph.add("one", "work", "group", {}, {})
     job = graph.jobs["one"]
     make(places, job, "good")

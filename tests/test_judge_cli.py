@@ -454,7 +454,8 @@ def test_paper_mode_shows_outputs_as_they_are_and_hardened_mode_does_not():
 
 
 def test_the_list_says_which_judges_can_be_asked():
-    done = alignboard(Path.cwd(), "judge", "list")
-    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
-    assert "Bedrock" in lines["bedrock_claude"]
-    assert {"demo-simulated", "pairrm", "weighted_alpaca_eval_gpt4_turbo"} <= lines.keys()
+    done = alignboard(Path.cwd(), "judge", "list", "--json", "-")
+    found = {one["name"]: one["not_asked_because"] for one in json.loads(done.stdout)}
+    assert "Bedrock" in found["bedrock_claude"]
+    assert {"demo-simulated", "pairrm", "weighted_alpaca_eval_gpt4_turbo"} <= found.keys()
+    assert found["demo-simulated"] is None

@@ -165,7 +165,7 @@ def test_keys_name_all_that_determines_a_reply_and_nothing_else():
     assert keys(spec(name="other", title="t"), renamed) == base
     swapped = [Pair(p.instruction, p.output_2, "m", p.output_1, "b") for p in PAIRS]
     assert keys(spec(), swapped) == base
-    assert keys(spec(verdict=RatingRule())) == base
+    assert keys(spec(verdict=RatingRule()), PAIRS[:5]) == keys(spec(), PAIRS[:5])
     assert keys(spec(order="given")) < base
     others = [
         keys(spec(prompt=JudgePrompt(text="Compare. {instruction} {first} {second}"))),

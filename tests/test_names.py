@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,12 +17,12 @@ from alignboard.engines.openai.prices import load_prices
 from alignboard.errors import InputError
 from alignboard.judges.backends.endpoint import judge_suffix
 from alignboard.judges.load import load_judge, require_own_name
-from alignboard.judges.pairs import Pair
 from alignboard.models.registry import load_model
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.evaluation import declared_judge
 from alignboard.pipeline.jobs import judge as jobs_judge
 from alignboard.pipeline.model_names import claim, named
+from alignboard.pipeline.plan_schema import PlanJudge
 from alignboard.pipeline.store import Places
 from alignboard.records import Generation
 from alignboard.reports.judges.rows import read_judgments
@@ -225,14 +226,13 @@ def test_a_hardened_judge_of_a_plan_draws_its_marks_from_the_workspaces_secret(t
     """Without it the marks follow from public facts, and outputs could hold them."""
     places = Places(tmp_path)
     with Journal(places.journal) as journal:
-        task = SimpleNamespace(
-            held={}, places=places, journal=journal, progress=lambda _done, _total: None
-        )
-        pair = Pair("question?", "same", "base", "same", "one")
-        jobs_judge._judged(task, load_judge("demo-simulated"), [pair])
+        given = msgspec.to_builtins(PlanJudge(judge="demo-simulated"))
+        job = SimpleNamespace(hints={"access": given})
+        task: Any = SimpleNamespace(held={}, places=places, journal=journal, job=job)
+        judges = jobs_judge._judges(task, load_judge("demo-simulated"))
     secret = (places.journal / "hardened-secret").read_text().strip()
     assert len(secret) == 64
-    assert task.held["judges"].secret == secret
+    assert judges.secret == secret
 
 
 # Sets and models.

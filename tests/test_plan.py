@@ -1,5 +1,6 @@
 """Plans: what they resolve to, one sentence for every mistake, and which jobs a change redoes."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,15 +9,19 @@ import pytest
 import yaml
 
 from alignboard.errors import AlignboardError, InputError
+from alignboard.models.hub import resolve_commit
+from alignboard.models.spec import ModelSpec
+from alignboard.pipeline import plan_models
 from alignboard.pipeline.build import build_graph, single_recipe_plan
-from alignboard.pipeline.plan import load_plan, source_identity
+from alignboard.pipeline.plan import load_plan
+from alignboard.pipeline.plan_models import pinned, source_identity, weights_identity
 
 ROOT = Path(__file__).parents[1]
 SUITE = {
     "kind": "evaluation",
     "name": "small",
     "title": "Small",
-    "instructions": {"source": "demo-world", "n": 20},
+    "instructions": {"set": "demo-world", "limit": 20},
     "benchmarks": [{"task": "demo_choice", "metric": "acc,none"}],
 }
 JUDGE = {"name": "rule", "title": "A rule", "kind": "simulated"}
@@ -78,7 +83,9 @@ def test_the_graph_has_what_the_plan_asks(write, tmp_path):
         "pairs": "pairs tiny-phi-sft",
     }
     assert graph.jobs["train tiny-phi-ipo"].needs["pairs"] == "pairs tiny-phi-sft"
-    assert "judge rule tiny-phi-sft" not in graph.jobs, "the baseline is not compared with itself"
+    assert "judge rule demo-world-first-20 tiny-phi-sft" not in graph.jobs, (
+        "the baseline is not compared with itself"
+    )
     assert {job.group for job in graph} == {
         "tiny-phi",
         "tiny-llama",
@@ -103,7 +110,8 @@ def test_a_changed_recipe_redoes_exactly_what_depends_on_it(write, tmp_path):
     assert changed(before, jobs(tmp_path)) == set(), "how a batch is divided changes no result"
     recipe["loss"]["beta"] = 0.2
     write(recipe, "train/demo", "dpo")
-    kinds = ("train", "generate", "lm-eval small", "judge rule")
+    asked = "demo-world-first-20"
+    kinds = ("train", f"generate {asked}", "lm-eval small", f"judge rule {asked}")
     dpo = {f"{kind} {base}-dpo" for base in PLAN["models"] for kind in kinds}
     assert changed(before, jobs(tmp_path)) == dpo | {"pairwise small", "board small"}
 
@@ -119,7 +127,8 @@ def test_other_changes_redo_what_depends_on_them(write, tmp_path):
     }
     write(JUDGE, "evaluate/judges", "rule")
     write(PLAN | {"n_prompts": 10})
-    assert {name.split()[0] for name in changed(before, jobs(tmp_path))} == {
+    fewer = {name.replace("-first-10", "-first-20"): key for name, key in jobs(tmp_path).items()}
+    assert {name.split()[0] for name in changed(before, fewer)} == {
         "generate",
         "judge",
         "pairwise",
@@ -146,23 +155,22 @@ def test_other_changes_redo_what_depends_on_them(write, tmp_path):
         ({"models": {"a": {"tiny": "fi"}}}, "models.a.tiny is 'fi'"),
         (
             {"models": {"a": {"tiny": "phi", "source": "x"}}},
-            "models.a needs exactly one of tiny and source",
+            "models.a needs exactly one of tiny, source and outputs",
         ),
-        ({"models": {"a/b": {"tiny": "phi"}}}, "must not hold a slash"),
+        ({"models": {"a/b": {"tiny": "phi"}}}, "hold a slash"),
         ({"models": {".a": {"tiny": "phi"}}}, "must not begin with a dot"),
         ({"models": {}}, "models is empty"),
-        ({"name": "../x"}, "must not hold a slash"),
+        ({"name": "../x"}, "hold a slash"),
         ({"seed": "one"}, "Expected `int`"),
         ({"suites": ["smal"]}, "no evaluate/suites/smal.yaml, did you mean 'small'"),
-        ({"suites": ["alpaca-eval-2"]}, "for `alignboard reproduce alpaca-eval-2`"),
-        ({"suites": ["small", "small"]}, "both have instructions"),
+        ({"suites": ["small", "small"]}, "both ask the set demo-world-first-20"),
         ({"suites": []}, "no suite has instructions"),
         (
             {"judges": ["rul"], "pairwise": None},
             "neither evaluate/judges/rul.yaml nor an evaluator of AlpacaEval, did you mean 'rule'",
         ),
         ({"judges": ["rule", "rule"]}, "names one judge twice"),
-        ({"judges": ["../rule"]}, "must not hold a slash"),
+        ({"judges": ["../rule"]}, "hold a slash"),
         ({"pairwise": {"judge": "other", "n_prompts": 3}}, "not one of the plan's judges"),
         ({"pairwise": {"judge": "rule", "n_prompts": 0}}, "1 at least"),
         ({"n_prompts": 0}, "n_prompts is 0"),
@@ -214,9 +222,57 @@ def test_a_folder_is_told_by_its_content(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"1")
     first = source_identity(".", tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"12")
+    (tmp_path / "moved").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tmp_path / name, tmp_path / "moved" / name)
+    assert source_identity("moved", tmp_path) == first
+    (tmp_path / "model.safetensors").write_bytes(b"2")
     assert source_identity(".", tmp_path) != first
-    assert source_identity("org/model", tmp_path) == {"id": "org/model"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", "2"),
+        ("config.json", '{"a": 1}'),
+        ("tokenizer.json", "{}"),
+        ("chat_template.jinja", "{{ messages }}"),
+        ("tokenizer_config.json", '{"chat_template": "x"}'),
+        ("generation_config.json", '{"eos_token_id": 5}'),
+        ("code.py", "x = 1"),
+        ("own/tokenizer.json", "{}"),
+    ],
+)
+def test_whatever_changes_a_response_changes_the_identity(name, content, tmp_path):
+    (tmp_path / "own").mkdir()
+    for file, text in (("config.json", "{}"), ("model.safetensors", "1"), ("code.py", "")):
+        (tmp_path / file).write_text(text)
+    (tmp_path / "own" / "tokenizer.json").write_text("[]")
+    spec = ModelSpec(name="one", base=".", tokenizer="own", trust_remote_code=True)
+    first = weights_identity(spec, tmp_path)
+    assert weights_identity(spec, tmp_path) == first
+    (tmp_path / name).write_text(content)
+    assert weights_identity(spec, tmp_path) != first
+
+
+def test_what_is_loaded_is_the_commit_that_is_keyed(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan_models, "resolve_commit", lambda _repository, _revision: "b" * 40)
+    assert pinned(ModelSpec(name="one", base="org/model")).revision == "b" * 40
+    assert pinned(ModelSpec(name="one", base=str(tmp_path))).revision is None
+
+
+def test_a_repository_is_told_by_its_commit(tmp_path, monkeypatch):
+    commit = "a" * 40
+    pinned = source_identity("org/model", tmp_path, revision=commit)
+    assert pinned == {"id": "org/model", "commit": commit, "file": None}
+    cache = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert source_identity("org/model", tmp_path)["commit"] is None
+    resolve_commit.cache_clear()
+    (cache / "models--org--model" / "refs").mkdir(parents=True)
+    (cache / "models--org--model" / "refs" / "main").write_text(commit)
+    assert source_identity("org/model", tmp_path) == pinned
 
 
 def test_the_demo_plan_is_the_demo():
@@ -238,8 +294,11 @@ def test_the_judge_of_the_demo_starts_from_a_checkpoint_that_is_there_anyway(wri
     write(PLAN | {"judges": ["rule", "demo-logprob"]})
     graph = build_graph(load_plan("small", tmp_path))
     assert graph.jobs["judge model"].needs == {"base": "checkpoint tiny-phi"}
-    assert graph.jobs["judge demo-logprob tiny-llama-dpo"].needs["judge-model"] == "judge model"
-    assert "judge-model" not in graph.jobs["judge rule tiny-llama-dpo"].needs
+    assert (
+        graph.jobs["judge demo-logprob demo-world-first-20 tiny-llama-dpo"].needs["judge-model"]
+        == "judge model"
+    )
+    assert "judge-model" not in graph.jobs["judge rule demo-world-first-20 tiny-llama-dpo"].needs
     write(PLAN | {"judges": ["rule", "demo-logprob"], "models": {"tiny-llama": {"tiny": "llama"}}})
     graph = build_graph(load_plan("small", tmp_path))
     assert graph.jobs["judge model"].needs == {"base": "checkpoint of the judge"}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 
 import pytest
 import yaml
@@ -152,7 +153,7 @@ def test_an_adapter_and_a_gguf_file_are_models(tmp_path):
     with pytest.raises(InputError, match="base_model_name_or_path"):
         load_model(str(folder), tmp_path)
     file = tmp_path / "some.Q8_0.gguf"
-    file.write_bytes(b"GGUF")
+    file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
     spec = load_model(str(file), tmp_path)
     assert (spec.name, spec.format, spec.gguf_file) == ("some.Q8_0", "gguf", "some.Q8_0.gguf")
 

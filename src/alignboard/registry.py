@@ -19,6 +19,7 @@ from alignboard.errors import InputError, nearest
 
 GROUP: Final = "alignboard.plugins"
 HOMES: Final[dict[str, tuple[str, ...]]] = {
+    "job": ("alignboard.pipeline.kinds",),
     "judge": ("alignboard.judges.spec",),
     "reply form": ("alignboard.judges.parsing.verdicts",),
     "loss": ("alignboard.train.methods",),

@@ -1,8 +1,8 @@
 """What a suite declares: ``evaluate/suites/<name>.yaml``, validated.
 
-There are two kinds. A suite of ``kind: published`` (the default) is a benchmark that others have run: against whom,
-which judges' columns it has, which published boards they are held to, and where the released files come from. A suite
-of ``kind: evaluation`` is what models are asked here: instructions whose answers are judged, and lm-eval tasks.
+A suite says what models are asked: an instruction set whose responses are judged, and lm-eval tasks. A suite of ``kind:
+published`` (the default) is a benchmark that others have run: it also says against whom, which judges' columns it has,
+which published boards they are held to, and where the released files come from.
 """
 
 from __future__ import annotations
@@ -45,42 +45,18 @@ class Released(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     folder: str
 
 
-class Suite(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """One benchmark. ``annotator`` is the judge whose column the suite is known by."""
-
-    name: str
-    title: str
-    baseline: str
-    n_instructions: int
-    annotator: str
-    boards: list[PublishedBoard]
-    tolerance: float
-    """largest difference of win rate, standard error and discrete win rate to the board that counts as agreement,
-    in percentage points"""
-    lc_tolerance: float
-    """the same for the length-controlled win rate at the C that the published fit used"""
-    released: Released
-    calibration: Calibration
-    kind: Literal["published"] = "published"
-    families: dict[str, list[str]] = {}
-    """named groups of models that a board compares with each other"""
-
-    @property
-    def board(self) -> PublishedBoard:
-        """The published board of the suite's own annotator."""
-        return next(board for board in self.boards if board.annotator == self.annotator)
-
-
 class Instructions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What models are asked to answer, and how they decode."""
+    """What models respond to, and how they decode; what is null is the model's own default."""
 
-    source: Literal["demo-world"]
-    """``demo-world``: questions drawn from the generated world, whose answers a program checks"""
-    n: int
-    split: Literal["sft", "preference", "eval"] = "eval"
-    seed: int = 0
-    max_new_tokens: int = 32
-    """decoding is greedy"""
+    set: str
+    """a set of ``evaluate/sets``, or a file of instructions, relative to the workspace"""
+    limit: int | None = None
+    """only the first ones"""
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    """given, it replaces the set's own temperatures, too"""
+    top_p: float | None = None
+    seed: int | None = None
 
 
 class Benchmark(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -93,13 +69,18 @@ class Benchmark(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """None = as the task says"""
 
 
-class EvaluationSuite(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What models are asked here. At least one of ``instructions`` and ``benchmarks`` is given."""
+class EvaluationSuite(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """What a plan asks of its models. At least one of ``instructions`` and ``benchmarks`` is given."""
 
     name: str
     title: str
-    kind: Literal["evaluation"]
+    kind: Literal["evaluation", "published"] = "evaluation"
     instructions: Instructions | None = None
+    baseline: str | None = None
+    """whose responses the models' are compared with: a model of the plan or of the workspace, a file, or the baseline
+    of a published suite; null: the plan says"""
+    annotator: str | None = None
+    """the judge of plans that name none"""
     benchmarks: list[Benchmark] = []
     n_documents: int = 150
     """of each benchmark whose documents are generated here: demo_choice, demo_exact"""
@@ -109,13 +90,42 @@ class EvaluationSuite(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """``mean``: the board also shows the unweighted mean of the benchmarks' metrics"""
 
 
+class Suite(EvaluationSuite, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A suite that others have run: it says what to ask like any other, and which published boards there are of it.
+
+    ``annotator`` is the judge whose column the suite is known by.
+    """
+
+    kind: Literal["evaluation", "published"] = "published"
+    # Required here, by keyword: msgspec allows that.
+    baseline: str  # pyright: ignore[reportGeneralTypeIssues]
+    annotator: str  # pyright: ignore[reportGeneralTypeIssues]
+    n_instructions: int
+    boards: list[PublishedBoard]
+    tolerance: float
+    """largest difference of win rate, standard error and discrete win rate to the board that counts as agreement,
+    in percentage points"""
+    lc_tolerance: float
+    """the same for the length-controlled win rate at the C that the published fit used"""
+    released: Released
+    calibration: Calibration
+    families: dict[str, list[str]] = {}
+    """named groups of models that a board compares with each other"""
+
+    @property
+    def board(self) -> PublishedBoard:
+        """The published board of the suite's own annotator."""
+        return next(board for board in self.boards if board.annotator == self.annotator)
+
+
 def load_suite(name: str, workspace: Path | None = None) -> Suite:
     """The published suite called ``name``; raises `InputError` that names the file and the field."""
     path = declaration("evaluate/suites", name, workspace)
     content = read_yaml(path)
     if content.get("kind", "published") != "published":
         raise InputError(
-            f"{path} is no published suite (its kind is {content['kind']!r}): name it in a plan instead."
+            f"{name} has no published board; its benchmarks are run by a plan: write `suites: [{name}]` into a plan's "
+            "file, then `alignboard run PLAN`."
         )
     suite = convert(path, content, Suite, "a suite")
     if all(board.annotator != suite.annotator for board in suite.boards):
@@ -126,14 +136,11 @@ def load_suite(name: str, workspace: Path | None = None) -> Suite:
 
 
 def load_evaluation(name: str, workspace: Path | None = None) -> EvaluationSuite:
-    """The evaluation suite called ``name``; raises `InputError` that names the file and the field."""
+    """The suite called ``name`` as a plan asks it, published or not; raises `InputError` that names file and field."""
     path = declaration("evaluate/suites", name, workspace)
     content = read_yaml(path)
-    if content.get("kind", "published") != "evaluation":
-        raise InputError(
-            f"{path} is a board that others have published, for `alignboard reproduce {name}` and "
-            f"`alignboard board {name}`; the suites of a plan are of kind 'evaluation', which models are asked here."
-        )
+    if content.get("kind", "published") == "published":
+        return load_suite(name, workspace)
     suite = convert(path, content, EvaluationSuite, "a suite")
     if suite.instructions is None and not suite.benchmarks:
         raise InputError(f"{path}: the suite asks nothing; give instructions or benchmarks.")
@@ -166,14 +173,20 @@ def convert(
         raise InputError(f"{path}: {error}.") from error
 
 
+def _may_be(value: Any, schema: Any) -> bool:
+    """Whether a mapping or a list is what this part of a union describes."""
+    if isinstance(value, list):
+        return get_origin(schema) is list
+    is_struct = isinstance(schema, type) and issubclass(schema, msgspec.Struct)
+    return isinstance(value, dict) and (is_struct or get_origin(schema) is dict)
+
+
 def _unknown_key(value: Any, schema: Any, where: str) -> tuple[str, tuple[str, ...]] | None:
     """The first key of ``value`` that ``schema`` does not know, with the keys that it knows there."""
     arguments = get_args(schema)
     if get_origin(schema) in {Union, types.UnionType}:
-        structs = [
-            one for one in arguments if isinstance(one, type) and issubclass(one, msgspec.Struct)
-        ]
-        return _unknown_key(value, structs[0], where) if structs else None
+        fitting = [one for one in arguments if _may_be(value, one)]
+        return _unknown_key(value, fitting[0], where) if fitting else None
     if get_origin(schema) is list and isinstance(value, list):
         items: list[tuple[Any, Any, str]] = [
             (item, arguments[0], f"{where}[{n}]") for n, item in enumerate(value)

@@ -9,8 +9,8 @@ import math
 import re
 import shutil
 import textwrap
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Collection, Sequence
+from typing import Any, Final, TypeAlias
 
 Cell: TypeAlias = str | int | float | None
 
@@ -27,7 +27,7 @@ def shown(text: str) -> str:
 
 
 def storable(value: Any) -> Any:
-    """``value`` of JSON with every half of a surrogate pair replaced, which JSON can write and UTF-8 cannot.
+    r"""``value`` of JSON with every half of a surrogate pair replaced, which JSON can write and UTF-8 cannot.
 
     >>> storable(["half \ud83d", "whole \ud83d\ude00"])
     ['half �', 'whole 😀']
@@ -97,22 +97,93 @@ def count(n: int, thing: str) -> str:
     return f"{n} {thing}{'' if n == 1 else 's'}"
 
 
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
-    """Aligned columns; ``left`` are the ones that are not numbers, and the last column wraps.
+Heading: TypeAlias = str | tuple[str, str]
+"""the name of a column, or (what several columns share, name)"""
 
-    A terminal gets lines of its own width, a pipe whole lines. (rich's tables take 0.2 s more, a third of a whole
-    run of `alignboard reproduce`.)
+_GAP: Final = 2
+_LEAST_ROOM: Final = 12
+_ROOM_TO_WRAP: Final = 24
+"""characters below which a last column is not wrapped but goes to a block of its own"""
+
+
+def table(
+    columns: Sequence[Heading],
+    rows: Sequence[Sequence[str]],
+    left: Collection[int] = (0,),
+    width: int | None = None,
+) -> str:
+    """Aligned columns; those in ``left`` are no numbers, and wrap where they end a line.
+
+    ``width`` is that of the terminal (None: asked for; a pipe gets whole lines). What does not fit beside the rest
+    goes to further blocks of lines, each of which begins with the first column. (rich's tables take 0.2 s more, a
+    third of a whole run of `alignboard reproduce`.)
+
+    >>> print(table(["model", "wins", "flags"], [["a", "3", "short"]], left=(0, 2)))
+    model  wins  flags
+    a         3  short
     """
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    indent = sum(widths[:-1]) + 2 * (len(widths) - 1)
-    room = max(shutil.get_terminal_size((100_000, 24)).columns - indent, 30)
+    room = width or shutil.get_terminal_size((100_000, 24)).columns
+    names = [column if isinstance(column, str) else column[1] for column in columns]
+    groups = ["" if isinstance(column, str) else column[0] for column in columns]
+    widths = [max(map(len, cells)) for cells in zip(names, *rows, strict=True)]
+    blocks = _blocks(widths, room, wraps=len(columns) - 1 in left)
+    return "\n\n".join(
+        "\n".join(_block(chosen, groups, [names, *rows], widths, left, room)) for chosen in blocks
+    )
+
+
+def _blocks(widths: Sequence[int], room: int, *, wraps: bool) -> list[list[int]]:
+    """Which columns stand beside each other."""
+    blocks, used = [[0]], widths[0]
+    for column in range(1, len(widths)):
+        wanted = widths[column]
+        if wraps and column == len(widths) - 1:
+            wanted = min(wanted, _ROOM_TO_WRAP)
+        if used + _GAP + wanted > room and len(blocks[-1]) > 1:
+            blocks.append([0])
+            used = widths[0]
+        blocks[-1].append(column)
+        used += _GAP + wanted
+    return blocks
+
+
+def _block(
+    chosen: Sequence[int],
+    groups: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    widths: Sequence[int],
+    left: Collection[int],
+    room: int,
+) -> list[str]:
+    """The lines of some columns: groups where there are any, names, rows."""
     lines = []
-    for row in (header, *rows):
+    heading = _groups(chosen, groups, widths)
+    if heading:
+        lines.append(heading)
+    *before, last = chosen
+    indent = sum(widths[column] + _GAP for column in before)
+    wraps = last in left
+    for row in rows:
         cells = [
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row[:-1], widths, strict=False))
+            row[column].ljust(widths[column])
+            if column in left
+            else row[column].rjust(widths[column])
+            for column in before
         ]
-        first, *more = textwrap.wrap(row[-1], room) or [""]
-        lines.append("  ".join([*cells, first]).rstrip())
+        text = row[last] if last in left else row[last].rjust(widths[last])
+        own = max(room - indent, _LEAST_ROOM)
+        first, *more = (textwrap.wrap(text, own) or [""]) if wraps else [text]
+        lines.append((" " * _GAP).join([*cells, first]).rstrip())
         lines += [" " * indent + line for line in more]
-    return "\n".join(lines)
+    return lines
+
+
+def _groups(chosen: Sequence[int], groups: Sequence[str], widths: Sequence[int]) -> str:
+    """The line above the names: every group ends where its last column does, as the names below it do."""
+    line, end = "", 0
+    for n, column in enumerate(chosen):
+        end += widths[column] + (_GAP if n else 0)
+        group = groups[column]
+        if group and (n + 1 == len(chosen) or groups[chosen[n + 1]] != group):
+            line += f"  {group}".rjust(end - len(line))
+    return line.rstrip()

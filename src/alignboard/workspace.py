@@ -36,6 +36,8 @@ def declaration(room: str, name: str, workspace: Path | None = None) -> Path:
     path = find(room, name, workspace)
     if path is not None:
         return path
+    if Path(name).suffix in {".yaml", ".yml"}:
+        raise InputError(f"There is no file {name}.")
     known = sorted({found for root in _roots(workspace) for found in names(room, root)})
     raise InputError(
         f"There is no {room}/{name}.yaml{nearest(name, known)} (known: {', '.join(known) or 'none'})."

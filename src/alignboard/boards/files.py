@@ -13,10 +13,13 @@ from urllib.parse import quote
 
 from alignboard.boards.board import Board, records, table
 from alignboard.results.files import write_atomically
-from alignboard.text import csv_cell, markdown_text, shown, text_table
+from alignboard.text import csv_cell, markdown_text, shown
+from alignboard.text import table as text_table
 from alignboard.workspace import model_name
 
 _LEFT = {"model", "method", "flags"}
+_WHOLE = 100_000
+"""columns of a line that is not broken"""
 
 
 def to_csv(board: Board) -> str:
@@ -59,30 +62,23 @@ def _line(cells: Sequence[str]) -> str:
 
 def to_text(board: Board, width: int | None = None) -> str:
     """The board for a terminal or a pipe; without its intervals where these make it wider than ``width``."""
-    full = _text(board, intervals=True)
+    full = _text(board, intervals=True, width=_WHOLE)
     if width is None or max(map(len, full.splitlines()), default=0) <= width:
         return "\n".join([full, "", *map(shown, board.notes)])
-    brief = _text(board, intervals=False)
+    brief = _text(board, intervals=False, width=width)
     note = (
         "Intervals are left out, because this terminal is too narrow: csv, md and html have them."
     )
     return "\n".join([brief, "", note, *map(shown, board.notes)])
 
 
-def _text(board: Board, *, intervals: bool) -> str:
+def _text(board: Board, *, intervals: bool, width: int | None = None) -> str:
     groups, names, cells = table(board, intervals=intervals)
     groups, names = [shown(g) for g in groups], [shown(n) for n in names]
     cells = [[shown(cell) for cell in line] for line in cells]
     left = [k for k, name in enumerate(names) if name in _LEFT]
-    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
-    head, at = "", 0
-    for k, width in enumerate(widths):
-        at += width + (2 if k else 0)
-        last = k + 1 == len(groups) or groups[k + 1] != groups[k]
-        if groups[k] and last:
-            head += f"  {groups[k]}".rjust(at - len(head))
-    body = text_table(names, cells, left=left)
-    return f"{head.rstrip()}\n{body}" if head else body
+    heads = [(group, name) if group else name for group, name in zip(groups, names, strict=True)]
+    return text_table(heads, cells, left, width)
 
 
 def _to_html(board: Board) -> str:

@@ -35,54 +35,20 @@ def answering(
 
     ``replace`` allows a file with fewer rows to take the place of one with more.
     """
-    if served is None:
-        return _local(asked, journal, workspace, remote_code=remote_code, replace=replace)
-    return _remote(served, asked, journal, workspace, replace=replace)
-
-
-def _local(
-    asked: InstructionSet, journal: Journal, workspace: Path, *, remote_code: bool, replace: bool
-) -> Answering:
-    """Answers by models of this process; one that has answered everything before is not loaded."""
     from alignboard.pipeline.answerers import LocalModels
-    from alignboard.pipeline.answering import answer_again, answer_set
-    from alignboard.pipeline.recall import Finished, recall, remember, run_key
+    from alignboard.pipeline.generation import generate_here, generate_served
 
     models = LocalModels(remote_code=remote_code)
 
     def answer(spec: ModelSpec, decoding: Decoding) -> Answered:
-        with showing() as listener:
-            # Reading a checkpoint's files for its fingerprint takes seconds, too.
-            key = run_key(spec, asked, decoding) if spec.unsupported is None else b""
-            known = recall(journal, key)
-            if known is not None:
-                return answer_again(spec, asked, *known, workspace, replace=replace)
-            with models.open(spec) as model:
-                found = answer_set(
-                    model, spec, asked, decoding, journal, workspace, listener, replace=replace
-                )
-        keys = [list(row) for row in found.keys]
-        remember(journal, key, Finished(keys, list(found.too_long)))
-        return found
-
-    return answer
-
-
-def _remote(
-    served: Served, asked: InstructionSet, journal: Journal, workspace: Path, *, replace: bool
-) -> Answering:
-    """Answers by models behind an endpoint; what they cost is looked up where it was not said."""
-    from alignboard.pipeline.answerers import ServedModel
-    from alignboard.pipeline.answering import answer_set
-
-    def answer(spec: ModelSpec, decoding: Decoding) -> Answered:
+        rest = (spec, asked, decoding, journal, workspace)
+        if served is None:
+            with showing() as listener:
+                return generate_here(models, *rest, listener, replace=replace)
         if (ends := served.retirement(spec)) is not None:
             print(f"alignboard: {ends}.", file=sys.stderr)
-        model = ServedModel(spec, served)
         with showing() as listener:
-            return answer_set(
-                model, spec, asked, decoding, journal, workspace, listener, replace=replace
-            )
+            return generate_served(served, *rest, listener, replace=replace)
 
     return answer
 

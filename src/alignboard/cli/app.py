@@ -1,20 +1,19 @@
 """The command line: parse, call one function, print. Heavy packages are imported inside the commands.
 
-Exit codes: 0 = done; 2 = the input cannot be used (one sentence on stderr); 3 = done, and a board disagrees or an
-audit found something.
+Exit codes are those of `alignboard.cli.boundary`.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
 from alignboard.cli.board import board
+from alignboard.cli.boundary import EXIT_FOUND, guarded
 from alignboard.cli.bridge import bridge
 from alignboard.cli.compare import compare
 from alignboard.cli.data import data
@@ -31,15 +30,17 @@ from alignboard.cli.published import (
     names_of,
     released,
 )
-from alignboard.cli.shared import json_option
-from alignboard.errors import AlignboardError
-from alignboard.text import shown
+from alignboard.cli.shared import (
+    completes,
+    json_option,
+    redo_option,
+    terminal_width,
+    write_json,
+)
 from alignboard.workspace import PUBLISHED
 
-EXIT_BAD_INPUT = 2
-EXIT_FOUND = 3
-_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
-"""errors that a user mends: no room, or no permission"""
+if TYPE_CHECKING:
+    from alignboard.pipeline.runner import RunResult
 
 
 def main() -> None:
@@ -47,33 +48,8 @@ def main() -> None:
     # numpy's BLAS would start a thread per core, which costs 0.1 s of processor time a run and stands in the way of
     # forks; the matrices here are small. What the user has set stays.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    try:
-        sys.exit(cli(standalone_mode=False))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except AlignboardError as error:
-        _end(str(error), EXIT_BAD_INPUT)
-    except (KeyboardInterrupt, click.Abort):
-        _end("stopped; what is done is kept.", 130)
-    except BrokenPipeError:
-        # The reader of our output has gone; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        if error.errno not in _DISK:
-            raise
-        _end(
-            f"{error.filename or 'a file'} cannot be read or written ({error.strerror}): make room, or change its "
-            "permissions, and start again; what was committed is kept.",
-            EXIT_BAD_INPUT,
-        )
-
-
-def _end(sentence: str, code: int) -> NoReturn:
-    """Print a sentence, whatever files and servers put into it, and exit."""
-    print(f"alignboard: {shown(sentence)}", file=sys.stderr)
-    sys.exit(code)
+    # click's own standalone mode turns an interrupt into "Aborted!" and exit code 1.
+    sys.exit(guarded(lambda: cli.main(prog_name="alignboard", standalone_mode=False)))
 
 
 @click.group(name="alignboard")
@@ -82,8 +58,8 @@ def cli() -> None:
     """Train, judge and rank preference-tuned language models; recompute and audit published boards."""
 
 
-@cli.command()
-@click.argument("suite")
+@cli.command(epilog="Example: alignboard reproduce alpaca-eval-2 --models zephyr-7b-beta")
+@click.argument("suite", shell_complete=completes("evaluate/suites"))
 @from_option
 @assets_option
 @models_option
@@ -113,7 +89,7 @@ def reproduce(
         folder.require(names or [], declared.annotator)
         board = recompute(declared, folder, calibration(declared, assets), models=names, mode=mode)
     if json_file is not None:
-        _write_json(json_file, board.to_json())
+        write_json(json_file, board.to_json())
     print(reproduction_table(board))
     print()
     print(summary(board))
@@ -123,7 +99,7 @@ def reproduce(
         sys.exit(EXIT_FOUND)
 
 
-@cli.command()
+@cli.command(epilog="Example: alignboard audit --from results")
 @from_option
 @assets_option
 @json_option
@@ -143,33 +119,37 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
         with ResultsFolder(results) as folder, progress("auditing", len(folder.models)) as advance:
             findings += audit_results(folder, suites, calibration(suites[0], assets), advance)
     if json_file is not None:
-        _write_json(json_file, {"findings": [finding.to_json() for finding in findings]})
+        write_json(json_file, {"findings": [finding.to_json() for finding in findings]})
     print(findings_text(findings))
     if findings:
         sys.exit(EXIT_FOUND)
 
 
-@cli.command()
-@click.argument("plan")
+@cli.command(epilog="Example: alignboard run demo --dry-run")
+@click.argument("plan", shell_complete=completes("evaluate/plans"))
 @click.option(
     "--dry-run",
     is_flag=True,
     help="Print the jobs, which of them are done, and what the others cost.",
 )
-def run(plan: str, *, dry_run: bool) -> None:
+@redo_option
+@json_option
+def run(plan: str, *, dry_run: bool, redo: tuple[str, ...], json_file: Path | None) -> None:
     """Do what is missing of PLAN (a name such as demo, or a file): train, answer, judge, benchmark, rank.
 
     The workspace is the folder you are in. Interrupt it at any moment and start it again: it goes on where it was.
     """
     from alignboard.boards.board import read_board
     from alignboard.boards.files import to_text
-    from alignboard.cli.shared import terminal_width
     from alignboard.pipeline.progress import job_table, showing, time_table
     from alignboard.pipeline.runner import run_plan
 
-    n_jobs = len(run_plan(plan, dry_run=True).jobs)
-    with showing(n_jobs) as listener:
-        result = run_plan(plan, dry_run=dry_run, on_progress=listener)
+    planned = run_plan(plan, dry_run=True, redo=redo)
+    with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
+        result = run_plan(plan, dry_run=dry_run, on_progress=listener, redo=redo)
+    _say_versions(result)
+    if json_file is not None:
+        write_json(json_file, result.to_json())
     if dry_run:
         print(job_table(result.jobs, result.done_before, result.expected, result.n_workers))
         return
@@ -179,24 +159,29 @@ def run(plan: str, *, dry_run: bool) -> None:
         print(f"\n{to_text(made, terminal_width())}\n\n{result.board.with_suffix('.html')}")
 
 
-@cli.command()
-@click.argument("recipe")
+@cli.command(epilog="Example: alignboard train demo/dpo --model tiny-phi")
+@click.argument("recipe", shell_complete=completes("train"))
 @click.option(
     "--model", metavar="NAME", help="tiny-phi, a folder or an id on the hub; else the recipe's own."
 )
-def train(recipe: str, model: str | None) -> None:
+@redo_option
+@json_option
+def train(recipe: str, model: str | None, redo: tuple[str, ...], json_file: Path | None) -> None:
     """Train RECIPE (a name such as demo/dpo or mistral-7b/sft-qlora), and first whatever it starts from."""
     from alignboard.pipeline.progress import showing, time_table
     from alignboard.pipeline.runner import train_recipe
 
-    n_jobs = len(train_recipe(recipe, model, dry_run=True)[1].jobs)
-    with showing(n_jobs) as listener:
-        adapter, result = train_recipe(recipe, model, on_progress=listener)
+    planned = train_recipe(recipe, model, dry_run=True, redo=redo)[1]
+    with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
+        adapter, result = train_recipe(recipe, model, on_progress=listener, redo=redo)
+    _say_versions(result)
+    if json_file is not None:
+        write_json(json_file, result.to_json() | {"adapter": str(adapter)})
     print(time_table(result.timings, result.seconds))
     print(adapter)
 
 
-@cli.command()
+@cli.command(epilog="Example: alignboard init my-workspace")
 @click.argument("folder", type=click.Path(path_type=Path))
 def init(folder: Path) -> None:
     """Make FOLDER a workspace: the built-in recipes, suites, judges and the demo's plan, to be edited."""
@@ -215,12 +200,12 @@ cli.add_command(data)
 cli.add_command(compare)
 
 
-def _write_json(path: Path, content: dict) -> None:
-    import json
+def _say_versions(result: RunResult) -> None:
+    from alignboard.pipeline.progress import versions_text
 
-    from alignboard.results.files import write_atomically
-
-    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    text = versions_text(result.other_versions, result.n_older)
+    if text:
+        print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from alignboard.cli.published import (
     models_option,
     names_of,
 )
-from alignboard.cli.shared import terminal_width
+from alignboard.cli.shared import completes, json_option, terminal_width, write_json
 from alignboard.errors import InputError, nearest
 from alignboard.workspace import PUBLISHED
 
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from alignboard.boards.board import Board
 
 
-@click.command()
-@click.argument("name", required=False)
+@click.command(
+    epilog="Example: alignboard board --from results --judge hardened-pair --models dpo,ipo"
+)
+@click.argument("name", required=False, shell_complete=completes("evaluate/suites"))
 @from_option
 @click.option("--judge", metavar="NAME", help="Only the verdicts of this judge (with --from).")
 @assets_option
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Folder of the files, by default leaderboards/.",
 )
+@json_option
 def board(
     name: str | None,
     results: Path | None,
@@ -45,18 +48,14 @@ def board(
     models: str | None,
     mode: str,
     out: Path,
+    json_file: Path | None,
 ) -> None:
-    r"""Write a board as csv, md, json, png and html.
+    """Write a board as csv, md, json, png and html.
 
     NAME is a suite with a published board (alpaca-eval-2), a plan whose board has been made (demo), or with --from an
     instruction set. With --from DIR the board holds the verdicts of every judge, set and baseline in DIR, each in a
     column of its own, and lm-eval results. A suite with --from DIR is recomputed from the verdicts of its own judge,
     where DIR has them. Without --from a suite's board has the published figures.
-
-    \b
-    Examples:
-      alignboard board alpaca-eval-2
-      alignboard board --from results --judge hardened-pair --models dpo,ipo
     """
     from functools import partial
 
@@ -76,6 +75,9 @@ def board(
         print(f"{to_text(made[0], terminal_width())}\n")
     for paths in written:
         print(*paths, sep="\n")
+    if json_file is not None:
+        files = [str(path) for paths in written for path in paths]
+        write_json(json_file, {"boards": [one.name for one in made], "files": files})
 
 
 def _without_results(name: str | None, models: list[str] | None) -> list[Board]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from alignboard.cli.shared import json_option
+from alignboard.cli.shared import json_option, write_json
 from alignboard.workspace import PUBLISHED
 
 
-@click.command()
+@click.command(epilog="Example: alignboard bridge alpaca_eval_gpt4 --model phi-2-dpo")
 @click.argument("new")
 @click.option(
     "--official",
@@ -60,7 +59,6 @@ def bridge(
 
     from alignboard.published.bridge.report import bridge_report
     from alignboard.published.bridge.text import bridge_text
-    from alignboard.results.files import write_atomically
     from alignboard.results.folder import ResultsFolder
     from alignboard.suites import load_suite
 
@@ -75,6 +73,5 @@ def bridge(
             models=models,
         )
     if json_file is not None:
-        content = json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        write_atomically(json_file, content.encode())
+        write_json(json_file, report.to_json())
     print(bridge_text(report))

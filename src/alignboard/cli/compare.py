@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from alignboard.cli.shared import json_option
+from alignboard.cli.shared import json_option, write_json
 from alignboard.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +20,9 @@ EXIT_NOTHING_SHARED = 3
 _LENGTH_CONTROLLED = "alpaca-eval-2"
 
 
-@click.command()
+@click.command(
+    epilog="Example: alignboard compare results/a/pairrm/annotations.json results/b/pairrm/annotations.json"
+)
 @click.argument("models", nargs=-1, required=True)
 @click.option(
     "--from",
@@ -61,10 +62,9 @@ def compare(
     """Compare the first of MODELS with the others on the prompts that both have.
 
     MODELS are annotations files of one judge, or names of models in --from DIR with --judge NAME. Exit code 3 where
-    no pair has a prompt in common. Example: alignboard compare A/annotations.json B/annotations.json
+    no pair has a prompt in common.
     """
     from alignboard.reports.comparison import compare_annotations, comparison_table
-    from alignboard.results.files import write_atomically
 
     if len(set(models)) < len(models):
         raise InputError("A model is named twice; name each of MODELS once.")
@@ -74,7 +74,7 @@ def compare(
     )
     if json_file is not None:
         content = {"correction": correction, "pairs": [row.to_json() for row in rows]}
-        write_atomically(json_file, json.dumps(content, indent=1).encode())
+        write_json(json_file, content)
     print(comparison_table(rows, correction))
     if not any(row.found.n for row in rows if row.quantity == "win_rate"):
         print("alignboard: the models have no scored prompt in common.", file=sys.stderr)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from alignboard.cli.shared import json_option
+from alignboard.cli.shared import json_option, write_json
 
 if TYPE_CHECKING:
     from alignboard.data.preferences.schemas import Kind
@@ -20,7 +19,7 @@ def data() -> None:
     """Look into preference and demonstration data."""
 
 
-@data.command()
+@data.command(epilog="Example: alignboard data check preferences.jsonl")
 @click.argument("source")
 @click.option("--recipe", metavar="NAME", help="Read the data as this recipe would.")
 @click.option("--schema", metavar="NAME", help="What the columns mean (default: found out).")
@@ -52,7 +51,6 @@ def check(
     from alignboard.data.preferences.read import read_rows
     from alignboard.data.preferences.sources import Source
     from alignboard.errors import InputError
-    from alignboard.results.files import write_atomically
     from alignboard.text import shown
 
     pairs = [part.partition("=") for part in (columns or "").split(",") if part]
@@ -63,8 +61,7 @@ def check(
         Source(source, config, split, revision, None, schema, names), _kind(recipe)
     )
     if json_file is not None:
-        content = json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
-        write_atomically(json_file, content.encode())
+        write_json(json_file, report.to_json())
     print(
         f"{report.source}: {report.kept} of {report.rows} rows, read as {report.schema} ({report.kind})"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.judging import judge_options
-from alignboard.cli.shared import json_option, name_option, replace_option
+from alignboard.cli.shared import completes, json_option, name_option, replace_option
 
 if TYPE_CHECKING:
     from alignboard.judges.spec import Order
@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 EXIT_FOUND = 3
 
 
-@click.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.command(epilog="Example: alignboard evaluate runs/dpo --judge hardened-pair")
+@click.argument(
+    "models",
+    nargs=-1,
+    required=True,
+    metavar="MODEL...",
+    shell_complete=completes("evaluate/models"),
+)
 @name_option
 @click.option(
     "--suite",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from alignboard.cli.shared import json_option, name_option, replace_option
+from alignboard.cli.shared import completes, json_option, name_option, replace_option, write_json
 
 if TYPE_CHECKING:
     from alignboard.data.instruction_sets import InstructionSet
@@ -21,8 +21,14 @@ EXIT_FOUND = 3
 _LINE_SECONDS = 10.0
 
 
-@click.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.command(epilog="Example: alignboard generate runs/dpo --set prompts.jsonl")
+@click.argument(
+    "models",
+    nargs=-1,
+    required=True,
+    metavar="MODEL...",
+    shell_complete=completes("evaluate/models"),
+)
 @name_option
 @click.option(
     "--set",
@@ -246,31 +252,15 @@ def _plan(
 
 
 def _write(path: Path, results: list[Answered]) -> None:
-    import json
-
     import msgspec
 
-    from alignboard.results.files import write_atomically
-
+    fields = ("model", "n_rows", "n_known", "n_tokens", "price", "seconds", "too_long")
     content = [
         {
-            **{
-                f: getattr(one, f)
-                for f in (
-                    "model",
-                    "n_rows",
-                    "n_known",
-                    "n_tokens",
-                    "price",
-                    "seconds",
-                    "too_long",
-                    "n_empty",
-                    "n_cut",
-                )
-            },
+            **{name: getattr(one, name) for name in fields},
             "path": None if one.failures else str(one.path),
             "failures": msgspec.to_builtins(one.failures),
         }
         for one in results
     ]
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_json(path, content)

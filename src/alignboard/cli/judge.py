@@ -11,7 +11,7 @@ import click
 from alignboard.cli.judge_rate import rate
 from alignboard.cli.judge_report import report
 from alignboard.cli.judging import judge_options, outputs_options
-from alignboard.cli.shared import json_option
+from alignboard.cli.shared import json_option, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,23 +48,39 @@ judge.add_command(rate)
 judge.add_command(report)
 
 
-@judge.command(name="list")
-def list_judges() -> None:
+@judge.command(name="list", epilog="Example: alignboard judge list")
+@json_option
+def list_judges(json_file: Path | None) -> None:
     """The judges that there are, and AlpacaEval's evaluators: which can be asked, and if not, why."""
     from alignboard.judges.alpaca_eval.configs import evaluator_names, read_evaluator
     from alignboard.judges.load import judge_names, load_judge
+    from alignboard.text import table
 
+    found = []
     for name in judge_names():
         declared = load_judge(name)
-        print(f"{name:48s} {getattr(declared, 'title', '')}")
+        why = getattr(declared, "unsupported", None) or getattr(declared, "retired", None)
+        models = [one] if (one := getattr(declared, "model", None)) else []
+        title = getattr(declared, "title", "")
+        found.append({"name": name, "title": title, "models": models, "not_asked_because": why})
     for name in evaluator_names():
         pool = read_evaluator(name)
+        models = list(dict.fromkeys(one.model for one in pool.members))
         why = pool.unsupported or pool.retired
-        models = ", ".join(dict.fromkeys(one.model for one in pool.members))
-        print(f"{name:48s} AlpacaEval's, {models}{f' - {why}' if why else ''}")
+        title = f"AlpacaEval's, {', '.join(models)}"
+        found.append({"name": name, "title": title, "models": models, "not_asked_because": why})
+    if json_file is not None:
+        write_json(json_file, found)
+    rows = [
+        [one["name"], one["title"] + (f" - {why}" if (why := one["not_asked_because"]) else "")]
+        for one in found
+    ]
+    print(table(("judge", "what it is"), rows, left=(0, 1)))
 
 
-@judge.command()
+@judge.command(
+    epilog="Example: alignboard judge results/dpo/model_outputs.json --judge pairrm --baseline sft"
+)
 @outputs_options
 @click.option(
     "--baseline",

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 EXIT_FOUND = 3
 
 
-@click.command()
+@click.command(
+    epilog="Example: alignboard judge rate results/dpo/model_outputs.json --judge skywork-reward"
+)
 @outputs_options
 @rate_options
 @json_option

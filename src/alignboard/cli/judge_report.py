@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from alignboard.cli.shared import json_option
+from alignboard.cli.shared import json_option, write_json
 
 
-@click.command()
+@click.command(epilog="Example: alignboard judge report results")
 @click.argument(
     "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
 )
@@ -25,17 +25,13 @@ def report(paths: tuple[Path, ...], human: Path | None, json_file: Path | None) 
 
     PATH is an annotations.json or a results folder; all judges found are reported, each by itself.
     """
-    import json
-
     from alignboard.reports.judges.humans import read_human
     from alignboard.reports.judges.report import judge_report
     from alignboard.reports.judges.rows import read_judgments
     from alignboard.reports.judges.text import report_text
-    from alignboard.results.files import write_atomically
 
     labels = None if human is None else read_human(human)
     found = judge_report(read_judgments(paths), labels)
     if json_file is not None:
-        content = json.dumps(found.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        write_atomically(json_file, content.encode())
+        write_json(json_file, found.to_json())
     print(report_text(found))

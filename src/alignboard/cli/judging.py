@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.judging_text import rating_text, summary_text
-from alignboard.cli.shared import progress, replace_option
+from alignboard.cli.shared import completes, progress, replace_option, write_json
 
 if TYPE_CHECKING:
     from alignboard.judges.runner import Counts, OnProgress
@@ -91,6 +91,7 @@ _OUTPUTS = (
         "name",
         required=True,
         metavar="NAME",
+        shell_complete=completes("evaluate/judges"),
         help="A judge of `alignboard judge list`, or a yaml file.",
     ),
     click.option(
@@ -243,8 +244,4 @@ def rate_and_print(
 
 def write_summaries(path: Path, found: Sequence[Summary | RatingSummary]) -> None:
     """The summaries as JSON."""
-    import msgspec
-
-    from alignboard.results.files import write_atomically
-
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    write_json(path, list(found))

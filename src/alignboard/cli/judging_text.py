@@ -18,6 +18,8 @@ LEAST_CONSISTENT = 0.6
 MOST_POSITION_BIAS = 0.2
 """of the mean preference for the output shown first, from one half"""
 LEAST_MASS = 0.5
+FORGED = "forged judge prompt"
+"""the signal of `judges.prompting.attacks` that no honest model gives"""
 _SHOWN = 5
 """failures that are named; the file has all of them"""
 
@@ -129,7 +131,9 @@ def _short(mean: Mean) -> str:
 def _suspect(n_flagged: int, signals: Sequence[str]) -> list[str]:
     found = [f"  {n_flagged} rows are flagged; see flags in the file"] if n_flagged else []
     if signals:
-        found.append(f"  the outputs look written for the judge: {', '.join(signals)}")
+        forged = FORGED in signals
+        what = "look written for the judge" if forged else "are unusual, as of a weak model"
+        found.append(f"  the outputs {what}: {', '.join(signals)}")
     return found
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
+
+from alignboard.cli.shared import json_option, write_json
 
 EXIT_FOUND = 3
 
@@ -16,37 +17,39 @@ def models() -> None:
     """List, show and check the models that can be named; any id on the hub and any folder is one, too."""
 
 
-@models.command(name="list")
+@models.command(name="list", epilog="Example: alignboard models list")
 @click.option("--markdown", is_flag=True, help="The table of docs/models.md.")
-def list_command(*, markdown: bool) -> None:
+@json_option
+def list_command(*, markdown: bool, json_file: Path | None) -> None:
     """The entries of the registry: built in, and in evaluate/models of this workspace."""
     from alignboard.models.describe import markdown_table, models_table
     from alignboard.models.registry import list_models
 
     show = markdown_table if markdown else models_table
-    print(show(list_models()))
+    entries = list_models()
+    if json_file is not None:
+        write_json(json_file, entries)
+    print(show(entries))
 
 
-@models.command()
+@models.command(epilog="Example: alignboard models show zephyr-7b-beta")
 @click.argument("name")
-def show(name: str) -> None:
+@json_option
+def show(name: str, json_file: Path | None) -> None:
     """What NAME means: an entry, an id on the hub, or a folder."""
     from alignboard.models.describe import model_text
     from alignboard.models.registry import load_model
 
-    print(model_text(load_model(name)))
+    entry = load_model(name)
+    if json_file is not None:
+        write_json(json_file, entry)
+    print(model_text(entry))
 
 
-@models.command()
+@models.command(epilog="Example: alignboard models check zephyr-7b-beta")
 @click.argument("name")
 @click.option("--instruction", metavar="TEXT", help="What is rendered, in place of a question.")
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the result as JSON too.",
-)
+@json_option
 def check(name: str, instruction: str | None, json_file: Path | None) -> None:
     """Render a prompt as NAME would read it, and say what is wrong with it.
 
@@ -56,12 +59,10 @@ def check(name: str, instruction: str | None, json_file: Path | None) -> None:
     from alignboard.models.check_rules import PROBE
     from alignboard.models.describe import check_text
     from alignboard.models.registry import load_model
-    from alignboard.results.files import write_atomically
 
     result = check_model(load_model(name), instruction or PROBE)
     if json_file is not None:
-        content = json.dumps(result.to_json(), indent=1, ensure_ascii=False) + "\n"
-        write_atomically(json_file, content.encode())
+        write_json(json_file, result.to_json())
     print(check_text(result))
     if result.wrong:
         sys.exit(EXIT_FOUND)

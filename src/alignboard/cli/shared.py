@@ -6,20 +6,65 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import click
 
 _LINE_SECONDS = 10.0
 
+_STDOUT = "alignboard.stdout"
+
+
+def _human_text_aside(ctx: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+    """Of ``--json -``: what is for people goes to standard error, so that standard output is JSON alone."""
+    if path is not None and str(path) == "-" and not ctx.resilient_parsing:
+        ctx.meta[_STDOUT] = sys.stdout
+        ctx.with_resource(redirect_stdout(sys.stderr))
+    return path
+
+
 json_option = click.option(
     "--json",
     "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Write the result as JSON too.",
+    callback=_human_text_aside,
+    help="Write the result as JSON to FILE; - is standard output, and the text then goes to standard error.",
 )
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` for ``--json``; NaN is null."""
+    import json
+
+    import msgspec
+
+    from alignboard.results.files import write_atomically
+    from alignboard.text import json_value
+
+    plain = json_value(msgspec.to_builtins(content, str_keys=True))
+    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    if str(path) != "-":
+        write_atomically(path, text.encode())
+        return
+    stdout = click.get_current_context().meta[_STDOUT]
+    stdout.buffer.write(text.encode())
+    stdout.flush()
+
+
+def completes(room: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """The names of ``room`` (such as ``evaluate/suites``) that the shell offers."""
+
+    def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+        from alignboard.workspace import library, names
+
+        found = {name for root in (Path.cwd(), library()) for name in names(room, root)}
+        return sorted(name for name in found if name.startswith(incomplete))
+
+    return complete
+
 
 name_option = click.option(
     "--name",
@@ -84,3 +129,12 @@ def _lines() -> Show:
 def terminal_width() -> int | None:
     """Columns of the terminal that standard output goes to; None for a pipe, which gets whole lines."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+redo_option = click.option(
+    "--redo",
+    metavar="KIND",
+    multiple=True,
+    help="Do the jobs of this kind again, and what depends on them: train, generate, lm-eval, judge, board, ... "
+    "After an upgrade of a library, whose version is recorded and no part of a job's key.",
+)

@@ -57,6 +57,8 @@ class InstructionSet:
     name: str
     title: str
     rows: tuple[Instruction, ...]
+    answer_key: bool = False
+    """whether a program knows the right responses (`alignboard.data.world.check`)"""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,7 +72,14 @@ class InstructionSet:
         """The first ``n``, as a set of its own name; the whole set where it has no more."""
         if n is None or n >= len(self.rows):
             return self
-        return InstructionSet(f"{self.name}-first-{n}", self.title, self.rows[:n])
+        return replace(self, name=f"{self.name}-first-{n}", rows=self.rows[:n])
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what is asked: every turn, its subset, number and temperature."""
+        content = [[row.turns, row.subset, row.question_id, row.temperature] for row in self.rows]
+        text = json.dumps(content, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def at_one_temperature(self) -> InstructionSet:
         """The set without its own temperatures: another decoding was asked for."""
@@ -129,6 +138,8 @@ def load_set(
         contents = _contents(path)
         rows = tuple(_read(path, contents, _file_spec(path, contents)))
         return InstructionSet(_file_name(path, rows), path.stem, rows)
+    if path.suffix and path.is_file() and path.suffix not in {".yaml", ".yml"}:
+        raise InputError(f"{path} has none of the formats that are read: {', '.join(_SUFFIXES)}.")
     declared = declaration(ROOM, str(name), workspace)
     spec = convert(declared, read_yaml(declared), SetSpec, "an instruction set")
     rows = _rows(declared, spec, progress)
@@ -136,7 +147,8 @@ def load_set(
         raise InputError(
             f"{declared}: {spec.name} has {len(rows)} instructions, but n says {spec.n}; its source has changed."
         )
-    return InstructionSet(spec.name, spec.title or spec.name, tuple(rows))
+    key = spec.world is not None
+    return InstructionSet(spec.name, spec.title or spec.name, tuple(rows), answer_key=key)
 
 
 def load_references(
@@ -261,9 +273,10 @@ def records(path: Path, content: str) -> Iterator[Mapping[str, Any]]:
 
 def _turns(path: Path, number: int, row: Any, column: str) -> tuple[str, ...]:
     if not isinstance(row, Mapping) or row.get(column) is None:
-        there = f" (there: {', '.join(map(str, row))})" if isinstance(row, Mapping) else ""
+        there = f" (it has: {', '.join(map(str, row))})" if isinstance(row, Mapping) else ""
         raise InputError(
-            f"{path}, row {number}: {column} is missing{there}; name its column as column."
+            f"{path}, row {number} has no column {column!r}{there}; rename the column, or set `column:` in "
+            "evaluate/sets/NAME.yaml."
         )
     found = row[column]
     listed = found if isinstance(found, list) else [found]

@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 _LISTING = "listing.json"
-_SET_OPTION = "--set FILE"
+_SET_OPTION = "generate --set FILE or judge --baseline FILE"
 _SYMLINK = "120000"
 
 

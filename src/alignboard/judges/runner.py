@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
+from alignboard.engines.openai.format import shortened
+from alignboard.errors import InputError
 from alignboard.judges.adaptive import Waves
 from alignboard.judges.calls import (
     Judge,
@@ -33,6 +35,9 @@ from alignboard.judges.parsing.parsers import parse
 from alignboard.judges.prompting.hardened import bind, marks
 from alignboard.judges.rows import Call, FailedCall, Question, Reply, Verdict
 from alignboard.results.claims import ask_once
+
+_HOPELESS: Final = 12
+"""replies of which none holds a verdict, after which a judge is not asked any more"""
 
 
 class Replies(Protocol):
@@ -211,6 +216,8 @@ class _Run:
         self._counts = Counts(0, 0, 0)
         self._said: dict[str, Reply] = {}
         self._unsaid: dict[str, FailedCall] = {}
+        self._n_hopeless: int | None = 0
+        """replies so far, as long as none holds a verdict"""
 
     def verdicts(self, asked: Sequence[View]) -> list[tuple[View, Verdict]]:
         """Every view with its verdict; what is not known is asked."""
@@ -244,11 +251,30 @@ class _Run:
                 if isinstance(reply, Reply):
                     self._replies.keep(call, reply)
                     self._said[call.key] = reply
+                    self._require_some_verdict(call, reply)
                 else:
                     self._unsaid[call.key] = reply
                 self._count(asked=1)
         finally:
             self._replies.flush()
+
+    def _require_some_verdict(self, call: Call, reply: Reply) -> None:
+        """Raises `InputError` where none of the first replies of this run holds a verdict: no more is paid for."""
+        # Token probabilities of a model in memory can always be read; a small judge gives too little to any verdict.
+        in_memory = reply.seconds is None and bool(reply.tokens)
+        if self._n_hopeless is None or in_memory:
+            return
+        found = parse(bind(self._rule, call.named), reply, self._batch)
+        if any(verdict.status == "scored" for verdict in found):
+            self._n_hopeless = None
+            return
+        self._n_hopeless += 1
+        if self._n_hopeless == _HOPELESS:
+            raise InputError(
+                f"Judge {self._judge.spec.name} is stopped: none of its first {_HOPELESS} replies holds a verdict "
+                f"(the last is {found[0].status}: {found[0].evidence or shortened(reply.text)}). The replies are kept; "
+                "mend the judge's prompt, verdict or max_new_tokens."
+            )
 
     def _verdict(self, call: Call, place: int) -> Verdict:
         reply = self._said.get(call.key)

@@ -12,6 +12,7 @@ import yaml
 
 from alignboard.models.check import Check, ShownToken
 from alignboard.models.spec import ModelSpec, Prompt
+from alignboard.text import table
 
 FOUND_OUT: Final = "as found"
 """the format of an entry that leaves it open"""
@@ -19,10 +20,8 @@ FOUND_OUT: Final = "as found"
 
 def models_table(specs: Sequence[ModelSpec]) -> str:
     """One line per entry: name, checkpoint, format, prompt."""
-    rows = [("name", "checkpoint", "format", "prompt", ""), *map(_row, specs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join(lines)
+    columns = ("name", "checkpoint", "format", "prompt", "remarks")
+    return table(columns, list(map(_row, specs)), left=range(len(columns)))
 
 
 def _row(spec: ModelSpec) -> tuple[str, str, str, str, str]:
@@ -99,28 +98,15 @@ def _token(token: ShownToken) -> str:
 
 
 def markdown_table(specs: Sequence[ModelSpec]) -> str:
-    """Every entry with what is verified, read and believed about it."""
-    lines = [
-        "|name|checkpoint|format|prompt|ends|verified here|from its page|not verified|",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    """Every entry on a line; what is known of it, and from where, is what `alignboard models show NAME` prints."""
+    lines = ["|name|checkpoint|format|prompt|ends|", "|---|---|---|---|---|"]
     for spec in specs:
         ends = ", ".join(f"`{stop!r}`" for stop in (*spec.stop_tokens, *spec.stop))
         marks = f" ({row})" if (row := _row(spec)[-1]) else ""
-        cells = [
-            spec.name,
-            spec.base + marks,
-            spec.format or FOUND_OUT,
-            prompt_name(spec.prompt).replace("{", "`{").replace("}", "}`"),
-            ends or "EOS",
-            *map(_sentences, (spec.notes.verified, spec.notes.from_card, spec.notes.unverified)),
-        ]
+        prompt = prompt_name(spec.prompt) if spec.prompt.template is None else "a text"
+        cells = [spec.name, spec.base + marks, spec.format or FOUND_OUT, prompt, ends or "EOS"]
         lines.append(f"|{'|'.join(_escaped(cell) for cell in cells)}|")
     return "\n".join(lines) + "\n"
-
-
-def _sentences(notes: Sequence[str]) -> str:
-    return "; ".join(notes) or "-"
 
 
 def _escaped(cell: str) -> str:

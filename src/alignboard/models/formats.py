@@ -2,8 +2,9 @@
 
 What this module promises
     `identify` says what a folder holds, from its files alone; `open_model` loads it. safetensors and ``.bin``, GPTQ and
-    most GGUF go through transformers; ``phi-msft``, phixtral and the GGUF of Phi-2 and Gemma are renamed to native
-    tensors first. No repository's own Python runs unless ``remote_code`` asks for it.
+    some GGUF go through transformers; ``phi-msft``, phixtral and the GGUF of Llama, Phi-2 and Gemma are renamed to
+    native tensors first. A GGUF file's own tokenizer is used. No repository's own Python runs unless ``remote_code``
+    asks for it.
 What it refuses
     A weight that the model needs and the checkpoint lacks (transformers draws it at random and only warns), weights of
     another shape, a format that was asked for and is not there, and options that a format does not have.
@@ -13,7 +14,6 @@ Importing this module loads neither torch nor transformers.
 
 from __future__ import annotations
 
-import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from alignboard.errors import InputError, nearest
 from alignboard.models import phi_msft
 from alignboard.models.arithmetic import Arithmetic, load_options
+from alignboard.models.gguf_file import read_header
 from alignboard.models.gguf_parts import part_names
+from alignboard.models.gguf_reader import native_config
 from alignboard.results.files import read_json_object
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class Checkpoint:
     """its folder"""
     format: Format
     config: Mapping[str, Any]
-    """what its config.json says; nothing where a GGUF file says it instead"""
+    """what its config.json says, or a GGUF file in the same words"""
     gguf_file: str | None = None
 
     @property
@@ -81,7 +83,8 @@ def _from_gguf(path: Path, gguf_file: str) -> Checkpoint:
                 raise InputError(
                     f"{path / part} is no GGUF file, whose first four bytes are GGUF; download it again."
                 )
-    return Checkpoint(path, "gguf", {}, gguf_file)
+    header = read_header(path / gguf_file)
+    return Checkpoint(path, "gguf", native_config(header), gguf_file)
 
 
 def _from_config(path: Path) -> Checkpoint:
@@ -112,7 +115,9 @@ def open_tokenizer(
     checkpoint: Checkpoint, replaced_by: Path | None = None, *, remote_code: bool = False
 ) -> PreTrainedTokenizerFast:
     """The tokenizer of a checkpoint, or the one in the folder that replaces it."""
-    from transformers import AutoTokenizer, PhiConfig, PreTrainedTokenizerFast
+    from transformers import AutoTokenizer, PhiConfig
+
+    from alignboard.models.gguf_tokenizer import build_tokenizer
 
     # What AutoTokenizer would find in config.json, but for the old name of Phi, which it does not know.
     known = {"config": PhiConfig()} if checkpoint.format in {"phi-msft", "phixtral"} else {}
@@ -120,14 +125,11 @@ def open_tokenizer(
         if replaced_by is not None:
             return AutoTokenizer.from_pretrained(replaced_by, trust_remote_code=remote_code)
         if checkpoint.gguf_file is not None:
-            # Not AutoTokenizer: it asks for the model's configuration first, which it cannot read for Phi-2 and Gemma.
-            return PreTrainedTokenizerFast.from_pretrained(
-                checkpoint.path, gguf_file=checkpoint.gguf_file
-            )
+            return build_tokenizer(read_header(checkpoint.place))
         return AutoTokenizer.from_pretrained(
             checkpoint.path, trust_remote_code=remote_code, **known
         )
-    except (ImportError, KeyError, OSError, ValueError, TypeError, struct.error) as error:
+    except (ImportError, LookupError, OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{checkpoint.place}: its tokenizer cannot be loaded; give one as tokenizer, such as that of the model "
             f"it was made from ({' '.join(str(error).split())})."
@@ -157,7 +159,19 @@ def open_model(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
             f"({' '.join(str(error).split())})."
         ) from error
     model.eval().requires_grad_(requires_grad=False)
+    _keep_four_bit_layout(model)
     return model
+
+
+def _keep_four_bit_layout(model: Any) -> None:
+    """Compute 4-bit layers in their own type on every processor.
+
+    On processors with AVX512-BF16, bitsandbytes repacks a layer in its first forward pass and computes in bfloat16
+    from then on, until something (such as PEFT's layer around it) undoes that: the same model gave two answers.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def _open_native(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
@@ -201,24 +215,28 @@ def _open_gguf(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
 
     from alignboard.models import gguf_reader
 
-    config: Any
-    if gguf_reader.architecture(checkpoint.place) in gguf_reader.OWN:
-        found = gguf_reader.read(checkpoint.place, getattr(torch, how.dtype))
-        config = CONFIG_MAPPING[found.model_type](**found.config)
-        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        return _from_tensors(kind, config, found.tensors, checkpoint, how)
+    gguf_reader.require_package(checkpoint.place)
+    header = read_header(checkpoint.place)
+    if header.architecture in gguf_reader.OWN:
+        found = gguf_reader.read(header, getattr(torch, how.dtype))
+        own = CONFIG_MAPPING[found.model_type](**found.config)
+        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(own)]
+        return _from_tensors(kind, own, found.tensors, checkpoint, how)
     name, path = {"gguf_file": checkpoint.gguf_file}, checkpoint.path
     try:
         with gguf_reader.joined(checkpoint.place):
             config = AutoConfig.from_pretrained(path, **name)
             options = load_options(how, MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None))
             options = {"config": config, **name, **options}
-            return _loaded(AutoModelForCausalLM, checkpoint, options, path)
+            model = _loaded(AutoModelForCausalLM, checkpoint, options, path)
     except ValueError as error:
         raise InputError(
             f"{checkpoint.place} cannot be loaded ({' '.join(str(error).split())}); serve it by llama.cpp and name the "
             "server as an endpoint."
         ) from error
+    if (ends := checkpoint.config.get("eos_token_id")) is not None:
+        model.generation_config.eos_token_id = ends
+    return model
 
 
 def _open_phi_msft(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:

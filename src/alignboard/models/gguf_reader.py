@@ -1,24 +1,19 @@
-"""GGUF as transformers does not read it: Phi-2 (``phi2``), the first Gemma (``gemma``), and checkpoints in parts.
+"""GGUF models under transformers' names: configuration of all, tensors of Llama, Phi-2 and the first Gemma.
 
 What this module promises
-    The parts of a checkpoint that llama.cpp's ``gguf-split`` has cut are read as one file: the metadata of the first,
-    the tensors of all. Inside `joined` transformers reads them so, too.
-
-    `read` turns the file into a native configuration and native tensors: dequantised by the ``gguf`` package, renamed,
-    and Gemma's norms with the 1 taken off again that llama.cpp adds to them. Neither architecture permutes the rows of
-    query and key, as llama.cpp does for Llama only (which transformers reads, and undoes).
+    `native_config` is what a file states about its model, in the words of a config.json. `read` renames and
+    de-quantises the tensors of the architectures `OWN` in one pass; transformers, which reads others, parses a file
+    twice and builds a table of names for each tensor.
 What it refuses
-    A file that cannot be parsed, lacks one of its sizes, or holds a tensor that the architecture has no name for;
-    parts that are not those of one checkpoint.
+    Tensors that do not belong to the architecture, and positions scaled in a way that the configuration cannot state.
 
-Nothing stays quantised: the tensors take as much memory as those of the original checkpoint.
-
-Sources: ``convert_hf_to_gguf.py`` of llama.cpp, classes ``Phi2Model`` and ``GemmaModel``; its ``gguf-split.cpp``;
+References: ``convert_hf_to_gguf.py`` of llama.cpp, classes ``LlamaModel``, ``Phi2Model`` and ``GemmaModel``;
 ``gguf.constants``.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.errors import InputError
-from alignboard.models.gguf_parts import checkpoint_name, part_names
+from alignboard.models.gguf_file import GgufHeader, TensorEntry
+from alignboard.models.gguf_parts import part_names
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +36,15 @@ _SHARED: Final = {
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
 }
+_GEMMA: Final = {
+    **_SHARED,
+    "output_norm": "model.norm",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
 _NAMES: Final[Mapping[str, Mapping[str, str]]] = {
     "phi2": {
         **_SHARED,
@@ -49,18 +54,20 @@ _NAMES: Final[Mapping[str, Mapping[str, str]]] = {
         "ffn_up": "mlp.fc1",
         "ffn_down": "mlp.fc2",
     },
-    "gemma": {
-        **_SHARED,
-        "output_norm": "model.norm",
-        "attn_output": "self_attn.o_proj",
-        "ffn_norm": "post_attention_layernorm",
-        "ffn_gate": "mlp.gate_proj",
-        "ffn_up": "mlp.up_proj",
-        "ffn_down": "mlp.down_proj",
-    },
+    "gemma": _GEMMA,
+    "llama": {**_GEMMA, "output": "lm_head"},
 }
 OWN: Final = frozenset(_NAMES)
 """The architectures that are read here; transformers reads the others."""
+_MODEL_TYPES: Final = {"phi2": "phi", "gemma3": "gemma3_text"}
+_ROPE_FACTORS: Final = "rope_freqs.weight"
+_NEEDED: Final = {
+    "hidden_size": "embedding_length",
+    "intermediate_size": "feed_forward_length",
+    "num_hidden_layers": "block_count",
+    "num_attention_heads": "attention.head_count",
+    "max_position_embeddings": "context_length",
+}
 
 
 @dataclass(frozen=True)
@@ -68,33 +75,54 @@ class GgufModel:
     """What a GGUF file holds, under native names."""
 
     model_type: str
-    """of transformers: ``phi`` or ``gemma``"""
+    """of transformers: ``llama``, ``phi`` or ``gemma``"""
     config: dict[str, Any]
     tensors: dict[str, torch.Tensor]
 
 
+def native_config(header: GgufHeader) -> dict[str, Any]:
+    """What the file states, by the names of a config.json; what it does not state is left out.
+
+    The type is that in which a GPU computes: the file's own are those of blocks.
+    """
+    shapes = {tensor.name: tensor.shape for tensor in header.tensors}
+    words = shapes.get("token_embd.weight")
+    tokens = header.of_tokenizer("tokens")
+    kind = str(header.metadata.get("general.architecture"))
+    ends = [header.of_tokenizer(f"{name}_token_id") for name in ("eos", "eot", "eom")]
+    found = {
+        "model_type": _MODEL_TYPES.get(kind, kind),
+        "dtype": "bfloat16",
+        "vocab_size": words[0] if words else (len(tokens) if tokens else None),
+        **{name: header.of_model(key) for name, key in _NEEDED.items()},
+        "num_key_value_heads": header.of_model("attention.head_count_kv"),
+        "bos_token_id": header.of_tokenizer("bos_token_id"),
+        "eos_token_id": list(dict.fromkeys(end for end in ends if end is not None)) or None,
+        "pad_token_id": header.of_tokenizer("padding_token_id"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def require_package(file: Path) -> None:
+    """Raise `InputError` where ``gguf``, which de-quantises, is not installed."""
+    if find_spec("gguf") is None:
+        raise InputError(f"{file} needs the package gguf: pip install 'alignboard[gguf]'.")
+
+
+def read(header: GgufHeader, dtype: torch.dtype) -> GgufModel:
+    """The model in a file of one of the architectures `OWN`, its tensors in ``dtype``."""
+    config = _config(header)
+    tensors = dict(_tensors(header, config, dtype))
+    return GgufModel(str(config.pop("model_type")), config, tensors)
+
+
 class _Joined:
-    """The parts of a checkpoint as one reader: what transformers and this module ask of ``gguf.GGUFReader``."""
+    """The parts of a checkpoint as one reader: what transformers asks of ``gguf.GGUFReader``."""
 
     def __init__(self, readers: list[Any]) -> None:
         self.fields = readers[0].fields
         self.get_field = readers[0].get_field
         self.tensors = [tensor for reader in readers for tensor in reader.tensors]
-
-
-def architecture(file: Path) -> str:
-    """llama.cpp's name of the architecture, such as ``llama`` (which Mistral is, too), ``phi2`` or ``gemma``."""
-    return str(_metadata(_reader(file), file, "general.architecture"))
-
-
-def read(file: Path, dtype: torch.dtype) -> GgufModel:
-    """The model in a file of one of the architectures `OWN`, its tensors in ``dtype``."""
-    reader = _reader(file)
-    kind = str(_metadata(reader, file, "general.architecture"))
-    shapes = {tensor.name: [int(n) for n in reversed(tensor.shape)] for tensor in reader.tensors}
-    config = _config(reader, file, kind, shapes)
-    tensors = dict(_tensors(reader, file, kind, dtype))
-    return GgufModel({"phi2": "phi"}.get(kind, kind), config, tensors)
 
 
 @contextmanager
@@ -106,10 +134,12 @@ def joined(file: Path) -> Iterator[None]:
     """
     import gguf
 
-    if len(part_names(file.name)) == 1:
+    names = part_names(file.name)
+    if len(names) == 1:
         yield
         return
-    whole, plain = _reader(file), gguf.GGUFReader
+    plain = gguf.GGUFReader
+    whole = _Joined([plain(file.with_name(name)) for name in names])
 
     def read_parts(path: Any, *rest: Any) -> Any:
         return whole if Path(path).resolve() == file.resolve() else plain(path, *rest)
@@ -121,116 +151,129 @@ def joined(file: Path) -> Iterator[None]:
         setattr(gguf, "GGUFReader", plain)  # noqa: B010
 
 
-def _reader(file: Path) -> Any:
-    """A reader of the checkpoint whose only or first part is ``file``."""
-    if find_spec("gguf") is None:
-        raise InputError(f"{file} needs the package gguf: pip install 'alignboard[gguf]'.")
-    parts = [file.with_name(name) for name in part_names(file.name)]
-    readers = [_part(part) for part in parts]
-    for number, (part, reader) in enumerate(zip(parts, readers, strict=True)):
-        _require_place(part, reader, number, len(parts))
-    if len(parts) == 1:
-        return readers[0]
-    whole = _Joined(readers)
-    total = _metadata(readers[0], file, "split.tensors.count")
-    if len(whole.tensors) != total:
-        raise InputError(
-            f"{file} is of a checkpoint of {total} tensors, but its {len(parts)} parts hold {len(whole.tensors)}; "
-            "download them again."
-        )
-    return whole
-
-
-def _part(file: Path) -> Any:
-    from gguf import GGUFReader
-
-    try:
-        return GGUFReader(file)
-    except (ValueError, IndexError, KeyError, OSError) as error:
-        raise InputError(
-            f"{file} is no GGUF file that can be read ({error}); download it again."
-        ) from error
-
-
-def _require_place(file: Path, reader: Any, number: int, count: int) -> None:
-    """A part says itself which of how many it is, counted from 0."""
-    said = [reader.get_field(f"split.{key}") for key in ("no", "count")]
-    own = (0, 1) if None in said else tuple(int(field.contents()) for field in said)
-    if own != (number, count):
-        raise InputError(
-            f"{file} says that it is part {own[0] + 1} of {own[1]}, not {number + 1} of {count}; name the parts as "
-            f"gguf-split does, such as {checkpoint_name(file.name)}-{own[0] + 1:05}-of-{own[1]:05}.gguf."
-        )
-
-
-def _metadata(reader: Any, file: Path, key: str) -> Any:
-    field = reader.get_field(key)
-    if field is None:
-        raise InputError(
-            f"{file} has no {key} in its metadata; convert it again with llama.cpp's converter."
-        )
-    return field.contents()
-
-
-def _config(reader: Any, file: Path, kind: str, shapes: Mapping[str, list[int]]) -> dict[str, Any]:
-    """The native configuration; the vocabulary and Gemma's head are as large as the tensors say."""
-
-    def known(key: str) -> Any:
-        return _metadata(reader, file, f"{kind}.{key}")
-
-    def perhaps(key: str) -> Any:
-        field = reader.get_field(key)
-        return None if field is None else field.contents()
-
+def _config(header: GgufHeader) -> dict[str, Any]:
+    """The native configuration; the vocabulary and the head are as large as the tensors say."""
+    kind, shapes = header.architecture, {tensor.name: tensor.shape for tensor in header.tensors}
     if "token_embd.weight" not in shapes:
-        raise InputError(f"{file} holds no token_embd.weight, so no vocabulary.")
-    hidden, heads = known("embedding_length"), known("attention.head_count")
-    rope = {
-        "rope_type": "default",
-        "rope_theta": perhaps(f"{kind}.rope.freq_base") or 10000.0,
-    }
-    ends = [perhaps(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")]
-    config = {
-        "vocab_size": shapes["token_embd.weight"][0],
-        "hidden_size": hidden,
-        "intermediate_size": known("feed_forward_length"),
-        "num_hidden_layers": known("block_count"),
-        "num_attention_heads": heads,
-        "num_key_value_heads": perhaps(f"{kind}.attention.head_count_kv") or heads,
-        "max_position_embeddings": known("context_length"),
-        "bos_token_id": perhaps("tokenizer.ggml.bos_token_id"),
-        "eos_token_id": list(dict.fromkeys(end for end in ends if end is not None)) or None,
-        "pad_token_id": perhaps("tokenizer.ggml.padding_token_id"),
+        raise InputError(f"{header.file} holds no token_embd.weight, so no vocabulary.")
+    for key in _NEEDED.values():
+        header.required(f"{kind}.{key}")
+    config = native_config(header)
+    config.pop("dtype")
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    rope = {"rope_type": "default", "rope_theta": header.of_model("rope.freq_base") or 10000.0}
+    config |= {
+        "num_key_value_heads": header.of_model("attention.head_count_kv") or heads,
         "tie_word_embeddings": "output.weight" not in shapes,
         "rope_parameters": rope,
     }
     if kind == "phi2":
-        rope["partial_rotary_factor"] = known("rope.dimension_count") / (hidden // heads)
-        return config | {"layer_norm_eps": known("attention.layer_norm_epsilon")}
-    return config | {
-        "head_dim": shapes.get("blk.0.attn_q.weight", [hidden])[0] // heads,
-        "rms_norm_eps": known("attention.layer_norm_rms_epsilon"),
+        rotated = header.required("phi2.rope.dimension_count")
+        rope["partial_rotary_factor"] = rotated / (hidden // heads)
+        return config | {"layer_norm_eps": header.required("phi2.attention.layer_norm_epsilon")}
+    width = shapes.get("blk.0.attn_q.weight", (hidden,))[0] // heads
+    config |= {
+        "head_dim": width,
+        "rms_norm_eps": header.required(f"{kind}.attention.layer_norm_rms_epsilon"),
+    }
+    if kind == "llama":
+        rope |= _scaled_positions(header, width)
+        config["attention_bias"] = "blk.0.attn_q.bias" in shapes
+    return config
+
+
+def _scaled_positions(header: GgufHeader, width: int) -> dict[str, Any]:
+    """How Llama's positions are scaled, as ``rope_parameters`` state it; raises `InputError` where they cannot."""
+    scaling = header.of_model("rope.scaling.type") or "none"
+    if scaling not in {"none", "linear"} or header.of_model("rope.dimension_count") not in {
+        None,
+        width,
+    }:
+        what = f"positions of the kind {scaling!r} over {header.of_model('rope.dimension_count')} of {width} numbers"
+        raise InputError(f"{header.file} has {what}, which are not read; use the original weights.")
+    factors = [tensor for tensor in header.tensors if tensor.name == _ROPE_FACTORS]
+    if factors:
+        return _llama3_positions(header, factors[0], width)
+    factor = header.of_model("rope.scaling.factor") or 1.0
+    return {} if scaling == "none" else {"rope_type": "linear", "factor": factor}
+
+
+def _llama3_positions(header: GgufHeader, tensor: TensorEntry, width: int) -> dict[str, Any]:
+    """The scaling of Llama 3.1 and later, of which the file holds only the resulting factors, one for a frequency.
+
+    The formula (``LlamaModel.generate_extra_tensors`` of the converter) has Meta's constants in all released models
+    but for the factor, which is the largest: it has to give the file's own numbers.
+    """
+    import torch
+
+    base = header.of_model("rope.freq_base") or 10000.0
+    found = _values(tensor).double()
+    factor, low, high, trained = round(float(found.max()), 3), 1.0, 4.0, 8192
+    lengths = 2 * math.pi * base ** (torch.arange(0, width, 2).double() / width)
+    smooth = ((trained / lengths - low) / (high - low)).clamp(0, 1)
+    expected = 1 / ((1 - smooth) / factor + smooth)
+    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-3):
+        raise InputError(
+            f"{header.file}: its {_ROPE_FACTORS} are not those of Llama 3.1 and later; use the original weights."
+        )
+    return {
+        "rope_type": "llama3",
+        "factor": factor,
+        "low_freq_factor": low,
+        "high_freq_factor": high,
+        "original_max_position_embeddings": trained,
     }
 
 
+def _values(tensor: TensorEntry) -> torch.Tensor:
+    """The numbers of a tensor, in 32 bits."""
+    import numpy as np
+    import torch
+    from gguf import GGMLQuantizationType, dequantize, quant_shape_to_byte_shape
+
+    kind = GGMLQuantizationType(tensor.kind)
+    shape = quant_shape_to_byte_shape(tensor.shape, kind)
+    raw = np.memmap(tensor.file, np.uint8, "r", tensor.offset, tuple(map(int, shape)))
+    return torch.from_numpy(np.array(dequantize(raw, kind), np.float32).reshape(tensor.shape))
+
+
 def _tensors(
-    reader: Any, file: Path, kind: str, dtype: torch.dtype
+    header: GgufHeader, config: Mapping[str, Any], dtype: torch.dtype
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Native names and tensors. Converters of early 2024 wrote Phi's query, key and value as one ``attn_qkv``."""
-    import torch
-    from gguf import dequantize
-
-    for tensor in reader.tensors:
-        values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
+    file, kind = header.file, header.architecture
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    for tensor in header.tensors:
+        if tensor.name == _ROPE_FACTORS and kind == "llama":
+            continue
+        stem, _, end = tensor.name.rpartition(".")
+        name = [] if stem.endswith(".attn_qkv") else _native(stem, file, kind)
+        values = _read_values(file, tensor)
         if kind == "gemma" and "norm" in tensor.name:
             values = values - 1
-        stem, _, end = tensor.name.rpartition(".")
-        if stem.endswith(".attn_qkv"):
-            for part, rows in zip("qkv", values.chunk(3), strict=True):
-                name = _native(stem.removesuffix("qkv") + part, file, kind)
-                yield f"{name}.{end}", rows.to(dtype, copy=True)
-        else:
-            yield f"{_native(stem, file, kind)}.{end}", values.to(dtype)
+        if kind == "llama" and (part := stem.rpartition(".")[2]) in heads:
+            values = _halves_of_heads(values, heads[part])
+        if name:
+            yield f"{name}.{end}", values.to(dtype)
+            continue
+        for part, rows in zip("qkv", values.chunk(3), strict=True):
+            name = _native(stem.removesuffix("qkv") + part, file, kind)
+            yield f"{name}.{end}", rows.to(dtype, copy=True)
+
+
+def _read_values(file: Path, tensor: TensorEntry) -> torch.Tensor:
+    try:
+        return _values(tensor)
+    except (ValueError, NotImplementedError, KeyError) as error:
+        raise InputError(
+            f"{file}: {tensor.name} cannot be read ({error}); download it again, or use another quantisation."
+        ) from error
+
+
+def _halves_of_heads(values: torch.Tensor, heads: int) -> torch.Tensor:
+    """llama.cpp rotates neighbouring rows of a head, transformers those half a head apart."""
+    split = values.reshape(heads, values.shape[0] // heads // 2, 2, *values.shape[1:])
+    return split.transpose(1, 2).reshape(values.shape)
 
 
 def _native(stem: str, file: Path, kind: str) -> str:

@@ -11,12 +11,15 @@ Importing this module loads neither torch nor transformers.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from alignboard.errors import InputError, nearest
 from alignboard.models.gguf_parts import part_names, require_parts
 
+_COMMIT: Final = re.compile("[0-9a-f]{40}")
+_HUB_SECONDS: Final = 5.0
 _TOKENIZER: Final = ("*.json", "tokenizer.model", "merges.txt", "*.jinja")
 
 
@@ -75,6 +78,26 @@ def is_repository(base: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) is not None
 
 
+@lru_cache(maxsize=256)
+def resolve_commit(repository: str, revision: str | None = None) -> str | None:
+    """The commit of the hub that ``revision`` of ``repository`` means: now, or else in what was downloaded before.
+
+    None where neither the hub nor the local cache knows.
+    """
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return revision
+    if not is_repository(repository):
+        return None
+    from huggingface_hub import HfApi, constants, errors
+
+    try:
+        return HfApi().model_info(repository, revision=revision, timeout=_HUB_SECONDS).sha
+    except (errors.HTTPError, errors.OfflineModeIsEnabled, OSError):  # pyright: ignore[reportPrivateImportUsage] - httpx or httpx2, as the hub chose
+        folder = repository.replace("/", "--")
+        known = Path(constants.HF_HUB_CACHE) / f"models--{folder}" / "refs" / (revision or "main")
+        return known.read_text(encoding="utf-8").strip() if known.is_file() else None
+
+
 def _chosen(folder: Path, gguf_file: str | None) -> str | None:
     if gguf_file is None and (folder / "config.json").is_file():
         return None
@@ -90,9 +113,15 @@ def _chosen(folder: Path, gguf_file: str | None) -> str | None:
         raise InputError(
             f"{folder} has several GGUF files; name one as gguf_file: {', '.join(found)}."
         )
-    raise InputError(
-        f"{folder} is no checkpoint: it holds no config.json (of a repository of GGUF files, name one as gguf_file)."
+    inner = [
+        folder / name
+        for name, file in (("adapter", "adapter_config.json"), ("checkpoint", "config.json"))
+        if (folder / name / file).is_file()
+    ]
+    hint = (
+        f"did you mean {' or '.join(map(str, inner))}?" if inner else "name the model's own folder."
     )
+    raise InputError(f"{folder} is not a model folder (no config.json); {hint}")
 
 
 def _download(base: str, revision: str | None, files: list[str]) -> Path:

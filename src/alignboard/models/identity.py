@@ -39,10 +39,11 @@ def fingerprint(
 
     Of a folder of GGUF files only ``gguf_file`` and its other parts count, which hold all three. ``tokenizer`` is the
     folder of a tokenizer that replaces the checkpoint's own, ``remote_code`` says that the folder's own Python runs:
-    both change what the model answers. The chat template is not part of it: it is a setting with a hash of its own.
+    both change what the model answers. ``gguf-2`` is the version of how a GGUF file is read: 1 had other token ids for
+    some texts. The chat template is not part of it: it is a setting with a hash of its own.
     """
     if gguf_file is not None:
-        digest = _digest(path, tuple(map(glob.escape, part_names(gguf_file))), "gguf-1")
+        digest = _digest(path, tuple(map(glob.escape, part_names(gguf_file))), "gguf-2")
     else:
         code = ("*.py",) if remote_code else ()
         digest = _digest(path, (*_WEIGHTS, *_CONFIG, *_TOKENIZER, *code), "checkpoint-1")
@@ -54,6 +55,32 @@ def fingerprint(
 def adapter_fingerprint(path: Path) -> str:
     """The digest of an adapter's weights and configuration, without the place where its base lay."""
     return _digest(path, _ADAPTER, "adapter-1")
+
+
+def prompt_fingerprint(folder: Path) -> str | None:
+    """The digest of what a folder says about prompts and the end of replies; None where it says nothing.
+
+    That is its chat template, its generation configuration, and what the training of an adapter taught as the end.
+    """
+    found: dict[str, str] = {}
+    for pattern in ("*.jinja", "additional_chat_templates/*", "generation_config.json"):
+        for path in sorted(folder.glob(pattern)):
+            found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for name, key in (("tokenizer_config.json", "chat_template"), ("training.json", "end_tokens")):
+        content = _json_object(folder / name).get(key)
+        if content is not None:
+            found[name] = json.dumps(content, sort_keys=True)
+    if not found:
+        return None
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # whoever reads the file says what is wrong with it
+    return content if isinstance(content, dict) else {}
 
 
 def fingerprint_with_tokenizer(digest: str, folder: Path) -> str:

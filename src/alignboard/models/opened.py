@@ -30,7 +30,7 @@ class Opened:
     checkpoint: Checkpoint
     tokenizer: Any
     generation: dict[str, Any]
-    """generation_config.json"""
+    """generation_config.json; a GGUF file states its own"""
     adapter: Path | None
     here: bool
     """whether ``base`` is a folder on this disk"""
@@ -71,7 +71,8 @@ def open_small(spec: ModelSpec) -> Opened:
     other = None if spec.tokenizer is None else locate_tokenizer(spec.tokenizer)
     tokenizer = open_tokenizer(checkpoint, other)
     settings = checkpoint.path / "generation_config.json"
-    generation = read_json_object(settings) if settings.is_file() else {}
+    states_own = checkpoint.gguf_file is not None
+    generation = read_json_object(settings) if settings.is_file() and not states_own else {}
     adapter = None if spec.adapter is None else _adapter(spec.adapter)
     if adapter is not None:
         tokenizer = own_tokenizer(adapter, tokenizer) or tokenizer

@@ -60,14 +60,14 @@ class LocalModel:
     def __init__(self, spec: ModelSpec, model: LoadedModel) -> None:
         from alignboard.engines.local.engine import LocalEngine
 
-        self._spec, self._model = spec, model
-        self.engine = LocalEngine(self._model)
-        self.context = min(self._model.context, spec.context or self._model.context)
+        self._spec, self.loaded = spec, model
+        self.engine = LocalEngine(self.loaded)
+        self.context = min(self.loaded.context, spec.context or self.loaded.context)
 
     def decoding(self, given: Decoding) -> Decoding:
         """``given``, and the entry's stop tokens as ids of its tokenizer."""
         found = stop_token_ids(
-            self._model.tokenizer, self._spec.stop_tokens, source=self._spec.name
+            self.loaded.tokenizer, self._spec.stop_tokens, source=self._spec.name
         )
         return replace(given, stop_tokens=tuple(sorted(found)))
 
@@ -77,7 +77,7 @@ class LocalModel:
         """Raises `InputError` for a prompt that leaves no room for an answer."""
         from alignboard.engines.generate import prompts
 
-        found = prompts(self._model, instructions, decoding, histories)
+        found = prompts(self.loaded, instructions, decoding, histories)
         for number, prompt in enumerate(found, start=1):
             if len(prompt.ids) >= self.context:
                 raise InputError(_too_long(self._spec, number, len(prompt.ids), self.context))
@@ -85,7 +85,7 @@ class LocalModel:
 
     def fits(self, instruction: str, history: History) -> bool:
         """Whether there is room for an answer."""
-        return len(render(self._model, instruction, history=history)) < self.context
+        return len(render(self.loaded, instruction, history=history)) < self.context
 
 
 @dataclass(frozen=True)

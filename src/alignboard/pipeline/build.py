@@ -1,7 +1,8 @@
 """From a plan to its graph of jobs.
 
-A base model's jobs are one group: checkpoint, SFT, preference pairs, the preference methods, answers, lm-eval,
-verdicts. The judge model is a group of its own, and so are the comparisons between all models, up to the board.
+A base model's jobs are one group: checkpoint, SFT, preference pairs, the preference methods, responses, lm-eval. A
+judge that is loaded or paid for is a group of its own, so that its model is loaded once and its limits hold for all
+that it judges; the judge that is trained here is another; so are the comparisons between all models, up to the board.
 """
 
 from __future__ import annotations
@@ -17,18 +18,15 @@ from alignboard.benchmarks.run import DEMO_TASKS
 from alignboard.data.preferences.sources import local_files
 from alignboard.errors import InputError
 from alignboard.judges.load import load_judge
+from alignboard.models.spec import ModelSpec, Prompt
 from alignboard.pipeline.graph import Graph
-from alignboard.pipeline.jobs.kinds import KINDS, SECONDS
-from alignboard.pipeline.plan import (
-    TINY_FAMILIES,
-    Overrides,
-    Plan,
-    PlanModel,
-    ResolvedPlan,
-    TrainedModel,
-    resolve,
-    source_identity,
-)
+from alignboard.pipeline.judges import Access, Declared, Judges
+from alignboard.pipeline.kinds import job_kind
+from alignboard.pipeline.plan import ResolvedPlan, resolve
+from alignboard.pipeline.plan_baselines import TrainedModel
+from alignboard.pipeline.plan_models import Entry, asked_as, pinned, weights_identity
+from alignboard.pipeline.plan_schema import TINY_FAMILIES, Overrides, Plan, PlanModel
+from alignboard.pipeline.plan_sets import PlanSet
 from alignboard.results.files import file_sha256
 from alignboard.suites import EvaluationSuite
 from alignboard.workspace import declaration
@@ -41,13 +39,19 @@ DEMO_JUDGE = "demo-judge"
 _JUDGE_FAMILY = "phi"
 _JUDGE_GROUP = "judge model"
 _ALL_GROUP = "all models"
+_RELEASED_GROUP = "released responses"
+
+
+def is_demo_judge(declared: Declared) -> bool:
+    """Whether a judge's model is the tiny one that is trained here."""
+    return declared.prompted is not None and declared.prompted.model == DEMO_JUDGE
 
 
 class _Builder:
     def __init__(self, resolved: ResolvedPlan) -> None:
         self.resolved = resolved
         self.plan = resolved.plan
-        self.graph = Graph(KINDS)
+        self.graph = Graph()
 
     def add(
         self,
@@ -58,22 +62,27 @@ class _Builder:
         needs: Mapping[str, str | None] | None = None,
         hints: Mapping[str, Any] | None = None,
     ) -> str:
-        entry = self.plan.models.get(group)
+        entry = self.resolved.entries.get(group)
         # The estimates are for tiny models.
-        seconds = SECONDS[kind] if entry is None or entry.tiny is not None else None
+        seconds = job_kind(kind).seconds if entry is None or entry.is_tiny else None
         return self.graph.add(name, kind, group, parameters, needs, seconds=seconds, hints=hints)
 
     def checkpoint(self, base: str) -> str:
-        entry = self.plan.models[base]
-        if entry.tiny is not None:
+        entry = self.resolved.entries[base]
+        hints = {}
+        if entry.spec is None:
             what = {
-                "tiny": entry.tiny,
+                "tiny": entry.declared.tiny,
                 "seed": self.plan.seed,
                 "pretrain": self.plan.overrides.pretrain,
             }
         else:
-            what = {"source": source_identity(str(entry.source), self.resolved.workspace)}
-        return self.add(f"checkpoint {base}", "checkpoint", base, {"model": base, **what})
+            what = {"source": weights_identity(entry.spec, self.resolved.workspace)}
+            where = ("revision", "gguf_file")
+            spec = pinned(entry.spec)
+            hints = {"path": spec.base} | {one: getattr(spec, one) for one in where}
+        parameters = {"model": base, **what}
+        return self.add(f"checkpoint {base}", "checkpoint", entry.group, parameters, hints=hints)
 
     def train(self, model: TrainedModel, adapters: Mapping[str, str]) -> str:
         recipe = self.resolved.recipes[str(model.recipe)]
@@ -125,8 +134,8 @@ class _Builder:
             name: self.add(
                 "judge model", "judge-model", _JUDGE_GROUP, settings, {"base": self._judge_base()}
             )
-            for name, declared in self.resolved.judges.items()
-            if declared.prompted is not None and declared.prompted.model == DEMO_JUDGE
+            for name, judge in self.resolved.judges.items()
+            if is_demo_judge(judge.declared)
         }
 
     def _judge_base(self) -> str:
@@ -147,54 +156,117 @@ class _Builder:
         judge_models = self.judge_models()
         models = self.resolved.models
         trained: dict[str, str] = {}  # model -> job
-        answers: dict[str, str] = {}
+        responses: dict[tuple[str, str], str] = {}  # (model, set) -> job
         board: dict[str, str] = {}
+        for asked in self.resolved.sets:
+            if asked.reference is not None:
+                responses[asked.reference.model, asked.name] = self._released(
+                    asked.reference.model, asked, asked.reference.path
+                )
         for base in self.plan.models:
             own = [model for model in models if model.base == base]
             for model in own:
                 if model.recipe is not None:
                     trained[model.name] = self.train(model, trained)
             for model in own:
-                needs = {"base": self.checkpoint(base), "adapter": trained.get(model.name)}
-                answers |= self._ask(model, needs, board)
-            for model in own:
-                self._judge(model, answers, judge_models, board)
+                responses |= self._ask(model, trained, board)
+        for model in models:
+            for asked in self.resolved.sets:
+                self._judge(model, asked, responses, judge_models, board)
         if board:
-            self._compare(answers, judge_models, board)
+            self._compare(responses, judge_models, board)
             self.add(
                 f"board {self.plan.name}", "board", _ALL_GROUP, self._board_parameters(), board
             )
         return self.graph
 
     def _ask(
-        self, model: TrainedModel, needs: Mapping[str, str | None], board: dict[str, str]
-    ) -> dict[str, str]:
-        """Answers and benchmarks of one model; returns the job of its answers."""
+        self, model: TrainedModel, trained: Mapping[str, str], board: dict[str, str]
+    ) -> dict[tuple[str, str], str]:
+        """Responses and benchmarks of one model; returns the jobs of its responses."""
         found = {}
-        asked = self.resolved.asked
-        if asked is not None and asked.instructions is not None:
-            instructions = msgspec.to_builtins(asked.instructions) | {"n": self.resolved.n_prompts}
-            parameters = {
-                "model": model.name,
-                "chat_template": self.chat_template(model.base),
-                "dataset": asked.name,
-                "instructions": instructions,
-            }
-            job = self.add(f"generate {model.name}", "generate", model.base, parameters, needs)
-            found[model.name] = board[f"outputs {model.name}"] = job
-        for suite in self.resolved.benchmarks:
-            parameters = {
-                "model": model.name,
-                "chat_template": self.chat_template(model.base),
-                "suite": suite.name,
-                "tasks": [msgspec.to_builtins(task) for task in suite.benchmarks],
-                "apply_chat_template": suite.apply_chat_template,
-                "files": self.resolved.task_files[suite.name],
-            }
-            name = f"lm-eval {suite.name} {model.name}"
-            data = {"tasks": self.task_data(suite)}
-            board[name] = self.add(name, "lm-eval", model.base, parameters, {**needs, **data})
+        entry = self.resolved.entries[model.base]
+        weights = entry.is_tiny or (entry.spec is not None and entry.served is None)
+        needs = (
+            {"base": self.checkpoint(model.base), "adapter": trained.get(model.name)}
+            if weights
+            else {}
+        )
+        for asked in self.resolved.sets:
+            path = self.resolved.outputs.get((model.base, asked.name))
+            if path is not None:
+                job = self._released(model.name, asked, path)
+            else:
+                job = self._generate(model, entry, asked, needs)
+            found[model.name, asked.name] = board[f"outputs {asked.name} {model.name}"] = job
+        for suite in self.resolved.benchmarks if weights else ():
+            self._benchmark(model, entry, suite, needs, board)
         return found
+
+    def _generate(
+        self, model: TrainedModel, entry: Entry, asked: PlanSet, needs: Mapping[str, str | None]
+    ) -> str:
+        spec = self._spec(model, entry)
+        served = entry.served
+        parameters = {
+            "model": model.name,
+            "set": {"name": asked.name, "digest": asked.asked.digest},
+            "decoding": msgspec.to_builtins(asked.declared),
+            "asked_as": asked_as(spec),
+        }
+        for field in ("set", "limit"):  # their digest stands for them
+            parameters["decoding"].pop(field)
+        hints = {**self._asked_hints(asked), "spec": msgspec.to_builtins(pinned(spec))}
+        if served is not None:
+            called = served.called(spec)
+            parameters["served"] = {"urls": sorted(served.urls), "api": served.api, "as": called}
+            hints["entry"] = msgspec.to_builtins(entry.declared)
+        name = f"generate {asked.name} {model.name}"
+        return self.add(name, "generate", entry.group, parameters, needs, hints)
+
+    def _benchmark(
+        self,
+        model: TrainedModel,
+        entry: Entry,
+        suite: EvaluationSuite,
+        needs: Mapping[str, str | None],
+        board: dict[str, str],
+    ) -> None:
+        spec = self._spec(model, entry)
+        parameters = {
+            "model": model.name,
+            "asked_as": asked_as(spec),
+            "suite": suite.name,
+            "tasks": [msgspec.to_builtins(task) for task in suite.benchmarks],
+            "apply_chat_template": suite.apply_chat_template,
+            "files": self.resolved.task_files[suite.name],
+        }
+        name = f"lm-eval {suite.name} {model.name}"
+        needs = {**needs, "tasks": self.task_data(suite)}
+        hints = {"spec": msgspec.to_builtins(pinned(spec))}
+        board[name] = self.add(name, "lm-eval", entry.group, parameters, needs, hints)
+
+    def _released(self, model: str, asked: PlanSet, path: Path) -> str:
+        """Responses that are there already, under the name that they have in this plan."""
+        parameters = {
+            "model": model,
+            "set": {"name": asked.name, "digest": asked.asked.digest},
+            "sha256": file_sha256(path),
+        }
+        hints = {**self._asked_hints(asked), "path": str(path)}
+        name = f"outputs {asked.name} {model}"
+        return self.add(name, "outputs", _RELEASED_GROUP, parameters, hints=hints)
+
+    def _asked_hints(self, asked: PlanSet) -> dict[str, Any]:
+        """Where a worker finds the set."""
+        return {"set": asked.source, "instructions": msgspec.to_builtins(asked.declared)}
+
+    def _spec(self, model: TrainedModel, entry: Entry) -> ModelSpec:
+        """How a model is asked; a tiny checkpoint and an adapter trained here are found when they are there."""
+        spec = ModelSpec(name=model.name, base="") if entry.spec is None else entry.spec
+        template = self.chat_template(model.base)
+        prompt = spec.prompt if template is None else Prompt(chat_template=template)
+        return msgspec.structs.replace(spec, name=model.name, prompt=prompt)
 
     def task_data(self, suite: EvaluationSuite) -> str | None:
         """The job that writes the documents of a suite's tasks; None where they are all declared with their data."""
@@ -214,74 +286,125 @@ class _Builder:
     def _judge(
         self,
         model: TrainedModel,
-        answers: Mapping[str, str],
+        asked: PlanSet,
+        responses: Mapping[tuple[str, str], str],
         judge_models: Mapping[str, str],
         board: dict[str, str],
     ) -> None:
-        if model.baseline is None or model.baseline == model.name:
+        baseline = self.resolved.baseline(model, asked)
+        if baseline is None or baseline == model.name:
             return
         for judge in self.resolved.judges:
             job = self.add(
-                f"judge {judge} {model.name}",
+                f"judge {judge} {asked.name} {model.name}",
                 "judge",
-                model.base,
-                self._declared(judge),
+                self._judge_group(judge, model),
                 {
-                    "outputs": answers[model.name],
-                    "baseline": answers[model.baseline],
+                    **self._declared(judge),
+                    "model": model.name,
+                    "set": asked.name,
+                    "two_turns": asked.asked.n_turns > 1,
+                    "skips": self._skips(model.name, baseline),
+                },
+                {
+                    "outputs": responses[model.name, asked.name],
+                    "baseline": responses[baseline, asked.name],
                     "judge-model": judge_models.get(judge),
                 },
+                {**self._asked_hints(asked), "access": self._access(judge)},
             )
-            board[f"verdicts {judge} {model.name}"] = job
+            board[f"verdicts {judge} {asked.name} {model.name}"] = job
+
+    def _skips(self, *names: str) -> bool:
+        """Whether one of the models leaves out instructions that are too long for it."""
+        bases = {model.name: model.base for model in self.resolved.models}
+        entries = [self.resolved.entries[bases[name]] for name in names if name in bases]
+        return any(entry.spec is not None and entry.spec.too_long == "skip" for entry in entries)
+
+    def _judge_group(self, judge: str, model: TrainedModel) -> str:
+        """A judge that costs next to nothing goes where its model is in memory anyway."""
+        declared = self.resolved.judges[judge].declared
+        members = Judges(Access(), self.resolved.workspace).members(declared)
+        if is_demo_judge(declared) or not any(one.hosted or one.needs_weights for one in members):
+            return self.resolved.entries[model.base].group
+        return f"judge {judge}"
 
     def _declared(self, judge: str) -> dict[str, Any]:
         """A judge as the parameters of a job; of a jury with what its jurors declare."""
-        declared = self.resolved.judges[judge]
-        content = {"judge": judge, "declared": msgspec.to_builtins(declared)}
-        if declared.jurors:
+        chosen = self.resolved.judges[judge]
+        content = {
+            "judge": judge,
+            "declared": msgspec.to_builtins(chosen.declared),
+            "urls": list(chosen.access.urls),
+        }
+        if chosen.declared.jurors:
             root = self.resolved.workspace
-            jurors = [load_judge(juror, root) for juror in declared.jurors]
+            jurors = [load_judge(juror, root) for juror in chosen.declared.jurors]
             content["jurors"] = msgspec.to_builtins(jurors)
         return content
 
+    def _access(self, judge: str) -> dict[str, Any]:
+        return msgspec.to_builtins(self.resolved.judges[judge].access)
+
     def _compare(
-        self, answers: Mapping[str, str], judge_models: Mapping[str, str], board: dict[str, str]
+        self,
+        responses: Mapping[tuple[str, str], str],
+        judge_models: Mapping[str, str],
+        board: dict[str, str],
     ) -> None:
-        pairwise = self.plan.pairwise
-        if pairwise is None or len(answers) < 2:
+        pairwise, asked = self.plan.pairwise, self.resolved.pairwise_set
+        judge = self.resolved.pairwise_judge
+        models = [model.name for model in self.resolved.models]
+        if pairwise is None or judge is None or asked is None or len(models) < 2:
             return
-        needs: dict[str, str | None] = {f"outputs {model}": job for model, job in answers.items()}
-        needs["judge-model"] = judge_models.get(pairwise.judge)
+        needs: dict[str, str | None] = {
+            f"outputs {model}": responses[model, asked.name] for model in models
+        }
+        needs["judge-model"] = judge_models.get(judge)
         parameters = {
-            **self._declared(pairwise.judge),
-            "n_prompts": min(pairwise.n_prompts, self.resolved.n_prompts),
-            "models": list(answers),
+            **self._declared(judge),
+            "set": asked.name,
+            "n_prompts": min(pairwise.n_prompts, len(asked.asked)),
+            "models": models,
             "seed": self.plan.seed,
         }
+        hints = {"access": self._access(judge)}
         board["pairwise"] = self.add(
-            f"pairwise {self.plan.name}", "pairwise", _ALL_GROUP, parameters, needs
+            f"pairwise {self.plan.name}", "pairwise", _ALL_GROUP, parameters, needs, hints
         )
 
     def _board_parameters(self) -> dict[str, Any]:
-        asked = self.resolved.asked.instructions if self.resolved.asked else None
+        resolved = self.resolved
+        pairwise = resolved.pairwise_set
         return {
             "name": self.plan.name,
             "title": self.plan.title or self.plan.name,
             "seed": self.plan.seed,
-            "baseline": self.plan.baseline,
-            "judges": list(self.resolved.judges),
-            "suites": [msgspec.to_builtins(suite) for suite in self.resolved.benchmarks],
-            "rating_judge": self.plan.pairwise.judge if self.plan.pairwise else None,
-            "answer_key": asked is not None and asked.source == "demo-world",
+            "judges": list(resolved.judges),
+            "sets": [
+                {
+                    "name": asked.name,
+                    "title": asked.asked.title,
+                    "suite": asked.suite.name,
+                    "n": len(asked.asked),
+                    "answer_key": asked.asked.answer_key,
+                    "reference": None if asked.reference is None else asked.reference.model,
+                }
+                for asked in resolved.sets
+            ],
+            "baseline": resolved.baseline_method,
+            "suites": [msgspec.to_builtins(suite) for suite in resolved.benchmarks],
+            "rating_judge": resolved.pairwise_judge,
+            "rating_set": None if pairwise is None else pairwise.name,
             "models": [
                 {
                     "model": m.name,
-                    "family": m.base,
+                    "family": m.family,
                     "method": m.method,
                     "baseline": m.baseline,
                     "trained_in_bits": self._bits(m),
                 }
-                for m in self.resolved.models
+                for m in resolved.models
             ],
         }
 

@@ -94,9 +94,14 @@ def _elsewhere(declared: Declared, workspace: Path, urls: Sequence[str]) -> Decl
 class Evaluation:
     """Judging in one workspace: a judge, its replies in the journal, its files beside the outputs."""
 
-    def __init__(self, judges: Judges, journal: Journal, *, replace: bool = False) -> None:
-        """``replace`` allows a file with fewer scored rows to take the place of one with more."""
-        self._judges, self._replace = judges, replace
+    def __init__(
+        self, judges: Judges, journal: Journal, *, replace: bool = False, root: Path = Path()
+    ) -> None:
+        """``replace`` allows a file with fewer scored rows to take the place of one with more.
+
+        Verdicts are written below ``root``.
+        """
+        self._judges, self._replace, self._root = judges, replace, root
         self.journal = journal
         """where replies are kept, and answers may be"""
         self._replies = JournalReplies(journal)
@@ -112,10 +117,16 @@ class Evaluation:
         """Ask what is missing, write the model's files, and say what they come to."""
         self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
         asked = self._judges.asked_at(declared)
-        verdict_path(declared.name, compared, asked)  # refuses before anything is paid
+        verdict_path(declared.name, compared, asked, self._root)  # refuses before anything is paid
         judged = self._judges.judge(declared, compared.pairs, self._replies, on_progress, ask=ask)
         summary = write_judged(
-            declared, judged, compared, declared.order_name, asked, replace=self._replace
+            declared,
+            judged,
+            compared,
+            declared.order_name,
+            asked,
+            replace=self._replace,
+            root=self._root,
         )
         return summary, judged
 
@@ -196,7 +207,10 @@ def hardening_secret(journal: Path) -> str:
 def suite_of(name: str) -> Suite:
     """A published suite; raises `InputError` for any other."""
     if name not in PUBLISHED:
-        raise InputError(f"{name!r} is not a suite with a published board: {', '.join(PUBLISHED)}.")
+        raise InputError(
+            f"{name!r} is not a suite with a published board ({', '.join(PUBLISHED)}); benchmarks are run by a plan: "
+            f"write `suites: [{name}]` into a plan's file, then `alignboard run PLAN`."
+        )
     return load_suite(name)
 
 

@@ -1,9 +1,9 @@
 """Jobs and what identifies them.
 
 A job's key is a digest of everything that determines its result: its name, kind and parameters, the keys of the jobs
-whose results it reads, the sources of the modules that compute it and the versions of libraries that change numbers.
-Two runs that would do the same share a key, so the work is done once; a changed recipe changes the keys of what
-depends on it, and of nothing else.
+whose results it reads, and the version of its kind, which a person raises (`alignboard.pipeline.kinds`). Two runs
+that would do the same share a key, so the work is done once; a changed recipe changes the keys of what depends on it,
+and of nothing else. Sources and versions of libraries are no part of it.
 """
 
 from __future__ import annotations
@@ -11,25 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Final
 
-SCHEME: Final = "job-1"
+from alignboard.pipeline.kinds import job_kind
+
+SCHEME: Final = "job-2"
 """Raise it when what a key means changes."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What all jobs of a kind share."""
-
-    sources: tuple[str, ...]
-    """files and folders of this package that compute the result, relative to it"""
-    libraries: tuple[str, ...] = ()
-    """distributions whose versions may change numbers"""
 
 
 @dataclass(frozen=True)
@@ -60,8 +51,7 @@ class Job:
 class Graph:
     """Jobs in an order in which they can be done. Built by `add`, which computes the keys."""
 
-    def __init__(self, kinds: Mapping[str, Kind]) -> None:
-        self._kinds = kinds
+    def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
 
     def add(
@@ -84,8 +74,7 @@ class Graph:
                 "kind": kind,
                 "parameters": parameters,
                 "needs": {role: self.jobs[job].key for role, job in wanted.items()},
-                "code": _code(self._kinds[kind].sources),
-                "libraries": _versions(self._kinds[kind].libraries),
+                "version": job_kind(kind).version,
             }
         )
         job = Job(name, kind, group, key, parameters, wanted, seconds, hints or {})
@@ -94,13 +83,13 @@ class Graph:
             raise ValueError(f"two different jobs are called {name!r}")
         return name
 
-    def __iter__(self):  # noqa: ANN204 (Iterator[Job])
+    def __iter__(self) -> Iterator[Job]:
         return iter(self.jobs.values())
 
     def __len__(self) -> int:
         return len(self.jobs)
 
-    def dependents(self, names: Sequence[str]) -> set[str]:
+    def dependents(self, names: Iterable[str]) -> set[str]:
         """``names`` and every job that reads their results, directly or not."""
         found = set(names)
         for job in self:
@@ -116,22 +105,8 @@ def digest(content: Any) -> str:
 
 
 @lru_cache(maxsize=64)
-def _code(sources: tuple[str, ...]) -> str:
-    """A digest of source files and the page's own, names included; read as files, so that nothing is imported."""
-    package = Path(__file__).parents[1]
-    found = hashlib.sha256()
-    for source in sources:
-        place = package / source
-        found_here = sorted(place.rglob("*")) if place.is_dir() else [place]
-        files = [path for path in found_here if path.is_file() and path.suffix != ".pyc"]
-        for path in files:
-            found.update(f"{path.relative_to(package).as_posix()}\0".encode())
-            found.update(hashlib.sha256(path.read_bytes()).digest())
-    return found.hexdigest()
-
-
-@lru_cache(maxsize=64)
-def _versions(libraries: tuple[str, ...]) -> dict[str, str | None]:
+def library_versions(libraries: tuple[str, ...]) -> dict[str, str | None]:
+    """The installed versions of distributions; None for one that is not installed."""
     found: dict[str, str | None] = {}
     for name in libraries:
         try:

@@ -71,17 +71,24 @@ def set_folder(place: Path, model: str) -> str | None:
 def load_baseline(
     name: str, workspace: Path, folder: str | None = None, progress: Progress | None = None
 ) -> list[Generation]:
-    """The outputs of a baseline: a file, a model of the workspace, or the baseline of a published suite (fetched).
+    """The outputs of a baseline; see `baseline_file`."""
+    return read_rows(baseline_file(name, workspace, folder, progress), Generation)
+
+
+def baseline_file(
+    name: str, workspace: Path, folder: str | None = None, progress: Progress | None = None
+) -> Path:
+    """Where a baseline's outputs are: a file, a model of the workspace, or a published suite's baseline (fetched).
 
     ``folder`` is that of the set (`set_folder`); a model's answers to AlpacaEval serve for a part of it, too.
     """
     path = Path(name)
     if path.suffix in SUFFIXES:
-        return read_rows(path, Generation)
+        return path
     results = workspace / "results"
     for own in (results / name / (folder or "") / OUTPUTS, results / name / OUTPUTS):
         if own.is_file():
-            return read_rows(own, Generation)
+            return own
     suites = {suite.baseline: suite for suite in map(load_suite, PUBLISHED)}
     if name not in suites:
         there = {path.relative_to(results).parts[0] for path in results.glob(f"**/{OUTPUTS}")}
@@ -92,9 +99,7 @@ def load_baseline(
         )
     released = suites[name].released
     file = f"{released.folder}/{name}/{OUTPUTS}"
-    return read_rows(
-        released_file(released.repository, released.commit, file, progress), Generation
-    )
+    return released_file(released.repository, released.commit, file, progress)
 
 
 def compare(

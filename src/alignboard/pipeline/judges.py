@@ -93,13 +93,21 @@ class Judges:
         return [
             AskedAt(
                 judge=spec.name,
-                model=getattr(spec, "model", None),
+                model=self._named(getattr(spec, "model", None)),
                 addresses=sorted(self._access.urls or (spec.prompted.base_url or OPENAI,))
                 if spec.prompted is not None and spec.hosted
                 else [],
             )
             for spec in self.members(declared)
         ]
+
+    def _named(self, model: str | None) -> str | None:
+        """A model in the workspace by its path there: what is kept holds no place of one machine."""
+        if model is None or self._workspace is None or not Path(model).is_absolute():
+            return model
+        root = self._workspace.resolve()
+        path = Path(model)
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else model
 
     def warnings(self, declared: Declared, today: dt.date) -> list[str]:
         """Of models that have been or will be switched off, where they are asked at their own address."""

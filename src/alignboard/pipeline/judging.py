@@ -8,6 +8,7 @@ file; it is asked again on the next run where nobody could be asked.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -139,6 +140,7 @@ class Summary(msgspec.Struct, frozen=True):
     signals: tuple[str, ...]
     """what in the model's outputs as a whole looks written for the judge; see `alignboard.judges.prompting.attacks`"""
     annotations: str
+    """their file"""
     asked: tuple[AskedAt, ...] = ()
     """who was asked, and where"""
     served: tuple[str, ...] = ()
@@ -296,7 +298,8 @@ def _trust(judged: Sequence[Judged]) -> dict[str, Any]:
         "n_both": len(both),
         "n_consistent": sum(_side(first) == _side(second) for first, second in both),
         "first_share": float(np.mean([gain for _, gain in shown])) if balanced_places else None,
-        "mass": float(np.mean(masses)) if masses else None,
+        # Of six decimals: the last digits of a probability depend on which rows shared a batch.
+        "mass": round(math.fsum(masses) / len(masses), 6) if masses else None,
     }
 
 
@@ -314,10 +317,12 @@ class _Record(msgspec.Struct):
     asked: list[AskedAt] = []
 
 
-def verdict_path(judge: str, compared: Comparison, asked: Sequence[AskedAt]) -> Path:
-    """Where the verdicts go; raises `InputError` where those of somebody else lie there."""
+def verdict_path(
+    judge: str, compared: Comparison, asked: Sequence[AskedAt], root: Path = Path()
+) -> Path:
+    """Where the verdicts go below ``root``; raises `InputError` where those of somebody else lie there."""
     path = compared.place / judge_folder(judge, compared.baseline) / ANNOTATIONS
-    record = path.with_name(SUMMARY)
+    record = (root / path).with_name(SUMMARY)
     if not record.is_file():
         return path
     try:
@@ -353,17 +358,19 @@ def write_judged(
     asked: Sequence[AskedAt] = (),
     *,
     replace: bool = False,
+    root: Path = Path(),
 ) -> Summary:
-    """Write the model's files and return what they come to.
+    """Write the model's files below ``root`` and return what they come to.
 
     ``replace`` allows fewer scored rows than the file there has; see `require_no_loss`.
     """
-    path = verdict_path(judge.name, compared, asked)
+    place = verdict_path(judge.name, compared, asked, root)
+    path = root / place
     n_scored = sum(one.preference is not None for one in judged)
     reasons = [one.reason for one in judged if one.preference is None]
     require_no_loss(path, n_scored, n_preferences, reasons, replace=replace)
     write_rows(path, annotation_rows(judge, judged, compared.datasets, asked))
-    summary = summarise(judge, judged, order, path, asked)
+    summary = summarise(judge, judged, order, place, asked)
     content = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
     write_atomically(path.with_name(SUMMARY), content)
     return summary

@@ -11,21 +11,27 @@ from typing import TextIO
 
 from alignboard.pipeline.executors.processes import Event, Timing
 from alignboard.pipeline.graph import Job
+from alignboard.text import count, table
 
 
 @contextmanager
-def showing(n_jobs: int, stream: TextIO | None = None) -> Iterator[Callable[[Event], None]]:
-    """A listener for `run_plan`'s events that shows them on ``stream`` (None: standard error)."""
+def showing(
+    n_jobs: int, stream: TextIO | None = None, *, n_before: int = 0
+) -> Iterator[Callable[[Event], None]]:
+    """A listener for `run_plan`'s events that shows them on ``stream`` (None: standard error).
+
+    ``n_before`` of the jobs had been done before and are counted.
+    """
     target: TextIO = sys.stderr if stream is None else stream
     if target.isatty():
-        with _bars(n_jobs, target) as listener:
+        with _bars(n_jobs, target, n_before) as listener:
             yield listener
     else:
-        yield _lines(n_jobs, target)
+        yield _lines(n_jobs, target, n_before)
 
 
 @contextmanager
-def _bars(n_jobs: int, stream: TextIO) -> Iterator[Callable[[Event], None]]:
+def _bars(n_jobs: int, stream: TextIO, n_done: int) -> Iterator[Callable[[Event], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -37,8 +43,9 @@ def _bars(n_jobs: int, stream: TextIO) -> Iterator[Callable[[Event], None]]:
     )
     running: dict[str, TaskID] = {}
     with Progress(*columns, console=Console(file=stream), transient=True) as bars:
-        whole = bars.add_task("all jobs", total=n_jobs, count=f"0/{n_jobs}")
-        n_done = 0
+        whole = bars.add_task(
+            "all jobs", total=n_jobs, completed=n_done, count=f"{n_done}/{n_jobs}"
+        )
 
         def listener(event: Event) -> None:
             nonlocal n_done
@@ -62,9 +69,8 @@ def _bars(n_jobs: int, stream: TextIO) -> Iterator[Callable[[Event], None]]:
         yield listener
 
 
-def _lines(n_jobs: int, stream: TextIO) -> Callable[[Event], None]:
+def _lines(n_jobs: int, stream: TextIO, n_done: int) -> Callable[[Event], None]:
     started = time.monotonic()
-    n_done = 0
 
     def listener(event: Event) -> None:
         nonlocal n_done
@@ -87,15 +93,12 @@ def job_table(
     jobs: Sequence[Job], done: set[str], expected: Mapping[str, float | None], n_workers: int
 ) -> str:
     """Every job, whether it is done, and what it is expected to cost: what ``--dry-run`` prints."""
-    width = max((len(job.name) for job in jobs), default=0)
-    lines = [
-        f"{job.name.ljust(width)}  {'done' if job.name in done else _cost(expected[job.name])}"
-        for job in jobs
-    ]
+    rows = [[job.name, "done" if job.name in done else _cost(expected[job.name])] for job in jobs]
+    lines = [table(("job", "cost"), rows, left=(0,))]
     to_do = [expected[job.name] for job in jobs if job.name not in done]
     known = [seconds for seconds in to_do if seconds is not None]
     if not to_do:
-        return "\n".join([*lines, f"{len(jobs)} jobs, nothing to do."])
+        return "\n".join([*lines, f"{count(len(jobs), 'job')}, nothing to do."])
     said = []
     if known:
         left = sum(known)
@@ -104,15 +107,19 @@ def job_table(
         ]
     if len(known) < len(to_do):
         said += [f"{len(to_do) - len(known)} whose cost is known once they were done here"]
-    return "\n".join([*lines, f"{len(jobs)} jobs, {len(to_do)} to do: {', and '.join(said)}."])
+    return "\n".join(
+        [*lines, f"{count(len(jobs), 'job')}, {len(to_do)} to do: {', and '.join(said)}."]
+    )
 
 
 def _cost(seconds: float | None) -> str:
-    return "not known yet" if seconds is None else f"{seconds:8.1f} s"
+    return "not known yet" if seconds is None else f"{seconds:.1f} s"
 
 
 def time_table(timings: Sequence[Timing], seconds: float) -> str:
     """Where the time of a run went, by kind of job, and how much memory its processes took."""
+    if not timings:
+        return "Everything had been done before."
     by_kind: dict[str, list[Timing]] = defaultdict(list)
     for timing in timings:
         by_kind[timing.job.kind].append(timing)
@@ -131,6 +138,24 @@ def time_table(timings: Sequence[Timing], seconds: float) -> str:
     cpu = sum(t.cpu_seconds for t in timings)
     memory = sum(peaks.values())
     lines.append(
-        f"{seconds:.1f} s in all, {cpu:.1f} s of CPU, {len(peaks)} processes, {memory:.0f} MiB at most."
+        f"{seconds:.1f} s in all, {cpu:.1f} s of CPU, {_processes(len(peaks))}, {memory:.0f} MiB at most."
     )
     return "\n".join(lines)
+
+
+def versions_text(other_versions: Mapping[str, str], n_older: int) -> str:
+    """Which finished jobs other versions made, and how many are of an older scheme; empty where none are."""
+    lines = [
+        f"{kind}: {sentence}; --redo {kind} does them again."
+        for kind, sentence in other_versions.items()
+    ]
+    if n_older:
+        lines.append(
+            f"In the store there {'is' if n_older == 1 else 'are'} {count(n_older, 'finished job')} of an older scheme "
+            "of keys; what this plan needs of them is done anew."
+        )
+    return "\n".join(lines)
+
+
+def _processes(n: int) -> str:
+    return "1 process" if n == 1 else f"{n} processes"

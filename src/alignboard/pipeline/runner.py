@@ -10,17 +10,28 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from alignboard.errors import InputError
+from alignboard.extras import require
+from alignboard.models.hub import is_repository
 from alignboard.pipeline.build import build_graph, single_recipe_plan
 from alignboard.pipeline.executors.processes import Event, Executor, Settings, Timing, silent
-from alignboard.pipeline.graph import Job
+from alignboard.pipeline.graph import SCHEME, Graph, Job
+from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plan import ResolvedPlan, load_plan
-from alignboard.pipeline.store import DONE, Places, clean, done_jobs, export, lock
+from alignboard.pipeline.store import (
+    DONE,
+    Places,
+    clean,
+    done_jobs,
+    export,
+    forget,
+    lock,
+    made_by,
+)
 from alignboard.results.journal import Journal
 
 _TRAINING = ("torch", "transformers", "trl", "peft")
@@ -56,6 +67,29 @@ class RunResult:
     timings: list[Timing]
     """of the jobs done now"""
     seconds: float
+    other_versions: dict[str, str]
+    """by kind of job: which jobs that were done before were made by other versions, and of what, in a sentence"""
+    n_older: int
+    """finished jobs in this workspace whose keys are of an older scheme: they are kept, and never taken for today's"""
+
+    def to_json(self) -> dict[str, Any]:
+        """The jobs with what was done of them, and where the board is."""
+        now = {timing.job.name: timing.seconds for timing in self.timings}
+        return {
+            "plan": self.plan.plan.name,
+            "jobs": [
+                {
+                    "name": job.name,
+                    "kind": job.kind,
+                    "done_before": job.name in self.done_before,
+                    "expected_seconds": self.expected[job.name],
+                    "seconds": now.get(job.name),
+                }
+                for job in self.jobs
+            ],
+            "seconds": self.seconds,
+            "board": None if self.board is None else str(self.board),
+        }
 
     @property
     def board(self) -> Path | None:
@@ -71,16 +105,20 @@ def run_plan(
     dry_run: bool = False,
     on_progress: Callable[[Event], None] = silent,
     n_workers: int | None = None,
+    redo: Sequence[str] = (),
 ) -> RunResult:
     """Do what is missing of a plan. ``dry_run`` only says what that is.
 
-    Interrupt it at any moment and call it again: it goes on where it was.
+    ``redo`` names kinds of jobs that are done again, with all that depends on them: after an upgrade of a library whose
+    version is recorded and not part of a key. Interrupt it at any moment and call it again: it goes on where it was.
     """
-    _require_libraries(_TRAINING)
     resolved = load_plan(plan, workspace)
-    if resolved.benchmarks:
-        _require_libraries(("lm_eval",))
-    return run_resolved(resolved, dry_run=dry_run, on_progress=on_progress, n_workers=n_workers)
+    # A wrong name is said before a missing package, and a dry run needs none.
+    if not dry_run:
+        require(*_TRAINING, *(["lm_eval"] if resolved.benchmarks else []))
+    return run_resolved(
+        resolved, dry_run=dry_run, on_progress=on_progress, n_workers=n_workers, redo=redo
+    )
 
 
 def train_recipe(
@@ -90,14 +128,22 @@ def train_recipe(
     *,
     dry_run: bool = False,
     on_progress: Callable[[Event], None] = silent,
+    redo: Sequence[str] = (),
 ) -> tuple[Path, RunResult]:
     """Train a recipe, and first whatever it starts from, on a model: (the adapter's folder, what was done).
 
     ``model`` is ``tiny-<family>``, a folder, or an id on the hub; None = the one that the recipe names.
     """
-    _require_libraries(_TRAINING)
+    if model is not None and not (
+        model.startswith("tiny-") or Path(model).exists() or is_repository(model)
+    ):
+        raise InputError(
+            f"There is no model {model!r}: --model is tiny-<family>, a folder, or an id on the hub (owner/name)."
+        )
     resolved = single_recipe_plan(recipe, model, (workspace or Path.cwd()).resolve())
-    result = run_resolved(resolved, dry_run=dry_run, on_progress=on_progress)
+    if not dry_run:
+        require(*_TRAINING)
+    result = run_resolved(resolved, dry_run=dry_run, on_progress=on_progress, redo=redo)
     name = next(one.name for one in resolved.models if one.recipe == recipe)
     return Places(resolved.workspace).results / name / "adapter", result
 
@@ -108,11 +154,14 @@ def run_resolved(
     dry_run: bool = False,
     on_progress: Callable[[Event], None] = silent,
     n_workers: int | None = None,
+    redo: Sequence[str] = (),
 ) -> RunResult:
     """As `run_plan`, for a plan that is read already."""
     started = time.monotonic()
     places = Places(resolved.workspace)
-    jobs = list(build_graph(resolved))
+    graph = build_graph(resolved)
+    jobs = list(graph)
+    again = _to_redo(graph, redo)
     tiny_only = all(entry.tiny is not None for entry in resolved.plan.models.values())
     n_workers = n_workers or (_n_cpus() if tiny_only else 1)
     if n_workers < 1:
@@ -120,12 +169,18 @@ def run_resolved(
     timings: list[Timing] = []
     with Journal(places.journal, "run") as journal:
         records = done_jobs(jobs, places, journal)
+        older = _of_older_schemes(journal)
+        others = other_versions([job for job in jobs if job.name not in again], records)
+        records = {name: record for name, record in records.items() if name not in again}
         expected = _expected(jobs, journal)
+        if not dry_run:
+            _require_resolved(jobs)
         if not dry_run and (
             len(records) < len(jobs) or _export(jobs, records, places, only_check=True)
         ):
             with lock(places) as handle:
                 clean(places)
+                forget([job for job in jobs if job.name in again], places, journal)
                 records = done_jobs(
                     jobs, places, journal
                 )  # another run may have done some while we waited
@@ -138,8 +193,60 @@ def run_resolved(
                 executor.run(handle)
                 journal.settle()
     return RunResult(
-        resolved, jobs, set(records), expected, n_workers, timings, time.monotonic() - started
+        resolved,
+        jobs,
+        set(records),
+        expected,
+        n_workers,
+        timings,
+        time.monotonic() - started,
+        others,
+        older,
     )
+
+
+def _to_redo(graph: Graph, kinds: Sequence[str]) -> set[str]:
+    """Names of the jobs of ``kinds`` and of all that depend on them; raises `InputError` for an unknown kind."""
+    for kind in kinds:
+        job_kind(kind)
+    return graph.dependents(job.name for job in graph if job.kind in kinds)
+
+
+def other_versions(jobs: Sequence[Job], records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """By kind: how many finished jobs were made by other versions of alignboard or of libraries than are installed.
+
+    A kind whose versions agree is left out, and so are records that do not say.
+    """
+    found: dict[str, dict[str, set[str]]] = {}
+    counts: dict[str, int] = defaultdict(int)
+    for job in jobs:
+        made = records.get(job.name, {}).get("versions")
+        if made is None:
+            continue
+        differ = {name: at for name, at in made.items() if made_by(job).get(name) != at}
+        counts[job.kind] += bool(differ)
+        for name, at in differ.items():
+            found.setdefault(job.kind, {}).setdefault(name, set()).add(str(at))
+    return {
+        kind: f"{counts[kind]} made by "
+        + ", ".join(f"{name} {'/'.join(sorted(at))}" for name, at in sorted(names.items()))
+        for kind, names in found.items()
+    }
+
+
+def _of_older_schemes(journal: Journal) -> int:
+    return sum(row.payload.get("scheme") != SCHEME for row in journal.rows(DONE))
+
+
+def _require_resolved(jobs: Sequence[Job]) -> None:
+    """A repository of the hub is known by its commit before anything runs; raises `InputError` where it is not."""
+    for job in jobs:
+        for part in job.parameters.get("source", {}).values():
+            if isinstance(part, dict) and "id" in part and part["commit"] is None:
+                raise InputError(
+                    f"{job.name}: which commit of {part['id']} is meant cannot be found out (no network, or no such "
+                    "repository); name one as revision:, or give a folder."
+                )
 
 
 def _export(
@@ -173,16 +280,6 @@ def _expected(jobs: list[Job], journal: Journal) -> dict[str, float | None]:
         measured = of_job[job.name] if job.seconds is None else of_kind[job.kind]
         expected[job.name] = fmean(measured) if measured else job.seconds
     return expected
-
-
-def _require_libraries(names: Sequence[str]) -> None:
-    """One sentence where the base install was not extended for training and evaluation."""
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"This needs {', '.join(missing)}, which the base install leaves out: "
-            "pip install 'alignboard[train,lm-eval]'."
-        )
 
 
 def _n_cpus() -> int:

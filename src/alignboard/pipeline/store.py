@@ -23,8 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from alignboard import __version__
 from alignboard.errors import InputError
-from alignboard.pipeline.graph import Job
+from alignboard.pipeline.graph import SCHEME, Job, library_versions
+from alignboard.pipeline.kinds import job_kind
 from alignboard.results.journal import Journal, Row
 
 DONE: Final = "done"
@@ -110,15 +112,27 @@ def clean(places: Places) -> None:
 
 
 def commit_folder(
-    temporary: Path, final: Path, exports: Mapping[str, str], costs: Mapping[str, float]
+    temporary: Path,
+    final: Path,
+    exports: Mapping[str, str],
+    costs: Mapping[str, float],
+    versions: Mapping[str, str | None] | None = None,
 ) -> None:
-    """Flush everything under ``temporary`` and rename it to ``final``, which stays where it is whole already."""
+    """Flush everything under ``temporary`` and rename it to ``final``, which stays where it is whole already.
+
+    ``versions`` are those that `made_by` gives, for the record where the journal is lost.
+    """
     sizes = {
         path.relative_to(temporary).as_posix(): path.stat().st_size
         for path in temporary.rglob("*")
         if path.is_file()
     }
-    note = {"files": sizes, "exports": dict(exports), "costs": dict(costs)}
+    note = {
+        "files": sizes,
+        "exports": dict(exports),
+        "costs": dict(costs),
+        "versions": None if versions is None else dict(versions),
+    }
     (temporary / _NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
     for path in sorted(temporary.rglob("*"), reverse=True):
         if path.is_file() or path.is_dir():
@@ -159,11 +173,25 @@ def done_row(job: Job, exports: Mapping[str, str], costs: Mapping[str, float]) -
         {
             "job": job.name,
             "kind": job.kind,
+            "scheme": SCHEME,
             "exports": dict(exports),
+            "versions": made_by(job),
             "typical": job.seconds is not None,
             **costs,
         },
     )
+
+
+def made_by(job: Job) -> dict[str, str | None]:
+    """The versions of alignboard and of the libraries that may change the numbers of ``job``."""
+    return {"alignboard": __version__, **library_versions(job_kind(job.kind).libraries)}
+
+
+def forget(jobs: Sequence[Job], places: Places, journal: Journal) -> None:
+    """Let ``jobs`` count as not done: their records and their folders go. Only under the lock."""
+    journal.forget([bytes.fromhex(job.key) for job in jobs])
+    for job in jobs:
+        shutil.rmtree(places.folder(job), ignore_errors=True)
 
 
 def done_jobs(jobs: Sequence[Job], places: Places, journal: Journal) -> dict[str, dict[str, Any]]:
@@ -174,7 +202,8 @@ def done_jobs(jobs: Sequence[Job], places: Places, journal: Journal) -> dict[str
         folder, record = places.folder(job), records.get(bytes.fromhex(job.key))
         note = _note_of_whole(folder)
         if note is not None:
-            found[job.name] = record or done_row(job, note["exports"], note["costs"]).payload
+            of_note = done_row(job, note["exports"], note["costs"]).payload
+            found[job.name] = record or of_note | {"versions": note.get("versions")}
         elif record is not None and _is_older(folder, record):
             found[job.name] = record
     return found

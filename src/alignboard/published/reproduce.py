@@ -23,6 +23,7 @@ from alignboard.records import Annotations, Outputs, TextId
 from alignboard.results.folder import ResultsFolder
 from alignboard.stats.win_rate import win_rate
 from alignboard.suites import Suite
+from alignboard.text import count
 
 # The columns of a published board that a recomputed row must equal; lengths are only flagged, because upstream's
 # own outputs of five models were changed by a character or two after their board row was written.
@@ -275,10 +276,12 @@ def _flags(
     flags = []
     if n_missing := len(reference) - len(table):
         flags.append(
-            f"{n_missing} rows missing" if n_missing > 0 else f"{-n_missing} rows too many"
+            f"{count(n_missing, 'row')} missing"
+            if n_missing > 0
+            else f"{count(-n_missing, 'row')} too many"
         )
     if isinstance(lc, LcScores) and lc.n_misplaced:
-        flags.append(f"{lc.n_misplaced} rows out of place")
+        flags.append(f"{count(lc.n_misplaced, 'row')} out of place")
     if table.n_unparsed:
         flags.append(f"{table.n_unparsed} unparsed")
     if table.generator != name:

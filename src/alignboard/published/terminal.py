@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from alignboard.published.reproduce import BoardRow, Reproduction
-from alignboard.text import text_table
+from alignboard.text import count, table
 
 if TYPE_CHECKING:
     from alignboard.published.audit.finding import Finding
@@ -39,7 +39,7 @@ def reproduction_table(board: Reproduction) -> str:
         "flags",
     )
     rows = [_cells(row, joint=joint) for row in board.models]
-    return text_table(header, rows, left=(0, len(header) - 1))
+    return table(header, rows, left=(0, len(header) - 1))
 
 
 def summary(board: Reproduction) -> str:
@@ -48,7 +48,7 @@ def summary(board: Reproduction) -> str:
     largest = max((abs(row.win_rate_difference or 0) for row in board.models), default=0.0)
     lines = [
         (
-            f"{board.suite}, judge {board.annotator}, against {board.baseline}: {len(board.models)} models, "
+            f"{board.suite}, judge {board.annotator}, against {board.baseline}: {count(len(board.models), 'model')}, "
             f"{board.n_compared} of them on the published board of {board.n_published}."
         ),
         f"Largest difference of a win rate: {largest:.1e} points.",

@@ -17,7 +17,7 @@ from alignboard.published.scores import aligned_length_control
 from alignboard.records import Annotations, TextId
 from alignboard.stats.multiplicity import benjamini_hochberg, holm, step_down_max_t
 from alignboard.stats.paired import PairedDifference, influence_difference, paired_difference
-from alignboard.text import shown, text_table
+from alignboard.text import shown, table
 
 Array = NDArray[np.float64]
 Correction = Literal["holm", "maxt", "bh", "none"]
@@ -117,7 +117,7 @@ def comparison_table(rows: list[PairRow], correction: Correction) -> str:
         "only B",
         "verdict",
     ]
-    return text_table(header, [_cells(row) for row in rows], left=(0, 1, 2, len(header) - 1))
+    return table(header, [_cells(row) for row in rows], left=(0, 1, 2, len(header) - 1))
 
 
 def _cells(row: PairRow) -> list[str]:

@@ -79,8 +79,8 @@ class Settings:
     """How a run uses the machine."""
 
     n_workers: int
-    implementation: str = "alignboard.pipeline.jobs.implementations"
-    """module with ``IMPLEMENTATIONS`` (kind -> function) and ``LIBRARIES`` (kind -> what to import before)"""
+    modules: tuple[str, ...] = ()
+    """imported by every worker: modules that register kinds of jobs and are no installed plug-in"""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -174,7 +174,7 @@ class Executor:
         number = next(n for n in range(len(used) + 1) if n not in used)
         self._places.logs.mkdir(parents=True, exist_ok=True)
         log = self._places.logs / f"worker-{number}.log"
-        arguments = [str(self._places.workspace), str(number), self._settings.implementation]
+        arguments = [str(self._places.workspace), str(number), *self._settings.modules]
         with log.open("ab") as file:
             popen = subprocess.Popen(  # noqa: S603 (this Python, this package)
                 [sys.executable, "-m", "alignboard.pipeline.executors.worker", *arguments],

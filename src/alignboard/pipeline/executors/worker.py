@@ -22,11 +22,13 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, TextIO
 
 from alignboard.errors import AlignboardError
 from alignboard.pipeline.graph import Job
-from alignboard.pipeline.store import Places, commit_folder
+from alignboard.pipeline.kinds import job_kind
+from alignboard.pipeline.store import Places, commit_folder, made_by
 from alignboard.results.journal import Journal
 
 _PROGRESS_SECONDS = 0.1
@@ -86,10 +88,9 @@ class _Replies:
 
 
 class _Worker:
-    def __init__(self, places: Places, name: str, implementation: str, replies: _Replies) -> None:
+    def __init__(self, places: Places, name: str, replies: _Replies) -> None:
         self._places = places
         self._name = name
-        self._module = implementation
         self._replies = replies
         self._journal = Journal(places.journal, f"worker-{name}")
         self._held: dict[str, dict[str, Any]] = {}
@@ -109,9 +110,10 @@ class _Worker:
         started, cpu = time.monotonic(), time.process_time()
         temporary.mkdir(parents=True)
         try:
-            module = importlib.import_module(self._module)
-            for library in module.LIBRARIES.get(job.kind, ()):
+            kind = job_kind(job.kind)
+            for library in kind.imports:
                 importlib.import_module(library)
+            run: Implementation = resolve_name(kind.run)
             imported = time.monotonic()
             task = Task(
                 job=job,
@@ -122,13 +124,13 @@ class _Worker:
                 held=self._held.setdefault(job.group, {}),
                 progress=self._replies.progress,
             )
-            exports = module.IMPLEMENTATIONS[job.kind](task)
+            exports = run(task)
             costs = {
                 "seconds": time.monotonic() - started,
                 "cpu_seconds": time.process_time() - cpu,
                 "import_seconds": imported - started,
             }
-            commit_folder(temporary, final, exports, costs)
+            commit_folder(temporary, final, exports, costs, made_by(job))
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._replies.send(
@@ -145,8 +147,10 @@ def _read_commands(stream: TextIO, commands: queue.SimpleQueue[str]) -> None:
     os._exit(1)
 
 
-def main(workspace: str, name: str, implementation: str) -> None:
-    """Serve until the input ends."""
+def main(workspace: str, name: str, *modules: str) -> None:
+    """Serve until the input ends; ``modules`` are imported first, for the kinds of jobs that they register."""
+    for module in modules:
+        importlib.import_module(module)
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group; the run decides what it means
@@ -154,7 +158,7 @@ def main(workspace: str, name: str, implementation: str) -> None:
     os.dup2(2, 1)
     commands: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read_commands, args=(sys.stdin, commands), daemon=True).start()
-    worker = _Worker(Places(Path(workspace)), name, implementation, replies)
+    worker = _Worker(Places(Path(workspace)), name, replies)
     while True:
         command = json.loads(commands.get())
         if "quit" in command:

@@ -29,14 +29,14 @@ from alignboard.boards.scoring import (
     with_identical,
 )
 from alignboard.data import world
+from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.executors.worker import Task
+from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
 from alignboard.stats.intervals import clustered_mean, rate_interval
 from alignboard.text import count
 
-OUTPUTS = "model_outputs.json"
-ANNOTATIONS = "annotations.json"
 SCORES = "scores.json"
 RATINGS = "ratings.json"
 MEAN = "mean"
@@ -51,15 +51,22 @@ def board(task: Task) -> dict[str, str]:
     return {f"leaderboards/{path.name}": path.name for path in paths}
 
 
+def found(folder: Path, name: str) -> Path:
+    """The file called ``name`` in a job's folder, wherever it lies there."""
+    (path,) = folder.rglob(name)
+    return path
+
+
 def board_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> Board:
     """The board, from the folders of the jobs that it is made of."""
     made = _Plan(parameters, inputs)
     made.add_responses()
-    for judge in parameters["judges"]:
-        made.add_judge(judge)
+    for asked in parameters["sets"]:
+        for judge in parameters["judges"]:
+            made.add_judge(judge, asked)
     made.add_benchmarks()
     rated = made.add_ratings()
-    found = Board(
+    whole = Board(
         name=parameters["name"],
         title=parameters["title"],
         columns=made.columns,
@@ -75,8 +82,7 @@ def board_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> Board
     texts = {
         model: {row.instruction: row.output for row in rows} for model, rows in made.outputs.items()
     }
-    files = {model: inputs[f"outputs {model}"] / OUTPUTS for model in made.outputs}
-    return with_registered(with_identical(found, texts), files)
+    return with_registered(with_identical(whole, texts), made.files)
 
 
 class _Plan:
@@ -87,15 +93,15 @@ class _Plan:
         self.models: list[dict[str, Any]] = parameters["models"]
         self.columns: list[Column] = []
         self.scores: dict[str, dict[str, Score]] = {entry["model"]: {} for entry in self.models}
-        self.outputs = {
-            entry["model"]: read_rows(inputs[role] / OUTPUTS, Generation)
-            for entry in self.models
-            if (role := f"outputs {entry['model']}") in inputs
-        }
+        self.sets: list[dict[str, Any]] = parameters["sets"]
+        self.answer_key = bool(self.sets) and bool(self.sets[0]["answer_key"])
+        self.files = _output_files(self.sets[0]["name"], self.models, inputs) if self.sets else {}
+        """the responses to the first set; those of two turns are not shown"""
+        self.outputs = {model: read_rows(path, Generation) for model, path in self.files.items()}
 
     def add_responses(self) -> None:
         """Correct responses, where a program knows the answers, and mean lengths."""
-        if self.outputs and self.parameters["answer_key"]:
+        if self.outputs and self.answer_key:
             self.columns.append(
                 Column(
                     key=CORRECT,
@@ -110,31 +116,32 @@ class _Plan:
         if self.outputs:
             self.columns.append(length_column())
         for model, rows in self.outputs.items():
-            if self.parameters["answer_key"]:
+            if self.answer_key:
                 self.scores[model][CORRECT] = _correct(rows)
             self.scores[model][LENGTH] = mean_length([len(row.output) for row in rows])
 
-    def add_judge(self, judge: str) -> None:
-        """One judge's verdicts; length control is fitted base by base, whose models share their baseline."""
-        raw, controlled = judged_columns(judge, None, None)
-        against = f"the {self.parameters['baseline']} model of the same family"
+    def add_judge(self, judge: str, asked: Mapping[str, Any]) -> None:
+        """One judge's verdicts on a set; length control is fitted to the models that share their baseline."""
+        raw, controlled = judged_columns(judge, None, asked["name"] if len(self.sets) > 1 else None)
+        against = asked["reference"] or _inside(self.parameters)
         pair = (
             msgspec.structs.replace(raw, baseline=against),
             msgspec.structs.replace(controlled, baseline=against),
         )
-        by_family: dict[str, dict[str, Annotations]] = {}
+        by_baseline: dict[str, dict[str, Annotations]] = {}
         for entry in self.models:
-            role = f"verdicts {judge} {entry['model']}"
+            role = f"verdicts {judge} {asked['name']} {entry['model']}"
+            baseline = asked["reference"] or entry["baseline"]
             if role in self.inputs:
                 table = read_annotations(
-                    self.inputs[role] / ANNOTATIONS,
+                    found(self.inputs[role], ANNOTATIONS),
                     generator=entry["model"],
-                    baseline=entry["baseline"],
+                    baseline=baseline,
                 )
-                by_family.setdefault(entry["family"], {})[entry["model"]] = table
-            elif entry["baseline"] == entry["model"]:
+                by_baseline.setdefault(baseline, {})[entry["model"]] = table
+            elif baseline == entry["model"]:
                 self.scores[entry["model"]] |= {column.key: BASELINE for column in pair}
-        for tables in by_family.values():
+        for tables in by_baseline.values():
             for model, scores in judged_scores(tables, pair).items():
                 self.scores[model] |= scores
         self.columns += pair
@@ -194,12 +201,12 @@ class _Plan:
             estimator="best and worst place that the intervals allow",
         )  # fmt: skip
         self.columns += [rating, place]
-        for model, found in table.ratings.items():
+        for model, rated in table.ratings.items():
             self.scores[model][RATING] = Score(
-                found.value, found.low, found.high, n=found.n_battles
+                rated.value, rated.low, rated.high, n=rated.n_battles
             )
-            if found.value is not None:
-                best, worst = found.rank_best, found.rank_worst
+            if rated.value is not None:
+                best, worst = rated.rank_best, rated.rank_worst
                 self.scores[model][PLACE] = Score(best, best, worst)
         return table
 
@@ -216,9 +223,20 @@ class _Plan:
             text += f" on {prompts} prompts"
         judges = self.parameters["judges"]
         if judges:
-            baseline = self.parameters["baseline"]
-            text += f", each compared with the {baseline} model of its family by {' and by '.join(judges)}"
+            text += f", compared with {_against(self.parameters)} by {' and by '.join(judges)}"
         return f"{text}; seed {self.parameters['seed']}."
+
+
+def _output_files(
+    asked: str, models: list[dict[str, Any]], inputs: Mapping[str, Path]
+) -> dict[str, Path]:
+    """Every model's responses to a set; of two turns there is no such file."""
+    folders = {
+        entry["model"]: inputs[role]
+        for entry in models
+        if (role := f"outputs {asked} {entry['model']}") in inputs
+    }
+    return {model: path for model, folder in folders.items() for path in folder.rglob(OUTPUTS)}
 
 
 def _correct(rows: list[Generation]) -> Score:
@@ -263,13 +281,17 @@ def _samples(outputs: Mapping[str, list[Generation]]) -> list[Sample]:
     }
     first = next(iter(texts.values()), {})
     return [
-        Sample(instruction, {model: answers[instruction] for model, answers in texts.items()})
+        Sample(
+            instruction,
+            {model: own[instruction] for model, own in texts.items() if instruction in own},
+        )
         for instruction in list(first)[:_N_SAMPLES]
     ]
 
 
+_AGAINST_METHOD = "the {baseline} model of the same family"
 _JUDGED = """\
-Win rates are against the model of method {baseline} on the same base; 95 % intervals are for new prompts drawn like \
+Win rates are against {baseline}; 95 % intervals are for new prompts drawn like \
 these, with the models and the judge held fixed.
 Every column of a judge is named after it; judges are not averaged.
 LC: length-controlled, with the difficulties of the prompts fitted jointly to the models of one base.
@@ -286,7 +308,7 @@ _KEYED = "Correct: the share of answers that a program found right."
 
 def _conditions(parameters: Mapping[str, Any], rated: RatingTable | None) -> list[str]:
     said = (
-        _JUDGED.format(baseline=parameters["baseline"]).splitlines() if parameters["judges"] else []
+        _JUDGED.format(baseline=_against(parameters)).splitlines() if parameters["judges"] else []
     )
     if rated is not None:
         said.append(
@@ -307,4 +329,21 @@ def _conditions(parameters: Mapping[str, Any], rated: RatingTable | None) -> lis
     said += [
         _QUANTISED.format(bits=bits, models=", ".join(models)) for bits, models in by_bits.items()
     ]
-    return [*said, _KEYED] if parameters["answer_key"] else said
+    keyed = any(one["answer_key"] for one in parameters["sets"][:1])
+    return [*said, _KEYED] if keyed else said
+
+
+def _inside(parameters: Mapping[str, Any]) -> str:
+    """What models are compared with where the set brings no baseline."""
+    own, names = parameters["baseline"], {entry["model"] for entry in parameters["models"]}
+    return own if own in names else _AGAINST_METHOD.format(baseline=own)
+
+
+def _against(parameters: Mapping[str, Any]) -> str:
+    """What models are compared with, set by set where that differs."""
+    parts = [
+        (one["reference"] or _inside(parameters))
+        + (f" on {one['name']}" if len(parameters["sets"]) > 1 else "")
+        for one in parameters["sets"]
+    ]
+    return " and ".join(parts)

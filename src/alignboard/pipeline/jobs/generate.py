@@ -1,12 +1,11 @@
-"""Jobs that ask models: answers to instructions, and lm-eval's tasks. One base load serves all models of a base."""
+"""Jobs that ask models: responses to an instruction set, and lm-eval's tasks. One load of a base serves its models."""
 
 from __future__ import annotations
 
 import gc
 import json
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,49 +13,107 @@ import msgspec
 
 from alignboard.benchmarks.run import generated_files, run_tasks, write_task_data
 from alignboard.benchmarks.task_files import rooms
-from alignboard.data import world
-from alignboard.engines.generate import Answer, Decoding, prompts
-from alignboard.engines.generate import generate as answer
+from alignboard.data.instruction_sets import InstructionSet
 from alignboard.errors import InputError
-from alignboard.models.loading import LoadedModel
+from alignboard.models.spec import ModelSpec
+from alignboard.pipeline.answerers import LocalModels, Served
+from alignboard.pipeline.answering import OUTPUTS, Progress, decoding_of
 from alignboard.pipeline.executors.worker import Task
-from alignboard.pipeline.jobs.board import OUTPUTS, SCORES
+from alignboard.pipeline.generation import generate_here, generate_served
+from alignboard.pipeline.jobs.board import SCORES
 from alignboard.pipeline.jobs.train import adapter_path, model_path
-from alignboard.results.formats import write_rows
-from alignboard.results.journal import Row
-from alignboard.suites import Benchmark
-from alignboard.workspace import model_name
+from alignboard.pipeline.plan_schema import PlanModel
+from alignboard.pipeline.plan_sets import read_set, responses, select
+from alignboard.records import Generation
+from alignboard.results.conversations import CONVERSATIONS, write_conversations
+from alignboard.results.formats import read_rows, write_rows
+from alignboard.suites import Benchmark, Instructions
 
-GENERATION = "generation"
 _TASKS = "tasks"
 _LM_EVAL = "lm_eval"
-_COMMIT_ROWS = 64
-_COMMIT_SECONDS = 0.5
+_DECODING = ("max_new_tokens", "temperature", "top_p", "seed")
 
 
 def generate(task: Task) -> dict[str, str]:
-    """A model's answers; only those that the journal does not know are asked for."""
-    parameters = task.job.parameters
-    asked = parameters["instructions"]
-    instructions = world.prompts(asked["split"], asked["n"], asked["seed"])
-    decoding = Decoding(max_new_tokens=asked["max_new_tokens"])
-    model, adapter = loaded(task)
-    with model.using(adapter):
-        keys = {
-            prompt.instruction: bytes.fromhex(prompt.key)
-            for prompt in prompts(model, instructions, decoding)
-        }
-        known = task.journal.get(list(keys.values()))
-        missing = [instruction for instruction in instructions if keys[instruction] not in known]
-        commit = Commits(task, len(known), len(instructions))
-        if missing:
-            answer(model, missing, decoding, on_done=lambda one: commit.add(_row(one)))
-        commit.flush()
-    known = task.journal.get(list(keys.values()))
-    found = [msgspec.convert(known[keys[instruction]], Answer) for instruction in instructions]
-    name = parameters["model"]
-    write_rows(task.folder / OUTPUTS, [one.row(name, parameters["dataset"]) for one in found])
-    return {f"results/{name}/{model_name(parameters['dataset'])}/{OUTPUTS}": OUTPUTS}
+    """A model's responses to a set; only those that the journal does not know are asked for."""
+    spec, asked = spec_of(task), set_of(task)
+    given = task.job.parameters["decoding"]
+    decoding = decoding_of(spec, **{name: given[name] for name in _DECODING})
+
+    def show(now: Progress) -> None:
+        task.progress(now.done, now.total)
+
+    rest = (spec, asked, decoding, task.journal, task.folder, show)
+    if "entry" in task.job.hints:
+        found = generate_served(_served(task.job.hints["entry"]), *rest)
+    else:
+        found = generate_here(models_of(task), *rest)
+    if found.failures:
+        first = found.failures[0]
+        raise InputError(
+            f"{spec.name} gave no response to {len(found.failures)} of {found.n_rows} instructions of {asked.name}; "
+            f"the first: {first.reason} ({first.tries} tries). Run it again to ask for those."
+        )
+    return exported(task.folder)
+
+
+def _served(declared: Mapping[str, Any]) -> Served:
+    entry = msgspec.convert(declared, PlanModel)
+    return Served(
+        entry.urls, entry.api, entry.served_as, entry.api_key_env, entry.limits, entry.price
+    )
+
+
+def outputs(task: Task) -> dict[str, str]:
+    """Released responses to a set, in its order and under the name that they have in the plan."""
+    asked, name, path = set_of(task), task.job.parameters["model"], Path(task.job.hints["path"])
+    if asked.n_turns > 1:
+        given = [msgspec.structs.replace(one, model_id=name) for one in responses(path, asked)]
+        write_conversations(task.folder / CONVERSATIONS, given)
+        return {}
+    rows = [
+        Generation(row.instruction, row.output, name, own.subset)
+        for row, own in zip(
+            select(path, read_rows(path, Generation), asked), asked.rows, strict=True
+        )
+    ]
+    write_rows(task.folder / OUTPUTS, rows)
+    return {}
+
+
+def set_of(task: Task) -> InstructionSet:
+    """The instructions of a job; raises `InputError` where they have changed since the plan was read."""
+    hints = task.job.hints
+    declared = msgspec.convert(hints["instructions"], Instructions)
+    asked = read_set(hints["set"], task.places.workspace, declared)
+    wanted = task.job.parameters["set"]
+    if asked.digest != wanted["digest"]:
+        raise InputError(f"The set {wanted['name']} changed while the plan ran; run it again.")
+    return asked
+
+
+def spec_of(task: Task) -> ModelSpec:
+    """How the model of a job is asked, with the weights that earlier jobs made."""
+    spec = msgspec.convert(task.job.hints["spec"], ModelSpec)
+    if "base" in task.inputs:
+        spec = msgspec.structs.replace(spec, base=model_path(task.inputs))
+    adapter = adapter_path(task.inputs)
+    return spec if adapter is None else msgspec.structs.replace(spec, adapter=str(adapter))
+
+
+def models_of(task: Task) -> LocalModels:
+    """The models of this process; an entry that runs its own Python was agreed to in the plan."""
+    if "models" not in task.held:
+        gc.collect()  # a trainer that went before holds its base until its cycles are collected
+        task.held["models"] = LocalModels(remote_code=True)
+    return task.held["models"]
+
+
+def exported(folder: Path) -> dict[str, str]:
+    """What lies below ``results/`` in a job's folder, each to its place in the workspace."""
+    files = (path for path in sorted((folder / "results").rglob("*")) if path.is_file())
+    names = [path.relative_to(folder).as_posix() for path in files]
+    return dict(zip(names, names, strict=True))
 
 
 def task_data(task: Task) -> dict[str, str]:
@@ -79,11 +136,10 @@ def lm_eval(task: Task) -> dict[str, str]:
         _require_no_pattern(task.places.workspace)
         folders.append(task.inputs["tasks"] / _TASKS)
         files = files | generated_files(folders[-1])
-    model, adapter = loaded(task)
-    with model.using(adapter):
+    with models_of(task).open(spec_of(task)) as model:
         try:
             scores = run_tasks(
-                model,
+                model.loaded,
                 msgspec.convert(parameters["tasks"], list[Benchmark]),
                 folders,
                 task.folder / _LM_EVAL,
@@ -123,47 +179,3 @@ def _named_after(suite: str, folder: Path) -> list[Path]:
         path.rename(path.with_name(path.name.replace(time_of_run, suite)))
         for path in sorted(folder.iterdir())
     ]
-
-
-def _row(one: Answer) -> Row:
-    return Row(bytes.fromhex(one.key), GENERATION, msgspec.to_builtins(one))
-
-
-class Commits:
-    """Commits rows as they come, some at a time: a flush to the disk for each would cost more than computing it."""
-
-    def __init__(self, task: Task, n_known: int, n_total: int) -> None:
-        self._add: Callable[[list[Row]], Any] = task.journal.add
-        self._progress = task.progress
-        self._waiting: list[Row] = []
-        self._n_known, self._n_total = n_known, n_total
-        self._last = time.monotonic()
-
-    def add(self, row: Row) -> None:
-        """Take a row."""
-        self._waiting.append(row)
-        if len(self._waiting) >= _COMMIT_ROWS or time.monotonic() - self._last > _COMMIT_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Commit what is waiting."""
-        if self._waiting:
-            self._add(self._waiting)
-        self._n_known += len(self._waiting)
-        self._waiting = []
-        self._last = time.monotonic()
-        self._progress(self._n_known, self._n_total)
-
-
-def loaded(task: Task) -> tuple[LoadedModel, str | None]:
-    """The base model of a job, loaded once per process, and the name of the job's adapter on it."""
-    if "base" not in task.held:
-        gc.collect()  # a trainer that went before holds its base until its cycles are collected
-        template = task.job.parameters["chat_template"]
-        task.held["base"] = LoadedModel.load(model_path(task.inputs), chat_template=template)
-    model: LoadedModel = task.held["base"]
-    path = adapter_path(task.inputs)
-    if path is None:
-        return model, None
-    name = task.job.needs["adapter"].replace(" ", "-").replace(".", "_")
-    return model, model.add_adapter(name, path).name

@@ -1,55 +1,103 @@
-"""Jobs that compare answers: verdicts against the baseline, the round robin, and ratings."""
+"""Jobs that compare responses: verdicts against the baseline, the round robin, and ratings."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from alignboard.boards.columns import known
 from alignboard.boards.rating import Rating, RatingTable
+from alignboard.data.instruction_sets import ALPACA_EVAL
+from alignboard.errors import InputError
 from alignboard.judges.load import decode_judge
-from alignboard.judges.pairs import Judged, Pair
+from alignboard.judges.pairs import Judged
 from alignboard.judges.round_robin import rate, round_robin
 from alignboard.judges.runner import Counts
-from alignboard.pipeline.evaluation import hardening_secret
+from alignboard.pipeline.answering import OUTPUTS
+from alignboard.pipeline.conversations import compare_conversations, load_questions
+from alignboard.pipeline.evaluation import Evaluation, hardening_secret
 from alignboard.pipeline.executors.worker import Task
-from alignboard.pipeline.jobs.board import ANNOTATIONS, OUTPUTS, RATINGS
+from alignboard.pipeline.jobs.board import RATINGS, found
+from alignboard.pipeline.jobs.generate import exported
 from alignboard.pipeline.jobs.train import CHECKPOINT
-from alignboard.pipeline.judged_outputs import pairs_of
+from alignboard.pipeline.judged_outputs import Comparison, compare
 from alignboard.pipeline.judges import Access, Declared, Judges
-from alignboard.pipeline.judging import JournalReplies, annotation_rows
+from alignboard.pipeline.judging import JournalReplies
+from alignboard.pipeline.plan_schema import PlanJudge
 from alignboard.records import Generation
-from alignboard.results.formats import read_rows, write_rows
-from alignboard.results.verdict_places import judge_folder
+from alignboard.results.conversations import CONVERSATIONS, read_conversations
+from alignboard.results.formats import read_rows
+from alignboard.suites import Instructions
 from alignboard.workspace import model_name
 
 
 def judge(task: Task) -> dict[str, str]:
     """One judge's verdicts on one model against its baseline."""
-    baseline = read_rows(task.inputs["baseline"] / OUTPUTS, Generation)
-    pairs = pairs_of(read_rows(task.inputs["outputs"] / OUTPUTS, Generation), baseline)
     declared = _declared(task)
-    judged = _judged(task, declared, pairs)
-    model, against = pairs[0].generator_2, pairs[0].generator_1
-    datasets = {row.instruction: row.dataset for row in baseline}
-    write_rows(task.folder / ANNOTATIONS, annotation_rows(declared, judged, datasets))
+    evaluation = Evaluation(_judges(task, declared), task.journal, root=task.folder)
+    summary, judged = evaluation.judge(declared, _compared(task), _shown(task))
+    _require_asked(declared, judged, summary.model)
+    return exported(task.folder)
+
+
+def _compared(task: Task) -> Comparison:
+    """What is judged. Instructions that a model left out as too long for it are left out here, too."""
+    parameters = task.job.parameters
     # Only AlpacaEval's own set has no folder of its own below the model's.
-    place = f"results/{model}/{model_name(str(baseline[0].dataset))}"
-    return {f"{place}/{judge_folder(declared.name, against)}/{ANNOTATIONS}": ANNOTATIONS}
+    place = Path("results") / model_name(parameters["model"])
+    if parameters["set"] != ALPACA_EVAL:
+        place /= model_name(parameters["set"])
+    if parameters["two_turns"]:
+        return _conversations(task, place)
+    given, against = (
+        read_rows(found(task.inputs[role], OUTPUTS), Generation) for role in ("outputs", "baseline")
+    )
+    if parameters["skips"]:
+        shared = {row.instruction for row in given} & {row.instruction for row in against}
+        given, against = (
+            [row for row in rows if row.instruction in shared] for rows in (given, against)
+        )
+    return compare(given, against, place)
+
+
+def _conversations(task: Task, place: Path) -> Comparison:
+    hints = task.job.hints
+    declared = msgspec.convert(hints["instructions"], Instructions)
+    questions = load_questions(hints["set"], task.places.workspace, declared.limit)
+    given, against = (
+        read_conversations(found(task.inputs[role], CONVERSATIONS))
+        for role in ("outputs", "baseline")
+    )
+    return compare_conversations(questions, given, against, place)
+
+
+def _require_asked(declared: Declared, judged: Sequence[Judged], model: str) -> None:
+    """Raise `InputError` where the judge could not be asked about some pairs: the job is not done then."""
+    failed = [one for one in judged if one.status == "failed"]
+    if failed:
+        raise InputError(
+            f"Judge {declared.name} gave no reply on {len(failed)} of {len(judged)} pairs of {model}; the first: "
+            f"{failed[0].reason}. Run it again to ask for those."
+        )
 
 
 def pairwise(task: Task) -> dict[str, str]:
     """Every model against every other on some of the prompts, and ratings from it."""
     parameters = task.job.parameters
     outputs = {
-        model: read_rows(task.inputs[f"outputs {model}"] / OUTPUTS, Generation)
+        model: read_rows(found(task.inputs[f"outputs {model}"], OUTPUTS), Generation)
         for model in parameters["models"]
     }
     pairs = round_robin(outputs, parameters["n_prompts"], parameters["seed"])
-    table = rate(_judged(task, _declared(task), pairs))
+    declared = _declared(task)
+    judges = _judges(task, declared)
+    judged = judges.judge(declared, pairs, JournalReplies(task.journal), _shown(task))
+    _require_asked(declared, judged, "the round robin")
+    table = rate(judged)
     ratings = {
         row.model: Rating(
             value=known(row.elo),
@@ -70,22 +118,33 @@ def pairwise(task: Task) -> dict[str, str]:
 
 def _declared(task: Task) -> Declared:
     declared: dict[str, Any] = task.job.parameters["declared"]
-    found = decode_judge(declared)
+    read = decode_judge(declared)
     trained = task.inputs.get("judge-model")
-    if trained is None or found.prompted is None:
-        return found
-    return msgspec.structs.replace(found.prompted, model=str(trained / CHECKPOINT))
+    if trained is None or read.prompted is None:
+        return read
+    return msgspec.structs.replace(read.prompted, model=str(trained / CHECKPOINT))
 
 
-def _judged(task: Task, declared: Declared, pairs: Sequence[Pair]) -> list[Judged]:
-    """The verdicts on ``pairs``; only what the journal does not know is asked for, and each model is loaded once."""
-    if "judges" not in task.held:
-        secret = hardening_secret(task.places.journal)
-        task.held["judges"] = Judges(Access(), task.places.workspace, secret=secret)
-    judges: Judges = task.held["judges"]
-    judges.require_supported(declared, dt.datetime.now(dt.UTC).date())
+def _judges(task: Task, declared: Declared) -> Judges:
+    """Whoever is asked, as the plan says; each model is loaded once, and each address has one queue."""
+    given = msgspec.convert(task.job.hints["access"], PlanJudge)
+    journal = task.places.journal
+    access = access_of(given, journal)
+    held: dict[Access, Judges] = task.held.setdefault("judges", {})
+    if access not in held:
+        secret = hardening_secret(journal)
+        held[access] = Judges(access, task.places.workspace, secret=secret)
+    held[access].require_supported(declared, dt.datetime.now(dt.UTC).date())
+    return held[access]
 
-    def show(now: Counts) -> None:
-        task.progress(now.known + now.asked, now.total)
 
-    return judges.judge(declared, pairs, JournalReplies(task.journal), show)
+def access_of(given: PlanJudge, journal: Path) -> Access:
+    """A plan's judge as `alignboard.pipeline.judges` asks it."""
+    batches = journal / "batches" if given.batch_api else None
+    return Access(
+        given.urls, given.api_key_env if given.urls else None, given.limits, given.price, batches
+    )
+
+
+def _shown(task: Task) -> Callable[[Counts], None]:
+    return lambda now: task.progress(now.known + now.asked, now.total)

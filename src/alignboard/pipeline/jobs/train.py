@@ -27,11 +27,12 @@ def checkpoint(task: Task) -> dict[str, str]:
     """A base model: pretrained on the spot, or a note of where it is."""
     parameters = task.job.parameters
     if "source" in parameters:
-        source = parameters["source"]
         from alignboard.models.hub import locate
 
-        content = {"path": source.get("folder") or source["id"]}
-        locate(content["path"])  # a base that is not there is noticed before data are fetched
+        hints = task.job.hints
+        content = {"path": hints["path"]}
+        # A base that is not there is noticed before data are fetched.
+        locate(hints["path"], revision=hints["revision"], gguf_file=hints["gguf_file"])
         (task.folder / _SOURCE).write_text(json.dumps(content), encoding="utf-8")
         return {}
     from alignboard.models.tiny import PretrainConfig, build

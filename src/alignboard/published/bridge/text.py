@@ -6,7 +6,7 @@ import math
 
 from alignboard.published.bridge.report import COLUMN, BridgeReport, BridgeRow
 from alignboard.stats.bridge_validation import Quality
-from alignboard.text import shown, text_table
+from alignboard.text import shown, table
 
 
 def bridge_text(report: BridgeReport) -> str:
@@ -69,10 +69,8 @@ def _validation(report: BridgeReport) -> str:
         ["anchors within the others' range", *quality_cells(report.within_range)],
         ["all anchors, extrapolated ones too", *quality_cells(report.all_shared)],
     ]
-    table = text_table(("", *QUALITY_HEADER), rows, left=(0,))
-    return (
-        f"{table}\nWidth and mean absolute error (MAE) in points; naive: {report.naive} as it is."
-    )
+    validation = table(("", *QUALITY_HEADER), rows, left=(0,))
+    return f"{validation}\nWidth and mean absolute error (MAE) in points; naive: {report.naive} as it is."
 
 
 def _table(report: BridgeReport) -> str:
@@ -87,7 +85,7 @@ def _table(report: BridgeReport) -> str:
         f"{report.level * 100:g} % prediction interval",
         "refused",
     )
-    return text_table(header, [_cells(row) for row in report.estimates], left=(0, 7))
+    return table(header, [_cells(row) for row in report.estimates], left=(0, 7))
 
 
 def _cells(row: BridgeRow) -> list[str]:

@@ -10,7 +10,7 @@ from alignboard.reports.judges.report import JudgeReport
 from alignboard.reports.judges.rows import STATUSES
 from alignboard.stats.agreement import Alpha
 from alignboard.stats.intervals import Interval
-from alignboard.text import text_table
+from alignboard.text import table
 
 
 def report_text(report: JudgeReport) -> str:
@@ -41,7 +41,7 @@ def _verdicts(report: JudgeReport) -> str:
     ]
     return (
         f"What became of the verdicts (low mass: verdict tokens had together less than {LOW_MASS})\n"
-        + text_table(header, rows, left=(0, len(header) - 1))
+        + table(header, rows, left=(0, len(header) - 1))
     )
 
 
@@ -69,7 +69,7 @@ def _biases(report: JudgeReport) -> str:
     ]
     return (
         f"Does the place or the length decide (longer: by more than {LENGTH_DIFFERENCE} characters)\n"
-        + text_table(header, rows, left=(0, len(header) - 1))
+        + table(header, rows, left=(0, len(header) - 1))
     )
 
 
@@ -113,7 +113,7 @@ def _self_preference(report: JudgeReport) -> str:
         return ""
     return (
         "Does a judge favour its own family (own wins mixes quality and favour; the excess does not)\n"
-        + text_table(header, rows, left=(0, 1, 5))
+        + table(header, rows, left=(0, 1, 5))
     )
 
 
@@ -132,7 +132,7 @@ def _models(report: JudgeReport) -> str:
         for one in report.judges
         for model in one.models
     ]
-    return "Models\n" + text_table(header, rows, left=(0, 1, 6))
+    return "Models\n" + table(header, rows, left=(0, 1, 6))
 
 
 def _between(report: JudgeReport) -> str:
@@ -151,7 +151,7 @@ def _between(report: JudgeReport) -> str:
         ]
         for pair in report.between
     ]
-    text = "Judges on the same pairs\n" + text_table(header, rows, left=(6,))
+    text = "Judges on the same pairs\n" + table(header, rows, left=(6,))
     if report.jury is not None:
         text += f"\nAll {len(report.judges)} judges: alpha {_alpha(report.jury)}, {report.jury.n_units} pairs."
     return text
@@ -169,7 +169,7 @@ def _humans(report: JudgeReport) -> str:
     rows.append(["one human against the others, all labelled pairs", "", _percent(among), ""])
     return (
         "Agreement with the majority of humans (1 - mean absolute error, as AlpacaEval)\n"
-        + text_table(header, rows, left=(0,))
+        + table(header, rows, left=(0,))
     )
 
 

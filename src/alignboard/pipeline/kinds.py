@@ -1,0 +1,68 @@
+"""The kinds of jobs: for each its version, its function, its libraries and its usual cost.
+
+A job's key holds its kind's `version`, a number that a person raises when the kind's results change; the golden test
+of every kind (`tests/test_job_goldens.py`) fails when numbers move and the version did not. Sources and versions of
+libraries are no part of a key: a comment, a moved file or an upgrade redoes nothing. A package adds a kind by one
+registration: ``register("job", "name", JobKind(...))``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from alignboard.registry import lookup, register
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """What all jobs of a kind share."""
+
+    version: int
+    """raised when the results of the same parameters and inputs change"""
+    run: str
+    """``"module:function"``: does a job (`alignboard.pipeline.executors.worker.Implementation`)"""
+    libraries: tuple[str, ...] = ()
+    """distributions that may change numbers; their versions are recorded with every result, and shown"""
+    imports: tuple[str, ...] = ()
+    """modules that are slow to load, imported before a job's time is measured"""
+    seconds: float = 1.0
+    """of one core for tiny models, on a machine that nothing was measured on yet"""
+
+
+_JOBS: Final = "alignboard.pipeline.jobs"
+_TORCH: Final = ("torch", "transformers")
+_ADAPTED: Final = (*_TORCH, "peft")
+_HARNESS: Final = ("lm_eval.evaluator", "lm_eval.models.huggingface")
+
+KINDS: Final[dict[str, JobKind]] = {
+    "checkpoint": JobKind(1, f"{_JOBS}.train:checkpoint", _TORCH, _TORCH, 25.0),
+    "train": JobKind(
+        1,
+        f"{_JOBS}.train:train",
+        (*_ADAPTED, "accelerate", "trl"),
+        ("alignboard.train.trainer",),
+        8.0,
+    ),
+    "pairs": JobKind(1, f"{_JOBS}.train:pairs", _ADAPTED, _ADAPTED, 4.0),
+    "judge-model": JobKind(1, f"{_JOBS}.train:judge_model", _TORCH, _TORCH, 30.0),
+    "outputs": JobKind(1, f"{_JOBS}.generate:outputs", seconds=0.1),
+    "generate": JobKind(1, f"{_JOBS}.generate:generate", _ADAPTED, _ADAPTED, 2.0),
+    "task-data": JobKind(1, f"{_JOBS}.generate:task_data", seconds=0.5),
+    "lm-eval": JobKind(
+        1, f"{_JOBS}.generate:lm_eval", (*_ADAPTED, "lm-eval"), (*_ADAPTED, *_HARNESS), 4.0
+    ),
+    "judge": JobKind(1, f"{_JOBS}.judge:judge", _TORCH, seconds=2.0),
+    "pairwise": JobKind(1, f"{_JOBS}.judge:pairwise", (*_TORCH, "numpy"), seconds=5.0),
+    "board": JobKind(1, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
+}
+for _name, _kind in KINDS.items():
+    register("job", _name, _kind)
+
+
+def job_kind(name: str) -> JobKind:
+    """The kind of jobs called ``name``; raises `RegistryError` with the nearest known ones."""
+    found = lookup("job", name)
+    if not isinstance(found, JobKind):
+        raise TypeError(f"the job kind {name!r} is registered as {found!r}, which is no JobKind")
+    return found
