@@ -275,10 +275,18 @@ def answers(model: Any, asked: list[Request], slots: int | None) -> list[list[in
     decode = SimpleNamespace(
         decode=lambda ids, **_: " ".join(map(str, ids)),
         eos_token_id=None,
+        all_special_ids=[],
+        all_special_tokens=[],
+        chat_template=None,
         get_added_vocab=dict,
     )
     loaded: Any = SimpleNamespace(
-        model=model, tokenizer=decode, context=2304, path="random weights", adapters={}
+        model=model,
+        tokenizer=decode,
+        context=2304,
+        path="random weights",
+        adapters={},
+        end_tokens=frozenset(),
     )
     prompts = [
         Prompt("", tuple(one.ids), f"{number:016x}", max_new_tokens=one.length)

@@ -322,12 +322,6 @@ def test_a_task_that_nobody_declares_is_told_when_the_plan_is_read(tmp_path):
         load_plan("p", tmp_path)
 
 
-def test_a_published_board_in_a_plan_is_told_what_it_is_for(tmp_path):
-    write(tmp_path, "plans/p", PLAN | {"suites": ["alpaca-eval-2"]})
-    with pytest.raises(InputError, match="for `alignboard reproduce alpaca-eval-2`"):
-        load_plan("p", tmp_path)
-
-
 def test_the_zephyr_plan_lists_its_jobs_without_weights_or_network(tmp_path):
     result = run_plan("zephyr-dpo", tmp_path, dry_run=True)
     assert [job.name for job in result.jobs] == [
@@ -357,7 +351,7 @@ def test_the_zephyr_plan_lists_its_jobs_without_weights_or_network(tmp_path):
 
 def conversation(i):
     return [
-        {"role": "user", "content": f"What is a {NOUNS[i % 6]} ?"},
+        {"role": "user", "content": f"What is a {NOUNS[i % 6]} and a {NOUNS[i // 6 % 6]} ?"},
         {"role": "assistant", "content": f"{NOUNS[(i + 1) % 6]} ."},
     ]
 

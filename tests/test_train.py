@@ -630,7 +630,8 @@ def test_a_base_that_is_not_there_is_no_finished_job(tmp_path: Path, base_name: 
 
     from alignboard.pipeline.jobs.train import checkpoint
 
-    job = SimpleNamespace(parameters={"source": {"id": base_name}, "model": None})
+    hints = {"path": base_name, "revision": None, "gguf_file": None}
+    job = SimpleNamespace(parameters={"source": {"id": base_name}, "model": None}, hints=hints)
     task: Any = SimpleNamespace(job=job, folder=tmp_path)
     with pytest.raises(InputError, match=base_name):
         checkpoint(task)

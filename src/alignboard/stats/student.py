@@ -27,7 +27,7 @@ def student_cdf_quantile(probability: float, degrees_of_freedom: float) -> float
     """The t with P(T <= t) = ``probability``, by bisection of `student_p_value`.
 
     >>> round(student_cdf_quantile(0.99987, 3), 2)
-    20.25
+    20.33
     """
     if not 0 < probability < 1 or not degrees_of_freedom > 0:
         return math.nan
