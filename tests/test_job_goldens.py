@@ -33,7 +33,7 @@ PASSING |= {
     "transformers_version",
     "created",
 }
-PASSING |= {"config_general", "lm_eval_version", "libraries", "provenance"}
+PASSING |= {"end_tokens", "config_general", "lm_eval_version", "libraries", "provenance"}
 
 
 def numbers(content: Any) -> Iterator[float]:

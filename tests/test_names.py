@@ -32,9 +32,11 @@ from alignboard.results.verdict_places import (
     beside,
     judge_and_baseline,
     judge_folder,
+    one_column,
     part_of,
     verdict_files,
 )
+from builders import write_json
 from test_judge_cli import JUDGE, alignboard, outputs, own_name, verdicts, workspace  # noqa: F401
 from test_judge_cli import server as loopback  # noqa: F401
 
@@ -300,3 +302,22 @@ def test_generate_refuses_two_adapters_of_one_folder_name(tmp_path):
     rows = json.loads(path.with_name(path.name).read_text())
     assert {row["generator"] for row in rows} == {"dpo"}
     assert (tmp_path / "results/b-dpo/demo-world-first-2/model_outputs.json").is_file()
+
+
+def test_one_column_is_found_by_judge_set_and_baseline(tmp_path):
+    for model in ("a", "b"):
+        for folder in ("koala/mine-vs-one", "koala/mine-vs-two"):
+            write_json(tmp_path / model / folder / "annotations.json", [])
+    write_json(tmp_path / "a" / "oasst" / "mine-vs-one" / "annotations.json", [])
+    found = one_column(tmp_path, ["a", "b"], "mine", baseline="one")
+    assert found["b"] == tmp_path / "b" / "koala" / "mine-vs-one" / "annotations.json"
+    assert one_column(tmp_path, ["a", "b"], "mine-vs-one") == found
+    with pytest.raises(InputError, match=r"several sets or baselines .*koala against one; koala"):
+        one_column(tmp_path, ["a", "b"], "mine")
+    with pytest.raises(InputError, match="no such verdicts by 'mina', did you mean 'mine'"):
+        one_column(tmp_path, ["a", "b"], "mina")
+    write_json(tmp_path / "c" / "mine-vs-three" / "annotations.json", [])
+    with pytest.raises(InputError, match="no set and baseline"):
+        one_column(tmp_path, ["a", "c"], "mine")
+    with pytest.raises(InputError, match="has no model 'd'"):
+        one_column(tmp_path, ["a", "d"], "mine")

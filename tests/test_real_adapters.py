@@ -23,7 +23,7 @@ from alignboard.models.ends import ends_of
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import prompt_ids
 from alignboard.models.registry import load_model
-from alignboard.models.turns import end_of_turn
+from alignboard.models.turns import end_of_turn, taught_spellings
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -208,6 +208,13 @@ def test_what_training_taught_as_the_end_travels_with_the_adapter(tmp_path):
     with model.using(name):
         assert tokenizer.convert_tokens_to_ids("<|im_end|>") in model.end_tokens
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") not in model.end_tokens
+
+
+def test_training_records_the_end_of_turn_that_it_taught():
+    chatml = byte_tokenizer.build(special=MARKS, template=CHATML)
+    assert taught_spellings(chatml) == ("<|im_end|>",)
+    chatml.eos_token = "<|im_end|>"  # noqa: S105
+    assert taught_spellings(chatml) == ()
 
 
 def test_every_source_of_an_end_is_named():

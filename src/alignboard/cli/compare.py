@@ -21,7 +21,7 @@ _LENGTH_CONTROLLED = "alpaca-eval-2"
 
 
 @click.command(
-    epilog="Example: alignboard compare results/a/pairrm/annotations.json results/b/pairrm/annotations.json"
+    epilog="Example: alignboard compare my-dpo my-simpo --from results --judge hardened-pair"
 )
 @click.argument("models", nargs=-1, required=True)
 @click.option(
@@ -31,7 +31,11 @@ _LENGTH_CONTROLLED = "alpaca-eval-2"
     metavar="DIR",
     help="A results folder; MODELS are then names of models in it.",
 )
-@click.option("--judge", metavar="NAME", help="The annotator whose verdicts are compared.")
+@click.option("--judge", metavar="NAME", help="The judge whose verdicts are compared.")
+@click.option(
+    "--set", "set_name", metavar="NAME", help="The instruction set, where there are several."
+)
+@click.option("--baseline", metavar="NAME", help="The baseline, where there are several.")
 @click.option(
     "--assets",
     type=click.Path(path_type=Path),
@@ -53,6 +57,8 @@ def compare(
     models: tuple[str, ...],
     results: Path | None,
     judge: str | None,
+    set_name: str | None,
+    baseline: str | None,
     assets: Path | None,
     correction: Correction,
     *,
@@ -61,14 +67,20 @@ def compare(
 ) -> None:
     """Compare the first of MODELS with the others on the prompts that both have.
 
-    MODELS are annotations files of one judge, or names of models in --from DIR with --judge NAME. Exit code 3 where
+    MODELS are names of models in --from DIR with --judge NAME, or annotations files of one judge. Exit code 3 where
     no pair has a prompt in common.
     """
     from alignboard.reports.comparison import compare_annotations, comparison_table
 
     if len(set(models)) < len(models):
         raise InputError("A model is named twice; name each of MODELS once.")
-    tables, calibration = _read(models, results, judge, assets)
+    if (results is None) != (judge is None):
+        raise InputError("--from DIR and --judge NAME go together; without both, MODELS are files.")
+    tables, calibration = (
+        _read_files(models, assets)
+        if results is None or judge is None
+        else _read_folder(models, results, judge, set_name, baseline, assets)
+    )
     rows = compare_annotations(
         tables, calibration=calibration, correction=correction, all_pairs=all_pairs
     )
@@ -81,29 +93,39 @@ def compare(
         sys.exit(EXIT_NOTHING_SHARED)
 
 
-def _read(
-    models: tuple[str, ...], results: Path | None, judge: str | None, assets: Path | None
-) -> tuple[dict[str, Annotations], tuple[TextId, Calibration] | None]:
-    """The models' annotations, and with ``assets`` the reference set and the calibration."""
-    from alignboard.published.calibration import read_calibration
-    from alignboard.published.reproduce import reference_set
-    from alignboard.results.folder import ResultsFolder
+def _read_files(
+    models: tuple[str, ...], assets: Path | None
+) -> tuple[dict[str, Annotations], None]:
+    """The annotations files that MODELS are."""
     from alignboard.results.formats import read_annotations
-    from alignboard.suites import load_suite
-    from alignboard.workspace import model_name
 
-    if (results is None) != (judge is None):
-        raise InputError("--from DIR and --judge NAME go together; without both, MODELS are files.")
-    if results is not None and judge is not None:
-        with ResultsFolder(results) as folder:
-            tables = folder.tables([model_name(name) for name in models], judge)
-            if assets is None:
-                return tables, None
-            reference = reference_set(folder, load_suite(_LENGTH_CONTROLLED), tables)
-            return tables, (reference, read_calibration(assets))
     if assets is not None:
         raise InputError("--assets needs --from DIR, where the order of the instructions is known.")
     read = [read_annotations(Path(path)) for path in models]
     names = [table.generator for table in read]
-    tables = dict(zip(names if len(set(names)) == len(names) else models, read, strict=True))
-    return tables, None
+    return dict(zip(names if len(set(names)) == len(names) else models, read, strict=True)), None
+
+
+def _read_folder(
+    models: tuple[str, ...],
+    results: Path,
+    judge: str,
+    set_name: str | None,
+    baseline: str | None,
+    assets: Path | None,
+) -> tuple[dict[str, Annotations], tuple[TextId, Calibration] | None]:
+    """The verdicts of MODELS in a results folder, and with ``assets`` the reference set and the calibration."""
+    from alignboard.published.calibration import read_calibration
+    from alignboard.published.reproduce import reference_set
+    from alignboard.results.folder import ResultsFolder
+    from alignboard.results.formats import read_annotations
+    from alignboard.results.verdict_places import one_column
+    from alignboard.suites import load_suite
+
+    if assets is None:
+        found = one_column(results, models, judge, set_name, baseline)
+        return {name: read_annotations(path) for name, path in found.items()}, None
+    with ResultsFolder(results) as folder:
+        tables = folder.tables(list(models), judge)
+        reference = reference_set(folder, load_suite(_LENGTH_CONTROLLED), tables)
+        return tables, (reference, read_calibration(assets))

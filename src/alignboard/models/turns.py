@@ -32,3 +32,12 @@ def turn_fault(tokenizer: Any, template: str, ends: Iterable[int]) -> str | None
         f"the template ends a turn with {tokenizer.convert_ids_to_tokens(token)!r}, which does not end a reply here; "
         "add it to stop_tokens, or say end_of_turn: allow."
     )
+
+
+def taught_spellings(tokenizer: Any) -> tuple[str, ...]:
+    """What a training under the tokenizer's own template teaches as the end of a reply, besides EOS."""
+    template = tokenizer.chat_template
+    token = end_of_turn(tokenizer, template) if isinstance(template, str) else None
+    if token is None or token == tokenizer.eos_token_id:
+        return ()
+    return (str(tokenizer.convert_ids_to_tokens(token)),)

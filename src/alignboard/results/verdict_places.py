@@ -8,12 +8,13 @@ the judge stands on, else AlpacaEval 2's.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from alignboard.errors import InputError
+from alignboard.errors import InputError, nearest
 from alignboard.results.files import SUFFIXES
 from alignboard.suites import load_suite
 from alignboard.workspace import PUBLISHED, library, model_name
@@ -117,6 +118,47 @@ def verdict_files(model: Path) -> list[VerdictFile]:
                 names = judge_and_baseline(inner.name)
                 found.append(VerdictFile(model.name, folder.name, *names, path))
     return found
+
+
+def one_column(
+    results: Path,
+    models: Sequence[str],
+    judge: str,
+    set_name: str | None = None,
+    baseline: str | None = None,
+) -> dict[str, Path]:
+    """The verdicts of ``judge`` on every model, on one set against one baseline; model -> file.
+
+    ``judge`` may be the name of the folder, ``JUDGE-vs-BASELINE``. Raises `InputError` where a model has none, and
+    where the models share several sets or baselines, so that it is open which are meant.
+    """
+    named, _, of_folder = judge.partition(AGAINST)
+    against = baseline or of_folder or None
+    by_model: dict[str, dict[tuple[str | None, str], Path]] = {}
+    for model in models:
+        if not (results / model_name(model)).is_dir():
+            known = sorted(path.name for path in results.glob("*/") if path.is_dir())
+            raise InputError(f"{results} has no model {model!r}{nearest(model, known) or '.'}")
+        by_model[model] = {
+            (one.set, one.baseline or usual_baseline(one.judge)): one.path
+            for one in verdict_files(results / model_name(model))
+            if one.judge == named
+            and set_name in (None, one.set)
+            and against in (None, one.baseline or usual_baseline(one.judge))
+        }
+        if not by_model[model]:
+            there = sorted({one.judge for one in verdict_files(results / model)})
+            hint = nearest(named, there) or f"; there: {', '.join(there) or 'none'}."
+            raise InputError(f"{results / model} holds no such verdicts by {named!r}{hint}")
+    shared = set.intersection(*(set(found) for found in by_model.values()))
+    if len(shared) != 1:
+        several = sorted(f"{asked or 'alpaca-eval'} against {base}" for asked, base in shared)
+        raise InputError(
+            f"The models share {'no set and baseline' if not shared else 'several sets or baselines'} by {named!r}"
+            + (f" ({'; '.join(several)}): name one by --set and --baseline." if shared else ".")
+        )
+    (column,) = shared
+    return {model: found[column] for model, found in by_model.items()}
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -37,6 +37,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from alignboard.models.tiny import one_thread
+from alignboard.models.turns import taught_spellings
 from alignboard.train import preflight
 from alignboard.train.preference import PreferenceTrainer
 from alignboard.train.recipe import Recipe, RecipeError
@@ -69,6 +70,8 @@ class TrainResult:
     metrics: dict[str, float]
     """Whatever else TRL logged at the last step: rewards/accuracies, rewards/margins, ..."""
     template_digest: str | None
+    end_tokens: tuple[str, ...]
+    """The tokens that training taught as the end of a reply, by spelling; whoever generates stops there."""
     sample_row: str
     seconds: float
     versions: dict[str, str]
@@ -143,6 +146,7 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
             losses=tuple(watch.losses),
             metrics=watch.last,
             template_digest=preflight.template_digest(tokenizer),
+            end_tokens=taught_spellings(tokenizer),
             sample_row=preflight.show_row(token_rows[0], tokenizer),
             seconds=time.monotonic() - started,
             versions={p: version(p) for p in ("torch", "transformers", "trl", "peft")},
