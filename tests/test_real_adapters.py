@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -20,9 +21,11 @@ from alignboard.models.adapters import default_template, rewrites_base
 from alignboard.models.asked import base_of, load_spec
 from alignboard.models.check import check_model
 from alignboard.models.ends import ends_of
+from alignboard.models.formats import identify, open_tokenizer
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import prompt_ids
 from alignboard.models.registry import load_model
+from alignboard.models.spec import ModelSpec
 from alignboard.models.turns import end_of_turn, taught_spellings
 
 CHATML = (
@@ -270,3 +273,38 @@ def test_a_composite_configuration_is_read_where_its_text_is(tmp_path):
     assert checked.wrong == []
     assert checked.facts["context"] == "512 tokens"
     assert load_spec(spec)[0].context == 512
+
+
+# What a message advises can be done.
+
+
+def test_a_base_of_another_machine_is_named_with_the_way_out(plain, tmp_path):
+    folder = adapter(tmp_path / "moved", plain)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "/home/somebody/base"
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="names the base '/home/somebody/base', which is not here"):
+        load_model(str(folder))
+    entry = ModelSpec(name="mine", base=str(plain), adapter=str(folder), end_of_turn="allow")
+    model, name = load_spec(entry)
+    assert name in model.adapters
+
+
+def test_another_base_is_allowed_where_the_entry_says_so(plain, tmp_path):
+    tokenizer = byte_tokenizer.build(template=CHATML)
+    other = llama(tokenizer)
+    other.lm_head.weight.data += 1
+    mirror = save(tmp_path / "mirror", tokenizer, other)
+    folder = adapter(tmp_path / "adapter", plain)
+    entry = ModelSpec(name="mine", base=str(mirror), adapter=str(folder), end_of_turn="allow")
+    with pytest.raises(InputError, match="any_base: true in the entry"):
+        load_spec(entry)
+    assert load_spec(msgspec.structs.replace(entry, any_base=True))[1] is not None
+
+
+def test_a_sentencepiece_model_alone_names_the_packages(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e")
+    monkeypatch.setattr("alignboard.models.formats.find_spec", lambda _name: None)
+    with pytest.raises(InputError, match="pip install sentencepiece protobuf"):
+        open_tokenizer(identify(tmp_path))

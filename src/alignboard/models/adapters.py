@@ -107,8 +107,8 @@ def require_same_base(path: Path, base: Path, source: str, base_fingerprint: str
         differs = both and trained_on.casefold() != source.casefold()
     if differs:
         raise InputError(
-            f"{path} was trained on {trained_on}, not on {source}; load that base, or say any_base where the two are "
-            "known to have the same weights."
+            f"{path} was trained on {trained_on}, not on {source}; load that base, or say any_base: true in the entry "
+            "where the two are known to have the same weights."
         )
 
 

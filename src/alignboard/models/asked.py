@@ -103,7 +103,7 @@ def ask_as(model: LoadedModel, spec: ModelSpec, own: str | None) -> str | None:
         return None
     # PEFT makes modules of this name, which may hold neither a dot nor a slash.
     name = f"adapter-{hashlib.blake2b(spec.adapter.encode(), digest_size=8).hexdigest()}"
-    adapter = model.add_adapter(name, spec.adapter)
+    adapter = model.add_adapter(name, spec.adapter, any_base=spec.any_base)
     brought = adapter.chat_template
     words = adapter.tokenizer or model.base_tokenizer
     stop_token_ids(words, spec.stop_tokens, source=spec.name)

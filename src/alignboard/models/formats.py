@@ -119,6 +119,7 @@ def open_tokenizer(
 
     from alignboard.models.gguf_tokenizer import build_tokenizer
 
+    _require_sentencepiece(replaced_by or checkpoint.path, checkpoint)
     # What AutoTokenizer would find in config.json, but for the old name of Phi, which it does not know.
     known = {"config": PhiConfig()} if checkpoint.format in {"phi-msft", "phixtral"} else {}
     try:
@@ -134,6 +135,28 @@ def open_tokenizer(
             f"{checkpoint.place}: its tokenizer cannot be loaded; give one as tokenizer, such as that of the model "
             f"it was made from ({' '.join(str(error).split())})."
         ) from error
+
+
+def _require_sentencepiece(folder: Path, checkpoint: Checkpoint) -> None:
+    """A folder with ``tokenizer.model`` alone needs two more packages, which transformers does not name."""
+    if checkpoint.gguf_file is not None or (folder / "tokenizer.json").is_file():
+        return
+    if not (folder / "tokenizer.model").is_file():
+        return
+    packages = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf.message"}
+    missing = [name for name, module in packages.items() if not _is_installed(module)]
+    if missing:
+        raise InputError(
+            f"{folder} has a tokenizer.model and no tokenizer.json, and reading that needs {' and '.join(missing)}: "
+            f"pip install {' '.join(missing)}."
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a parent package
+        return False
 
 
 def open_model(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:

@@ -70,6 +70,11 @@ def _local(path: Path) -> ModelSpec:
             raise InputError(
                 f"{adapter}: base_model_name_or_path does not say on which model this adapter is."
             )
+        if not is_repository(base) and not Path(base).exists():
+            raise InputError(
+                f"{adapter} names the base {base!r}, which is not here; write an entry evaluate/models/NAME.yaml with "
+                f"base: (where that model is) and adapter: {path}."
+            )
         return ModelSpec(name=_folder_name(path), base=base, adapter=str(path))
     folder, gguf_file = locate(path)
     found = identify(folder, gguf_file)

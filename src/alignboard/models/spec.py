@@ -147,6 +147,8 @@ class ModelSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     too_long: Literal["error", "skip"] = "error"
     """a prompt that leaves no room for a reply. error: nothing is generated; skip: that instruction is left out and
     reported. None is ever truncated"""
+    any_base: bool = False
+    """the adapter says that it was trained on another base, and the two are known to have the same weights"""
     template_mismatch: Literal["error", "allow"] = "error"
     """an adapter that was trained with another prompt than it would be asked with"""
     end_of_turn: Literal["error", "allow"] = "error"
