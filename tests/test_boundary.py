@@ -117,7 +117,8 @@ def test_a_wrong_name_is_said_before_a_missing_package(command, tmp_path):
     """As in a base install: nothing that trains can be imported."""
     for name in ("torch", "transformers", "trl", "peft"):
         (tmp_path / f"{name}.py").write_text("raise ModuleNotFoundError(name=__name__)")
-    done = run(tmp_path, command, "nosuch", PYTHONPATH=f"{tmp_path}:{os.environ['PYTHONPATH']}")
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    done = run(tmp_path, command, "nosuch", PYTHONPATH=path)
     assert done.returncode == 2
     assert "nosuch.yaml" in done.stderr
     assert "Traceback" not in done.stderr

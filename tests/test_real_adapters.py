@@ -26,6 +26,7 @@ from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import prompt_ids
 from alignboard.models.registry import load_model
 from alignboard.models.spec import ModelSpec
+from alignboard.models.spec import Prompt as PromptForm
 from alignboard.models.turns import end_of_turn, taught_spellings
 
 CHATML = (
@@ -308,3 +309,30 @@ def test_a_sentencepiece_model_alone_names_the_packages(tmp_path, monkeypatch):
     monkeypatch.setattr("alignboard.models.formats.find_spec", lambda _name: None)
     with pytest.raises(InputError, match="pip install sentencepiece protobuf"):
         open_tokenizer(identify(tmp_path))
+
+
+# Variables of a template.
+
+DATED = (
+    "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+    "Today: {{ date_string }}{% if enable_thinking is defined and not enable_thinking %} fast{% endif %}\n"
+)
+
+
+def test_variables_are_set_in_an_entry_and_part_of_the_template(tmp_path):
+    tokenizer = byte_tokenizer.build(
+        eos="<|im_end|>", special=("<|im_start|>",), template=DATED + CHATML
+    )
+    folder = save(tmp_path / "dated", tokenizer, llama(tokenizer))
+    found = load_model(str(folder))
+    clock = [one for one in check_model(found).findings if one.kind == "clock"]
+    assert [one.level for one in clock] == ["beware"]
+    hashes = set()
+    for name, value in (("date_string", "26 Jul 2024"), ("strftime_now", "26 Jul 2024")):
+        prompt = PromptForm(variables={name: value, "enable_thinking": False})
+        spec = msgspec.structs.replace(found, prompt=prompt)
+        checked = check_model(spec)
+        assert (checked.prompt or "").startswith("Today: 26 Jul 2024 fast<|im_start|>user")
+        assert not [one for one in checked.findings if one.kind == "clock"]
+        hashes.add(load_spec(spec)[0].template_hash)
+    assert len(hashes | {load_spec(found)[0].template_hash}) == 3

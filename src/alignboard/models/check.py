@@ -19,6 +19,7 @@ from alignboard.models.check_rules import (
     of_adapter,
     of_bos,
     of_checkpoint,
+    of_clock,
     of_entry,
     of_sizes,
     of_stops,
@@ -93,6 +94,7 @@ def check_model(spec: ModelSpec, instruction: str = PROBE) -> Check:
     ids = encode(opened.tokenizer, check.prompt, spec.bos)
     check.tokens = _shown(opened.tokenizer, ids, ends, template)
     found += [*of_bos(opened, ids, template), *of_turn(opened, template, ends)]
+    found += of_clock(opened, template)
     found += of_training(opened, template)
     return check
 

@@ -22,7 +22,7 @@ from alignboard.models.prompting import (
     stop_token_ids,
 )
 from alignboard.models.spec import ModelSpec
-from alignboard.models.turns import turn_fault
+from alignboard.models.turns import reads_the_clock, turn_fault
 
 PROBE: Final = "What is the capital of France?"
 _REPLY: Final = "Paris"
@@ -112,6 +112,16 @@ def of_turn(opened: Opened, template: str, ends: dict[int, str]) -> Iterator[Fin
     if fault is not None:
         level = "beware" if opened.spec.end_of_turn == "allow" else "wrong"
         yield Finding("end-of-turn", level, fault)
+
+
+def of_clock(opened: Opened, template: str) -> Iterator[Finding]:
+    """A prompt that holds today's date is another one tomorrow, and so are the responses."""
+    if reads_the_clock(opened.tokenizer, template):
+        text = (
+            "the template writes the date of the day, so the same instruction is generated anew on another day; set it "
+            "in the entry, as prompt: {variables: {strftime_now: 26 Jul 2024}}."
+        )
+        yield Finding("clock", "beware", text)
 
 
 def of_sizes(opened: Opened) -> Iterator[Finding]:

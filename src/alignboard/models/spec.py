@@ -14,7 +14,13 @@ import msgspec
 from alignboard.errors import InputError, nearest
 from alignboard.models.formats import Format
 from alignboard.models.prompting import BosPolicy
-from alignboard.models.templates import INSTRUCTION, TEMPLATES, from_text, with_system
+from alignboard.models.templates import (
+    INSTRUCTION,
+    TEMPLATES,
+    from_text,
+    with_system,
+    with_variables,
+)
 from alignboard.suites import convert, read_yaml
 
 OWN: Final = "own"
@@ -32,6 +38,9 @@ class Prompt(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """a Jinja chat template"""
     system: str | None = None
     """the system turn. null: there is none; ``''``: there is one, and it is empty, which is not the same prompt"""
+    variables: dict[str, str | bool | int] = {}
+    """variables of the chat template, such as ``enable_thinking: false`` or ``date_string: 26 Jul 2024``;
+    ``strftime_now`` is what a template that reads the clock gets for it"""
 
     def jinja(self, own: str | None, source: str) -> str:
         """The chat template that this means, its system turn included.
@@ -52,7 +61,8 @@ class Prompt(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 f"{source} has no chat template of its own; say prompt: {{chat: NAME}} in its entry, with one of "
                 f"{', '.join(TEMPLATES)}, or give a template."
             )
-        return template if self.system is None else with_system(template, self.system)
+        template = template if self.system is None else with_system(template, self.system)
+        return with_variables(template, self.variables)
 
 
 class Number(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -199,6 +209,9 @@ def _prompt_fault(prompt: Prompt) -> str | None:
         return f"prompt.chat is {prompt.chat!r}{hint} (known: own, {', '.join(TEMPLATES)})"
     if prompt.template is not None and prompt.template.count(INSTRUCTION) != 1:
         return f"prompt.template needs {INSTRUCTION} once"
+    odd = [name for name in prompt.variables if not name.isidentifier()]
+    if odd:
+        return f"prompt.variables has {odd[0]!r}, which is no name of a variable"
     if prompt.template is not None and prompt.system is not None:
         return "prompt.system has no place in a prompt.template; write it into the text"
     return None

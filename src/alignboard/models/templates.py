@@ -17,6 +17,8 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
+CLOCK: Final = "strftime_now"
+"""the function by which a template reads the date"""
 INSTRUCTION: Final = "{instruction}"
 """where the instruction goes in a text form"""
 
@@ -116,6 +118,24 @@ def from_text(text: str) -> str:
         "{{ raise_exception('it is a text for one instruction and takes no other turns') }}{% endif %}"
         f"{{{{ {_literal(before)} + messages[0]['content'] + {_literal(after)} }}}}"
     )
+
+
+def with_variables(template: str, variables: Mapping[str, str | bool | int]) -> str:
+    r"""``template`` with variables set in its first lines, so that they are part of its text and of its hash.
+
+    ``strftime_now`` is a function of templates that read the clock; it then always gives the one text.
+
+    >>> with_variables("{{ messages }}", {"enable_thinking": False})
+    '{% set enable_thinking = false %}\n{{ messages }}'
+    """
+    parts = []
+    for name, value in variables.items():
+        if name == CLOCK:
+            text = _literal(str(value))
+            parts.append(f"{{% macro {CLOCK}(format) %}}{{{{ {text} }}}}{{% endmacro %}}\n")
+        else:
+            parts.append(f"{{% set {name} = {json.dumps(value, ensure_ascii=False)} %}}\n")
+    return "".join(parts) + template
 
 
 def with_system(template: str, system: str) -> str:

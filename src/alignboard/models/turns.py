@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from alignboard.errors import InputError
 from alignboard.models.prompting import control_tokens, conversation_text
+from alignboard.models.templates import CLOCK, with_variables
 
 _REPLY: Final = "Paris"
 _TURNS: Final = (("user", "What is the capital of France?"), ("assistant", _REPLY))
@@ -21,6 +22,16 @@ def end_of_turn(tokenizer: Any, template: str) -> int | None:
     after = tokenizer.encode(text.rpartition(_REPLY)[2].strip(), add_special_tokens=False)
     control = tokenizer.convert_tokens_to_ids(sorted(control_tokens(tokenizer, template)))
     return int(after[0]) if after and after[0] in control else None
+
+
+def reads_the_clock(tokenizer: Any, template: str) -> bool:
+    """Whether a prompt of ``template`` holds the date of the day on which it is rendered."""
+    mark = "alignboard-clock"
+    marked = with_variables(template, {CLOCK: mark})
+    try:
+        return mark in conversation_text(tokenizer, marked, _TURNS[:1], source="")
+    except InputError:
+        return False
 
 
 def turn_fault(tokenizer: Any, template: str, ends: Iterable[int]) -> str | None:
