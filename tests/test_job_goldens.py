@@ -78,7 +78,7 @@ def summaries(folder: Path) -> dict[str, list[float]]:
     return {
         path.name.split("_2")[0]: summary(path)  # lm-eval puts the time into names
         for path in sorted(files)
-        if path.name not in tokenizer
+        if path.name not in tokenizer and not path.name.startswith(".")
     }
 
 
