@@ -1,6 +1,6 @@
 """The structure of the package, measured: lines by room, imports that run in circles, crowded folders, repeated names.
 
-``python benchmarks/structure.py`` prints a table; ``tests/test_structure.py`` holds the limits.
+``python benchmarks/structure.py`` prints a table and writes it as JSON.
 """
 
 from __future__ import annotations
