@@ -15,7 +15,7 @@ from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError
 from alignboard.judges.alpaca_eval.configs import Pool
 from alignboard.judges.backends.endpoint import OPENAI
-from alignboard.judges.calls import Judge
+from alignboard.judges.calls import Judge, Trial
 from alignboard.judges.jury import combined
 from alignboard.judges.load import load_judge
 from alignboard.judges.opening import Opening
@@ -24,6 +24,7 @@ from alignboard.judges.runner import Counts, OnProgress, Replies, judge_pairs
 from alignboard.judges.spec import JudgeSpec, JurySpec
 from alignboard.models.loading import LoadedModel
 from alignboard.models.spec import ModelSpec, Notes
+from alignboard.pipeline.plan_schema import PlanJudge
 
 Declared = JudgeSpec | Pool
 
@@ -61,6 +62,7 @@ class Judges:
         self._opened: dict[str, Backend] = {}
         self._loaded: dict[str, tuple[LoadedModel, str | None]] = {}
         self._prices: Prices | None = None
+        self._trials: dict[str, Trial] = {}
 
     @property
     def prices(self) -> Prices:
@@ -149,9 +151,16 @@ class Judges:
             self._opened[declared] = self._open(spec)
         return self._opened[declared]
 
+    def require_ready(self, spec: JudgeSpec) -> None:
+        """Raise `InputError` where a judge's key, model or program is missing; nothing is loaded, nobody is asked."""
+        spec.require_ready(self._opening(spec))
+
     def _open(self, spec: JudgeSpec) -> Backend:
+        return spec.open(self._opening(spec))
+
+    def _opening(self, spec: JudgeSpec) -> Opening:
         access = self._access
-        opening = Opening(
+        return Opening(
             access.urls,
             access.api_key_env,
             access.limits,
@@ -160,7 +169,6 @@ class Judges:
             self._load,
             self._workspace,
         )
-        return spec.open(opening)
 
     def _load(self, entry: ModelSpec) -> tuple[LoadedModel, str | None]:
         """The model of ``entry``; judges that differ by their adapters only share one."""
@@ -173,6 +181,11 @@ class Judges:
             self._loaded[base] = model, model.base_chat_template
         model, own = self._loaded[base]
         return model, ask_as(model, entry, own)
+
+    def of(self, spec: JudgeSpec) -> Judge:
+        """``spec``, ready to judge."""
+        trial = self._trials.setdefault(spec.name, Trial())
+        return Judge(spec, self.open(spec), self.secret, trial)
 
     def judge(
         self,
@@ -193,8 +206,7 @@ class Judges:
             )
         if isinstance(declared, Pool):
             return self._pool(declared, pairs, replies, on_progress, ask=ask)
-        judge = Judge(declared, self.open(declared), self.secret)
-        return judge_pairs(judge, pairs, replies, on_progress, ask=ask)
+        return judge_pairs(self.of(declared), pairs, replies, on_progress, ask=ask)
 
     def _pool(
         self,
@@ -239,6 +251,14 @@ class _Sum:
             )
 
         return show
+
+
+def access_of(given: PlanJudge, journal: Path) -> Access:
+    """How a judge of a plan is asked; ``journal`` is where its batches are kept."""
+    batches = journal / "batches" if given.batch_api else None
+    return Access(
+        given.urls, given.api_key_env if given.urls else None, given.limits, given.price, batches
+    )
 
 
 def renamed(declared: Declared, name: str) -> Declared:

@@ -22,6 +22,7 @@ from alignboard.pipeline.executors.processes import Event, Executor, Settings, T
 from alignboard.pipeline.graph import SCHEME, Graph, Job
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plan import ResolvedPlan, load_plan
+from alignboard.pipeline.preflight import require_plan
 from alignboard.pipeline.store import (
     DONE,
     Places,
@@ -178,6 +179,7 @@ def run_resolved(
         if not dry_run and (
             len(records) < len(jobs) or _export(jobs, records, places, only_check=True)
         ):
+            require_plan(resolved, [job for job in jobs if job.name not in records])
             with lock(places) as handle:
                 clean(places)
                 forget([job for job in jobs if job.name in again], places, journal)

@@ -25,7 +25,7 @@ from alignboard.pipeline.jobs.board import RATINGS, found
 from alignboard.pipeline.jobs.generate import exported
 from alignboard.pipeline.jobs.train import CHECKPOINT
 from alignboard.pipeline.judged_outputs import Comparison, compare
-from alignboard.pipeline.judges import Access, Declared, Judges
+from alignboard.pipeline.judges import Access, Declared, Judges, access_of
 from alignboard.pipeline.judging import JournalReplies
 from alignboard.pipeline.plan_schema import PlanJudge
 from alignboard.records import Generation
@@ -136,14 +136,6 @@ def _judges(task: JobTask, declared: Declared) -> Judges:
         held[access] = Judges(access, task.places.workspace, secret=secret)
     held[access].require_supported(declared, dt.datetime.now(dt.UTC).date())
     return held[access]
-
-
-def access_of(given: PlanJudge, journal: Path) -> Access:
-    """A plan's judge as `alignboard.pipeline.judges` asks it."""
-    batches = journal / "batches" if given.batch_api else None
-    return Access(
-        given.urls, given.api_key_env if given.urls else None, given.limits, given.price, batches
-    )
 
 
 def _shown(task: JobTask) -> Callable[[Counts], None]:
