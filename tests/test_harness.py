@@ -17,7 +17,7 @@ from alignboard.benchmarks.run import (
     run_tasks,
     write_task_data,
 )
-from alignboard.data import world
+from alignboard.demo import world
 from alignboard.engines.generate import Decoding, generate
 from alignboard.errors import InputError
 from alignboard.models import loading

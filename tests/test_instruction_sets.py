@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from alignboard.data import world
 from alignboard.data.instruction_sets import ROOM, Instruction, load_references, load_set
+from alignboard.demo import world
 from alignboard.errors import InputError
 from alignboard.workspace import library, names
 

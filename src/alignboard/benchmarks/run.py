@@ -33,7 +33,7 @@ import msgspec
 from alignboard.benchmarks.model import calm, language_model
 from alignboard.benchmarks.scores import TaskScore, read_scores
 from alignboard.benchmarks.tasks import load_tasks
-from alignboard.data import world
+from alignboard.demo import world
 from alignboard.engines.generate import library_versions
 from alignboard.models.loading import LoadedModel
 from alignboard.results.files import write_atomically

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from alignboard.data import world
+from alignboard.demo import world
 from alignboard.errors import InputError
 from alignboard.fetch.download import Progress
 from alignboard.fetch.sources import released_file
@@ -58,7 +58,7 @@ class InstructionSet:
     title: str
     rows: tuple[Instruction, ...]
     answer_key: bool = False
-    """whether a program knows the right responses (`alignboard.data.world.check`)"""
+    """whether a program knows the right responses (`alignboard.demo.world.check`)"""
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -242,7 +242,7 @@ class PairRankerSpec(JudgeSpec, frozen=True, tag="pair-ranker"):
 class SimulatedSpec(JudgeSpec, frozen=True, tag="simulated"):
     """The simulated annotator: a scoring rule of the demo world, label noise and position bias. No model."""
 
-    opener: ClassVar[str] = "alignboard.judges.demo.simulated_judge:open_simulated"
+    opener: ClassVar[str] = "alignboard.demo.simulated_judge:open_simulated"
 
     order: Order = "coin"
     seed: int = 0

@@ -106,11 +106,11 @@ class Overrides(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Settings in place of the declared ones: to scale a plan down, or to vary one thing."""
 
     pretrain: dict[str, int | float] = {}
-    """fields of `alignboard.models.tiny.PretrainConfig`"""
+    """fields of `alignboard.demo.tiny.PretrainConfig`"""
     recipes: dict[str, dict[str, Any]] = {}
     """by recipe name; merged into the recipe, mappings key by key"""
     judge_training: dict[str, int | float] = {}
-    """fields of `alignboard.judges.demo.judge_training.JudgeTraining`"""
+    """fields of `alignboard.demo.judge_training.JudgeTraining`"""
 
 
 class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

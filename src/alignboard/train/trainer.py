@@ -36,7 +36,7 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from alignboard.models.tiny import one_thread
+from alignboard.demo.tiny import one_thread
 from alignboard.models.turns import taught_spellings
 from alignboard.train import preflight
 from alignboard.train.preference import PreferenceTrainer

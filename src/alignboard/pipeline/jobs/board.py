@@ -28,7 +28,7 @@ from alignboard.boards.scoring import (
     mean_length,
     with_identical,
 )
-from alignboard.data import world
+from alignboard.demo import world
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.executors.worker import Task
 from alignboard.pipeline.judging import ANNOTATIONS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from alignboard.data import world
+from alignboard.demo import world
 from alignboard.errors import InputError, nearest
 from alignboard.pipeline.executors.worker import Task
 
@@ -35,7 +35,7 @@ def checkpoint(task: Task) -> dict[str, str]:
         locate(hints["path"], revision=hints["revision"], gguf_file=hints["gguf_file"])
         (task.folder / _SOURCE).write_text(json.dumps(content), encoding="utf-8")
         return {}
-    from alignboard.models.tiny import PretrainConfig, build
+    from alignboard.demo.tiny import PretrainConfig, build
 
     build(
         parameters["tiny"],
@@ -51,7 +51,7 @@ def checkpoint(task: Task) -> dict[str, str]:
 
 def judge_model(task: Task) -> dict[str, str]:
     """The tiny judge, trained from a tiny checkpoint."""
-    from alignboard.judges.demo.judge_training import JudgeTraining, train_judge
+    from alignboard.demo.judge_training import JudgeTraining, train_judge
 
     train_judge(
         task.inputs["base"] / CHECKPOINT,
@@ -133,7 +133,7 @@ def _rows(recipe: Recipe, task: Task) -> tuple[Any, dict[str, Any] | None]:
 
 def pairs(task: Task) -> dict[str, str]:
     """Preference pairs from a model's own samples."""
-    from alignboard.judges.demo.simulated import rule_score
+    from alignboard.demo.simulated import rule_score
     from alignboard.train.pairs import build_pairs
     from alignboard.train.recipe import PairSpec
 

@@ -32,15 +32,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignboard.demo import tiny
+from alignboard.demo.judge_rows import FIRST, PROMPT, SECOND, Encoder, Row, draw_pair
+from alignboard.demo.simulated import rule_score
 from alignboard.judges.backends.local import LocalJudge
 from alignboard.judges.calls import Judge
-from alignboard.judges.demo.judge_rows import FIRST, PROMPT, SECOND, Encoder, Row, draw_pair
-from alignboard.judges.demo.simulated import rule_score
 from alignboard.judges.pairs import Pair
 from alignboard.judges.parsing.verdicts import LogprobRule
 from alignboard.judges.runner import judge_pairs
 from alignboard.judges.spec import JudgePrompt, PromptedSpec
-from alignboard.models import tiny
 from alignboard.models.loading import LoadedModel
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class JudgeTraining:
     """chance of filler in a training reply; style is soon learnt, and padded replies are three times as long"""
     new_layers: int = 2
     lr_matrix: float = 0.014
-    """Muon's (see `alignboard.models.tiny`)"""
+    """Muon's (see `alignboard.demo.tiny`)"""
     lr_rest: float = 0.003
     """AdamW's"""
     weight_lookup: float = 1.5

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from alignboard.judges.demo.simulated import SimulatedAnnotator
+from alignboard.demo.simulated import SimulatedAnnotator
 from alignboard.judges.opening import Opening
 from alignboard.judges.rows import Call, FailedCall, Question, Reply
 from alignboard.judges.spec import SimulatedSpec

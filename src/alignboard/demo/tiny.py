@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from alignboard.data import world
+from alignboard.demo import world
 
 if TYPE_CHECKING:
     import torch
