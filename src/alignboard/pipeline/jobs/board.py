@@ -30,7 +30,7 @@ from alignboard.boards.scoring import (
 )
 from alignboard.demo import world
 from alignboard.pipeline.answering import OUTPUTS
-from alignboard.pipeline.executors.worker import Task
+from alignboard.pipeline.executors.worker import JobTask
 from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
@@ -44,7 +44,7 @@ CORRECT, RATING, PLACE = "correct", "rating", "place"
 _N_SAMPLES = 12
 
 
-def board(task: Task) -> dict[str, str]:
+def board(task: JobTask) -> dict[str, str]:
     """``leaderboards/<plan>.csv``, ``.md``, ``.json``, ``.png`` and ``.html``."""
     made = board_of(task.job.parameters, task.inputs)
     paths = write_board(made, task.folder)
