@@ -13,7 +13,7 @@ from alignboard.demo import judge_rows, world
 from alignboard.demo.judge_rows import draw_pair
 from alignboard.demo.judge_training import JudgeTraining, train_judge
 from alignboard.demo.simulated import rule_score
-from alignboard.demo.simulated_judge import SimulatedJudge
+from alignboard.demo.simulated_judge import SimulatedJudge, SimulatedSpec
 from alignboard.errors import InputError
 from alignboard.judges.backends.local import LocalJudge
 from alignboard.judges.calls import Judge
@@ -24,7 +24,7 @@ from alignboard.judges.prompting.hardened import LETTERS
 from alignboard.judges.round_robin import rate, round_robin
 from alignboard.judges.rows import Reply
 from alignboard.judges.runner import judge_pairs
-from alignboard.judges.spec import JudgePrompt, PromptedSpec, SimulatedSpec
+from alignboard.judges.spec import JudgePrompt, PromptedSpec
 from alignboard.models.loading import LoadedModel
 from alignboard.records import Generation
 from judge_attacks import ATTACKS, UNMARKED

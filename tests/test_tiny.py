@@ -11,10 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from alignboard.demo import (
-    tiny,  # noqa: E402
-    world,  # noqa: E402 - after the check for torch
-)
+from alignboard.demo import tiny, world  # noqa: E402 - after the check for torch
 
 QUICK = tiny.PretrainConfig(steps=4, n_documents=200)
 ARCHITECTURES = {

@@ -42,6 +42,7 @@ from alignboard.judges.parsing.verdicts import LogprobRule
 from alignboard.judges.runner import judge_pairs
 from alignboard.judges.spec import JudgePrompt, PromptedSpec
 from alignboard.models.loading import LoadedModel
+from alignboard.train.threads import one_thread
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +101,7 @@ def train_judge(
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        with tiny.one_thread():
+        with one_thread():
             model, n_base = _grown(base, config, seed)
             _train(model, n_base, Encoder(tokenizer), config, seed, on_step)
             model.set_attn_implementation("sdpa")
