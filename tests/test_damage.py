@@ -17,7 +17,7 @@ from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.kinds import JobKind
 from alignboard.pipeline.store import Places, commit_folder, done_jobs, done_row, export
 from alignboard.registry import register
-from alignboard.results.journal import Journal, Row
+from alignboard.results.journal import Journal, JournalRow
 from alignboard.text import csv_cell
 from alignboard.workspace import model_name
 
@@ -29,7 +29,7 @@ register("job", "work", JobKind(1, "fake_jobs:work", imports=("json",)))
 
 def filled(folder, worker="one"):
     with Journal(folder, worker) as journal:
-        journal.add([Row(b"%d" % i, "any", {"text": f"row {i} " * 20}) for i in range(N)])
+        journal.add([JournalRow(b"%d" % i, "any", {"text": f"row {i} " * 20}) for i in range(N)])
         journal.settle()
     return folder / f"journal-{worker}.sqlite"
 
@@ -54,7 +54,7 @@ def test_a_changed_payload_is_reported_and_computed_again(tmp_path, caplog):
         assert journal.get([b"7", b"8"]).keys() == {b"8"}
         assert "is damaged and left out" in caplog.text
         assert len(list(journal.rows("any"))) == N - 1
-        journal.add([Row(b"7", "any", "again")])
+        journal.add([JournalRow(b"7", "any", "again")])
         assert journal.get([b"7"]) == {b"7": "again"}
 
 
@@ -144,7 +144,7 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_was_committed(tmp_path):
         pages = own.execute("PRAGMA page_count").fetchone()[0]
         own.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(InputError, match=r"database or disk is full.*make room") as caught:
-            journal.add([Row(b"%d more" % i, "any", "x" * 1000) for i in range(N)])
+            journal.add([JournalRow(b"%d more" % i, "any", "x" * 1000) for i in range(N)])
         assert "move" not in str(caught.value)
         assert len(journal.get([b"%d" % i for i in range(N)])) == N
 
@@ -268,16 +268,16 @@ def test_a_forged_line_or_escape_is_printed_as_text(tmp_path):
 @pytest.mark.parametrize("name", ["ünï", "it's", 'a "quoted" one', "back\\slash", "line\nbreak"])
 def test_task_data_are_found_in_a_folder_of_any_name_and_after_a_move(name, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
-    from alignboard.benchmarks.run import DEMO_TASKS, write_task_data
+    from alignboard.demo.tasks import TASKS, write_task_data
     from alignboard.suites import read_yaml
 
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     workspace, inner = tmp_path / name, Path("results/.store/tasks")
     (workspace / inner).mkdir(parents=True)
-    write_task_data(workspace / inner, 0, 5, workspace, inner)
+    write_task_data(workspace / inner, seed=0, n=5, workspace=workspace, found_at=inner)
     workspace = workspace.rename(tmp_path / f"moved {name}")
     monkeypatch.chdir(workspace)
-    for task in DEMO_TASKS:
+    for task in TASKS:
         text = (workspace / inner / f"{task}.yaml").read_text()
         assert str(tmp_path) not in text, "no absolute path is kept"
         declared = read_yaml(workspace / inner / f"{task}.yaml")

@@ -14,7 +14,7 @@ import pytest
 
 from alignboard.benchmarks.task_data import data_digests, dataset_settings
 from alignboard.data.instruction_sets import load_set
-from alignboard.data.preferences.sources import Source, open_source
+from alignboard.data.preferences.sources import PreferenceSource, open_source
 from alignboard.errors import InputError, SourceError
 from alignboard.fetch.packages import packaged_digest, packaged_path
 from alignboard.models.registry import load_model
@@ -170,7 +170,9 @@ def test_sets_and_training_rows_are_read_from_a_package(workspace):
         ("Shorten.\n\nText 0",),
         ("Shorten.\n\nText 1",),
     ]
-    rows = open_source(Source("package:things/rows.json", split="train[1:]", workspace=workspace))
+    rows = open_source(
+        PreferenceSource("package:things/rows.json", split="train[1:]", workspace=workspace)
+    )
     assert rows["input"] == ["Text 1", "Text 2"]
 
 

@@ -6,15 +6,15 @@ import random
 
 import pytest
 
-from alignboard.data import world
-from alignboard.judges.demo.simulated import (
+from alignboard.demo import world
+from alignboard.demo.simulated import (
     SimulatedAnnotator,
     label_noise_for_agreement,
     rule_score,
 )
 
 
-def tasks(n: int, seed: int = 0) -> list[world.Task]:
+def tasks(n: int, seed: int = 0) -> list[world.WorldTask]:
     rng = random.Random(seed)
     return [world.draw_task(rng) for _ in range(n)]
 

@@ -48,7 +48,7 @@ class PageColumn:
 
 
 @dataclass(frozen=True)
-class Responses:
+class FamilyResponses:
     """The sample prompts with the responses of one family, by method or model."""
 
     family: str
@@ -156,13 +156,13 @@ def _counts(score: Score) -> str:
     return ", ".join(parts)
 
 
-def responses(board: Board) -> list[Responses]:
+def responses(board: Board) -> list[FamilyResponses]:
     """What the models of each family responded to the sample prompts; None where a model has no response."""
     families = (
         dict.fromkeys(row.family or "all models" for row in board.rows) if board.samples else {}
     )
     return [
-        Responses(
+        FamilyResponses(
             family,
             [
                 (sample.instruction, _of_family(board.rows, family, sample.outputs))

@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
-from alignboard.data import world
-from alignboard.errors import InputError
-from alignboard.fetch.download import Progress
+from alignboard.data.generated import generated_names, generated_set
+from alignboard.errors import InputError, nearest
+from alignboard.fetch.download import DownloadProgress
 from alignboard.fetch.packages import is_packaged, packaged_path
 from alignboard.fetch.sources import released_file
 from alignboard.records import text_id
@@ -56,8 +56,8 @@ class InstructionSet:
     name: str
     title: str
     rows: tuple[Instruction, ...]
-    answer_key: bool = False
-    """whether a program knows the right responses (`alignboard.data.world.check`)"""
+    answer_key: str | None = None
+    """the generated set whose program knows the right responses (`alignboard.data.generated`)"""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -94,26 +94,27 @@ class ReleasedFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     file: str
 
 
-class World(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Questions of the demo world."""
+class Generated(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Instructions that a program writes (`alignboard.data.generated`)."""
 
-    split: world.Split = "eval"
+    by: str
+    split: str = "eval"
     seed: int = 0
 
 
 class SetSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """``evaluate/sets/<name>.yaml``; exactly one of ``released``, ``path`` and ``world``."""
+    """``evaluate/sets/<name>.yaml``; exactly one of ``released``, ``path`` and ``generated``."""
 
     name: str
     title: str = ""
     n: int | None = None
-    """how many there are; checked (of the demo world: how many are drawn)"""
+    """how many there are; checked (of a generated set: how many are drawn)"""
     released: ReleasedFile | None = None
     path: str | None = None
     """a local file, relative to the declaration, or ``package:NAME/FILE``"""
     rows: int | None = None
     """only the first so many rows of the file are read; null: all"""
-    world: World | None = None
+    generated: Generated | None = None
     column: str = "instruction"
     """text, or a list of turns that are texts or have a ``content``"""
     subset_column: str | None = None
@@ -127,7 +128,7 @@ class SetSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def load_set(
-    name: str | Path, workspace: Path | None = None, progress: Progress | None = None
+    name: str | Path, workspace: Path | None = None, progress: DownloadProgress | None = None
 ) -> InstructionSet:
     """The set called ``name``, or the instructions of the file ``name``.
 
@@ -148,12 +149,12 @@ def load_set(
         raise InputError(
             f"{declared}: {spec.name} has {len(rows)} instructions, but n says {spec.n}; its source has changed."
         )
-    key = spec.world is not None
+    key = None if spec.generated is None else spec.generated.by
     return InstructionSet(spec.name, spec.title or spec.name, tuple(rows), answer_key=key)
 
 
 def load_references(
-    name: str | Path, workspace: Path | None = None, progress: Progress | None = None
+    name: str | Path, workspace: Path | None = None, progress: DownloadProgress | None = None
 ) -> dict[str | int, tuple[str, ...]]:
     """The reference answers of the set called ``name``, turn by turn, by ``question_id``; none where it names none."""
     if Path(name).suffix in SUFFIXES:
@@ -179,21 +180,14 @@ def read_references(path: Path) -> dict[str, str]:
 
 
 def _rows(
-    declared: Path, spec: SetSpec, progress: Progress | None, workspace: Path | None
+    declared: Path, spec: SetSpec, progress: DownloadProgress | None, workspace: Path | None
 ) -> list[Instruction]:
-    if sum(source is not None for source in (spec.released, spec.path, spec.world)) != 1:
-        raise InputError(f"{declared}: give exactly one of released, path and world.")
+    if sum(source is not None for source in (spec.released, spec.path, spec.generated)) != 1:
+        raise InputError(f"{declared}: give exactly one of released, path and generated.")
     if spec.subset is not None and spec.subset_column is None:
         raise InputError(f"{declared}: subset needs subset_column, the column that says it.")
-    if spec.world is not None:
-        if spec.n is None:
-            raise InputError(
-                f"{declared}: n is missing: how many questions of the demo world to draw."
-            )
-        return [
-            Instruction((text,))
-            for text in world.prompts(spec.world.split, spec.n, spec.world.seed)
-        ]
+    if spec.generated is not None:
+        return [Instruction((text,)) for text in _generated(declared, spec.n, spec.generated)]
     released = spec.released
     given = str(spec.path) if released is None else released.file
     path = (
@@ -207,7 +201,22 @@ def _rows(
     return rows
 
 
-def _source(declared: Path, spec: SetSpec, name: str, progress: Progress | None) -> Path:
+def _generated(declared: Path, n: int | None, asked: Generated) -> list[str]:
+    known = generated_names()
+    if asked.by not in known:
+        hint = nearest(asked.by, known) or f"; known are {', '.join(known)}."
+        raise InputError(f"{declared}: generated.by is {asked.by!r}, which generates no set{hint}")
+    program = generated_set(asked.by)
+    if asked.split not in program.splits:
+        raise InputError(
+            f"{declared}: generated.split is {asked.split!r}; {asked.by} has {', '.join(program.splits)}."
+        )
+    if n is None:
+        raise InputError(f"{declared}: n is missing: how many instructions of {asked.by} to draw.")
+    return program.prompts(asked.split, n, asked.seed)
+
+
+def _source(declared: Path, spec: SetSpec, name: str, progress: DownloadProgress | None) -> Path:
     """The file ``name`` of the release; where nothing is released, the one beside the declaration."""
     if spec.released is None:
         return declared.parent / name

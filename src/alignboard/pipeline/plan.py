@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from alignboard.benchmarks.run import DEMO_TASKS
 from alignboard.benchmarks.task_data import data_digests
 from alignboard.benchmarks.task_files import digests
 from alignboard.errors import InputError, nearest
 from alignboard.pipeline.evaluation import declared_judge
 from alignboard.pipeline.judges import Declared
+from alignboard.pipeline.made import generated_tasks
 from alignboard.pipeline.plan_baselines import (
     TrainedModel,
     models_of,
@@ -27,7 +27,7 @@ from alignboard.pipeline.plan_baselines import (
     with_baselines,
     with_reference,
 )
-from alignboard.pipeline.plan_models import Entry, read_entries
+from alignboard.pipeline.plan_models import ModelEntry, read_entries
 from alignboard.pipeline.plan_schema import BASE_METHOD, Plan, PlanJudge, check
 from alignboard.pipeline.plan_sets import (
     PlanSet,
@@ -58,7 +58,7 @@ class ResolvedPlan:
     plan: Plan
     path: Path
     workspace: Path
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, ModelEntry]
     recipes: Mapping[str, Recipe]
     judges: Mapping[str, ChosenJudge]
     """by the name of their columns"""
@@ -190,7 +190,7 @@ def _sets(path: Path, plan: Plan, suites: Sequence[EvaluationSuite], root: Path)
 
 
 def _outputs(
-    path: Path, entries: Mapping[str, Entry], sets: Sequence[PlanSet], root: Path
+    path: Path, entries: Mapping[str, ModelEntry], sets: Sequence[PlanSet], root: Path
 ) -> dict[tuple[str, str], Path]:
     """The released responses of models that have no weights here, checked against what is asked."""
     found = {}
@@ -231,7 +231,8 @@ def _check_pairwise(path: Path, resolved: ResolvedPlan) -> None:
 
 def _task_files(suite: EvaluationSuite, root: Path) -> dict[str, str]:
     try:
-        names = (b.task for b in suite.benchmarks if b.task not in DEMO_TASKS)
+        made = generated_tasks()
+        names = (b.task for b in suite.benchmarks if b.task not in made)
         return digests(names, root) | data_digests(suite.benchmarks, root)
     except InputError as error:
         raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error

@@ -13,16 +13,16 @@ from alignboard.engines.openai.prices import Rate
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError, nearest
 from alignboard.judges.spec import Order
+from alignboard.pipeline.made import tiny_families
 from alignboard.workspace import model_name
 
 BASE_METHOD = "base"
 """what the method of a model is called that recipes of the plan start from"""
 UNDECLARED = "undeclared"
 """the method of a released checkpoint where neither the plan nor a training card says it"""
-TINY_FAMILIES = ("phi", "mistral", "gemma", "llama")
 
 
-class Endpoint(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class EndpointSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Where a model or a judge is served, and how hard it may be asked."""
 
     engine: str | None = None
@@ -48,7 +48,7 @@ class Endpoint(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
         return Limits(self.concurrency, self.requests_per_minute, self.tokens_per_minute)
 
 
-class PlanModel(Endpoint, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class PlanModel(EndpointSettings, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A model; at most one of ``tiny``, ``source`` and ``outputs``. With none of them its name is its source."""
 
     tiny: str | None = None
@@ -76,7 +76,7 @@ class PlanModel(Endpoint, forbid_unknown_fields=True, frozen=True, kw_only=True)
     """instead of the plan's; models without weights here have none"""
 
 
-class PlanJudge(Endpoint, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class PlanJudge(EndpointSettings, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A judge that is asked otherwise than it declares."""
 
     judge: str
@@ -86,7 +86,7 @@ class PlanJudge(Endpoint, forbid_unknown_fields=True, frozen=True, kw_only=True)
     """ask through the batch interface"""
 
 
-class Released(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class ReleasedOutputs(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Responses that are there, as the baseline."""
 
     outputs: str
@@ -106,11 +106,11 @@ class Overrides(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Settings in place of the declared ones: to scale a plan down, or to vary one thing."""
 
     pretrain: dict[str, int | float] = {}
-    """fields of `alignboard.models.tiny.PretrainConfig`"""
+    """settings of tiny checkpoints (the demo's: the fields of `PretrainConfig`)"""
     recipes: dict[str, dict[str, Any]] = {}
     """by recipe name; merged into the recipe, mappings key by key"""
     judge_training: dict[str, int | float] = {}
-    """fields of `alignboard.judges.demo.judge_training.JudgeTraining`"""
+    """settings of a judge's model that is trained here (the demo's: the fields of `JudgeTraining`)"""
 
 
 class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -125,7 +125,7 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """trained on every base model, in this order"""
     judges: list[str | PlanJudge] | None = None
     """null: the suites' own, where they name one"""
-    baseline: str | Released | None = None
+    baseline: str | ReleasedOutputs | None = None
     """a method (each model is compared with the model of that method in its family), a model of the plan or of the
     workspace, the baseline of a published suite, or ``{outputs: FILE}``; null: the suite's own, else the method base"""
     n_prompts: int | None = None
@@ -184,8 +184,9 @@ def _check_model(path: Path, name: str, entry: PlanModel) -> None:
             f"{path}: models.{name} needs exactly one of tiny, source and outputs, or none where its name is its "
             "source."
         )
-    if entry.tiny is not None and entry.tiny not in TINY_FAMILIES:
-        hint = nearest(entry.tiny, TINY_FAMILIES) or f"; known: {', '.join(TINY_FAMILIES)}"
+    families = tiny_families()
+    if entry.tiny is not None and entry.tiny not in families:
+        hint = nearest(entry.tiny, families) or f"; known: {', '.join(families)}"
         raise InputError(
             f"{path}: models.{name}.tiny is {entry.tiny!r}, which is no tiny family{hint}"
         )

@@ -32,16 +32,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignboard.demo import tiny
+from alignboard.demo.judge_rows import FIRST, PROMPT, SECOND, Encoder, JudgeExample, draw_pair
+from alignboard.demo.simulated import rule_score
 from alignboard.judges.backends.local import LocalJudge
 from alignboard.judges.calls import Judge
-from alignboard.judges.demo.judge_rows import FIRST, PROMPT, SECOND, Encoder, Row, draw_pair
-from alignboard.judges.demo.simulated import rule_score
 from alignboard.judges.pairs import Pair
 from alignboard.judges.parsing.verdicts import LogprobRule
 from alignboard.judges.runner import judge_pairs
 from alignboard.judges.spec import JudgePrompt, PromptedSpec
-from alignboard.models import tiny
 from alignboard.models.loading import LoadedModel
+from alignboard.train.threads import one_thread
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +58,7 @@ class JudgeTraining:
     """chance of filler in a training reply; style is soon learnt, and padded replies are three times as long"""
     new_layers: int = 2
     lr_matrix: float = 0.014
-    """Muon's (see `alignboard.models.tiny`)"""
+    """Muon's (see `alignboard.demo.tiny`)"""
     lr_rest: float = 0.003
     """AdamW's"""
     weight_lookup: float = 1.5
@@ -65,7 +66,7 @@ class JudgeTraining:
 
 
 @dataclass(frozen=True)
-class JudgeReport:
+class TrainedJudge:
     """A trained judge and how often it agrees with the rule where the rule decides."""
 
     path: Path
@@ -85,7 +86,7 @@ def train_judge(
     seed: int = 0,
     config: JudgeTraining | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
-) -> JudgeReport:
+) -> TrainedJudge:
     """Train a judge from the tiny checkpoint ``base`` and write it to the new folder ``out``.
 
     The same arguments give the same bytes on the same machine. `alignboard_judge.json` in the folder says how well it
@@ -100,7 +101,7 @@ def train_judge(
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        with tiny.one_thread():
+        with one_thread():
             model, n_base = _grown(base, config, seed)
             _train(model, n_base, Encoder(tokenizer), config, seed, on_step)
             model.set_attn_implementation("sdpa")
@@ -115,7 +116,7 @@ def train_judge(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return JudgeReport(path=out, seconds=time.perf_counter() - started, **measured)
+    return TrainedJudge(path=out, seconds=time.perf_counter() - started, **measured)
 
 
 def measure(path: Path, seed: int = 0, n: int = 500) -> dict[str, Any]:
@@ -204,7 +205,7 @@ def _train(
         rest, lr=config.lr_rest, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
     model.train()
-    batches: list[list[Row]] = []
+    batches: list[list[JudgeExample]] = []
     for step in range(config.steps):
         batches = batches or _batches(rng, encode, config)
         loss = _loss(model, n_base, encode, config, batches.pop())
@@ -222,7 +223,7 @@ def _train(
 
 def _batches(
     rng: random.Random, encode: Encoder, config: JudgeTraining, n: int = 8
-) -> list[list[Row]]:
+) -> list[list[JudgeExample]]:
     """``n`` batches of rows of like length, in random order: padding is a quarter of the time otherwise."""
     size = config.batch
     drawn = (draw_pair(rng, ("sft", "preference"), config.p_padded) for _ in range(size * n))
@@ -234,7 +235,7 @@ def _batches(
 
 
 def _loss(
-    model: Any, n_base: int, encode: Encoder, config: JudgeTraining, rows: Sequence[Row]
+    model: Any, n_base: int, encode: Encoder, config: JudgeTraining, rows: Sequence[JudgeExample]
 ) -> torch.Tensor:
     """The four losses of the module's opening, weighted."""
     import torch
@@ -275,7 +276,7 @@ def _loss(
 
 def _lookup(
     attention: torch.Tensor,
-    rows: Sequence[Row],
+    rows: Sequence[JudgeExample],
     left: Sequence[int],
     ids: torch.Tensor,
     words: torch.Tensor,
