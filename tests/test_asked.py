@@ -11,7 +11,7 @@ from alignboard.models import tiny
 from alignboard.models.asked import load_spec
 from alignboard.models.prompting import render, template_digest
 from alignboard.models.registry import load_model
-from alignboard.models.spec import Prompt
+from alignboard.models.spec import PromptFormat
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def words(model, ids):
 
 
 def test_the_template_says_everything(checkpoint):
-    prompt = Prompt(template="{instruction} : ")
+    prompt = PromptFormat(template="{instruction} : ")
     for bos, first in (("once", "<bos>"), ("auto", "<bos>")):
         model, adapter = load_spec(entry(checkpoint, prompt=prompt, bos=bos))
         assert adapter is None
@@ -57,7 +57,7 @@ def test_the_template_says_everything(checkpoint):
 
 def test_a_system_turn_is_part_of_the_hash(checkpoint):
     plain, _ = load_spec(entry(checkpoint))
-    empty, _ = load_spec(entry(checkpoint, prompt=Prompt(system="")))
+    empty, _ = load_spec(entry(checkpoint, prompt=PromptFormat(system="")))
     assert words(empty, render(empty, "dog"))[:3] == ["<bos>", "system", ":"]
     assert words(plain, render(plain, "dog"))[:3] == ["<bos>", "user", ":"]
     assert plain.template_hash != empty.template_hash
@@ -67,7 +67,7 @@ def test_an_adapter_is_asked_as_it_was_trained(adapter):
     model, name = load_spec(entry(adapter))
     with model.using(name):
         assert model.chat_template == tiny.CHAT_TEMPLATE
-    other = entry(adapter, prompt=Prompt(chat="human-bot"))
+    other = entry(adapter, prompt=PromptFormat(chat="human-bot"))
     with pytest.raises(InputError, match="template_mismatch: allow"):
         load_spec(other)
     model, name = load_spec(msgspec.structs.replace(other, template_mismatch="allow"))
@@ -83,7 +83,7 @@ def test_an_adapter_is_asked_as_it_was_trained(adapter):
         ({"trust_remote_code": True}, "agree to it by a flag"),
         ({"format": "gptq"}, "gptq"),
         ({"stop_tokens": ["<end>"]}, "stop_tokens"),
-        ({"prompt": Prompt(chat_template="{{ bos_token }}{{ bos_token }}x")}, "BOS 2 times"),
+        ({"prompt": PromptFormat(chat_template="{{ bos_token }}{{ bos_token }}x")}, "BOS 2 times"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(checkpoint, changes, said):

@@ -17,7 +17,7 @@ from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.kinds import JobKind
 from alignboard.pipeline.store import Places, commit_folder, done_jobs, done_row, export
 from alignboard.registry import register
-from alignboard.results.journal import Journal, Row
+from alignboard.results.journal import Journal, JournalRow
 from alignboard.text import csv_cell
 from alignboard.workspace import model_name
 
@@ -29,7 +29,7 @@ register("job", "work", JobKind(1, "fake_jobs:work", imports=("json",)))
 
 def filled(folder, worker="one"):
     with Journal(folder, worker) as journal:
-        journal.add([Row(b"%d" % i, "any", {"text": f"row {i} " * 20}) for i in range(N)])
+        journal.add([JournalRow(b"%d" % i, "any", {"text": f"row {i} " * 20}) for i in range(N)])
         journal.settle()
     return folder / f"journal-{worker}.sqlite"
 
@@ -54,7 +54,7 @@ def test_a_changed_payload_is_reported_and_computed_again(tmp_path, caplog):
         assert journal.get([b"7", b"8"]).keys() == {b"8"}
         assert "is damaged and left out" in caplog.text
         assert len(list(journal.rows("any"))) == N - 1
-        journal.add([Row(b"7", "any", "again")])
+        journal.add([JournalRow(b"7", "any", "again")])
         assert journal.get([b"7"]) == {b"7": "again"}
 
 
@@ -144,7 +144,7 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_was_committed(tmp_path):
         pages = own.execute("PRAGMA page_count").fetchone()[0]
         own.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(InputError, match=r"database or disk is full.*make room") as caught:
-            journal.add([Row(b"%d more" % i, "any", "x" * 1000) for i in range(N)])
+            journal.add([JournalRow(b"%d more" % i, "any", "x" * 1000) for i in range(N)])
         assert "move" not in str(caught.value)
         assert len(journal.get([b"%d" % i for i in range(N)])) == N
 

@@ -13,7 +13,7 @@ import tiny_models
 from alignboard.data import world
 from alignboard.engines.generate import prompts
 from alignboard.engines.local import batch
-from alignboard.engines.local.batch import Batch, OneRow, Row, choose
+from alignboard.engines.local.batch import Batch, OneRow, RunningSequence, choose
 from alignboard.engines.local.ending import Ending, StopTexts, cut
 from alignboard.engines.local.engine import LocalEngine
 from alignboard.engines.local.slots import fits, masks
@@ -209,9 +209,9 @@ def test_an_added_token_as_a_stop_text(model):
     unknown = model.tokenizer.unk_token_id
     ending = Ending(model, Decoding(8, stop=("<unk>", "dog")))
     prompt = Prompt("", (1,), "k")
-    assert ending.over(Row(prompt, 8, [7, unknown]))
-    assert not ending.over(Row(prompt, 8, [7, 7]))
-    assert ending.answer(Row(prompt, 8, [7, unknown])).finish == "stop"
+    assert ending.over(RunningSequence(prompt, 8, [7, unknown]))
+    assert not ending.over(RunningSequence(prompt, 8, [7, 7]))
+    assert ending.answer(RunningSequence(prompt, 8, [7, unknown])).finish == "stop"
 
 
 def test_settings_that_make_no_sense():
@@ -269,7 +269,7 @@ def test_a_model_with_a_cache_of_its_own_runs_one_row_at_a_time(model, monkeypat
 
 def test_nucleus_sampling_leaves_out_the_unlikely():
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).repeat(400, 1)
-    rows = [Row(Prompt("", (1,), f"{i:032x}"), 1) for i in range(400)]
+    rows = [RunningSequence(Prompt("", (1,), f"{i:032x}"), 1) for i in range(400)]
     drawn = choose(logits, rows, Decoding(1, temperature=1.0, top_p=0.7))
     assert set(drawn) == {0, 1}
     assert 0.55 < drawn.count(0) / 400 < 0.7  # 0.625
@@ -285,7 +285,7 @@ def test_drawn_numbers_are_uniform_and_belong_to_their_token():
 
 def test_rows_are_taken_in_order_and_none_is_lost():
     rng = random.Random(0)
-    living = [Row(Prompt("", (1,) * rng.randrange(1, 5), str(i)), 9) for i in range(9)]
+    living = [RunningSequence(Prompt("", (1,) * rng.randrange(1, 5), str(i)), 9) for i in range(9)]
     one = Batch.__new__(Batch)
     one.living, one.waiting = list(living), deque()
     moves = []

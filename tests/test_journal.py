@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignboard.errors import InputError
-from alignboard.results.journal import Journal, Row
+from alignboard.results.journal import Journal, JournalRow
 
 WRITER = """
 import sys
 from pathlib import Path
-from alignboard.results.journal import Journal, Row
+from alignboard.results.journal import Journal, JournalRow
 
 journal = Journal(Path(sys.argv[1]), sys.argv[2])
 batch = 7
@@ -27,14 +27,14 @@ n = 0
 while True:
     keys = [b"%d" % i for i in range(n, n + batch)]
     missing = [key for key in keys if key not in journal.get(keys)]
-    journal.add([Row(key, "generation", {"output": key.decode() * 50}) for key in missing])
+    journal.add([JournalRow(key, "generation", {"output": key.decode() * 50}) for key in missing])
     print(n, flush=True)
     n += batch
 """
 
 
 def row(name, payload=None, kind="generation"):
-    return Row(name.encode(), kind, {"output": name} if payload is None else payload)
+    return JournalRow(name.encode(), kind, {"output": name} if payload is None else payload)
 
 
 def test_rows_come_back_in_another_process_and_shard(tmp_path):
@@ -151,7 +151,7 @@ def test_damaged_and_newer_files_are_one_sentence(tmp_path):
 def test_any_payload_comes_back(tmp_path_factory, payload):
     folder = tmp_path_factory.mktemp("journal")
     with Journal(folder, "one") as journal:
-        journal.add([Row(b"k", "any", payload)])
+        journal.add([JournalRow(b"k", "any", payload)])
     with Journal(folder) as reader:
         assert reader.get([b"k"])[b"k"] == payload
 

@@ -210,7 +210,7 @@ def _trainer(folder: Path, tiny: Path, name: str, given: dict[str, Any], *, own:
     from trl.trainer.dpo_trainer import DPOTrainer
 
     from alignboard.data import world
-    from alignboard.train.pairs import Pair, preference_rows
+    from alignboard.train.pairs import PreferencePair, preference_rows
     from alignboard.train.preference import PreferenceTrainer
 
     set_seed(0)
@@ -219,7 +219,9 @@ def _trainer(folder: Path, tiny: Path, name: str, given: dict[str, Any], *, own:
     )
     base: Any = AutoModelForCausalLM.from_pretrained(tiny)
     pairs = [
-        Pair(p, f"{world.parse(p).answer}.", "that is easy: nothing. i hope that it helps!", 1, 0)
+        PreferencePair(
+            p, f"{world.parse(p).answer}.", "that is easy: nothing. i hope that it helps!", 1, 0
+        )
         for p in world.prompts("preference", 8, seed=0)
     ]
     ours = settings(name, 0.5, **given)

@@ -16,7 +16,7 @@ from alignboard.models.check import check_model
 from alignboard.models.describe import markdown_table
 from alignboard.models.prompting import template_digest
 from alignboard.models.registry import list_models, load_model
-from alignboard.models.spec import ModelSpec, Prompt
+from alignboard.models.spec import ModelSpec, PromptFormat
 from alignboard.models.templates import TEMPLATES
 from alignboard.workspace import library
 
@@ -133,7 +133,7 @@ def test_a_checkpoint_without_a_template(checkpoint):
     (checkpoint / "chat_template.jinja").unlink()
     found = wrong(load_model(str(checkpoint)))
     assert "no chat template of its own" in found["template"]
-    spec = ModelSpec(name="it", base=str(checkpoint), prompt=Prompt(chat="human-bot"))
+    spec = ModelSpec(name="it", base=str(checkpoint), prompt=PromptFormat(chat="human-bot"))
     assert wrong(spec) == {}
 
 
@@ -229,7 +229,7 @@ def test_an_adapter_brings_its_template(adapter, checkpoint):
 
 
 def test_an_adapter_that_is_asked_otherwise_than_it_was_trained(adapter):
-    spec = msgspec.structs.replace(load_model(str(adapter)), prompt=Prompt(chat="human-bot"))
+    spec = msgspec.structs.replace(load_model(str(adapter)), prompt=PromptFormat(chat="human-bot"))
     assert "template_mismatch: allow" in wrong(spec)["training-template"]
     allowed = msgspec.structs.replace(spec, template_mismatch="allow")
     check = check_model(allowed)

@@ -23,7 +23,7 @@ from alignboard.records import Generation
 from alignboard.results.claims import Claims
 from alignboard.results.commits import Commits
 from alignboard.results.formats import read_rows, write_rows
-from alignboard.results.journal import Journal, Row
+from alignboard.results.journal import Journal, JournalRow
 from alignboard.text import storable
 from faulty_endpoint import FaultyEndpoint
 from judging_doubles import Recorder, longest, pairs, spec
@@ -190,7 +190,7 @@ def test_a_row_is_committed_whatever_comes_next(tmp_path):
     with Journal(tmp_path, "one") as journal:
         commits = Commits(journal)
         for name in (b"a", b"b", b"c"):
-            commits.add(Row(name, "any", 1))
+            commits.add(JournalRow(name, "any", 1))
         deadline = time.monotonic() + 10
         with Journal(tmp_path) as reader:
             while len(reader.get([b"a", b"b", b"c"])) < 3:
@@ -202,10 +202,10 @@ def test_a_row_is_committed_whatever_comes_next(tmp_path):
 def test_what_a_commit_raises_is_raised_where_rows_are_handed_over(tmp_path):
     with Journal(tmp_path, "one") as journal:
         commits = Commits(journal)
-        commits.add(Row(b"a", "any", float("nan")))
+        commits.add(JournalRow(b"a", "any", float("nan")))
         with pytest.raises(ValueError, match="JSON"):
             commits.flush()
-        commits.add(Row(b"b", "any", 1))
+        commits.add(JournalRow(b"b", "any", 1))
         commits.flush()
         assert journal.get([b"b"]) == {b"b": 1}
 
@@ -259,7 +259,7 @@ def test_half_a_surrogate_pair_in_a_reply_is_no_dead_end(workspace):
 
 def test_replies_that_an_older_version_committed_are_readable(workspace):
     with Journal(workspace, "old") as journal:
-        journal.add([Row(b"k", "judge-reply", {"said": {"text": HALF}})])
+        journal.add([JournalRow(b"k", "judge-reply", {"said": {"text": HALF}})])
         assert journal.get([b"k"]) == {b"k": {"said": {"text": "\ufffd"}}}
 
 

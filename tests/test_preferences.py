@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from alignboard.cli.data import data as data_command
 from alignboard.data.preferences.read import read_rows
 from alignboard.data.preferences.schemas import Kind
-from alignboard.data.preferences.sources import Source, local_files
+from alignboard.data.preferences.sources import PreferenceSource, local_files
 from alignboard.errors import InputError
 
 
@@ -77,7 +77,7 @@ PAIRS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("form", PAIRS)
 def test_every_form_of_pairs_gives_the_same_row(tmp_path: Path, form: str) -> None:
-    rows, report = read_rows(Source(written(tmp_path, [PAIRS[form]])), "pair")
+    rows, report = read_rows(PreferenceSource(written(tmp_path, [PAIRS[form]])), "pair")
     assert rows[0] == PAIR
     assert (report.rows, report.kept, report.kind) == (1, 1, "pair")
 
@@ -106,13 +106,13 @@ DEMONSTRATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("form", DEMONSTRATIONS)
 def test_every_form_of_demonstrations(tmp_path: Path, form: str) -> None:
     raw, expected = DEMONSTRATIONS[form]
-    rows, _ = read_rows(Source(written(tmp_path, [raw])), "demonstration")
+    rows, _ = read_rows(PreferenceSource(written(tmp_path, [raw])), "demonstration")
     assert rows[0] == expected
 
 
 def test_rated_replies(tmp_path: Path) -> None:
     rows, report = read_rows(
-        Source(written(tmp_path, [{"prompt": "q", "completion": "r", "label": True}]))
+        PreferenceSource(written(tmp_path, [{"prompt": "q", "completion": "r", "label": True}]))
     )
     assert rows[0] == {"prompt": [u("q")], "completion": [a("r")], "label": True}
     assert report.kind == "rated"
@@ -121,7 +121,7 @@ def test_rated_replies(tmp_path: Path) -> None:
 def test_a_transcript_is_split_at_its_last_assistant_turn(tmp_path: Path) -> None:
     start = "\n\nHuman: one\n\nAssistant: two\n\nHuman: three\n\nAssistant:"
     file = written(tmp_path, [{"chosen": f"{start} yes: it is", "rejected": f"{start} no"}])
-    rows, _ = read_rows(Source(file), "pair")
+    rows, _ = read_rows(PreferenceSource(file), "pair")
     assert rows[0]["prompt"] == [u("one"), a("two"), u("three")]
     assert rows[0]["chosen"] == [a("yes: it is")]
 
@@ -141,7 +141,7 @@ def test_files_of_every_kind(tmp_path: Path, ending: str) -> None:
         found.to_parquet(str(path))
     else:
         found.save_to_disk(str(path))
-    read, _ = read_rows(Source(str(path)), "pair")
+    read, _ = read_rows(PreferenceSource(str(path)), "pair")
     assert read[0] == PAIR
     assert len(read) == 2
     assert local_files(str(path))
@@ -153,26 +153,26 @@ def test_an_entry_of_dataset_info_says_file_and_columns(tmp_path: Path) -> None:
     entry = {"file_name": "mine.jsonl", "ranking": True, "columns": columns}
     (tmp_path / "dataset_info.json").write_text(json.dumps({"mine": entry}))
     name = f"{tmp_path}/dataset_info.json#mine"
-    rows, _ = read_rows(Source(name), "pair")
+    rows, _ = read_rows(PreferenceSource(name), "pair")
     assert rows[0] == PAIR
     assert local_files(name) == [tmp_path / "mine.jsonl"]
     with pytest.raises(InputError, match="has no entry 'mime', did you mean 'mine'"):
-        read_rows(Source(f"{tmp_path}/dataset_info.json#mime"), "pair")
+        read_rows(PreferenceSource(f"{tmp_path}/dataset_info.json#mime"), "pair")
 
 
 def test_columns_are_renamed_and_may_be_swapped(tmp_path: Path) -> None:
     file = written(tmp_path, [{"task": "q", "chosen": "bad", "rejected": "good"}])
     columns = {"prompt": "task", "chosen": "rejected", "rejected": "chosen"}
-    rows, _ = read_rows(Source(file, columns=columns), "pair")
+    rows, _ = read_rows(PreferenceSource(file, columns=columns), "pair")
     assert rows[0] == PAIR
     with pytest.raises(InputError, match=r"no column 'tsk', which columns.prompt names"):
-        read_rows(Source(file, columns={"prompt": "tsk"}), "pair")
+        read_rows(PreferenceSource(file, columns={"prompt": "tsk"}), "pair")
 
 
 def test_shp_takes_five_pairs_of_a_post_and_clear_ones(tmp_path: Path) -> None:
     rows = [{**PAIRS["shp"], "human_ref_A": f"bad {n}"} for n in range(6)]
     rows.append({**PAIRS["shp"], "post_id": "y", "score_ratio": 1.5})
-    _, report = read_rows(Source(written(tmp_path, rows)), "pair")
+    _, report = read_rows(PreferenceSource(written(tmp_path, rows)), "pair")
     assert report.kept == 5
     assert report.dropped == {
         "more than 5 pairs of one post": (1, 6),
@@ -184,12 +184,12 @@ def test_ultrafeedback_draws_the_rejected_reply_by_the_seed(tmp_path: Path) -> N
     replies = [{"response": str(n), "overall_score": float(n)} for n in range(9)]
     file = written(tmp_path, [{"instruction": "q", "completions": replies}] * 1)
     drawn = {
-        seed: read_rows(Source(file), "pair", seed)[0][0]["rejected"][0]["content"]
+        seed: read_rows(PreferenceSource(file), "pair", seed)[0][0]["rejected"][0]["content"]
         for seed in range(8)
     }
     assert "8" not in drawn.values()
     assert len(set(drawn.values())) > 1
-    assert read_rows(Source(file), "pair", 3)[0][0]["rejected"][0]["content"] == drawn[3]
+    assert read_rows(PreferenceSource(file), "pair", 3)[0][0]["rejected"][0]["content"] == drawn[3]
 
 
 GOOD: dict[str, Any] = PAIRS["strings"]
@@ -226,7 +226,7 @@ def test_bad_rows_are_one_sentence(
     tmp_path: Path, rows: list[Any], kind: Kind | None, message: str
 ) -> None:
     with pytest.raises(InputError) as error:
-        read_rows(Source(written(tmp_path, rows)), kind)
+        read_rows(PreferenceSource(written(tmp_path, rows)), kind)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -243,9 +243,9 @@ def test_bad_rows_are_one_sentence(
 def test_bad_files_are_one_sentence(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
-        read_rows(Source(str(tmp_path / name)))
+        read_rows(PreferenceSource(str(tmp_path / name)))
     with pytest.raises(InputError, match="There is no file"):
-        read_rows(Source(str(tmp_path / "none.jsonl")))
+        read_rows(PreferenceSource(str(tmp_path / "none.jsonl")))
 
 
 def test_data_check_reports_what_is_conspicuous(tmp_path: Path) -> None:
@@ -279,5 +279,5 @@ REAL = os.environ.get("ALIGNBOARD_REAL")
     ],
 )
 def test_released_data_are_read(name: str, schema: str, n: int) -> None:
-    _, report = read_rows(Source(f"{REAL}/preferences/{name}"))
+    _, report = read_rows(PreferenceSource(f"{REAL}/preferences/{name}"))
     assert (report.schema, report.kept) == (schema, n)

@@ -26,7 +26,7 @@ from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import prompt_ids
 from alignboard.models.registry import load_model
 from alignboard.models.spec import ModelSpec
-from alignboard.models.spec import Prompt as PromptForm
+from alignboard.models.spec import PromptFormat as PromptForm
 from alignboard.models.turns import end_of_turn, taught_spellings
 
 CHATML = (

@@ -17,7 +17,7 @@ from alignboard.boards.files import to_text
 from alignboard.errors import InputError
 from alignboard.pipeline.build import build_graph
 from alignboard.pipeline.executors.processes import Executor, RunFailedError, Settings, silent
-from alignboard.pipeline.executors.worker import Task
+from alignboard.pipeline.executors.worker import JobTask
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.init import init_workspace
 from alignboard.pipeline.jobs.generate import generate
@@ -36,7 +36,7 @@ from pathlib import Path
 from alignboard.errors import InputError
 from alignboard.pipeline.kinds import JobKind
 from alignboard.registry import register
-from alignboard.results.journal import Row
+from alignboard.results.journal import JournalRow
 
 def work(task):
     """Rows, one batch after another; a file in its folder, exported, and the folder as a link."""
@@ -47,7 +47,7 @@ def work(task):
         key = f"{task.job.key} {i}".encode()
         if key not in task.journal.get([key]):
             time.sleep(task.job.parameters.get("sleep", 0.0))
-            task.journal.add([Row(key, "generation", i)])
+            task.journal.add([JournalRow(key, "generation", i)])
         task.progress(i + 1, n)
     text = f"{task.job.name}({','.join(texts)})"
     (task.folder / "text").write_text(text)
@@ -429,7 +429,7 @@ def test_one_load_of_a_base_serves_all_its_models(finished):
             inputs = {role: places.folder(graph.jobs[need]) for role, need in job.needs.items()}
             folder = finished / "again" / job.folder
             folder.mkdir(parents=True)
-            generate(Task(job, places, folder, journal, inputs, held))
+            generate(JobTask(job, places, folder, journal, inputs, held))
             (made,) = folder.rglob("model_outputs.json")
             same = places.folder(job) / made.relative_to(folder)
             assert made.read_bytes() == same.read_bytes()

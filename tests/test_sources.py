@@ -19,7 +19,7 @@ import faulty_server as faulty
 from alignboard.errors import InputError, SourceError
 from alignboard.fetch import download, sources
 from alignboard.fetch.http import Policy
-from alignboard.suites import Calibration, PublishedBoard, Released, Suite
+from alignboard.suites import CalibrationFiles, PublishedBoard, ReleasedResults, Suite
 from faulty_server import FaultyServer, cut, status
 
 REPOSITORY = "owner/board_data"
@@ -81,8 +81,8 @@ SUITE = Suite(
     boards=[PublishedBoard(JUDGE, "board.csv")],
     tolerance=0.0,
     lc_tolerance=0.0,
-    released=Released(REPOSITORY, COMMIT, "results"),
-    calibration=Calibration(
+    released=ReleasedResults(REPOSITORY, COMMIT, "results"),
+    calibration=CalibrationFiles(
         "owner/calibration",
         REVISION,
         {name: hashlib.sha256(content).hexdigest() for name, content in CALIBRATION.items()},
@@ -248,11 +248,11 @@ def test_a_baseline_that_the_release_does_not_have_is_refused(server):
 @pytest.mark.parametrize(
     "pinned",
     [
-        Released("../..", COMMIT, "results"),
-        Released("owner/../x", COMMIT, "results"),
-        Released(REPOSITORY, "../main", "results"),
-        Released(REPOSITORY, COMMIT, ".."),
-        Released(REPOSITORY, COMMIT, "/etc"),
+        ReleasedResults("../..", COMMIT, "results"),
+        ReleasedResults("owner/../x", COMMIT, "results"),
+        ReleasedResults(REPOSITORY, "../main", "results"),
+        ReleasedResults(REPOSITORY, COMMIT, ".."),
+        ReleasedResults(REPOSITORY, COMMIT, "/etc"),
     ],
 )
 def test_a_suite_cannot_pin_a_path_out_of_the_cache(server, pinned):

@@ -23,7 +23,7 @@ from alignboard.models.prompting import (
     training_digest,
 )
 from alignboard.models.registry import list_models, load_model
-from alignboard.models.spec import Prompt
+from alignboard.models.spec import PromptFormat
 from alignboard.models.templates import TEMPLATES
 from alignboard.suites import read_yaml
 from alignboard.train import preflight
@@ -130,7 +130,7 @@ def test_recipes_train_the_same_conversations(recipe, form, tokenizer, step):
 
 @pytest.mark.parametrize("form", sorted(set(TEMPLATES) - {"chatml", "zephyr", "llama-2"}))
 def test_a_form_without_a_system_turn_refuses_one(form):
-    template = Prompt(chat=form, system="Be kind.").jinja(None, form)
+    template = PromptFormat(chat=form, system="Be kind.").jinja(None, form)
     with pytest.raises(InputError, match="no system turn"):
         prompt_text(TOKENIZERS["llama"], template, "Hi?", source=form)
 
@@ -191,7 +191,9 @@ def test_an_empty_system_turn_is_not_none():
     own = TEMPLATES["chatml"]
     tokenizer = TOKENIZERS["dolphin"]
     texts = {
-        system: prompt_text(tokenizer, Prompt(system=system).jinja(own, "it"), "Hi?", source="it")
+        system: prompt_text(
+            tokenizer, PromptFormat(system=system).jinja(own, "it"), "Hi?", source="it"
+        )
         for system in (None, "", 'Say "no".\n')
     }
     assert texts[None].startswith("<|im_start|>user")
@@ -203,20 +205,20 @@ def test_a_system_turn_leaves_white_space_control_as_it_was():
     own = "  {% for message in messages %}\n  {% if true %}\n[{{ message['content'] }}]\n  {% endif %}\n{% endfor %}\n"
     tokenizer = TOKENIZERS["llama"]
     alone = prompt_text(tokenizer, own, "Hi?", source="it")
-    both = prompt_text(tokenizer, Prompt(system="S").jinja(own, "it"), "Hi?", source="it")
+    both = prompt_text(tokenizer, PromptFormat(system="S").jinja(own, "it"), "Hi?", source="it")
     assert both == "[S]\n" + alone
 
 
 @given(st.text(max_size=30), st.text(max_size=30), st.text(max_size=30))
 @settings(max_examples=60, deadline=None)
 def test_a_text_form_is_taken_word_for_word(before, after, instruction):
-    template = Prompt(template=before + "{instruction}" + after).jinja(None, "it")
+    template = PromptFormat(template=before + "{instruction}" + after).jinja(None, "it")
     text = prompt_text(TOKENIZERS["llama"], template, instruction, source="it")
     assert text == before + instruction + after
 
 
 def test_a_text_form_takes_one_turn():
-    template = Prompt(template="Q: {instruction}").jinja(None, "it")
+    template = PromptFormat(template="Q: {instruction}").jinja(None, "it")
     turns = [("user", "a"), ("assistant", "b"), ("user", "c")]
     with pytest.raises(InputError, match="takes no other turns"):
         prompting.conversation_text(TOKENIZERS["llama"], template, turns, source="it")
@@ -224,7 +226,7 @@ def test_a_text_form_takes_one_turn():
 
 def test_a_missing_template_says_what_to_do():
     with pytest.raises(InputError, match=r"its entry, with one of chatml"):
-        Prompt().jinja(None, "some/model")
+        PromptFormat().jinja(None, "some/model")
 
 
 # Instructions are text.

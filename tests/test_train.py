@@ -14,7 +14,7 @@ from alignboard.data import world
 from alignboard.errors import InputError
 from alignboard.judges.demo.simulated import rule_score
 from alignboard.train import preflight
-from alignboard.train.pairs import Pair, preference_rows, west_of_n
+from alignboard.train.pairs import PreferencePair, preference_rows, west_of_n
 from alignboard.train.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 
 LIBRARY = Path(__file__).parents[1] / "train"
@@ -269,7 +269,7 @@ def sft_rows(n: int = 32) -> list[dict[str, Any]]:
 def pair_rows(n: int = 32) -> list[dict[str, Any]]:
     return preference_rows(
         [
-            Pair(p, f"{world.parse(p).answer}.", "that is easy: nothing.", 1, 0)
+            PreferencePair(p, f"{world.parse(p).answer}.", "that is easy: nothing.", 1, 0)
             for p in world.prompts("preference", n, 0)
         ]
     )
@@ -640,7 +640,7 @@ def test_a_base_that_is_not_there_is_no_finished_job(tmp_path: Path, base_name: 
 
 def test_plain_strings_train_the_same_rows_as_messages(base: QuickBase, tmp_path: Path) -> None:
     from alignboard.data.preferences.read import read_rows
-    from alignboard.data.preferences.sources import Source
+    from alignboard.data.preferences.sources import PreferenceSource
     from alignboard.models.loading import loads
     from alignboard.train.trainer import train
 
@@ -650,7 +650,7 @@ def test_plain_strings_train_the_same_rows_as_messages(base: QuickBase, tmp_path
     for name, content_ in (("messages", rows), ("strings", plain)):
         file = tmp_path / f"{name}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in content_))
-        found, _ = read_rows(Source(str(file)), "pair")
+        found, _ = read_rows(PreferenceSource(str(file)), "pair")
         result = train(short("demo/dpo", steps=1), base("llama"), found, tmp_path / name)
         shown.append(result.sample_row)
     assert shown[0] == shown[1]

@@ -14,7 +14,7 @@ from alignboard.judges.demo.simulated import (
 )
 
 
-def tasks(n: int, seed: int = 0) -> list[world.Task]:
+def tasks(n: int, seed: int = 0) -> list[world.WorldTask]:
     rng = random.Random(seed)
     return [world.draw_task(rng) for _ in range(n)]
 

@@ -29,7 +29,7 @@ class PublishedBoard(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """path inside the package ``alpaca_eval``"""
 
 
-class Calibration(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class CalibrationFiles(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The calibration files of the length-controlled GLM on the hub, with their checksums."""
 
     repository: str
@@ -37,7 +37,7 @@ class Calibration(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     sha256: dict[str, str]
 
 
-class Released(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class ReleasedResults(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A repository of released results at a pinned commit."""
 
     repository: str
@@ -107,8 +107,8 @@ class Suite(EvaluationSuite, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     in percentage points"""
     lc_tolerance: float
     """the same for the length-controlled win rate at the C that the published fit used"""
-    released: Released
-    calibration: Calibration
+    released: ReleasedResults
+    calibration: CalibrationFiles
     families: dict[str, list[str]] = {}
     """named groups of models that a board compares with each other"""
 

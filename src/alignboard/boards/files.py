@@ -69,7 +69,7 @@ WRITERS: dict[str, Callable[[Board], str | bytes]] = {
 
 
 def write_board(board: Board, folder: Path, examples: Examples | None = None) -> list[Path]:
-    """Write ``<name>.csv``, ``.md``, ``.tex``, ``.json``, ``.png`` and ``.html`` into ``folder``, each whole or not at all.
+    """Write ``<name>.csv``, ``.md``, ``.tex``, ``.json``, ``.png`` and ``.html``, each whole or not at all.
 
     The prompts, responses and verdicts in ``examples`` go onto the page and into ``<name>.examples.json.gz``, from
     which the page is made again. All are made before the first is written: a board that cannot be drawn leaves

@@ -36,7 +36,9 @@ def latex_lines(board: Board) -> TableLines:
     """The table with one line per row of the board."""
     groups, names, cells = table(board)
     numeric = [_is_numeric([line[k] for line in cells]) for k in range(len(names))]
-    spec = "".join(_column([line[k] for line in cells], numeric[k]) for k in range(len(names)))
+    spec = "".join(
+        _column([line[k] for line in cells], numeric=numeric[k]) for k in range(len(names))
+    )
     spans, rules = _spans(groups)
     heads = [
         f"{{{latex_text(name)}}}" if numeric[k] else latex_text(name)
@@ -51,7 +53,8 @@ def latex_lines(board: Board) -> TableLines:
         "\\midrule",
     ]
     rows = [
-        _line([_cell(cell, numeric[k]) for k, cell in enumerate(line)]) + "\n" for line in cells
+        _line([_cell(cell, numeric=numeric[k]) for k, cell in enumerate(line)]) + "\n"
+        for line in cells
     ]
     notes = [f"% {shown(note)}\n" for note in board.notes]
     foot = "\\bottomrule\n\\end{tabular}\n" + "".join(notes)
@@ -72,7 +75,7 @@ def _number(cell: str) -> bool:
     return cell.removeprefix("-").replace(".", "", 1).isdecimal() and cell.isascii()
 
 
-def _column(cells: Sequence[str], numeric: bool) -> str:
+def _column(cells: Sequence[str], *, numeric: bool) -> str:
     if not numeric:
         return "l"
     numbers = [cell for cell in cells if _number(cell)]
@@ -81,7 +84,7 @@ def _column(cells: Sequence[str], numeric: bool) -> str:
     return f"S[table-format={'-' if any(c.startswith('-') for c in numbers) else ''}{wholes}.{decimals}]"
 
 
-def _cell(text: str, numeric: bool) -> str:
+def _cell(text: str, *, numeric: bool) -> str:
     if numeric and _number(text):
         return text
     return f"{{{latex_text(text)}}}" if numeric else latex_text(text)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from alignboard.engines.rows import Decoding
     from alignboard.models.spec import ModelSpec
     from alignboard.pipeline.answerers import Served
-    from alignboard.pipeline.answering import Answered, OnProgress, Progress
+    from alignboard.pipeline.answering import Answered, GenerationProgress, OnProgress
     from alignboard.results.journal import Journal
 
 Answering = Callable[["ModelSpec", "Decoding"], "Answered"]
@@ -96,5 +96,5 @@ def showing() -> Iterator[OnProgress]:
         yield lambda now: show(now.model, now.done, now.total, _speed(now))
 
 
-def _speed(now: Progress) -> str:
+def _speed(now: GenerationProgress) -> str:
     return f"{now.n_tokens / now.seconds:.0f} tokens/s" if now.seconds > 0 else ""

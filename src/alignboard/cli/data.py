@@ -49,7 +49,7 @@ def check(
     """
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     from alignboard.data.preferences.read import read_rows
-    from alignboard.data.preferences.sources import Source
+    from alignboard.data.preferences.sources import PreferenceSource
     from alignboard.errors import InputError
     from alignboard.text import shown
 
@@ -58,7 +58,7 @@ def check(
         raise InputError(f"--columns {columns}: NAME=COLUMN,... was expected.")
     names = {ours: theirs for ours, _, theirs in pairs}
     rows, report = read_rows(
-        Source(source, config, split, revision, None, schema, names), _kind(recipe)
+        PreferenceSource(source, config, split, revision, None, schema, names), _kind(recipe)
     )
     if json_file is not None:
         write_json(json_file, report.to_json())

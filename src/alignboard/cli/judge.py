@@ -16,7 +16,7 @@ from alignboard.cli.shared import json_option, write_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from alignboard.fetch.sources import Progress
+    from alignboard.fetch.sources import DownloadProgress
     from alignboard.judges.spec import Order
     from alignboard.pipeline.judged_outputs import Comparison
 
@@ -150,7 +150,7 @@ def _reader(
     fields: Path | None,
     limit: int | None,
     out: Path | None,
-    progress: Progress,
+    progress: DownloadProgress,
 ) -> Callable[[Path], Comparison]:
     """From a file of outputs to the pairs that are judged."""
     from functools import cache

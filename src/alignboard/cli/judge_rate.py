@@ -14,7 +14,7 @@ from alignboard.cli.shared import json_option
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from alignboard.fetch.sources import Progress
+    from alignboard.fetch.sources import DownloadProgress
     from alignboard.pipeline.judged_outputs import Answers
 
 EXIT_FOUND = 3
@@ -72,7 +72,11 @@ def rate(
 
 
 def _reader(
-    set_name: str, fields: Path | None, limit: int | None, out: Path | None, progress: Progress
+    set_name: str,
+    fields: Path | None,
+    limit: int | None,
+    out: Path | None,
+    progress: DownloadProgress,
 ) -> Callable[[Path], Answers]:
     """From a file of outputs to what is rated."""
     from functools import cache

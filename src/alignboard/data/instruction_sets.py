@@ -21,7 +21,7 @@ import msgspec
 
 from alignboard.data import world
 from alignboard.errors import InputError
-from alignboard.fetch.download import Progress
+from alignboard.fetch.download import DownloadProgress
 from alignboard.fetch.sources import released_file
 from alignboard.records import text_id
 from alignboard.results.conversations import read_conversations
@@ -126,7 +126,7 @@ class SetSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def load_set(
-    name: str | Path, workspace: Path | None = None, progress: Progress | None = None
+    name: str | Path, workspace: Path | None = None, progress: DownloadProgress | None = None
 ) -> InstructionSet:
     """The set called ``name``, or the instructions of the file ``name``.
 
@@ -152,7 +152,7 @@ def load_set(
 
 
 def load_references(
-    name: str | Path, workspace: Path | None = None, progress: Progress | None = None
+    name: str | Path, workspace: Path | None = None, progress: DownloadProgress | None = None
 ) -> dict[str | int, tuple[str, ...]]:
     """The reference answers of the set called ``name``, turn by turn, by ``question_id``; none where it names none."""
     if Path(name).suffix in _SUFFIXES:
@@ -165,7 +165,7 @@ def load_references(
     return {row.question_id: row.answers for row in read_conversations(path)}
 
 
-def _rows(declared: Path, spec: SetSpec, progress: Progress | None) -> list[Instruction]:
+def _rows(declared: Path, spec: SetSpec, progress: DownloadProgress | None) -> list[Instruction]:
     if sum(source is not None for source in (spec.released, spec.path, spec.world)) != 1:
         raise InputError(f"{declared}: give exactly one of released, path and world.")
     if spec.subset is not None and spec.subset_column is None:
@@ -187,7 +187,7 @@ def _rows(declared: Path, spec: SetSpec, progress: Progress | None) -> list[Inst
     return rows
 
 
-def _source(declared: Path, spec: SetSpec, name: str, progress: Progress | None) -> Path:
+def _source(declared: Path, spec: SetSpec, name: str, progress: DownloadProgress | None) -> Path:
     """The file ``name`` of the release; where nothing is released, the one beside the declaration."""
     if spec.released is None:
         return declared.parent / name

@@ -40,10 +40,10 @@ SPLITS: Final[tuple[Split, ...]] = ("sft", "preference", "eval")
 
 
 @dataclass(frozen=True)
-class Task:
+class WorldTask:
     """A question's content: what is asked, not how it is phrased.
 
-    >>> Task("translate", ("dog", "cat"), "french").answer
+    >>> WorldTask("translate", ("dog", "cat"), "french").answer
     'chien chat'
     """
 
@@ -99,21 +99,21 @@ class Example:
     correct: bool
 
 
-def draw_task(rng: random.Random, family: str | None = None) -> Task:
+def draw_task(rng: random.Random, family: str | None = None) -> WorldTask:
     """Draw a question's content; families are equally likely, content words are distinct."""
     spec = FAMILIES[family or rng.choice(tuple(FAMILIES))]
     option = rng.choice(spec.options)
     if spec.name != "pick":
-        return Task(spec.name, tuple(rng.sample(spec.words, spec.n_words)), option)
+        return WorldTask(spec.name, tuple(rng.sample(spec.words, spec.n_words)), option)
     # Exactly one word of the asked kind, so that the answer is unique.
     inside = [w for w in spec.words if NOUN_FACTS[w][0] == option]
     outside = [w for w in spec.words if NOUN_FACTS[w][0] != option]
     words = [rng.choice(inside), *rng.sample(outside, spec.n_words - 1)]
     rng.shuffle(words)
-    return Task(spec.name, tuple(words), option)
+    return WorldTask(spec.name, tuple(words), option)
 
 
-def draw_instruction(rng: random.Random, splits: Sequence[Split]) -> tuple[Task, str]:
+def draw_instruction(rng: random.Random, splits: Sequence[Split]) -> tuple[WorldTask, str]:
     """Draw a question of one of `splits` (rejection by content) in a random phrasing."""
     while True:
         task = draw_task(rng)
@@ -131,7 +131,7 @@ def padded(answer: str, rng: random.Random) -> str:
     return f"{rng.choice(OPENERS)} {answer}. {rng.choice(CLOSERS)}"
 
 
-def wrong_answer(task: Task, rng: random.Random) -> str:
+def wrong_answer(task: WorldTask, rng: random.Random) -> str:
     """A wrong answer of the right kind and mostly of the right length: another question's answer."""
     while True:
         answer = draw_task(rng, task.family).answer
@@ -139,7 +139,9 @@ def wrong_answer(task: Task, rng: random.Random) -> str:
             return answer
 
 
-def reply(task: Task, rng: random.Random, *, p_padded: float, p_wrong: float) -> tuple[str, bool]:
+def reply(
+    task: WorldTask, rng: random.Random, *, p_padded: float, p_wrong: float
+) -> tuple[str, bool]:
     """A reply with the given chances of filler and of a wrong answer; (text, whether it is right)."""
     correct = rng.random() >= p_wrong
     answer = task.answer if correct else wrong_answer(task, rng)
@@ -153,7 +155,7 @@ def prompts(split: Split, n: int, seed: int) -> list[str]:
     50
     """
     rng = random.Random(f"prompts|{split}|{seed}")
-    seen: dict[Task, str] = {}
+    seen: dict[WorldTask, str] = {}
     while len(seen) < n:
         seen.setdefault(*draw_instruction(rng, (split,)))
     return list(seen.values())
@@ -216,7 +218,7 @@ def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
 
 
 @lru_cache(maxsize=65536)
-def parse(instruction: str) -> Task:
+def parse(instruction: str) -> WorldTask:
     """The question behind an instruction's text; ValueError when it is none of this world's."""
     for name, pattern in _patterns():
         if match := pattern.fullmatch(instruction.strip()):
@@ -224,11 +226,11 @@ def parse(instruction: str) -> Task:
             content = tuple(slots[s] for s in "abc" if s in slots)
             option, family = slots.get("o", ""), FAMILIES[name]
             if set(content) <= set(family.words) and option in family.options:
-                return Task(name, content, option)
+                return WorldTask(name, content, option)
     raise ValueError(f"not an instruction of the demo world: {instruction!r}")
 
 
-def distractors(task: Task, k: int, rng: random.Random) -> list[str]:
+def distractors(task: WorldTask, k: int, rng: random.Random) -> list[str]:
     """`k` different wrong answers with the right number of words: the other options of a multiple-choice question."""
     found: dict[str, None] = {}
     while len(found) < k:

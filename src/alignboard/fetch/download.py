@@ -35,7 +35,7 @@ _POLICY = Policy()
 Result = TypeVar("Result")
 
 
-class Progress(Protocol):
+class DownloadProgress(Protocol):
     """Hears of a download, one call at a time, from several threads."""
 
     def total(self, files: int, n_bytes: int) -> None:
@@ -51,7 +51,7 @@ class Progress(Protocol):
         ...
 
 
-def download(files: list[PinnedFile], root: Path, progress: Progress | None = None) -> None:
+def download(files: list[PinnedFile], root: Path, progress: DownloadProgress | None = None) -> None:
     """Make every file be there under ``root``; those that are and were verified cause no request.
 
     A file that was changed since it was verified (its size or time says so) is read again, and fetched again
@@ -89,7 +89,7 @@ def fetch(url: str, option: str) -> bytes:
 
 
 def _fetch_all(
-    files: list[PinnedFile], root: Path, verified: VerifiedFiles, progress: Progress | None
+    files: list[PinnedFile], root: Path, verified: VerifiedFiles, progress: DownloadProgress | None
 ) -> None:
     if not files:
         return
@@ -266,7 +266,7 @@ class _Patience:
 class _Report:
     """Passes progress on, one thread at a time."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: DownloadProgress | None) -> None:
         self._progress = progress
         self._lock = threading.Lock()
 

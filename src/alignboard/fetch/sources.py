@@ -34,17 +34,17 @@ from urllib.parse import quote
 import msgspec
 
 from alignboard.errors import InputError, SourceError, nearest
-from alignboard.fetch.download import Progress, download, fetch, usable
+from alignboard.fetch.download import DownloadProgress, download, fetch, usable
 from alignboard.fetch.pinned import PinnedFile, locked
 from alignboard.results.files import write_atomically
-from alignboard.suites import Released, Suite
+from alignboard.suites import ReleasedResults, Suite
 from alignboard.workspace import model_name
 
 if TYPE_CHECKING:
     import rich.progress
 
 __all__ = [
-    "Progress",
+    "DownloadProgress",
     "cache_folder",
     "calibration_folder",
     "released_file",
@@ -84,7 +84,7 @@ def released_results(
     *,
     annotators: Sequence[str],
     models: Sequence[str] | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> Path:
     """A local results folder with the released files of every model that one of ``annotators`` judged.
 
@@ -103,7 +103,7 @@ def released_results(
 
 
 def released_file(
-    repository: str, commit: str, file: str, progress: Progress | None = None
+    repository: str, commit: str, file: str, progress: DownloadProgress | None = None
 ) -> Path:
     """The local copy of one file of a GitHub repository at a pinned commit, fetched and verified as above.
 
@@ -111,7 +111,7 @@ def released_file(
     """
     folder = file.split("/", maxsplit=1)[0]
     _require_pinned(repository, commit, folder)
-    released = Released(repository=repository, commit=commit, folder=folder)
+    released = ReleasedResults(repository=repository, commit=commit, folder=folder)
     root = cache_folder() / "released" / repository.replace("/", "-") / commit
     listing = _listing(root, released, _SET_OPTION)
     if file not in listing:
@@ -121,7 +121,7 @@ def released_file(
     return root / file
 
 
-def calibration_folder(suite: Suite, *, progress: Progress | None = None) -> Path:
+def calibration_folder(suite: Suite, *, progress: DownloadProgress | None = None) -> Path:
     """A local folder with the calibration files of the suite; raises `SourceError` where one cannot be fetched."""
     pinned = suite.calibration
     _require_pinned(pinned.repository, pinned.revision, *pinned.sha256)
@@ -143,7 +143,9 @@ def calibration_folder(suite: Suite, *, progress: Progress | None = None) -> Pat
 # The listing of a repository: data from outside.
 
 
-def _listing(folder: Path, released: Released, option: str = "--from DIR") -> dict[str, _Entry]:
+def _listing(
+    folder: Path, released: ReleasedResults, option: str = "--from DIR"
+) -> dict[str, _Entry]:
     """Every file of the repository by its path; fetched once. ``option`` takes local files instead."""
     url = f"https://api.github.com/repos/{released.repository}/git/trees/{released.commit}?recursive=1"
     path = folder / _LISTING
@@ -259,7 +261,7 @@ def _annotations(
     return found
 
 
-def _pinned(released: Released, entry: _Entry) -> PinnedFile:
+def _pinned(released: ReleasedResults, entry: _Entry) -> PinnedFile:
     url = f"https://raw.githubusercontent.com/{released.repository}/{released.commit}/{quote(entry.path)}"
     return PinnedFile(entry.path, url, "git-blob", entry.sha, entry.size, "--from DIR")
 
@@ -272,7 +274,7 @@ def _either(names: Sequence[str]) -> str:
 
 
 @contextmanager
-def rich_progress() -> Iterator[Progress]:
+def rich_progress() -> Iterator[DownloadProgress]:
     """Progress on stderr: a bar on a terminal, one line per download elsewhere, nothing where nothing is fetched."""
     if not sys.stderr.isatty():
         yield _LineProgress()

@@ -25,7 +25,7 @@ rating, and only there."""
 
 
 @dataclass(frozen=True)
-class Rating:
+class RatedModel:
     """One model's line of the table."""
 
     model: str
@@ -45,7 +45,7 @@ class Rating:
 class Ratings:
     """The table and what it is conditional on."""
 
-    rows: tuple[Rating, ...]
+    rows: tuple[RatedModel, ...]
     """strongest first"""
     fit: BradleyTerryFit
     models: tuple[str, ...]
@@ -137,7 +137,7 @@ def rate(judged: Sequence[Judged], level: float = 0.95, centre: float = 1000.0) 
 
 def _rows(
     models: Sequence[str], fit: BradleyTerryFit, battles: Battles, level: float, centre: float
-) -> tuple[Rating, ...]:
+) -> tuple[RatedModel, ...]:
     elo = fit.elo(centre)
     low, high = fit.elo_interval(level, centre)
     best, worst = fit.rank_interval(level)
@@ -145,7 +145,7 @@ def _rows(
     count += np.bincount(battles.second, minlength=len(models))
     order = sorted(range(len(models)), key=lambda i: (int(fit.component[i]), -elo[i], models[i]))
     return tuple(
-        Rating(
+        RatedModel(
             model=models[i],
             elo=float(elo[i]),
             elo_low=float(low[i]),

@@ -14,7 +14,7 @@ import msgspec
 from alignboard.errors import InputError
 from alignboard.models.check_rules import (
     PROBE,
-    Finding,
+    CheckFinding,
     context_of,
     of_adapter,
     of_bos,
@@ -50,10 +50,10 @@ class Check:
     """the rendered text; None where it could not be rendered"""
     tokens: list[ShownToken] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[CheckFinding] = field(default_factory=list)
 
     @property
-    def wrong(self) -> list[Finding]:
+    def wrong(self) -> list[CheckFinding]:
         """The findings that have to be mended."""
         return [one for one in self.findings if one.level == "wrong"]
 
@@ -89,7 +89,7 @@ def check_model(spec: ModelSpec, instruction: str = PROBE) -> Check:
         shown = defused(opened.tokenizer, instruction, template)
         check.prompt = prompt_text(opened.tokenizer, template, shown, source=spec.base)
     except InputError as error:
-        found.append(Finding("template", "wrong", str(error)))
+        found.append(CheckFinding("template", "wrong", str(error)))
         return check
     ids = encode(opened.tokenizer, check.prompt, spec.bos)
     check.tokens = _shown(opened.tokenizer, ids, ends, template)

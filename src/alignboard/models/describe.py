@@ -11,7 +11,7 @@ import msgspec
 import yaml
 
 from alignboard.models.check import Check, ShownToken
-from alignboard.models.spec import ModelSpec, Prompt
+from alignboard.models.spec import ModelSpec, PromptFormat
 from alignboard.text import table
 
 FOUND_OUT: Final = "as found"
@@ -38,7 +38,7 @@ def _row(spec: ModelSpec) -> tuple[str, str, str, str, str]:
     )
 
 
-def prompt_name(prompt: Prompt) -> str:
+def prompt_name(prompt: PromptFormat) -> str:
     """A prompt in a word or two."""
     form = prompt.chat
     if prompt.template is not None:

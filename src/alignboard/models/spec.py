@@ -26,7 +26,7 @@ from alignboard.suites import convert, read_yaml
 OWN: Final = "own"
 
 
-class Prompt(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class PromptFormat(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """How an instruction becomes a prompt: one of ``chat``, ``template`` and ``chat_template``."""
 
     chat: str = OWN
@@ -145,7 +145,7 @@ class ModelSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """auto: float32 on the CPU; on a GPU the checkpoint's own, with bfloat16 in place of float16"""
     quantization: Literal["4bit", "8bit"] | None = None
     """linear layers through bitsandbytes"""
-    prompt: Prompt = Prompt()
+    prompt: PromptFormat = PromptFormat()
     bos: BosPolicy = "auto"
     """how often BOS begins a prompt, counted on ids. auto: once if the tokenizer adds one or the template writes it"""
     stop: list[str] = []
@@ -200,7 +200,7 @@ def _fault(spec: ModelSpec) -> str | None:
     return _prompt_fault(spec.prompt) or _number_fault(spec) or spec.endpoint.fault()
 
 
-def _prompt_fault(prompt: Prompt) -> str | None:
+def _prompt_fault(prompt: PromptFormat) -> str | None:
     chosen = [prompt.chat != OWN, prompt.template is not None, prompt.chat_template is not None]
     if sum(chosen) > 1:
         return "prompt takes one of chat, template and chat_template"

@@ -30,7 +30,7 @@ from alignboard.results.conversations import (
     write_conversations,
 )
 from alignboard.results.formats import write_rows
-from alignboard.results.journal import Journal, Row
+from alignboard.results.journal import Journal, JournalRow
 from alignboard.workspace import model_name
 
 GENERATION = "generation"
@@ -39,7 +39,7 @@ _SHOW_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Progress:
+class GenerationProgress:
     """How far one model is."""
 
     model: str
@@ -50,7 +50,7 @@ class Progress:
     seconds: float
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[GenerationProgress], None]
 
 
 @dataclass(frozen=True)
@@ -313,7 +313,9 @@ class _Commit:
 
     def add(self, answer: Answer) -> None:
         """Take an answer."""
-        self._commits.add(Row(bytes.fromhex(answer.key), GENERATION, msgspec.to_builtins(answer)))
+        self._commits.add(
+            JournalRow(bytes.fromhex(answer.key), GENERATION, msgspec.to_builtins(answer))
+        )
         self._n_done += 1
         self.n_tokens += answer.n_tokens or 0
         self.price += answer.price or 0.0
@@ -330,5 +332,5 @@ class _Commit:
         if self._on_progress is not None:
             seconds = self._shown - self._started
             self._on_progress(
-                Progress(self._model, self._n_done, self._n_total, self.n_tokens, seconds)
+                GenerationProgress(self._model, self._n_done, self._n_total, self.n_tokens, seconds)
             )

@@ -18,13 +18,13 @@ from alignboard.benchmarks.run import DEMO_TASKS
 from alignboard.data.preferences.sources import local_files
 from alignboard.errors import InputError
 from alignboard.judges.load import load_judge
-from alignboard.models.spec import ModelSpec, Prompt
+from alignboard.models.spec import ModelSpec, PromptFormat
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.judges import Access, Declared, Judges
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plan import ResolvedPlan, resolve
 from alignboard.pipeline.plan_baselines import TrainedModel
-from alignboard.pipeline.plan_models import Entry, asked_as, pinned, weights_identity
+from alignboard.pipeline.plan_models import ModelEntry, asked_as, pinned, weights_identity
 from alignboard.pipeline.plan_schema import TINY_FAMILIES, Overrides, Plan, PlanModel
 from alignboard.pipeline.plan_sets import PlanSet
 from alignboard.results.files import file_sha256
@@ -204,7 +204,11 @@ class _Builder:
         return found
 
     def _generate(
-        self, model: TrainedModel, entry: Entry, asked: PlanSet, needs: Mapping[str, str | None]
+        self,
+        model: TrainedModel,
+        entry: ModelEntry,
+        asked: PlanSet,
+        needs: Mapping[str, str | None],
     ) -> str:
         spec = self._spec(model, entry)
         served = entry.served
@@ -227,7 +231,7 @@ class _Builder:
     def _benchmark(
         self,
         model: TrainedModel,
-        entry: Entry,
+        entry: ModelEntry,
         suite: EvaluationSuite,
         needs: Mapping[str, str | None],
         board: dict[str, str],
@@ -261,11 +265,11 @@ class _Builder:
         """Where a worker finds the set."""
         return {"set": asked.source, "instructions": msgspec.to_builtins(asked.declared)}
 
-    def _spec(self, model: TrainedModel, entry: Entry) -> ModelSpec:
+    def _spec(self, model: TrainedModel, entry: ModelEntry) -> ModelSpec:
         """How a model is asked; a tiny checkpoint and an adapter trained here are found when they are there."""
         spec = ModelSpec(name=model.name, base="") if entry.spec is None else entry.spec
         template = self.chat_template(model.base)
-        prompt = spec.prompt if template is None else Prompt(chat_template=template)
+        prompt = spec.prompt if template is None else PromptFormat(chat_template=template)
         return msgspec.structs.replace(spec, name=model.name, prompt=prompt)
 
     def task_data(self, suite: EvaluationSuite) -> str | None:

@@ -17,7 +17,7 @@ from alignboard.data.instruction_sets import (
     load_set,
 )
 from alignboard.errors import InputError, nearest
-from alignboard.fetch.sources import Progress
+from alignboard.fetch.sources import DownloadProgress
 from alignboard.judges.pairs import Pair, rated
 from alignboard.pipeline.judged_outputs import Answers, Comparison, Fields
 from alignboard.results.conversations import CONVERSATIONS, Conversation, read_conversations
@@ -43,7 +43,7 @@ def load_questions(
     workspace: Path,
     limit: int | None = None,
     fields: Path | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> Questions:
     """The set ``name`` with its reference answers; raises `InputError` where it has more turns than prompts show.
 

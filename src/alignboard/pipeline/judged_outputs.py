@@ -10,7 +10,7 @@ import msgspec
 
 from alignboard.data.instruction_sets import records
 from alignboard.errors import InputError, nearest
-from alignboard.fetch.sources import Progress, released_file
+from alignboard.fetch.sources import DownloadProgress, released_file
 from alignboard.judges.pairs import Pair, rated
 from alignboard.judges.prompting.prompts import FIELDS
 from alignboard.judges.rows import Question
@@ -69,14 +69,14 @@ def set_folder(place: Path, model: str) -> str | None:
 
 
 def load_baseline(
-    name: str, workspace: Path, folder: str | None = None, progress: Progress | None = None
+    name: str, workspace: Path, folder: str | None = None, progress: DownloadProgress | None = None
 ) -> list[Generation]:
     """The outputs of a baseline; see `baseline_file`."""
     return read_rows(baseline_file(name, workspace, folder, progress), Generation)
 
 
 def baseline_file(
-    name: str, workspace: Path, folder: str | None = None, progress: Progress | None = None
+    name: str, workspace: Path, folder: str | None = None, progress: DownloadProgress | None = None
 ) -> Path:
     """Where a baseline's outputs are: a file, a model of the workspace, or a published suite's baseline (fetched).
 

@@ -31,7 +31,7 @@ from alignboard.records import Judgment, text_id
 from alignboard.results.commits import Commits
 from alignboard.results.files import write_atomically
 from alignboard.results.formats import write_rows
-from alignboard.results.journal import Journal, Row
+from alignboard.results.journal import Journal, JournalRow
 from alignboard.results.verdict_places import judge_folder
 from alignboard.stats.intervals import Interval
 from alignboard.stats.win_rate import win_rate
@@ -59,7 +59,7 @@ class JournalReplies:
             for one in call.questions
         ]
         payload = {"shown": shown, "said": msgspec.to_builtins(said)}
-        self._commits.add(Row(bytes.fromhex(call.key), REPLY, payload))
+        self._commits.add(JournalRow(bytes.fromhex(call.key), REPLY, payload))
 
     def flush(self) -> None:
         """See `Replies`."""

@@ -20,7 +20,7 @@ from alignboard.workspace import model_name
 RECORD = "model.json"
 
 
-class Source(msgspec.Struct, frozen=True, omit_defaults=True):
+class ModelSource(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which model a name stands for."""
 
     base: str
@@ -59,10 +59,10 @@ def named(specs: Sequence[ModelSpec], names: str | None = None) -> list[ModelSpe
     return found
 
 
-def source_of(spec: ModelSpec, workspace: Path | None = None) -> Source:
+def source_of(spec: ModelSpec, workspace: Path | None = None) -> ModelSource:
     """Which model ``spec`` is; a folder as the workspace sees it."""
     adapter = None if spec.adapter is None else _where(spec.adapter, workspace)
-    return Source(_where(spec.base, workspace), spec.revision, adapter, spec.gguf_file)
+    return ModelSource(_where(spec.base, workspace), spec.revision, adapter, spec.gguf_file)
 
 
 def claim(workspace: Path, specs: Sequence[ModelSpec]) -> None:
@@ -73,7 +73,7 @@ def claim(workspace: Path, specs: Sequence[ModelSpec]) -> None:
         if not path.is_file():
             continue
         try:
-            there = msgspec.json.decode(path.read_bytes(), type=Source)
+            there = msgspec.json.decode(path.read_bytes(), type=ModelSource)
         except msgspec.DecodeError as error:
             raise InputError(f"{path} cannot be read: {error}; remove it.") from error
         if there != source:

@@ -26,7 +26,7 @@ from alignboard.pipeline.plan_baselines import (
     with_baselines,
     with_reference,
 )
-from alignboard.pipeline.plan_models import Entry, read_entries
+from alignboard.pipeline.plan_models import ModelEntry, read_entries
 from alignboard.pipeline.plan_schema import BASE_METHOD, Plan, PlanJudge, check
 from alignboard.pipeline.plan_sets import (
     PlanSet,
@@ -57,7 +57,7 @@ class ResolvedPlan:
     plan: Plan
     path: Path
     workspace: Path
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, ModelEntry]
     recipes: Mapping[str, Recipe]
     judges: Mapping[str, ChosenJudge]
     """by the name of their columns"""
@@ -189,7 +189,7 @@ def _sets(path: Path, plan: Plan, suites: Sequence[EvaluationSuite], root: Path)
 
 
 def _outputs(
-    path: Path, entries: Mapping[str, Entry], sets: Sequence[PlanSet], root: Path
+    path: Path, entries: Mapping[str, ModelEntry], sets: Sequence[PlanSet], root: Path
 ) -> dict[tuple[str, str], Path]:
     """The released responses of models that have no weights here, checked against what is asked."""
     found = {}

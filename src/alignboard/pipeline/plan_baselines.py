@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignboard.errors import InputError, nearest
-from alignboard.pipeline.plan_models import Entry
-from alignboard.pipeline.plan_schema import BASE_METHOD, Plan, Released
+from alignboard.pipeline.plan_models import ModelEntry
+from alignboard.pipeline.plan_schema import BASE_METHOD, Plan, ReleasedOutputs
 from alignboard.pipeline.plan_sets import PlanSet, named_baseline, released_baseline
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class TrainedModel:
 
 
 def models_of(
-    path: Path, plan: Plan, entry: Entry, recipes: Mapping[str, Recipe]
+    path: Path, plan: Plan, entry: ModelEntry, recipes: Mapping[str, Recipe]
 ) -> list[TrainedModel]:
     """The model of an entry and what its recipes make of it."""
     base = entry.name
@@ -73,7 +73,9 @@ def with_baselines(
 ) -> list[TrainedModel]:
     """Each model with the one of the plan that it is compared with, where ``baseline`` means one."""
     given = plan.baseline
-    if isinstance(given, Released) or (given is None and all(one.suite.baseline for one in sets)):
+    if isinstance(given, ReleasedOutputs) or (
+        given is None and all(one.suite.baseline for one in sets)
+    ):
         return list(models)
     wanted = BASE_METHOD if given is None else given
     named = {model.name for model in models}
@@ -106,14 +108,14 @@ def with_reference(
     if given is None or given in names or (plan.baseline is not None and models[0].baseline):
         return one
     try:
-        if isinstance(given, Released):
+        if isinstance(given, ReleasedOutputs):
             found = released_baseline(given.outputs, root, one.asked)
         else:
             found = named_baseline(given, root, one.asked)
     except InputError as error:
         methods = sorted({model.method for model in models})
         hint = nearest(str(given), [*methods, *sorted(names)])
-        what = given.outputs if isinstance(given, Released) else given
+        what = given.outputs if isinstance(given, ReleasedOutputs) else given
         raise InputError(
             f"{path}: baseline is {what!r}, which is no method ({', '.join(methods)}) and no model of the plan"
             f"{hint or ';'} {error}"

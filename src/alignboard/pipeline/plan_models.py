@@ -31,7 +31,7 @@ _NO_IDENTITY = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class ModelEntry:
     """An entry of a plan's models, read."""
 
     name: str
@@ -59,20 +59,20 @@ class Entry:
         return self.declared.tiny is not None
 
 
-def read_entries(path: Path, plan: Plan, root: Path) -> dict[str, Entry]:
+def read_entries(path: Path, plan: Plan, root: Path) -> dict[str, ModelEntry]:
     """Every entry of ``plan.models``; raises `InputError` for a name that means nothing."""
     specs = {name: _spec(path, name, entry, root) for name, entry in plan.models.items()}
-    found: dict[str, Entry] = {}
+    found: dict[str, ModelEntry] = {}
     for name, declared in plan.models.items():
         spec = specs[name]
         method = declared.method or _method(plan, name, declared, specs)
         family = declared.family or _family(name, spec, specs)
         group = _sharing(name, declared, spec, found.values())
-        found[name] = Entry(name, declared, spec, method, family, group)
+        found[name] = ModelEntry(name, declared, spec, method, family, group)
     return _families_of_bases(found)
 
 
-def _families_of_bases(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+def _families_of_bases(entries: Mapping[str, ModelEntry]) -> dict[str, ModelEntry]:
     """An adapter that stands beside its base's entry is of the family that this one declares."""
     return {
         name: replace(entry, family=entries[entry.family].family)
@@ -146,7 +146,7 @@ def _family(name: str, spec: ModelSpec | None, specs: Mapping[str, ModelSpec | N
 
 
 def _sharing(
-    name: str, declared: PlanModel, spec: ModelSpec | None, before: Iterable[Entry]
+    name: str, declared: PlanModel, spec: ModelSpec | None, before: Iterable[ModelEntry]
 ) -> str:
     """The first entry on the same weights."""
     from alignboard.models.asked import base_of

@@ -22,7 +22,7 @@ UNDECLARED = "undeclared"
 TINY_FAMILIES = ("phi", "mistral", "gemma", "llama")
 
 
-class Endpoint(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class EndpointSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Where a model or a judge is served, and how hard it may be asked."""
 
     engine: str | None = None
@@ -48,7 +48,7 @@ class Endpoint(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
         return Limits(self.concurrency, self.requests_per_minute, self.tokens_per_minute)
 
 
-class PlanModel(Endpoint, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class PlanModel(EndpointSettings, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A model; at most one of ``tiny``, ``source`` and ``outputs``. With none of them its name is its source."""
 
     tiny: str | None = None
@@ -76,7 +76,7 @@ class PlanModel(Endpoint, forbid_unknown_fields=True, frozen=True, kw_only=True)
     """instead of the plan's; models without weights here have none"""
 
 
-class PlanJudge(Endpoint, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class PlanJudge(EndpointSettings, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A judge that is asked otherwise than it declares."""
 
     judge: str
@@ -86,7 +86,7 @@ class PlanJudge(Endpoint, forbid_unknown_fields=True, frozen=True, kw_only=True)
     """ask through the batch interface"""
 
 
-class Released(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class ReleasedOutputs(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Responses that are there, as the baseline."""
 
     outputs: str
@@ -125,7 +125,7 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """trained on every base model, in this order"""
     judges: list[str | PlanJudge] | None = None
     """null: the suites' own, where they name one"""
-    baseline: str | Released | None = None
+    baseline: str | ReleasedOutputs | None = None
     """a method (each model is compared with the model of that method in its family), a model of the plan or of the
     workspace, the baseline of a published suite, or ``{outputs: FILE}``; null: the suite's own, else the method base"""
     n_prompts: int | None = None

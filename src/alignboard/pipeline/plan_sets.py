@@ -18,7 +18,7 @@ from alignboard.workspace import model_name
 
 
 @dataclass(frozen=True)
-class Responses:
+class ReleasedResponses:
     """Released responses of one model to one set."""
 
     model: str
@@ -35,7 +35,7 @@ class PlanSet:
     source: str
     """the name of the set, or the whole path of its file"""
     asked: InstructionSet
-    reference: Responses | None
+    reference: ReleasedResponses | None
     """the baseline of every model, where it is none of the plan's models"""
 
     @property
@@ -72,18 +72,18 @@ def outputs_file(given: str, root: Path, asked: InstructionSet) -> Path:
     return found
 
 
-def named_baseline(name: str, root: Path, asked: InstructionSet) -> Responses:
+def named_baseline(name: str, root: Path, asked: InstructionSet) -> ReleasedResponses:
     """A baseline by its name: a file, a model of the workspace, or the baseline of a published suite (fetched)."""
     if asked.n_turns > 1:
         return released_baseline(f"results/{name}", root, asked)
     path = baseline_file(name, root, asked.name)
-    return Responses(require_responses(path, asked), path)
+    return ReleasedResponses(require_responses(path, asked), path)
 
 
-def released_baseline(given: str, root: Path, asked: InstructionSet) -> Responses:
+def released_baseline(given: str, root: Path, asked: InstructionSet) -> ReleasedResponses:
     """A baseline by its file or folder."""
     path = outputs_file(given, root, asked)
-    return Responses(require_responses(path, asked), path)
+    return ReleasedResponses(require_responses(path, asked), path)
 
 
 def require_responses(path: Path, asked: InstructionSet) -> str:

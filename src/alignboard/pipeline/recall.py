@@ -15,7 +15,7 @@ import msgspec
 from alignboard.data.instruction_sets import InstructionSet
 from alignboard.engines.rows import Answer, Decoding, read_answer
 from alignboard.models.spec import ModelSpec
-from alignboard.results.journal import Journal, Row
+from alignboard.results.journal import Journal, JournalRow
 
 FINISHED = "finished-run"
 
@@ -87,4 +87,4 @@ def recall(journal: Journal, key: bytes) -> tuple[list[list[Answer]], list[str]]
 def remember(journal: Journal, key: bytes, finished: Finished) -> None:
     """Leave the note of a finished run."""
     if key not in journal.get([key]):
-        journal.add([Row(key, FINISHED, msgspec.to_builtins(finished))])
+        journal.add([JournalRow(key, FINISHED, msgspec.to_builtins(finished))])

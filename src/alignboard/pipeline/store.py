@@ -27,7 +27,7 @@ from alignboard import __version__
 from alignboard.errors import InputError
 from alignboard.pipeline.graph import SCHEME, Job, library_versions
 from alignboard.pipeline.kinds import job_kind
-from alignboard.results.journal import Journal, Row
+from alignboard.results.journal import Journal, JournalRow
 
 DONE: Final = "done"
 """kind of the journal's rows that say which jobs are done"""
@@ -165,9 +165,9 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def done_row(job: Job, exports: Mapping[str, str], costs: Mapping[str, float]) -> Row:
+def done_row(job: Job, exports: Mapping[str, str], costs: Mapping[str, float]) -> JournalRow:
     """The record that ``job`` is done."""
-    return Row(
+    return JournalRow(
         bytes.fromhex(job.key),
         DONE,
         {

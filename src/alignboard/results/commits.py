@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-from alignboard.results.journal import Journal, Row
+from alignboard.results.journal import Journal, JournalRow
 
 _PAUSE: Final = 0.01
 """seconds between two commits, so that rows that arrive by the thousand are committed together"""
@@ -21,12 +21,12 @@ class Commits:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._turn = threading.Condition()
-        self._waiting: list[Row] = []
+        self._waiting: list[JournalRow] = []
         self._ending = False
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def add(self, row: Row) -> None:
+    def add(self, row: JournalRow) -> None:
         """Hand over a row. Raises what an earlier commit raised."""
         if self._error is not None:
             self.flush()
@@ -58,7 +58,7 @@ class Commits:
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._error = error
 
-    def _next(self) -> list[Row]:
+    def _next(self) -> list[JournalRow]:
         """What is waiting, as soon as there is something; nothing at the end."""
         with self._turn:
             self._turn.wait_for(lambda: self._ending, _PAUSE)

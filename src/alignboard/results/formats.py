@@ -279,6 +279,7 @@ def _require_utf8(path: Path, content: bytes) -> None:
 
 
 def preference_value(path: Path, row: int, value: float | str | None) -> float:
+    """The preference of a row: NaN where it was not parsed; raises `InputError` for what is none."""
     if value is None:
         return math.nan
     try:

@@ -61,7 +61,7 @@ _INSERT: Final = "INSERT OR IGNORE INTO rows (key, kind, payload, sum) VALUES (?
 
 
 @dataclass(frozen=True)
-class Row:
+class JournalRow:
     """One thing that was computed. ``payload`` is anything that JSON can say."""
 
     key: bytes
@@ -138,7 +138,7 @@ class Journal:
         for path in sorted(self.folder.glob("journal-*.sqlite")):
             open_own(path).close()
 
-    def add(self, rows: Sequence[Row]) -> int:
+    def add(self, rows: Sequence[JournalRow]) -> int:
         """Commit ``rows`` together; returns how many were new. A row whose key is there already is ignored."""
         if not rows:
             return 0
@@ -173,7 +173,7 @@ class Journal:
                     self._compare_two(key, found.setdefault(key, payload), payload)
         return {key: _decode(payload) for key, payload in found.items()}
 
-    def rows(self, kind: str) -> Iterator[Row]:
+    def rows(self, kind: str) -> Iterator[JournalRow]:
         """Every row of a kind, each key once, in the order of keys."""
         shards = [shard.rows("WHERE kind = ? ORDER BY key", (kind,)) for shard in self._all()]
         last: tuple[bytes, str] | None = None
@@ -182,7 +182,7 @@ class Journal:
                 self._compare_two(key, last[1], payload)
                 continue
             last = (key, payload)
-            yield Row(key, kind, _decode(payload))
+            yield JournalRow(key, kind, _decode(payload))
 
     def check(self) -> JournalCheck:
         """Count what is there, what was computed, and what was computed twice."""

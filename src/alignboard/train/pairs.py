@@ -29,7 +29,7 @@ PreferenceRow = dict[str, list[Message]]
 
 
 @dataclass(frozen=True)
-class Pair:
+class PreferencePair:
     """Two outputs for one instruction, the better first."""
 
     instruction: str
@@ -41,13 +41,13 @@ class Pair:
 
 def west_of_n(
     instructions: Sequence[str], candidates: Sequence[Sequence[str]], score: Score
-) -> list[Pair]:
+) -> list[PreferencePair]:
     """The best and the worst candidate per instruction; instructions whose candidates all score the same are dropped.
 
     Among equals the first sampled wins, so that pairs follow the model's own frequencies.
 
     >>> west_of_n(["q"], [["long answer", "no", "yes"]], lambda _, output: float(output == "yes"))
-    [Pair(instruction='q', chosen='yes', rejected='long answer', score_chosen=1.0, score_rejected=0.0)]
+    [PreferencePair(instruction='q', chosen='yes', rejected='long answer', score_chosen=1.0, score_rejected=0.0)]
     """
     pairs = []
     for instruction, outputs in zip(instructions, candidates, strict=True):
@@ -55,11 +55,11 @@ def west_of_n(
         best, worst = max(scores), min(scores)
         if best > worst:
             chosen, rejected = outputs[scores.index(best)], outputs[scores.index(worst)]
-            pairs.append(Pair(instruction, chosen, rejected, best, worst))
+            pairs.append(PreferencePair(instruction, chosen, rejected, best, worst))
     return pairs
 
 
-def preference_rows(pairs: Sequence[Pair]) -> list[PreferenceRow]:
+def preference_rows(pairs: Sequence[PreferencePair]) -> list[PreferenceRow]:
     """Pairs as TRL reads them."""
     return [
         {
@@ -72,7 +72,7 @@ def preference_rows(pairs: Sequence[Pair]) -> list[PreferenceRow]:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class CandidateSampling:
     """How replies are drawn; all of it determines them."""
 
     n: int = 1
@@ -82,14 +82,14 @@ class Sampling:
     seed: int = 0
 
 
-GREEDY: Final = Sampling()
+GREEDY: Final = CandidateSampling()
 
 
 def sample(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     instructions: Sequence[str],
-    how: Sampling = GREEDY,
+    how: CandidateSampling = GREEDY,
     *,
     batch: int = 512,
 ) -> list[list[str]]:
@@ -153,7 +153,7 @@ def build_pairs(
     instructions: Sequence[str],
     score: Score,
     seed: int = 0,
-) -> list[Pair]:
+) -> list[PreferencePair]:
     """Sample from the policy (base plus adapter) and pair by `score`; uses the first `spec.prompts` instructions."""
     if len(instructions) < spec.prompts:
         raise ValueError(
@@ -161,7 +161,7 @@ def build_pairs(
         )
     loaded = load_policy(model_path, adapter)
     asked = list(instructions[: spec.prompts])
-    how = Sampling(spec.n, spec.temperature, spec.max_new_tokens, seed)
+    how = CandidateSampling(spec.n, spec.temperature, spec.max_new_tokens, seed)
     with loaded.using(None if adapter is None else "policy"):
         candidates = sample(loaded.model, loaded.tokenizer, asked, how)
     return west_of_n(asked, candidates, score)

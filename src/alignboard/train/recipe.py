@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from alignboard.data.preferences.sources import Source
+from alignboard.data.preferences.sources import PreferenceSource
 from alignboard.errors import InputError, nearest
 from alignboard.suites import convert, read_yaml
 from alignboard.train.methods import SFT, LossSpec, Value, loss_spec, methods
@@ -51,9 +51,9 @@ class DataSpec(Struct, forbid_unknown_fields=True, frozen=True):
     columns: dict[str, str] = {}
     """the columns of the source by their canonical names: {prompt: question}"""
 
-    def source(self, workspace: Path = Path()) -> Source:
+    def source(self, workspace: Path = Path()) -> PreferenceSource:
         """Where the rows are read from."""
-        return Source(**msgspec.structs.asdict(self), workspace=workspace)
+        return PreferenceSource(**msgspec.structs.asdict(self), workspace=workspace)
 
 
 class LoraSpec(Struct, forbid_unknown_fields=True, frozen=True):

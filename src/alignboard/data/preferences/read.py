@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.data.preferences.messages import DroppedError, FaultyError
 from alignboard.data.preferences.schemas import Kind, Reading, Schema, find_schema
-from alignboard.data.preferences.sources import Source, open_source
+from alignboard.data.preferences.sources import PreferenceSource, open_source
 from alignboard.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class DataReport:
 
 
 def read_rows(
-    source: Source, kind: Kind | None = None, seed: int = 0
+    source: PreferenceSource, kind: Kind | None = None, seed: int = 0
 ) -> tuple[Dataset, DataReport]:
     """The rows of ``source`` in canonical form, on disk, and the report about them.
 
@@ -174,7 +174,7 @@ def _features(schema: Schema) -> Any:
     )
 
 
-def _fingerprint(raw: Any, source: Source, schema: Schema, seed: int) -> str:
+def _fingerprint(raw: Any, source: PreferenceSource, schema: Schema, seed: int) -> str:
     text = json.dumps([raw._fingerprint, source.columns, schema.name, seed])  # noqa: SLF001 - datasets' own name for it
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -19,7 +19,7 @@ LOADERS: Final = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": 
 
 
 @dataclass(frozen=True)
-class Source:
+class PreferenceSource:
     """A data set, and how its columns are called."""
 
     name: str
@@ -51,7 +51,7 @@ def local_files(name: str, workspace: Path = Path()) -> list[Path]:
     """The files whose content determines a local data set; none for one on the hub."""
     if not is_local(name, workspace):
         return []
-    source = entry_of(Source(name, workspace=workspace))
+    source = entry_of(PreferenceSource(name, workspace=workspace))
     if not is_local(source.name, workspace):
         return [workspace / name.partition("#")[0]]
     if not source.path.exists():
@@ -61,7 +61,7 @@ def local_files(name: str, workspace: Path = Path()) -> list[Path]:
     return [source.path]
 
 
-def entry_of(source: Source) -> Source:
+def entry_of(source: PreferenceSource) -> PreferenceSource:
     """The source that a LLaMA-Factory entry (``dataset_info.json#name``) means; others as they are."""
     file, _, name = source.name.partition("#")
     if not name:
@@ -106,7 +106,7 @@ def _entry_columns(entry: dict[str, Any]) -> dict[str, str]:
     return {names.get(ours, ours): theirs for ours, theirs in given.items()}
 
 
-def open_source(source: Source) -> Dataset:
+def open_source(source: PreferenceSource) -> Dataset:
     """The raw rows, with the columns renamed; `InputError` names the file and the line, or the hub's reason."""
     import datasets
     from datasets.exceptions import DatasetsError
@@ -148,7 +148,7 @@ def _require_content(path: Path) -> None:
         raise InputError(f"{path} is empty.")
 
 
-def _unreadable(source: Source, local: bool, error: Exception) -> InputError:  # noqa: FBT001 - one caller
+def _unreadable(source: PreferenceSource, local: bool, error: Exception) -> InputError:  # noqa: FBT001 - one caller
     if local and source.path.is_file() and source.path.suffix in {".json", ".jsonl"}:
         fault = _json_fault(source.path)
         if fault is not None:
@@ -180,7 +180,7 @@ def _json_fault(path: Path) -> str | None:
     return None
 
 
-def _renamed(found: Any, source: Source) -> Any:
+def _renamed(found: Any, source: PreferenceSource) -> Any:
     """``found`` with its columns called by their canonical names."""
     for ours, theirs in source.columns.items():
         if theirs not in found.column_names:

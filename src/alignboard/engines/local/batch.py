@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Row:
+class RunningSequence:
     """An answer under way."""
 
     prompt: Prompt
@@ -38,7 +38,7 @@ class Batch:
     """Rows under way and their cache."""
 
     def __init__(
-        self, model: LoadedModel, waiting: deque[Row], slots: int, decoding: Decoding
+        self, model: LoadedModel, waiting: deque[RunningSequence], slots: int, decoding: Decoding
     ) -> None:
         from alignboard.engines.local.slots import SlotCache
 
@@ -47,7 +47,7 @@ class Batch:
         longest = max(len(row.prompt.ids) + row.limit for row in waiting)
         self._cache = SlotCache(self._config.num_hidden_layers, slots, longest)
         self.waiting = waiting
-        self.living: list[Row] = []
+        self.living: list[RunningSequence] = []
 
     def read_prompts(self, n: int, tokens: int) -> None:
         """Let up to ``n`` waiting rows, padded to at most ``tokens`` together, join and say their first token."""
@@ -55,7 +55,7 @@ class Batch:
 
         device = self._model.device
         first, longest = len(self.living), 0
-        fresh: list[Row] = []
+        fresh: list[RunningSequence] = []
         while self.waiting and len(fresh) < n:
             padded = max(longest, self.waiting[0].length)
             if fresh and padded * (len(fresh) + 1) > tokens:
@@ -105,11 +105,11 @@ class Batch:
                 logits_to_keep=keep,
             ).logits
 
-    def _say(self, rows: Sequence[Row], logits: torch.Tensor) -> None:
+    def _say(self, rows: Sequence[RunningSequence], logits: torch.Tensor) -> None:
         for row, token in zip(rows, choose(logits, rows, self._decoding), strict=True):
             row.said.append(token)
 
-    def leave(self, over: Callable[[Row], bool]) -> list[Row]:
+    def leave(self, over: Callable[[RunningSequence], bool]) -> list[RunningSequence]:
         """Take out the rows that are over; the last ones take their places."""
         ended = [place for place, row in enumerate(self.living) if over(row)]
         left = [self.living[place] for place in ended]
@@ -125,12 +125,12 @@ class OneRow(Batch):
     """One row at a time with the cache that the model makes itself: for models that `slots.fits` does not know."""
 
     def __init__(
-        self, model: LoadedModel, waiting: deque[Row], slots: int, decoding: Decoding
+        self, model: LoadedModel, waiting: deque[RunningSequence], slots: int, decoding: Decoding
     ) -> None:
         assert slots == 1  # noqa: S101 - whoever makes it says so
         self._model, self._decoding = model.model, decoding
         self.waiting = waiting
-        self.living: list[Row] = []
+        self.living: list[RunningSequence] = []
         self._past: Any = None
 
     def read_prompts(self, n: int, tokens: int) -> None:  # noqa: ARG002 - as the base
@@ -163,7 +163,7 @@ def batch_of(model: LoadedModel) -> type[Batch]:
     return Batch if fits(model.model) else OneRow
 
 
-def choose(logits: torch.Tensor, rows: Sequence[Row], decoding: Decoding) -> list[int]:
+def choose(logits: torch.Tensor, rows: Sequence[RunningSequence], decoding: Decoding) -> list[int]:
     """The next token of every row, from ``logits`` (rows, vocabulary)."""
     import torch
 

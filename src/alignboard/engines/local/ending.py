@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from alignboard.engines.local.batch import Row
+from alignboard.engines.local.batch import RunningSequence
 from alignboard.engines.rows import Answer, Decoding
 from alignboard.models.loading import LoadedModel
 from alignboard.models.reasoning import MARKS
@@ -72,7 +72,7 @@ class Ending:
         kept = [token for token in said if token not in dropped]
         return str(self._tokenizer.decode(kept, skip_special_tokens=False))
 
-    def over(self, row: Row) -> bool:
+    def over(self, row: RunningSequence) -> bool:
         """Whether the last token ends the answer."""
         return (
             row.said[-1] in self._tokens
@@ -80,7 +80,7 @@ class Ending:
             or self._texts.ended(row.said)
         )
 
-    def answer(self, row: Row) -> Answer:
+    def answer(self, row: RunningSequence) -> Answer:
         """What a row has said, as an answer."""
         text, stopped = cut(self._text(row.said), self._stops)
         ended = stopped or row.said[-1] in self._tokens

@@ -28,7 +28,7 @@ from typing import Any
 from alignboard.engines.local.batch import (
     Batch,
     OneRow,
-    Row,
+    RunningSequence,
     affordable,
     batch_of,
     out_of_memory,
@@ -63,7 +63,9 @@ class LocalEngine:
         """See `Engine`; there are no failures. Raises `InputError` where not even one row fits in memory."""
         unique = {prompt.key: prompt for prompt in asked}.values()
         ending, context = Ending(self._model, decoding), self._model.context
-        rows = [Row(one, min(one.limit(decoding), context - len(one.ids))) for one in unique]
+        rows = [
+            RunningSequence(one, min(one.limit(decoding), context - len(one.ids))) for one in unique
+        ]
         if not rows:
             return
         if (short := min(rows, key=lambda row: row.limit)).limit < 1:
@@ -74,7 +76,9 @@ class LocalEngine:
         with _masked_attention(self._model):
             yield from self._answers(rows, ending, decoding)
 
-    def _answers(self, rows: list[Row], ending: Ending, decoding: Decoding) -> Iterator[Answer]:
+    def _answers(
+        self, rows: list[RunningSequence], ending: Ending, decoding: Decoding
+    ) -> Iterator[Answer]:
         # The longest prompts first: memory is needed at the start, and the short ones fill the end.
         waiting = deque(sorted(rows, key=lambda row: len(row.prompt.ids), reverse=True))
         batch_type = batch_of(self._model)

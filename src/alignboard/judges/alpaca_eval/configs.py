@@ -10,7 +10,7 @@ import msgspec
 
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.package_file import package_file
-from alignboard.judges.alpaca_eval.entries import ROOM, Entry, mapping
+from alignboard.judges.alpaca_eval.entries import ROOM, AnnotatorEntry, mapping
 from alignboard.judges.spec import PromptedSpec
 from alignboard.suites import read_yaml
 
@@ -62,7 +62,9 @@ def read_evaluator(name: str, folder: Path | None = None) -> Pool:
         )
     content = read_yaml(path)
     members = tuple(
-        Entry(path, root, member, mapping(path, member, entry), packaged=folder is None).spec()
+        AnnotatorEntry(
+            path, root, member, mapping(path, member, entry), packaged=folder is None
+        ).spec()
         for member, entry in content.items()
     )
     if not members:

@@ -79,7 +79,7 @@ _ENTRY: Final = frozenset(
 )  # fmt: skip
 
 
-class Entry:
+class AnnotatorEntry:
     """One annotator of a configuration on its way to a spec; collects what cannot be asked."""
 
     def __init__(

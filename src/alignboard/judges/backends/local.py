@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from alignboard.engines.generate import library_versions
-from alignboard.engines.local.batch import Row
+from alignboard.engines.local.batch import RunningSequence
 from alignboard.engines.local.ending import Ending
 from alignboard.engines.local.engine import LocalEngine
 from alignboard.engines.rows import Answer, Decoding, Prompt
@@ -294,7 +294,9 @@ class _Engine(LocalEngine):
         super().__init__(model)
         self.said: dict[str, list[int]] = {}
 
-    def _answers(self, rows: list[Row], ending: Ending, decoding: Decoding) -> Iterator[Answer]:
+    def _answers(
+        self, rows: list[RunningSequence], ending: Ending, decoding: Decoding
+    ) -> Iterator[Answer]:
         by_key = {row.prompt.key: row for row in rows}
         for answer in super()._answers(rows, ending, decoding):
             self.said[answer.key] = by_key[answer.key].said

@@ -31,7 +31,7 @@ _CLASSES: Final = {0.0: "which", 1.0: "is", 1.5: "better"}
 
 
 @dataclass(frozen=True)
-class Row:
+class JudgeExample:
     """A training example; labels are -100 where there is nothing to learn."""
 
     ids: list[int]
@@ -48,18 +48,18 @@ class Row:
 
 def draw_pair(
     rng: random.Random, splits: Sequence[world.Split], p_padded: float = 0.5
-) -> tuple[world.Task, str, str, str]:
+) -> tuple[world.WorldTask, str, str, str]:
     """A question and two replies to it: right or wrong, concise or padded, independently."""
     task, instruction = world.draw_instruction(rng, splits)
     return task, instruction, _reply(task, rng, p_padded), _reply(task, rng, p_padded)
 
 
-def _reply(task: world.Task, rng: random.Random, p_padded: float) -> str:
+def _reply(task: world.WorldTask, rng: random.Random, p_padded: float) -> str:
     answer = task.answer if rng.random() < 0.5 else _wrong(task, rng)
     return world.padded(answer, rng) if rng.random() < p_padded else world.concise(answer)
 
 
-def _wrong(task: world.Task, rng: random.Random) -> str:
+def _wrong(task: world.WorldTask, rng: random.Random) -> str:
     """A wrong answer, of the kinds that models give: another one, one word off, reversed, too long, or random words."""
     words, kind = task.answer.split(), rng.random()
     other = world.wrong_answer(task, rng).split()
@@ -92,7 +92,7 @@ class Encoder:
             self._known[text] = self._tokenizer.encode(text, add_special_tokens=False)
         return self._known[text]
 
-    def row(self, task: world.Task, instruction: str, first: str, second: str) -> Row:
+    def row(self, task: world.WorldTask, instruction: str, first: str, second: str) -> JudgeExample:
         """One example, with the labels of every step between."""
         head, tail = [self.bos, *self("first:")], self("second:")
         one, two = self(first), self(second)
@@ -119,7 +119,7 @@ class Encoder:
         scores = rule_score(instruction, first), rule_score(instruction, second)
         marks[-3], marks[-2] = (self(_CLASSES[score])[0] for score in scores)
         verdict = 0.5 + 0.5 * ((scores[0] > scores[1]) - (scores[0] < scores[1]))
-        return Row(ids, words, marks, spans[0], spans[1], verdict)
+        return JudgeExample(ids, words, marks, spans[0], spans[1], verdict)
 
 
 def _agrees(said: Sequence[str], answer: Sequence[str], k: int) -> bool:

@@ -34,7 +34,14 @@ from typing import TYPE_CHECKING, Any
 
 from alignboard.judges.backends.local import LocalJudge
 from alignboard.judges.calls import Judge
-from alignboard.judges.demo.judge_rows import FIRST, PROMPT, SECOND, Encoder, Row, draw_pair
+from alignboard.judges.demo.judge_rows import (
+    FIRST,
+    PROMPT,
+    SECOND,
+    Encoder,
+    JudgeExample,
+    draw_pair,
+)
 from alignboard.judges.demo.simulated import rule_score
 from alignboard.judges.pairs import Pair
 from alignboard.judges.parsing.verdicts import LogprobRule
@@ -65,7 +72,7 @@ class JudgeTraining:
 
 
 @dataclass(frozen=True)
-class JudgeReport:
+class TrainedJudge:
     """A trained judge and how often it agrees with the rule where the rule decides."""
 
     path: Path
@@ -85,7 +92,7 @@ def train_judge(
     seed: int = 0,
     config: JudgeTraining | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
-) -> JudgeReport:
+) -> TrainedJudge:
     """Train a judge from the tiny checkpoint ``base`` and write it to the new folder ``out``.
 
     The same arguments give the same bytes on the same machine. `alignboard_judge.json` in the folder says how well it
@@ -115,7 +122,7 @@ def train_judge(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return JudgeReport(path=out, seconds=time.perf_counter() - started, **measured)
+    return TrainedJudge(path=out, seconds=time.perf_counter() - started, **measured)
 
 
 def measure(path: Path, seed: int = 0, n: int = 500) -> dict[str, Any]:
@@ -204,7 +211,7 @@ def _train(
         rest, lr=config.lr_rest, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
     model.train()
-    batches: list[list[Row]] = []
+    batches: list[list[JudgeExample]] = []
     for step in range(config.steps):
         batches = batches or _batches(rng, encode, config)
         loss = _loss(model, n_base, encode, config, batches.pop())
@@ -222,7 +229,7 @@ def _train(
 
 def _batches(
     rng: random.Random, encode: Encoder, config: JudgeTraining, n: int = 8
-) -> list[list[Row]]:
+) -> list[list[JudgeExample]]:
     """``n`` batches of rows of like length, in random order: padding is a quarter of the time otherwise."""
     size = config.batch
     drawn = (draw_pair(rng, ("sft", "preference"), config.p_padded) for _ in range(size * n))
@@ -234,7 +241,7 @@ def _batches(
 
 
 def _loss(
-    model: Any, n_base: int, encode: Encoder, config: JudgeTraining, rows: Sequence[Row]
+    model: Any, n_base: int, encode: Encoder, config: JudgeTraining, rows: Sequence[JudgeExample]
 ) -> torch.Tensor:
     """The four losses of the module's opening, weighted."""
     import torch
@@ -275,7 +282,7 @@ def _loss(
 
 def _lookup(
     attention: torch.Tensor,
-    rows: Sequence[Row],
+    rows: Sequence[JudgeExample],
     left: Sequence[int],
     ids: torch.Tensor,
     words: torch.Tensor,

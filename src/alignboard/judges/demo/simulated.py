@@ -62,7 +62,7 @@ def rule_score(instruction: str, output: str) -> float:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SimulatedVerdict:
     """One annotation: preference in AlpacaEval's coding (1 = the first argument, 2 = the second, 1.5 = a draw)."""
 
     preference: float
@@ -91,7 +91,7 @@ class SimulatedAnnotator:
         if not 0 <= self.position_bias <= 1:
             raise ValueError(f"position_bias must lie in [0, 1], got {self.position_bias}")
 
-    def annotate(self, instruction: str, output_1: str, output_2: str) -> Verdict:
+    def annotate(self, instruction: str, output_1: str, output_2: str) -> SimulatedVerdict:
         """Compare two outputs for one instruction."""
         low, high = sorted((output_1, output_2))
         order, biased, noisy = self._uniforms(instruction, low, high)
@@ -102,12 +102,12 @@ class SimulatedAnnotator:
         margin = rule_score(instruction, output_2) - rule_score(instruction, output_1)
         rule = 1.5 + 0.5 * ((margin > 0) - (margin < 0))
         if output_1 == output_2:
-            return Verdict(1.5, 1.5, shown_first)
+            return SimulatedVerdict(1.5, 1.5, shown_first)
         if biased < self.position_bias:
-            return Verdict(float(shown_first), rule, shown_first)
+            return SimulatedVerdict(float(shown_first), rule, shown_first)
         if noisy < self.label_noise:
-            return Verdict(3.0 - rule, rule, shown_first)
-        return Verdict(rule, rule, shown_first)
+            return SimulatedVerdict(3.0 - rule, rule, shown_first)
+        return SimulatedVerdict(rule, rule, shown_first)
 
     def _uniforms(self, instruction: str, low: str, high: str) -> tuple[float, float, float]:
         """Three uniforms in [0, 1): order shown, position bias, label noise."""

@@ -35,7 +35,7 @@ _PROGRESS_SECONDS = 0.1
 
 
 @dataclass
-class Task:
+class JobTask:
     """What an implementation is given to do one job with."""
 
     job: Job
@@ -51,7 +51,7 @@ class Task:
     """to be called now and then with (done, of)"""
 
 
-Implementation = Callable[[Task], dict[str, str]]
+Implementation = Callable[[JobTask], dict[str, str]]
 """does a job; returns what it exports: path in the workspace -> path in its folder"""
 
 
@@ -115,7 +115,7 @@ class _Worker:
                 importlib.import_module(library)
             run: Implementation = resolve_name(kind.run)
             imported = time.monotonic()
-            task = Task(
+            task = JobTask(
                 job=job,
                 places=self._places,
                 folder=temporary,

@@ -31,7 +31,7 @@ from alignboard.boards.scoring import (
 )
 from alignboard.data import world
 from alignboard.pipeline.answering import OUTPUTS
-from alignboard.pipeline.executors.worker import Task
+from alignboard.pipeline.executors.worker import JobTask
 from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
@@ -44,7 +44,7 @@ MEAN = "mean"
 CORRECT, RATING, PLACE = "correct", "rating", "place"
 
 
-def board(task: Task) -> dict[str, str]:
+def board(task: JobTask) -> dict[str, str]:
     """The files of `write_board` in ``leaderboards/``."""
     made = board_of(task.job.parameters, task.inputs)
     paths = write_board(made, task.folder, examples_of(task.job.parameters, task.inputs))

@@ -17,8 +17,8 @@ from alignboard.data.instruction_sets import InstructionSet
 from alignboard.errors import InputError
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import LocalModels, Served
-from alignboard.pipeline.answering import OUTPUTS, Progress, decoding_of
-from alignboard.pipeline.executors.worker import Task
+from alignboard.pipeline.answering import OUTPUTS, GenerationProgress, decoding_of
+from alignboard.pipeline.executors.worker import JobTask
 from alignboard.pipeline.generation import generate_here, generate_served
 from alignboard.pipeline.jobs.board import SCORES
 from alignboard.pipeline.jobs.train import adapter_path, model_path
@@ -34,13 +34,13 @@ _LM_EVAL = "lm_eval"
 _DECODING = ("max_new_tokens", "temperature", "top_p", "seed")
 
 
-def generate(task: Task) -> dict[str, str]:
+def generate(task: JobTask) -> dict[str, str]:
     """A model's responses to a set; only those that the journal does not know are asked for."""
     spec, asked = spec_of(task), set_of(task)
     given = task.job.parameters["decoding"]
     decoding = decoding_of(spec, **{name: given[name] for name in _DECODING})
 
-    def show(now: Progress) -> None:
+    def show(now: GenerationProgress) -> None:
         task.progress(now.done, now.total)
 
     rest = (spec, asked, decoding, task.journal, task.folder, show)
@@ -64,7 +64,7 @@ def _served(declared: Mapping[str, Any]) -> Served:
     )
 
 
-def outputs(task: Task) -> dict[str, str]:
+def outputs(task: JobTask) -> dict[str, str]:
     """Released responses to a set, in its order and under the name that they have in the plan."""
     asked, name, path = set_of(task), task.job.parameters["model"], Path(task.job.hints["path"])
     if asked.n_turns > 1:
@@ -81,7 +81,7 @@ def outputs(task: Task) -> dict[str, str]:
     return {}
 
 
-def set_of(task: Task) -> InstructionSet:
+def set_of(task: JobTask) -> InstructionSet:
     """The instructions of a job; raises `InputError` where they have changed since the plan was read."""
     hints = task.job.hints
     declared = msgspec.convert(hints["instructions"], Instructions)
@@ -92,7 +92,7 @@ def set_of(task: Task) -> InstructionSet:
     return asked
 
 
-def spec_of(task: Task) -> ModelSpec:
+def spec_of(task: JobTask) -> ModelSpec:
     """How the model of a job is asked, with the weights that earlier jobs made."""
     spec = msgspec.convert(task.job.hints["spec"], ModelSpec)
     if "base" in task.inputs:
@@ -101,7 +101,7 @@ def spec_of(task: Task) -> ModelSpec:
     return spec if adapter is None else msgspec.structs.replace(spec, adapter=str(adapter))
 
 
-def models_of(task: Task) -> LocalModels:
+def models_of(task: JobTask) -> LocalModels:
     """The models of this process; an entry that runs its own Python was agreed to in the plan."""
     if "models" not in task.held:
         gc.collect()  # a trainer that went before holds its base until its cycles are collected
@@ -116,7 +116,7 @@ def exported(folder: Path) -> dict[str, str]:
     return dict(zip(names, names, strict=True))
 
 
-def task_data(task: Task) -> dict[str, str]:
+def task_data(task: JobTask) -> dict[str, str]:
     """The documents of lm-eval tasks that are generated here, and the tasks' declarations."""
     places, parameters = task.places, task.job.parameters
     # Workers are started in the workspace, which may be moved: no absolute path is kept.
@@ -127,7 +127,7 @@ def task_data(task: Task) -> dict[str, str]:
     return {}
 
 
-def lm_eval(task: Task) -> dict[str, str]:
+def lm_eval(task: JobTask) -> dict[str, str]:
     """lm-eval's numbers on one model, and its files."""
     parameters = task.job.parameters
     suite, files = parameters["suite"], parameters["files"]

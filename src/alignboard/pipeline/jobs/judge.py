@@ -20,7 +20,7 @@ from alignboard.judges.runner import Counts
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.conversations import compare_conversations, load_questions
 from alignboard.pipeline.evaluation import Evaluation, hardening_secret
-from alignboard.pipeline.executors.worker import Task
+from alignboard.pipeline.executors.worker import JobTask
 from alignboard.pipeline.jobs.board import RATINGS, found
 from alignboard.pipeline.jobs.generate import exported
 from alignboard.pipeline.jobs.train import CHECKPOINT
@@ -35,7 +35,7 @@ from alignboard.suites import Instructions
 from alignboard.workspace import model_name
 
 
-def judge(task: Task) -> dict[str, str]:
+def judge(task: JobTask) -> dict[str, str]:
     """One judge's verdicts on one model against its baseline."""
     declared = _declared(task)
     evaluation = Evaluation(_judges(task, declared), task.journal, root=task.folder)
@@ -44,7 +44,7 @@ def judge(task: Task) -> dict[str, str]:
     return exported(task.folder)
 
 
-def _compared(task: Task) -> Comparison:
+def _compared(task: JobTask) -> Comparison:
     """What is judged. Instructions that a model left out as too long for it are left out here, too."""
     parameters = task.job.parameters
     # Only AlpacaEval's own set has no folder of its own below the model's.
@@ -64,7 +64,7 @@ def _compared(task: Task) -> Comparison:
     return compare(given, against, place)
 
 
-def _conversations(task: Task, place: Path) -> Comparison:
+def _conversations(task: JobTask, place: Path) -> Comparison:
     hints = task.job.hints
     declared = msgspec.convert(hints["instructions"], Instructions)
     questions = load_questions(hints["set"], task.places.workspace, declared.limit)
@@ -85,7 +85,7 @@ def _require_asked(declared: Declared, judged: Sequence[Judged], model: str) -> 
         )
 
 
-def pairwise(task: Task) -> dict[str, str]:
+def pairwise(task: JobTask) -> dict[str, str]:
     """Every model against every other on some of the prompts, and ratings from it."""
     parameters = task.job.parameters
     outputs = {
@@ -116,7 +116,7 @@ def pairwise(task: Task) -> dict[str, str]:
     return {}
 
 
-def _declared(task: Task) -> Declared:
+def _declared(task: JobTask) -> Declared:
     declared: dict[str, Any] = task.job.parameters["declared"]
     read = decode_judge(declared)
     trained = task.inputs.get("judge-model")
@@ -125,7 +125,7 @@ def _declared(task: Task) -> Declared:
     return msgspec.structs.replace(read.prompted, model=str(trained / CHECKPOINT))
 
 
-def _judges(task: Task, declared: Declared) -> Judges:
+def _judges(task: JobTask, declared: Declared) -> Judges:
     """Whoever is asked, as the plan says; each model is loaded once, and each address has one queue."""
     given = msgspec.convert(task.job.hints["access"], PlanJudge)
     journal = task.places.journal
@@ -146,5 +146,5 @@ def access_of(given: PlanJudge, journal: Path) -> Access:
     )
 
 
-def _shown(task: Task) -> Callable[[Counts], None]:
+def _shown(task: JobTask) -> Callable[[Counts], None]:
     return lambda now: task.progress(now.known + now.asked, now.total)

@@ -12,7 +12,7 @@ import msgspec
 
 from alignboard.data import world
 from alignboard.errors import InputError, nearest
-from alignboard.pipeline.executors.worker import Task
+from alignboard.pipeline.executors.worker import JobTask
 
 if TYPE_CHECKING:
     from alignboard.train.recipe import Recipe
@@ -23,7 +23,7 @@ _PAIRS = "pairs.json"
 _SOURCE = "source.json"
 
 
-def checkpoint(task: Task) -> dict[str, str]:
+def checkpoint(task: JobTask) -> dict[str, str]:
     """A base model: pretrained on the spot, or a note of where it is."""
     parameters = task.job.parameters
     if "source" in parameters:
@@ -49,7 +49,7 @@ def checkpoint(task: Task) -> dict[str, str]:
     )
 
 
-def judge_model(task: Task) -> dict[str, str]:
+def judge_model(task: JobTask) -> dict[str, str]:
     """The tiny judge, trained from a tiny checkpoint."""
     from alignboard.judges.demo.judge_training import JudgeTraining, train_judge
 
@@ -87,7 +87,7 @@ def adapter_path(inputs: Mapping[str, Path], role: str = "adapter") -> Path | No
     return inputs[role] / ADAPTER if role in inputs else None
 
 
-def train(task: Task) -> dict[str, str]:
+def train(task: JobTask) -> dict[str, str]:
     """An adapter."""
     from alignboard.train.recipe import parse_recipe
     from alignboard.train.trainer import train as train_adapter
@@ -112,17 +112,17 @@ def train(task: Task) -> dict[str, str]:
     return {f"results/{parameters['model']}/{ADAPTER}": ADAPTER}
 
 
-def _rows(recipe: Recipe, task: Task) -> tuple[Any, dict[str, Any] | None]:
+def _rows(recipe: Recipe, task: JobTask) -> tuple[Any, dict[str, Any] | None]:
     """What the recipe trains on, and the report of the data where it was read from a source."""
     name = recipe.data.name
     if name == "demo-world":
         examples = world.sft_examples(recipe.data.n or 1000, task.job.parameters["seed"])
         return world.chat_rows(examples), None
     if name == "west-of-n":
-        from alignboard.train.pairs import Pair, preference_rows
+        from alignboard.train.pairs import PreferencePair, preference_rows
 
         content = json.loads((task.inputs["pairs"] / _PAIRS).read_text(encoding="utf-8"))
-        rows: list[Any] = preference_rows([Pair(**pair) for pair in content])
+        rows: list[Any] = preference_rows([PreferencePair(**pair) for pair in content])
         return rows[: recipe.data.n], None
     from alignboard.data.preferences.read import read_rows
 
@@ -131,7 +131,7 @@ def _rows(recipe: Recipe, task: Task) -> tuple[Any, dict[str, Any] | None]:
     return found, report.to_json()
 
 
-def pairs(task: Task) -> dict[str, str]:
+def pairs(task: JobTask) -> dict[str, str]:
     """Preference pairs from a model's own samples."""
     from alignboard.judges.demo.simulated import rule_score
     from alignboard.train.pairs import build_pairs

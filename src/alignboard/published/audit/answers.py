@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.judges.prompting.attacks import AttackReport, detect, lc_jump
-from alignboard.published.audit.column import Column
+from alignboard.published.audit.column import AnnotatorResults
 from alignboard.published.audit.finding import Evidence, Finding, names_text, rows_text
 from alignboard.records import Annotations, Generation, Outputs
 from alignboard.results.folder import ResultsFolder
@@ -30,7 +30,7 @@ _SURE_ROWS = 10
 
 
 def audit_answers(
-    folder: ResultsFolder, columns: Sequence[Column], model: str
+    folder: ResultsFolder, columns: Sequence[AnnotatorResults], model: str
 ) -> Iterator[Finding]:
     """Everything about the answers of one model."""
     mine = [column for column in columns if model in column.tables]
@@ -54,7 +54,7 @@ def _place(folder: ResultsFolder, model: str) -> str:
 
 
 def _generator_name(
-    model: str, outputs: Outputs | None, columns: Sequence[Column], place: str
+    model: str, outputs: Outputs | None, columns: Sequence[AnnotatorResults], place: str
 ) -> Iterator[Finding]:
     """Rows that name another model than the folder does, in the outputs or in any annotations."""
     named = {} if outputs is None else {place: outputs.generator}
@@ -72,7 +72,7 @@ def _generator_name(
 
 
 def _missing_outputs(
-    model: str, place: str, outputs: Outputs, columns: Sequence[Column]
+    model: str, place: str, outputs: Outputs, columns: Sequence[AnnotatorResults]
 ) -> Iterator[Finding]:
     """Instructions of the reference set that the released outputs lack."""
     references = [column.reference for column in columns if len(column.reference)]
@@ -127,7 +127,7 @@ def _blank(model: str, place: str, blank: NDArray[np.bool_]) -> Iterator[Finding
 
 
 def _average_length(
-    model: str, place: str, outputs: Outputs, columns: Sequence[Column]
+    model: str, place: str, outputs: Outputs, columns: Sequence[AnnotatorResults]
 ) -> Iterator[Finding]:
     """A published ``avg_length`` (whole characters, rounded down) that the released outputs do not have."""
     rows = [column.board[model] for column in columns if model in column.board]
@@ -149,7 +149,7 @@ def _average_length(
 
 
 def _attack(
-    model: str, place: str, folder: ResultsFolder, columns: Sequence[Column]
+    model: str, place: str, folder: ResultsFolder, columns: Sequence[AnnotatorResults]
 ) -> Iterator[Finding]:
     """What `alignboard.judges.prompting.attacks` sees in the texts, with the scores that they earned."""
     path = folder.outputs_path(model)
@@ -176,7 +176,9 @@ def _attack(
         yield _verdict(model, place, report, [text for *_, text in scores], fooled=fooled)
 
 
-def _scores(model: str, columns: Sequence[Column]) -> list[tuple[str, float, float | None, str]]:
+def _scores(
+    model: str, columns: Sequence[AnnotatorResults]
+) -> list[tuple[str, float, float | None, str]]:
     """Annotator, raw and length-controlled win rate in percent (published where it is), and both as text."""
     found = []
     for column in columns:
@@ -229,7 +231,9 @@ def _verdict(
     return Finding("unusual_outputs", severity, model, place, message, evidence)
 
 
-def audit_copies(columns: Sequence[Column], outputs: Mapping[str, Outputs]) -> Iterator[Finding]:
+def audit_copies(
+    columns: Sequence[AnnotatorResults], outputs: Mapping[str, Outputs]
+) -> Iterator[Finding]:
     """One annotation file, one set of verdicts or one set of answers under two names."""
     files = [(column, model) for column in columns for model in column.tables]
     same_files = _alike(files, lambda file: _table(file).digest)
@@ -257,12 +261,12 @@ def _alike(items: Sequence[Item], key: Callable[[Item], Hashable]) -> list[list[
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _table(file: tuple[Column, str]) -> Annotations:
+def _table(file: tuple[AnnotatorResults, str]) -> Annotations:
     column, model = file
     return column.tables[model]
 
 
-def _copies(kind: str, same: Sequence[tuple[Column, str]], what: str) -> Finding:
+def _copies(kind: str, same: Sequence[tuple[AnnotatorResults, str]], what: str) -> Finding:
     places = [column.place(model) for column, model in same]
     models = list(dict.fromkeys(model for _, model in same))
     tables = [_table(file) for file in same]

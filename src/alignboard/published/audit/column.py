@@ -24,7 +24,7 @@ Value = TypeVar("Value", bound=np.generic)
 
 
 @dataclass(frozen=True)
-class Column:
+class AnnotatorResults:
     """The verdicts of one annotator on all its models, and what they are held to."""
 
     folder: ResultsFolder
@@ -106,7 +106,7 @@ class Column:
 
 def read_columns(
     folder: ResultsFolder, suites: Sequence[Suite], calibration: Calibration | None
-) -> list[Column]:
+) -> list[AnnotatorResults]:
     """Every annotator in the folder, those that no suite knows included; the calibration goes to the suites' own."""
     files: dict[str, dict[str, AnnotationFile]] = {}
     for model in folder.models:
@@ -119,7 +119,7 @@ def read_columns(
         usual = max(sorted(votes), key=votes.__getitem__)
         suite, board = _suite_of(annotator, usual, suites)
         columns.append(
-            Column(
+            AnnotatorResults(
                 folder=folder,
                 annotator=annotator,
                 files=of_models,

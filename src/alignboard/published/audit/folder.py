@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from alignboard.published.audit.answers import audit_answers, audit_copies
 from alignboard.published.audit.boards import audit_boards
-from alignboard.published.audit.column import Column, read_columns
+from alignboard.published.audit.column import AnnotatorResults, read_columns
 from alignboard.published.audit.finding import Finding, Severity, at_least, in_order
 from alignboard.published.audit.judge import audit_position, audit_unparsed
 from alignboard.published.audit.results import (
@@ -56,7 +56,7 @@ def audit_results(
     return in_order(findings)
 
 
-def _of_column(column: Column) -> Iterator[Finding]:
+def _of_column(column: AnnotatorResults) -> Iterator[Finding]:
     yield from audit_reference(column)
     yield from audit_judged_baseline(column)
     for model in column.tables:

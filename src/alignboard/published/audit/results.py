@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.published.audit.column import Column, lookup
+from alignboard.published.audit.column import AnnotatorResults, lookup
 from alignboard.published.audit.finding import Evidence, Finding, names_text, rows_text
 from alignboard.records import Annotations
 from alignboard.results.files import SUFFIXES
@@ -19,7 +19,7 @@ _OTHER_OUTPUTS = 0.05
 _LISTED_ROWS = 20
 
 
-def audit_reference(column: Column) -> Iterator[Finding]:
+def audit_reference(column: AnnotatorResults) -> Iterator[Finding]:
     """A reference set of another size than the suite's, which would hide missing rows."""
     if column.suite is None or len(column.reference) == column.suite.n_instructions:
         return
@@ -31,7 +31,7 @@ def audit_reference(column: Column) -> Iterator[Finding]:
     yield Finding("reference_set", "warning", None, column.baseline_place, message, evidence)
 
 
-def audit_rows(column: Column, model: str) -> Iterator[Finding]:
+def audit_rows(column: AnnotatorResults, model: str) -> Iterator[Finding]:
     """Rows missing, in another order or unknown, and what that does to a length control by position."""
     table, reference = column.tables[model], column.reference
     position, known = lookup(table.instruction, reference, np.arange(len(reference)))
@@ -73,7 +73,7 @@ def audit_rows(column: Column, model: str) -> Iterator[Finding]:
         yield Finding("unknown_instructions", "error", model, place, message, evidence)
 
 
-def _length_control(column: Column, model: str, misplaced: int) -> tuple[Evidence, str]:
+def _length_control(column: AnnotatorResults, model: str, misplaced: int) -> tuple[Evidence, str]:
     """By position, a row of the annotations gets the difficulty of the reference set's row of the same number."""
     evidence: Evidence = {"n_misplaced": misplaced}
     if not misplaced:
@@ -92,7 +92,7 @@ def _length_control(column: Column, model: str, misplaced: int) -> tuple[Evidenc
     )
 
 
-def audit_outputs(column: Column, model: str) -> Iterator[Finding]:
+def audit_outputs(column: AnnotatorResults, model: str) -> Iterator[Finding]:
     """Verdicts on other answers than the released ones, the model's and the baseline's."""
     table, place = column.tables[model], column.place(model)
     outputs = column.folder.outputs(model)
@@ -110,7 +110,7 @@ def audit_outputs(column: Column, model: str) -> Iterator[Finding]:
         )
 
 
-def _usual_lengths(column: Column, table: Annotations) -> NDArray[np.int32]:
+def _usual_lengths(column: AnnotatorResults, table: Annotations) -> NDArray[np.int32]:
     """(n,) characters of the baseline's output that most files hold, for the rows of ``table``."""
     instruction, usual = column.judged_baseline
     lengths = np.zeros(len(table), dtype=np.int32)
@@ -159,7 +159,7 @@ def _other_outputs(
     yield Finding(kind, severity, model, place, message, evidence)
 
 
-def audit_judged_baseline(column: Column) -> Iterator[Finding]:
+def audit_judged_baseline(column: AnnotatorResults) -> Iterator[Finding]:
     """Released outputs of the baseline that are not those which most files were judged against."""
     released = column.baseline_outputs
     if released is None:
@@ -197,7 +197,7 @@ def audit_judged_baseline(column: Column) -> Iterator[Finding]:
     )
 
 
-def audit_names(column: Column, model: str) -> Iterator[Finding]:
+def audit_names(column: AnnotatorResults, model: str) -> Iterator[Finding]:
     """Rows that name another judge or baseline than the folders do, and a path that is doubled."""
     table, place = column.tables[model], column.place(model)
     if table.annotator != column.annotator:
@@ -213,7 +213,7 @@ def audit_names(column: Column, model: str) -> Iterator[Finding]:
     yield from _doubled_path(column, model)
 
 
-def _doubled_path(column: Column, model: str) -> Iterator[Finding]:
+def _doubled_path(column: AnnotatorResults, model: str) -> Iterator[Finding]:
     """Annotations at ``<annotator>/<annotator>/``, alone or beside a file in the usual place (upstream has two)."""
     place = column.place(model)
     inner = column.folder.root / model / column.annotator / column.annotator
@@ -231,7 +231,7 @@ def _doubled_path(column: Column, model: str) -> Iterator[Finding]:
     yield Finding("doubled_path", "note", model, where, message, {"alone": int(alone)})
 
 
-def audit_published(column: Column, model: str) -> Iterator[Finding]:
+def audit_published(column: AnnotatorResults, model: str) -> Iterator[Finding]:
     """Figures of the published board that do not follow from the verdicts."""
     row = column.board.get(model)
     if row is None or column.suite is None:
@@ -263,7 +263,7 @@ def audit_published(column: Column, model: str) -> Iterator[Finding]:
     yield Finding("board_differs", severity, model, column.place(model), message, evidence)
 
 
-def audit_coverage(column: Column) -> Iterator[Finding]:
+def audit_coverage(column: AnnotatorResults) -> Iterator[Finding]:
     """Models that are on no published board, and models of the board that have no verdicts here."""
     if not column.board:
         return

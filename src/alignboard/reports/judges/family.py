@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.reports.judges.intervals import mean_interval, signed_interval
-from alignboard.reports.judges.rows import Judgments, Pair
+from alignboard.reports.judges.rows import Judgments, PairKey
 from alignboard.stats.intervals import Interval, clustered_mean
 
 Array = NDArray[np.float64]
@@ -97,13 +97,13 @@ def self_preference(judge: str, part: Judgments, everything: Judgments) -> SelfP
     )
 
 
-def _others_scores(own: str, everything: Judgments) -> dict[Pair, float]:
+def _others_scores(own: str, everything: Judgments) -> dict[PairKey, float]:
     """The mean score per pair of the judges that are known to be of other families."""
     other = {
         name: (found := family(name)) is not None and found != own
         for name in set(everything.judge.tolist())
     }
-    scores: dict[Pair, list[float]] = {}
+    scores: dict[PairKey, list[float]] = {}
     values = everything.canonical_score()
     for pair, name, value in zip(everything.pair, everything.judge.tolist(), values, strict=True):
         if other[name] and not math.isnan(value):

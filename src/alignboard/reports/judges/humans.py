@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.reports.judges.rows import Pair, pair_of, preference_of
+from alignboard.reports.judges.rows import PairKey, pair_of, preference_of
 
 
 class HumanRow(msgspec.Struct):
@@ -22,15 +22,15 @@ class HumanRow(msgspec.Struct):
     annotator_index: int | str | None = None
 
 
-def read_human(path: Path) -> dict[Pair, list[float]]:
-    """The votes of humans on each pair, 1 to 2 for the second answer of the `Pair`.
+def read_human(path: Path) -> dict[PairKey, list[float]]:
+    """The votes of humans on each pair, 1 to 2 for the second answer of the `PairKey`.
 
     A json list of rows ``instruction``, ``output_1``, ``output_2``, ``preference`` and ``annotator`` or
     ``annotator_index``, several per pair (AlpacaFarm's cross-annotations). Rows without a preference are skipped.
     """
     rows = _rows(path)
-    votes: dict[Pair, list[float]] = {}
-    seen: dict[tuple[Pair, str], int] = {}
+    votes: dict[PairKey, list[float]] = {}
+    seen: dict[tuple[PairKey, str], int] = {}
     for number, row in enumerate(rows, start=1):
         pair, mirrored = pair_of(row.instruction, row.output_1, row.output_2)
         who = row.annotator_index if row.annotator_index is not None else row.annotator

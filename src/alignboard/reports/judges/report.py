@@ -17,7 +17,7 @@ import numpy as np
 from alignboard.errors import InputError
 from alignboard.reports.judges.intervals import LEVEL, mean_interval
 from alignboard.reports.judges.judge import JudgeFigures, judge_figures
-from alignboard.reports.judges.rows import Judgments, Pair
+from alignboard.reports.judges.rows import Judgments, PairKey
 from alignboard.stats.agreement import (
     Alpha,
     agreement_among_humans,
@@ -75,7 +75,7 @@ class JudgeReport:
 
 
 def judge_report(
-    rows: Judgments, human: Mapping[Pair, Sequence[float]] | None = None, seed: int = 0
+    rows: Judgments, human: Mapping[PairKey, Sequence[float]] | None = None, seed: int = 0
 ) -> JudgeReport:
     """The trust report of all judges in ``rows``; ``seed`` draws the resamples of alpha.
 
@@ -105,13 +105,13 @@ def judge_report(
     )
 
 
-def _sides(part: Judgments, turned: Mapping[Pair, bool]) -> dict[Pair, float]:
+def _sides(part: Judgments, turned: Mapping[PairKey, bool]) -> dict[PairKey, float]:
     """The scored verdicts without their strength, by pair; of a pair that two models share, the first.
 
     -1 is the answer that is ``output_1`` in the first row with that pair, whoever judged it: kappa depends on how often
     each side is preferred, so the baseline has to stay the baseline.
     """
-    found: dict[Pair, float] = {}
+    found: dict[PairKey, float] = {}
     for pair, value in zip(part.pair, side(part.canonical_score()).tolist(), strict=True):
         if not math.isnan(value):
             found.setdefault(pair, -value if turned[pair] else value)
@@ -120,8 +120,8 @@ def _sides(part: Judgments, turned: Mapping[Pair, bool]) -> dict[Pair, float]:
 
 def _between(
     pair: tuple[str, str],
-    sides: Mapping[str, Mapping[Pair, float]],
-    of: Mapping[Pair, int],
+    sides: Mapping[str, Mapping[PairKey, float]],
+    of: Mapping[PairKey, int],
     rng: np.random.Generator,
 ) -> PairFigures | None:
     shared = sorted(sides[pair[0]].keys() & sides[pair[1]].keys())
@@ -143,7 +143,9 @@ def _between(
 
 
 def _jury(
-    sides: Mapping[str, Mapping[Pair, float]], of: Mapping[Pair, int], rng: np.random.Generator
+    sides: Mapping[str, Mapping[PairKey, float]],
+    of: Mapping[PairKey, int],
+    rng: np.random.Generator,
 ) -> Alpha:
     pairs = sorted(set().union(*sides.values()))
     ratings = np.array([[found.get(pair, math.nan) for pair in pairs] for found in sides.values()])
@@ -151,7 +153,7 @@ def _jury(
     return krippendorff_alpha(ratings, "nominal", rng, clusters=clusters, level=LEVEL)
 
 
-def _against(name: str, part: Judgments, human: Mapping[Pair, Sequence[float]]) -> HumanFigures:
+def _against(name: str, part: Judgments, human: Mapping[PairKey, Sequence[float]]) -> HumanFigures:
     labelled = np.array([pair in human for pair in part.pair], dtype=bool)
     known = part.where(labelled & (part.status == "scored"))
     votes = [human[pair] for pair in known.pair]
@@ -166,7 +168,7 @@ def _against(name: str, part: Judgments, human: Mapping[Pair, Sequence[float]]) 
     )
 
 
-def _among(human: Mapping[Pair, Sequence[float]]) -> Interval:
+def _among(human: Mapping[PairKey, Sequence[float]]) -> Interval:
     clusters = np.array([pair[0] for pair in human], dtype=np.uint64)
     return agreement_among_humans(list(human.values()), clusters, LEVEL)
 

@@ -31,7 +31,7 @@ from alignboard.results.verdict_places import VerdictFile
 STATUSES = ("scored", "unparsed", "refused", "truncated", "failed")
 """the first enters means, the others are counted"""
 
-Pair: TypeAlias = tuple[int, int, int]
+PairKey: TypeAlias = tuple[int, int, int]
 """digests of the instruction and of the two answers, the smaller answer first"""
 
 
@@ -60,7 +60,7 @@ class Judgments:
     baseline: NDArray[np.str_]
     instruction: NDArray[np.uint64]
     """what figures are clustered by; the turns of one conversation share it"""
-    pair: Sequence[Pair]
+    pair: Sequence[PairKey]
     mirrored: NDArray[np.bool_]
     """whether `pair` holds the answers in the other order than the row"""
     score: NDArray[np.float64]
@@ -290,7 +290,7 @@ def _price(path: Path, number: int, row: JudgedRow) -> float:
         ) from None
 
 
-def pair_of(instruction: str, output_1: str, output_2: str) -> tuple[Pair, bool]:
+def pair_of(instruction: str, output_1: str, output_2: str) -> tuple[PairKey, bool]:
     """The identity of a pair, and whether it holds the answers in the other order."""
     one, two = text_id(output_1), text_id(output_2)
     return (text_id(instruction), min(one, two), max(one, two)), one > two
