@@ -20,7 +20,7 @@ from alignboard.judges.demo.simulated import rule_score
 from alignboard.judges.demo.simulated_judge import SimulatedJudge
 from alignboard.judges.load import load_judge
 from alignboard.judges.pairs import Pair
-from alignboard.judges.parsing.verdicts import LogprobRule
+from alignboard.judges.parsing.probability_forms import LogprobRule
 from alignboard.judges.prompting.hardened import LETTERS
 from alignboard.judges.round_robin import rate, round_robin
 from alignboard.judges.rows import Reply

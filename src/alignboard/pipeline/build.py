@@ -18,9 +18,10 @@ from alignboard.benchmarks.run import DEMO_TASKS
 from alignboard.data.preferences.sources import local_files
 from alignboard.errors import InputError
 from alignboard.judges.load import load_judge
+from alignboard.judges.spec import JudgeSpec
 from alignboard.models.spec import ModelSpec, PromptFormat
 from alignboard.pipeline.graph import Graph
-from alignboard.pipeline.judges import Access, Declared, Judges
+from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plan import ResolvedPlan, resolve
 from alignboard.pipeline.plan_baselines import TrainedModel
@@ -42,7 +43,7 @@ _ALL_GROUP = "all models"
 _RELEASED_GROUP = "released responses"
 
 
-def is_demo_judge(declared: Declared) -> bool:
+def is_demo_judge(declared: JudgeSpec) -> bool:
     """Whether a judge's model is the tiny one that is trained here."""
     return declared.prompted is not None and declared.prompted.model == DEMO_JUDGE
 

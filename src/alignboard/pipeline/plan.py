@@ -17,8 +17,8 @@ import msgspec
 from alignboard.benchmarks.run import DEMO_TASKS
 from alignboard.benchmarks.task_files import digests
 from alignboard.errors import InputError, nearest
+from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.evaluation import declared_judge
-from alignboard.pipeline.judges import Declared
 from alignboard.pipeline.plan_baselines import (
     TrainedModel,
     models_of,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 class ChosenJudge:
     """A judge of a plan, and how it is asked."""
 
-    declared: Declared
+    declared: JudgeSpec
     access: PlanJudge
 
 

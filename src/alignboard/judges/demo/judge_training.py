@@ -44,7 +44,7 @@ from alignboard.judges.demo.judge_rows import (
 )
 from alignboard.judges.demo.simulated import rule_score
 from alignboard.judges.pairs import Pair
-from alignboard.judges.parsing.verdicts import LogprobRule
+from alignboard.judges.parsing.probability_forms import LogprobRule
 from alignboard.judges.runner import judge_pairs
 from alignboard.judges.spec import JudgePrompt, PromptedSpec
 from alignboard.models import tiny
