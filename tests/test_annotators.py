@@ -4,6 +4,7 @@ import msgspec
 import pytest
 import yaml
 
+from alignboard.demo.simulated_judge import SimulatedSpec
 from alignboard.errors import InputError
 from alignboard.fetch.package_file import package_file
 from alignboard.judges.alpaca_eval.configs import Pool, evaluator_names, read_evaluator
@@ -18,7 +19,6 @@ from alignboard.judges.spec import (
     ProgramSpec,
     PromptedSpec,
     RewardSpec,
-    SimulatedSpec,
 )
 from alignboard.registry import names
 from alignboard.workspace import library

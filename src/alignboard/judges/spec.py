@@ -268,25 +268,6 @@ class PairRankerSpec(JudgeSpec, frozen=True, tag="pair-ranker"):
         require_within(path, limits)
 
 
-class SimulatedSpec(JudgeSpec, frozen=True, tag="simulated"):
-    """The simulated annotator: a scoring rule of the demo world, label noise and position bias. No model."""
-
-    opener: ClassVar[str] = "alignboard.judges.demo.simulated_judge:open_simulated"
-
-    order: Order = "coin"
-    seed: int = 0
-    label_noise: float = 0.217
-    position_bias: float = 0.05
-
-    def check(self, path: Path) -> None:
-        """See `JudgeSpec`."""
-        limits = {
-            "label_noise": (self.label_noise, 0.0, 0.5),
-            "position_bias": (self.position_bias, 0.0, 1.0),
-        }
-        require_within(path, limits)
-
-
 class ProgramSpec(JudgeSpec, frozen=True, tag="program"):
     """A command of the user's that reads questions and writes replies, a line of JSON each."""
 
@@ -308,5 +289,5 @@ class ProgramSpec(JudgeSpec, frozen=True, tag="program"):
                 raise InputError(f"{path}: {field} is empty.")
 
 
-for _kind in (PromptedSpec, RewardSpec, PairRankerSpec, SimulatedSpec, ProgramSpec):
+for _kind in (PromptedSpec, RewardSpec, PairRankerSpec, ProgramSpec):
     register("judge", str(_kind.__struct_config__.tag), _kind)
