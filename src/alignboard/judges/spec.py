@@ -1,8 +1,9 @@
 """What a judge declares: ``evaluate/judges/<name>.yaml``, validated.
 
-A judge is one of six kinds. ``prompted`` is a language model that is given a prompt, here or behind an endpoint;
+A judge is one of seven kinds. ``prompted`` is a language model that is given a prompt, here or behind an endpoint;
 ``reward`` is a model with a scalar head, ``pair-ranker`` an encoder that compares two outputs; ``simulated`` is a rule
-with noise, ``program`` a command of the user's; ``jury`` combines other judges. All of them answer the same question,
+with noise, ``program`` a command of the user's, ``reference`` likeness to a reference response; ``jury`` combines other
+judges. All of them answer the same question,
 and their verdicts are the same rows.
 
 A kind is a subclass of `JudgeSpec` and one registration, here or in another package:
@@ -291,3 +292,4 @@ class ProgramSpec(JudgeSpec, frozen=True, tag="program"):
 
 for _kind in (PromptedSpec, RewardSpec, PairRankerSpec, ProgramSpec):
     register("judge", str(_kind.__struct_config__.tag), _kind)
+register("judge", "reference", "alignboard.judges.backends.reference:ReferenceSpec")

@@ -16,6 +16,7 @@ import msgspec
 
 from alignboard.data.preferences.sources import local_files
 from alignboard.errors import InputError
+from alignboard.fetch.packages import PREFIX, is_packaged, packaged_digest
 from alignboard.judges.load import load_judge
 from alignboard.judges.spec import JudgeSpec
 from alignboard.models.spec import ModelSpec, PromptFormat
@@ -111,7 +112,9 @@ class _Builder:
         )
 
     def data_file(self, recipe: Recipe) -> str | None:
-        """sha256 over the local files that a recipe trains on; None where its rows come from elsewhere."""
+        """sha256 over the files, local or of a package, that a recipe trains on; None where its rows are elsewhere."""
+        if is_packaged(recipe.data.name):
+            return packaged_digest(recipe.data.name, self.resolved.workspace)
         files = local_files(recipe.data.name, self.resolved.workspace)
         if not files:
             return None
@@ -239,7 +242,7 @@ class _Builder:
             "model": model.name,
             "asked_as": asked_as(spec),
             "suite": suite.name,
-            "tasks": [msgspec.to_builtins(task) for task in suite.benchmarks],
+            "tasks": [task.parameters() for task in suite.benchmarks],
             "apply_chat_template": suite.apply_chat_template,
             "files": self.resolved.task_files[suite.name],
         }
@@ -398,7 +401,11 @@ class _Builder:
                 for asked in resolved.sets
             ],
             "baseline": resolved.baseline_method,
-            "suites": [msgspec.to_builtins(suite) for suite in resolved.benchmarks],
+            "suites": [
+                msgspec.to_builtins(suite)
+                | {"benchmarks": [task.parameters() for task in suite.benchmarks]}
+                for suite in resolved.benchmarks
+            ],
             "rating_judge": resolved.pairwise_judge,
             "rating_set": None if pairwise is None else pairwise.name,
             "models": [
@@ -411,6 +418,7 @@ class _Builder:
                 }
                 for m in resolved.models
             ],
+            **({"notes": self.plan.notes} if self.plan.notes else {}),
         }
 
     def _bits(self, model: TrainedModel) -> int | None:
@@ -427,7 +435,8 @@ def build_graph(resolved: ResolvedPlan) -> Graph:
 def single_recipe_plan(recipe: str, model: str | None, workspace: Path) -> ResolvedPlan:
     """A plan that trains ``recipe``, and the recipes that it starts from, on one model, and asks nothing.
 
-    ``model`` is ``tiny-<family>``, a folder, or an id on the hub; None = the one that the recipe names.
+    ``model`` is ``tiny-<family>``, a folder, an id on the hub or ``package:NAME``; None = the one that the recipe
+    names.
     """
     from alignboard.train.recipe import load_recipe
 
@@ -445,7 +454,7 @@ def single_recipe_plan(recipe: str, model: str | None, workspace: Path) -> Resol
     family = model.removeprefix("tiny-")
     tiny = model.startswith("tiny-") and family in tiny_families()
     entry = PlanModel(tiny=family) if tiny else PlanModel(source=model)
-    name = model.rstrip("/").rsplit("/", 1)[-1]
+    name = model.rstrip("/").rsplit("/", 1)[-1].removeprefix(PREFIX)
     plan = Plan(
         name=f"train-{name}", models={name: entry}, suites=[], recipes=chain, overrides=Overrides()
     )

@@ -341,7 +341,7 @@ def _conditions(parameters: Mapping[str, Any], rated: RatingTable | None) -> lis
         _QUANTISED.format(bits=bits, models=", ".join(models)) for bits, models in by_bits.items()
     ]
     keyed = any(one["answer_key"] for one in parameters["sets"][:1])
-    return [*said, _KEYED] if keyed else said
+    return [*said, *([_KEYED] if keyed else []), *parameters.get("notes", ())]
 
 
 def _inside(parameters: Mapping[str, Any]) -> str:
