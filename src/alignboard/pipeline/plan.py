@@ -17,8 +17,8 @@ import msgspec
 from alignboard.benchmarks.task_data import data_digests
 from alignboard.benchmarks.task_files import digests
 from alignboard.errors import InputError, nearest
+from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.evaluation import declared_judge
-from alignboard.pipeline.judges import Declared
 from alignboard.pipeline.made import generated_tasks
 from alignboard.pipeline.plan_baselines import (
     TrainedModel,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 class ChosenJudge:
     """A judge of a plan, and how it is asked."""
 
-    declared: Declared
+    declared: JudgeSpec
     access: PlanJudge
 
 
