@@ -33,12 +33,12 @@ from datasets.utils import are_progress_bars_disabled
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from alignboard.models.tiny import one_thread
 from alignboard.models.turns import taught_spellings
 from alignboard.train import preflight, probe, resume
 from alignboard.train.arguments import Row, make_trainer, trl_arguments
 from alignboard.train.recipe import Recipe, RecipeError
 from alignboard.train.start import load_base, load_tokenizer, with_adapter
+from alignboard.train.threads import one_thread
 from alignboard.train.watch import OnStep, StoppedError, Watch
 
 TINY_PARAMETERS = 5_000_000
