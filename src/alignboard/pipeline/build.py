@@ -108,7 +108,7 @@ class _Builder:
             model.base,
             parameters,
             {"base": base, "start": start, "pairs": pairs},
-            {"per_device": recipe.batch.per_device},
+            {"per_device": recipe.batch.per_device, "save_every": recipe.save_every},
         )
 
     def data_file(self, recipe: Recipe) -> str | None:
