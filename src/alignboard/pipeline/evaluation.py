@@ -11,7 +11,6 @@ import msgspec
 
 from alignboard.data.instruction_sets import ALPACA_EVAL, Instruction, InstructionSet
 from alignboard.errors import InputError
-from alignboard.judges.alpaca_eval.configs import Pool
 from alignboard.judges.backends.endpoint import OPENAI, judge_suffix
 from alignboard.judges.calls import (
     PairQuestion,
@@ -29,7 +28,7 @@ from alignboard.judges.runner import OnProgress, rate_outputs
 from alignboard.judges.spec import JudgeSpec, Order
 from alignboard.pipeline.answering import outputs_path
 from alignboard.pipeline.judged_outputs import Answers, Comparison, compare
-from alignboard.pipeline.judges import Access, Declared, Judges, renamed
+from alignboard.pipeline.judges import Access, Judges, renamed
 from alignboard.pipeline.judging import JournalReplies, Summary, verdict_path, write_judged
 from alignboard.pipeline.replacing import n_preferences, n_ratings, require_no_loss
 from alignboard.pipeline.single_ratings import RatingSummary, rating_path, write_rated
@@ -53,12 +52,12 @@ def declared_judge(
     *,
     hardened: bool = False,
     urls: Sequence[str] = (),
-) -> Declared:
+) -> JudgeSpec:
     """The judge ``name``. One that is asked otherwise than it declares is another judge, with a name that says so."""
     declared = load_judge(name, workspace)
     require_own_name(declared, name)
     if order is not None:
-        if isinstance(declared, Pool) or declared.order_fixed is not None:
+        if declared.order_fixed is not None:
             raise InputError(
                 f"Judge {name} is {declared.order_fixed}, which has no order of its own to change."
             )
@@ -80,7 +79,7 @@ def declared_judge(
     return _elsewhere(declared, workspace, urls) if urls else declared
 
 
-def _elsewhere(declared: Declared, workspace: Path, urls: Sequence[str]) -> Declared:
+def _elsewhere(declared: JudgeSpec, workspace: Path, urls: Sequence[str]) -> JudgeSpec:
     """The judge under its name at ``urls``; raises `InputError` where none of it is asked at an endpoint."""
     homes = {
         (spec.prompted.base_url or OPENAI).rstrip("/")
@@ -113,7 +112,7 @@ class Evaluation:
 
     def judge(
         self,
-        declared: Declared,
+        declared: JudgeSpec,
         compared: Comparison,
         on_progress: OnProgress | None = None,
         *,
@@ -137,7 +136,7 @@ class Evaluation:
 
     def rate(
         self,
-        declared: Declared,
+        declared: JudgeSpec,
         answers: Answers,
         on_progress: OnProgress | None = None,
         *,
@@ -152,7 +151,7 @@ class Evaluation:
         summary = write_rated(spec.name, answers, rated, asked, replace=self._replace)
         return summary, rated
 
-    def require_ready(self, declared: Declared, compared: Sequence[Comparison]) -> None:
+    def require_ready(self, declared: JudgeSpec, compared: Sequence[Comparison]) -> None:
         """Raise `InputError` for what judging any of ``compared`` would meet; nothing is loaded, nobody is asked.
 
         A key or a model is demanded only where a reply is missing.
@@ -162,30 +161,32 @@ class Evaluation:
             self._require_turns(declared, [pair.turns[1] for pair in one.pairs])
             path = self._root / verdict_path(declared.name, one, asked, self._root)
             self._require_place(path, len(one.pairs), n_preferences)
-        for spec in self._judges.members(declared):
-            parts = [first_questions(spec, _own(declared, spec, one)) for one in compared]
-            self._require_asked(spec, parts)
+        shares = [share for one in compared for share in self._judges.shares(declared, one.pairs)]
+        ready: set[str] = set()
+        for spec, own in shares:
+            self._require_asked(spec, first_questions(spec, own), ready)
 
-    def require_ready_to_rate(self, declared: Declared, outputs: Sequence[Answers]) -> None:
+    def require_ready_to_rate(self, declared: JudgeSpec, outputs: Sequence[Answers]) -> None:
         """The same of outputs that are rated by themselves."""
+        ready: set[str] = set()
         for one in outputs:
             spec = self._rater(declared, one)
             self._require_place(rating_path(spec.name, one), len(one.questions), n_ratings)
-            self._require_asked(spec, [single_questions(one.questions)])
+            self._require_asked(spec, single_questions(one.questions), ready)
 
     def _require_place(self, path: Path, n: int, counted: Callable[[bytes], int]) -> None:
         require_writable(path.parent)
         if not self._replace:
             require_no_loss(path, n, counted)
 
-    def _require_asked(self, spec: JudgeSpec, parts: Sequence[Sequence[PairQuestion]]) -> None:
-        """Whether every prompt can be written, and whoever is missing a reply can be asked."""
-        ready = False
-        for questions in parts:
-            n_known, calls = self._known(spec, questions)
-            if not ready and n_known < len(calls):
-                self._judges.require_ready(spec)
-                ready = True
+    def _require_asked(
+        self, spec: JudgeSpec, questions: Sequence[PairQuestion], ready: set[str]
+    ) -> None:
+        """Whether every prompt can be written, and whoever is missing a reply can be asked; once by name."""
+        n_known, calls = self._known(spec, questions)
+        if spec.name not in ready and n_known < len(calls):
+            self._judges.require_ready(spec)
+            ready.add(spec.name)
 
     def _known(
         self, spec: JudgeSpec, questions: Sequence[PairQuestion]
@@ -196,15 +197,15 @@ class Evaluation:
         calls = {call.key: call for view in views(prompter, questions) for call, _ in view.calls}
         return 0 if spec.needs_weights else len(self._replies.known(list(calls))), calls
 
-    def costs(self, declared: Declared, compared: Comparison) -> list[Cost]:
+    def costs(self, declared: JudgeSpec, compared: Comparison) -> list[Cost]:
         """What is missing, and what it costs, by judge; nobody is asked."""
         self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
         return [
-            self._cost(spec, first_questions(spec, _own(declared, spec, compared)))
-            for spec in self._judges.members(declared)
+            self._cost(spec, first_questions(spec, own))
+            for spec, own in self._judges.shares(declared, compared.pairs)
         ]
 
-    def rating_costs(self, declared: Declared, answers: Answers) -> list[Cost]:
+    def rating_costs(self, declared: JudgeSpec, answers: Answers) -> list[Cost]:
         """The same of outputs that are rated by themselves."""
         spec = self._rater(declared, answers)
         return [self._cost(spec, single_questions(answers.questions))]
@@ -216,8 +217,8 @@ class Evaluation:
         prompter = Prompter(spec, self._judges.open(spec).identity, self._judges.secret)
         return cost_of(prompter, asked, self._replies, self._judges.rate(spec))
 
-    def _rater(self, declared: Declared, answers: Answers) -> JudgeSpec:
-        if isinstance(declared, Pool) or not declared.is_rating:
+    def _rater(self, declared: JudgeSpec, answers: Answers) -> JudgeSpec:
+        if not declared.is_rating:
             raise InputError(
                 f"Judge {declared.name} compares two outputs; one that rates single ones says rates: true, or is "
                 "a reward model (such as mt-bench-single, skywork-reward)."
@@ -225,18 +226,11 @@ class Evaluation:
         self._require_turns(declared, [one.turns for one in answers.questions])
         return declared
 
-    def _require_turns(self, declared: Declared, answers: Sequence[Sequence[str]]) -> None:
+    def _require_turns(self, declared: JudgeSpec, answers: Sequence[Sequence[str]]) -> None:
         """Raises `InputError` where there are second turns and a judge would be shown the first alone."""
         if any(len(turns) > 1 for turns in answers):
             for spec in self._judges.members(declared):
                 require_second_turns(spec)
-
-
-def _own(declared: Declared, spec: JudgeSpec, compared: Comparison) -> Sequence[Pair]:
-    """The pairs that ``spec`` judges: of a pool's member those that are drawn for it."""
-    if not isinstance(declared, Pool):
-        return compared.pairs
-    return [pair for pair in compared.pairs if declared.choose(pair.asked).name == spec.name]
 
 
 def require_second_turns(spec: JudgeSpec) -> None:

@@ -24,7 +24,7 @@ from alignboard.models.check_rules import context_of
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import Served, ServedModel, rendered, too_long
 from alignboard.pipeline.answering import outputs_path
-from alignboard.pipeline.build import is_demo_judge
+from alignboard.pipeline.build import judge_trained_here
 from alignboard.pipeline.evaluation import require_second_turns
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.judges import Judges, access_of
@@ -133,7 +133,7 @@ def _require_judge(chosen: ChosenJudge, sets: Sequence[PlanSet], places: Places)
     judges = Judges(access_of(chosen.access, places.journal), places.workspace)
     judges.require_supported(declared, dt.datetime.now(dt.UTC).date())
     for spec in judges.members(declared):
-        if not is_demo_judge(spec):  # whose model is trained here
+        if judge_trained_here(spec) is None:  # whose model is trained here
             judges.require_ready(spec)
         for one in sets:
             _require_shown(spec, one.asked)
