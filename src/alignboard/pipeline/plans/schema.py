@@ -132,6 +132,8 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """instead of the suites' limits"""
     pairwise: Pairwise | None = None
     overrides: Overrides = Overrides()
+    notes: list[str] = []
+    """sentences that the board shows below its own: what the plan cannot show"""
 
     @property
     def asked_judges(self) -> list[PlanJudge]:
