@@ -22,7 +22,6 @@ from alignboard.judges.runner import Counts, OnProgress, Replies, judge_pairs
 from alignboard.judges.spec import JudgeSpec
 from alignboard.models.loading import LoadedModel
 from alignboard.models.spec import ModelSpec, Notes
-from alignboard.pipeline.plan_schema import PlanJudge
 
 
 @dataclass(frozen=True)
@@ -241,14 +240,6 @@ class _Sum:
             )
 
         return show
-
-
-def access_of(given: PlanJudge, journal: Path) -> Access:
-    """How a judge of a plan is asked; ``journal`` is where its batches are kept."""
-    batches = journal / "batches" if given.batch_api else None
-    return Access(
-        given.urls, given.api_key_env if given.urls else None, given.limits, given.price, batches
-    )
 
 
 def renamed(declared: JudgeSpec, name: str) -> JudgeSpec:

@@ -19,17 +19,17 @@ from alignboard.judges.calls import Prompter, first_questions, views
 from alignboard.judges.pairs import Pair
 from alignboard.judges.spec import JudgeSpec
 from alignboard.models.asked import require_agreed
-from alignboard.models.check import check_model
-from alignboard.models.check_rules import context_of
+from alignboard.models.checks.report import check_model
+from alignboard.models.checks.rules import context_of
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import Served, ServedModel, rendered, too_long
 from alignboard.pipeline.answering import outputs_path
-from alignboard.pipeline.build import judge_trained_here
 from alignboard.pipeline.evaluation import require_second_turns
 from alignboard.pipeline.graph import Job
-from alignboard.pipeline.judges import Judges, access_of
-from alignboard.pipeline.plan import ChosenJudge, ResolvedPlan
-from alignboard.pipeline.plan_sets import PlanSet
+from alignboard.pipeline.judges import Judges
+from alignboard.pipeline.plans.build import judge_trained_here
+from alignboard.pipeline.plans.plan import ChosenJudge, ResolvedPlan, access_of
+from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.pipeline.replacing import n_rows, require_no_loss
 from alignboard.pipeline.store import Places
 from alignboard.results.files import require_writable

@@ -15,9 +15,9 @@ from alignboard.judges.opening import Opening
 from alignboard.judges.pairs import Backend
 from alignboard.judges.spec import PairRankerSpec, PromptedSpec, RewardSpec
 from alignboard.models.asked import load_spec
-from alignboard.models.check import check_model
+from alignboard.models.checks.opened import open_small
+from alignboard.models.checks.report import check_model
 from alignboard.models.loading import LoadedModel
-from alignboard.models.opened import open_small
 from alignboard.models.registry import load_model
 from alignboard.models.spec import ModelSpec
 

@@ -19,17 +19,18 @@ from alignboard.benchmarks.task_files import digests
 from alignboard.errors import InputError, nearest
 from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.evaluation import declared_judge
-from alignboard.pipeline.made import generated_tasks
-from alignboard.pipeline.plan_baselines import (
+from alignboard.pipeline.judges import Access
+from alignboard.pipeline.plans.baselines import (
     TrainedModel,
     models_of,
     require_distinct,
     with_baselines,
     with_reference,
 )
-from alignboard.pipeline.plan_models import ModelEntry, read_entries
-from alignboard.pipeline.plan_schema import BASE_METHOD, Plan, PlanJudge, check
-from alignboard.pipeline.plan_sets import (
+from alignboard.pipeline.plans.made import generated_tasks
+from alignboard.pipeline.plans.models import ModelEntry, read_entries
+from alignboard.pipeline.plans.schema import BASE_METHOD, Plan, PlanJudge, check
+from alignboard.pipeline.plans.sets import (
     PlanSet,
     outputs_file,
     read_set,
@@ -109,6 +110,14 @@ class ResolvedPlan:
     def baseline(self, model: TrainedModel, asked: PlanSet) -> str | None:
         """Whose responses to ``asked`` the model's are compared with."""
         return model.baseline if asked.reference is None else asked.reference.model
+
+
+def access_of(given: PlanJudge, journal: Path) -> Access:
+    """How a judge of a plan is asked; ``journal`` is where its batches are kept."""
+    batches = journal / "batches" if given.batch_api else None
+    return Access(
+        given.urls, given.api_key_env if given.urls else None, given.limits, given.price, batches
+    )
 
 
 def load_plan(name: str | Path, workspace: Path | None = None) -> ResolvedPlan:
