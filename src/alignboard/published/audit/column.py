@@ -57,11 +57,9 @@ class AnnotatorResults:
 
     @cached_property
     def reference(self) -> TextId:
-        """The instructions in their order: the baseline's outputs', else the suite's, else what most files share."""
+        """The instructions in their order: the baseline's outputs', else what most annotation files share."""
         if self.baseline_outputs is not None:
             return self.baseline_outputs.instruction
-        if self.suite_texts is not None:
-            return self.suite_texts
         orders: dict[bytes, list[TextId]] = {}
         for table in self.tables.values():
             orders.setdefault(table.instruction.tobytes(), []).append(table.instruction)
