@@ -25,6 +25,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "reply form": ("alignboard.judges.parsing.verdicts",),
     "loss": ("alignboard.train.methods",),
     "plot": ("alignboard.boards.plots.registry",),
+    "figure": ("alignboard.boards.plots.figures",),
 }
 """By kind, the modules whose import registers the built-in parts."""
 PLUGINS: Final = ("alignboard.demo.plugin",)

@@ -21,6 +21,7 @@ from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
+from alignboard.cli.plot import plot
 from alignboard.cli.published import (
     assets_option,
     calibration,
@@ -198,6 +199,7 @@ cli.add_command(bridge)
 cli.add_command(board)
 cli.add_command(data)
 cli.add_command(compare)
+cli.add_command(plot)
 
 
 def _say_versions(result: RunResult) -> None:
