@@ -38,6 +38,7 @@ from alignboard.cli.shared import (
     terminal_width,
     write_json,
 )
+from alignboard.cli.view import publish, view
 from alignboard.workspace import PUBLISHED
 
 if TYPE_CHECKING:
@@ -200,6 +201,8 @@ cli.add_command(board)
 cli.add_command(data)
 cli.add_command(compare)
 cli.add_command(plot)
+cli.add_command(view)
+cli.add_command(publish)
 
 
 def _say_versions(result: RunResult) -> None:

@@ -180,8 +180,9 @@ def heat_map(
     for side in ("left", "bottom"):
         ax.spines[side].set_visible(False)
     if texts is not None or len(columns) <= _WRITTEN:
+        own = [[scale.text(value) for value in line] for line in matrix] if texts is None else texts
         for (i, j), value in np.ndenumerate(matrix):
-            text = scale.text(value) if texts is None else texts[i][j]
+            text = own[i][j]
             ax.text(j, i, text, ha="center", va="center", fontsize=SMALL, color=scale.ink(value))
     figure = ax.get_figure(root=True)
     if figure is not None:
