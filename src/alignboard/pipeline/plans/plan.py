@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from alignboard.benchmarks.task_data import data_digests
 from alignboard.benchmarks.task_files import digests
 from alignboard.errors import InputError, nearest
+from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.evaluation import declared_judge
-from alignboard.pipeline.judges import Declared
-from alignboard.pipeline.made import generated_tasks
-from alignboard.pipeline.plan_baselines import (
+from alignboard.pipeline.plans.baselines import (
     TrainedModel,
     models_of,
     require_distinct,
     with_baselines,
     with_reference,
 )
-from alignboard.pipeline.plan_models import ModelEntry, read_entries
-from alignboard.pipeline.plan_schema import BASE_METHOD, Plan, PlanJudge, check
-from alignboard.pipeline.plan_sets import (
+from alignboard.pipeline.plans.made import generated_tasks
+from alignboard.pipeline.plans.models import ModelEntry, read_entries
+from alignboard.pipeline.plans.schema import BASE_METHOD, Plan, PlanJudge, check
+from alignboard.pipeline.plans.sets import (
     PlanSet,
     outputs_file,
     read_set,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 class ChosenJudge:
     """A judge of a plan, and how it is asked."""
 
-    declared: Declared
+    declared: JudgeSpec
     access: PlanJudge
 
 
@@ -231,7 +232,8 @@ def _check_pairwise(path: Path, resolved: ResolvedPlan) -> None:
 def _task_files(suite: EvaluationSuite, root: Path) -> dict[str, str]:
     try:
         made = generated_tasks()
-        return digests((b.task for b in suite.benchmarks if b.task not in made), root)
+        names = (b.task for b in suite.benchmarks if b.task not in made)
+        return digests(names, root) | data_digests(suite.benchmarks, root)
     except InputError as error:
         raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
 

@@ -13,7 +13,7 @@ from alignboard.engines.openai.prices import Rate
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError, nearest
 from alignboard.judges.spec import Order
-from alignboard.pipeline.made import tiny_families
+from alignboard.pipeline.plans.made import tiny_families
 from alignboard.workspace import model_name
 
 BASE_METHOD = "base"
@@ -132,6 +132,8 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """instead of the suites' limits"""
     pairwise: Pairwise | None = None
     overrides: Overrides = Overrides()
+    notes: list[str] = []
+    """sentences that the board shows below its own: what the plan cannot show"""
 
     @property
     def asked_judges(self) -> list[PlanJudge]:

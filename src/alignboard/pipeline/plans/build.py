@@ -16,17 +16,19 @@ import msgspec
 
 from alignboard.data.preferences.sources import local_files
 from alignboard.errors import InputError
+from alignboard.fetch.packages import PREFIX, is_packaged, packaged_digest
 from alignboard.judges.load import load_judge
+from alignboard.judges.spec import JudgeSpec
 from alignboard.models.spec import ModelSpec, PromptFormat
 from alignboard.pipeline.graph import Graph
-from alignboard.pipeline.judges import Access, Declared, Judges
+from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.kinds import job_kind
-from alignboard.pipeline.made import JudgeModel, generated_tasks, judge_model, tiny_families
-from alignboard.pipeline.plan import ResolvedPlan, resolve
-from alignboard.pipeline.plan_baselines import TrainedModel
-from alignboard.pipeline.plan_models import ModelEntry, asked_as, pinned, weights_identity
-from alignboard.pipeline.plan_schema import Overrides, Plan, PlanModel
-from alignboard.pipeline.plan_sets import PlanSet
+from alignboard.pipeline.plans.baselines import TrainedModel
+from alignboard.pipeline.plans.made import JudgeModel, generated_tasks, judge_model, tiny_families
+from alignboard.pipeline.plans.models import ModelEntry, asked_as, pinned, weights_identity
+from alignboard.pipeline.plans.plan import ResolvedPlan, resolve
+from alignboard.pipeline.plans.schema import Overrides, Plan, PlanModel
+from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.results.files import file_sha256
 from alignboard.suites import EvaluationSuite
 from alignboard.workspace import declaration
@@ -39,7 +41,7 @@ _ALL_GROUP = "all models"
 _RELEASED_GROUP = "released responses"
 
 
-def judge_trained_here(declared: Declared) -> JudgeModel | None:
+def judge_trained_here(declared: JudgeSpec) -> JudgeModel | None:
     """The judge's model that the plan trains; None for judges that are there already."""
     return None if declared.prompted is None else judge_model(declared.prompted.model)
 
@@ -106,11 +108,13 @@ class _Builder:
             model.base,
             parameters,
             {"base": base, "start": start, "pairs": pairs},
-            {"per_device": recipe.batch.per_device},
+            {"per_device": recipe.batch.per_device, "save_every": recipe.save_every},
         )
 
     def data_file(self, recipe: Recipe) -> str | None:
-        """sha256 over the local files that a recipe trains on; None where its rows come from elsewhere."""
+        """sha256 over the files, local or of a package, that a recipe trains on; None where its rows are elsewhere."""
+        if is_packaged(recipe.data.name):
+            return packaged_digest(recipe.data.name, self.resolved.workspace)
         files = local_files(recipe.data.name, self.resolved.workspace)
         if not files:
             return None
@@ -238,7 +242,7 @@ class _Builder:
             "model": model.name,
             "asked_as": asked_as(spec),
             "suite": suite.name,
-            "tasks": [msgspec.to_builtins(task) for task in suite.benchmarks],
+            "tasks": [task.parameters() for task in suite.benchmarks],
             "apply_chat_template": suite.apply_chat_template,
             "files": self.resolved.task_files[suite.name],
         }
@@ -397,7 +401,11 @@ class _Builder:
                 for asked in resolved.sets
             ],
             "baseline": resolved.baseline_method,
-            "suites": [msgspec.to_builtins(suite) for suite in resolved.benchmarks],
+            "suites": [
+                msgspec.to_builtins(suite)
+                | {"benchmarks": [task.parameters() for task in suite.benchmarks]}
+                for suite in resolved.benchmarks
+            ],
             "rating_judge": resolved.pairwise_judge,
             "rating_set": None if pairwise is None else pairwise.name,
             "models": [
@@ -410,6 +418,7 @@ class _Builder:
                 }
                 for m in resolved.models
             ],
+            **({"notes": self.plan.notes} if self.plan.notes else {}),
         }
 
     def _bits(self, model: TrainedModel) -> int | None:
@@ -426,7 +435,8 @@ def build_graph(resolved: ResolvedPlan) -> Graph:
 def single_recipe_plan(recipe: str, model: str | None, workspace: Path) -> ResolvedPlan:
     """A plan that trains ``recipe``, and the recipes that it starts from, on one model, and asks nothing.
 
-    ``model`` is ``tiny-<family>``, a folder, or an id on the hub; None = the one that the recipe names.
+    ``model`` is ``tiny-<family>``, a folder, an id on the hub or ``package:NAME``; None = the one that the recipe
+    names.
     """
     from alignboard.train.recipe import load_recipe
 
@@ -444,7 +454,7 @@ def single_recipe_plan(recipe: str, model: str | None, workspace: Path) -> Resol
     family = model.removeprefix("tiny-")
     tiny = model.startswith("tiny-") and family in tiny_families()
     entry = PlanModel(tiny=family) if tiny else PlanModel(source=model)
-    name = model.rstrip("/").rsplit("/", 1)[-1]
+    name = model.rstrip("/").rsplit("/", 1)[-1].removeprefix(PREFIX)
     plan = Plan(
         name=f"train-{name}", models={name: entry}, suites=[], recipes=chain, overrides=Overrides()
     )
