@@ -18,6 +18,7 @@ from alignboard.errors import InputError
 from alignboard.extras import require
 from alignboard.models.hub import is_repository
 from alignboard.pipeline.build import build_graph, single_recipe_plan
+from alignboard.pipeline.consent import Consent
 from alignboard.pipeline.executors.processes import Event, Executor, Settings, Timing, silent
 from alignboard.pipeline.graph import SCHEME, Graph, Job
 from alignboard.pipeline.kinds import job_kind
@@ -106,13 +107,15 @@ def run_plan(
     on_progress: Callable[[Event], None] = silent,
     n_workers: int | None = None,
     redo: Sequence[str] = (),
+    consent: Consent | None = None,
 ) -> RunResult:
     """Do what is missing of a plan. ``dry_run`` only says what that is.
 
     ``redo`` names kinds of jobs that are done again, with all that depends on them: after an upgrade of a library whose
-    version is recorded and not part of a key. Interrupt it at any moment and call it again: it goes on where it was.
+    version is recorded and not part of a key. ``consent`` is to what a plan of others may not do by itself. Interrupt
+    it at any moment and call it again: it goes on where it was.
     """
-    resolved = load_plan(plan, workspace)
+    resolved = load_plan(plan, workspace, consent)
     # A wrong name is said before a missing package, and a dry run needs none.
     if not dry_run:
         require(*_TRAINING, *(["lm_eval"] if resolved.benchmarks else []))
