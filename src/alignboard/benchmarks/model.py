@@ -85,7 +85,8 @@ def calm() -> Iterator[None]:
 @contextlib.contextmanager
 def sandboxed() -> Iterator[None]:
     """Templates of tasks rendered in Jinja's sandbox; raises `InputError` for one that would leave it."""
-    from jinja2.sandbox import SandboxedEnvironment, SecurityError
+    from jinja2.exceptions import SecurityError
+    from jinja2.sandbox import SandboxedEnvironment
     from lm_eval import utils
 
     def sandbox(own: Any) -> SandboxedEnvironment:

@@ -1,8 +1,9 @@
 """What a judge declares: ``evaluate/judges/<name>.yaml``, validated.
 
-A judge is one of six kinds. ``prompted`` is a language model that is given a prompt, here or behind an endpoint;
+A judge is one of seven kinds. ``prompted`` is a language model that is given a prompt, here or behind an endpoint;
 ``reward`` is a model with a scalar head, ``pair-ranker`` an encoder that compares two outputs; ``simulated`` is a rule
-with noise, ``program`` a command of the user's; ``jury`` combines other judges. All of them answer the same question,
+with noise, ``program`` a command of the user's, ``reference`` likeness to a reference response; ``jury`` combines other
+judges. All of them answer the same question,
 and their verdicts are the same rows.
 
 A kind is a subclass of `JudgeSpec` and one registration, here or in another package:
@@ -239,17 +240,6 @@ class PairRankerSpec(JudgeSpec, frozen=True, tag="pair-ranker"):
     source: str | None = None
 
 
-class SimulatedSpec(JudgeSpec, frozen=True, tag="simulated"):
-    """The simulated annotator: a scoring rule of the demo world, label noise and position bias. No model."""
-
-    opener: ClassVar[str] = "alignboard.judges.demo.simulated_judge:open_simulated"
-
-    order: Order = "coin"
-    seed: int = 0
-    label_noise: float = 0.217
-    position_bias: float = 0.05
-
-
 class ProgramSpec(JudgeSpec, frozen=True, tag="program"):
     """A command of the user's that reads questions and writes replies, a line of JSON each."""
 
@@ -285,5 +275,6 @@ class JurySpec(JudgeSpec, frozen=True, tag="jury"):
         return self.rule
 
 
-for _kind in (PromptedSpec, RewardSpec, PairRankerSpec, SimulatedSpec, ProgramSpec, JurySpec):
+for _kind in (PromptedSpec, RewardSpec, PairRankerSpec, ProgramSpec, JurySpec):
     register("judge", str(_kind.__struct_config__.tag), _kind)
+register("judge", "reference", "alignboard.judges.backends.reference:ReferenceSpec")

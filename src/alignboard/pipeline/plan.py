@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from alignboard.benchmarks.run import DEMO_TASKS
+from alignboard.benchmarks.task_data import data_digests
 from alignboard.benchmarks.task_files import digests
 from alignboard.engines.openai.keys import require_consent
 from alignboard.errors import InputError, nearest
 from alignboard.pipeline.consent import Consent
 from alignboard.pipeline.evaluation import declared_judge
 from alignboard.pipeline.judges import Access, Declared, Judges
+from alignboard.pipeline.made import generated_tasks
 from alignboard.pipeline.plan_baselines import (
     TrainedModel,
     models_of,
@@ -250,9 +251,11 @@ def _check_pairwise(path: Path, resolved: ResolvedPlan) -> None:
 
 
 def _task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[str, str]:
-    names = [one.task for one in suite.benchmarks if one.task not in DEMO_TASKS]
     try:
-        return digests(names, root, trusted=consent.tasks)
+        made = generated_tasks()
+        names = (b.task for b in suite.benchmarks if b.task not in made)
+        found = digests(names, root, trusted=consent.tasks)
+        return found | data_digests(suite.benchmarks, root)
     except InputError as error:
         raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from alignboard.errors import InputError
+from alignboard.fetch.packages import is_packaged, packaged_digest
 from alignboard.models.hub import is_repository, resolve_commit
 from alignboard.models.identity import (
     adapter_fingerprint,
@@ -217,6 +218,8 @@ def source_identity(
     Of a repository of the hub the commit that ``revision`` means now, None where that cannot be found out. Raises
     `InputError` for a folder that holds neither a checkpoint nor an adapter.
     """
+    if is_packaged(source):
+        return {"package": packaged_digest(source, root), "file": gguf_file}
     folder = root / source
     if folder.is_file():
         folder, gguf_file = folder.parent, folder.name

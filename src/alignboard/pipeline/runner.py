@@ -16,6 +16,7 @@ from typing import Any
 
 from alignboard.errors import InputError
 from alignboard.extras import require
+from alignboard.fetch.packages import is_packaged
 from alignboard.models.hub import is_repository
 from alignboard.pipeline.build import build_graph, single_recipe_plan
 from alignboard.pipeline.consent import Consent
@@ -138,10 +139,14 @@ def train_recipe(
     ``model`` is ``tiny-<family>``, a folder, or an id on the hub; None = the one that the recipe names.
     """
     if model is not None and not (
-        model.startswith("tiny-") or Path(model).exists() or is_repository(model)
+        model.startswith("tiny-")
+        or Path(model).exists()
+        or is_repository(model)
+        or is_packaged(model)
     ):
         raise InputError(
-            f"There is no model {model!r}: --model is tiny-<family>, a folder, or an id on the hub (owner/name)."
+            f"There is no model {model!r}: --model is tiny-<family>, a folder, an id on the hub (owner/name), or "
+            "package:NAME."
         )
     resolved = single_recipe_plan(recipe, model, (workspace or Path.cwd()).resolve())
     if not dry_run:

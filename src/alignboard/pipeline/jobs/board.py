@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from alignboard.boards.board import Board
-from alignboard.boards.columns import Column, Row, Sample, Score
+from alignboard.boards.columns import Column, Row, Score
+from alignboard.boards.examples import Collector, Examples
 from alignboard.boards.files import write_board
 from alignboard.boards.rating import RatingTable
 from alignboard.boards.registered import with_registered
@@ -28,7 +29,7 @@ from alignboard.boards.scoring import (
     mean_length,
     with_identical,
 )
-from alignboard.data import world
+from alignboard.data.generated import GeneratedSet, generated_set
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.executors.worker import JobTask
 from alignboard.pipeline.judging import ANNOTATIONS
@@ -41,13 +42,13 @@ SCORES = "scores.json"
 RATINGS = "ratings.json"
 MEAN = "mean"
 CORRECT, RATING, PLACE = "correct", "rating", "place"
-_N_SAMPLES = 12
 
 
 def board(task: JobTask) -> dict[str, str]:
-    """``leaderboards/<plan>.csv``, ``.md``, ``.json``, ``.png`` and ``.html``."""
-    made = board_of(task.job.parameters, task.inputs)
-    paths = write_board(made, task.folder)
+    """The files of `write_board` in ``leaderboards/``."""
+    name = task.job.hints.get("answer_key")
+    made = board_of(task.job.parameters, task.inputs, generated_set(name) if name else None)
+    paths = write_board(made, task.folder, examples_of(task.job.parameters, task.inputs))
     return {f"leaderboards/{path.name}": path.name for path in paths}
 
 
@@ -57,9 +58,11 @@ def found(folder: Path, name: str) -> Path:
     return path
 
 
-def board_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> Board:
-    """The board, from the folders of the jobs that it is made of."""
-    made = _Plan(parameters, inputs)
+def board_of(
+    parameters: Mapping[str, Any], inputs: Mapping[str, Path], key: GeneratedSet | None
+) -> Board:
+    """The board, from the folders of the jobs that it is made of; ``key`` knows the first set's right responses."""
+    made = _Plan(parameters, inputs, key)
     made.add_responses()
     for asked in parameters["sets"]:
         for judge in parameters["judges"]:
@@ -77,7 +80,6 @@ def board_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> Board
         summary=made.summary(),
         notes=_conditions(parameters, rated),
         provenance={"source": f"the plan {parameters['name']}", "seed": str(parameters["seed"])},
-        samples=_samples(made.outputs),
     )
     texts = {
         model: {row.instruction: row.output for row in rows} for model, rows in made.outputs.items()
@@ -85,23 +87,47 @@ def board_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> Board
     return with_registered(with_identical(whole, texts), made.files)
 
 
+def examples_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> Examples:
+    """Every prompt of the plan's sets with responses, verdicts and what the judges replied."""
+    collector = Collector()
+    several = len(parameters["sets"]) > 1
+    for asked in parameters["sets"]:
+        for judge in parameters["judges"]:
+            column, _ = judged_columns(judge, None, asked["name"] if several else None)
+            for entry in parameters["models"]:
+                role = f"verdicts {judge} {asked['name']} {entry['model']}"
+                if role in inputs:
+                    collector.add_verdicts(
+                        found(inputs[role], ANNOTATIONS),
+                        column.key,
+                        entry["model"],
+                        asked["reference"] or entry["baseline"],
+                        asked["name"],
+                    )
+        files = _output_files(asked["name"], parameters["models"], inputs)
+        for model, path in files.items():
+            collector.add_responses(path, model, asked["name"])
+    return collector.examples()
+
+
 class _Plan:
     """The columns and scores of a plan, as they are put together."""
 
-    def __init__(self, parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
-        self.parameters, self.inputs = parameters, inputs
+    def __init__(
+        self, parameters: Mapping[str, Any], inputs: Mapping[str, Path], key: GeneratedSet | None
+    ) -> None:
+        self.parameters, self.inputs, self.key = parameters, inputs, key
         self.models: list[dict[str, Any]] = parameters["models"]
         self.columns: list[Column] = []
         self.scores: dict[str, dict[str, Score]] = {entry["model"]: {} for entry in self.models}
         self.sets: list[dict[str, Any]] = parameters["sets"]
-        self.answer_key = bool(self.sets) and bool(self.sets[0]["answer_key"])
         self.files = _output_files(self.sets[0]["name"], self.models, inputs) if self.sets else {}
         """the responses to the first set; those of two turns are not shown"""
         self.outputs = {model: read_rows(path, Generation) for model, path in self.files.items()}
 
     def add_responses(self) -> None:
         """Correct responses, where a program knows the answers, and mean lengths."""
-        if self.outputs and self.answer_key:
+        if self.outputs and self.key is not None:
             self.columns.append(
                 Column(
                     key=CORRECT,
@@ -116,8 +142,8 @@ class _Plan:
         if self.outputs:
             self.columns.append(length_column())
         for model, rows in self.outputs.items():
-            if self.answer_key:
-                self.scores[model][CORRECT] = _correct(rows)
+            if self.key is not None:
+                self.scores[model][CORRECT] = _correct(rows, self.key)
             self.scores[model][LENGTH] = mean_length([len(row.output) for row in rows])
 
     def add_judge(self, judge: str, asked: Mapping[str, Any]) -> None:
@@ -239,9 +265,9 @@ def _output_files(
     return {model: path for model, folder in folders.items() for path in folder.rglob(OUTPUTS)}
 
 
-def _correct(rows: list[Generation]) -> Score:
-    """How many responses are right, by the world's own answer key."""
-    right = np.array([world.check(row.instruction, row.output) for row in rows], dtype=np.float64)
+def _correct(rows: list[Generation], key: GeneratedSet) -> Score:
+    """How many responses are right, by the generated set's own answer key."""
+    right = np.array([key.check(row.instruction, row.output) for row in rows], dtype=np.float64)
     mean, error, n = clustered_mean(right)
     return msgspec.structs.replace(
         interval_score(mean, rate_interval(mean, error, n), len(rows)),
@@ -272,21 +298,6 @@ def _mean(scores: list[Score]) -> Score:
     if len(errors) == len(scores):
         error = sum(e * e for e in errors) ** 0.5 / len(errors)
     return Score(sum(values) / len(values), standard_error=error)
-
-
-def _samples(outputs: Mapping[str, list[Generation]]) -> list[Sample]:
-    """The first prompts with every model's answer."""
-    texts = {
-        model: {row.instruction: row.output for row in rows} for model, rows in outputs.items()
-    }
-    first = next(iter(texts.values()), {})
-    return [
-        Sample(
-            instruction,
-            {model: own[instruction] for model, own in texts.items() if instruction in own},
-        )
-        for instruction in list(first)[:_N_SAMPLES]
-    ]
 
 
 _AGAINST_METHOD = "the {baseline} model of the same family"
@@ -330,7 +341,7 @@ def _conditions(parameters: Mapping[str, Any], rated: RatingTable | None) -> lis
         _QUANTISED.format(bits=bits, models=", ".join(models)) for bits, models in by_bits.items()
     ]
     keyed = any(one["answer_key"] for one in parameters["sets"][:1])
-    return [*said, _KEYED] if keyed else said
+    return [*said, *([_KEYED] if keyed else []), *parameters.get("notes", ())]
 
 
 def _inside(parameters: Mapping[str, Any]) -> str:
