@@ -17,9 +17,10 @@ from alignboard.cli.shared import allow_key_option, completes, progress, replace
 
 if TYPE_CHECKING:
     from alignboard.judges.runner import Counts, OnProgress
+    from alignboard.judges.spec import JudgeSpec
     from alignboard.pipeline.evaluation import Evaluation
     from alignboard.pipeline.judged_outputs import Answers, Comparison
-    from alignboard.pipeline.judges import Access, Declared, Judges
+    from alignboard.pipeline.judges import Access, Judges
     from alignboard.pipeline.judging import Summary
     from alignboard.pipeline.single_ratings import RatingSummary
 
@@ -181,7 +182,7 @@ def access_of(
     )
 
 
-def warn(judges: Judges, declared: Declared, *, ask: bool) -> None:
+def warn(judges: Judges, declared: JudgeSpec, *, ask: bool) -> None:
     """Say which judges are being switched off, before any money is spent; raises `InputError` where nobody answers."""
     import datetime as dt
 
@@ -193,7 +194,7 @@ def warn(judges: Judges, declared: Declared, *, ask: bool) -> None:
 
 @contextmanager
 def judging_here(
-    access: dict[str, Any], declared: Declared, command: str, *, ask: bool, replace: bool
+    access: dict[str, Any], declared: JudgeSpec, command: str, *, ask: bool, replace: bool
 ) -> Iterator[Evaluation]:
     """Judging in this folder, for as long as nobody else judges here; says which judges are being switched off."""
     from alignboard.pipeline.evaluation import Evaluation, hardening_secret
@@ -226,7 +227,7 @@ def judging(label: str) -> Iterator[OnProgress]:
 
 
 def judge_and_print(
-    evaluation: Evaluation, declared: Declared, compared: Comparison, *, ask: bool = True
+    evaluation: Evaluation, declared: JudgeSpec, compared: Comparison, *, ask: bool = True
 ) -> Summary:
     """Judge one model, with progress, and print what came of it."""
     with judging(f"{declared.name} on {compared.model}") as listener:
@@ -236,7 +237,7 @@ def judge_and_print(
 
 
 def rate_and_print(
-    evaluation: Evaluation, declared: Declared, answers: Answers, *, ask: bool = True
+    evaluation: Evaluation, declared: JudgeSpec, answers: Answers, *, ask: bool = True
 ) -> RatingSummary:
     """Rate one model, with progress, and print what came of it."""
     with judging(f"{declared.name} on {answers.model}") as listener:

@@ -18,9 +18,10 @@ from alignboard.data.preferences.sources import local_files
 from alignboard.errors import InputError
 from alignboard.fetch.packages import PREFIX, is_packaged, packaged_digest
 from alignboard.judges.load import load_judge
+from alignboard.judges.spec import JudgeSpec
 from alignboard.models.spec import ModelSpec, PromptFormat
 from alignboard.pipeline.graph import Graph
-from alignboard.pipeline.judges import Access, Declared, Judges
+from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.made import JudgeModel, generated_tasks, judge_model, tiny_families
 from alignboard.pipeline.plan import ResolvedPlan, resolve
@@ -40,7 +41,7 @@ _ALL_GROUP = "all models"
 _RELEASED_GROUP = "released responses"
 
 
-def judge_trained_here(declared: Declared) -> JudgeModel | None:
+def judge_trained_here(declared: JudgeSpec) -> JudgeModel | None:
     """The judge's model that the plan trains; None for judges that are there already."""
     return None if declared.prompted is None else judge_model(declared.prompted.model)
 
@@ -107,7 +108,7 @@ class _Builder:
             model.base,
             parameters,
             {"base": base, "start": start, "pairs": pairs},
-            {"per_device": recipe.batch.per_device},
+            {"per_device": recipe.batch.per_device, "save_every": recipe.save_every},
         )
 
     def data_file(self, recipe: Recipe) -> str | None:

@@ -18,9 +18,10 @@ from alignboard.benchmarks.task_data import data_digests
 from alignboard.benchmarks.task_files import digests
 from alignboard.engines.openai.keys import require_consent
 from alignboard.errors import InputError, nearest
+from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.consent import Consent
 from alignboard.pipeline.evaluation import declared_judge
-from alignboard.pipeline.judges import Access, Declared, Judges
+from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.made import generated_tasks
 from alignboard.pipeline.plan_baselines import (
     TrainedModel,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 class ChosenJudge:
     """A judge of a plan, and how it is asked."""
 
-    declared: Declared
+    declared: JudgeSpec
     access: PlanJudge
 
 

@@ -3,16 +3,95 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ClassVar, Final, Literal
 
 import msgspec
 
+from alignboard.errors import require_within
 from alignboard.judges.parsing.evidence import known_tokens, likeliest, probability
-from alignboard.judges.parsing.verdicts import LogprobRule
+from alignboard.judges.parsing.reply_forms import Found, ReplyForm, register_forms
+from alignboard.judges.parsing.spelled_forms import (
+    check_spellings,
+    respell,
+    side_of,
+    spellings_of,
+)
 from alignboard.judges.rows import Reply, Token, Verdict
 
+NO_PROBABILITIES: Final = "no probabilities"
 
-def parse_tokens(rule: LogprobRule, said: Reply, n: int) -> tuple[Verdict, ...]:
+
+class LogprobRule(ReplyForm, frozen=True, tag="logprob"):
+    """The probability of the verdict tokens: P(first) = first / (first + second + tie/2 to each)."""
+
+    first: list[str]
+    """the spellings that mean that the first is better; white space around a token does not count"""
+    second: list[str]
+    tie: list[str] = msgspec.field(default_factory=list)
+    position: Literal["first", "last"] = "first"
+    """which token of the reply: the first, or the last that is a verdict (after a chain of thought)"""
+    weighted: bool = True
+    """whether the preference is the probability, or only which of the two is likelier"""
+    min_mass: float = 0.0
+    """the least probability of all verdict tokens together that counts as a verdict"""
+
+    starts_with_verdict: ClassVar[bool] = True
+
+    @property
+    def raw_key(self) -> str:
+        """See `ReplyForm`."""
+        return "completions_all"
+
+    @property
+    def reads_tokens(self) -> bool:
+        """See `ReplyForm`."""
+        return True
+
+    @property
+    def is_one_token(self) -> bool:
+        """See `ReplyForm`."""
+        return self.position == "first"
+
+    def check(self, path: Path) -> None:
+        """See `ReplyForm`."""
+        check_spellings(path, self.first, self.second, self.tie)
+        require_within(path, {"verdict.min_mass": (self.min_mass, 0, 1)})
+
+    def respelled(self, spell: Callable[[str], str]) -> ReplyForm:
+        """See `ReplyForm`."""
+        return respell(self, spell)
+
+    def find(self, text: str) -> list[Found]:
+        """The verdict token itself, of an endpoint that gave no probabilities."""
+        side = side_of(text, spellings_of(self.first, self.second, self.tie))
+        return (
+            []
+            if side is None
+            else [Found(str(side), 0, len(text), side, flags=(NO_PROBABILITIES,))]
+        )
+
+    def read(self, said: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
+        """See `ReplyForm`."""
+        return (
+            _parse_tokens(self, said, n) if said.tokens else super().read(said, n, cut_off=cut_off)
+        )
+
+
+class NumbersRule(ReplyForm, frozen=True, tag="numbers"):
+    """The numbers that the judge itself returns: probabilities of a pair, or a scalar for one output."""
+
+    @property
+    def is_rating(self) -> None:
+        """See `ReplyForm`."""
+
+    def read(self, said: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:  # noqa: ARG002 - numbers are whole
+        """See `ReplyForm`."""
+        return _parse_numbers(said, n)
+
+
+def _parse_tokens(rule: LogprobRule, said: Reply, n: int) -> tuple[Verdict, ...]:
     """P(first) = (first + tie/2) / mass, from the token that decides; of ``n`` questions from the first n tokens."""
     if n > 1:
         if rule.position == "last" or len(said.tokens) < n:
@@ -55,7 +134,7 @@ def _verdict(rule: LogprobRule, token: Token) -> Verdict:
     return Verdict("scored", preference=preference, mass=mass, evidence=evidence)
 
 
-def parse_numbers(said: Reply, n: int) -> tuple[Verdict, ...]:
+def _parse_numbers(said: Reply, n: int) -> tuple[Verdict, ...]:
     """The numbers of a judge that returns numbers: two for each pair, or one for each output."""
     numbers = said.scores
     if not all(map(math.isfinite, numbers)) or len(numbers) not in {n, 2 * n}:
@@ -84,3 +163,6 @@ def _shared(first: float, second: float) -> Verdict:
 
 def _stripped(spellings: Iterable[str]) -> set[str]:
     return {spelling.strip() for spelling in spellings if spelling.strip()}
+
+
+register_forms(LogprobRule, NumbersRule)
