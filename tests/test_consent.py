@@ -17,9 +17,9 @@ from alignboard.errors import InputError
 from alignboard.judges.alpaca_eval.configs import evaluator_names, read_evaluator
 from alignboard.judges.load import judge_names, load_judge
 from alignboard.models.loading import LoadedModel
-from alignboard.pipeline.consent import Consent
 from alignboard.pipeline.judges import Access, Judges
-from alignboard.pipeline.plan import load_plan
+from alignboard.pipeline.plans.consent import Consent
+from alignboard.pipeline.plans.plan import load_plan
 from alignboard.records import Generation
 from alignboard.results.formats import write_rows
 from alignboard.suites import Benchmark

@@ -21,6 +21,7 @@ from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
+from alignboard.cli.plot import plot
 from alignboard.cli.published import (
     assets_option,
     calibration,
@@ -38,6 +39,7 @@ from alignboard.cli.shared import (
     terminal_width,
     write_json,
 )
+from alignboard.cli.view import publish, view
 from alignboard.workspace import PUBLISHED
 
 if TYPE_CHECKING:
@@ -156,7 +158,7 @@ def run(
     """
     from alignboard.boards.board import read_board
     from alignboard.boards.files import to_text
-    from alignboard.pipeline.consent import Consent
+    from alignboard.pipeline.plans.consent import Consent
     from alignboard.pipeline.progress import job_table, showing, time_table
     from alignboard.pipeline.runner import run_plan
 
@@ -215,6 +217,9 @@ cli.add_command(bridge)
 cli.add_command(board)
 cli.add_command(data)
 cli.add_command(compare)
+cli.add_command(plot)
+cli.add_command(view)
+cli.add_command(publish)
 
 
 def _say_versions(result: RunResult) -> None:

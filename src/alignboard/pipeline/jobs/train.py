@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignboard.data.generated import generated_names, generated_set
 from alignboard.pipeline.executors.worker import JobTask
-from alignboard.pipeline.made import tiny_checkpoint
+from alignboard.pipeline.plans.made import tiny_checkpoint
 
 if TYPE_CHECKING:
     from alignboard.train.recipe import Recipe
