@@ -156,6 +156,7 @@ def test_a_key_is_demanded_where_a_reply_is_missing(workspace, server, monkeypat
     write(workspace, "evaluate/judges/mine.yaml", own)
     given = ["given/one/model_outputs.json", "--judge", "mine"]
     command = ["judge", *given, "--baseline", "given/base/model_outputs.json"]
+    command += ["--allow-key", f"MINE@{server.url.split('/')[2]}"]
     monkeypatch.setenv("MINE", "a-key")
     assert CliRunner().invoke(cli, command).exit_code == 0
     monkeypatch.delenv("MINE")
@@ -169,8 +170,8 @@ def test_a_key_is_demanded_where_a_reply_is_missing(workspace, server, monkeypat
     ("changed", "told"),
     [
         (
-            ("api_key_env: null", "api_key_env: NO_SUCH_KEY"),
-            "environment variable NO_SUCH_KEY, which is to hold the key, is not set",
+            ("api_key_env: null", "api_key_env: OPENAI_API_KEY"),
+            "environment variable OPENAI_API_KEY, which is to hold the key, is not set",
         ),
         (("{instruction} A:", "{instruction} {reference} A:"), "reference"),
         (
@@ -187,7 +188,10 @@ def test_a_key_is_demanded_where_a_reply_is_missing(workspace, server, monkeypat
     ],
     ids=["key", "field", "model", "program"],
 )
-def test_a_plans_judges_are_checked_before_its_models_are_asked(changed, told, workspace):
+def test_a_plans_judges_are_checked_before_its_models_are_asked(
+    changed, told, workspace, monkeypatch
+):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     write(workspace, "evaluate/judges/mine.yaml", JUDGE.replace(*changed))
     models = {"small": {"source": str(tiny_models.base("phi"))}, "base": {"outputs": "given/base"}}
     plan(workspace, models=models)

@@ -52,7 +52,9 @@ def open_prompted(spec: PromptedSpec, opening: Opening) -> Backend:
         return LocalJudge(spec, model, adapter=adapter, entry=entry)
     from alignboard.judges.backends.endpoint import EndpointJudge, endpoint_of
 
-    endpoint = endpoint_of(spec, opening.urls, opening.limits, opening.api_key_env)
+    endpoint = endpoint_of(
+        spec, opening.urls, opening.limits, opening.api_key_env, opening.allowed_keys
+    )
     if opening.batch_folder is None:
         return EndpointJudge(spec, endpoint, opening.rate)
     from alignboard.judges.backends.batches import BatchJudge
@@ -67,7 +69,7 @@ def check_prompted(spec: PromptedSpec, opening: Opening) -> None:
         return
     from alignboard.judges.backends.endpoint import endpoint_of
 
-    endpoint_of(spec, opening.urls, opening.limits, opening.api_key_env).key()
+    endpoint_of(spec, opening.urls, opening.limits, opening.api_key_env, opening.allowed_keys).key()
 
 
 def check_weights(spec: RewardSpec | PairRankerSpec, opening: Opening) -> None:
