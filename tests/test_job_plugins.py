@@ -7,10 +7,11 @@ import pytest
 
 from alignboard import registry
 from alignboard.errors import InputError
-from alignboard.pipeline.executors.processes import Executor, Settings, silent
+from alignboard.pipeline.executors.processes import Processes
+from alignboard.pipeline.executors.work import Settings, Work, silent
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.kinds import job_kind
-from alignboard.pipeline.store import Places, lock
+from alignboard.pipeline.store import Places
 from alignboard.results.journal import Journal
 
 PACKAGE = '''
@@ -54,8 +55,10 @@ def test_a_kind_of_another_package_runs_in_a_worker(package, tmp_path):
     graph.add("count", "letters", "any", {"text": "alignboard"})
     path = os.pathsep.join([str(package), *sys.path])
     settings = Settings(1, environment={"PYTHONPATH": path})
-    with Journal(places.journal, "run") as journal, lock(places) as handle:
-        Executor(list(graph), set(), places, journal, settings, silent).run(handle)
+    with Journal(places.journal, "run") as journal:
+        work = Work(list(graph), set(), places, journal, silent)
+        Processes(settings).run(work)
+        work.require_done()
     assert (places.results / "letters.txt").read_text() == "10"
 
 

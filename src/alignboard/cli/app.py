@@ -33,6 +33,8 @@ from alignboard.cli.published import (
 from alignboard.cli.shared import (
     completes,
     json_option,
+    machine_of,
+    machine_options,
     redo_option,
     terminal_width,
     write_json,
@@ -132,21 +134,33 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
     is_flag=True,
     help="Print the jobs, which of them are done, and what the others cost.",
 )
+@machine_options
 @redo_option
 @json_option
-def run(plan: str, *, dry_run: bool, redo: tuple[str, ...], json_file: Path | None) -> None:
+def run(
+    plan: str,
+    workers: int | None,
+    gpus: str | None,
+    executor: str,
+    *,
+    dry_run: bool,
+    redo: tuple[str, ...],
+    json_file: Path | None,
+) -> None:
     """Do what is missing of PLAN (a name such as demo, or a file): train, answer, judge, benchmark, rank.
 
     The workspace is the folder you are in. Interrupt it at any moment and start it again: it goes on where it was.
+    Several runs and commands may be at work in one workspace; each product is made by one of them.
     """
     from alignboard.boards.board import read_board
     from alignboard.boards.files import to_text
     from alignboard.pipeline.progress import job_table, showing, time_table
     from alignboard.pipeline.runner import run_plan
 
-    planned = run_plan(plan, dry_run=True, redo=redo)
+    machine = machine_of(workers, gpus, executor)
+    planned = run_plan(plan, dry_run=True, machine=machine, redo=redo)
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        result = run_plan(plan, dry_run=dry_run, on_progress=listener, redo=redo)
+        result = run_plan(plan, dry_run=dry_run, on_progress=listener, machine=machine, redo=redo)
     _say_versions(result)
     if json_file is not None:
         write_json(json_file, result.to_json())

@@ -30,7 +30,7 @@ from alignboard.boards.scoring import (
 )
 from alignboard.data import world
 from alignboard.pipeline.answering import OUTPUTS
-from alignboard.pipeline.executors.worker import JobTask
+from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows

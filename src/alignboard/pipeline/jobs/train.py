@@ -12,7 +12,7 @@ import msgspec
 
 from alignboard.data import world
 from alignboard.errors import InputError, nearest
-from alignboard.pipeline.executors.worker import JobTask
+from alignboard.pipeline.executors.doing import JobTask
 
 if TYPE_CHECKING:
     from alignboard.train.recipe import Recipe
