@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from alignboard.models import tiny
+from alignboard.demo import tiny
 from alignboard.models.loading import LoadedModel
 
 HIDDEN, HEADS = 64, 4

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 import yaml
 
+from alignboard.demo.simulated_judge import SimulatedSpec
 from alignboard.errors import InputError
 from alignboard.fetch.package_file import package_file
 from alignboard.judges.alpaca_eval.configs import Pool, evaluator_names, read_evaluator
@@ -20,7 +21,6 @@ from alignboard.judges.spec import (
     ProgramSpec,
     PromptedSpec,
     RewardSpec,
-    SimulatedSpec,
 )
 from alignboard.workspace import library
 

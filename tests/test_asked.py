@@ -6,8 +6,8 @@ import shutil
 import msgspec
 import pytest
 
+from alignboard.demo import tiny
 from alignboard.errors import InputError
-from alignboard.models import tiny
 from alignboard.models.asked import load_spec
 from alignboard.models.prompting import render, template_digest
 from alignboard.models.registry import load_model

@@ -268,16 +268,16 @@ def test_a_forged_line_or_escape_is_printed_as_text(tmp_path):
 @pytest.mark.parametrize("name", ["ünï", "it's", 'a "quoted" one', "back\\slash", "line\nbreak"])
 def test_task_data_are_found_in_a_folder_of_any_name_and_after_a_move(name, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
-    from alignboard.benchmarks.run import DEMO_TASKS, write_task_data
+    from alignboard.demo.tasks import TASKS, write_task_data
     from alignboard.suites import read_yaml
 
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     workspace, inner = tmp_path / name, Path("results/.store/tasks")
     (workspace / inner).mkdir(parents=True)
-    write_task_data(workspace / inner, 0, 5, workspace, inner)
+    write_task_data(workspace / inner, seed=0, n=5, workspace=workspace, found_at=inner)
     workspace = workspace.rename(tmp_path / f"moved {name}")
     monkeypatch.chdir(workspace)
-    for task in DEMO_TASKS:
+    for task in TASKS:
         text = (workspace / inner / f"{task}.yaml").read_text()
         assert str(tmp_path) not in text, "no absolute path is kept"
         declared = read_yaml(workspace / inner / f"{task}.yaml")

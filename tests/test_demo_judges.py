@@ -9,15 +9,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import byte_tokenizer
 import tiny_models
-from alignboard.data import world
+from alignboard.demo import judge_rows, world
+from alignboard.demo.judge_rows import draw_pair
+from alignboard.demo.judge_training import JudgeTraining, train_judge
+from alignboard.demo.simulated import rule_score
+from alignboard.demo.simulated_judge import SimulatedJudge, SimulatedSpec
 from alignboard.errors import InputError
 from alignboard.judges.backends.local import LocalJudge
 from alignboard.judges.calls import Judge
-from alignboard.judges.demo import judge_rows
-from alignboard.judges.demo.judge_rows import draw_pair
-from alignboard.judges.demo.judge_training import JudgeTraining, train_judge
-from alignboard.judges.demo.simulated import rule_score
-from alignboard.judges.demo.simulated_judge import SimulatedJudge
 from alignboard.judges.load import load_judge
 from alignboard.judges.pairs import Pair
 from alignboard.judges.parsing.verdicts import LogprobRule
@@ -25,7 +24,7 @@ from alignboard.judges.prompting.hardened import LETTERS
 from alignboard.judges.round_robin import rate, round_robin
 from alignboard.judges.rows import Reply
 from alignboard.judges.runner import judge_pairs
-from alignboard.judges.spec import JudgePrompt, PromptedSpec, SimulatedSpec
+from alignboard.judges.spec import JudgePrompt, PromptedSpec
 from alignboard.models.loading import LoadedModel
 from alignboard.records import Generation
 from judge_attacks import ATTACKS, UNMARKED
@@ -104,7 +103,7 @@ def test_training_writes_an_ordinary_checkpoint_and_measures_it(tmp_path):
 
 @pytest.mark.slow
 def test_a_trained_judge_agrees_with_the_rule(tmp_path):
-    from alignboard.models import tiny
+    from alignboard.demo import tiny
 
     base = tiny.build("phi", tmp_path / "base", seed=0)
     report = train_judge(base, tmp_path / "judge", seed=0)
@@ -183,7 +182,7 @@ def test_what_was_not_scored_is_counted_and_left_out():
 @pytest.mark.slow
 def test_attacks_on_the_demos_model_judge_are_detected_or_harmless(tmp_path):
     """Against a right answer, with hardened prompts: marked, or no better than what it is compared with."""
-    from alignboard.models import tiny
+    from alignboard.demo import tiny
 
     base = tiny.build("phi", tmp_path / "base", seed=0)
     report = train_judge(base, tmp_path / "judge", seed=0)

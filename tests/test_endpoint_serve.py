@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 import tiny_models
-from alignboard.data import world
+from alignboard.demo import world
 from alignboard.engines.generate import generate
 from alignboard.engines.openai.endpoint import EndpointEngine
 from alignboard.engines.openai.format import Dialect

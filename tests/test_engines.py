@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import tiny_models
-from alignboard.data import world
+from alignboard.demo import tiny, world
 from alignboard.engines.generate import prompts
 from alignboard.engines.local import batch
 from alignboard.engines.local.batch import Batch, OneRow, RunningSequence, choose
@@ -19,7 +19,6 @@ from alignboard.engines.local.engine import LocalEngine
 from alignboard.engines.local.slots import fits, masks
 from alignboard.engines.rows import Decoding, Prompt, uniform
 from alignboard.errors import InputError
-from alignboard.models import tiny
 from alignboard.models.loading import LoadedModel
 
 INSTRUCTIONS = world.prompts("eval", 24, seed=0)

@@ -7,10 +7,9 @@ import pytest
 import torch
 
 import tiny_models
-from alignboard.data import world
+from alignboard.demo import tiny, world
 from alignboard.engines.generate import Decoding, generate, prompts
 from alignboard.errors import InputError
-from alignboard.models import tiny
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import defused, render
 

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from alignboard.data import world
 from alignboard.data.instruction_sets import ROOM, Instruction, load_references, load_set
+from alignboard.demo import world
 from alignboard.errors import InputError
+from alignboard.registry import register
 from alignboard.workspace import library, names
 
 
@@ -173,9 +174,14 @@ def test_bad_rows_are_named(tmp_path, rows, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "exactly one of released, path and world"),
-        ({"path": "x.jsonl", "world": {}}, "exactly one of released, path and world"),
-        ({"world": {}}, "n is missing"),
+        ({}, "exactly one of released, path and generated"),
+        (
+            {"path": "x.jsonl", "generated": {"by": "demo-world"}},
+            "exactly one of released, path and generated",
+        ),
+        ({"generated": {"by": "demo-world"}}, "n is missing"),
+        ({"n": 4, "generated": {"by": "demo-word"}}, "did you mean 'demo-world'"),
+        ({"n": 4, "generated": {"by": "demo-world", "split": "test"}}, "has sft, preference, eval"),
         ({"path": "x.jsonl", "subset": "s"}, "subset needs subset_column"),
         ({"path": "x.jsonl", "colunm": "s"}, "colunm"),
         ({"path": "gone.jsonl"}, "cannot be read"),
@@ -187,3 +193,27 @@ def test_bad_declarations_are_named(tmp_path, content, message):
         load_set("own", tmp_path)
     with pytest.raises(InputError, match="own"):
         load_set("owm", tmp_path)
+
+
+class Sums:
+    """A generated set of a package: sums of two numbers."""
+
+    splits = ("eval",)
+
+    def prompts(self, split, n, seed):  # noqa: ARG002 - one split
+        return [f"{one} + {seed} =" for one in range(n)]
+
+    def check(self, instruction, output):
+        one, _, other, _ = instruction.split()
+        return output == str(int(one) + int(other))
+
+    def demonstrations(self, n, seed):  # noqa: ARG002 - all rows are alike
+        return [{"prompt": [], "completion": []}] * n
+
+
+def test_a_package_adds_a_generated_set(tmp_path):
+    register("generated set", "sums", Sums())
+    declare(tmp_path, n=3, generated={"by": "sums", "seed": 2})
+    found = load_set("own", tmp_path)
+    assert [row.turns for row in found.rows] == [("0 + 2 =",), ("1 + 2 =",), ("2 + 2 =",)]
+    assert found.answer_key == "sums"

@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 
+from alignboard.demo import plugin
+from alignboard.pipeline import kinds
 from alignboard.pipeline.build import build_graph
-from alignboard.pipeline.kinds import KINDS
 from alignboard.pipeline.plan import load_plan
 from alignboard.pipeline.runner import run_plan
 from alignboard.pipeline.store import Places
 from alignboard.registry import lookup
 from test_run import small_workspace
 
+KINDS = kinds.KINDS | plugin.KINDS
 GOLDENS = Path(__file__).parent / "job_goldens.json"
 # Times, versions and places, which are no result.
 PASSING = {"versions", "seconds", "date", "memory", "cpu_seconds", "total_evaluation_time_seconds"}

@@ -150,7 +150,7 @@ def test_four_bits_load_on_the_cpu(tiny_base, tiny_adapters):
         "alignboard.engines.generate",
         "alignboard.judges.backends.opened",
         "alignboard.pipeline.judges",
-        "alignboard.judges.demo.judge_training",
+        "alignboard.demo.judge_training",
         "alignboard.benchmarks.run",
         "alignboard.judges.round_robin",
     ],

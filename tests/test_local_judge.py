@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import tiny_models
-from alignboard.data import world
+from alignboard.demo import world
+from alignboard.demo.judge_rows import draw_pair
 from alignboard.errors import InputError
 from alignboard.judges.backends import forward
 from alignboard.judges.backends.local import LocalJudge
 from alignboard.judges.backends.opened import open_judge
-from alignboard.judges.demo.judge_rows import draw_pair
 from alignboard.judges.parsing.verdicts import BracketRule, LogprobRule
 from alignboard.judges.prompting.prompts import render
 from alignboard.judges.rows import Call, FailedCall, Message, Question, Reply

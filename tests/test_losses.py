@@ -193,7 +193,7 @@ def test_a_loss_of_another_package_is_a_method_of_a_recipe(monkeypatch: Any) -> 
 @pytest.fixture(scope="module")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama after a handful of steps: any weights will do here."""
-    from alignboard.models import tiny
+    from alignboard.demo import tiny
 
     config = tiny.PretrainConfig(steps=3, n_documents=200)
     return tiny.build(
@@ -209,7 +209,7 @@ def _trainer(folder: Path, tiny: Path, name: str, given: dict[str, Any], *, own:
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    from alignboard.data import world
+    from alignboard.demo import world
     from alignboard.train.pairs import PreferencePair, preference_rows
     from alignboard.train.preference import PreferenceTrainer
 

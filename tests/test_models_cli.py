@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 import byte_tokenizer
 from alignboard.cli.models import models
+from alignboard.demo import tiny
 from alignboard.errors import InputError
-from alignboard.models import tiny
 from alignboard.models.check import check_model
 from alignboard.models.describe import markdown_table
 from alignboard.models.prompting import template_digest

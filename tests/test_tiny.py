@@ -11,8 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from alignboard.data import world  # noqa: E402 - after the check for torch
-from alignboard.models import tiny  # noqa: E402
+from alignboard.demo import tiny, world  # noqa: E402 - after the check for torch
 
 QUICK = tiny.PretrainConfig(steps=4, n_documents=200)
 ARCHITECTURES = {

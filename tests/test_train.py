@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from alignboard.data import world
+from alignboard.demo import world
+from alignboard.demo.simulated import rule_score
 from alignboard.errors import InputError
-from alignboard.judges.demo.simulated import rule_score
 from alignboard.train import preflight
 from alignboard.train.pairs import PreferencePair, preference_rows, west_of_n
 from alignboard.train.recipe import Recipe, RecipeError, load_recipe, parse_recipe
@@ -244,7 +244,7 @@ QuickBase = Callable[[str], Path]
 def base(tmp_path_factory: pytest.TempPathFactory) -> QuickBase:
     """Barely pretrained checkpoints, one per family: any weights will do for most checks."""
     pytest.importorskip("trl")
-    from alignboard.models import tiny
+    from alignboard.demo import tiny
 
     folder = tmp_path_factory.mktemp("bases")
     config = tiny.PretrainConfig(steps=3, n_documents=200)

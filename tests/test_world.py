@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from alignboard.data import world
-from alignboard.judges.demo.simulated import (
+from alignboard.demo import world
+from alignboard.demo.simulated import (
     SimulatedAnnotator,
     label_noise_for_agreement,
     rule_score,

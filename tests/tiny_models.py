@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from alignboard.models import tiny
+from alignboard.demo import tiny
 
 
 @functools.cache

@@ -5,7 +5,8 @@ asks for it, so registering costs no import; an object may be given in its place
 alignboard is found through the entry point group ``alignboard.plugins``: each entry is a module that registers on
 import, or a function that is called without arguments.
 
-The built-in parts of a kind are registered by the modules that `HOMES` names, on first use of the kind.
+The built-in parts of a kind are registered by the modules that `HOMES` names, on first use of the kind; the demo's by
+`PLUGINS`, which are loaded as those of other packages are.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "executor": ("alignboard.pipeline.executors.machine",),
 }
 """By kind, the modules whose import registers the built-in parts."""
+PLUGINS: Final = ("alignboard.demo.plugin",)
+"""Plug-ins of this package: modules that register on import, as those of an entry point do."""
 
 
 class RegistryError(InputError):
@@ -106,6 +109,8 @@ def _open(kind: str) -> None:
             importlib.import_module(module)
     if not _STATE.plugins_loaded:
         _STATE.plugins_loaded = True
+        for module in PLUGINS:
+            importlib.import_module(module)
         for plugin in entry_points(group=GROUP):
             _load(plugin)
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -28,58 +27,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-import msgspec
-
 from alignboard.benchmarks.model import calm, language_model
 from alignboard.benchmarks.scores import TaskScore, read_scores
 from alignboard.benchmarks.tasks import load_tasks
-from alignboard.data import world
 from alignboard.engines.generate import library_versions
 from alignboard.models.loading import LoadedModel
-from alignboard.results.files import write_atomically
 from alignboard.suites import Benchmark
-from alignboard.workspace import declaration
 
-DEMO_TASKS: Final = ("demo_choice", "demo_exact")
 _BATCH_SIZE: Final = 32
 """halved where it does not fit into memory"""
 _STAMP: Final = "alignboard"
 """the key under which our provenance stands in ``results_*.json``"""
-
-
-def write_task_data(
-    folder: Path,
-    seed: int = 0,
-    n: int = 150,
-    workspace: Path | None = None,
-    found_at: Path | None = None,
-) -> tuple[str, ...]:
-    """Write the demo's two lm-eval tasks and their documents to ``folder``; returns the tasks' names.
-
-    Questions are of the evaluation split. The same arguments give the same bytes. The task files name their data by
-    the path of ``found_at``, where the folder will be found from where lm-eval is started; without it by an absolute
-    path.
-    """
-    tasks = [world.parse(instruction) for instruction in world.prompts("eval", n, seed)]
-    questions = world.prompts("eval", n, seed)
-    rng = random.Random(f"harness|{seed}")
-    choice, exact = [], []
-    for task, question in zip(tasks, questions, strict=True):
-        answers = [task.answer, *world.distractors(task, 3, rng)]
-        rng.shuffle(answers)
-        choices = [world.concise(answer) for answer in answers]
-        choice.append(
-            {"question": question, "choices": choices, "label": answers.index(task.answer)}
-        )
-        exact.append({"question": question, "answer": task.answer})
-    for name, rows in zip(DEMO_TASKS, (choice, exact), strict=True):
-        data = folder / f"{name}.jsonl"
-        write_atomically(data, msgspec.json.Encoder().encode_lines(rows))
-        template = declaration("evaluate/tasks", name, workspace).read_text(encoding="utf-8")
-        named = json.dumps(str((found_at or folder.resolve()) / data.name), ensure_ascii=False)
-        text = template.replace(f"{{test: {data.name}}}", f"{{test: {named}}}")
-        write_atomically(folder / f"{name}.yaml", text.encode())
-    return DEMO_TASKS
 
 
 def run_tasks(
@@ -151,7 +109,7 @@ def provenance(model: LoadedModel) -> dict[str, Any]:
 
 
 def generated_files(folder: Path) -> dict[str, str]:
-    """sha256 of what `write_task_data` wrote; the place of the data, which the declarations name, is left out."""
+    """sha256 of the generated tasks in ``folder``; the place of the data, which the declarations name, is left out."""
     return {
         path.name: hashlib.sha256(
             path.read_bytes().replace(str(folder.resolve()).encode(), b"")

@@ -1,1 +1,1 @@
-"""Instruction sets and preference data: the demo's world."""
+"""Instruction sets and preference data."""

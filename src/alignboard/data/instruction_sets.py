@@ -19,8 +19,8 @@ from typing import Any
 
 import msgspec
 
-from alignboard.data import world
-from alignboard.errors import InputError
+from alignboard.data.generated import generated_names, generated_set
+from alignboard.errors import InputError, nearest
 from alignboard.fetch.download import DownloadProgress
 from alignboard.fetch.sources import released_file
 from alignboard.records import text_id
@@ -57,8 +57,8 @@ class InstructionSet:
     name: str
     title: str
     rows: tuple[Instruction, ...]
-    answer_key: bool = False
-    """whether a program knows the right responses (`alignboard.data.world.check`)"""
+    answer_key: str | None = None
+    """the generated set whose program knows the right responses (`alignboard.data.generated`)"""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -95,24 +95,25 @@ class ReleasedFile(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     file: str
 
 
-class World(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Questions of the demo world."""
+class Generated(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Instructions that a program writes (`alignboard.data.generated`)."""
 
-    split: world.Split = "eval"
+    by: str
+    split: str = "eval"
     seed: int = 0
 
 
 class SetSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """``evaluate/sets/<name>.yaml``; exactly one of ``released``, ``path`` and ``world``."""
+    """``evaluate/sets/<name>.yaml``; exactly one of ``released``, ``path`` and ``generated``."""
 
     name: str
     title: str = ""
     n: int | None = None
-    """how many there are; checked (of the demo world: how many are drawn)"""
+    """how many there are; checked (of a generated set: how many are drawn)"""
     released: ReleasedFile | None = None
     path: str | None = None
     """a local file, relative to the declaration"""
-    world: World | None = None
+    generated: Generated | None = None
     column: str = "instruction"
     """text, or a list of turns that are texts or have a ``content``"""
     subset_column: str | None = None
@@ -147,7 +148,7 @@ def load_set(
         raise InputError(
             f"{declared}: {spec.name} has {len(rows)} instructions, but n says {spec.n}; its source has changed."
         )
-    key = spec.world is not None
+    key = None if spec.generated is None else spec.generated.by
     return InstructionSet(spec.name, spec.title or spec.name, tuple(rows), answer_key=key)
 
 
@@ -166,25 +167,33 @@ def load_references(
 
 
 def _rows(declared: Path, spec: SetSpec, progress: DownloadProgress | None) -> list[Instruction]:
-    if sum(source is not None for source in (spec.released, spec.path, spec.world)) != 1:
-        raise InputError(f"{declared}: give exactly one of released, path and world.")
+    if sum(source is not None for source in (spec.released, spec.path, spec.generated)) != 1:
+        raise InputError(f"{declared}: give exactly one of released, path and generated.")
     if spec.subset is not None and spec.subset_column is None:
         raise InputError(f"{declared}: subset needs subset_column, the column that says it.")
-    if spec.world is not None:
-        if spec.n is None:
-            raise InputError(
-                f"{declared}: n is missing: how many questions of the demo world to draw."
-            )
-        return [
-            Instruction((text,))
-            for text in world.prompts(spec.world.split, spec.n, spec.world.seed)
-        ]
+    if spec.generated is not None:
+        return [Instruction((text,)) for text in _generated(declared, spec.n, spec.generated)]
     released = spec.released
     path = _source(declared, spec, str(spec.path) if released is None else released.file, progress)
     rows = _read(path, _contents(path), spec)
     if spec.subset is not None:
         rows = [row for row in rows if row.subset == spec.subset]
     return rows
+
+
+def _generated(declared: Path, n: int | None, asked: Generated) -> list[str]:
+    known = generated_names()
+    if asked.by not in known:
+        hint = nearest(asked.by, known) or f"; known are {', '.join(known)}."
+        raise InputError(f"{declared}: generated.by is {asked.by!r}, which generates no set{hint}")
+    program = generated_set(asked.by)
+    if asked.split not in program.splits:
+        raise InputError(
+            f"{declared}: generated.split is {asked.split!r}; {asked.by} has {', '.join(program.splits)}."
+        )
+    if n is None:
+        raise InputError(f"{declared}: n is missing: how many instructions of {asked.by} to draw.")
+    return program.prompts(asked.split, n, asked.seed)
 
 
 def _source(declared: Path, spec: SetSpec, name: str, progress: DownloadProgress | None) -> Path:

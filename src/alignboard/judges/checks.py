@@ -31,7 +31,6 @@ from alignboard.judges.spec import (
     ProgramSpec,
     PromptedSpec,
     RewardSpec,
-    SimulatedSpec,
 )
 
 MAX_TOP_LOGPROBS: Final = 20
@@ -57,16 +56,8 @@ def _check_prompted(path: Path, spec: PromptedSpec) -> None:
         raise InputError(f"{path}: {fault}.")
 
 
-def _check_simulated(path: Path, spec: SimulatedSpec) -> None:
-    limits = {
-        "label_noise": (spec.label_noise, 0.0, 0.5),
-        "position_bias": (spec.position_bias, 0.0, 1.0),
-    }
-    _within(path, limits)
-
-
 def _check_reward(path: Path, spec: RewardSpec) -> None:
-    _within(path, {"tie_within": (spec.tie_within, 0, float("inf"))})
+    within(path, {"tie_within": (spec.tie_within, 0, float("inf"))})
 
 
 def _check_ranker(path: Path, spec: PairRankerSpec) -> None:
@@ -74,10 +65,11 @@ def _check_ranker(path: Path, spec: PairRankerSpec) -> None:
         "source_tokens": (spec.source_tokens, 1.0, float("inf")),
         "candidate_tokens": (spec.candidate_tokens, 1.0, float("inf")),
     }
-    _within(path, limits)
+    within(path, limits)
 
 
-def _within(path: Path, limits: Mapping[str, tuple[float, float, float]]) -> None:
+def within(path: Path, limits: Mapping[str, tuple[float, float, float]]) -> None:
+    """Raise `InputError` for a field whose (value, least, most) is out of range."""
     for field, (value, least, most) in limits.items():
         if not least <= value <= most:
             end = f" to {most:g}" if most != float("inf") else " or more"
@@ -92,7 +84,7 @@ def _check_prompt(path: Path, spec: PromptedSpec) -> None:
         raise InputError(f"{path}: prompt needs one of messages, text and file; it has {found}.")
     if prompt.chatml and prompt.messages:
         raise InputError(f"{path}: prompt.chatml is for text and file; messages are turns already.")
-    _within(path, {"prompt.batch": (prompt.batch, 1, float("inf"))})
+    within(path, {"prompt.batch": (prompt.batch, 1, float("inf"))})
     try:
         found_slots = slots(prompt)
         turns(prompt)
@@ -138,7 +130,7 @@ def _check_rule(path: Path, rule: VerdictRule) -> None:
     if isinstance(rule, LogprobRule | JsonRule | PhraseRule):
         _check_spellings(path, rule)
     if isinstance(rule, LogprobRule):
-        _within(path, {"verdict.min_mass": (rule.min_mass, 0, 1)})
+        within(path, {"verdict.min_mass": (rule.min_mass, 0, 1)})
     if isinstance(rule, PhraseRule) and not rule.phrase.strip():
         raise InputError(f"{path}: verdict.phrase is empty.")
     if isinstance(rule, FiveWayRule):
@@ -146,9 +138,9 @@ def _check_rule(path: Path, rule: VerdictRule) -> None:
             "verdict.slight": (rule.slight, 0.5, 1.0),
             "verdict.strong_weight": (rule.strong_weight, 1.0, float("inf")),
         }
-        _within(path, limits)
+        within(path, limits)
     if isinstance(rule, ScorePairRule):
-        _within(path, {"verdict.tie_within": (rule.tie_within, 0, float("inf"))})
+        within(path, {"verdict.tie_within": (rule.tie_within, 0, float("inf"))})
     if isinstance(rule, ResultRule | RatingRule) and not rule.lowest < rule.highest:
         raise InputError(
             f"{path}: verdict.lowest is {rule.lowest:g}, which is not below verdict.highest, {rule.highest:g}."
@@ -204,7 +196,7 @@ def _check_upstream(path: Path, rule: UpstreamRule) -> None:
 def _check_rating(path: Path, spec: PromptedSpec | ProgramSpec) -> None:
     """Whether outputs are rated has to be what the verdict is on; numbers may be either."""
     rule = spec.verdict
-    _within(path, {"tie_within": (spec.tie_within, 0, float("inf"))})
+    within(path, {"tie_within": (spec.tie_within, 0, float("inf"))})
     if isinstance(rule, NumbersRule):
         if spec.prompted is not None:
             raise InputError(
@@ -229,7 +221,7 @@ def _check_sampling(path: Path, spec: PromptedSpec) -> None:
         "sampling.top_logprobs": (sampling.top_logprobs, 0, MAX_TOP_LOGPROBS),
         "sampling.samples": (sampling.samples, 1, float("inf")),
     }
-    _within(path, limits)
+    within(path, limits)
     reads_tokens = isinstance(rule, LogprobRule) or (
         isinstance(rule, UpstreamRule) and rule.parser == "logprob_parser"
     )
@@ -267,5 +259,4 @@ _CHECKS: Final[dict[type[JudgeSpec], Callable[[Path, Any], None]]] = {
     ProgramSpec: _check_program,
     PromptedSpec: _check_prompted,
     RewardSpec: _check_reward,
-    SimulatedSpec: _check_simulated,
 }

@@ -239,17 +239,6 @@ class PairRankerSpec(JudgeSpec, frozen=True, tag="pair-ranker"):
     source: str | None = None
 
 
-class SimulatedSpec(JudgeSpec, frozen=True, tag="simulated"):
-    """The simulated annotator: a scoring rule of the demo world, label noise and position bias. No model."""
-
-    opener: ClassVar[str] = "alignboard.judges.demo.simulated_judge:open_simulated"
-
-    order: Order = "coin"
-    seed: int = 0
-    label_noise: float = 0.217
-    position_bias: float = 0.05
-
-
 class ProgramSpec(JudgeSpec, frozen=True, tag="program"):
     """A command of the user's that reads questions and writes replies, a line of JSON each."""
 
@@ -285,5 +274,5 @@ class JurySpec(JudgeSpec, frozen=True, tag="jury"):
         return self.rule
 
 
-for _kind in (PromptedSpec, RewardSpec, PairRankerSpec, SimulatedSpec, ProgramSpec, JurySpec):
+for _kind in (PromptedSpec, RewardSpec, PairRankerSpec, ProgramSpec, JurySpec):
     register("judge", str(_kind.__struct_config__.tag), _kind)

@@ -1,1 +1,1 @@
-"""What a checkpoint is: how it is loaded, what identifies it, and the tiny ones of the demo."""
+"""What a checkpoint is: how it is loaded and what identifies it."""

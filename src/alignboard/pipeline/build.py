@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from alignboard.benchmarks.run import DEMO_TASKS
 from alignboard.data.preferences.sources import local_files
 from alignboard.errors import InputError
 from alignboard.judges.load import load_judge
@@ -22,10 +21,11 @@ from alignboard.models.spec import ModelSpec, PromptFormat
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.judges import Access, Declared, Judges
 from alignboard.pipeline.kinds import job_kind
+from alignboard.pipeline.made import JudgeModel, generated_tasks, judge_model, tiny_families
 from alignboard.pipeline.plan import ResolvedPlan, resolve
 from alignboard.pipeline.plan_baselines import TrainedModel
 from alignboard.pipeline.plan_models import ModelEntry, asked_as, pinned, weights_identity
-from alignboard.pipeline.plan_schema import TINY_FAMILIES, Overrides, Plan, PlanModel
+from alignboard.pipeline.plan_schema import Overrides, Plan, PlanModel
 from alignboard.pipeline.plan_sets import PlanSet
 from alignboard.results.files import file_sha256
 from alignboard.suites import EvaluationSuite
@@ -34,17 +34,14 @@ from alignboard.workspace import declaration
 if TYPE_CHECKING:
     from alignboard.train.recipe import Recipe
 
-DEMO_JUDGE = "demo-judge"
-"""what a judge's declaration calls the tiny judge model that is trained here"""
-_JUDGE_FAMILY = "phi"
 _JUDGE_GROUP = "judge model"
 _ALL_GROUP = "all models"
 _RELEASED_GROUP = "released responses"
 
 
-def is_demo_judge(declared: Declared) -> bool:
-    """Whether a judge's model is the tiny one that is trained here."""
-    return declared.prompted is not None and declared.prompted.model == DEMO_JUDGE
+def judge_trained_here(declared: Declared) -> JudgeModel | None:
+    """The judge's model that the plan trains; None for judges that are there already."""
+    return None if declared.prompted is None else judge_model(declared.prompted.model)
 
 
 class _Builder:
@@ -130,21 +127,21 @@ class _Builder:
     def judge_models(self) -> dict[str, str]:
         """The job that makes a judge's model, by judge, for judges that are trained here."""
         settings = {"seed": self.plan.seed, "training": self.plan.overrides.judge_training}
-        return {
-            name: self.add(
-                "judge model", "judge-model", _JUDGE_GROUP, settings, {"base": self._judge_base()}
-            )
-            for name, judge in self.resolved.judges.items()
-            if is_demo_judge(judge.declared)
-        }
+        found = {}
+        for name, judge in self.resolved.judges.items():
+            made = judge_trained_here(judge.declared)
+            if made is not None:
+                needs = {"base": self._judge_base(made.family)}
+                found[name] = self.add("judge model", made.job, _JUDGE_GROUP, settings, needs)
+        return found
 
-    def _judge_base(self) -> str:
+    def _judge_base(self, family: str) -> str:
         """The checkpoint that the judge's model starts from: one that the plan has anyway, where it has it."""
         for base, entry in self.plan.models.items():
-            if entry.tiny == _JUDGE_FAMILY:
+            if entry.tiny == family:
                 return self.checkpoint(base)
         what = {
-            "tiny": _JUDGE_FAMILY,
+            "tiny": family,
             "seed": self.plan.seed,
             "pretrain": self.plan.overrides.pretrain,
         }
@@ -175,9 +172,9 @@ class _Builder:
                 self._judge(model, asked, responses, judge_models, board)
         if board:
             self._compare(responses, judge_models, board)
-            self.add(
-                f"board {self.plan.name}", "board", _ALL_GROUP, self._board_parameters(), board
-            )
+            key = self.resolved.sets[0].asked.answer_key if self.resolved.sets else None
+            name, parameters = f"board {self.plan.name}", self._board_parameters()
+            self.add(name, "board", _ALL_GROUP, parameters, board, {"answer_key": key})
         return self.graph
 
     def _ask(
@@ -274,13 +271,15 @@ class _Builder:
 
     def task_data(self, suite: EvaluationSuite) -> str | None:
         """The job that writes the documents of a suite's tasks; None where they are all declared with their data."""
-        if not any(task.task in DEMO_TASKS for task in suite.benchmarks):
+        generated = generated_tasks()
+        tasks = dict.fromkeys(one.task for one in suite.benchmarks if one.task in generated)
+        if not tasks:
             return None
         templates = {
             name: declaration("evaluate/tasks", name, self.resolved.workspace).read_text(
                 encoding="utf-8"
             )
-            for name in DEMO_TASKS
+            for name in tasks
         }
         name = f"tasks of {suite.name}"
         return self.add(
@@ -329,7 +328,8 @@ class _Builder:
         """A judge that costs next to nothing goes where its model is in memory anyway."""
         declared = self.resolved.judges[judge].declared
         members = Judges(Access(), self.resolved.workspace).members(declared)
-        if is_demo_judge(declared) or not any(one.hosted or one.needs_weights for one in members):
+        trained = judge_trained_here(declared) is not None
+        if trained or not any(one.hosted or one.needs_weights for one in members):
             return self.resolved.entries[model.base].group
         return f"judge {judge}"
 
@@ -391,7 +391,7 @@ class _Builder:
                     "title": asked.asked.title,
                     "suite": asked.suite.name,
                     "n": len(asked.asked),
-                    "answer_key": asked.asked.answer_key,
+                    "answer_key": asked.asked.answer_key is not None,
                     "reference": None if asked.reference is None else asked.reference.model,
                 }
                 for asked in resolved.sets
@@ -442,7 +442,7 @@ def single_recipe_plan(recipe: str, model: str | None, workspace: Path) -> Resol
     if model is None:
         raise InputError(f"The recipe {recipe} names no model; say which one to train.")
     family = model.removeprefix("tiny-")
-    tiny = model.startswith("tiny-") and family in TINY_FAMILIES
+    tiny = model.startswith("tiny-") and family in tiny_families()
     entry = PlanModel(tiny=family) if tiny else PlanModel(source=model)
     name = model.rstrip("/").rsplit("/", 1)[-1]
     plan = Plan(

@@ -44,8 +44,6 @@ KINDS: Final[dict[str, JobKind]] = {
         ("alignboard.train.trainer",),
         8.0,
     ),
-    "pairs": JobKind(1, f"{_JOBS}.train:pairs", _ADAPTED, _ADAPTED, 4.0),
-    "judge-model": JobKind(1, f"{_JOBS}.train:judge_model", _TORCH, _TORCH, 30.0),
     "outputs": JobKind(1, f"{_JOBS}.generate:outputs", seconds=0.1),
     "generate": JobKind(1, f"{_JOBS}.generate:generate", _ADAPTED, _ADAPTED, 2.0),
     "task-data": JobKind(1, f"{_JOBS}.generate:task_data", seconds=0.5),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from alignboard.benchmarks.run import DEMO_TASKS
-from alignboard.pipeline.build import is_demo_judge
+from alignboard.pipeline.build import judge_trained_here
 from alignboard.pipeline.judges import Access, Declared, Judges
+from alignboard.pipeline.made import generated_tasks
 from alignboard.pipeline.plan import ResolvedPlan
 
 
@@ -19,11 +19,11 @@ def is_light(resolved: ResolvedPlan) -> bool:
 
 def _loads_weights(judge: Declared, resolved: ResolvedPlan) -> bool:
     members = Judges(Access(), resolved.workspace).members(judge)
-    return any(one.needs_weights and not is_demo_judge(one) for one in members)
+    return any(one.needs_weights and judge_trained_here(one) is None for one in members)
 
 
 def is_local(resolved: ResolvedPlan) -> bool:
     """Whether the workers read nothing from the hub: no tokenizer of a served model, no dataset of a benchmark."""
     served = any(entry.served is not None for entry in resolved.entries.values())
     tasks = {task.task for suite in resolved.benchmarks for task in suite.benchmarks}
-    return not served and tasks <= set(DEMO_TASKS)
+    return not served and tasks <= set(generated_tasks())

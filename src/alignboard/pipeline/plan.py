@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from alignboard.benchmarks.run import DEMO_TASKS
 from alignboard.benchmarks.task_files import digests
 from alignboard.errors import InputError, nearest
 from alignboard.pipeline.evaluation import declared_judge
 from alignboard.pipeline.judges import Declared
+from alignboard.pipeline.made import generated_tasks
 from alignboard.pipeline.plan_baselines import (
     TrainedModel,
     models_of,
@@ -230,7 +230,8 @@ def _check_pairwise(path: Path, resolved: ResolvedPlan) -> None:
 
 def _task_files(suite: EvaluationSuite, root: Path) -> dict[str, str]:
     try:
-        return digests((b.task for b in suite.benchmarks if b.task not in DEMO_TASKS), root)
+        made = generated_tasks()
+        return digests((b.task for b in suite.benchmarks if b.task not in made), root)
     except InputError as error:
         raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
 

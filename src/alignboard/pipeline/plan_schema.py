@@ -13,13 +13,13 @@ from alignboard.engines.openai.prices import Rate
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError, nearest
 from alignboard.judges.spec import Order
+from alignboard.pipeline.made import tiny_families
 from alignboard.workspace import model_name
 
 BASE_METHOD = "base"
 """what the method of a model is called that recipes of the plan start from"""
 UNDECLARED = "undeclared"
 """the method of a released checkpoint where neither the plan nor a training card says it"""
-TINY_FAMILIES = ("phi", "mistral", "gemma", "llama")
 
 
 class EndpointSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -106,11 +106,11 @@ class Overrides(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Settings in place of the declared ones: to scale a plan down, or to vary one thing."""
 
     pretrain: dict[str, int | float] = {}
-    """fields of `alignboard.models.tiny.PretrainConfig`"""
+    """settings of tiny checkpoints (the demo's: the fields of `PretrainConfig`)"""
     recipes: dict[str, dict[str, Any]] = {}
     """by recipe name; merged into the recipe, mappings key by key"""
     judge_training: dict[str, int | float] = {}
-    """fields of `alignboard.judges.demo.judge_training.JudgeTraining`"""
+    """settings of a judge's model that is trained here (the demo's: the fields of `JudgeTraining`)"""
 
 
 class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -182,8 +182,9 @@ def _check_model(path: Path, name: str, entry: PlanModel) -> None:
             f"{path}: models.{name} needs exactly one of tiny, source and outputs, or none where its name is its "
             "source."
         )
-    if entry.tiny is not None and entry.tiny not in TINY_FAMILIES:
-        hint = nearest(entry.tiny, TINY_FAMILIES) or f"; known: {', '.join(TINY_FAMILIES)}"
+    families = tiny_families()
+    if entry.tiny is not None and entry.tiny not in families:
+        hint = nearest(entry.tiny, families) or f"; known: {', '.join(families)}"
         raise InputError(
             f"{path}: models.{name}.tiny is {entry.tiny!r}, which is no tiny family{hint}"
         )

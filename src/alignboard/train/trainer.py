@@ -36,12 +36,12 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from alignboard.models.tiny import one_thread
 from alignboard.models.turns import taught_spellings
 from alignboard.train import preflight
 from alignboard.train.preference import PreferenceTrainer
 from alignboard.train.recipe import Recipe, RecipeError
 from alignboard.train.start import compute_dtype, load_base, load_tokenizer, with_adapter
+from alignboard.train.threads import one_thread
 from alignboard.train.watch import OnStep, StoppedError, Watch
 
 Row = Mapping[str, Any]

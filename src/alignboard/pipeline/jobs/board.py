@@ -28,7 +28,7 @@ from alignboard.boards.scoring import (
     mean_length,
     with_identical,
 )
-from alignboard.data import world
+from alignboard.data.generated import GeneratedSet, generated_set
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.judging import ANNOTATIONS
@@ -46,7 +46,8 @@ _N_SAMPLES = 12
 
 def board(task: JobTask) -> dict[str, str]:
     """``leaderboards/<plan>.csv``, ``.md``, ``.json``, ``.png`` and ``.html``."""
-    made = board_of(task.job.parameters, task.inputs)
+    name = task.job.hints.get("answer_key")
+    made = board_of(task.job.parameters, task.inputs, generated_set(name) if name else None)
     paths = write_board(made, task.folder)
     return {f"leaderboards/{path.name}": path.name for path in paths}
 
@@ -57,9 +58,11 @@ def found(folder: Path, name: str) -> Path:
     return path
 
 
-def board_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> Board:
-    """The board, from the folders of the jobs that it is made of."""
-    made = _Plan(parameters, inputs)
+def board_of(
+    parameters: Mapping[str, Any], inputs: Mapping[str, Path], key: GeneratedSet | None
+) -> Board:
+    """The board, from the folders of the jobs that it is made of; ``key`` knows the first set's right responses."""
+    made = _Plan(parameters, inputs, key)
     made.add_responses()
     for asked in parameters["sets"]:
         for judge in parameters["judges"]:
@@ -88,20 +91,21 @@ def board_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> Board
 class _Plan:
     """The columns and scores of a plan, as they are put together."""
 
-    def __init__(self, parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
-        self.parameters, self.inputs = parameters, inputs
+    def __init__(
+        self, parameters: Mapping[str, Any], inputs: Mapping[str, Path], key: GeneratedSet | None
+    ) -> None:
+        self.parameters, self.inputs, self.key = parameters, inputs, key
         self.models: list[dict[str, Any]] = parameters["models"]
         self.columns: list[Column] = []
         self.scores: dict[str, dict[str, Score]] = {entry["model"]: {} for entry in self.models}
         self.sets: list[dict[str, Any]] = parameters["sets"]
-        self.answer_key = bool(self.sets) and bool(self.sets[0]["answer_key"])
         self.files = _output_files(self.sets[0]["name"], self.models, inputs) if self.sets else {}
         """the responses to the first set; those of two turns are not shown"""
         self.outputs = {model: read_rows(path, Generation) for model, path in self.files.items()}
 
     def add_responses(self) -> None:
         """Correct responses, where a program knows the answers, and mean lengths."""
-        if self.outputs and self.answer_key:
+        if self.outputs and self.key is not None:
             self.columns.append(
                 Column(
                     key=CORRECT,
@@ -116,8 +120,8 @@ class _Plan:
         if self.outputs:
             self.columns.append(length_column())
         for model, rows in self.outputs.items():
-            if self.answer_key:
-                self.scores[model][CORRECT] = _correct(rows)
+            if self.key is not None:
+                self.scores[model][CORRECT] = _correct(rows, self.key)
             self.scores[model][LENGTH] = mean_length([len(row.output) for row in rows])
 
     def add_judge(self, judge: str, asked: Mapping[str, Any]) -> None:
@@ -239,9 +243,9 @@ def _output_files(
     return {model: path for model, folder in folders.items() for path in folder.rglob(OUTPUTS)}
 
 
-def _correct(rows: list[Generation]) -> Score:
-    """How many responses are right, by the world's own answer key."""
-    right = np.array([world.check(row.instruction, row.output) for row in rows], dtype=np.float64)
+def _correct(rows: list[Generation], key: GeneratedSet) -> Score:
+    """How many responses are right, by the generated set's own answer key."""
+    right = np.array([key.check(row.instruction, row.output) for row in rows], dtype=np.float64)
     mean, error, n = clustered_mean(right)
     return msgspec.structs.replace(
         interval_score(mean, rate_interval(mean, error, n), len(rows)),

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from alignboard.benchmarks.run import generated_files, run_tasks, write_task_data
+from alignboard.benchmarks.run import generated_files, run_tasks
 from alignboard.benchmarks.task_files import rooms
 from alignboard.data.instruction_sets import InstructionSet
 from alignboard.errors import InputError
@@ -22,6 +22,7 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.generation import generate_here, generate_served
 from alignboard.pipeline.jobs.board import SCORES
 from alignboard.pipeline.jobs.train import adapter_path, model_path
+from alignboard.pipeline.made import write_tasks
 from alignboard.pipeline.plan_schema import PlanModel
 from alignboard.pipeline.plan_sets import read_set, responses, select
 from alignboard.records import Generation
@@ -121,8 +122,13 @@ def task_data(task: JobTask) -> dict[str, str]:
     places, parameters = task.places, task.job.parameters
     # Workers are started in the workspace, which may be moved: no absolute path is kept.
     found_at = places.folder(task.job).relative_to(places.workspace) / _TASKS
-    write_task_data(
-        task.folder / _TASKS, parameters["seed"], parameters["n"], places.workspace, found_at
+    write_tasks(
+        task.folder / _TASKS,
+        sorted(parameters["templates"]),
+        seed=parameters["seed"],
+        n=parameters["n"],
+        workspace=places.workspace,
+        found_at=found_at,
     )
     return {}
 

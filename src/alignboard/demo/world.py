@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
-from alignboard.data.world_words import (
+from alignboard.demo.world_words import (
     AFTER,
     CLOSERS,
     FAMILIES,

@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from alignboard.judges.demo.simulated import SimulatedAnnotator
+from alignboard.demo.simulated import SimulatedAnnotator
+from alignboard.judges.checks import within
 from alignboard.judges.opening import Opening
 from alignboard.judges.rows import Call, FailedCall, Question, Reply
-from alignboard.judges.spec import SimulatedSpec
+from alignboard.judges.spec import JudgeSpec, Order
+
+
+class SimulatedSpec(JudgeSpec, frozen=True, tag="simulated"):
+    """The simulated annotator: a scoring rule of the demo world, label noise and position bias. No model."""
+
+    order: Order = "coin"
+    seed: int = 0
+    label_noise: float = 0.217
+    position_bias: float = 0.05
+
+    def check(self, path: Path) -> None:
+        """See `JudgeSpec`."""
+        limits = {
+            "label_noise": (self.label_noise, 0.0, 0.5),
+            "position_bias": (self.position_bias, 0.0, 1.0),
+        }
+        within(path, limits)
+
+    def open(self, opening: Opening) -> SimulatedJudge:  # noqa: ARG002 - nothing is needed
+        """The rule with noise."""
+        return SimulatedJudge(self)
 
 
 class SimulatedJudge:
@@ -54,8 +77,3 @@ class SimulatedJudge:
         text = "\x00".join(("position", str(self._spec.seed), question.instruction, low, high))
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def open_simulated(spec: SimulatedSpec, _: Opening) -> SimulatedJudge:
-    """The rule with noise."""
-    return SimulatedJudge(spec)

@@ -32,23 +32,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignboard.demo import tiny
+from alignboard.demo.judge_rows import FIRST, PROMPT, SECOND, Encoder, JudgeExample, draw_pair
+from alignboard.demo.simulated import rule_score
 from alignboard.judges.backends.local import LocalJudge
 from alignboard.judges.calls import Judge
-from alignboard.judges.demo.judge_rows import (
-    FIRST,
-    PROMPT,
-    SECOND,
-    Encoder,
-    JudgeExample,
-    draw_pair,
-)
-from alignboard.judges.demo.simulated import rule_score
 from alignboard.judges.pairs import Pair
 from alignboard.judges.parsing.verdicts import LogprobRule
 from alignboard.judges.runner import judge_pairs
 from alignboard.judges.spec import JudgePrompt, PromptedSpec
-from alignboard.models import tiny
 from alignboard.models.loading import LoadedModel
+from alignboard.train.threads import one_thread
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +58,7 @@ class JudgeTraining:
     """chance of filler in a training reply; style is soon learnt, and padded replies are three times as long"""
     new_layers: int = 2
     lr_matrix: float = 0.014
-    """Muon's (see `alignboard.models.tiny`)"""
+    """Muon's (see `alignboard.demo.tiny`)"""
     lr_rest: float = 0.003
     """AdamW's"""
     weight_lookup: float = 1.5
@@ -107,7 +101,7 @@ def train_judge(
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        with tiny.one_thread():
+        with one_thread():
             model, n_base = _grown(base, config, seed)
             _train(model, n_base, Encoder(tokenizer), config, seed, on_step)
             model.set_attn_implementation("sdpa")

@@ -17,13 +17,13 @@ import json
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from alignboard.data import world
+from alignboard.demo import world
+from alignboard.train.threads import one_thread
 
 if TYPE_CHECKING:
     import torch
@@ -124,19 +124,6 @@ def build_config(family: str, vocab_size: int, config: PretrainConfig) -> Any:
         case "llama":
             return LlamaConfig(**common, num_key_value_heads=4)
     raise ValueError(f"unknown tiny family {family!r}; expected one of {', '.join(FAMILIES)}")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch on one thread: faster than several for matrices this small, and the order of sums is fixed."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Muon:

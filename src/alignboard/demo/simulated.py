@@ -31,7 +31,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 
-from alignboard.data import world
+from alignboard.demo import world
 
 HUMAN_AGREEMENT = 0.66
 """Agreement of one human annotator with another on AlpacaFarm's comparisons (arXiv 2305.14387); 0.657 in AlpacaEval."""

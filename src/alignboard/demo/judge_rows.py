@@ -1,6 +1,6 @@
 """What the demo's judge model is trained on: pairs of replies, with labels for every step of the comparison.
 
-See `alignboard.judges.demo.judge_training` for why the steps between are trained. Importing this module loads no torch.
+See `alignboard.demo.judge_training` for why the steps between are trained. Importing this module loads no torch.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from alignboard.data import world
-from alignboard.data.world_words import NOUNS
-from alignboard.judges.demo.simulated import rule_score
+from alignboard.demo import world
+from alignboard.demo.simulated import rule_score
+from alignboard.demo.world_words import NOUNS
 
 PROMPT: Final = (
     "first: {first} second: {second} question: {instruction} answer: which response is better:"

@@ -1,1 +1,0 @@
-"""The demo's annotator, and its judge model."""
