@@ -215,7 +215,7 @@ def build_judge(model: Any, *, reuse: bool = True, rows: int | None = None) -> A
     from transformers import PreTrainedTokenizerFast
 
     from alignboard.judges.backends.local import LocalJudge
-    from alignboard.judges.parsing.verdicts import LogprobRule
+    from alignboard.judges.parsing.probability_forms import LogprobRule
     from alignboard.judges.spec import JudgePrompt, PromptedSpec
     from alignboard.models.loading import LoadedModel
 

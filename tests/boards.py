@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from alignboard.boards.board import Board
-from alignboard.boards.columns import Column, Row, Sample, Score
+from alignboard.boards.columns import Column, Row, Score
 from alignboard.boards.scoring import BASELINE, benchmark_column, judged_columns, length_column
 
 METHODS = ("base", "sft", "dpo", "ipo")
@@ -91,10 +91,6 @@ def plan_board(
         "summary": f"{len(rows)} models; seed 0.",
         "notes": ["Win rates are against sft.", "Judges are not averaged."],
         "rows": rows,
-        "samples": [
-            Sample(f"Question {n}?", {row.model: f"{row.model} says {n}." for row in rows})
-            for n in range(3)
-        ],
     }
     return Board(**(known | changes))
 
@@ -111,9 +107,8 @@ def hostile_board() -> Board:
         notes=list(HOSTILE),
         provenance={HOSTILE[0]: HOSTILE[4]},
     )
-    samples = [Sample(text, {row.model: text for row in board.rows}) for text in HOSTILE]
     rows = [replace(row, flags=list(HOSTILE)) for row in board.rows]
-    return replace(board, samples=samples, rows=rows)
+    return replace(board, rows=rows)
 
 
 def board_with_gaps() -> Board:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from alignboard.judges.pairs import Pair
-from alignboard.judges.parsing.verdicts import BracketRule, LogprobRule
+from alignboard.judges.parsing.marked_forms import BracketRule
+from alignboard.judges.parsing.probability_forms import LogprobRule
 from alignboard.judges.rows import Call, FailedCall, Reply
 from alignboard.judges.spec import JudgePrompt, PromptedSpec, Sampling
 

@@ -1,7 +1,5 @@
 """Judges by name: AlpacaEval's evaluators as they are, the built-in ones, and what a wrong file is told."""
 
-from typing import get_args
-
 import msgspec
 import pytest
 import yaml
@@ -10,18 +8,19 @@ from alignboard.demo.simulated_judge import SimulatedSpec
 from alignboard.errors import InputError
 from alignboard.fetch.package_file import package_file
 from alignboard.judges.alpaca_eval.configs import Pool, evaluator_names, read_evaluator
-from alignboard.judges.load import judge_names, load_judge, read_judge
-from alignboard.judges.parsing.verdicts import UpstreamRule, VerdictRule
+from alignboard.judges.jury import JurySpec
+from alignboard.judges.load import decode_judge, judge_names, load_judge, read_judge
+from alignboard.judges.parsing.alpaca_eval_parsers import UpstreamRule
 from alignboard.judges.prompting.prompts import render, slots
 from alignboard.judges.rows import Question
 from alignboard.judges.spec import (
     JudgePrompt,
-    JurySpec,
     PairRankerSpec,
     ProgramSpec,
     PromptedSpec,
     RewardSpec,
 )
+from alignboard.registry import names
 from alignboard.workspace import library
 
 BUILT_IN = {
@@ -201,7 +200,7 @@ def test_the_file_in_the_documentation_is_a_judge(tmp_path):
     spec = read_judge(written(tmp_path, example))
     assert isinstance(spec, PromptedSpec)
     assert spec.name == "my-judge"
-    rules = {str(rule.__struct_config__.tag) for rule in get_args(VerdictRule)}
+    rules = set(names("reply form"))
     table = text.partition("## How replies are read")[2].partition("\n\n-")[0]
     assert {
         line.split("`")[1] for line in table.splitlines() if line.startswith("| `")
@@ -526,3 +525,8 @@ def test_an_unknown_judge_is_told_with_the_nearest(tmp_path):
         load_judge("arena_hard", tmp_path)
     with pytest.raises(InputError, match="AlpacaEval's 44 evaluators"):
         load_judge("nothing like it", tmp_path)
+
+
+def test_the_declaration_of_a_pool_travels_with_a_job():
+    pool = read_evaluator("alpaca_farm")
+    assert decode_judge(msgspec.to_builtins(pool)) == pool

@@ -43,7 +43,7 @@ BOARDS = {
     "gaps": board_with_gaps(),
     "hostile": hostile_board(),
     "no judges": plan_board(judges=(), rated=False),
-    "nothing": plan_board(rows=[], samples=[]),
+    "nothing": plan_board(rows=[]),
 }
 
 

@@ -19,7 +19,7 @@ from alignboard.judges.backends.local import LocalJudge
 from alignboard.judges.calls import Judge
 from alignboard.judges.load import load_judge
 from alignboard.judges.pairs import Pair
-from alignboard.judges.parsing.verdicts import LogprobRule
+from alignboard.judges.parsing.probability_forms import LogprobRule
 from alignboard.judges.prompting.hardened import LETTERS
 from alignboard.judges.round_robin import rate, round_robin
 from alignboard.judges.rows import Reply

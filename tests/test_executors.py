@@ -25,8 +25,8 @@ from alignboard.pipeline.executors.processes import Processes
 from alignboard.pipeline.executors.work import RunFailedError, Settings, Work, silent
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.locks import held, in_use, is_being_made, making
-from alignboard.pipeline.needed import is_light
-from alignboard.pipeline.plan import load_plan
+from alignboard.pipeline.plans.needed import is_light
+from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.store import Places, commit_folder, done_jobs
 from alignboard.results.journal import Journal, JournalRow
 

@@ -8,14 +8,10 @@ from hypothesis import strategies as st
 
 from alignboard.errors import InputError
 from alignboard.judges.load import load_judge
-from alignboard.judges.parsing.parsers import parse
-from alignboard.judges.parsing.verdicts import (
-    BracketRule,
-    JsonRule,
-    LogprobRule,
-    PhraseRule,
-    RankingRule,
-)
+from alignboard.judges.parsing.marked_forms import BracketRule
+from alignboard.judges.parsing.probability_forms import LogprobRule
+from alignboard.judges.parsing.reply_forms import parse
+from alignboard.judges.parsing.spelled_forms import JsonRule, PhraseRule, RankingRule
 from alignboard.judges.prompting.hardened import (
     LONG,
     bind,

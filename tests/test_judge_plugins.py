@@ -13,20 +13,19 @@ from click.testing import CliRunner
 from alignboard import registry
 from alignboard.cli.app import cli
 from alignboard.errors import InputError
+from alignboard.judges.jury import JurySpec
 from alignboard.judges.load import decode_judge, load_judge
-from alignboard.judges.parsing.parsers import parse
+from alignboard.judges.parsing.reply_forms import parse
 from alignboard.judges.rows import Reply
-from alignboard.judges.spec import JudgeSpec, JurySpec, PromptedSpec, RewardSpec
+from alignboard.judges.spec import JudgeSpec, PromptedSpec, RewardSpec
 
 PACKAGE = '''
 """Prefers the output with more vowels."""
 
 import re
 
-import msgspec
-
 from alignboard.errors import InputError
-from alignboard.judges.parsing.text_rules import Found
+from alignboard.judges.parsing.reply_forms import Found, ReplyForm
 from alignboard.judges.rows import Reply
 from alignboard.judges.spec import JudgeSpec
 from alignboard.registry import register
@@ -61,7 +60,7 @@ class Vowels:
             yield call, Reply(scores=tuple(map(float, counts)))
 
 
-class Percent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="by", tag="percent"):
+class Percent(ReplyForm, frozen=True, tag="percent"):
     """How sure the judge is of the first, as in ``70 %``."""
 
     def find(self, text):

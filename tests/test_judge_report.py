@@ -444,12 +444,13 @@ def test_labels_that_help_nothing_are_refused(tmp_path):
         reported(tmp_path, judgments(3), human=human)
 
 
-def test_figures_without_spread_have_no_limits(tmp_path):
+def test_figures_without_spread_have_no_limits_but_those_of_rates(tmp_path):
     rows = judgments(30, preference=1.5, switched=[True, False], order_preferences=[1.5, 1.5])
     judge = only(reported(tmp_path, rows))
-    for found in (judge.position_gap, judge.prefers_first, judge.models[0].win_rate):
-        assert math.isfinite(found.estimate)
-        assert math.isnan(found.low)
+    assert judge.position_gap.estimate == 0
+    assert math.isnan(judge.position_gap.low)
+    for rate in (judge.prefers_first, judge.models[0].win_rate):
+        assert rate.low == pytest.approx(0.5 * 0.025 ** (1 / 30))
     assert "[?]" in report_text(reported(tmp_path / "b", rows))
 
 

@@ -13,14 +13,14 @@ from alignboard.demo.simulated_judge import SimulatedSpec
 from alignboard.judges.adaptive import balanced
 from alignboard.judges.alpaca_eval.configs import Pool
 from alignboard.judges.calls import Judge
-from alignboard.judges.jury import combined, weights
+from alignboard.judges.jury import JurySpec, combined, weights
 from alignboard.judges.pairs import Judged, Pair, uniform
-from alignboard.judges.parsing.verdicts import BracketRule, LogprobRule, NumbersRule, RatingRule
+from alignboard.judges.parsing.marked_forms import BracketRule, RatingRule
+from alignboard.judges.parsing.probability_forms import LogprobRule, NumbersRule
 from alignboard.judges.rows import Reply
 from alignboard.judges.runner import InMemory, judge_pairs
 from alignboard.judges.spec import (
     JudgePrompt,
-    JurySpec,
     RewardSpec,
     Sampling,
 )
@@ -307,7 +307,7 @@ def test_second_orders_that_fail_are_no_verdict_and_leave_the_estimate_defined()
 
 def test_a_pool_asks_one_member_for_each_instruction(monkeypatch):
     members = tuple(spec(name=name, order="given") for name in ("one", "two"))
-    pool = Pool("pool", members)
+    pool = Pool("pool", "Two", members)
     askers = {
         "one": Recorder(lambda _: Reply("[[A]]"), "one"),
         "two": Recorder(lambda _: Reply("[[B]]"), "two"),

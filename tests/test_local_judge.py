@@ -16,7 +16,8 @@ from alignboard.errors import InputError
 from alignboard.judges.backends import forward
 from alignboard.judges.backends.local import LocalJudge
 from alignboard.judges.backends.opened import open_judge
-from alignboard.judges.parsing.verdicts import BracketRule, LogprobRule
+from alignboard.judges.parsing.marked_forms import BracketRule
+from alignboard.judges.parsing.probability_forms import LogprobRule
 from alignboard.judges.prompting.prompts import render
 from alignboard.judges.rows import Call, FailedCall, Message, Question, Reply
 from alignboard.judges.spec import JudgePrompt, PromptedSpec, Sampling

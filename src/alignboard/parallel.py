@@ -26,6 +26,8 @@ def fork_map(
         return [function(item) for item in items]
     import multiprocessing  # noqa: PLC0415 - most runs need no process
 
+    if multiprocessing.current_process().daemon:  # within another's piece of work
+        return [function(item) for item in items]
     with warnings.catch_warnings():
         # Python 3.12 counts the idle threads of numpy's BLAS, which takes care of forks itself.
         warnings.simplefilter("ignore", DeprecationWarning)

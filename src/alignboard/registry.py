@@ -21,8 +21,13 @@ from alignboard.errors import InputError, nearest
 GROUP: Final = "alignboard.plugins"
 HOMES: Final[dict[str, tuple[str, ...]]] = {
     "job": ("alignboard.pipeline.kinds",),
-    "judge": ("alignboard.judges.spec",),
-    "reply form": ("alignboard.judges.parsing.verdicts",),
+    "judge": ("alignboard.judges.spec", "alignboard.judges.jury"),
+    "reply form": (
+        "alignboard.judges.parsing.alpaca_eval_parsers",
+        "alignboard.judges.parsing.marked_forms",
+        "alignboard.judges.parsing.probability_forms",
+        "alignboard.judges.parsing.spelled_forms",
+    ),
     "loss": ("alignboard.train.methods",),
     "plot": ("alignboard.boards.plots.registry",),
     "executor": ("alignboard.pipeline.executors.machine",),

@@ -67,6 +67,19 @@ class Benchmark(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """as in lm-eval's results: ``acc,none``"""
     num_fewshot: int | None = None
     """None = as the task says"""
+    data: str | None = None
+    """documents in place of those that the task names: a file, relative to the workspace, or ``package:NAME/FILE``"""
+    limit: int | None = None
+    """of ``data``: only the first documents"""
+
+    def parameters(self) -> dict[str, Any]:
+        """What of it is part of a job's key; the digest of ``data`` is among the job's files."""
+        content = msgspec.to_builtins(self)
+        return {
+            key: value
+            for key, value in content.items()
+            if value is not None or key not in {"data", "limit"}
+        }
 
 
 class EvaluationSuite(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

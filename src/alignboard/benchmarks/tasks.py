@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignboard.benchmarks.task_data import dataset_settings
 from alignboard.benchmarks.task_files import lm_eval_folder, unknown_task
 from alignboard.errors import InputError
 from alignboard.suites import Benchmark
@@ -55,7 +56,7 @@ def _task_manager(names: Sequence[str], folders: Sequence[Path]) -> TaskManager:
         for name, folder in found.items():
             if folder is None or folder in needed:
                 raise unknown_task(name)
-            needed.add(folder)
+        needed.update(folder for folder in found.values() if folder is not None)
         if not missing:
             return manager
 
@@ -77,7 +78,7 @@ def _reached(names: Sequence[Any], index: Mapping[str, Any]) -> Iterator[str]:
 def _loaded(manager: TaskManager, benchmark: Benchmark) -> Task | Group:
     name = benchmark.task
     try:
-        found = manager.load(name)
+        found = manager.load(name if benchmark.data is None else _with_data(benchmark))
     except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the task {name!r} cannot be loaded: {reason}") from error
@@ -97,6 +98,12 @@ def _loaded(manager: TaskManager, benchmark: Benchmark) -> Task | Group:
             f"{'; '.join(reported) or 'none'}."
         )
     return item
+
+
+def _with_data(benchmark: Benchmark) -> dict[str, Any]:
+    """The task on other documents, as lm-eval takes it: a member of a group, whose settings replace its own."""
+    member = {"task": benchmark.task, **dataset_settings(benchmark)}
+    return {"group": f"{benchmark.task} on {benchmark.data}", "task": [member]}
 
 
 def _reported(item: Task | Group) -> list[str]:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from alignboard.boards.columns import Column, Kind, Row, Sample, Score
+from alignboard.boards.columns import Column, Kind, Row, Score
 from alignboard.errors import InputError, nearest
 from alignboard.text import json_value, shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 2
+SCHEMA = 3
 BASELINE_REASON = "baseline"
 """why the baseline has no score: it is not compared with itself"""
 _PARTS = {"low": "low", "high": "high", "SE": "standard_error"}
@@ -52,7 +52,6 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     provenance: dict[str, str] = {}
     families: dict[str, list[str]] = {}
     """named groups of models that a plot compares, each in its order"""
-    samples: list[Sample] = []
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -144,10 +143,6 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
                 for name, members in self.families.items()
                 if (kept := [member for member in members if member in models])
             },
-            samples=[
-                Sample(s.instruction, {m: o for m, o in s.outputs.items() if m in models})
-                for s in self.samples
-            ],
         )
 
     def to_json(self) -> str:

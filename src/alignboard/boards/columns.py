@@ -82,14 +82,6 @@ class Row(msgspec.Struct, frozen=True):
     flags: list[str] = []
 
 
-class Sample(msgspec.Struct, frozen=True):
-    """One prompt and every model's response to it."""
-
-    instruction: str
-    outputs: dict[str, str]
-    """by model"""
-
-
 def known(value: float | None, scale: float = 1) -> float | None:
     """``value`` times ``scale``; None for NaN and infinity, because unknown is not a number."""
     return None if value is None or not math.isfinite(value) else value * scale

@@ -5,59 +5,30 @@ The same board gives the same bytes. Text that others wrote never acts as a form
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote
 
-from alignboard.boards.board import Board, records, table
+from alignboard.boards.board import Board, table
+from alignboard.boards.examples import EXAMPLES, Examples, packed
+from alignboard.boards.latex import to_latex
+from alignboard.boards.lines import LEFT, csv_lines, markdown_lines
 from alignboard.results.files import write_atomically
-from alignboard.text import csv_cell, markdown_text, shown
+from alignboard.text import shown
 from alignboard.text import table as text_table
 from alignboard.workspace import model_name
 
-_LEFT = {"model", "method", "flags"}
 _WHOLE = 100_000
 """columns of a line that is not broken"""
 
 
 def to_csv(board: Board) -> str:
-    """The board as csv. A text that a spreadsheet would run as a formula gets a leading apostrophe."""
-    rows = records(board)
-    target = io.StringIO(newline="")
-    writer = csv.writer(target, lineterminator="\n")
-    if rows:
-        writer.writerow([csv_cell(name) for name in rows[0]])
-    writer.writerows([csv_cell(value) for value in row.values()] for row in rows)
-    return target.getvalue()
+    """The board as csv, with every digit."""
+    return str(csv_lines(board))
 
 
 def to_markdown(board: Board) -> str:
-    """The board as a page of markdown, with its picture."""
-    groups, names, cells = table(board)
-    heads = [
-        f"{group}: {name}" if group else name for group, name in zip(groups, names, strict=True)
-    ]
-    title = markdown_text(board.title)
-    lines = [
-        f"# {title}",
-        "",
-        markdown_text(board.summary),
-        "",
-        f"![{title}]({quote(board.name, safe='')}.png)",
-        "",
-        _line([markdown_text(head) for head in heads]),
-        _line([":--" if name in _LEFT else "--:" for name in names]),
-        *(_line([markdown_text(cell) for cell in line]) for line in cells),
-        "",
-        *(f"- {markdown_text(note)}" for note in board.notes),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    """The board as a page of markdown."""
+    return str(markdown_lines(board))
 
 
 def to_text(board: Board, width: int | None = None) -> str:
@@ -76,15 +47,9 @@ def _text(board: Board, *, intervals: bool, width: int | None = None) -> str:
     groups, names, cells = table(board, intervals=intervals)
     groups, names = [shown(g) for g in groups], [shown(n) for n in names]
     cells = [[shown(cell) for cell in line] for line in cells]
-    left = [k for k, name in enumerate(names) if name in _LEFT]
+    left = [k for k, name in enumerate(names) if name in LEFT]
     heads = [(group, name) if group else name for group, name in zip(groups, names, strict=True)]
     return text_table(heads, cells, left, width)
-
-
-def _to_html(board: Board) -> str:
-    from alignboard.boards.page import to_html
-
-    return to_html(board)
 
 
 def _to_png(board: Board) -> bytes:
@@ -96,20 +61,27 @@ def _to_png(board: Board) -> bytes:
 WRITERS: dict[str, Callable[[Board], str | bytes]] = {
     "csv": to_csv,
     "md": to_markdown,
+    "tex": to_latex,
     "json": Board.to_json,
     "png": _to_png,
-    "html": _to_html,
 }
 """by the suffix of the file"""
 
 
-def write_board(board: Board, folder: Path) -> list[Path]:
-    """Write ``<name>.csv``, ``.md``, ``.json``, ``.png`` and ``.html`` into ``folder``, each whole or not at all.
+def write_board(board: Board, folder: Path, examples: Examples | None = None) -> list[Path]:
+    """Write ``<name>.csv``, ``.md``, ``.tex``, ``.json``, ``.png`` and ``.html``, each whole or not at all.
 
-    All are made before the first is written: a board that cannot be drawn leaves nothing behind.
+    The prompts, responses and verdicts in ``examples`` go onto the page and into ``<name>.examples.json.gz``, from
+    which the page is made again. All are made before the first is written: a board that cannot be drawn leaves
+    nothing behind.
     """
+    from alignboard.boards.page import to_html
+
     name = model_name(board.name)
     contents = {suffix: make(board) for suffix, make in WRITERS.items()}
+    contents["html"] = to_html(board, examples)
+    if examples is not None:
+        contents[EXAMPLES] = packed(examples)
     paths = []
     for suffix, content in contents.items():
         path = folder / f"{name}.{suffix}"

@@ -17,6 +17,7 @@ import numpy as np
 from alignboard.benchmarks.scores import TaskScore, read_scores
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score
+from alignboard.boards.examples import Collector, Examples
 from alignboard.boards.registered import with_registered
 from alignboard.boards.scoring import (
     BASELINE,
@@ -36,6 +37,7 @@ from alignboard.results.cache import TableCache
 from alignboard.results.files import SUFFIXES
 from alignboard.results.verdict_places import AGAINST, VerdictFile, judge_folder, verdict_files
 from alignboard.text import count
+from alignboard.workspace import PUBLISHED
 
 PAIRED = (
     "Models answer the same prompts: whether two of them differ is decided by a paired test, not by the overlap of "
@@ -124,6 +126,29 @@ def results_board(
         with_registered(made, files),
         provenance={"source": f"annotations and lm-eval results of {root.name}"},
     )
+
+
+def results_examples(root: Path, board: Board) -> Examples:
+    """The prompts behind the columns of verdicts of ``board``, a board of the results folder ``root``."""
+    folders = _model_folders(root, [row.model for row in board.rows if (root / row.model).is_dir()])
+    cache = TableCache(root)
+    columns = {
+        # Suites with published boards stand for AlpacaEval's own place.
+        (c.judge, c.baseline, ALPACA_EVAL if c.set in PUBLISHED else c.set): c.key
+        for c in board.of_kind("win rate")
+    }
+    collector = Collector()
+    sets = set()
+    for one in find_verdicts(folders, cache):
+        key = columns.get((one.judge, one.baseline, one.set))
+        if key is not None:
+            sets.add(one.set)
+            path = Path(one.table.path)
+            collector.add_verdicts(path, key, one.model, one.baseline, one.set)
+    for set_name in sorted(sets) or [ALPACA_EVAL]:
+        for model, path in _output_files(folders, set_name).items():
+            collector.add_responses(path, model, set_name)
+    return collector.examples()
 
 
 def find_verdicts(folders: dict[str, Path], cache: TableCache) -> list[Verdicts]:

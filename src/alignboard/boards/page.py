@@ -1,29 +1,38 @@
 """The board's page: one html file that needs nothing besides itself.
 
 Everything that a model, a judge or a folder's name could have written is escaped by the template, with its control
-and bidirectional characters made visible, and the script of the page holds no data: it sorts the rows that are there.
-A content security policy allows that script alone. The same board gives the same bytes.
+and bidirectional characters made visible. Without a script the page is a table with plots. The script holds no data:
+it sorts, filters and compares the rows that are there, and reads prompts, responses and verdicts from compressed
+blocks in the page, which it shows as text and never as markup. A content security policy allows that script alone, and
+no request. The same board gives the same bytes.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignboard import __version__
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score
+from alignboard.boards.examples import Examples
+from alignboard.boards.page_data import page_blocks
 from alignboard.text import shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 UNKNOWN = "n/a"
+_SCRIPTS = ("state.js", "table.js", "statistics.js", "compare.js", "examples.js", "start.js")
+"""in this order, each may use the ones before"""
+_LONG = 40
+"""rows above which the table scrolls inside a box of its own, so that its head stays in sight"""
 _PARTS = Path(__file__).with_name("page_parts")
 
 
@@ -33,7 +42,18 @@ class Cell:
 
     text: str = UNKNOWN
     notes: tuple[str, ...] = ()
+    counts: str = ""
     value: float | None = None
+    bar: Bar | None = None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """An interval on the range of its column: all in percent of the bar's width."""
+
+    start: float
+    width: float
+    at: float
 
 
 @dataclass(frozen=True)
@@ -45,23 +65,18 @@ class PageColumn:
     column: Column
     about: str
     """what the numbers are conditional on, for a tooltip"""
+    span: tuple[float, float] | None = None
+    """least and greatest limit of its intervals; None where it has none"""
 
 
-@dataclass(frozen=True)
-class FamilyResponses:
-    """The sample prompts with the responses of one family, by method or model."""
-
-    family: str
-    prompts: list[tuple[str, list[tuple[str, str | None]]]]
-
-
-def to_html(board: Board) -> str:
-    """The page."""
+def to_html(board: Board, examples: Examples | None = None) -> str:
+    """The page, with prompts, responses and verdicts where there are ``examples``."""
     from markupsafe import Markup
 
     from alignboard.boards.plots import panels, to_svg
 
-    script = (_PARTS / "board.js").read_text(encoding="utf-8")
+    script = "\n".join((_PARTS / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    script = f"(() => {{\n{script}}})();"
     template = _environment().from_string((_PARTS / "board.html").read_text(encoding="utf-8"))
     plots = [
         (panel.heading, Markup(to_svg(panel)))  # noqa: S704 - its texts are escaped where it is made
@@ -76,7 +91,9 @@ def to_html(board: Board) -> str:
         script=Markup(script),  # noqa: S704
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         plots=plots,
-        responses=responses(board),
+        blocks=page_blocks(board, examples),
+        version=__version__,
+        long=_LONG,
     )
 
 
@@ -104,17 +121,7 @@ def _environment() -> Environment:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["shown"] = shown
-    environment.filters["lines"] = visible_lines
     return environment
-
-
-def visible_lines(text: str) -> str:
-    r"""``text`` with its line breaks, and escapes for everything else that is not seen.
-
-    >>> visible_lines("a\nb\x00")
-    'a\nb\\x00'
-    """
-    return "\n".join(shown(line) for line in text.split("\n"))
 
 
 def page_columns(board: Board) -> list[PageColumn]:
@@ -125,9 +132,34 @@ def page_columns(board: Board) -> list[PageColumn]:
             name=f"{column.name} {'%' if column.unit == '%' else ''}".rstrip(),
             column=column,
             about="; ".join(filter(None, (column.estimator, column.conditional_on))),
+            span=_span(board, column),
         )
         for column in board.shown()
     ]
+
+
+def _span(board: Board, column: Column) -> tuple[float, float] | None:
+    if column.kind == "place":
+        return None
+    ends = [
+        end
+        for row in board.rows
+        if (score := board.score(row, column)).value is not None
+        for end in (score.low, score.high)
+        if end is not None and math.isfinite(end)
+    ]
+    return (min(ends), max(ends)) if ends and min(ends) < max(ends) else None
+
+
+def _bar(score: Score, span: tuple[float, float] | None) -> Bar | None:
+    if span is None or score.value is None or score.low is None or score.high is None:
+        return None
+    least, most = span
+    low, high, at = (
+        100 * (min(max(x, least), most) - least) / (most - least)
+        for x in (score.low, score.high, score.value)
+    )
+    return Bar(round(low, 1), round(high - low, 1), round(at, 1))
 
 
 def _heading(board: Board, column: Column) -> str:
@@ -137,47 +169,26 @@ def _heading(board: Board, column: Column) -> str:
     return f"{how} {board.group(column)}"
 
 
-def cell(board: Board, row: Row, column: Column) -> Cell:
+def cell(board: Board, row: Row, page_column: PageColumn) -> Cell:
     """What the table shows of one score."""
+    column = page_column.column
     score = board.score(row, column)
     if score.value is None:
         counts = _counts(score)
         if score.reason == "baseline":
             return Cell("", ("baseline",))
-        return Cell(notes=tuple(filter(None, (score.reason or "", counts))))
-    notes = tuple(filter(None, (column.interval(score), _counts(score))))
-    return Cell(column.text(score.value), notes, score.value)
+        return Cell(notes=tuple(filter(None, (score.reason,))), counts=counts)
+    notes = tuple(filter(None, (column.interval(score),)))
+    bar = _bar(score, page_column.span)
+    return Cell(column.text(score.value), notes, _counts(score), score.value, bar)
 
 
 def _counts(score: Score) -> str:
     """The status of the verdicts: what the scored ones were, and those that were left out."""
-    parts = [f"{n} {name}" for name, n in score.counts.items()]
+    shown_as = {"won": "W", "drawn": "D", "lost": "L"}
+    parts = [
+        f"{shown_as[name]} {n}" if name in shown_as else f"{n} {name}"
+        for name, n in score.counts.items()
+    ]
     parts += [f"{n} {what}" for what in ("unparsed", "failed") if (n := getattr(score, what))]
-    return ", ".join(parts)
-
-
-def responses(board: Board) -> list[FamilyResponses]:
-    """What the models of each family responded to the sample prompts; None where a model has no response."""
-    families = (
-        dict.fromkeys(row.family or "all models" for row in board.rows) if board.samples else {}
-    )
-    return [
-        FamilyResponses(
-            family,
-            [
-                (sample.instruction, _of_family(board.rows, family, sample.outputs))
-                for sample in board.samples
-            ],
-        )
-        for family in families
-    ]
-
-
-def _of_family(
-    rows: Sequence[Row], family: str, outputs: dict[str, str]
-) -> list[tuple[str, str | None]]:
-    return [
-        (row.method or row.model, outputs.get(row.model))
-        for row in rows
-        if (row.family or "all models") == family
-    ]
+    return " · ".join(parts)

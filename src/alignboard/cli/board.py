@@ -50,7 +50,7 @@ def board(
     out: Path,
     json_file: Path | None,
 ) -> None:
-    """Write a board as csv, md, json, png and html.
+    """Write a board as csv, md, tex, json, png and html.
 
     NAME is a suite with a published board (alpaca-eval-2), a plan whose board has been made (demo), or with --from an
     instruction set. With --from DIR the board holds the verdicts of every judge, set and baseline in DIR, each in a
@@ -59,7 +59,7 @@ def board(
     """
     from functools import partial
 
-    from alignboard.boards.files import to_text, write_board
+    from alignboard.boards.files import to_text
     from alignboard.parallel import fork_map
 
     if results is None and (judge is not None or assets is not None):
@@ -70,7 +70,8 @@ def board(
     else:
         made = _without_results(name, wanted)
     # Two processes load matplotlib and draw side by side.
-    written = list(fork_map(partial(write_board, folder=out), made, least=2))
+    write = partial(_write, folder=out, results=results)
+    written = list(fork_map(write, made, least=2))
     if len(made) == 1 and (results is not None or wanted is not None):
         print(f"{to_text(made[0], terminal_width())}\n")
     for paths in written:
@@ -78,6 +79,19 @@ def board(
     if json_file is not None:
         files = [str(path) for paths in written for path in paths]
         write_json(json_file, {"boards": [one.name for one in made], "files": files})
+
+
+def _write(board: Board, folder: Path, results: Path | None) -> list[Path]:
+    """The files of ``board``, with the examples of the results, or of the plan, that it was made of."""
+    from alignboard.boards.examples import EXAMPLES, read_examples
+    from alignboard.boards.files import write_board
+    from alignboard.boards.of_results import results_examples
+
+    if results is not None:
+        return write_board(board, folder, results_examples(results, board))
+    kept = read_examples(Path("leaderboards", f"{board.name}.{EXAMPLES}"))
+    models = [row.model for row in board.rows]
+    return write_board(board, folder, None if kept is None else kept.only(models))
 
 
 def _without_results(name: str | None, models: list[str] | None) -> list[Board]:

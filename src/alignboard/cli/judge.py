@@ -67,8 +67,9 @@ def list_judges(json_file: Path | None) -> None:
         pool = read_evaluator(name)
         models = list(dict.fromkeys(one.model for one in pool.members))
         why = pool.unsupported or pool.retired
-        title = f"AlpacaEval's, {', '.join(models)}"
-        found.append({"name": name, "title": title, "models": models, "not_asked_because": why})
+        found.append(
+            {"name": name, "title": pool.title, "models": models, "not_asked_because": why}
+        )
     if json_file is not None:
         write_json(json_file, found)
     rows = [

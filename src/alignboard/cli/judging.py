@@ -17,9 +17,10 @@ from alignboard.cli.shared import completes, progress, replace_option, write_jso
 
 if TYPE_CHECKING:
     from alignboard.judges.runner import Counts, OnProgress
+    from alignboard.judges.spec import JudgeSpec
     from alignboard.pipeline.evaluation import Evaluation
     from alignboard.pipeline.judged_outputs import Answers, Comparison
-    from alignboard.pipeline.judges import Access, Declared, Judges
+    from alignboard.pipeline.judges import Access, Judges
     from alignboard.pipeline.judging import Summary
     from alignboard.pipeline.single_ratings import RatingSummary
 
@@ -178,7 +179,7 @@ def access_of(
     )
 
 
-def warn(judges: Judges, declared: Declared, *, ask: bool) -> None:
+def warn(judges: Judges, declared: JudgeSpec, *, ask: bool) -> None:
     """Say which judges are being switched off, before any money is spent; raises `InputError` where nobody answers."""
     import datetime as dt
 
@@ -190,7 +191,7 @@ def warn(judges: Judges, declared: Declared, *, ask: bool) -> None:
 
 @contextmanager
 def judging_here(
-    access: dict[str, Any], declared: Declared, command: str, *, ask: bool, replace: bool
+    access: dict[str, Any], declared: JudgeSpec, command: str, *, ask: bool, replace: bool
 ) -> Iterator[Evaluation]:
     """Judging in this folder; says which judges are being switched off. Without ``ask`` nothing is locked."""
     from alignboard.pipeline.evaluation import Evaluation, hardening_secret
@@ -225,7 +226,7 @@ def judging(label: str) -> Iterator[OnProgress]:
 
 
 def judge_and_print(
-    evaluation: Evaluation, declared: Declared, compared: Comparison, *, ask: bool = True
+    evaluation: Evaluation, declared: JudgeSpec, compared: Comparison, *, ask: bool = True
 ) -> Summary:
     """Judge one model, with progress, and print what came of it."""
     from alignboard.results.verdict_places import judge_folder
@@ -238,7 +239,7 @@ def judge_and_print(
 
 
 def rate_and_print(
-    evaluation: Evaluation, declared: Declared, answers: Answers, *, ask: bool = True
+    evaluation: Evaluation, declared: JudgeSpec, answers: Answers, *, ask: bool = True
 ) -> RatingSummary:
     """Rate one model, with progress, and print what came of it."""
     from alignboard.results.verdict_places import judge_folder

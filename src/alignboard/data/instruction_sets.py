@@ -8,11 +8,9 @@ that a declaration promises is checked.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,13 @@ import msgspec
 from alignboard.data.generated import generated_names, generated_set
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.download import DownloadProgress
+from alignboard.fetch.packages import is_packaged, packaged_path
 from alignboard.fetch.sources import released_file
 from alignboard.records import text_id
 from alignboard.results.conversations import read_conversations
+from alignboard.results.files import SUFFIXES
+from alignboard.results.raw_rows import instruction_of, raw_rows
 from alignboard.suites import convert, read_yaml
-from alignboard.text import storable
 from alignboard.workspace import declaration
 
 ROOM = "evaluate/sets"
@@ -34,7 +34,6 @@ ALPACA_EVAL = "alpaca-eval"
 """the one set whose responses have no folder of their own below ``results/<model>/``"""
 _ALPACA_EVAL_DIGEST = "3d74ff005bec32283d17bcbaf42c7620"
 """of its 805 instructions; see `_digest`"""
-_SUFFIXES = (".json", ".jsonl", ".csv")
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,9 @@ class SetSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """how many there are; checked (of a generated set: how many are drawn)"""
     released: ReleasedFile | None = None
     path: str | None = None
-    """a local file, relative to the declaration"""
+    """a local file, relative to the declaration, or ``package:NAME/FILE``"""
+    rows: int | None = None
+    """only the first so many rows of the file are read; null: all"""
     generated: Generated | None = None
     column: str = "instruction"
     """text, or a list of turns that are texts or have a ``content``"""
@@ -135,15 +136,15 @@ def load_set(
     fetched.
     """
     path = Path(name)
-    if path.suffix in _SUFFIXES:
-        contents = _contents(path)
+    if path.suffix in SUFFIXES:
+        contents = raw_rows(path)
         rows = tuple(_read(path, contents, _file_spec(path, contents)))
         return InstructionSet(_file_name(path, rows), path.stem, rows)
     if path.suffix and path.is_file() and path.suffix not in {".yaml", ".yml"}:
-        raise InputError(f"{path} has none of the formats that are read: {', '.join(_SUFFIXES)}.")
+        raise InputError(f"{path} has none of the formats that are read: {', '.join(SUFFIXES)}.")
     declared = declaration(ROOM, str(name), workspace)
     spec = convert(declared, read_yaml(declared), SetSpec, "an instruction set")
-    rows = _rows(declared, spec, progress)
+    rows = _rows(declared, spec, progress, workspace)
     if spec.n is not None and len(rows) != spec.n:
         raise InputError(
             f"{declared}: {spec.name} has {len(rows)} instructions, but n says {spec.n}; its source has changed."
@@ -156,7 +157,7 @@ def load_references(
     name: str | Path, workspace: Path | None = None, progress: DownloadProgress | None = None
 ) -> dict[str | int, tuple[str, ...]]:
     """The reference answers of the set called ``name``, turn by turn, by ``question_id``; none where it names none."""
-    if Path(name).suffix in _SUFFIXES:
+    if Path(name).suffix in SUFFIXES:
         return {}
     declared = declaration(ROOM, str(name), workspace)
     spec = convert(declared, read_yaml(declared), SetSpec, "an instruction set")
@@ -166,7 +167,21 @@ def load_references(
     return {row.question_id: row.answers for row in read_conversations(path)}
 
 
-def _rows(declared: Path, spec: SetSpec, progress: DownloadProgress | None) -> list[Instruction]:
+def read_references(path: Path) -> dict[str, str]:
+    """The reference response of every instruction of a file with ``instruction`` and ``output``."""
+    found = {}
+    for number, row in enumerate(raw_rows(path), start=1):
+        (instruction,) = _turns(path, number, row, "instruction")
+        output = row.get("output")
+        if not isinstance(output, str) or not output.strip():
+            raise InputError(f"{path}, row {number}: output is empty or no text.")
+        found[instruction] = output
+    return found
+
+
+def _rows(
+    declared: Path, spec: SetSpec, progress: DownloadProgress | None, workspace: Path | None
+) -> list[Instruction]:
     if sum(source is not None for source in (spec.released, spec.path, spec.generated)) != 1:
         raise InputError(f"{declared}: give exactly one of released, path and generated.")
     if spec.subset is not None and spec.subset_column is None:
@@ -174,8 +189,13 @@ def _rows(declared: Path, spec: SetSpec, progress: DownloadProgress | None) -> l
     if spec.generated is not None:
         return [Instruction((text,)) for text in _generated(declared, spec.n, spec.generated)]
     released = spec.released
-    path = _source(declared, spec, str(spec.path) if released is None else released.file, progress)
-    rows = _read(path, _contents(path), spec)
+    given = str(spec.path) if released is None else released.file
+    path = (
+        packaged_path(given, workspace)
+        if is_packaged(given)
+        else _source(declared, spec, given, progress)
+    )
+    rows = _read(path, raw_rows(path)[: spec.rows], spec)
     if spec.subset is not None:
         rows = [row for row in rows if row.subset == spec.subset]
     return rows
@@ -201,16 +221,6 @@ def _source(declared: Path, spec: SetSpec, name: str, progress: DownloadProgress
     if spec.released is None:
         return declared.parent / name
     return released_file(spec.released.repository, spec.released.commit, name, progress)
-
-
-def _contents(path: Path) -> list[Mapping[str, Any]]:
-    try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 (byte {error.start}).") from error
-    return list(records(path, content))
 
 
 def _file_name(path: Path, rows: Sequence[Instruction]) -> str:
@@ -258,28 +268,6 @@ def _read(path: Path, contents: Sequence[Mapping[str, Any]], spec: SetSpec) -> l
     return rows
 
 
-def records(path: Path, content: str) -> Iterator[Mapping[str, Any]]:
-    """The rows of a json, jsonl or csv file; raises `InputError` where it is none."""
-    try:
-        match path.suffix:
-            case ".csv":
-                yield from csv.DictReader(io.StringIO(content, newline=""), strict=True)
-            case ".jsonl":
-                lines = (line for line in content.split("\n") if line.strip())
-                yield from (storable(json.loads(line)) for line in lines)
-            case ".json":
-                rows = storable(json.loads(content))
-                if not isinstance(rows, list):
-                    raise InputError(f"{path} is no list of rows.")
-                yield from rows
-            case _:
-                raise InputError(
-                    f"{path} has none of the formats that are read: {', '.join(_SUFFIXES)}."
-                )
-    except (ValueError, csv.Error) as error:
-        raise InputError(f"{path} is no valid {path.suffix[1:]}: {error}.") from error
-
-
 def _turns(path: Path, number: int, row: Any, column: str) -> tuple[str, ...]:
     if not isinstance(row, Mapping) or row.get(column) is None:
         there = f" (it has: {', '.join(map(str, row))})" if isinstance(row, Mapping) else ""
@@ -293,7 +281,7 @@ def _turns(path: Path, number: int, row: Any, column: str) -> tuple[str, ...]:
     texts = [turn for turn in turns if isinstance(turn, str) and turn.strip()]
     if not texts or len(texts) < len(turns):
         raise InputError(f"{path}, row {number}: {column} is empty or no text.")
-    return tuple(texts)
+    return (instruction_of(path, number, row, column, texts[0]), *texts[1:])
 
 
 def _subset(row: Mapping[str, Any], column: str | None) -> str | None:

@@ -38,7 +38,7 @@ from alignboard.demo.simulated import rule_score
 from alignboard.judges.backends.local import LocalJudge
 from alignboard.judges.calls import Judge
 from alignboard.judges.pairs import Pair
-from alignboard.judges.parsing.verdicts import LogprobRule
+from alignboard.judges.parsing.probability_forms import LogprobRule
 from alignboard.judges.runner import judge_pairs
 from alignboard.judges.spec import JudgePrompt, PromptedSpec
 from alignboard.models.loading import LoadedModel

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alignboard.demo.simulated import SimulatedAnnotator
-from alignboard.judges.checks import within
+from alignboard.errors import require_within
 from alignboard.judges.opening import Opening
 from alignboard.judges.rows import Call, FailedCall, Question, Reply
 from alignboard.judges.spec import JudgeSpec, Order
@@ -28,7 +28,7 @@ class SimulatedSpec(JudgeSpec, frozen=True, tag="simulated"):
             "label_noise": (self.label_noise, 0.0, 0.5),
             "position_bias": (self.position_bias, 0.0, 1.0),
         }
-        within(path, limits)
+        require_within(path, limits)
 
     def open(self, opening: Opening) -> SimulatedJudge:  # noqa: ARG002 - nothing is needed
         """The rule with noise."""

@@ -3,14 +3,53 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 
+from alignboard.errors import InputError
 from alignboard.judges.combining import worst
 from alignboard.judges.pairs import Judged
 from alignboard.judges.rows import Verdict
-from alignboard.judges.spec import JurySpec
+from alignboard.judges.spec import JudgeSpec, Part
+from alignboard.registry import register
+
+
+class JurySpec(JudgeSpec, frozen=True, tag="jury"):
+    """Several judges as one."""
+
+    order_fixed: ClassVar[str | None] = "a jury"
+
+    judges: list[str]
+    rule: Literal["majority", "mean", "agreement"] = "mean"
+    """majority of the verdicts; their mean; their mean weighted by how far each agrees with the others"""
+
+    @property
+    def jurors(self) -> tuple[str, ...]:
+        """See `JudgeSpec`."""
+        return tuple(self.judges)
+
+    @property
+    def order_name(self) -> str:
+        """The rule, because the jurors have orders of their own."""
+        return self.rule
+
+    def parts(self, instructions: Sequence[str], load: Callable[[str], JudgeSpec]) -> list[Part]:
+        """Every juror judges everything."""
+        return [(load(name), list(range(len(instructions)))) for name in self.judges]
+
+    def combine(self, parts: Sequence[Part], judged: Sequence[Sequence[Judged]]) -> list[Judged]:  # noqa: ARG002
+        """See `combined`."""
+        return combined(self, judged)
+
+    def check(self, path: Path) -> None:
+        """See `JudgeSpec`."""
+        if len(set(self.judges)) != len(self.judges) or len(self.judges) < 2:
+            raise InputError(f"{path}: judges needs two different names or more.")
+        if self.name in self.judges:
+            raise InputError(f"{path}: judges has {self.name!r}, the jury itself.")
 
 
 def combined(jury: JurySpec, judged: Sequence[Sequence[Judged]]) -> list[Judged]:
@@ -86,3 +125,6 @@ def _mean(voting: Sequence[tuple[float, float]]) -> float:
     if total == 0:
         return statistics.fmean(p for p, _ in voting)
     return sum(p * weight for p, weight in voting) / total
+
+
+register("judge", "jury", JurySpec)

@@ -31,7 +31,7 @@ _WITHOUT_VERDICT: Final[dict[type, Any]] = {
 }
 
 
-def load_judge(name: str, workspace: Path | None = None) -> JudgeSpec | Pool:
+def load_judge(name: str, workspace: Path | None = None) -> JudgeSpec:
     """The judge called ``name``, or given as a YAML file; raises `InputError` that says what is wrong, and where.
 
     An evaluator of AlpacaEval is a `Pool` where it has several annotators.
@@ -43,8 +43,7 @@ def load_judge(name: str, workspace: Path | None = None) -> JudgeSpec | Pool:
         return read_judge(path)
     upstream = evaluator_names()
     if name in upstream:
-        pool = read_evaluator(name)
-        return pool.members[0] if len(pool.members) == 1 else pool
+        return _evaluator(name)
     known = judge_names(workspace)
     raise InputError(
         f"There is no judge {name!r}: neither {ROOM}/{name}.yaml nor an evaluator of AlpacaEval"
@@ -53,21 +52,26 @@ def load_judge(name: str, workspace: Path | None = None) -> JudgeSpec | Pool:
     )
 
 
-def require_own_name(declared: JudgeSpec | Pool, given: str) -> None:
+def require_own_name(declared: JudgeSpec, given: str) -> None:
     """Raises `InputError` for a judge under the name of one of AlpacaEval's evaluators that is not that evaluator."""
     name = declared.name
-    if isinstance(declared, Pool) or name not in evaluator_names():
+    if name not in evaluator_names():
         return
-    official = [read_evaluator(name)]
+    official = [_evaluator(name)]
     official += [
         one for path in (library() / ROOM).glob("*.yaml") if (one := read_judge(path)).name == name
     ]
-    members = [one.members[0] if isinstance(one, Pool) else one for one in official]
-    if _identity(declared) not in [_identity(one) for one in members]:
+    if _identity(declared) not in [_identity(one) for one in official]:
         raise InputError(
             f"Judge {given} is named {name!r}, as AlpacaEval's evaluator is, and differs from it; give it a name of "
             "its own."
         )
+
+
+def _evaluator(name: str) -> JudgeSpec:
+    """An evaluator of AlpacaEval: its only member, or the pool."""
+    pool = read_evaluator(name)
+    return pool.members[0] if len(pool.members) == 1 else pool
 
 
 def _identity(spec: JudgeSpec) -> dict[str, Any]:
@@ -101,10 +105,12 @@ def read_judge(path: Path) -> JudgeSpec:
     return spec
 
 
-def decode_judge(declared: dict[str, Any]) -> JudgeSpec | Pool:
+def decode_judge(declared: dict[str, Any]) -> JudgeSpec:
     """The judge whose declaration `msgspec.to_builtins` has written."""
     if "members" in declared:
-        return msgspec.convert(declared, Pool)
+        decoded = (decode_judge(one).prompted for one in declared["members"])
+        members = tuple(one for one in decoded if one is not None)
+        return Pool(declared["name"], declared["title"], members)
     schema, verdict = lookup("judge", declared["kind"]), declared.get("verdict")
     if verdict is None or schema not in _WITHOUT_VERDICT:
         return msgspec.convert(declared, schema)

@@ -31,7 +31,7 @@ from alignboard.judges.calls import (
 )
 from alignboard.judges.combining import pair_verdict, rated_verdict, sampled
 from alignboard.judges.pairs import Judged, Pair, Rated
-from alignboard.judges.parsing.parsers import parse
+from alignboard.judges.parsing.reply_forms import parse
 from alignboard.judges.prompting.hardened import bind, marks
 from alignboard.judges.rows import Call, FailedCall, Question, Reply, Verdict
 from alignboard.results.claims import ask_once

@@ -1,8 +1,9 @@
 """What a judge declares: ``evaluate/judges/<name>.yaml``, validated.
 
-A judge is one of six kinds. ``prompted`` is a language model that is given a prompt, here or behind an endpoint;
+A judge is one of seven kinds. ``prompted`` is a language model that is given a prompt, here or behind an endpoint;
 ``reward`` is a model with a scalar head, ``pair-ranker`` an encoder that compares two outputs; ``simulated`` is a rule
-with noise, ``program`` a command of the user's; ``jury`` combines other judges. All of them answer the same question,
+with noise, ``program`` a command of the user's, ``reference`` likeness to a reference response; ``jury`` combines other
+judges. All of them answer the same question,
 and their verdicts are the same rows.
 
 A kind is a subclass of `JudgeSpec` and one registration, here or in another package:
@@ -13,14 +14,17 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
+from alignboard.errors import InputError, require_within
 from alignboard.judges.opening import Opening
-from alignboard.judges.pairs import Backend
-from alignboard.judges.parsing.verdicts import NumbersRule, VerdictRule
+from alignboard.judges.pairs import Backend, Judged
+from alignboard.judges.parsing.probability_forms import NumbersRule
+from alignboard.judges.parsing.reply_forms import ReplyForm
 from alignboard.judges.rows import Message
 from alignboard.models.spec import EndpointOptions
 from alignboard.registry import register
@@ -29,6 +33,8 @@ Order = Literal["coin", "both", "adaptive", "given"]
 """coin: one order per instruction, drawn as AlpacaEval does; both: both; adaptive: the second where it can matter, and
 a random share of the others; given: always the baseline first"""
 Engine = Literal["openai", "local"]
+Part: TypeAlias = "tuple[JudgeSpec, list[int]]"
+"""a judge, and the indices of the pairs that it judges"""
 
 
 class JudgePrompt(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -88,7 +94,7 @@ class JudgeSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_fie
         return getattr(self, "order", "given")
 
     @property
-    def reply_form(self) -> VerdictRule:
+    def reply_form(self) -> ReplyForm:
         """How replies are read."""
         return getattr(self, "verdict", NumbersRule())
 
@@ -122,6 +128,22 @@ class JudgeSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_fie
         """What a summary calls the order."""
         return self.shown_order
 
+    def choose(self, instruction: str) -> JudgeSpec:  # noqa: ARG002 - a pool draws by it
+        """The judge under whose name the verdict on ``instruction`` is requested."""
+        return self
+
+    def parts(
+        self,
+        instructions: Sequence[str],  # noqa: ARG002 - a jury and a pool divide them
+        load: Callable[[str], JudgeSpec],  # noqa: ARG002 - a jury loads its jurors
+    ) -> list[Part]:
+        """The judges that judge in its place, each with the indices of its instructions; none: it judges itself."""
+        return []
+
+    def combine(self, parts: Sequence[Part], judged: Sequence[Sequence[Judged]]) -> list[Judged]:
+        """The verdicts on all instructions, in their order, from those of every part."""
+        raise NotImplementedError(f"a {self.kind} judge has no parts")
+
     def preferred(self, first: float, second: float) -> float:
         """The preference that two ratings mean: 1 = the first, 2 = the second, 1.5 = a draw."""
         difference = second - first
@@ -146,7 +168,7 @@ class PromptedSpec(JudgeSpec, frozen=True, tag="prompted"):
     model: str
     """what the endpoint calls it, or what is loaded: an entry of the registry, a folder, an id on the hub"""
     prompt: JudgePrompt
-    verdict: VerdictRule
+    verdict: ReplyForm
     engine: Engine = "openai"
     rates: bool = False
     """whether outputs are rated one by one (``{first}`` only) and the ratings compared"""
@@ -238,6 +260,14 @@ class PairRankerSpec(JudgeSpec, frozen=True, tag="pair-ranker"):
     unsupported: str | None = None
     source: str | None = None
 
+    def check(self, path: Path) -> None:
+        """See `JudgeSpec`."""
+        limits = {
+            "source_tokens": (self.source_tokens, 1.0, float("inf")),
+            "candidate_tokens": (self.candidate_tokens, 1.0, float("inf")),
+        }
+        require_within(path, limits)
+
 
 class ProgramSpec(JudgeSpec, frozen=True, tag="program"):
     """A command of the user's that reads questions and writes replies, a line of JSON each."""
@@ -248,31 +278,18 @@ class ProgramSpec(JudgeSpec, frozen=True, tag="program"):
     command: list[str]
     version: str
     """the author's word for what the program says: another version is another judge"""
-    verdict: VerdictRule = NumbersRule()
+    verdict: ReplyForm = NumbersRule()
     rates: bool = False
     tie_within: float = 0.0
     order: Order = "both"
 
-
-class JurySpec(JudgeSpec, frozen=True, tag="jury"):
-    """Several judges as one."""
-
-    order_fixed: ClassVar[str | None] = "a jury"
-
-    judges: list[str]
-    rule: Literal["majority", "mean", "agreement"] = "mean"
-    """majority of the verdicts; their mean; their mean weighted by how far each agrees with the others"""
-
-    @property
-    def jurors(self) -> tuple[str, ...]:
+    def check(self, path: Path) -> None:
         """See `JudgeSpec`."""
-        return tuple(self.judges)
-
-    @property
-    def order_name(self) -> str:
-        """The rule, because the jurors have orders of their own."""
-        return self.rule
+        for field in ("command", "version"):
+            if not getattr(self, field):
+                raise InputError(f"{path}: {field} is empty.")
 
 
-for _kind in (PromptedSpec, RewardSpec, PairRankerSpec, ProgramSpec, JurySpec):
+for _kind in (PromptedSpec, RewardSpec, PairRankerSpec, ProgramSpec):
     register("judge", str(_kind.__struct_config__.tag), _kind)
+register("judge", "reference", "alignboard.judges.backends.reference:ReferenceSpec")

@@ -20,6 +20,7 @@ from pickle import UnpicklingError
 from typing import Any, Final
 
 from alignboard.errors import InputError
+from alignboard.fetch.packages import is_packaged
 from alignboard.models.hub import is_repository
 from alignboard.models.identity import adapter_fingerprint, fingerprint
 from alignboard.results.files import read_json_object
@@ -103,7 +104,10 @@ def require_same_base(path: Path, base: Path, source: str, base_fingerprint: str
     if (Path(trained_on) / "config.json").is_file():
         differs = fingerprint(Path(trained_on)) != base_fingerprint
     else:
-        both = is_repository(trained_on) and is_repository(source) and not Path(source).exists()
+        elsewhere = not Path(source).exists()
+        both = elsewhere and all(
+            is_repository(one) or is_packaged(one) for one in (trained_on, source)
+        )
         differs = both and trained_on.casefold() != source.casefold()
     if differs:
         raise InputError(

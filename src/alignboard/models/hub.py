@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from alignboard.errors import InputError, nearest
-from alignboard.models.gguf_parts import part_names, require_parts
+from alignboard.fetch.packages import is_packaged, packaged_path
+from alignboard.models.gguf.parts import part_names, require_parts
 
 _COMMIT: Final = re.compile("[0-9a-f]{40}")
 _HUB_SECONDS: Final = 5.0
@@ -33,9 +34,12 @@ def locate(
     """The folder of a checkpoint, and which GGUF file of it is meant where it consists of those; of several parts the
     first.
 
-    ``base`` is a folder, a GGUF file, or a repository of the hub at ``revision``. Raises `InputError` where there is
+    ``base`` is a folder, a GGUF file, ``package:NAME`` (`alignboard.fetch.packages`), or a repository of the hub at
+    ``revision``. Raises `InputError` where there is
     none, where several GGUF files leave the choice open, where a part is missing, and where the hub refuses.
     """
+    if is_packaged(base):
+        base = packaged_path(str(base))
     path = Path(base)
     if path.exists() or isinstance(base, Path) or not is_repository(base):
         if revision is not None:

@@ -10,8 +10,9 @@ import re
 from pathlib import Path
 
 from alignboard.errors import InputError, nearest
+from alignboard.fetch.packages import is_packaged, packaged_files
 from alignboard.models.formats import identify
-from alignboard.models.gguf_parts import checkpoint_name
+from alignboard.models.gguf.parts import checkpoint_name
 from alignboard.models.hub import is_repository, locate
 from alignboard.models.spec import ModelSpec, read_spec
 from alignboard.results.files import read_json_object
@@ -40,6 +41,8 @@ def load_model(name: str, workspace: Path | None = None) -> ModelSpec:
             return entry
     if path.exists():
         return _local(path)
+    if is_packaged(name):
+        return _packaged(name, workspace)
     if is_repository(name):
         return ModelSpec(name=name.replace("/", "__"), base=name)
     known = [other for entry in entries for other in _names(entry)]
@@ -61,6 +64,18 @@ def _names(entry: ModelSpec) -> set[str]:
     return {entry.name, *entry.aliases, *([entry.base] if entry.adapter is None else [])}
 
 
+def _packaged(name: str, workspace: Path | None) -> ModelSpec:
+    """The checkpoint that a package of the index carries."""
+    weights = [one for one in packaged_files(name, workspace) if one.endswith(".gguf")]
+    if len(weights) != 1:
+        raise InputError(
+            f"{name} is no checkpoint: its declaration has {len(weights)} GGUF files; one was expected."
+        )
+    return ModelSpec(
+        name=checkpoint_name(weights[0]), base=name, format="gguf", gguf_file=weights[0]
+    )
+
+
 def _local(path: Path) -> ModelSpec:
     """The checkpoint or adapter in a folder, or the GGUF file."""
     adapter = path / "adapter_config.json"
@@ -70,7 +85,7 @@ def _local(path: Path) -> ModelSpec:
             raise InputError(
                 f"{adapter}: base_model_name_or_path does not say on which model this adapter is."
             )
-        if not is_repository(base) and not Path(base).exists():
+        if not (is_repository(base) or is_packaged(base) or Path(base).exists()):
             raise InputError(
                 f"{adapter} names the base {base!r}, which is not here; write an entry evaluate/models/NAME.yaml with "
                 f"base: (where that model is) and adapter: {path}."

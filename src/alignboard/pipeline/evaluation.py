@@ -12,7 +12,6 @@ import msgspec
 
 from alignboard.data.instruction_sets import ALPACA_EVAL, Instruction, InstructionSet
 from alignboard.errors import InputError
-from alignboard.judges.alpaca_eval.configs import Pool
 from alignboard.judges.backends.endpoint import OPENAI, judge_suffix
 from alignboard.judges.calls import (
     Judge,
@@ -28,7 +27,7 @@ from alignboard.judges.pricing import Cost, cost_of
 from alignboard.judges.runner import OnProgress, rate_outputs
 from alignboard.judges.spec import JudgeSpec, Order
 from alignboard.pipeline.judged_outputs import Answers, Comparison
-from alignboard.pipeline.judges import Access, Declared, Judges, renamed
+from alignboard.pipeline.judges import Access, Judges, renamed
 from alignboard.pipeline.judging import JournalReplies, Summary, verdict_path, write_judged
 from alignboard.pipeline.single_ratings import RatingSummary, write_rated
 from alignboard.published.calibration import Calibration
@@ -49,12 +48,12 @@ def declared_judge(
     *,
     hardened: bool = False,
     urls: Sequence[str] = (),
-) -> Declared:
+) -> JudgeSpec:
     """The judge ``name``. One that is asked otherwise than it declares is another judge, with a name that says so."""
     declared = load_judge(name, workspace)
     require_own_name(declared, name)
     if order is not None:
-        if isinstance(declared, Pool) or declared.order_fixed is not None:
+        if declared.order_fixed is not None:
             raise InputError(
                 f"Judge {name} is {declared.order_fixed}, which has no order of its own to change."
             )
@@ -76,7 +75,7 @@ def declared_judge(
     return _elsewhere(declared, workspace, urls) if urls else declared
 
 
-def _elsewhere(declared: Declared, workspace: Path, urls: Sequence[str]) -> Declared:
+def _elsewhere(declared: JudgeSpec, workspace: Path, urls: Sequence[str]) -> JudgeSpec:
     """The judge under its name at ``urls``; raises `InputError` where none of it is asked at an endpoint."""
     homes = {
         (spec.prompted.base_url or OPENAI).rstrip("/")
@@ -109,7 +108,7 @@ class Evaluation:
 
     def judge(
         self,
-        declared: Declared,
+        declared: JudgeSpec,
         compared: Comparison,
         on_progress: OnProgress | None = None,
         *,
@@ -133,7 +132,7 @@ class Evaluation:
 
     def rate(
         self,
-        declared: Declared,
+        declared: JudgeSpec,
         answers: Answers,
         on_progress: OnProgress | None = None,
         *,
@@ -147,18 +146,15 @@ class Evaluation:
         summary = write_rated(spec.name, answers, rated, asked, replace=self._replace)
         return summary, rated
 
-    def costs(self, declared: Declared, compared: Comparison) -> list[Cost]:
+    def costs(self, declared: JudgeSpec, compared: Comparison) -> list[Cost]:
         """What is missing, and what it costs, by judge; nobody is asked."""
         self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
-        found = []
-        for spec in self._judges.members(declared):
-            own = compared.pairs
-            if isinstance(declared, Pool):
-                own = [pair for pair in own if declared.choose(pair.asked).name == spec.name]
-            found.append(self._cost(spec, first_questions(spec, own)))
-        return found
+        return [
+            self._cost(spec, first_questions(spec, own))
+            for spec, own in self._judges.shares(declared, compared.pairs)
+        ]
 
-    def rating_costs(self, declared: Declared, answers: Answers) -> list[Cost]:
+    def rating_costs(self, declared: JudgeSpec, answers: Answers) -> list[Cost]:
         """The same of outputs that are rated by themselves."""
         spec = self._rater(declared, answers)
         return [self._cost(spec, single_questions(answers.questions))]
@@ -170,8 +166,8 @@ class Evaluation:
         prompter = Prompter(spec, self._judges.open(spec).identity, self._judges.secret)
         return cost_of(prompter, asked, self._replies, self._judges.rate(spec))
 
-    def _rater(self, declared: Declared, answers: Answers) -> JudgeSpec:
-        if isinstance(declared, Pool) or not declared.is_rating:
+    def _rater(self, declared: JudgeSpec, answers: Answers) -> JudgeSpec:
+        if not declared.is_rating:
             raise InputError(
                 f"Judge {declared.name} compares two outputs; one that rates single ones says rates: true, or is "
                 "a reward model (such as mt-bench-single, skywork-reward)."
@@ -179,7 +175,7 @@ class Evaluation:
         self._require_turns(declared, [one.turns for one in answers.questions])
         return declared
 
-    def _require_turns(self, declared: Declared, answers: Sequence[Sequence[str]]) -> None:
+    def _require_turns(self, declared: JudgeSpec, answers: Sequence[Sequence[str]]) -> None:
         """Raises `InputError` where there are second turns and a judge would be shown the first alone."""
         two = any(len(turns) > 1 for turns in answers)
         for spec in self._judges.members(declared):

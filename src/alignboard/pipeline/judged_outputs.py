@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from alignboard.data.instruction_sets import records
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.sources import DownloadProgress, released_file
 from alignboard.judges.pairs import Pair, rated
@@ -18,6 +17,7 @@ from alignboard.pipeline.answering import OUTPUTS
 from alignboard.records import Generation
 from alignboard.results.files import SUFFIXES
 from alignboard.results.formats import read_rows
+from alignboard.results.raw_rows import raw_rows
 from alignboard.results.verdict_places import part_of
 from alignboard.suites import load_suite
 from alignboard.workspace import PUBLISHED
@@ -156,12 +156,8 @@ def read_fields(path: Path) -> dict[str, Fields]:
 
     The columns are those of `prompts.FIELDS`; ``first_2`` is the baseline's second answer and ``second_2`` the model's.
     """
-    try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
     found: dict[str, Fields] = {}
-    for number, row in enumerate(records(path, content), start=1):
+    for number, row in enumerate(raw_rows(path), start=1):
         if not isinstance(row, Mapping) or not isinstance(row.get("instruction"), str):
             raise InputError(f"{path}, row {number}: instruction is missing.")
         unknown = next((name for name in row if name not in {"instruction", *FIELDS}), None)

@@ -13,19 +13,15 @@ import msgspec
 from alignboard.engines.openai.prices import Prices, Rate, load_prices
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError
-from alignboard.judges.alpaca_eval.configs import Pool
 from alignboard.judges.backends.endpoint import OPENAI
 from alignboard.judges.calls import Judge
-from alignboard.judges.jury import combined
 from alignboard.judges.load import load_judge
 from alignboard.judges.opening import Opening
 from alignboard.judges.pairs import Backend, Judged, Pair
 from alignboard.judges.runner import Counts, OnProgress, Replies, judge_pairs
-from alignboard.judges.spec import JudgeSpec, JurySpec
+from alignboard.judges.spec import JudgeSpec
 from alignboard.models.loading import LoadedModel
 from alignboard.models.spec import ModelSpec, Notes
-
-Declared = JudgeSpec | Pool
 
 
 @dataclass(frozen=True)
@@ -69,14 +65,25 @@ class Judges:
             self._prices = load_prices(self._workspace)
         return self._prices
 
-    def members(self, declared: Declared) -> list[JudgeSpec]:
-        """Every judge that ``declared`` asks: of a pool or a jury all of theirs."""
-        if isinstance(declared, Pool):
-            return list(declared.members)
-        if declared.jurors:
-            jurors = [load_judge(name, self._workspace) for name in declared.jurors]
-            return [member for juror in jurors for member in self.members(juror)]
-        return [declared]
+    def shares(
+        self, declared: JudgeSpec, pairs: Sequence[Pair]
+    ) -> list[tuple[JudgeSpec, list[Pair]]]:
+        """Every judge that ``declared`` asks, of a pool or a jury all of theirs, with the pairs that it judges."""
+        parts = declared.parts([pair.asked for pair in pairs], self._declaration)
+        if not parts:
+            return [(declared, list(pairs))]
+        return [
+            share
+            for one, indices in parts
+            for share in self.shares(one, [pairs[index] for index in indices])
+        ]
+
+    def members(self, declared: JudgeSpec) -> list[JudgeSpec]:
+        """Every judge that ``declared`` asks."""
+        return [spec for spec, _ in self.shares(declared, [])]
+
+    def _declaration(self, name: str) -> JudgeSpec:
+        return load_judge(name, self._workspace)
 
     def rate(self, spec: JudgeSpec) -> Rate | None:
         """What ``spec`` costs; None where it is asked here or at somebody's own address, or nobody says."""
@@ -88,7 +95,7 @@ class Judges:
         urls = self._access.urls or (asked.base_url or OPENAI,)
         return self.prices.of(asked.model, batch=self._access.batch_folder is not None, urls=urls)
 
-    def asked_at(self, declared: Declared) -> list[AskedAt]:
+    def asked_at(self, declared: JudgeSpec) -> list[AskedAt]:
         """Which model every judge of ``declared`` is, and at which addresses it is asked."""
         return [
             AskedAt(
@@ -109,7 +116,7 @@ class Judges:
         path = Path(model)
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else model
 
-    def warnings(self, declared: Declared, today: dt.date) -> list[str]:
+    def warnings(self, declared: JudgeSpec, today: dt.date) -> list[str]:
         """Of models that have been or will be switched off, where they are asked at their own address."""
         found = []
         for spec in self.members(declared):
@@ -120,7 +127,7 @@ class Judges:
                     found.append(f"judge {spec.name}: {ends}")
         return list(dict.fromkeys(found))
 
-    def require_supported(self, declared: Declared, today: dt.date | None) -> None:
+    def require_supported(self, declared: JudgeSpec, today: dt.date | None) -> None:
         """Raises `InputError` for a judge that cannot be asked, before any other is.
 
         With ``today`` also for one that has been switched off.
@@ -176,7 +183,7 @@ class Judges:
 
     def judge(
         self,
-        declared: Declared,
+        declared: JudgeSpec,
         pairs: Sequence[Pair],
         replies: Replies,
         on_progress: OnProgress | None = None,
@@ -184,35 +191,18 @@ class Judges:
         ask: bool = True,
     ) -> list[Judged]:
         """The verdicts of ``declared``, in the order of ``pairs``; of a pool each pair is judged by one member."""
-        if isinstance(declared, JurySpec):
-            jurors = [load_judge(name, self._workspace) for name in declared.jurors]
-            told = _Sum(on_progress)
-            return combined(
-                declared,
-                [self.judge(one, pairs, replies, told.part(), ask=ask) for one in jurors],
-            )
-        if isinstance(declared, Pool):
-            return self._pool(declared, pairs, replies, on_progress, ask=ask)
-        judge = Judge(declared, self.open(declared), self.secret)
-        return judge_pairs(judge, pairs, replies, on_progress, ask=ask)
-
-    def _pool(
-        self,
-        pool: Pool,
-        pairs: Sequence[Pair],
-        replies: Replies,
-        on_progress: OnProgress | None,
-        *,
-        ask: bool,
-    ) -> list[Judged]:
-        drawn = [pool.choose(pair.asked).name for pair in pairs]
-        told, found = _Sum(on_progress), {}
-        for member in pool.members:
-            places = [place for place, name in enumerate(drawn) if name == member.name]
-            own = [pairs[place] for place in places]
-            judged = self.judge(member, own, replies, told.part(), ask=ask) if own else []
-            found |= dict(zip(places, judged, strict=True))
-        return [found[place] for place in range(len(pairs))]
+        parts = declared.parts([pair.asked for pair in pairs], self._declaration)
+        if not parts:
+            judge = Judge(declared, self.open(declared), self.secret)
+            return judge_pairs(judge, pairs, replies, on_progress, ask=ask)
+        progress = _Sum(on_progress)
+        judged = [
+            self.judge(one, [pairs[index] for index in indices], replies, progress.part(), ask=ask)
+            if indices
+            else []
+            for one, indices in parts
+        ]
+        return declared.combine(parts, judged)
 
 
 class _Sum:
@@ -241,6 +231,6 @@ class _Sum:
         return show
 
 
-def renamed(declared: Declared, name: str) -> Declared:
+def renamed(declared: JudgeSpec, name: str) -> JudgeSpec:
     """``declared`` under another name: its column on a board."""
     return msgspec.structs.replace(declared, name=name)

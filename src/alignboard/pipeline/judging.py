@@ -19,13 +19,13 @@ import numpy as np
 
 from alignboard.errors import InputError
 from alignboard.judges.adaptive import balanced
-from alignboard.judges.alpaca_eval.configs import Pool
 from alignboard.judges.pairs import Judged, conversations
 from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.prompting.attacks import detect
 from alignboard.judges.rows import Call, Reply
+from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.judged_outputs import Comparison
-from alignboard.pipeline.judges import AskedAt, Declared
+from alignboard.pipeline.judges import AskedAt
 from alignboard.pipeline.replacing import n_preferences, require_no_loss
 from alignboard.records import Judgment, text_id
 from alignboard.results.commits import Commits
@@ -156,7 +156,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def annotation_rows(
-    judge: Declared,
+    judge: JudgeSpec,
     judged: Sequence[Judged],
     datasets: Mapping[str, str | None],
     asked: Sequence[AskedAt] = (),
@@ -165,26 +165,18 @@ def annotation_rows(
     by_name = {one.judge: one for one in asked if one.addresses}
     drawn = any(one.inclusion is not None for one in judged)
     scores = balanced(judged).scores if drawn else np.full(len(judged), np.nan)
-    key = getattr(getattr(judge, "verdict", None), "completion_key", None)
-    if key is None:
-        key = "completions_all" if _weighs_tokens(judge) else "completions"
+    members = [judge.choose(one.pair.asked) for one in judged]
     rows = [
-        _row(one, judge.name, datasets.get(one.pair.asked), key, float(score))
-        for one, score in zip(judged, scores, strict=True)
+        _row(one, judge.name, datasets.get(one.pair.asked), member.reply_form.raw_key, float(score))
+        for one, member, score in zip(judged, members, scores, strict=True)
     ]
-    for row, one in zip(rows, judged, strict=True):
-        member = judge.choose(one.pair.asked).name if isinstance(judge, Pool) else judge.name
-        found = by_name.get(member)
+    for row, one, member in zip(rows, judged, members, strict=True):
+        found = by_name.get(member.name)
         if found is not None:
             row.judge_model, row.judge_address = found.model, ",".join(found.addresses)
             names = {said.served for said in one.said} - {None, found.model}
             row.judge_served = ",".join(sorted(map(str, names))) or None
     return rows
-
-
-def _weighs_tokens(judge: Declared) -> bool:
-    members = judge.members if isinstance(judge, Pool) else (judge,)
-    return any(type(getattr(one, "verdict", None)).__name__ == "LogprobRule" for one in members)
 
 
 def _row(
@@ -228,7 +220,7 @@ def total(values: Iterable[float | None]) -> float | None:
 
 
 def summarise(
-    judge: Declared,
+    judge: JudgeSpec,
     judged: Sequence[Judged],
     order: str,
     annotations: Path,
@@ -351,7 +343,7 @@ def _told(value: str | list[AskedAt]) -> str:
 
 
 def write_judged(
-    judge: Declared,
+    judge: JudgeSpec,
     judged: Sequence[Judged],
     compared: Comparison,
     order: str,

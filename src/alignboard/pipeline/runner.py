@@ -15,15 +15,16 @@ from typing import Any
 
 from alignboard.errors import InputError
 from alignboard.extras import require
+from alignboard.fetch.packages import is_packaged
 from alignboard.models.hub import is_repository
-from alignboard.pipeline.build import build_graph, single_recipe_plan
 from alignboard.pipeline.executors.machine import Machine
 from alignboard.pipeline.executors.work import Event, Timing, Work, silent
 from alignboard.pipeline.graph import SCHEME, Graph, Job
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.locks import held, in_use
-from alignboard.pipeline.needed import is_light, is_local
-from alignboard.pipeline.plan import ResolvedPlan, load_plan
+from alignboard.pipeline.plans.build import build_graph, single_recipe_plan
+from alignboard.pipeline.plans.needed import is_light, is_local
+from alignboard.pipeline.plans.plan import ResolvedPlan, load_plan
 from alignboard.pipeline.store import DONE, Places, done_jobs, export, forget, made_by
 from alignboard.results.journal import Journal
 
@@ -123,10 +124,14 @@ def train_recipe(
     ``model`` is ``tiny-<family>``, a folder, or an id on the hub; None = the one that the recipe names.
     """
     if model is not None and not (
-        model.startswith("tiny-") or Path(model).exists() or is_repository(model)
+        model.startswith("tiny-")
+        or Path(model).exists()
+        or is_repository(model)
+        or is_packaged(model)
     ):
         raise InputError(
-            f"There is no model {model!r}: --model is tiny-<family>, a folder, or an id on the hub (owner/name)."
+            f"There is no model {model!r}: --model is tiny-<family>, a folder, an id on the hub (owner/name), or "
+            "package:NAME."
         )
     resolved = single_recipe_plan(recipe, model, (workspace or Path.cwd()).resolve())
     if not dry_run:

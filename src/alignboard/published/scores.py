@@ -255,4 +255,4 @@ def _score(fit: LengthControlled, win_rate: float) -> LcScore:
 
 def _fifty(n: int) -> LcScore:
     """The baseline against itself: one half by construction, with nothing to estimate."""
-    return LcScore(0.5, Interval(0.5, 0.0, 0.5, 0.5, 0.95, n), 0.0, float("nan"), 0.0)
+    return LcScore(0.5, Interval(0.5, 0.0, 0.5, 0.5, 0.95, n, n), 0.0, float("nan"), 0.0)

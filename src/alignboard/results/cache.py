@@ -104,7 +104,9 @@ class TableCache:
         return self._restore(path, table, entry) if entry and _same(entry, path.stat()) else None
 
     def _key(self, path: Path, table: Kind) -> str:
-        return f"{table.__name__}:{path.relative_to(self._results)}"
+        # A model's folder may be a link to somewhere else.
+        inside = path.is_relative_to(self._results)
+        return f"{table.__name__}:{path.relative_to(self._results) if inside else path}"
 
     def derived(self, key: str, result: Any, compute: Callable[[], Result]) -> Result:
         """What ``compute`` gives, of the type ``result``, computed once; ``key`` digests all that determines it."""

@@ -30,7 +30,7 @@ from alignboard.results.files import SUFFIXES, write_atomically
 from alignboard.results.order import is_switched
 from alignboard.text import storable
 
-Row = TypeVar("Row", Generation, Judgment)
+Row = TypeVar("Row", bound=Generation | Judgment)
 
 _DRAW_OF_OLD_FILES = 0.0
 
@@ -88,7 +88,10 @@ def read_annotations(
         _ids(row.output_1 for row in rows),
         _ids(row.output_2 for row in rows),
         np.array(
-            [_preference(path, number, row.preference) for number, row in enumerate(rows, start=1)]
+            [
+                preference_value(path, number, row.preference)
+                for number, row in enumerate(rows, start=1)
+            ]
         ),
     )
     return Annotations(
@@ -275,7 +278,8 @@ def _require_utf8(path: Path, content: bytes) -> None:
 # Validation of what was decoded.
 
 
-def _preference(path: Path, row: int, value: float | str | None) -> float:
+def preference_value(path: Path, row: int, value: float | str | None) -> float:
+    """The preference of a row: NaN where it was not parsed; raises `InputError` for what is none."""
     if value is None:
         return math.nan
     try:

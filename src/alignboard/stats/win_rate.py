@@ -45,18 +45,16 @@ def win_rate(
     n_total = len(score)
     n_wins = int((score > 0.5).sum())
     n_draws = int((score == 0.5).sum())
-    mean, error, _ = clustered_mean(score)
-    _, clustered_error, n_clusters = clustered_mean(
-        score, None if clusters is None else clusters[parsed]
-    )
+    plain, _ = clustered_mean(score)
+    clustered, units = clustered_mean(score, None if clusters is None else clusters[parsed])
     return WinRate(
-        win_rate=mean,
-        standard_error=error,
+        win_rate=plain.value,
+        standard_error=plain.standard_error,
         discrete_win_rate=(n_wins + n_draws / 2) / n_total if n_total else float("nan"),
         n_wins=n_wins,
         n_wins_base=int((score < 0.5).sum()),
         n_draws=n_draws,
         n_total=n_total,
         n_unparsed=int((~parsed).sum()),
-        interval=rate_interval(mean, clustered_error, n_clusters, level),
+        interval=rate_interval(clustered, level, units=units),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.errors import InputError, nearest
+from alignboard.fetch.packages import is_packaged, packaged_path
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,7 +24,7 @@ class PreferenceSource:
     """A data set, and how its columns are called."""
 
     name: str
-    """a file, a folder, a hub id, or ``dataset_info.json#entry``"""
+    """a file, a folder, a hub id, ``package:NAME/FILE``, or ``dataset_info.json#entry``"""
     config: str | None = None
     split: str = "train"
     revision: str | None = None
@@ -48,8 +49,8 @@ def is_local(name: str, workspace: Path = Path()) -> bool:
 
 
 def local_files(name: str, workspace: Path = Path()) -> list[Path]:
-    """The files whose content determines a local data set; none for one on the hub."""
-    if not is_local(name, workspace):
+    """The files whose content determines a local data set; none for one on the hub or of a package."""
+    if is_packaged(name) or not is_local(name, workspace):
         return []
     source = entry_of(PreferenceSource(name, workspace=workspace))
     if not is_local(source.name, workspace):
@@ -111,6 +112,8 @@ def open_source(source: PreferenceSource) -> Dataset:
     import datasets
     from datasets.exceptions import DatasetsError
 
+    if is_packaged(source.name):
+        source = replace(source, name=str(packaged_path(source.name, source.workspace)))
     source = entry_of(source)
     local = is_local(source.name, source.workspace)
     if local:
@@ -120,7 +123,7 @@ def open_source(source: PreferenceSource) -> Dataset:
             found: Any = datasets.load_from_disk(str(source.path))
         elif local:
             found = datasets.load_dataset(
-                LOADERS[source.path.suffix], data_files=str(source.path), split="train"
+                LOADERS[source.path.suffix], data_files=str(source.path), split=source.split
             )
         else:
             found = datasets.load_dataset(

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
-
-import msgspec
 
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.package_file import package_file
 from alignboard.judges.alpaca_eval.entries import ROOM, AnnotatorEntry, mapping
-from alignboard.judges.spec import PromptedSpec
+from alignboard.judges.pairs import Judged
+from alignboard.judges.spec import JudgeSpec, Part, PromptedSpec
 from alignboard.suites import read_yaml
 
 _FILES: Final = ("configs.yaml", "config.yaml")
 
 
-class Pool(msgspec.Struct, frozen=True):
+class Pool(JudgeSpec, frozen=True, tag="pool"):
     """One evaluator: a judge, or several of which one is drawn for every instruction."""
 
-    name: str
+    order_fixed: ClassVar[str | None] = "a pool"
+
     members: tuple[PromptedSpec, ...]
 
-    def choose(self, instruction: str) -> PromptedSpec:
-        """The judge of an instruction, drawn as upstream does (``annotators/base.py``, seed 0)."""
-        seed = f"annotator{instruction}0".encode("utf-8", "surrogatepass")
-        return random.Random(seed).choices(self.members, k=1)[0]
-
-    order_fixed: ClassVar[str | None] = "a pool"
-    order_name: ClassVar[str] = "coin"
-    is_rating: ClassVar[bool] = False
-    prompted: ClassVar[None] = None
-    jurors: ClassVar[tuple[str, ...]] = ()
+    @property
+    def order_name(self) -> str:
+        """See `JudgeSpec`."""
+        return "coin"
 
     @property
     def unsupported(self) -> str | None:
@@ -43,6 +38,30 @@ class Pool(msgspec.Struct, frozen=True):
     def retired(self) -> str | None:
         """Why not all of it is answered by its own endpoint."""
         return next((one.retired for one in self.members if one.retired), None)
+
+    def choose(self, instruction: str) -> PromptedSpec:
+        """The judge of an instruction, drawn as upstream does (``annotators/base.py``, seed 0)."""
+        seed = f"annotator{instruction}0".encode("utf-8", "surrogatepass")
+        return random.Random(seed).choices(self.members, k=1)[0]
+
+    def parts(
+        self,
+        instructions: Sequence[str],
+        load: Callable[[str], JudgeSpec],  # noqa: ARG002 - its members are declared in it
+    ) -> list[Part]:
+        """Every member with the instructions for which it is drawn."""
+        drawn = [self.choose(instruction).name for instruction in instructions]
+        return [
+            (one, [index for index, name in enumerate(drawn) if name == one.name])
+            for one in self.members
+        ]
+
+    def combine(self, parts: Sequence[Part], judged: Sequence[Sequence[Judged]]) -> list[Judged]:
+        """Every pair's verdict is its member's."""
+        found: dict[int, Judged] = {}
+        for (_, indices), rows in zip(parts, judged, strict=True):
+            found |= zip(indices, rows, strict=True)
+        return [found[index] for index in sorted(found)]
 
 
 def evaluator_names(folder: Path | None = None) -> list[str]:
@@ -69,7 +88,8 @@ def read_evaluator(name: str, folder: Path | None = None) -> Pool:
     )
     if not members:
         raise InputError(f"{path}: the file declares no evaluator.")
-    return Pool(name, members)
+    models = dict.fromkeys(one.model for one in members)
+    return Pool(name, f"AlpacaEval's, {', '.join(models)}", members)
 
 
 def _root(folder: Path | None) -> Path:

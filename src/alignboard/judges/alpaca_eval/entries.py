@@ -16,8 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from alignboard.errors import InputError, nearest
-from alignboard.judges.parsing.alpaca_eval_parsers import check_parser
-from alignboard.judges.parsing.verdicts import UpstreamRule
+from alignboard.judges.parsing.alpaca_eval_parsers import UpstreamRule, check_parser
 from alignboard.judges.prompting.prompts import package_text
 from alignboard.judges.spec import Engine, JudgePrompt, PromptedSpec, Sampling
 from alignboard.models.spec import EndpointOptions

@@ -28,7 +28,7 @@ from alignboard.engines.rows import Answer, Decoding, Prompt
 from alignboard.errors import InputError
 from alignboard.judges.backends.forward import Text, reader_for, whole_logits
 from alignboard.judges.backends.vocabulary import Vocabulary
-from alignboard.judges.parsing.verdicts import LogprobRule
+from alignboard.judges.parsing.probability_forms import LogprobRule
 from alignboard.judges.rows import Call, FailedCall, Message, Reply, Token
 from alignboard.judges.spec import PromptedSpec
 from alignboard.models.loading import LoadedModel

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignboard.errors import InputError
-from alignboard.judges.parsing.verdicts import LogprobRule
+from alignboard.judges.parsing.probability_forms import LogprobRule
 from alignboard.judges.prompting.hardened import LETTERS, binds
 from alignboard.judges.rows import Token
 from alignboard.judges.spec import PromptedSpec

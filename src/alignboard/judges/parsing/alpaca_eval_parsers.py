@@ -15,17 +15,66 @@ import re
 import warnings
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
+from alignboard.errors import InputError, nearest
 from alignboard.judges.parsing.evidence import excerpt, likeliest, probability
 from alignboard.judges.parsing.raw_completions import raw_completion
+from alignboard.judges.parsing.reply_forms import ReplyForm, not_at_its_verdict, register_forms
+from alignboard.judges.parsing.responses import is_last
 from alignboard.judges.parsing.values import FAILURES, literal
-from alignboard.judges.parsing.verdicts import UpstreamRule
 from alignboard.judges.rows import Reply, Verdict
 
 DRAW_OF_OLD_FILES: Final = 0
 _MAX_MATCHES = 10_000
 _MAX_REASON = 160
+
+
+class UpstreamRule(ReplyForm, frozen=True, tag="alpaca_eval"):
+    """A parser of AlpacaEval by its name, as that function reads (``completion_parsers.py``)."""
+
+    parser: str
+    kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
+    completion_key: str = "completions"
+
+    @property
+    def raw_key(self) -> str:
+        """See `ReplyForm`."""
+        return self.completion_key
+
+    @property
+    def reads_tokens(self) -> bool:
+        """See `ReplyForm`."""
+        return self.parser == "logprob_parser"
+
+    @property
+    def is_one_token(self) -> bool:
+        """See `ReplyForm`."""
+        return self.reads_tokens and self.kwargs.get("log_prob_index", "batch") == "batch"
+
+    def check(self, path: Path) -> None:
+        """See `ReplyForm`."""
+        try:
+            check_parser(self.parser, self.kwargs)
+        except KeyError as error:
+            name = str(error.args[0])
+            raise InputError(
+                f"{path}: verdict.parser {name!r} is none of AlpacaEval's{nearest(name, PARSERS)} "
+                f"({', '.join(PARSERS)})."
+            ) from error
+        except TypeError as error:
+            raise InputError(f"{path}: verdict.kwargs of {self.parser}: {error}.") from error
+
+    def read(self, said: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
+        """AlpacaEval's reading; where expressions search a text that was cut off, its last line is the verdict."""
+        verdicts = parse_upstream(self, said, n)
+        place = last_place(self, said.text) if cut_off else None
+        if place is None or is_last(said.text, *place):
+            return verdicts
+        return (not_at_its_verdict(said.text),) * n
 
 
 def parse_upstream(rule: UpstreamRule, said: Reply, n: int) -> tuple[Verdict, ...]:
@@ -54,11 +103,6 @@ def check_parser(name: str, kwargs: dict[str, Any]) -> None:
     inspect.signature(PARSERS[name]).bind("", **kwargs)
     for inner, its in kwargs.get("parsers_to_kwargs", {}).items():
         check_parser(inner, its)
-
-
-def reads_one_token(rule: UpstreamRule) -> bool:
-    """Whether the verdict is the reply's first token, so that a reply which ends there is complete."""
-    return rule.parser == "logprob_parser" and rule.kwargs.get("log_prob_index", "batch") == "batch"
 
 
 def last_place(rule: UpstreamRule, text: str) -> tuple[int, int] | None:
@@ -269,3 +313,6 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         # Self-taught's [[A]] is a set of characters that holds a bracket: as upstream reads it, with a warning.
         warnings.simplefilter("ignore", FutureWarning)
         return re.compile(pattern)
+
+
+register_forms(UpstreamRule)

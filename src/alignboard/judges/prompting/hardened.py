@@ -23,13 +23,7 @@ from typing import Final
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.judges.parsing.verdicts import (
-    JsonRule,
-    LogprobRule,
-    PhraseRule,
-    RankingRule,
-    VerdictRule,
-)
+from alignboard.judges.parsing.reply_forms import ReplyForm
 from alignboard.judges.prompting.attacks import template_markers
 from alignboard.judges.prompting.prompts import IDENTIFIERS, fields, fill, slots
 from alignboard.judges.rows import Message, Question
@@ -116,25 +110,20 @@ def identifiers(nonce: str) -> tuple[str, str]:
     return LETTERS[first], LETTERS[(first + step) % n]
 
 
-def bind(rule: VerdictRule, named: tuple[str, ...]) -> VerdictRule:
+def bind(rule: ReplyForm, named: tuple[str, ...]) -> ReplyForm:
     """``rule`` with the names of one call in place of ``{first_id}`` and ``{second_id}``.
 
-    >>> bind(LogprobRule(["{first_id}"], ["{second_id}"]), ("K", "T")).second
-    ['T']
+    >>> from alignboard.judges.parsing.probability_forms import LogprobRule
+    >>> bind(LogprobRule(["{first_id}"], ["{second_id}"]), ("K", "T"))
+    LogprobRule(first=['K'], second=['T'], tie=[], position='first', weighted=True, min_mass=0.0)
     """
     if not named:
         return rule
-    if isinstance(rule, LogprobRule | JsonRule | PhraseRule):
-        return msgspec.structs.replace(
-            rule, first=_named(rule.first, named), second=_named(rule.second, named)
-        )
-    if isinstance(rule, RankingRule):
-        [first], [second] = _named([rule.first], named), _named([rule.second], named)
-        return msgspec.structs.replace(rule, first=first, second=second)
-    return rule
+    names = {f"{{{slot}}}": name for slot, name in zip(IDENTIFIERS, named, strict=True)}
+    return rule.respelled(lambda spelling: _IDENTIFIER.sub(lambda slot: names[slot[0]], spelling))
 
 
-def binds(rule: VerdictRule) -> bool:
+def binds(rule: ReplyForm) -> bool:
     """Whether a rule reads the names that are drawn."""
     return bind(rule, ("K", "T")) != rule
 
@@ -198,11 +187,6 @@ def _texts(question: Question) -> Iterable[str]:
     yield from (question.instruction, question.first, second)
     for name, text in question.fields:
         yield from (name, text)
-
-
-def _named(spellings: Iterable[str], named: tuple[str, ...]) -> list[str]:
-    slots_of = {f"{{{slot}}}": name for slot, name in zip(IDENTIFIERS, named, strict=True)}
-    return [_IDENTIFIER.sub(lambda slot: slots_of[slot[0]], spelling) for spelling in spellings]
 
 
 def _unicode(character: str) -> str:

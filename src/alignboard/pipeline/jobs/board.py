@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from alignboard.boards.board import Board
-from alignboard.boards.columns import Column, Row, Sample, Score
+from alignboard.boards.columns import Column, Row, Score
+from alignboard.boards.examples import Collector, Examples
 from alignboard.boards.files import write_board
 from alignboard.boards.rating import RatingTable
 from alignboard.boards.registered import with_registered
@@ -34,21 +35,20 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
-from alignboard.stats.intervals import clustered_mean, rate_interval
+from alignboard.stats.intervals import bounded_mean
 from alignboard.text import count
 
 SCORES = "scores.json"
 RATINGS = "ratings.json"
 MEAN = "mean"
 CORRECT, RATING, PLACE = "correct", "rating", "place"
-_N_SAMPLES = 12
 
 
 def board(task: JobTask) -> dict[str, str]:
-    """``leaderboards/<plan>.csv``, ``.md``, ``.json``, ``.png`` and ``.html``."""
+    """The files of `write_board` in ``leaderboards/``."""
     name = task.job.hints.get("answer_key")
     made = board_of(task.job.parameters, task.inputs, generated_set(name) if name else None)
-    paths = write_board(made, task.folder)
+    paths = write_board(made, task.folder, examples_of(task.job.parameters, task.inputs))
     return {f"leaderboards/{path.name}": path.name for path in paths}
 
 
@@ -80,12 +80,34 @@ def board_of(
         summary=made.summary(),
         notes=_conditions(parameters, rated),
         provenance={"source": f"the plan {parameters['name']}", "seed": str(parameters["seed"])},
-        samples=_samples(made.outputs),
     )
     texts = {
         model: {row.instruction: row.output for row in rows} for model, rows in made.outputs.items()
     }
     return with_registered(with_identical(whole, texts), made.files)
+
+
+def examples_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> Examples:
+    """Every prompt of the plan's sets with responses, verdicts and what the judges replied."""
+    collector = Collector()
+    several = len(parameters["sets"]) > 1
+    for asked in parameters["sets"]:
+        for judge in parameters["judges"]:
+            column, _ = judged_columns(judge, None, asked["name"] if several else None)
+            for entry in parameters["models"]:
+                role = f"verdicts {judge} {asked['name']} {entry['model']}"
+                if role in inputs:
+                    collector.add_verdicts(
+                        found(inputs[role], ANNOTATIONS),
+                        column.key,
+                        entry["model"],
+                        asked["reference"] or entry["baseline"],
+                        asked["name"],
+                    )
+        files = _output_files(asked["name"], parameters["models"], inputs)
+        for model, path in files.items():
+            collector.add_responses(path, model, asked["name"])
+    return collector.examples()
 
 
 class _Plan:
@@ -246,11 +268,8 @@ def _output_files(
 def _correct(rows: list[Generation], key: GeneratedSet) -> Score:
     """How many responses are right, by the generated set's own answer key."""
     right = np.array([key.check(row.instruction, row.output) for row in rows], dtype=np.float64)
-    mean, error, n = clustered_mean(right)
-    return msgspec.structs.replace(
-        interval_score(mean, rate_interval(mean, error, n), len(rows)),
-        standard_error=100 * error if np.isfinite(error) else None,
-    )
+    found = bounded_mean(right)
+    return interval_score(found.estimate, found, len(rows))
 
 
 def _mean_column(suite: str) -> Column:
@@ -276,21 +295,6 @@ def _mean(scores: list[Score]) -> Score:
     if len(errors) == len(scores):
         error = sum(e * e for e in errors) ** 0.5 / len(errors)
     return Score(sum(values) / len(values), standard_error=error)
-
-
-def _samples(outputs: Mapping[str, list[Generation]]) -> list[Sample]:
-    """The first prompts with every model's answer."""
-    texts = {
-        model: {row.instruction: row.output for row in rows} for model, rows in outputs.items()
-    }
-    first = next(iter(texts.values()), {})
-    return [
-        Sample(
-            instruction,
-            {model: own[instruction] for model, own in texts.items() if instruction in own},
-        )
-        for instruction in list(first)[:_N_SAMPLES]
-    ]
 
 
 _AGAINST_METHOD = "the {baseline} model of the same family"
@@ -334,7 +338,7 @@ def _conditions(parameters: Mapping[str, Any], rated: RatingTable | None) -> lis
         _QUANTISED.format(bits=bits, models=", ".join(models)) for bits, models in by_bits.items()
     ]
     keyed = any(one["answer_key"] for one in parameters["sets"][:1])
-    return [*said, _KEYED] if keyed else said
+    return [*said, *([_KEYED] if keyed else []), *parameters.get("notes", ())]
 
 
 def _inside(parameters: Mapping[str, Any]) -> str:

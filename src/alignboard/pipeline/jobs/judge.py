@@ -17,6 +17,7 @@ from alignboard.judges.load import decode_judge
 from alignboard.judges.pairs import Judged
 from alignboard.judges.round_robin import rate, round_robin
 from alignboard.judges.runner import Counts
+from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.conversations import compare_conversations, load_questions
 from alignboard.pipeline.evaluation import Evaluation, hardening_secret
@@ -25,9 +26,9 @@ from alignboard.pipeline.jobs.board import RATINGS, found
 from alignboard.pipeline.jobs.generate import exported
 from alignboard.pipeline.jobs.train import CHECKPOINT
 from alignboard.pipeline.judged_outputs import Comparison, compare
-from alignboard.pipeline.judges import Access, Declared, Judges
+from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.judging import JournalReplies
-from alignboard.pipeline.plan_schema import PlanJudge
+from alignboard.pipeline.plans.schema import PlanJudge
 from alignboard.records import Generation
 from alignboard.results.conversations import CONVERSATIONS, read_conversations
 from alignboard.results.formats import read_rows
@@ -75,7 +76,7 @@ def _conversations(task: JobTask, place: Path) -> Comparison:
     return compare_conversations(questions, given, against, place)
 
 
-def _require_asked(declared: Declared, judged: Sequence[Judged], model: str) -> None:
+def _require_asked(declared: JudgeSpec, judged: Sequence[Judged], model: str) -> None:
     """Raise `InputError` where the judge could not be asked about some pairs: the job is not done then."""
     failed = [one for one in judged if one.status == "failed"]
     if failed:
@@ -116,7 +117,7 @@ def pairwise(task: JobTask) -> dict[str, str]:
     return {}
 
 
-def _declared(task: JobTask) -> Declared:
+def _declared(task: JobTask) -> JudgeSpec:
     declared: dict[str, Any] = task.job.parameters["declared"]
     read = decode_judge(declared)
     trained = task.inputs.get("judge-model")
@@ -125,7 +126,7 @@ def _declared(task: JobTask) -> Declared:
     return msgspec.structs.replace(read.prompted, model=str(trained / CHECKPOINT))
 
 
-def _judges(task: JobTask, declared: Declared) -> Judges:
+def _judges(task: JobTask, declared: JudgeSpec) -> Judges:
     """Whoever is asked, as the plan says; each model is loaded once, and each address has one queue."""
     given = msgspec.convert(task.job.hints["access"], PlanJudge)
     journal = task.places.journal

@@ -1,0 +1,106 @@
+r"""The board as a LaTeX table for ``booktabs`` and ``siunitx``.
+
+Numbers stand in ``S`` columns, aligned at their decimal point, with their interval or standard error beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from alignboard.boards.board import Board, table
+from alignboard.boards.lines import TableLines
+from alignboard.text import shown
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+} | {c: f"\\{c}" for c in "&%$#_{}"}
+
+
+def latex_text(text: str) -> str:
+    r"""``text`` as it reads, whatever it holds: no command, no new cell or line.
+
+    >>> latex_text(r"50 % of a_b & \input{x}")
+    '50 \\% of a\\_b \\& \\textbackslash{}input\\{x\\}'
+    """
+    return "".join(_SPECIAL.get(c, c) for c in shown(text))
+
+
+def latex_lines(board: Board) -> TableLines:
+    """The table with one line per row of the board."""
+    groups, names, cells = table(board)
+    numeric = [_is_numeric([line[k] for line in cells]) for k in range(len(names))]
+    spec = "".join(
+        _column([line[k] for line in cells], numeric=numeric[k]) for k in range(len(names))
+    )
+    spans, rules = _spans(groups)
+    heads = [
+        f"{{{latex_text(name)}}}" if numeric[k] else latex_text(name)
+        for k, name in enumerate(names)
+    ]
+    head = [
+        "% Needs \\usepackage{booktabs,siunitx}; made by alignboard.",
+        f"\\begin{{tabular}}{{{spec}}}",
+        "\\toprule",
+        *([_line(spans), rules] if any(groups) else []),
+        _line(heads),
+        "\\midrule",
+    ]
+    rows = [
+        _line([_cell(cell, numeric=numeric[k]) for k, cell in enumerate(line)]) + "\n"
+        for line in cells
+    ]
+    notes = [f"% {shown(note)}\n" for note in board.notes]
+    foot = "\\bottomrule\n\\end{tabular}\n" + "".join(notes)
+    return TableLines("\n".join(head) + "\n", rows, foot)
+
+
+def to_latex(board: Board) -> str:
+    """The whole table."""
+    return str(latex_lines(board))
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    known = [cell for cell in cells if cell and cell != "baseline"]
+    return bool(known) and all(_number(cell) for cell in known)
+
+
+def _number(cell: str) -> bool:
+    return cell.removeprefix("-").replace(".", "", 1).isdecimal() and cell.isascii()
+
+
+def _column(cells: Sequence[str], *, numeric: bool) -> str:
+    if not numeric:
+        return "l"
+    numbers = [cell for cell in cells if _number(cell)]
+    wholes = max(len(cell.partition(".")[0]) for cell in numbers)
+    decimals = max(len(cell.partition(".")[2]) for cell in numbers)
+    return f"S[table-format={'-' if any(c.startswith('-') for c in numbers) else ''}{wholes}.{decimals}]"
+
+
+def _cell(text: str, *, numeric: bool) -> str:
+    if numeric and _number(text):
+        return text
+    return f"{{{latex_text(text)}}}" if numeric else latex_text(text)
+
+
+def _spans(groups: Sequence[str]) -> tuple[list[str], str]:
+    """The line of groups, and the rules below them."""
+    cells, rules, at = [], [], 1
+    for group, members in groupby(groups):
+        n = len(list(members))
+        cells.append(f"\\multicolumn{{{n}}}{{c}}{{{latex_text(group)}}}")
+        if group:
+            rules.append(f"\\cmidrule(lr){{{at}-{at + n - 1}}}")
+        at += n
+    return cells, " ".join(rules)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"

@@ -1,0 +1,3 @@
+startTable();
+if (byId("core")) startCompare();
+else document.documentElement.dataset.ready = "";

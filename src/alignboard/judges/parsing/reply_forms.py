@@ -1,0 +1,178 @@
+"""From what a judge replied to verdicts: what a reply form is (`ReplyForm`), and how every reply is read (`parse`).
+
+What this module promises
+    A reply never raises and is never evaluated. A reply without a verdict is *unparsed*, *truncated* or *refused*, and
+    says why; it is never a draw. Only the response is read: a verdict inside a block of reasoning is none, and a block
+    that does not end makes the reply truncated. Of a reply that was cut off the verdict counts where it is the last
+    line, or where its form puts it on the first. The last verdict of a reply counts, because judges quote their
+    instructions and the answers before they decide; a reply that holds several different ones is flagged ``several
+    verdicts``. White space and, where spellings stay distinct, case do not count. In a prompt of several pairs the
+    verdicts are read in order,
+    and a reply with another number of them has none, because nothing says which pair it left out.
+
+A form is a subclass of `ReplyForm` with a tag and one registration, here or in another package:
+``register("reply form", "mine", "my_package.form:MyForm")``. Forms that read text override `ReplyForm.find`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, Final, NamedTuple
+
+import msgspec
+
+from alignboard.judges.parsing.evidence import SHOWN, excerpt
+from alignboard.judges.parsing.responses import is_last, response_of
+from alignboard.judges.rows import Reply, Verdict
+from alignboard.registry import register
+
+SEVERAL: Final = "several verdicts"
+CUT_OFF: Final = "cut off after a verdict"
+
+
+class Found(NamedTuple):
+    """A verdict and its place in the reply."""
+
+    meaning: str
+    """what is compared to see whether two verdicts differ"""
+    start: int
+    end: int
+    preference: float | None = None
+    score: float | None = None
+    weight: float = 1.0
+    flags: tuple[str, ...] = ()
+    wrong: str | None = None
+    """why it does not count, for one that is out of range"""
+
+    @classmethod
+    def at(
+        cls,
+        match: re.Match[str],
+        preference: float,
+        *,
+        weight: float = 1.0,
+        flags: tuple[str, ...] = (),
+    ) -> Found:
+        """The preference that a match means."""
+        meaning = f"{preference} x {weight}"
+        return cls(meaning, *match.span(), preference, weight=weight, flags=flags)
+
+
+class ReplyForm(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="by"):
+    """Which part of a reply is the verdict, and what the rest of the house asks of that."""
+
+    starts_with_verdict: ClassVar[bool] = False
+    """whether the verdict is at the beginning, so that a reply which was cut off after it is complete"""
+
+    @property
+    def is_rating(self) -> bool | None:
+        """Whether the verdict is the rating of one output; None where it may be either."""
+        return False
+
+    @property
+    def raw_key(self) -> str:
+        """What AlpacaEval calls the part of a raw completion that is stored."""
+        return "completions"
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the verdict is a probability, for which an endpoint has to give the likeliest tokens."""
+        return False
+
+    @property
+    def is_one_token(self) -> bool:
+        """Whether the reply is one token long by intent, so that its end says nothing."""
+        return False
+
+    def check(self, path: Path) -> None:
+        """Raise `InputError`, naming ``path`` and the field, for what the schema allows and no form can mean."""
+
+    def respelled(self, spell: Callable[[str], str]) -> ReplyForm:  # noqa: ARG002 - forms with spellings use it
+        """The form with ``spell`` applied to what means the first and the second output."""
+        return self
+
+    def find(self, text: str) -> list[Found]:
+        """The verdicts in a text, in the order of the text."""
+        raise NotImplementedError(f"{type(self).__name__} reads no text")
+
+    def is_complete(self, last: Found, text: str) -> bool:
+        """Whether a reply that was cut off had come to its verdict."""
+        return self.starts_with_verdict or is_last(text, last.start, last.end)
+
+    def read(self, said: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
+        """The verdicts on the ``n`` questions of one call, from its response."""
+        if not said.text.strip():
+            return (Verdict("unparsed", evidence="the reply is empty"),) * n
+        found = self.find(said.text)
+        if cut_off and found and not self.is_complete(found[-1], said.text):
+            return (not_at_its_verdict(said.text),) * n
+        return _decide(found, said.text, n)
+
+
+def parse(rule: ReplyForm, said: Reply, n: int = 1) -> tuple[Verdict, ...]:
+    """The verdicts on the ``n`` questions of one call, preferences in the order shown (1 = the first is better).
+
+    >>> from alignboard.judges.parsing.marked_forms import BracketRule
+    >>> [verdict] = parse(BracketRule(), Reply('"[[A]]" if A is better. I choose [[B]].'))
+    >>> verdict.preference, verdict.flags
+    (2.0, ('several verdicts',))
+    """
+    if said.finish == "refused":
+        why = excerpt(said.reason or said.text) or "the judge refused to answer"
+        return (Verdict("refused", evidence=why),) * n
+    said = response_of(said)
+    if said.reasoning and not said.text.strip() and not said.tokens:
+        why = f"it ended while it was reasoning: {excerpt(said.reasoning[-SHOWN:])}"
+        return (Verdict("truncated", evidence=why),) * n
+    cut_off = said.finish == "length" and not rule.is_one_token
+    verdicts = rule.read(said, n, cut_off=cut_off)
+    return tuple(map(_cut_off, verdicts)) if cut_off else verdicts
+
+
+def not_at_its_verdict(text: str) -> Verdict:
+    """The verdict of a reply that was cut off before it came to one."""
+    return Verdict(
+        "truncated", evidence=f"cut off, and not at its verdict: {excerpt(text[-SHOWN:])}"
+    )
+
+
+def register_forms(*forms: type[ReplyForm]) -> None:
+    """Register each form under its tag."""
+    for form in forms:
+        register("reply form", str(form.__struct_config__.tag), form)
+
+
+def _cut_off(verdict: Verdict) -> Verdict:
+    if verdict.status == "scored":
+        return msgspec.structs.replace(verdict, flags=(*verdict.flags, CUT_OFF))
+    if verdict.status == "unparsed":
+        return msgspec.structs.replace(verdict, status="truncated")
+    return verdict
+
+
+def _decide(found: Sequence[Found], text: str, n: int) -> tuple[Verdict, ...]:
+    if not found:
+        return (Verdict("unparsed", evidence=f"no verdict in: {excerpt(text[-SHOWN:])}"),) * n
+    if n > 1 and len(found) != n:
+        why = f"{len(found)} verdicts for {n} questions"
+        return (Verdict("unparsed", evidence=why),) * n
+    if n > 1:
+        return tuple(_verdict(one, text, ()) for one in found)
+    several = len({one.meaning for one in found}) > 1
+    return (_verdict(found[-1], text, (SEVERAL,) if several else ()),)
+
+
+def _verdict(found: Found, text: str, flags: tuple[str, ...]) -> Verdict:
+    evidence = excerpt(text, found.start, found.end)
+    if found.wrong is not None:
+        return Verdict("unparsed", evidence=f"{found.wrong}: {evidence}", flags=flags)
+    return Verdict(
+        "scored",
+        preference=found.preference,
+        score=found.score,
+        weight=found.weight,
+        evidence=evidence,
+        flags=(*found.flags, *flags),
+    )

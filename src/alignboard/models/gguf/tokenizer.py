@@ -1,0 +1,187 @@
+"""Tokenizers of GGUF files, with the token ids of llama.cpp.
+
+What this module promises
+    Vocabulary, merges or scores, special tokens, chat template, add_bos and add_eos are the file's own. Byte-level BPE
+    (``gpt2``) splits words by the rule that the file names; SentencePiece's BPE (``llama``) keeps every space.
+What it refuses
+    Another kind of vocabulary, and a rule that is not in `alignboard.models.gguf.pre_tokenizers`: the entry's
+    ``tokenizer:`` then names the tokenizer.
+
+References: ``llama-vocab.cpp`` of llama.cpp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from alignboard.errors import InputError, nearest
+from alignboard.models.gguf.file import GgufHeader
+from alignboard.models.gguf.pre_tokenizers import PRE_TOKENIZERS, WITHOUT_NAME, PreTokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
+_SPACE: Final = "\u2581"
+_NAMED: Final = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+_ROLE_TOKENS_KEEP: Final = frozenset({"<unk>", "<s>", "<|endoftext|>"})
+"""The special tokens of Phi-3 that do not swallow the spaces behind them."""
+_OVERRULE: Final = (
+    "say tokenizer: in the model's entry, a folder or repository with the tokenizer of the model "
+    "it was made from."
+)
+
+
+def build_tokenizer(header: GgufHeader) -> PreTrainedTokenizerFast:
+    """Build the tokenizer of a GGUF checkpoint.
+
+    Raises
+    ------
+    InputError
+        For a vocabulary that cannot be had as llama.cpp has it; it names what overrules.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    kind = header.required("tokenizer.ggml.model")
+    tokens: list[str] = header.required("tokenizer.ggml.tokens")
+    types = header.of_tokenizer("token_type") or [_NORMAL] * len(tokens)
+    if len(types) != len(tokens):
+        raise InputError(f"{header.file} has {len(tokens)} tokens, but {len(types)} token types.")
+    if kind == "gpt2":
+        rule = pre_tokenizer_of(header)
+        backend, add_bos = _byte_level(header, tokens, rule), rule.add_bos
+    elif kind == "llama":
+        backend, add_bos = _sentencepiece(header, tokens, types), True
+    else:
+        raise InputError(
+            f"{header.file} has a vocabulary of the kind {kind!r}, where gpt2 and llama are read; {_OVERRULE}"
+        )
+    _add_tokens(backend, header, tokens, types)
+    named = {
+        f"{short}_token": tokens[number]
+        for short, long in _NAMED.items()
+        if (number := header.of_tokenizer(f"{long}_token_id")) is not None and number < len(tokens)
+    }
+    _add_ends(backend, header, named, add_bos=add_bos)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        clean_up_tokenization_spaces=False,
+        chat_template=header.metadata.get("tokenizer.chat_template"),
+        **named,
+    )
+
+
+def pre_tokenizer_of(header: GgufHeader) -> PreTokenizer:
+    """The rule that splits words; raises `InputError` where the file names none, or one that is not known."""
+    name = header.of_tokenizer("pre") or WITHOUT_NAME.get(header.architecture)
+    if name is None:
+        raise InputError(
+            f"{header.file} has no tokenizer.ggml.pre, so how its vocabulary splits words is not known; {_OVERRULE}"
+        )
+    if name not in PRE_TOKENIZERS:
+        hint = nearest(str(name), PRE_TOKENIZERS) or ","
+        raise InputError(
+            f"{header.file} says tokenizer.ggml.pre {name!r}, a rule to split words that is not known here"
+            f"{hint.rstrip('.?')}; {_OVERRULE}"
+        )
+    return PRE_TOKENIZERS[name]
+
+
+def _byte_level(header: GgufHeader, tokens: list[str], rule: PreTokenizer) -> Tokenizer:
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    lines: list[str] = header.required("tokenizer.ggml.merges")
+    merges = [pair for line in lines if len(pair := _halves(line)) == 2]
+    known = {token: number for number, token in enumerate(tokens)}
+    merges = [(a, b) for a, b in merges if a in known and b in known and a + b in known]
+    backend = Tokenizer(models.BPE(known, merges, ignore_merges=rule.whole_words))
+    splits = [
+        pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in rule.patterns
+    ]
+    last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([*splits, last])
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _halves(line: str) -> tuple[str, ...]:
+    """The two sides of a merge: the first space parts them, unless it begins the line."""
+    at = line.find(" ", 1)
+    return (line[:at], line[at + 1 :]) if at > 0 else (line,)
+
+
+def _sentencepiece(header: GgufHeader, tokens: list[str], types: list[int]) -> Tokenizer:
+    from tokenizers import Tokenizer, decoders, models, normalizers
+
+    known = {token: number for number, token in enumerate(tokens)}
+    scores: list[float] = header.required("tokenizer.ggml.scores")
+    unknown = header.of_tokenizer("unknown_token_id")
+    prefix = header.of_tokenizer("add_space_prefix") is not False
+    backend = Tokenizer(
+        models.BPE(
+            known,
+            list(_merges(tokens, types, scores)),
+            unk_token=None if unknown is None else tokens[unknown],
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    steps: list[Any] = [normalizers.Prepend(_SPACE)] if prefix else []
+    backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", _SPACE)])
+    after = [decoders.Strip(" ", 1, 0)] if prefix else []
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *after]
+    )
+    return backend
+
+
+def _merges(tokens: list[str], types: list[int], scores: list[float]) -> Iterator[tuple[str, str]]:
+    """Every pair of tokens that makes a token, those of the best-scored token first."""
+    pieces = {token for token, kind in zip(tokens, types, strict=True) if kind == _NORMAL}
+    order = sorted(range(len(tokens)), key=lambda number: -scores[number])
+    for token in (tokens[number] for number in order if types[number] == _NORMAL):
+        for at in range(1, len(token)):
+            if token[:at] in pieces and token[at:] in pieces:
+                yield token[:at], token[at:]
+
+
+def _add_tokens(
+    backend: Tokenizer, header: GgufHeader, tokens: list[str], types: list[int]
+) -> None:
+    """Tokens that are read whole, wherever they stand; the special ones are left out when a reply is decoded."""
+    from tokenizers import AddedToken
+
+    roles = header.architecture == "phi3" and header.of_tokenizer("model") == "llama"
+    found = [
+        AddedToken(
+            token,
+            special=kind != _USER_DEFINED,
+            normalized=False,
+            rstrip=roles and kind != _USER_DEFINED and token not in _ROLE_TOKENS_KEEP,
+        )
+        for token, kind in zip(tokens, types, strict=True)
+        if kind in {_UNKNOWN, _CONTROL, _USER_DEFINED} and token
+    ]
+    backend.add_tokens(found)
+
+
+def _add_ends(
+    backend: Tokenizer, header: GgufHeader, named: dict[str, str], *, add_bos: bool
+) -> None:
+    """BOS before a text and EOS behind it, where the file says so; ``add_bos`` is for one that does not say."""
+    from tokenizers.processors import TemplateProcessing
+
+    asked = header.of_tokenizer("add_bos_token")
+    first = named.get("bos_token") if (add_bos if asked is None else asked) else None
+    last = named.get("eos_token") if header.of_tokenizer("add_eos_token") else None
+    used = [token for token in (first, last) if token is not None]
+    if not used:
+        return
+    before, after = [f"{first}:0"] if first else [], [f"{last}:0"] if last else []
+    backend.post_processor = TemplateProcessing(
+        single=[*before, "$A:0", *after],
+        pair=[*before, "$A:0", "$B:0", *after],
+        special_tokens=[(token, backend.token_to_id(token)) for token in dict.fromkeys(used)],
+    )

@@ -1,0 +1,260 @@
+"""What a plan declares: ``evaluate/plans/<name>.yaml``, resolved with everything that it names.
+
+A plan names models, the recipes that train adapters on them, the suites that they are asked and the judges that
+compare their responses. A model that a recipe trains is called ``<base>-<last part of the recipe's name>``: the recipe
+``demo/dpo`` on the base ``tiny-phi`` makes ``tiny-phi-dpo``. Reading a plan loads no weights and asks nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from alignboard.benchmarks.task_data import data_digests
+from alignboard.benchmarks.task_files import digests
+from alignboard.errors import InputError, nearest
+from alignboard.judges.spec import JudgeSpec
+from alignboard.pipeline.evaluation import declared_judge
+from alignboard.pipeline.plans.baselines import (
+    TrainedModel,
+    models_of,
+    require_distinct,
+    with_baselines,
+    with_reference,
+)
+from alignboard.pipeline.plans.made import generated_tasks
+from alignboard.pipeline.plans.models import ModelEntry, read_entries
+from alignboard.pipeline.plans.schema import BASE_METHOD, Plan, PlanJudge, check
+from alignboard.pipeline.plans.sets import (
+    PlanSet,
+    outputs_file,
+    read_set,
+    require_responses,
+    set_source,
+)
+from alignboard.suites import EvaluationSuite, convert, load_evaluation, read_yaml
+from alignboard.workspace import declaration
+
+if TYPE_CHECKING:
+    from alignboard.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class ChosenJudge:
+    """A judge of a plan, and how it is asked."""
+
+    declared: JudgeSpec
+    access: PlanJudge
+
+
+@dataclass(frozen=True)
+class ResolvedPlan:
+    """A plan with everything that it names, read and checked."""
+
+    plan: Plan
+    path: Path
+    workspace: Path
+    entries: Mapping[str, ModelEntry]
+    recipes: Mapping[str, Recipe]
+    judges: Mapping[str, ChosenJudge]
+    """by the name of their columns"""
+    sets: tuple[PlanSet, ...]
+    """that are answered and judged"""
+    outputs: Mapping[tuple[str, str], Path]
+    """by (model, set): responses that are there already"""
+    benchmarks: tuple[EvaluationSuite, ...]
+    task_files: Mapping[str, Mapping[str, str]]
+    """by suite: sha256 of the files that its tasks are made of, where they are declared here with their data"""
+    models: tuple[TrainedModel, ...]
+    """base by base, the base model first"""
+
+    @property
+    def n_prompts(self) -> int:
+        """How many instructions the first set has; 0 where no suite has any."""
+        return len(self.sets[0].asked) if self.sets else 0
+
+    @property
+    def pairwise_set(self) -> PlanSet | None:
+        """The set of the round robin."""
+        pairwise = self.plan.pairwise
+        if pairwise is None:
+            return None
+        wanted = self.sets[0].suite.name if pairwise.set is None else pairwise.set
+        return next(
+            one for one in self.sets if wanted in {one.suite.name, one.name, one.declared.set}
+        )
+
+    @property
+    def pairwise_judge(self) -> str | None:
+        """The column's name of the judge of the round robin, which a plan may also call as its file does."""
+        wanted = None if self.plan.pairwise is None else self.plan.pairwise.judge
+        for name, chosen in self.judges.items():
+            if wanted in {name, chosen.access.judge}:
+                return name
+        return None
+
+    @property
+    def baseline_method(self) -> str | None:
+        """The method, or the model of the plan, that models are compared with; None where no set needs one."""
+        own = [model for model in self.models if model.baseline is not None]
+        if not own:
+            return None
+        given = self.plan.baseline
+        return given if isinstance(given, str) else BASE_METHOD
+
+    def baseline(self, model: TrainedModel, asked: PlanSet) -> str | None:
+        """Whose responses to ``asked`` the model's are compared with."""
+        return model.baseline if asked.reference is None else asked.reference.model
+
+
+def load_plan(name: str | Path, workspace: Path | None = None) -> ResolvedPlan:
+    """The plan called ``name`` (or its file); raises `InputError` that names the file and the key."""
+    root = (workspace or Path.cwd()).resolve()
+    path = declaration("evaluate/plans", str(name), root)
+    return resolve(convert(path, read_yaml(path), Plan, "a plan"), path, root)
+
+
+def resolve(plan: Plan, path: Path, root: Path) -> ResolvedPlan:
+    """``plan`` with everything that it names; ``path`` is what errors call it."""
+    check(path, plan)
+    recipes = {recipe: _recipe(recipe, plan, root) for recipe in sorted(plan.all_recipes)}
+    entries = read_entries(path, plan, root)
+    suites = [load_evaluation(suite, root) for suite in plan.suites]
+    judges = _judges(path, plan, suites, root)
+    rows = [row for entry in entries.values() for row in models_of(path, plan, entry, recipes)]
+    require_distinct(path, rows)
+    sets = _sets(path, plan, suites, root)
+    if judges and not sets:
+        raise InputError(
+            f"{path}: there are judges, but no suite has instructions whose answers they could judge."
+        )
+    outputs = _outputs(path, entries, sets, root)
+    if judges:
+        rows = with_baselines(path, plan, rows, sets)
+        sets = [with_reference(path, plan, one, rows, root) for one in sets]
+    resolved = ResolvedPlan(
+        plan=plan,
+        path=path,
+        workspace=root,
+        entries=entries,
+        recipes=recipes,
+        judges=judges,
+        sets=tuple(sets),
+        outputs=outputs,
+        benchmarks=tuple(suite for suite in suites if suite.benchmarks),
+        task_files={suite.name: _task_files(suite, root) for suite in suites},
+        models=tuple(rows),
+    )
+    _check_pairwise(path, resolved)
+    return resolved
+
+
+def _judges(
+    path: Path, plan: Plan, suites: Sequence[EvaluationSuite], root: Path
+) -> dict[str, ChosenJudge]:
+    """The plan's judges, or those of its suites, each by the name that its column has."""
+    asked = plan.asked_judges
+    if plan.judges is None:
+        own = dict.fromkeys(suite.annotator for suite in suites if suite.annotator is not None)
+        asked = [PlanJudge(judge=name) for name in own]
+    found: dict[str, ChosenJudge] = {}
+    for one in asked:
+        declared = declared_judge(one.judge, root, one.order, hardened=one.hardened, urls=one.urls)
+        if declared.name in found:
+            raise InputError(f"{path}: judges names one judge twice ({declared.name}).")
+        found[declared.name] = ChosenJudge(declared, one)
+    return found
+
+
+def _sets(path: Path, plan: Plan, suites: Sequence[EvaluationSuite], root: Path) -> list[PlanSet]:
+    found: dict[str, PlanSet] = {}
+    for suite in suites:
+        if suite.instructions is None:
+            continue
+        declared = suite.instructions
+        if plan.n_prompts is not None:
+            declared = msgspec.structs.replace(declared, limit=plan.n_prompts)
+        source = set_source(declared, root)
+        one = PlanSet(suite, declared, source, read_set(source, root, declared), None)
+        if one.name in found:
+            raise InputError(
+                f"{path}: suites {found[one.name].suite.name!r} and {suite.name!r} both ask the set {one.name}, and a "
+                "model has one file of responses to it; make two plans."
+            )
+        found[one.name] = one
+    return list(found.values())
+
+
+def _outputs(
+    path: Path, entries: Mapping[str, ModelEntry], sets: Sequence[PlanSet], root: Path
+) -> dict[tuple[str, str], Path]:
+    """The released responses of models that have no weights here, checked against what is asked."""
+    found = {}
+    for name, entry in entries.items():
+        given = entry.declared.outputs
+        for one in sets if given is not None else ():
+            try:
+                file = outputs_file(str(given), root, one.asked)
+                require_responses(file, one.asked)
+            except InputError as error:
+                raise InputError(f"{path}: models.{name}.outputs: {error}") from error
+            found[name, one.name] = file
+    return found
+
+
+def _check_pairwise(path: Path, resolved: ResolvedPlan) -> None:
+    pairwise = resolved.plan.pairwise
+    if pairwise is None:
+        return
+    if resolved.pairwise_judge is None:
+        hint = nearest(pairwise.judge, resolved.judges) or "."
+        raise InputError(
+            f"{path}: pairwise.judge is {pairwise.judge!r}, which is not one of the plan's judges{hint}"
+        )
+    if pairwise.set is not None:
+        known = [name for one in resolved.sets for name in (one.suite.name, one.name)]
+        if pairwise.set not in known:
+            hint = nearest(pairwise.set, known) or f" ({', '.join(known)})."
+            raise InputError(
+                f"{path}: pairwise.set is {pairwise.set!r}, which the plan does not ask{hint}"
+            )
+    chosen = resolved.pairwise_set
+    if chosen is not None and chosen.asked.n_turns > 1:
+        raise InputError(
+            f"{path}: pairwise compares responses of one turn, and {chosen.name} has two."
+        )
+
+
+def _task_files(suite: EvaluationSuite, root: Path) -> dict[str, str]:
+    try:
+        made = generated_tasks()
+        names = (b.task for b in suite.benchmarks if b.task not in made)
+        return digests(names, root) | data_digests(suite.benchmarks, root)
+    except InputError as error:
+        raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
+
+
+def _recipe(name: str, plan: Plan, root: Path) -> Recipe:
+    from alignboard.train.recipe import parse_recipe
+
+    path = declaration("train", name, root)
+    return parse_recipe(merged(read_yaml(path), plan.overrides.recipes.get(name, {})), str(path))
+
+
+def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``content`` with ``changes`` in place, mappings key by key.
+
+    >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
+    {'a': {'b': 1, 'c': 3}}
+    """
+    result = dict(content)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = (
+            merged(old, value) if isinstance(value, dict) and isinstance(old, dict) else value
+        )
+    return result

@@ -1,0 +1,90 @@
+"""Rows of json, jsonl and csv files that others wrote, as mappings, and what of a row is its instruction.
+
+The columns that Alpaca's format puts beside an instruction are part of the question: ``input`` and ``context`` follow
+it after a blank line, as AlpacaFarm does it; a system text or an earlier conversation, which an instruction cannot
+hold, is refused by name. Neither is ever dropped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from alignboard.errors import InputError
+from alignboard.results.files import SUFFIXES
+from alignboard.text import storable
+
+MERGED: Final = ("input", "context")
+"""columns that are the second part of an instruction"""
+REFUSED: Final = ("system", "system_prompt", "history")
+"""columns of a question that an instruction cannot hold"""
+_LONGEST_CELL: Final = 2**31 - 1
+
+
+def raw_rows(path: Path) -> list[Any]:
+    """The rows of a file; raises `InputError` where it cannot be read. Lone surrogates become U+FFFD."""
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 (byte {error.start}); save the file as UTF-8."
+        ) from error
+    try:
+        match path.suffix:
+            case ".csv":
+                csv.field_size_limit(_LONGEST_CELL)
+                return list(csv.DictReader(io.StringIO(content, newline=""), strict=True))
+            case ".jsonl":
+                return _lines(content)
+            case ".json":
+                return _listed(path, content)
+            case _:
+                raise InputError(
+                    f"{path} has none of the formats that are read: {', '.join(SUFFIXES)}."
+                )
+    except (ValueError, csv.Error, RecursionError) as error:
+        raise InputError(f"{path} is no valid {path.suffix[1:]}: {error}.") from error
+
+
+def instruction_of(path: Path, number: int, row: Mapping[str, Any], column: str, text: str) -> str:
+    """The instruction ``text`` of a row's ``column`` with what the row's other columns add to it.
+
+    Raises `InputError` that names the column for what an instruction cannot hold.
+    """
+    for name in REFUSED:
+        if name != column and row.get(name):
+            raise InputError(
+                f"{path}, row {number}: the column {name!r} is part of the question, and an instruction cannot hold "
+                "it; remove the column, and set a system text in the model's entry (prompt: {system: ...})."
+            )
+    parts = [text]
+    for name in MERGED:
+        more = row.get(name) if name != column else None
+        if more is not None and not isinstance(more, str):
+            raise InputError(f"{path}, row {number}, field {name!r}: a text was expected.")
+        if more and more.strip():
+            parts.append(more)
+    return "\n\n".join(parts)
+
+
+def _lines(content: str) -> list[Any]:
+    return [storable(json.loads(line)) for line in content.split("\n") if line.strip()]
+
+
+def _listed(path: Path, content: str) -> list[Any]:
+    """A list of rows; also one row a line, which many tools call .json."""
+    try:
+        rows = json.loads(content)
+    except json.JSONDecodeError as error:
+        if not error.msg.startswith("Extra data"):
+            raise
+        rows = _lines(content)
+    if not isinstance(rows, list):
+        raise InputError(f"{path} is no list of rows.")
+    return storable(rows)
