@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from alignboard.pipeline.judges import Access, Declared, Judges
+from alignboard.judges.spec import JudgeSpec
+from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.plans.build import judge_trained_here
 from alignboard.pipeline.plans.made import generated_tasks
 from alignboard.pipeline.plans.plan import ResolvedPlan
@@ -17,7 +18,7 @@ def is_light(resolved: ResolvedPlan) -> bool:
     return not loads and not any(_loads_weights(judge, resolved) for judge in judges)
 
 
-def _loads_weights(judge: Declared, resolved: ResolvedPlan) -> bool:
+def _loads_weights(judge: JudgeSpec, resolved: ResolvedPlan) -> bool:
     members = Judges(Access(), resolved.workspace).members(judge)
     return any(one.needs_weights and judge_trained_here(one) is None for one in members)
 
