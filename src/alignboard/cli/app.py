@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,7 @@ from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
+from alignboard.cli.plot import plot
 from alignboard.cli.published import (
     assets_option,
     calibration,
@@ -31,6 +32,7 @@ from alignboard.cli.published import (
     released,
 )
 from alignboard.cli.shared import (
+    allow_key_option,
     completes,
     json_option,
     machine_of,
@@ -39,6 +41,7 @@ from alignboard.cli.shared import (
     terminal_width,
     write_json,
 )
+from alignboard.cli.view import publish, view
 from alignboard.workspace import PUBLISHED
 
 if TYPE_CHECKING:
@@ -135,6 +138,12 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
     help="Print the jobs, which of them are done, and what the others cost.",
 )
 @machine_options
+@click.option(
+    "--trust-tasks",
+    is_flag=True,
+    help="Run the code that task files in evaluate/tasks name (!function), and their templates outside a sandbox.",
+)
+@allow_key_option
 @redo_option
 @json_option
 def run(
@@ -144,6 +153,8 @@ def run(
     executor: str,
     *,
     dry_run: bool,
+    trust_tasks: bool,
+    allow_key: tuple[str, ...],
     redo: tuple[str, ...],
     json_file: Path | None,
 ) -> None:
@@ -154,13 +165,17 @@ def run(
     """
     from alignboard.boards.board import read_board
     from alignboard.boards.files import to_text
+    from alignboard.pipeline.plans.consent import Consent
     from alignboard.pipeline.progress import job_table, showing, time_table
     from alignboard.pipeline.runner import run_plan
 
     machine = machine_of(workers, gpus, executor)
-    planned = run_plan(plan, dry_run=True, machine=machine, redo=redo)
+    options: dict[str, Any] = {
+        "machine": machine, "redo": redo, "consent": Consent(frozenset(allow_key), trust_tasks),
+    }  # fmt: skip
+    planned = run_plan(plan, dry_run=True, **options)
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        result = run_plan(plan, dry_run=dry_run, on_progress=listener, machine=machine, redo=redo)
+        result = run_plan(plan, dry_run=dry_run, on_progress=listener, **options)
     _say_versions(result)
     if json_file is not None:
         write_json(json_file, result.to_json())
@@ -212,6 +227,9 @@ cli.add_command(bridge)
 cli.add_command(board)
 cli.add_command(data)
 cli.add_command(compare)
+cli.add_command(plot)
+cli.add_command(view)
+cli.add_command(publish)
 
 
 def _say_versions(result: RunResult) -> None:
