@@ -13,9 +13,9 @@ from alignboard.benchmarks.task_files import digests, lm_eval_folder, rooms
 from alignboard.boards.board import read_board
 from alignboard.errors import InputError
 from alignboard.models.loading import LoadedModel
-from alignboard.pipeline.build import build_graph
 from alignboard.pipeline.jobs.board import _conditions
-from alignboard.pipeline.plan import load_plan
+from alignboard.pipeline.plans.build import build_graph
+from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.progress import job_table
 from alignboard.pipeline.runner import run_plan
 from alignboard.suites import Benchmark, load_evaluation

@@ -15,14 +15,14 @@ import pytest
 from alignboard.boards.board import read_board
 from alignboard.boards.files import to_text
 from alignboard.errors import InputError
-from alignboard.pipeline.build import build_graph
 from alignboard.pipeline.executors.processes import Executor, RunFailedError, Settings, silent
 from alignboard.pipeline.executors.worker import JobTask
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.init import init_workspace
 from alignboard.pipeline.jobs.generate import generate
 from alignboard.pipeline.kinds import JobKind
-from alignboard.pipeline.plan import load_plan
+from alignboard.pipeline.plans.build import build_graph
+from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.progress import job_table, showing, time_table
 from alignboard.pipeline.runner import run_plan
 from alignboard.pipeline.store import Places, clean, done_jobs, export, lock

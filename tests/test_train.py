@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def test_a_wrong_recipe_is_one_clear_sentence(change: dict[str, Any], message: s
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("key", ["report_to", "save_steps", "attn_implementation"])
+@pytest.mark.parametrize("key", ["report_to", "hub_model_id", "attn_implementation"])
 def test_a_key_that_is_near_nothing_gets_no_hint(key: str) -> None:
     with pytest.raises(InputError, match=rf"no field '{key}'\.$"):
         parse_recipe({**content(), key: 1}, "x.yaml")
@@ -204,10 +204,31 @@ def test_one_side_that_is_always_cut_is_refused() -> None:
         preflight.check_rows(rows, FACTS)
 
 
+def stepped(watch: Any, gradients: Sequence[Mapping[str, float | None]]) -> None:
+    """Steps of a model of two matrices with these gradients."""
+    from types import SimpleNamespace
+
+    import torch
+
+    matrices = {name: torch.nn.Parameter(torch.ones(2)) for name in ("q.lora_B", "v.lora_B")}
+    model = SimpleNamespace(named_parameters=matrices.items)
+    for step, of in enumerate(gradients):
+        for name, value in of.items():
+            matrices[name].grad = None if value is None else torch.full((2,), value)
+        state = SimpleNamespace(global_step=step)
+        watch.on_pre_optimizer_step(None, state, None, model=model)
+
+
 def test_a_matrix_without_gradient_is_named() -> None:
-    preflight.check_gradients([("q.lora_B", True)])
-    with pytest.raises(preflight.PreflightError, match=r"1 matrices .* first is v\.lora_B"):
-        preflight.check_gradients([("q.lora_B", True), ("v.lora_B", False)])
+    pytest.importorskip("trl")
+    from alignboard.train.watch import Watch
+
+    stepped(Watch(None), [{"q.lora_B": 1.0, "v.lora_B": 0.0}] * 3 + [{"v.lora_B": 1.0}] * 2)
+    with pytest.raises(preflight.PreflightError, match=r"1 matrices .* 1 steps, .* v\.lora_B"):
+        stepped(Watch(None), [{"q.lora_B": 1.0, "v.lora_B": None}])
+    # A gradient of zero is as bad as none.
+    with pytest.raises(preflight.PreflightError, match=r"1 matrices .* 5 steps, .* v\.lora_B"):
+        stepped(Watch(None), [{"q.lora_B": 1.0, "v.lora_B": 0.0}] * 5)
 
 
 def test_good_rows_pass_and_some_may_be_cut() -> None:
@@ -219,20 +240,18 @@ def test_good_rows_pass_and_some_may_be_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "norm", "expected", "message"),
+    ("loss", "expected", "message"),
     [
-        (0.71, 1.0, 0.6931, "expected 0.693100"),
-        (float("nan"), 1.0, None, "the loss of the first step is nan"),
-        (0.6931, 0.0, 0.6931, "gradient of the first step is zero"),
-        (0.6931, float("nan"), 0.6931, "gradient"),
+        (0.71, 0.6931, "expected 0.693100"),
+        (float("nan"), None, "the loss before the first step is nan"),
     ],
 )
-def test_a_wrong_first_step_stops_the_run(
-    loss: float, norm: float, expected: float | None, message: str
+def test_a_wrong_loss_before_the_first_step_stops_the_run(
+    loss: float, expected: float | None, message: str
 ) -> None:
     with pytest.raises(preflight.PreflightError, match=message):
-        preflight.check_first_step(loss, norm, expected)
-    preflight.check_first_step(0.69315, 1.0, 0.6931)
+        preflight.check_loss_at_start(loss, expected)
+    preflight.check_loss_at_start(0.69315, 0.6931)
 
 
 # Training
@@ -451,16 +470,65 @@ def test_a_run_that_goes_wrong_stops_and_keeps_the_last_good_adapter(
     def broken(logps: Any, **settings: Any) -> Any:
         nonlocal steps
         steps += 1
-        # Two micro-batches a step: the loss of step 4 is not a number.
+        # One batch before any step, two micro-batches a step: the loss of step 3 is not a number.
         return plain(logps, **settings) * (float("nan") if steps > 6 else 1.0)
 
     monkeypatch.setattr(losses, "dpo", broken)
     out = tmp_path / "out"
-    with pytest.raises(StoppedError, match=r"step 4 of 8: the loss is nan .* step 1 is kept in"):
+    with pytest.raises(StoppedError, match=r"step 3 of 8: the loss is nan .* step 1 is kept in"):
         train(short("demo/dpo", steps=8), base("llama"), pair_rows(), out)
     assert not out.exists()
     kept = adapter_weights(tmp_path / "out-last-good")
     assert all(bool(torch.isfinite(value).all()) for value in kept.values())
+
+
+def test_another_reference_is_noticed_before_any_step(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alignboard.train import preference
+    from alignboard.train.trainer import train
+
+    plain, steps = preference.PreferenceTrainer.compute_ref_log_probs, []
+
+    def other(self: Any, *arguments: Any) -> Any:
+        won, lost = plain(self, *arguments)
+        return won + 3.0, lost
+
+    monkeypatch.setattr(preference.PreferenceTrainer, "compute_ref_log_probs", other)
+    with pytest.raises(
+        preflight.PreflightError, match=r"before the first step .* expected 0\.6931"
+    ):
+        train(
+            short("demo/dpo"),
+            base("llama"),
+            pair_rows(),
+            tmp_path / "out",
+            on_step=lambda *step: steps.append(step),
+        )
+    assert steps == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_adapter_that_is_written_wrong_is_noticed(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import PeftModel
+    from safetensors.torch import load_file, save_file
+
+    from alignboard.train.trainer import train
+
+    plain = PeftModel.save_pretrained
+
+    def halved(self: Any, folder: str, **settings: Any) -> None:
+        plain(self, folder, **settings)
+        file = Path(folder) / "adapter_model.safetensors"
+        weights = load_file(file)
+        save_file({k: v * (0.0 if "lora_B" in k else 1.0) for k, v in weights.items()}, file)
+
+    monkeypatch.setattr(PeftModel, "save_pretrained", halved)
+    with pytest.raises(preflight.PreflightError, match="gives other logits than the trained one"):
+        train(short("demo/sft"), base("llama"), sft_rows(), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_that_explode_stop_the_run(base: QuickBase, tmp_path: Path) -> None:
@@ -486,11 +554,11 @@ def test_a_loss_that_runs_away_and_a_gradient_that_stays_zero() -> None:
     from alignboard.train.watch import StoppedError, Watch
 
     with pytest.raises(StoppedError, match=r"run away from 0\.7 to .*learning_rate"):
-        log(Watch(None, None), [(0.7, 1.0)] * 4 + [(9.0, 1.0)] * 20)
+        log(Watch(None), [(0.7, 1.0)] * 4 + [(9.0, 1.0)] * 20)
     with pytest.raises(StoppedError, match="gradient has been zero for 5 steps"):
-        log(Watch(None, None), [(0.7, 1.0)] + [(0.7, 0.0)] * 5)
+        log(Watch(None), [(0.7, 1.0)] + [(0.7, 0.0)] * 5)
     # A hinge whose margins are all reached has neither loss nor gradient, and is right.
-    log(Watch(None, None), [(1 - n / 10, 1.0) for n in range(10)] + [(0.0, 0.0)] * 20)
+    log(Watch(None), [(1 - n / 10, 1.0) for n in range(10)] + [(0.0, 0.0)] * 20)
 
 
 def test_of_several_gpus_one_is_used_without_a_launcher(
@@ -499,7 +567,7 @@ def test_of_several_gpus_one_is_used_without_a_launcher(
     pytest.importorskip("trl")
     from trl.trainer.sft_config import SFTConfig
 
-    from alignboard.train.trainer import _one_device
+    from alignboard.train.arguments import _one_device
 
     config = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)
     config._n_gpu = 2

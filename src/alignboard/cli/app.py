@@ -21,6 +21,7 @@ from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
+from alignboard.cli.plot import plot
 from alignboard.cli.published import (
     assets_option,
     calibration,
@@ -37,6 +38,7 @@ from alignboard.cli.shared import (
     terminal_width,
     write_json,
 )
+from alignboard.cli.view import publish, view
 from alignboard.workspace import PUBLISHED
 
 if TYPE_CHECKING:
@@ -198,6 +200,9 @@ cli.add_command(bridge)
 cli.add_command(board)
 cli.add_command(data)
 cli.add_command(compare)
+cli.add_command(plot)
+cli.add_command(view)
+cli.add_command(publish)
 
 
 def _say_versions(result: RunResult) -> None:

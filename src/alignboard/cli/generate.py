@@ -224,7 +224,7 @@ def _plan(
     """What a dry run says of one model; prompts are counted where the tokenizer is at hand."""
     from alignboard.engines.openai.format import Usage
     from alignboard.errors import AlignboardError
-    from alignboard.models.opened import open_small
+    from alignboard.models.checks.opened import open_small
     from alignboard.pipeline.answerers import rendered
 
     # Later turns hold answers, which nobody knows yet.

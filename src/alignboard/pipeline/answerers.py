@@ -14,7 +14,7 @@ from alignboard.engines.openai.prices import Rate, load_prices
 from alignboard.engines.openai.served import Endpoint, Limits
 from alignboard.engines.rows import Decoding, Prompt
 from alignboard.errors import InputError
-from alignboard.models.opened import Opened, open_small
+from alignboard.models.checks.opened import Opened, open_small
 from alignboard.models.prompting import History, opens_reasoning, prompt_ids, render, stop_token_ids
 from alignboard.models.spec import ModelSpec
 

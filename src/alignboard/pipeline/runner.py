@@ -18,11 +18,11 @@ from alignboard.errors import InputError
 from alignboard.extras import require
 from alignboard.fetch.packages import is_packaged
 from alignboard.models.hub import is_repository
-from alignboard.pipeline.build import build_graph, single_recipe_plan
 from alignboard.pipeline.executors.processes import Event, Executor, Settings, Timing, silent
 from alignboard.pipeline.graph import SCHEME, Graph, Job
 from alignboard.pipeline.kinds import job_kind
-from alignboard.pipeline.plan import ResolvedPlan, load_plan
+from alignboard.pipeline.plans.build import build_graph, single_recipe_plan
+from alignboard.pipeline.plans.plan import ResolvedPlan, load_plan
 from alignboard.pipeline.store import (
     DONE,
     Places,

@@ -149,7 +149,7 @@ def summarise(
 
     def mean(chosen: Sequence[bool]) -> Mean:
         kept = np.array(chosen, dtype=np.bool_) & ~np.isnan(scores)
-        found = student_interval(*clustered_mean(scores[kept], units[kept]), level)
+        found = student_interval(clustered_mean(scores[kept], units[kept])[0], level)
         return Mean(
             known(found.estimate),
             int(kept.sum()),

@@ -73,6 +73,10 @@ class Places:
         """Where the results of ``job`` are."""
         return self.store / job.folder
 
+    def work(self, job: Job) -> Path:
+        """What ``job`` keeps on its way, to go on from after an interruption; it removes the folder when it ends."""
+        return self.store / f"work-{job.folder}"
+
 
 @contextmanager
 def lock(places: Places) -> Iterator[int]:
@@ -192,6 +196,7 @@ def forget(jobs: Sequence[Job], places: Places, journal: Journal) -> None:
     journal.forget([bytes.fromhex(job.key) for job in jobs])
     for job in jobs:
         shutil.rmtree(places.folder(job), ignore_errors=True)
+        shutil.rmtree(places.work(job), ignore_errors=True)
 
 
 def done_jobs(jobs: Sequence[Job], places: Places, journal: Journal) -> dict[str, dict[str, Any]]:

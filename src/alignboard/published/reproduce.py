@@ -224,7 +224,7 @@ def _row(
     lc: LcScores | LcScore | None,
     reason: str | None,
 ) -> BoardRow:
-    rate = win_rate(table.preference)
+    rate = win_rate(table.preference, balanced=table.balanced)
     aligned = lc.aligned if isinstance(lc, LcScores) else lc
     compat = lc.compat if isinstance(lc, LcScores) else None
     row = BoardRow(

@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -94,16 +94,22 @@ def read_annotations(
             ]
         ),
     )
+    preference = columns[3]
+    drawn = any(row.balanced_preference is not None for row in rows)
+    balanced = (
+        np.array([row.balanced_preference for row in rows], np.float64) if drawn else preference
+    )
     return Annotations(
         path=str(path),
         annotator=" + ".join(annotators) or path.parent.name,
         generator=rows[0].generator_2,
         baseline=rows[0].generator_1,
-        digest=_digest(*columns),
+        digest=_digest(*columns, *([balanced] if drawn else [])),
         instruction=columns[0],
         output_1=columns[1],
         output_2=columns[2],
-        preference=columns[3],
+        preference=preference,
+        balanced=balanced,
         length_1=np.array([len(row.output_1) for row in rows], dtype=np.int32),
         length_2=np.array([len(row.output_2) for row in rows], dtype=np.int32),
         switched=np.array([is_switched(row.instruction) for row in rows], dtype=np.bool_),
@@ -174,7 +180,7 @@ def _decode_jsonl(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
 def _decode_csv(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
     csv.field_size_limit(2**31 - 1)
     reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
-    optional = {"preference", "annotator", "dataset"}
+    optional = {"preference", "annotator", "dataset", "balanced_preference"}
     rows = []
     try:
         for number, raw in enumerate(reader, start=1):
@@ -182,8 +188,8 @@ def _decode_csv(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
                 raise InputError(
                     f"{path}, row {number}: more values than the header has columns; quote texts that hold a comma."
                 )
-            values = {
-                key: None if value == "" and key in optional else value
+            values: dict[str, Any] = {
+                key: None if value == "" and key in optional else _cell(key, value)
                 for key, value in raw.items()
                 if key in row_type.__struct_fields__
             }
@@ -194,6 +200,17 @@ def _decode_csv(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error}).") from error
     return rows
+
+
+def _cell(column: str, text: str) -> str | float:
+    """The value of a cell: a number where the column is one; a text that is none is left to the row's type."""
+    if column != "balanced_preference":
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
 
 
 _DECODERS: dict[str, Callable[[Path, bytes, type], list]] = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.stats.intervals import student_quantile
+from alignboard.stats.student import student_quantile
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]

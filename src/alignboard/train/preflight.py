@@ -1,4 +1,4 @@
-"""Checks that stop silent wrongness before and at the first step of a run.
+"""Checks that stop silent wrongness before, during and after a run.
 
 What goes wrong upstream without a word: adapters that match no layer, two beginning-of-text tokens or none, an end
 token that is never trained (the model then never stops), a loss that does not start where theory puts it, gradients
@@ -21,6 +21,8 @@ from alignboard.models.turns import end_of_turn
 
 IGNORED: Final = -100
 """the label that the loss leaves out"""
+SAVED: Final = 1e-3
+"""of the largest logit: how far the written adapter's logits may be from the trained one's"""
 
 
 class PreflightError(AlignboardError):
@@ -109,12 +111,12 @@ def _check_bos(row: TokenRow, facts: TokenFacts, where: str) -> None:
         )
 
 
-def check_gradients(has_gradient: Iterable[tuple[str, bool]]) -> None:
-    """Every trainable matrix is reached by the loss: (name, whether it has a gradient)."""
-    if missing := [name for name, reached in has_gradient if not reached]:
+def check_gradients(never: Sequence[str], steps: int) -> None:
+    """Every trainable matrix is reached by the loss: ``never`` had no gradient in ``steps`` steps."""
+    if never:
         raise PreflightError(
-            f"{len(missing)} matrices of the adapter get no gradient, the first is {missing[0]}: the loss does not "
-            "depend on them; take their layers out of lora.target_modules"
+            f"{len(never)} matrices of the adapter got no gradient in {steps} steps, the first is {never[0]}: the loss "
+            "does not depend on them; take their layers out of lora.target_modules"
         )
 
 
@@ -143,19 +145,27 @@ def count_trainable(model: Any) -> int:
     return count
 
 
-def check_first_step(loss: float, grad_norm: float | None, expected_loss: float | None) -> None:
-    """The first step's loss is what theory says (where it says), finite, and the gradient is not zero."""
+def check_loss_at_start(loss: float, expected: float | None) -> None:
+    """The loss of one fixed batch before any step is finite, and what theory says where it says."""
     if not math.isfinite(loss):
-        raise PreflightError(f"the loss of the first step is {loss}")
+        raise PreflightError(f"the loss before the first step is {loss}")
     # Relative: reference and policy are two forward passes of one network, equal up to rounding, which 4-bit weights
     # and bfloat16 make larger.
-    if expected_loss is not None and not math.isclose(loss, expected_loss, rel_tol=2e-2):
+    if expected is not None and not math.isclose(loss, expected, rel_tol=2e-2):
         raise PreflightError(
-            f"the loss of the first step is {loss:.6f}, expected {expected_loss:.6f}, its value where policy and "
+            f"the loss before the first step is {loss:.6f}, expected {expected:.6f}, its value where policy and "
             "reference are the same: the reference is not the model that training starts from"
         )
-    if grad_norm is not None and not grad_norm > 0:
-        raise PreflightError("the gradient of the first step is zero: nothing would be learnt")
+
+
+def check_saved(trained: Any, saved: Any) -> None:
+    """The adapter that was written computes what the trained one did; tensors of logits."""
+    difference = float((trained.float() - saved.float()).abs().max())
+    if not difference <= SAVED * max(1.0, float(trained.float().abs().max())):
+        raise PreflightError(
+            "the adapter that was written gives other logits than the trained one (largest difference "
+            f"{difference:.3g})"
+        )
 
 
 def template_digest(tokenizer: Any) -> str | None:

@@ -161,6 +161,9 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """auto: bf16 on a GPU that has it, fp32 elsewhere (bf16 on a CPU is 7 to 11 times slower)."""
     gradient_checkpointing: Literal["auto"] | bool = "auto"
     """auto: off on the CPU and for models under a billion parameters, on otherwise."""
+    save_every: Positive | None = None
+    """Steps between optimiser checkpoints, from which an interrupted run goes on; None: every ten minutes. No part of
+    the identity."""
     chat_template: str | None = None
     """Jinja text for a base model that has none; None keeps the tokenizer's own."""
 
@@ -175,9 +178,10 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         return loss_spec(self.method)
 
     def identity(self) -> dict[str, Any]:
-        """Everything that determines the result; `batch.per_device` does not."""
+        """Everything that determines the result; `batch.per_device` and `save_every` do not."""
         content = msgspec.to_builtins(self)
         content["batch"].pop("per_device")
+        content.pop("save_every")
         return content
 
     def key(self) -> str:

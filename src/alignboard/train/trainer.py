@@ -1,10 +1,11 @@
 """From a recipe, a base model and rows to a LoRA adapter, through TRL's own trainers.
 
 What this module promises
-    `train` writes a PEFT adapter folder (with the tokenizer it was trained with, and `training.json`, the run card)
-    that appears only when it is complete, or raises. One copy of the base model is held: the reference of DPO and IPO
-    is the adapter that training started from, kept beside the trained one, or the bare base when it started fresh.
-    In float32 on the CPU, whatever TRL's defaults; usage statistics are never sent.
+    `train` writes a PEFT adapter folder (with the tokenizer it was trained with, `training.json`, the run card, and
+    `steps.jsonl`, the log) that appears only when it is complete, or raises. With a ``work`` folder a run that was
+    killed goes on from its last checkpoint, and ends with the same adapter. One copy of the base model is held: the
+    reference is the adapter that training started from, kept beside the trained one, or the bare base when it started
+    fresh. In float32 on the CPU, whatever TRL's defaults; usage statistics are never sent.
 
 SFT is TRL's own trainer. All preference methods are losses of `alignboard.train.methods` in TRL's DPO trainer
 (`alignboard.train.preference`).
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -32,20 +32,15 @@ import torch
 from datasets.utils import are_progress_bars_disabled
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
-from trl.trainer.dpo_config import DPOConfig
-from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
 
 from alignboard.models.turns import taught_spellings
-from alignboard.train import preflight
-from alignboard.train.preference import PreferenceTrainer
+from alignboard.train import preflight, probe, resume
+from alignboard.train.arguments import Row, make_trainer, trl_arguments
 from alignboard.train.recipe import Recipe, RecipeError
-from alignboard.train.start import compute_dtype, load_base, load_tokenizer, with_adapter
+from alignboard.train.start import load_base, load_tokenizer, with_adapter
 from alignboard.train.threads import one_thread
 from alignboard.train.watch import OnStep, StoppedError, Watch
 
-Row = Mapping[str, Any]
-"""SFT: {prompt, completion} or {messages}; preference: {prompt, chosen, rejected}; each a list of messages."""
 TINY_PARAMETERS = 5_000_000
 """Below this a CPU trains fastest on one thread, and deterministically."""
 
@@ -88,6 +83,7 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
     adapter: str | Path | None = None,
     data: Mapping[str, Any] | None = None,
     last_good: str | Path | None = None,
+    work: str | Path | None = None,
     seed: int | None = None,
     on_step: OnStep | None = None,
 ) -> TrainResult:
@@ -96,7 +92,8 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
     `adapter` is what training starts from (an SFT adapter for the preference methods, where it is also the
     reference); it may have a smaller rank than the recipe's. `data` is the report about the rows, for the
     run card. `last_good` is the folder that gets the adapter of the last good step where a run goes wrong on its way
-    (default: beside `out_dir`). `seed` replaces the recipe's.
+    (default: beside `out_dir`). `work` is a folder of this run alone that holds optimiser checkpoints: where it has
+    one, training goes on from there (None: no checkpoints). `seed` replaces the recipe's.
     """
     started, out_dir = time.monotonic(), Path(out_dir)
     if out_dir.exists():
@@ -109,6 +106,9 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
     seed = recipe.seed if seed is None else seed
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}."))
+    saving = [] if work is None else [resume.Checkpoints(recipe.save_every)]
+    work = partial / "work" if work is None else Path(work)
+    resume.claim(work, {"recipe": recipe.key(), "seed": seed, "rows": len(rows)})
     try:
         with _quiet():
             loaded = load_base(recipe, model_path)
@@ -118,18 +118,21 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
                 set_seed(seed)
                 model = with_adapter(base, recipe.lora, adapter)
                 trainable = preflight.count_trainable(model)
-                watch = Watch(_expected_first_loss(recipe), on_step)
-                arguments = _arguments(recipe, model, partial / "work", seed)
-                trainer = _trainer(recipe, arguments, model, tokenizer, rows, watch)
+                watch = Watch(on_step, work / "steps.jsonl")
+                arguments = trl_arguments(recipe, model, work, seed)
+                trainer = make_trainer(recipe, arguments, model, tokenizer, rows, [watch, *saving])
                 # It prints every log line; on_step is the caller's way to show progress.
                 trainer.remove_callback(PrinterCallback)
                 token_rows = preflight.token_rows(
                     trainer.train_dataset, recipe.max_length, limit=256
                 )
                 preflight.check_rows(token_rows, preflight.token_facts(tokenizer))
-                _run(trainer, watch, model, tokenizer, last_good or f"{out_dir}-last-good")
-        # Only the trained adapter: the reference copy is the start adapter, which exists already.
-        model.save_pretrained(str(partial / "adapter"), selected_adapters=["default"])
+                batch = probe.first_batch(trainer)
+                preflight.check_loss_at_start(probe.loss_of(trainer, batch), _expected_loss(recipe))
+                _run(trainer, watch, work, last_good or f"{out_dir}-last-good", tokenizer)
+                # Only the trained adapter: the reference copy is the start adapter, which exists already.
+                model.save_pretrained(str(partial / "adapter"), selected_adapters=["default"])
+                preflight.check_saved(*probe.logits_of_saved(model, partial / "adapter", batch))
         tokenizer.save_pretrained(str(partial / "adapter"))
         tail = watch.losses[-max(1, len(watch.losses) // 10) :]
         result = TrainResult(
@@ -154,101 +157,29 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
         )
         card = json.dumps(asdict(result), indent=2)
         (partial / "adapter" / "training.json").write_text(card + "\n", encoding="utf-8")
+        shutil.copy(work / "steps.jsonl", partial / "adapter" / "steps.jsonl")
         (partial / "adapter").replace(out_dir)
+        shutil.rmtree(work)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return result
 
 
-def _run(trainer: Any, watch: Watch, model: Any, tokenizer: Any, last_good: str | Path) -> None:
-    """Train; where the run goes wrong, keep the last good adapter and say where."""
+def _run(trainer: Any, watch: Watch, work: Path, last_good: str | Path, tokenizer: Any) -> None:
+    """Train, from the last checkpoint where there is one; a run that goes wrong keeps its last good adapter."""
+    checkpoint = resume.latest(work)
     try:
-        trainer.train()
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except StoppedError as error:
+        shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(last_good, ignore_errors=True)
-        step = watch.keep_good(model, tokenizer, Path(last_good))
+        step = watch.keep_good(trainer.model, tokenizer, Path(last_good))
         if step is None:
             raise
         raise StoppedError(f"{error} The adapter of step {step} is kept in {last_good}.") from error
 
 
-def _trainer(
-    recipe: Recipe,
-    arguments: Mapping[str, Any],
-    model: Any,
-    tokenizer: Any,
-    rows: Sequence[Row] | datasets.Dataset,
-    watch: Watch,
-) -> Any:
-    """The TRL trainer that the recipe asks for."""
-    data = (
-        rows
-        if isinstance(rows, datasets.Dataset)
-        else datasets.Dataset.from_list([dict(row) for row in rows])
-    )
-    given: dict[str, Any] = {
-        "model": model,
-        "train_dataset": data,
-        "processing_class": tokenizer,
-        "callbacks": [watch],
-    }
-    if recipe.loss is None:
-        # Prompt-completion rows are trained on the completion by default; conversations need the template's markers.
-        conversation = "messages" in data.column_names
-        config = SFTConfig(**arguments, assistant_only_loss=conversation)
-        return SFTTrainer(args=_one_device(config), **given)
-    spec = recipe.loss_spec
-    beta = float(recipe.loss.get("beta", 1.0))
-    config = _one_device(DPOConfig(**arguments, beta=beta))
-    return PreferenceTrainer(args=config, **given, loss=spec, settings=recipe.loss)
-
-
-def _one_device(config: Any) -> Any:
-    """``config`` for one GPU where several are visible and no launcher has made a process for each.
-
-    transformers would wrap the model in `nn.DataParallel`, which TRL refuses.
-    """
-    if "WORLD_SIZE" not in os.environ and config.n_gpu > 1:
-        config._n_gpu = 1  # noqa: SLF001 - transformers' own way to say it, as for models split by device_map
-    return config
-
-
-def _arguments(recipe: Recipe, model: Any, work: Path, seed: int) -> dict[str, Any]:
-    """TRL's settings that all methods share. Set where TRL's default is wrong for us, or differs from the recipe."""
-    o, on_gpu = recipe.optimizer, torch.cuda.is_available()
-    checkpointing = recipe.gradient_checkpointing
-    if checkpointing == "auto":
-        checkpointing = on_gpu and model.num_parameters() >= 1_000_000_000
-    return {
-        "output_dir": str(work),
-        "max_length": recipe.max_length,
-        "learning_rate": o.learning_rate,
-        "lr_scheduler_type": o.schedule,
-        "warmup_steps": o.warmup_ratio,  # below 1 it is a ratio (transformers 5)
-        "optim": o.name,
-        "weight_decay": o.weight_decay,
-        "adam_beta2": o.beta2,
-        "max_grad_norm": o.max_grad_norm,
-        "per_device_train_batch_size": recipe.batch.per_device,
-        "gradient_accumulation_steps": recipe.batch.accumulation(
-            int(os.environ.get("WORLD_SIZE", "1"))
-        ),
-        "max_steps": recipe.duration.steps or -1,
-        "num_train_epochs": recipe.duration.epochs or 1.0,
-        "seed": seed,
-        "bf16": compute_dtype(recipe) is torch.bfloat16,
-        "use_cpu": not on_gpu,
-        "gradient_checkpointing": checkpointing,
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # it would log 0 where the loss is not a number
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": on_gpu,
-    }
-
-
-def _expected_first_loss(recipe: Recipe) -> float | None:
+def _expected_loss(recipe: Recipe) -> float | None:
     if recipe.loss is None or recipe.loss_spec.at_start is None:
         return None
     return recipe.loss_spec.at_start(recipe.loss)

@@ -5,7 +5,10 @@ A run that goes wrong stops. The adapter of the last good step is kept beside th
 
 from __future__ import annotations
 
+import json
 import math
+import resource
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -36,13 +39,25 @@ class StoppedError(PreflightError):
 class Watch(TrainerCallback):
     """Collects the log, checks every step, reports progress, holds the weights of the last good step."""
 
-    def __init__(self, expected_first_loss: float | None, on_step: OnStep | None) -> None:
-        self.expected, self.on_step = expected_first_loss, on_step
+    def __init__(self, on_step: OnStep | None, log: Path | None = None) -> None:
+        self.on_step = on_step
         self.losses: list[float] = []
         self.last: dict[str, float] = {}
         self.good: tuple[int, dict[str, torch.Tensor]] | None = None
         """(step, trainable weights), at most `RECENT` steps old"""
         self._zero = 0
+        self._log, self._started = log, time.monotonic()
+        self._unreached: set[str] | None = None
+        """trainable matrices that have had no gradient so far"""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Take up what was logged before an interruption."""
+        self.losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        if self._log is not None and self._log.is_file():
+            lines = self._log.read_text(encoding="utf-8").splitlines()[: state.global_step]
+            self._log.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        if state.global_step > 0:
+            self._unreached = set()
 
     def on_pre_optimizer_step(
         self,
@@ -52,13 +67,21 @@ class Watch(TrainerCallback):
         model: Any = None,
         **_: Any,
     ) -> None:
-        """Before the first update, every matrix of the adapter has to have a gradient."""
-        if state.global_step == 0 and model is not None:
-            preflight.check_gradients(
-                (name, parameter.grad is not None)
-                for name, parameter in model.named_parameters()
-                if parameter.requires_grad
-            )
+        """In the first steps, every matrix of the adapter has to get a gradient.
+
+        Not in the first step alone: A of a fresh adapter gets none while B is zero, nor does an expert that no token
+        was sent to.
+        """
+        if model is None or state.global_step >= ZERO_STEPS or self._unreached == set():
+            return
+        weights, first = _trainable(model), self._unreached is None
+        if first:
+            self._unreached = set(weights)
+            preflight.check_gradients([name for name, p in weights.items() if p.grad is None], 1)
+        reached = {name for name, p in weights.items() if p.grad is not None and bool(p.grad.any())}
+        self._unreached = (self._unreached or set()) - reached
+        if state.global_step == ZERO_STEPS - 1 and reached:
+            preflight.check_gradients(sorted(self._unreached), ZERO_STEPS)
 
     def on_log(
         self,
@@ -74,8 +97,7 @@ class Watch(TrainerCallback):
             return
         self.last = {k: float(v) for k, v in logs.items() if isinstance(v, int | float)}
         self.losses.append(self.last["loss"])
-        if len(self.losses) == 1:
-            preflight.check_first_step(self.last["loss"], self.last.get("grad_norm"), self.expected)
+        self._write(state.global_step)
         weights = _trainable(model) if model is not None else {}
         fault = self._fault(weights)
         if fault is not None:
@@ -85,6 +107,18 @@ class Watch(TrainerCallback):
             self.good = state.global_step, copies
         if self.on_step is not None:
             self.on_step(state.global_step, state.max_steps, self.last)
+
+    def _write(self, step: int) -> None:
+        """Append the step to the log, which outlives a kill."""
+        if self._log is None:
+            return
+        kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+        memory = kib / 1024 if cuda is None else cuda / 2**20
+        passed = {"seconds": time.monotonic() - self._started, "memory_mib": memory}
+        line = json.dumps({"step": step, **self.last} | passed)
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
     def _fault(self, weights: Mapping[str, torch.Tensor]) -> str | None:
         """What is wrong with the step, and what to try; None where nothing is."""

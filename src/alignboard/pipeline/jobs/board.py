@@ -35,7 +35,7 @@ from alignboard.pipeline.executors.worker import JobTask
 from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
-from alignboard.stats.intervals import clustered_mean, rate_interval
+from alignboard.stats.intervals import bounded_mean
 from alignboard.text import count
 
 SCORES = "scores.json"
@@ -268,11 +268,8 @@ def _output_files(
 def _correct(rows: list[Generation], key: GeneratedSet) -> Score:
     """How many responses are right, by the generated set's own answer key."""
     right = np.array([key.check(row.instruction, row.output) for row in rows], dtype=np.float64)
-    mean, error, n = clustered_mean(right)
-    return msgspec.structs.replace(
-        interval_score(mean, rate_interval(mean, error, n), len(rows)),
-        standard_error=100 * error if np.isfinite(error) else None,
-    )
+    found = bounded_mean(right)
+    return interval_score(found.estimate, found, len(rows))
 
 
 def _mean_column(suite: str) -> Column:

@@ -22,9 +22,9 @@ from alignboard.pipeline.executors.worker import JobTask
 from alignboard.pipeline.generation import generate_here, generate_served
 from alignboard.pipeline.jobs.board import SCORES
 from alignboard.pipeline.jobs.train import adapter_path, model_path
-from alignboard.pipeline.made import write_tasks
-from alignboard.pipeline.plan_schema import PlanModel
-from alignboard.pipeline.plan_sets import read_set, responses, select
+from alignboard.pipeline.plans.made import write_tasks
+from alignboard.pipeline.plans.schema import PlanModel
+from alignboard.pipeline.plans.sets import read_set, responses, select
 from alignboard.records import Generation
 from alignboard.results.conversations import CONVERSATIONS, write_conversations
 from alignboard.results.formats import read_rows, write_rows

@@ -28,7 +28,7 @@ from alignboard.pipeline.jobs.train import CHECKPOINT
 from alignboard.pipeline.judged_outputs import Comparison, compare
 from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.judging import JournalReplies
-from alignboard.pipeline.plan_schema import PlanJudge
+from alignboard.pipeline.plans.schema import PlanJudge
 from alignboard.records import Generation
 from alignboard.results.conversations import CONVERSATIONS, read_conversations
 from alignboard.results.formats import read_rows

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignboard.data.generated import generated_names, generated_set
 from alignboard.pipeline.executors.worker import JobTask
-from alignboard.pipeline.made import tiny_checkpoint
+from alignboard.pipeline.plans.made import tiny_checkpoint
 
 if TYPE_CHECKING:
     from alignboard.train.recipe import Recipe
@@ -66,8 +66,10 @@ def train(task: JobTask) -> dict[str, str]:
 
     parameters = task.job.parameters
     content = parameters["recipe"]
-    # How a batch is divided is no part of a recipe's identity.
-    content = {**content, "batch": {**content["batch"], **task.job.hints}}
+    # How a batch is divided, and what is kept on the way, is no part of a recipe's identity.
+    hints = dict(task.job.hints)
+    content = {**content, "save_every": hints.pop("save_every")}
+    content["batch"] = {**content["batch"], **hints}
     recipe = parse_recipe(content, task.job.name)
     rows, report = _rows(recipe, task)
     train_adapter(
@@ -78,6 +80,7 @@ def train(task: JobTask) -> dict[str, str]:
         data=report,
         last_good=task.places.results / parameters["model"] / "adapter-last-good",
         adapter=adapter_path(task.inputs, "start"),
+        work=task.places.work(task.job),
         seed=parameters["seed"],
         on_step=lambda step, total, _log: task.progress(step, total),
     )

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.models.check_rules import (
+from alignboard.models.checks.opened import Opened, open_small
+from alignboard.models.checks.rules import (
     PROBE,
     CheckFinding,
     context_of,
@@ -27,7 +28,6 @@ from alignboard.models.check_rules import (
     of_turn,
 )
 from alignboard.models.formats import text_config
-from alignboard.models.opened import Opened, open_small
 from alignboard.models.prompting import control_tokens, defused, encode, prompt_text
 from alignboard.models.spec import ModelSpec
 

@@ -19,17 +19,17 @@ from alignboard.benchmarks.task_files import digests
 from alignboard.errors import InputError, nearest
 from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.evaluation import declared_judge
-from alignboard.pipeline.made import generated_tasks
-from alignboard.pipeline.plan_baselines import (
+from alignboard.pipeline.plans.baselines import (
     TrainedModel,
     models_of,
     require_distinct,
     with_baselines,
     with_reference,
 )
-from alignboard.pipeline.plan_models import ModelEntry, read_entries
-from alignboard.pipeline.plan_schema import BASE_METHOD, Plan, PlanJudge, check
-from alignboard.pipeline.plan_sets import (
+from alignboard.pipeline.plans.made import generated_tasks
+from alignboard.pipeline.plans.models import ModelEntry, read_entries
+from alignboard.pipeline.plans.schema import BASE_METHOD, Plan, PlanJudge, check
+from alignboard.pipeline.plans.sets import (
     PlanSet,
     outputs_file,
     read_set,

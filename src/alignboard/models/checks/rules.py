@@ -1,4 +1,4 @@
-"""What is wrong with how a checkpoint would be asked, rule by rule; `alignboard.models.check` puts them together."""
+"""What is wrong with how a checkpoint would be asked, rule by rule; `report` puts them together."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import msgspec
 
 from alignboard.errors import InputError
 from alignboard.models.adapters import require_same_base
+from alignboard.models.checks.opened import Opened
 from alignboard.models.formats import text_config
 from alignboard.models.hub import is_repository
 from alignboard.models.identity import fingerprint
-from alignboard.models.opened import Opened
 from alignboard.models.prompting import (
     adds_bos,
     bos_fault,

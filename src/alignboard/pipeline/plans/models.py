@@ -21,7 +21,7 @@ from alignboard.models.identity import (
 from alignboard.models.registry import load_model
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import Served
-from alignboard.pipeline.plan_schema import BASE_METHOD, UNDECLARED, Plan, PlanModel
+from alignboard.pipeline.plans.schema import BASE_METHOD, UNDECLARED, Plan, PlanModel
 
 CARD = "training.json"
 """what `alignboard train` leaves beside an adapter"""

@@ -23,12 +23,12 @@ from alignboard.models.spec import ModelSpec, PromptFormat
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.kinds import job_kind
-from alignboard.pipeline.made import JudgeModel, generated_tasks, judge_model, tiny_families
-from alignboard.pipeline.plan import ResolvedPlan, resolve
-from alignboard.pipeline.plan_baselines import TrainedModel
-from alignboard.pipeline.plan_models import ModelEntry, asked_as, pinned, weights_identity
-from alignboard.pipeline.plan_schema import Overrides, Plan, PlanModel
-from alignboard.pipeline.plan_sets import PlanSet
+from alignboard.pipeline.plans.baselines import TrainedModel
+from alignboard.pipeline.plans.made import JudgeModel, generated_tasks, judge_model, tiny_families
+from alignboard.pipeline.plans.models import ModelEntry, asked_as, pinned, weights_identity
+from alignboard.pipeline.plans.plan import ResolvedPlan, resolve
+from alignboard.pipeline.plans.schema import Overrides, Plan, PlanModel
+from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.results.files import file_sha256
 from alignboard.suites import EvaluationSuite
 from alignboard.workspace import declaration
@@ -108,7 +108,7 @@ class _Builder:
             model.base,
             parameters,
             {"base": base, "start": start, "pairs": pairs},
-            {"per_device": recipe.batch.per_device},
+            {"per_device": recipe.batch.per_device, "save_every": recipe.save_every},
         )
 
     def data_file(self, recipe: Recipe) -> str | None:

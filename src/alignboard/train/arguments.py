@@ -1,0 +1,101 @@
+"""TRL's trainers and their settings, as a recipe asks for them.
+
+Heavy: imports torch and trl.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from alignboard.train.preference import PreferenceTrainer
+from alignboard.train.recipe import Recipe
+from alignboard.train.start import compute_dtype
+
+Row = Mapping[str, Any]
+"""SFT: {prompt, completion} or {messages}; preference: {prompt, chosen, rejected}; each a list of messages."""
+
+
+def make_trainer(
+    recipe: Recipe,
+    arguments: Mapping[str, Any],
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Row] | datasets.Dataset,
+    callbacks: Sequence[Any],
+) -> Any:
+    """The TRL trainer that the recipe asks for."""
+    data = (
+        rows
+        if isinstance(rows, datasets.Dataset)
+        else datasets.Dataset.from_list([dict(row) for row in rows])
+    )
+    given: dict[str, Any] = {
+        "model": model,
+        "train_dataset": data,
+        "processing_class": tokenizer,
+        "callbacks": list(callbacks),
+    }
+    if recipe.loss is None:
+        # Prompt-completion rows are trained on the completion by default; conversations need the template's markers.
+        conversation = "messages" in data.column_names
+        config = SFTConfig(**arguments, assistant_only_loss=conversation)
+        return SFTTrainer(args=_one_device(config), **given)
+    spec = recipe.loss_spec
+    beta = float(recipe.loss.get("beta", 1.0))
+    config = _one_device(DPOConfig(**arguments, beta=beta))
+    return PreferenceTrainer(args=config, **given, loss=spec, settings=recipe.loss)
+
+
+def _one_device(config: Any) -> Any:
+    """``config`` for one GPU where several are visible and no launcher has made a process for each.
+
+    transformers would wrap the model in `nn.DataParallel`, which TRL refuses.
+    """
+    if "WORLD_SIZE" not in os.environ and config.n_gpu > 1:
+        config._n_gpu = 1  # noqa: SLF001 - transformers' own way to say it, as for models split by device_map
+    return config
+
+
+def trl_arguments(recipe: Recipe, model: Any, work: Path, seed: int) -> dict[str, Any]:
+    """TRL's settings that all methods share. Set where TRL's default is wrong for us, or differs from the recipe."""
+    o, on_gpu = recipe.optimizer, torch.cuda.is_available()
+    checkpointing = recipe.gradient_checkpointing
+    if checkpointing == "auto":
+        checkpointing = on_gpu and model.num_parameters() >= 1_000_000_000
+    return {
+        "output_dir": str(work),
+        "max_length": recipe.max_length,
+        "learning_rate": o.learning_rate,
+        "lr_scheduler_type": o.schedule,
+        "warmup_steps": o.warmup_ratio,  # below 1 it is a ratio (transformers 5)
+        "optim": o.name,
+        "weight_decay": o.weight_decay,
+        "adam_beta2": o.beta2,
+        "max_grad_norm": o.max_grad_norm,
+        "per_device_train_batch_size": recipe.batch.per_device,
+        "gradient_accumulation_steps": recipe.batch.accumulation(
+            int(os.environ.get("WORLD_SIZE", "1"))
+        ),
+        "max_steps": recipe.duration.steps or -1,
+        "num_train_epochs": recipe.duration.epochs or 1.0,
+        "seed": seed,
+        "bf16": compute_dtype(recipe) is torch.bfloat16,
+        "use_cpu": not on_gpu,
+        "gradient_checkpointing": checkpointing,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would log 0 where the loss is not a number
+        "save_strategy": "no",  # `resume.Checkpoints` asks for checkpoints
+        "save_total_limit": 2,  # the older one stays until the newer is whole
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": on_gpu,
+    }

@@ -1,0 +1,59 @@
+"""What a model computes on one fixed batch, before and after training.
+
+Heavy: imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROWS = 8
+"""rows of the batch at most"""
+TOKENS = 128
+"""of two rows, at most, whose logits are compared: a vocabulary may have 250,000 entries"""
+
+
+def first_batch(trainer: Any) -> dict[str, Any]:
+    """The first rows as a batch of the trainer's own collator, on the model's device."""
+    n = min(ROWS, trainer.args.per_device_train_batch_size, len(trainer.train_dataset))
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(n)])
+    device = trainer.model.device
+    return {
+        key: value.to(device) if isinstance(value, torch.Tensor) else value
+        for key, value in batch.items()
+    }
+
+
+@torch.no_grad()
+def loss_of(trainer: Any, batch: Mapping[str, Any]) -> float:
+    """The trainer's loss on ``batch``, without dropout; leaves no trace in its metrics or its random numbers."""
+    model = trainer.model
+    was_training = model.training
+    model.eval()
+    try:
+        with trainer.compute_loss_context_manager():
+            return float(trainer.compute_loss(model, dict(batch)))
+    finally:
+        model.train(was_training)
+        trainer._metrics["eval"].clear()  # noqa: SLF001 - TRL's trainers collect them there
+
+
+@torch.no_grad()
+def logits_of_saved(
+    model: Any, folder: Path, batch: Mapping[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(logits of the trained adapter, logits of the one in ``folder``, loaded anew beside it)."""
+    inputs = {key: batch[key][:2, :TOKENS] for key in ("input_ids", "attention_mask")}
+    model.eval()
+    trained = model(**inputs).logits
+    model.load_adapter(str(folder), "saved", autocast_adapter_dtype=False)
+    model.set_adapter("saved")
+    try:
+        return trained, model(**inputs).logits
+    finally:
+        model.set_adapter("default")
+        model.delete_adapter("saved")
