@@ -454,6 +454,28 @@ def test_figures_without_spread_have_no_limits_but_those_of_rates(tmp_path):
     assert "[?]" in report_text(reported(tmp_path / "b", rows))
 
 
+def test_swap_consistency_counts_drawn_rows_for_those_that_they_stand_for(tmp_path):
+    # The adaptive design asks again where orders are likely to differ: 20 rows with certainty, of which half differ,
+    # and one in ten of 200 others, none of which differs. The plain share of the asked rows is .75.
+    rows = judgments(240, preference=2.0, switched=[True], order_preferences=[2.0], inclusion=0.1)
+    for number, row in enumerate(rows[:40]):
+        row |= {
+            "switched": [True, False],
+            "order_preferences": [2.0, 1.0 if number < 10 else 2.0],
+            "inclusion": 1.0 if number < 20 else 0.1,
+        }
+    found = only(reported(tmp_path, rows)).swap_consistency
+    assert found is not None
+    assert found.estimate == pytest.approx(210 / 220)
+    assert inside(found, 0.95)
+
+
+def test_an_impossible_inclusion_probability_is_refused(tmp_path):
+    rows = judgments(2, preference=2.0, inclusion=0.0)
+    with pytest.raises(InputError, match="row 1, field 'inclusion'"):
+        reported(tmp_path, rows)
+
+
 def test_the_command_prints_tables_and_writes_json(tmp_path):
     rows = rows_of_a_judge(np.random.default_rng(5), 60, model="\x1b[31mred")
     write_json(tmp_path / "results" / "red" / "judge" / "annotations.json", rows)

@@ -44,6 +44,8 @@ class Judgment(msgspec.Struct, gc=False, omit_defaults=True):
     """between 1 (baseline) and 2 (model); a number may be written as text (AlpacaEval 1 does); null = unparsed"""
     annotator: str | None = None
     dataset: str | None = None
+    balanced_preference: float | None = None
+    """where second orders were drawn: whose mean is the order-balanced win rate, 1 added; may leave [1, 2]"""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,9 @@ class Annotations:
     output_1: TextId
     output_2: TextId
     preference: Preference
+    balanced: Preference
+    """whose mean is the win rate: ``preference``, or its order-balanced estimate where second orders were drawn, of
+    which single values may leave [1, 2]"""
     length_1: NDArray[np.int32]
     length_2: NDArray[np.int32]
     switched: NDArray[np.bool_]

@@ -30,6 +30,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "loss": ("alignboard.train.methods",),
     "plot": ("alignboard.boards.plots.registry",),
+    "figure": ("alignboard.boards.plots.figures",),
 }
 """By kind, the modules whose import registers the built-in parts."""
 PLUGINS: Final = ("alignboard.demo.plugin",)

@@ -81,7 +81,8 @@ def judged_scores(
     for model, table in tables.items():
         scores = {
             raw.key: rate_score(
-                win_rate(table.preference, table.instruction), (failed or {}).get(model)
+                win_rate(table.preference, table.instruction, balanced=table.balanced),
+                (failed or {}).get(model),
             )
         }
         if model in joint:

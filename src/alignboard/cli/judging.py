@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.judging_text import rating_text, summary_text
-from alignboard.cli.shared import completes, progress, replace_option, write_json
+from alignboard.cli.shared import allow_key_option, completes, progress, replace_option, write_json
 
 if TYPE_CHECKING:
     from alignboard.judges.runner import Counts, OnProgress
@@ -36,6 +36,7 @@ _ACCESS = (
         metavar="VARIABLE",
         help="The environment variable with the key for --judge-engine (the judge's own key is not sent there).",
     ),
+    allow_key_option,
     click.option(
         "--concurrency",
         type=click.IntRange(min=1),
@@ -157,6 +158,7 @@ def judge_urls(judge_engine: str | None) -> tuple[str, ...]:
 def access_of(
     judge_engine: str | None,
     judge_key_env: str | None,
+    allow_key: tuple[str, ...],
     concurrency: int,
     requests_per_minute: float | None,
     tokens_per_minute: float | None,
@@ -173,6 +175,7 @@ def access_of(
     return Access(
         judge_urls(judge_engine),
         judge_key_env,
+        frozenset(allow_key),
         Limits(concurrency, requests_per_minute, tokens_per_minute),
         None if price is None else Rate(*price),
         journal / "batches" if batch_api else None,

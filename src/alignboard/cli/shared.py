@@ -79,6 +79,14 @@ replace_option = click.option(
     help="Write a file of results also where the one there has more scored rows; the old one is kept beside it.",
 )
 
+allow_key_option = click.option(
+    "--allow-key",
+    metavar="VARIABLE@HOST",
+    multiple=True,
+    help="Let a file have the key in VARIABLE sent to HOST, where it does not belong (OPENAI_API_KEY belongs to "
+    "api.openai.com).",
+)
+
 Show = Callable[[str, int, int, str], None]
 """(what, done, total, how fast)"""
 

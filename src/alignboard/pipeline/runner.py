@@ -22,6 +22,7 @@ from alignboard.pipeline.executors.processes import Event, Executor, Settings, T
 from alignboard.pipeline.graph import SCHEME, Graph, Job
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plans.build import build_graph, single_recipe_plan
+from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.plan import ResolvedPlan, load_plan
 from alignboard.pipeline.store import (
     DONE,
@@ -107,13 +108,15 @@ def run_plan(
     on_progress: Callable[[Event], None] = silent,
     n_workers: int | None = None,
     redo: Sequence[str] = (),
+    consent: Consent | None = None,
 ) -> RunResult:
     """Do what is missing of a plan. ``dry_run`` only says what that is.
 
     ``redo`` names kinds of jobs that are done again, with all that depends on them: after an upgrade of a library whose
-    version is recorded and not part of a key. Interrupt it at any moment and call it again: it goes on where it was.
+    version is recorded and not part of a key. ``consent`` is to what a plan of others may not do by itself. Interrupt
+    it at any moment and call it again: it goes on where it was.
     """
-    resolved = load_plan(plan, workspace)
+    resolved = load_plan(plan, workspace, consent)
     # A wrong name is said before a missing package, and a dry run needs none.
     if not dry_run:
         require(*_TRAINING, *(["lm_eval"] if resolved.benchmarks else []))

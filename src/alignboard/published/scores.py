@@ -164,13 +164,13 @@ def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore]:
     fit = fit_difficulty(
         model=np.repeat(np.arange(len(others)), [len(table) for table in others.values()]),
         instruction=np.concatenate(found),
-        score=np.concatenate([table.preference - 1 for table in others.values()]),
+        score=np.concatenate([table.balanced - 1 for table in others.values()]),
         length_feature=np.concatenate([length_feature(_difference(t))[0] for t in others.values()]),
     )
     scores = {}
     for (name, table), index in zip(others.items(), found, strict=True):
         one = length_controlled_win_rate(
-            table.preference, _difference(table), fit.difficulty[index], gamed=None
+            table.balanced, _difference(table), fit.difficulty[index], gamed=None
         )
         scores[name] = _score(one, one.win_rate)
     for name in tables.keys() - others.keys():
@@ -213,7 +213,7 @@ def _fit(
     from alignboard.stats.length_control import length_controlled_win_rate
 
     return length_controlled_win_rate(
-        annotations.preference,
+        annotations.balanced,
         _difference(annotations),
         calibration.difficulty[position],
         _gamed(calibration),
@@ -227,7 +227,7 @@ def _nearest_C(
     from alignboard.stats.length_control import nearest_C
 
     return nearest_C(
-        annotations.preference,
+        annotations.balanced,
         _difference(annotations),
         calibration.difficulty[: len(annotations)],
         _gamed(calibration),

@@ -71,7 +71,12 @@ def align(
 
 
 def paired_difference(
-    score_a: Array, score_b: Array, clusters: NDArray | None = None, *, level: float = 0.95
+    score_a: Array,
+    score_b: Array,
+    clusters: NDArray | None = None,
+    *,
+    level: float = 0.95,
+    estimated: bool = False,
 ) -> PairedDifference:
     """The mean of A - B over the rows that both have.
 
@@ -83,13 +88,15 @@ def paired_difference(
         (n,) rows of one cluster are dependent: a conversation, a passage. None: every row its own.
     level
         Level of the interval.
+    estimated
+        Whether scores are unbiased estimates, such as order-balanced ones, of which single values may leave [0, 1].
 
     References: Miller, Adding Error Bars to Evals, arXiv 2411.00640, section 4 (paired differences, clustered).
     Where few prompts are discordant the t interval would be far too short; a limit then also allows for the largest
     difference that as many units without a contrary sign leave open.
     """
     for name, score in (("score_a", score_a), ("score_b", score_b)):
-        if np.any((score < 0) | (score > 1)):
+        if not estimated and np.any((score < 0) | (score > 1)):
             raise ValueError(f"{name} must lie in [0, 1]; NaN marks a missing score")
     has_a, has_b = ~np.isnan(score_a), ~np.isnan(score_b)
     both = has_a & has_b

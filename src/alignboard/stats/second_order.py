@@ -209,6 +209,25 @@ def estimate(
     )
 
 
+def weighted_share(
+    found: Mask, weight: Array, clusters: NDArray | None = None, level: float = 0.95
+) -> Interval:
+    """The share of a population for which ``found`` (n,) holds, from rows that stand for ``weight`` (n,) rows each.
+
+    Rows that were drawn with known probabilities have their inverses as weights. The standard error is the linearised
+    one of a ratio, clustered by ``clusters`` (n,).
+    """
+    if not len(weight):
+        return bounded_mean(weight, None, level)
+    names = np.arange(len(weight)) if clusters is None else clusters
+    unit = np.unique(names, return_inverse=True)[1]
+    share = 1 - float(weight @ ~found / weight.sum())
+    influence = np.bincount(unit, weights=weight * (found - share)) / weight.sum()
+    estimate = clustered_estimate(share, influence, np.bincount(unit))
+    scored = np.bincount(unit, weights=weight * found) / np.bincount(unit, weights=weight)
+    return rate_interval(estimate, level, units=scored)
+
+
 @dataclass(frozen=True)
 class _Taken:
     """The instructions that enter the estimate; each (m,)."""
@@ -328,16 +347,8 @@ def _gap(values: Array, n_answered: int, level: float, clusters: NDArray | None 
 
 
 def _consistency(taken: _Taken, level: float, clusters: NDArray | None) -> Interval:
-    """Weighted share of asked instructions on which both orders agree, with its linearised standard error."""
+    """The share of instructions on which both orders agree, from those that were asked."""
     asked = taken.weight > 0
-    weight = taken.weight[asked]
     same = np.sign(taken.x[asked] - 0.5) == np.sign(taken.y[asked] - 0.5)
-    if not len(weight):
-        return bounded_mean(weight, None, level)
-    names = np.arange(len(weight)) if clusters is None else clusters[asked]
-    unit = np.unique(names, return_inverse=True)[1]
-    total = np.bincount(unit, weights=weight)
-    share = 1 - float(weight @ ~same / weight.sum())
-    influence = np.bincount(unit, weights=weight * (same - share)) / weight.sum()
-    estimate = clustered_estimate(share, influence, np.bincount(unit))
-    return rate_interval(estimate, level, units=np.bincount(unit, weights=weight * same) / total)
+    units = None if clusters is None else clusters[asked]
+    return weighted_share(same, taken.weight[asked], units, level)

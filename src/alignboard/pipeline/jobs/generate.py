@@ -151,6 +151,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
                 task.folder / _LM_EVAL,
                 apply_chat_template=parameters["apply_chat_template"],
                 task_files=files,
+                trusted=task.job.hints["trust_tasks"],
                 on_progress=task.progress,
             )
         except InputError as error:

@@ -140,10 +140,14 @@ def _judges(task: JobTask, declared: JudgeSpec) -> Judges:
 
 
 def access_of(given: PlanJudge, journal: Path) -> Access:
-    """A plan's judge as `alignboard.pipeline.judges` asks it."""
-    batches = journal / "batches" if given.batch_api else None
+    """A plan's judge as `alignboard.pipeline.judges` asks it; the user agreed to its keys when the plan was read."""
     return Access(
-        given.urls, given.api_key_env if given.urls else None, given.limits, given.price, batches
+        given.urls,
+        given.api_key_env if given.urls else None,
+        allowed_keys=None,
+        limits=given.limits,
+        rate=given.price,
+        batch_folder=journal / "batches" if given.batch_api else None,
     )
 
 

@@ -140,7 +140,7 @@ def _scored(tables: dict[str, Annotations]) -> tuple[dict[str, Scored], dict[str
     """The models that can be used, and why the others cannot."""
     models, left_out = {}, {}
     for name, table in tables.items():
-        rate = win_rate(table.preference)
+        rate = win_rate(table.preference, balanced=table.balanced)
         if table.generator == table.baseline:
             left_out[name] = "it is the baseline"
         elif not 0 < rate.win_rate < 1 or not math.isfinite(rate.standard_error):

@@ -20,6 +20,7 @@ from alignboard.stats.intervals import (
     rate_interval,
     student_interval,
 )
+from alignboard.stats.second_order import weighted_share
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -66,7 +67,8 @@ class JudgeFigures:
     """mean preference for the answer that was shown first; unknown where the model always had the same place"""
     position_gap: Interval
     swap_consistency: Interval | None
-    """share of rows of both orders in which they name the same winner"""
+    """share of rows of both orders in which they name the same winner; rows that were drawn for a second order count
+    in proportion to those that they stand for"""
     prefers_longer: Interval
     n_low_mass: int
     mass: float | None
@@ -95,8 +97,8 @@ def judge_figures(name: str, part: Judgments, everything: Judgments) -> JudgeFig
         paired=paired,
         prefers_first=_prefers_first(asked, paired=paired),
         position_gap=_position(asked, paired=paired)[0],
-        swap_consistency=bounded_mean(
-            (side(both.first_score) == side(both.other_score)).astype(float), both.instruction
+        swap_consistency=weighted_share(
+            side(both.first_score) == side(both.other_score), 1 / both.inclusion, both.instruction
         )
         if len(both)
         else None,
