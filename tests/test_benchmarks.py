@@ -208,7 +208,7 @@ def test_digests_are_of_everything_that_a_local_task_is_made_of(pair):
         "task: made\ninclude: left.yaml\ndoc_to_text: !function helpers.text\n",
     )
     assert {"evaluate/tasks/helpers.py", "evaluate/tasks/left.yaml"} < digests(
-        ["made"], pair
+        ["made"], pair, trusted=True
     ).keys()
     choice_task(pair, "lost", 1, dataset_kwargs={"data_files": "no/such.jsonl"})
     write(pair, "tasks/other", {"task": "another"})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from alignboard.engines.openai.keys import require_consent
 from alignboard.engines.openai.prices import Prices, Rate, load_prices
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError
@@ -32,6 +33,8 @@ class Access:
     """in place of the judge's own address"""
     api_key_env: str | None = None
     """the environment variable with the key for ``urls``"""
+    allowed_keys: frozenset[str] | None = frozenset()
+    """keys that judges' files may have sent to other hosts than they belong to; None: agreed to already"""
     limits: Limits = field(default_factory=Limits)
     rate: Rate | None = None
     """what is paid; None = as the table of prices says, where it knows the model"""
@@ -117,8 +120,12 @@ class Judges:
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else model
 
     def warnings(self, declared: JudgeSpec, today: dt.date) -> list[str]:
-        """Of models that have been or will be switched off, where they are asked at their own address."""
+        """Of models that have been or will be switched off, and of keys that are not to be sent to them."""
         found = []
+        try:
+            self.require_key_consent(declared)
+        except InputError as error:
+            found.append(str(error).rstrip("."))
         for spec in self.members(declared):
             asked = spec.prompted
             if asked is not None and self._at_home(spec):
@@ -127,11 +134,24 @@ class Judges:
                     found.append(f"judge {spec.name}: {ends}")
         return list(dict.fromkeys(found))
 
+    def require_key_consent(self, declared: JudgeSpec) -> None:
+        """Raises `InputError` where a judge's file would have a key sent where it does not belong."""
+        allowed = self._access.allowed_keys
+        if allowed is None:
+            return
+        for spec in self.members(declared):
+            asked = spec.prompted
+            if asked is not None and self._at_home(spec):
+                variable = self._access.api_key_env or asked.api_key_env
+                require_consent(f"Judge {spec.name}", variable, [asked.base_url or OPENAI], allowed)
+
     def require_supported(self, declared: JudgeSpec, today: dt.date | None) -> None:
         """Raises `InputError` for a judge that cannot be asked, before any other is.
 
-        With ``today`` also for one that has been switched off.
+        With ``today`` also for one that has been switched off, and for keys that are not to be sent to it.
         """
+        if today is not None:
+            self.require_key_consent(declared)
         for spec in self.members(declared):
             reason = getattr(spec, "unsupported", None)
             if reason is not None:
@@ -161,6 +181,7 @@ class Judges:
         opening = Opening(
             access.urls,
             access.api_key_env,
+            access.allowed_keys,
             access.limits,
             self.rate(spec),
             access.batch_folder,

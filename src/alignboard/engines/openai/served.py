@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from alignboard.engines.openai.format import Dialect
-from alignboard.engines.openai.limits import Patience
+from alignboard.engines.openai.keys import require_consent
 from alignboard.engines.rows import Decoding, Prompt
 from alignboard.errors import InputError
+from alignboard.fetch.http import Patience
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Endpoint:
     dialect: Dialect
     api_key_env: str | None = None
     """the environment variable that holds the key"""
+    allowed_keys: frozenset[str] | None = None
+    """where a file names address or variable: which keys the user lets it send (`engines.openai.keys`); None: the user
+    has named both"""
     limits: Limits = field(default_factory=Limits)
     weights: str | None = None
     """what is served, such as a revision; without it the addresses stand for it in an answer's key"""
@@ -77,9 +81,12 @@ class Endpoint:
         return found
 
     def key(self) -> str | None:
-        """The key in an environment variable; raises `InputError` where it is named and not set."""
+        """The key in an environment variable; raises `InputError` where it is not set, or not to be sent there."""
         if self.api_key_env is None:
             return None
+        if self.allowed_keys is not None:
+            what = f"The model {self.dialect.model}"
+            require_consent(what, self.api_key_env, self.urls, self.allowed_keys)
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
             raise InputError(

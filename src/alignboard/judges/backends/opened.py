@@ -50,7 +50,9 @@ def open_prompted(spec: PromptedSpec, opening: Opening) -> Backend:
         return LocalJudge(spec, model, adapter=adapter, entry=entry)
     from alignboard.judges.backends.endpoint import EndpointJudge, endpoint_of
 
-    endpoint = endpoint_of(spec, opening.urls, opening.limits, opening.api_key_env)
+    endpoint = endpoint_of(
+        spec, opening.urls, opening.limits, opening.api_key_env, opening.allowed_keys
+    )
     if opening.batch_folder is None:
         return EndpointJudge(spec, endpoint, opening.rate)
     from alignboard.judges.backends.batches import BatchJudge

@@ -18,7 +18,7 @@ from alignboard.errors import InputError
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import LocalModels, Served
 from alignboard.pipeline.answering import OUTPUTS, GenerationProgress, decoding_of
-from alignboard.pipeline.executors.worker import JobTask
+from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.generation import generate_here, generate_served
 from alignboard.pipeline.jobs.board import SCORES
 from alignboard.pipeline.jobs.train import adapter_path, model_path
@@ -151,6 +151,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
                 task.folder / _LM_EVAL,
                 apply_chat_template=parameters["apply_chat_template"],
                 task_files=files,
+                trusted=task.job.hints["trust_tasks"],
                 on_progress=task.progress,
             )
         except InputError as error:

@@ -21,7 +21,7 @@ from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.conversations import compare_conversations, load_questions
 from alignboard.pipeline.evaluation import Evaluation, hardening_secret
-from alignboard.pipeline.executors.worker import JobTask
+from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.jobs.board import RATINGS, found
 from alignboard.pipeline.jobs.generate import exported
 from alignboard.pipeline.jobs.train import CHECKPOINT
@@ -140,10 +140,14 @@ def _judges(task: JobTask, declared: JudgeSpec) -> Judges:
 
 
 def access_of(given: PlanJudge, journal: Path) -> Access:
-    """A plan's judge as `alignboard.pipeline.judges` asks it."""
-    batches = journal / "batches" if given.batch_api else None
+    """A plan's judge as `alignboard.pipeline.judges` asks it; the user agreed to its keys when the plan was read."""
     return Access(
-        given.urls, given.api_key_env if given.urls else None, given.limits, given.price, batches
+        given.urls,
+        given.api_key_env if given.urls else None,
+        allowed_keys=None,
+        limits=given.limits,
+        rate=given.price,
+        batch_folder=journal / "batches" if given.batch_api else None,
     )
 
 

@@ -248,7 +248,10 @@ class _Builder:
         }
         name = f"lm-eval {suite.name} {model.name}"
         needs = {**needs, "tasks": self.task_data(suite)}
-        hints = {"spec": msgspec.to_builtins(pinned(spec))}
+        hints = {
+            "spec": msgspec.to_builtins(pinned(spec)),
+            "trust_tasks": self.resolved.consent.tasks,
+        }
         board[name] = self.add(name, "lm-eval", entry.group, parameters, needs, hints)
 
     def _released(self, model: str, asked: PlanSet, path: Path) -> str:
