@@ -252,9 +252,10 @@ def _file_spec(path: Path, contents: Sequence[Mapping[str, Any]]) -> SetSpec:
 def _read(path: Path, contents: Sequence[Mapping[str, Any]], spec: SetSpec) -> list[Instruction]:
     rows, seen = [], {}
     for number, row in enumerate(contents, start=1):
+        turns = _turns(path, number, row, spec.column)
         subset = _subset(row, spec.subset_column)
         one = Instruction(
-            _turns(path, number, row, spec.column),
+            turns,
             subset,
             row.get("question_id"),
             spec.temperatures.get(subset or ""),

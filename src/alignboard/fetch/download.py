@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from alignboard.fetch.http import (
     Policy,
     TransientError,
     continues,
+    require_speed,
     strong_etag,
 )
 from alignboard.fetch.pinned import PinnedFile, VerifiedFiles, digest, locked
@@ -164,6 +166,7 @@ class _Transfer:
 
     def _write(self, chunks: Iterator[bytes], size: int) -> None:
         limit = _LARGEST if self._file.size is None else self._file.size
+        before, started = size, time.monotonic()
         with self._part.open("ab" if size else "wb") as out:
             self._show(size)
             for chunk in chunks:
@@ -172,6 +175,7 @@ class _Transfer:
                 out.write(chunk)
                 size += len(chunk)
                 self._show(size)
+                require_speed(size - before, started)
                 if size > limit:
                     return  # not the pinned content, which the digest will say
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     import httpx
 
 MIRROR = "ALIGNBOARD_MIRROR"
+GRACE = 30.0
+"""seconds, after which a body has to come at `SLOWEST` at least"""
+SLOWEST = 1024
+"""bytes a second"""
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,11 @@ class Http:
 
     def get(self, url: str, largest: int) -> bytes:
         """The whole content at ``url``."""
-        content = bytearray()
+        content, started = bytearray(), time.monotonic()
         with self.stream(url) as response:
             for chunk in response.iter_bytes():
                 content += chunk
+                require_speed(len(content), started)
                 if len(content) > largest:
                     raise FinalError(f"it is larger than {largest:,} bytes")
         return bytes(content)
@@ -123,6 +128,13 @@ class Http:
             raise FinalError(one_line(error)) from error
         except httpx.RequestError as error:
             raise TransientError(one_line(error)) from error
+
+
+def require_speed(size: int, started: float) -> None:
+    """Raise `TransientError` for a body that comes so slowly that it may never end."""
+    passed = time.monotonic() - started
+    if passed > GRACE and size < SLOWEST * passed:
+        raise TransientError(f"only {size} bytes came in {passed:.0f} s")
 
 
 def continues(response: httpx.Response, offset: int) -> bool | None:

@@ -16,7 +16,7 @@ from alignboard.engines.openai.requesting import (
 )
 from alignboard.engines.openai.served import Endpoint
 from alignboard.errors import SourceError
-from alignboard.fetch.http import TransientError, one_line
+from alignboard.fetch.http import TransientError, one_line, require_speed
 
 if TYPE_CHECKING:
     import httpx
@@ -125,10 +125,11 @@ class BatchHttp:
 
 
 def _body(response: httpx.Response) -> bytes:
-    parts, size = [], 0
+    parts, size, started = [], 0, time.monotonic()
     for part in response.iter_bytes():
         parts.append(part)
         size += len(part)
+        require_speed(size, started)
         if size > LARGEST_FILE:
             raise TransientError(f"the answer is larger than {LARGEST_FILE // 2**20} MiB")
     return b"".join(parts)

@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alignboard.errors import AlignboardError
+from alignboard.errors import AlignboardError, InputError
 from alignboard.pipeline.executors.worker import job_to_json
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.store import Places, done_row, export
 from alignboard.results.journal import Journal
 
-_LOG_LINES = 15
 _PATIENCE = 5.0
 """seconds that a process may take to close what it has open"""
 
@@ -215,7 +214,11 @@ class Executor:
             )
             return
         costs = {name: reply[name] for name in ("seconds", "cpu_seconds", "import_seconds")}
-        export(job, reply["exports"], self._places)
+        try:
+            export(job, reply["exports"], self._places)
+        except InputError as error:
+            self._fail(process, job, str(error))
+            return
         row = done_row(job, reply["exports"], costs)
         self._journal.forget([row.key])  # a job is done again where its folder was gone
         self._journal.add([row])
@@ -237,18 +240,7 @@ class Executor:
         job, process.job = process.job, None
         self._processes.remove(process)
         if job is not None:
-            how = (
-                f"by signal {-code} (was there enough memory?)"
-                if code < 0
-                else f"with exit code {code}"
-            )
-            tail = process.log.read_text(encoding="utf-8", errors="replace").splitlines()[
-                -_LOG_LINES:
-            ]
-            last = next((line for line in reversed(tail) if line.strip()), "")
-            self._fail(
-                process, job, f"its process ended {how}; the last line of {process.log}: {last}"
-            )
+            self._fail(process, job, f"its process ended {_how(code, process.log)}")
 
     def _dismiss(self) -> None:
         """Let processes that have nothing left to do close what they have open."""
@@ -267,6 +259,15 @@ class Executor:
             _close(process)
         self._selector.close()
         self._processes.clear()
+
+
+def _how(code: int, log: Path) -> str:
+    """How a worker ended; one that was killed had no last words, so that none are taken from its log."""
+    if code < 0:
+        return f"by signal {-code} (was there enough memory?); its log is {log}"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    return f"with exit code {code}; the last line of {log}: {last}"
 
 
 def _send(process: _Process, command: dict[str, Any]) -> None:
