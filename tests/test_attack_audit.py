@@ -19,13 +19,13 @@ from alignboard.cli.boundary import guarded
 from alignboard.data.instruction_sets import load_set
 from alignboard.engines.openai.format import UnreadableError
 from alignboard.errors import InputError, SourceError
-from alignboard.fetch import download, http
-from alignboard.fetch.http import Policy
+from alignboard.fetch import download, http, ranges
+from alignboard.fetch.http import Patience
 from alignboard.judges.backends.chat_format import read_judge_reply
 from alignboard.judges.parsing.raw_completions import reply_of_raw
 from alignboard.models import prompting
 from alignboard.models.registry import load_model
-from alignboard.pipeline.executors import processes
+from alignboard.pipeline.executors.logs import end_text
 from alignboard.pipeline.judged_outputs import read_fields
 from byte_tokenizer import build
 
@@ -51,7 +51,9 @@ class _Dripping(BaseHTTPRequestHandler):
 @pytest.fixture
 def dripping(monkeypatch):
     monkeypatch.setattr(http, "GRACE", 0.2)
-    monkeypatch.setattr(download, "_POLICY", Policy(attempts=2, backoff=0.001, longest=0.002))
+    monkeypatch.setattr(
+        ranges, "PATIENCE", Patience(tries=2, backoff=0.001, longest=0.002, timeout=9)
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Dripping)
     server.daemon_threads = True
     server.block_on_close = False
@@ -68,7 +70,6 @@ def test_a_listing_that_comes_byte_by_byte_ends_in_a_sentence(dripping):
 
 def test_a_file_of_a_batch_that_comes_byte_by_byte_ends_in_a_sentence(dripping):
     from alignboard.engines.openai.format import Dialect
-    from alignboard.engines.openai.limits import Patience
     from alignboard.engines.openai.served import Endpoint, Limits
     from alignboard.judges.backends.batch_http import BatchHttp
 
@@ -154,8 +155,8 @@ def test_no_control_character_reaches_the_terminal(capsys):
 def test_a_killed_worker_has_no_last_words(tmp_path):
     log = tmp_path / "worker.log"
     log.write_text("first\npip install kernels\n")
-    assert processes._how(-9, log) == (f"by signal 9 (was there enough memory?); its log is {log}")
-    assert processes._how(1, log).endswith("pip install kernels")
+    assert end_text(-9, log) == (f"by signal 9 (was there enough memory?); its log is {log}")
+    assert end_text(1, log).endswith("pip install kernels")
 
 
 # Data of tasks.

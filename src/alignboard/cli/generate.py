@@ -144,8 +144,9 @@ def generate(
     from alignboard.models.registry import load_model
     from alignboard.pipeline.answerers import by_base
     from alignboard.pipeline.answering import decoding_of
+    from alignboard.pipeline.locks import in_use
     from alignboard.pipeline.model_names import claim, named
-    from alignboard.pipeline.store import Places, lock
+    from alignboard.pipeline.store import Places
     from alignboard.results.journal import Journal
 
     specs = by_base(named([load_model(name) for name in models], model_names))
@@ -163,7 +164,7 @@ def generate(
         return
     results = []
     places = Places(Path.cwd())
-    with lock(places), Journal(places.journal, "generate") as journal:
+    with in_use(places), Journal(places.journal, "generate") as journal:
         claim(places.workspace, specs)
         answer = answering(
             served,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import reference_set
 from alignboard.published.scores import LcScore, lc_win_rates
 from alignboard.records import Generation
-from alignboard.results.files import write_atomically
+from alignboard.results.files import place_once, write_atomically
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.journal import Journal
 from alignboard.suites import Suite, load_suite
@@ -188,11 +189,11 @@ class Evaluation:
 def hardening_secret(journal: Path) -> str:
     """What hardened prompts of this workspace draw their marks from: made once, and never shown."""
     path = journal / "hardened-secret"
-    try:
-        secret = path.read_text().strip()
-    except FileNotFoundError:
-        write_atomically(path, secrets.token_hex(32).encode(), mode=0o600)
-        secret = path.read_text().strip()
+    if not path.exists():
+        temporary = path.with_name(f"{path.name}-{os.getpid()}")
+        write_atomically(temporary, secrets.token_hex(32).encode(), mode=0o600)
+        place_once(temporary, path)
+    secret = path.read_text().strip()
     if not re.fullmatch(r"[0-9a-f]{64}", secret):
         raise InputError(
             f"{path} holds no secret (a full disk leaves it empty); remove it, and hardened judges ask anew."

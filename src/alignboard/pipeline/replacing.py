@@ -60,8 +60,8 @@ def require_no_less(path: Path, new: Path) -> None:
         raise InputError(f"{path} cannot be read ({error}); move it away and run again.") from error
     if there > n:
         raise InputError(
-            f"{path} holds {there} scored rows and the plan's would hold {n}, so it was left as it is; move it away and "
-            "run again."
+            f"{path} holds {there} scored rows and the plan's would hold {n}, so it was left as it is; move it away "
+            "and run again."
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
+from alignboard.data.instruction_sets import known_texts
 from alignboard.errors import ConvergenceError, InputError
 from alignboard.judges.prompting.attacks import lc_jump
 from alignboard.published.calibration import Calibration
@@ -171,10 +172,14 @@ def reproduce(
 
 
 def reference_set(folder: ResultsFolder, suite: Suite, tables: dict[str, Annotations]) -> TextId:
-    """(N,) the suite's instructions in their order: the baseline's outputs, else a complete annotation file's rows.
+    """(N,) the suite's instructions in their order: those that its set declares, else the baseline's outputs, else a
+    complete annotation file's rows.
 
-    Raises `InputError` where neither is there.
+    Raises `InputError` where none of them is there.
     """
+    known = suite_texts(suite)
+    if known is not None:
+        return known
     outputs = folder.outputs(suite.baseline)
     if outputs is not None:
         return outputs.instruction
@@ -188,6 +193,11 @@ def reference_set(folder: ResultsFolder, suite: Suite, tables: dict[str, Annotat
             f"{suite.n_instructions} instructions and their order, and no annotation file is complete; add it."
         )
     return max(orders.values(), key=len)[0].instruction
+
+
+def suite_texts(suite: Suite) -> TextId | None:
+    """The identities of the suite's instructions, where its set declares them: a folder cannot change their order."""
+    return None if suite.instructions is None else known_texts(suite.instructions.set)
 
 
 def _require_agreement(tables: dict[str, Annotations], suite: Suite) -> None:

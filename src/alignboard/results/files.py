@@ -36,6 +36,19 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def place_once(temporary: Path, path: Path) -> None:
+    """Give a finished file its name where nothing has it: of two processes the first does; the other's file goes."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file that others wrote; raises `InputError` that names the file."""
     try:

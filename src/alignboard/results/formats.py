@@ -28,6 +28,7 @@ from alignboard.errors import InputError
 from alignboard.records import Annotations, Generation, Judgment, Outputs, TextId, text_id
 from alignboard.results.files import SUFFIXES, write_atomically
 from alignboard.results.order import is_switched
+from alignboard.results.raw_rows import file_model, merged_row, merged_rows, plain, unknown_layout
 from alignboard.text import storable
 
 Row = TypeVar("Row", bound=Generation | Judgment)
@@ -131,7 +132,10 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     decode = _DECODERS.get(path.suffix)
     if decode is None:
         raise InputError(f"{path} has none of the formats that are read: {', '.join(SUFFIXES)}.")
-    rows = decode(path, content, row_type)
+    if path.suffix == ".csv" or plain(content, named=row_type is Generation):
+        rows = decode(path, content, row_type)
+    else:
+        rows = _converted(path, merged_rows(path), row_type)
     if not rows:
         raise InputError(f"{path} holds no rows.")
     return rows
@@ -180,6 +184,8 @@ def _decode_jsonl(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
 def _decode_csv(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
     csv.field_size_limit(2**31 - 1)
     reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
+    if "instruction" not in (reader.fieldnames or ()):
+        raise unknown_layout(path, dict.fromkeys(reader.fieldnames or ()))
     optional = {"preference", "annotator", "dataset", "balanced_preference"}
     rows = []
     try:
@@ -190,9 +196,11 @@ def _decode_csv(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
                 )
             values: dict[str, Any] = {
                 key: None if value == "" and key in optional else _cell(key, value)
-                for key, value in raw.items()
+                for key, value in merged_row(path, number, raw).items()
                 if key in row_type.__struct_fields__
             }
+            if "generator" not in raw:
+                values["generator"] = file_model(path)
             try:
                 rows.append(msgspec.convert(values, row_type))
             except msgspec.ValidationError as error:
@@ -274,10 +282,14 @@ def _decode_again(
                     f"{path}, row {number}, field {field!r}: {value} is not valid JSON; write null for a verdict "
                     "that could not be parsed."
                 ) from error
+    return _converted(path, storable(rows), row_type, first)
+
+
+def _converted(path: Path, rows: Any, row_type: type[Row], first: int = 1) -> list[Row]:
     try:
-        return msgspec.convert(storable(rows), list[row_type])
-    except msgspec.ValidationError as wrong:
-        raise _wrong_field(path, wrong, first=first) from wrong
+        return msgspec.convert(rows, list[row_type])
+    except msgspec.ValidationError as error:
+        raise _wrong_field(path, error, first=first) from error
 
 
 def _require_utf8(path: Path, content: bytes) -> None:

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from alignboard.engines.openai.format import Dialect
 from alignboard.engines.openai.keys import require_consent
-from alignboard.engines.openai.limits import Patience
 from alignboard.engines.rows import Decoding, Prompt
 from alignboard.errors import InputError
+from alignboard.fetch.http import Patience
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from alignboard.boards.scoring import (
 )
 from alignboard.data.generated import GeneratedSet, generated_set
 from alignboard.pipeline.answering import OUTPUTS
-from alignboard.pipeline.executors.worker import JobTask
+from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows

@@ -21,7 +21,7 @@ from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.conversations import compare_conversations, load_questions
 from alignboard.pipeline.evaluation import Evaluation, hardening_secret
-from alignboard.pipeline.executors.worker import JobTask
+from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.jobs.board import RATINGS, found
 from alignboard.pipeline.jobs.generate import exported
 from alignboard.pipeline.jobs.train import CHECKPOINT
