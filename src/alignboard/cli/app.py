@@ -16,6 +16,7 @@ from alignboard.cli.board import board
 from alignboard.cli.boundary import EXIT_FOUND, guarded
 from alignboard.cli.bridge import bridge
 from alignboard.cli.compare import compare
+from alignboard.cli.convert import convert
 from alignboard.cli.data import data
 from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
@@ -228,6 +229,7 @@ cli.add_command(board)
 cli.add_command(data)
 cli.add_command(compare)
 cli.add_command(plot)
+cli.add_command(convert)
 cli.add_command(view)
 cli.add_command(publish)
 

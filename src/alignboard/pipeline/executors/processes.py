@@ -20,7 +20,7 @@ import msgspec
 
 from alignboard.pipeline.executors.logs import end_text, open_log, with_log
 from alignboard.pipeline.executors.work import PAUSE, Settings, Work
-from alignboard.pipeline.executors.worker import Command, Reply
+from alignboard.pipeline.executors.worker import WorkerCommand, WorkerReply
 
 _PATIENCE: Final = 5.0
 """seconds that a process may take to close what it has open"""
@@ -67,7 +67,7 @@ class Processes:
             if assigned is not None:
                 if number not in self._processes:
                     self._start(number, work)
-                _send(self._processes[number], Command(assigned))
+                _send(self._processes[number], WorkerCommand(assigned))
         return waiting
 
     def _start(self, number: int, work: Work) -> None:
@@ -95,7 +95,7 @@ class Processes:
             return
         *lines, process.unread = (process.unread + chunk).split(b"\n")
         for line in lines:
-            reply = msgspec.json.decode(line, type=Reply)
+            reply = msgspec.json.decode(line, type=WorkerReply)
             if reply.progress is not None:
                 work.progress(process.number, *reply.progress)
             elif (outcome := reply.done or reply.failed) is not None:
@@ -113,7 +113,7 @@ class Processes:
     def _dismiss(self) -> None:
         """Let processes that have nothing left to do close what they have open."""
         for process in self._processes.values():
-            _send(process, Command())
+            _send(process, WorkerCommand())
         for process in self._processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.popen.wait(_PATIENCE)
@@ -129,7 +129,7 @@ class Processes:
         self._processes.clear()
 
 
-def _send(process: _Process, command: Command) -> None:
+def _send(process: _Process, command: WorkerCommand) -> None:
     if process.popen.stdin is not None:
         with contextlib.suppress(BrokenPipeError):  # its output ends too, and says so
             process.popen.stdin.write(msgspec.json.encode(command) + b"\n")

@@ -151,8 +151,8 @@ class _Plan:
         raw, controlled = judged_columns(judge, None, asked["name"] if len(self.sets) > 1 else None)
         against = asked["reference"] or _inside(self.parameters)
         pair = (
-            msgspec.structs.replace(raw, baseline=against),
-            msgspec.structs.replace(controlled, baseline=against),
+            msgspec.structs.replace(raw, baseline=against, set=asked["name"]),
+            msgspec.structs.replace(controlled, baseline=against, set=asked["name"]),
         )
         by_baseline: dict[str, dict[str, Annotations]] = {}
         for entry in self.models:
