@@ -4,12 +4,11 @@ import json
 
 import pytest
 
-from alignboard.boards.columns import Column, Score
+from alignboard.boards.columns import Score
 from alignboard.boards.files import to_csv
 from alignboard.boards.of_results import results_board
 from alignboard.errors import InputError
-from alignboard.records import Generation, Judgment
-from alignboard.registry import _STATE, register
+from alignboard.records import Judgment
 from alignboard.results.formats import write_rows
 
 
@@ -192,19 +191,3 @@ def test_length_control_that_cannot_be_fitted_says_why(tmp_path):
     assert score.value is None
     assert score.reason is not None
     assert "length differences are equal" in score.reason
-
-
-def test_a_column_of_another_package_is_one_registration(tmp_path):
-    verdicts(tmp_path, "m", "a")
-    write_rows(tmp_path / "m" / "model_outputs.json", [Generation("p0", "x", "m")])
-
-    def make(outputs):
-        column = Column(key="files", name="files", kind="diagnostic", source="mine")
-        return column, {model: Score(1.0) for model in outputs}
-
-    register("column", "files", make)
-    try:
-        board = results_board(tmp_path)
-    finally:
-        del _STATE.targets["column"]["files"]
-    assert board.score(board.rows[0], "files").value == 1.0

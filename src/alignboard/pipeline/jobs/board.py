@@ -32,7 +32,7 @@ from alignboard.boards.scoring import (
 )
 from alignboard.data.generated import GeneratedSet, generated_set
 from alignboard.pipeline.answering import OUTPUTS
-from alignboard.pipeline.executors.worker import JobTask
+from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
@@ -159,8 +159,8 @@ class _Plan:
         raw, controlled = judged_columns(judge, None, asked["name"] if len(self.sets) > 1 else None)
         against = asked["reference"] or _inside(self.parameters)
         pair = (
-            msgspec.structs.replace(raw, baseline=against),
-            msgspec.structs.replace(controlled, baseline=against),
+            msgspec.structs.replace(raw, baseline=against, set=asked["name"]),
+            msgspec.structs.replace(controlled, baseline=against, set=asked["name"]),
         )
         by_baseline: dict[str, dict[str, Annotations]] = {}
         for entry in self.models:

@@ -18,7 +18,7 @@ from alignboard.errors import InputError
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import LocalModels, Served
 from alignboard.pipeline.answering import OUTPUTS, GenerationProgress, decoding_of
-from alignboard.pipeline.executors.worker import JobTask
+from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.generation import generate_here, generate_served
 from alignboard.pipeline.jobs.board import SCORES
 from alignboard.pipeline.jobs.train import adapter_path, model_path
