@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.stats.intervals import Interval, clustered_mean, rate_interval
+from alignboard.stats.intervals import Interval, bounded_mean
 from alignboard.stats.second_order import (
     FirstOrders,
     SecondOrderDesign,
@@ -189,7 +189,7 @@ def _in_errors(values: Array) -> float:
 
 
 def _mean(values: Array) -> Interval:
-    return rate_interval(*clustered_mean(values))
+    return bounded_mean(values)
 
 
 def write_example(folder: Path) -> None:

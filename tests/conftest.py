@@ -3,13 +3,17 @@
 import importlib
 import logging
 import os
+import re
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from hypothesis import settings
+
+from alignboard import registry
 
 # CI says whether a commit is good, so the same commit gets the same examples there; everywhere else they are new.
 settings.register_profile("repeatable", derandomize=True)
@@ -44,3 +48,30 @@ def upstream() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture
+def contributed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Path]]:
+    """Installs a file that CONTRIBUTING.md shows, as a package with an entry point; returns the folder it is in."""
+    site, state, installed = tmp_path / "site", registry._STATE, []
+    for kind in registry.HOMES:
+        registry.names(kind)
+    before = {kind: dict(parts) for kind, parts in state.targets.items()}
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+    def install(module: str) -> Path:
+        (source,) = re.findall(rf"```python\n(# {module}\.py\n.*?)```", text, re.DOTALL)
+        info = site / f"{module}-1.dist-info"
+        info.mkdir(parents=True)
+        (site / f"{module}.py").write_text(source)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{module} = {module}\n")
+        installed.append(module)
+        monkeypatch.syspath_prepend(str(site))
+        monkeypatch.setattr(state, "plugins_loaded", False)
+        return site
+
+    yield install
+    state.targets = before
+    for module in installed:
+        sys.modules.pop(module, None)

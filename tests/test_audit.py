@@ -662,6 +662,7 @@ def board(rng, n_models, n, bias=0.0):
             output_1=ids,
             output_2=ids,
             preference=1 + 1 / (1 + np.exp(-latent)),
+            balanced=1 + 1 / (1 + np.exp(-latent)),
             length_1=zeros,
             length_2=zeros,
             switched=switched,

@@ -173,10 +173,10 @@ def test_a_missing_field(tmp_path, field):
 
 def test_a_missing_column(tmp_path):
     path = tmp_path / "model_outputs.csv"
-    path.write_text("instruction,output\na,b\n", encoding="utf-8")
+    path.write_text("instruction,generator\na,b\n", encoding="utf-8")
     message = refusal(read_outputs, path)
     assert "row 1" in message
-    assert "generator" in message
+    assert "output" in message
 
 
 @pytest.mark.parametrize(

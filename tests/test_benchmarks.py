@@ -13,9 +13,9 @@ from alignboard.benchmarks.task_files import digests, lm_eval_folder, rooms
 from alignboard.boards.board import read_board
 from alignboard.errors import InputError
 from alignboard.models.loading import LoadedModel
-from alignboard.pipeline.build import build_graph
 from alignboard.pipeline.jobs.board import _conditions
-from alignboard.pipeline.plan import load_plan
+from alignboard.pipeline.plans.build import build_graph
+from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.progress import job_table
 from alignboard.pipeline.runner import run_plan
 from alignboard.suites import Benchmark, load_evaluation
@@ -208,7 +208,7 @@ def test_digests_are_of_everything_that_a_local_task_is_made_of(pair):
         "task: made\ninclude: left.yaml\ndoc_to_text: !function helpers.text\n",
     )
     assert {"evaluate/tasks/helpers.py", "evaluate/tasks/left.yaml"} < digests(
-        ["made"], pair
+        ["made"], pair, trusted=True
     ).keys()
     choice_task(pair, "lost", 1, dataset_kwargs={"data_files": "no/such.jsonl"})
     write(pair, "tasks/other", {"task": "another"})

@@ -14,7 +14,6 @@ from matplotlib.text import Text
 from alignboard.boards import page
 from alignboard.boards.of_alpaca_eval import published_board
 from alignboard.boards.plots import (
-    Panel,
     panels,
     plot_lengths,
     plot_ranking,
@@ -26,7 +25,6 @@ from alignboard.boards.plots import (
 from alignboard.boards.plots.dots import ranking_rows
 from alignboard.boards.plots.figure import compose
 from alignboard.boards.plots.style import drawable, short_name, style
-from alignboard.registry import _STATE, register
 from alignboard.suites import load_suite
 from boards import METHODS, board_with_gaps, hostile_board, plan_board
 
@@ -165,18 +163,6 @@ def test_the_ranking_draws_the_values_that_are_ranked():
     assert len(rows) == 15 + 13
     labels = [tick.get_text() for tick in ax.get_yticklabels()]
     assert labels[0].split() == ["NullModel", "1"]
-
-
-def test_a_plot_of_another_package_is_one_registration():
-    def make(board):
-        return [Panel("Mine", 1.0, lambda ax: ax.plot([0, 1], [0, len(board.rows)]))]
-
-    register("plot", "mine", make)
-    try:
-        assert panels(BOARDS["one"])[-1].heading == "Mine"
-        assert "Mine" in page.to_html(BOARDS["one"])
-    finally:
-        del _STATE.targets["plot"]["mine"]
 
 
 def test_every_colour_of_the_plots_has_its_counterpart_on_a_dark_ground():

@@ -10,7 +10,7 @@ import pytest
 
 from alignboard.boards.board import read_board
 from alignboard.boards.columns import Score
-from alignboard.pipeline.plan import load_plan
+from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.runner import run_resolved
 from alignboard.suites import load_evaluation
 from alignboard.workspace import declaration

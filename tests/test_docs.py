@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from alignboard.cli.app import cli
-from alignboard.pipeline.plan_schema import Plan
+from alignboard.pipeline.plans.schema import Plan
 from alignboard.suites import EvaluationSuite, convert
 
 ROOT = Path(__file__).parents[1]

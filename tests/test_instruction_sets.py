@@ -160,7 +160,7 @@ def test_the_demo_world_draws_its_own_questions(tmp_path):
             [{"instruction": "a?"}, {"instruction": "a?"}],
             "row 2: instruction is that of row 1 again",
         ),
-        ([{"prompt": "a?"}], r"row 1 has no column .instruction. \(it has: prompt\)"),
+        ([{"text": "a?"}], r"row 1 has no column .instruction. \(it has: text\)"),
         ([{"instruction": " "}], "row 1: instruction is empty"),
         ([{"instruction": 3}], "row 1: instruction is empty or no text"),
         ([], "holds no rows"),

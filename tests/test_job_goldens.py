@@ -16,8 +16,8 @@ import pytest
 
 from alignboard.demo import plugin
 from alignboard.pipeline import kinds
-from alignboard.pipeline.build import build_graph
-from alignboard.pipeline.plan import load_plan
+from alignboard.pipeline.plans.build import build_graph
+from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.runner import run_plan
 from alignboard.pipeline.store import Places
 from alignboard.registry import lookup

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from alignboard.pipeline.build import build_graph
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.kinds import JobKind
-from alignboard.pipeline.plan import load_plan
+from alignboard.pipeline.plans.build import build_graph
+from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.progress import versions_text
 from alignboard.pipeline.runner import other_versions
 from alignboard.registry import register
@@ -47,8 +47,8 @@ def test_a_comment_in_any_source_changes_no_key(tmp_path, workspace):
     for name in ("train", "evaluate"):
         shutil.copytree(ROOT / name, tmp_path / name, dirs_exist_ok=True)
     script = (
-        "import sys; from pathlib import Path; from alignboard.pipeline.build import build_graph;"
-        "from alignboard.pipeline.plan import load_plan;"
+        "import sys; from pathlib import Path; from alignboard.pipeline.plans.build import build_graph;"
+        "from alignboard.pipeline.plans.plan import load_plan;"
         "print(*(job.key for job in build_graph(load_plan('small', Path(sys.argv[1])))))"
     )
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import textwrap
 
 import msgspec
 import pytest
@@ -19,75 +17,12 @@ from alignboard.judges.parsing.reply_forms import parse
 from alignboard.judges.rows import Reply
 from alignboard.judges.spec import JudgeSpec, PromptedSpec, RewardSpec
 
-PACKAGE = '''
-"""Prefers the output with more vowels."""
-
-import re
-
-from alignboard.errors import InputError
-from alignboard.judges.parsing.reply_forms import Found, ReplyForm
-from alignboard.judges.rows import Reply
-from alignboard.judges.spec import JudgeSpec
-from alignboard.registry import register
-
-
-class VowelSpec(JudgeSpec, frozen=True, tag="vowels"):
-    """Counts vowels."""
-
-    letters: str = "aeiou"
-    order: str = "both"
-
-    def check(self, path):
-        if not self.letters:
-            raise InputError(f"{path}: letters is empty; name the letters that count.")
-
-    def open(self, opening):
-        return Vowels(self.letters)
-
-
-class Vowels:
-    def __init__(self, letters):
-        self.identity = {"scheme": "vowels-1", "letters": letters}
-        self._letters = letters
-
-    def ask(self, calls):
-        for call in calls:
-            question = call.questions[0]
-            counts = [
-                1 + sum(c in self._letters for c in text)
-                for text in (question.first, question.second)
-            ]
-            yield call, Reply(scores=tuple(map(float, counts)))
-
-
-class Percent(ReplyForm, frozen=True, tag="percent"):
-    """How sure the judge is of the first, as in ``70 %``."""
-
-    def find(self, text):
-        return [
-            Found(match[1], match.start(), match.end(), 2 - int(match[1]) / 100)
-            for match in re.finditer(r"(\\d{1,3}) ?%", text)
-        ]
-
-
-def plugin():
-    register("judge", "vowels", "vowel_judge:VowelSpec")
-    register("reply form", "percent", "vowel_judge:Percent")
-'''
-
 
 @pytest.fixture
-def workspace(tmp_path, monkeypatch):
-    """A workspace, and beside it an installed package with an entry point."""
-    (tmp_path / "vowel_judge.py").write_text(textwrap.dedent(PACKAGE))
-    info = tmp_path / "vowel_judge-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vowel-judge\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[alignboard.plugins]\nvowels = vowel_judge:plugin\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry._STATE, "plugins_loaded", False)
-    kinds = ("judge", "reply form")
-    before = {kind: dict(registry._STATE.targets.get(kind, {})) for kind in kinds}
+def workspace(tmp_path, monkeypatch, contributed):
+    """A workspace, with two installed packages: a judge and a reply form."""
+    contributed("vowel_judge")
+    contributed("percent_form")
     folder = tmp_path / "evaluate" / "judges"
     folder.mkdir(parents=True)
     (folder / "vowels.yaml").write_text("kind: vowels\nname: vowels\ntitle: Vowels\n")
@@ -98,11 +33,7 @@ def workspace(tmp_path, monkeypatch):
         ]
         (tmp_path / f"{name}.json").write_text(json.dumps(rows))
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    for kind in kinds:
-        for name in {"vowels", "percent"} & set(registry._STATE.targets[kind]) - set(before[kind]):
-            del registry._STATE.targets[kind][name]
-    sys.modules.pop("vowel_judge", None)
+    return tmp_path
 
 
 def test_a_backend_of_another_package_judges_from_the_command_line(workspace):

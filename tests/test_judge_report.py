@@ -444,13 +444,36 @@ def test_labels_that_help_nothing_are_refused(tmp_path):
         reported(tmp_path, judgments(3), human=human)
 
 
-def test_figures_without_spread_have_no_limits(tmp_path):
+def test_figures_without_spread_have_no_limits_but_those_of_rates(tmp_path):
     rows = judgments(30, preference=1.5, switched=[True, False], order_preferences=[1.5, 1.5])
     judge = only(reported(tmp_path, rows))
-    for found in (judge.position_gap, judge.prefers_first, judge.models[0].win_rate):
-        assert math.isfinite(found.estimate)
-        assert math.isnan(found.low)
+    assert judge.position_gap.estimate == 0
+    assert math.isnan(judge.position_gap.low)
+    for rate in (judge.prefers_first, judge.models[0].win_rate):
+        assert rate.low == pytest.approx(0.5 * 0.025 ** (1 / 30))
     assert "[?]" in report_text(reported(tmp_path / "b", rows))
+
+
+def test_swap_consistency_counts_drawn_rows_for_those_that_they_stand_for(tmp_path):
+    # The adaptive design asks again where orders are likely to differ: 20 rows with certainty, of which half differ,
+    # and one in ten of 200 others, none of which differs. The plain share of the asked rows is .75.
+    rows = judgments(240, preference=2.0, switched=[True], order_preferences=[2.0], inclusion=0.1)
+    for number, row in enumerate(rows[:40]):
+        row |= {
+            "switched": [True, False],
+            "order_preferences": [2.0, 1.0 if number < 10 else 2.0],
+            "inclusion": 1.0 if number < 20 else 0.1,
+        }
+    found = only(reported(tmp_path, rows)).swap_consistency
+    assert found is not None
+    assert found.estimate == pytest.approx(210 / 220)
+    assert inside(found, 0.95)
+
+
+def test_an_impossible_inclusion_probability_is_refused(tmp_path):
+    rows = judgments(2, preference=2.0, inclusion=0.0)
+    with pytest.raises(InputError, match="row 1, field 'inclusion'"):
+        reported(tmp_path, rows)
 
 
 def test_the_command_prints_tables_and_writes_json(tmp_path):

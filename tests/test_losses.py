@@ -10,10 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from alignboard.errors import InputError  # noqa: E402 - after the check for torch
 from alignboard.registry import RegistryError, names, register  # noqa: E402
 from alignboard.train.losses import PairLogps  # noqa: E402
-from alignboard.train.methods import BETA, LossSpec, Parameter, loss_spec  # noqa: E402
+from alignboard.train.methods import loss_spec  # noqa: E402
 
 LOSSES = tuple(name for name in names("loss") if not loss_spec(name).rated)
 NEEDED: dict[str, dict[str, Any]] = {
@@ -162,30 +161,7 @@ def test_a_missing_reference_is_an_error() -> None:
         value("dpo", PairLogps(x, x, x + 3, x + 3))
 
 
-def theirs(logps: PairLogps, *, beta: float, power: float) -> Any:
-    """A loss of somebody else's package."""
-    return (beta * (logps.rejected - logps.chosen)).exp() ** power
-
-
-def test_a_loss_of_another_package_is_a_method_of_a_recipe(monkeypatch: Any) -> None:
-    import sys
-
-    import yaml
-
-    from alignboard.train.recipe import parse_recipe
-
-    monkeypatch.setitem(sys.modules, "their_losses", sys.modules[__name__])
-    parameters = {"beta": BETA, "power": Parameter(default=2.0)}
-    register("loss", "theirs", LossSpec("their_losses:theirs", "Theirs", parameters))
-    demo = yaml.safe_load((Path(__file__).parents[1] / "train/demo/dpo.yaml").read_text())
-    recipe = parse_recipe({**demo, "method": "theirs", "loss": {"beta": 0.5}}, "x")
-    assert recipe.loss is not None
-    assert recipe.loss == {"beta": 0.5, "power": 2.0}
-    assert recipe.loss_spec.load()(pair(-4, -8), **recipe.loss).item() == pytest.approx(
-        math.exp(-4)
-    )
-    with pytest.raises(InputError, match="no parameter 'tau'"):
-        parse_recipe({**demo, "method": "theirs", "loss": {"beta": 0.5, "tau": 1.0}}, "x")
+def test_no_loss_takes_the_name_of_another() -> None:
     with pytest.raises(RegistryError, match="registered twice"):
         register("loss", "dpo", "their_losses:theirs")
 

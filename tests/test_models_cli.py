@@ -12,8 +12,8 @@ import byte_tokenizer
 from alignboard.cli.models import models
 from alignboard.demo import tiny
 from alignboard.errors import InputError
-from alignboard.models.check import check_model
-from alignboard.models.describe import markdown_table
+from alignboard.models.checks.describe import markdown_table
+from alignboard.models.checks.report import check_model
 from alignboard.models.prompting import template_digest
 from alignboard.models.registry import list_models, load_model
 from alignboard.models.spec import ModelSpec, PromptFormat

@@ -22,7 +22,7 @@ from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.evaluation import declared_judge
 from alignboard.pipeline.jobs import judge as jobs_judge
 from alignboard.pipeline.model_names import claim, named
-from alignboard.pipeline.plan_schema import PlanJudge
+from alignboard.pipeline.plans.schema import PlanJudge
 from alignboard.pipeline.store import Places
 from alignboard.records import Generation
 from alignboard.reports.judges.rows import read_judgments

@@ -15,8 +15,8 @@ import tiny_models
 from alignboard.boards.board import read_board
 from alignboard.errors import AlignboardError, InputError
 from alignboard.judges.backends.endpoint import judge_suffix
-from alignboard.pipeline.build import build_graph
-from alignboard.pipeline.plan import load_plan
+from alignboard.pipeline.plans.build import build_graph
+from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.runner import run_plan
 from alignboard.records import Generation
 from alignboard.results.formats import read_rows, write_rows

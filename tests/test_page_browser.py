@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -233,6 +234,32 @@ def test_the_difference_on_the_page_is_that_of_the_package(browser, made):
         row = next(row for row in board.rows if row.model == "dpo")
         rate = board.score(row, board.of_kind("win rate")[-1])
         assert 100 * opened.result()["estimate"] + 50 == pytest.approx(rate.value, abs=1e-9)
+
+
+def test_models_against_different_baselines_have_no_common_measure(browser, tmp_path):
+    root = tmp_path / "results"
+    for model, baseline in (("one", "base"), ("two", "base"), ("three", "other")):
+        rows = [
+            Annotation(
+                prompt(k), response(baseline, k), baseline, response(model, k), model, 2.0, "judge"
+            )
+            for k in range(20, 30)
+        ]
+        (root / model / f"judge-vs-{baseline}").mkdir(parents=True)
+        write_rows(root / model / f"judge-vs-{baseline}" / "annotations.json", rows)
+    board = results_board(root)
+    shared = board.of_kind("win rate")[0]
+    collected = results_examples(root, board)
+    merged = [msgspec.structs.replace(one, column=shared.key) for one in collected.preferences]
+    write_board(board, tmp_path, msgspec.structs.replace(collected, preferences=merged))
+    with Opened(browser, tmp_path / "results.html", "#a=one&b=three") as opened:
+        said = opened.page.inner_text("#difference")
+        assert (
+            said
+            == "No common measure: one was judged against base, three was judged against other."
+        )
+        opened.page.select_option("#b", "two")
+        assert "The same score on every one of 10 prompts" in opened.page.inner_text("#difference")
 
 
 def assert_same(found, ours):

@@ -11,10 +11,10 @@ import yaml
 from alignboard.errors import AlignboardError, InputError
 from alignboard.models.hub import resolve_commit
 from alignboard.models.spec import ModelSpec
-from alignboard.pipeline import plan_models
-from alignboard.pipeline.build import build_graph
-from alignboard.pipeline.plan import load_plan
-from alignboard.pipeline.plan_models import pinned, source_identity, weights_identity
+from alignboard.pipeline.plans import models as plan_models
+from alignboard.pipeline.plans.build import build_graph
+from alignboard.pipeline.plans.models import pinned, source_identity, weights_identity
+from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.training import TrainingRequest, training_plan
 
 ROOT = Path(__file__).parents[1]
@@ -308,7 +308,7 @@ def test_the_judge_of_the_demo_starts_from_a_checkpoint_that_is_there_anyway(wri
 def test_reading_a_plan_and_its_keys_loads_nothing_heavy():
     script = (
         "import sys; from alignboard.pipeline.runner import run_plan;"
-        "from alignboard.pipeline.build import build_graph; from alignboard.pipeline.plan import load_plan;"
+        "from alignboard.pipeline.plans.build import build_graph; from alignboard.pipeline.plans.plan import load_plan;"
         "from pathlib import Path; build_graph(load_plan('demo', Path('.')));"
         "print(*sorted({'torch','transformers','trl','datasets','lm_eval','pandas','matplotlib'} & set(sys.modules)))"
     )

@@ -19,7 +19,7 @@ import byte_tokenizer
 from alignboard.errors import InputError
 from alignboard.models.adapters import default_template, rewrites_base
 from alignboard.models.asked import base_of, load_spec
-from alignboard.models.check import check_model
+from alignboard.models.checks.report import check_model
 from alignboard.models.ends import ends_of
 from alignboard.models.formats import identify, open_tokenizer
 from alignboard.models.loading import LoadedModel

@@ -22,7 +22,7 @@ from alignboard.engines.generate import generate
 from alignboard.engines.rows import Decoding
 from alignboard.fetch.packages import packaged_path
 from alignboard.models import loading
-from alignboard.models.gguf_file import GgufHeader, read_header
+from alignboard.models.gguf.file import GgufHeader, read_header
 from alignboard.models.loading import LoadedModel
 
 GSM8K = Path(os.environ.get("ALIGNBOARD_REAL", "missing")) / "benchmarks" / "gsm8k_test.jsonl"

@@ -4,12 +4,11 @@ import json
 
 import pytest
 
-from alignboard.boards.columns import Column, Score
+from alignboard.boards.columns import Score
 from alignboard.boards.files import to_csv
 from alignboard.boards.of_results import results_board
 from alignboard.errors import InputError
-from alignboard.records import Generation, Judgment
-from alignboard.registry import _STATE, register
+from alignboard.records import Judgment
 from alignboard.results.formats import write_rows
 
 
@@ -169,6 +168,18 @@ def test_identical_responses_of_two_models_are_flagged(tmp_path):
     ]
 
 
+def test_responses_that_are_empty_or_were_cut_off_are_flagged(tmp_path):
+    verdicts(tmp_path, "m", "j")
+    endings = [("", "length"), ("whole", "stop"), ("cut", "length"), ("said", None)]
+    rows = [
+        {"instruction": f"prompt {n}", "output": text, "generator": "m", "finish": finish}
+        for n, (text, finish) in enumerate(endings)
+    ]
+    (tmp_path / "m" / "model_outputs.json").write_text(json.dumps(rows))
+    (row,) = results_board(tmp_path).rows
+    assert row.flags == ["1 of 4 responses empty", "2 of 4 responses cut off at the token limit"]
+
+
 def test_length_control_that_cannot_be_fitted_says_why(tmp_path):
     for model in ("x", "y"):
         rows = [Judgment(f"p{i}", "b", "base", "same", model, 1.0 + i % 2, "a") for i in range(4)]
@@ -180,19 +191,3 @@ def test_length_control_that_cannot_be_fitted_says_why(tmp_path):
     assert score.value is None
     assert score.reason is not None
     assert "length differences are equal" in score.reason
-
-
-def test_a_column_of_another_package_is_one_registration(tmp_path):
-    verdicts(tmp_path, "m", "a")
-    write_rows(tmp_path / "m" / "model_outputs.json", [Generation("p0", "x", "m")])
-
-    def make(outputs):
-        column = Column(key="files", name="files", kind="diagnostic", source="mine")
-        return column, {model: Score(1.0) for model in outputs}
-
-    register("column", "files", make)
-    try:
-        board = results_board(tmp_path)
-    finally:
-        del _STATE.targets["column"]["files"]
-    assert board.score(board.rows[0], "files").value == 1.0

@@ -11,7 +11,7 @@ import pytest
 from alignboard.data.preferences.read import read_all, read_rows, split
 from alignboard.data.preferences.sources import PreferenceSource
 from alignboard.errors import InputError
-from alignboard.pipeline.build import build_graph
+from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.training import TrainingRequest, training_plan
 from alignboard.train.recipe import parse_recipe
 from alignboard.train.sections import RecipeError

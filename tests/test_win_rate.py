@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alignboard.boards.scoring import judged_columns, judged_scores
 from alignboard.published.wheel_boards import read_published_board
+from alignboard.results.formats import read_annotations
 from alignboard.stats.win_rate import win_rate
-from builders import released_annotations
+from builders import judgments, released_annotations, write_json
 
 NAN = math.nan
 verdicts = st.lists(
@@ -163,3 +165,15 @@ def test_published_boards_follow_from_the_released_verdicts(
         )
         counts = (ours.n_wins, ours.n_wins_base, ours.n_draws, ours.n_total)
         assert counts == (theirs.n_wins, theirs.n_wins_base, theirs.n_draws, theirs.n_total), model
+
+
+def test_order_balanced_verdicts_of_a_file_are_what_its_board_shows(tmp_path):
+    """As judging.json prints; until now boards took the mean of rows of which chosen ones are averaged over orders."""
+    rows = judgments(4, preference=2.0)
+    for row, balanced in zip(rows, [2.25, 1.5, None, 1.0], strict=True):
+        row["balanced_preference"] = balanced
+    table = read_annotations(write_json(tmp_path / "annotations.json", rows))
+    (raw, _) = columns = judged_columns("judge", "base", None)
+    score = judged_scores({"model": table}, columns)["model"][raw.key]
+    assert score.value == pytest.approx(100 * (1.25 + 0.5 + 0) / 3)
+    assert score.counts == {"won": 4, "drawn": 0, "lost": 0}

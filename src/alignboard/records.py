@@ -8,7 +8,7 @@ kilobytes, which is what the cache keeps.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -30,6 +30,8 @@ class Generation(msgspec.Struct, gc=False, omit_defaults=True):
     output: str
     generator: str
     dataset: str | None = None
+    finish: Any = "stop"
+    """``length``: the limit of new tokens ended it; ``unknown``: the endpoint did not say. A column of ours"""
 
 
 class Judgment(msgspec.Struct, gc=False, omit_defaults=True):
@@ -44,6 +46,8 @@ class Judgment(msgspec.Struct, gc=False, omit_defaults=True):
     """between 1 (baseline) and 2 (model); a number may be written as text (AlpacaEval 1 does); null = unparsed"""
     annotator: str | None = None
     dataset: str | None = None
+    balanced_preference: float | None = None
+    """where second orders were drawn: whose mean is the order-balanced win rate, 1 added; may leave [1, 2]"""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Outputs:
     """characters"""
     blank: NDArray[np.bool_]
     """whether the answer is empty or only white space"""
+    cut: NDArray[np.bool_]
+    """whether the limit of new tokens ended the answer, where the file says"""
 
     def __len__(self) -> int:
         return len(self.instruction)
@@ -79,6 +85,9 @@ class Annotations:
     output_1: TextId
     output_2: TextId
     preference: Preference
+    balanced: Preference
+    """whose mean is the win rate: ``preference``, or its order-balanced estimate where second orders were drawn, of
+    which single values may leave [1, 2]"""
     length_1: NDArray[np.int32]
     length_2: NDArray[np.int32]
     switched: NDArray[np.bool_]

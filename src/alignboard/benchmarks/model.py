@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from alignboard.errors import InputError
 from alignboard.models.loading import LoadedModel
 
 
@@ -79,6 +80,30 @@ def calm() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def sandboxed() -> Iterator[None]:
+    """Templates of tasks rendered in Jinja's sandbox; raises `InputError` for one that would leave it."""
+    from jinja2.exceptions import SecurityError
+    from jinja2.sandbox import SandboxedEnvironment
+    from lm_eval import utils
+
+    def sandbox(own: Any) -> SandboxedEnvironment:
+        found = SandboxedEnvironment(
+            undefined=own.undefined, keep_trailing_newline=own.keep_trailing_newline
+        )
+        found.filters.update(own.filters)
+        return found
+
+    with contextlib.ExitStack() as stack:
+        _replace(stack, utils, "env", sandbox)
+        try:
+            yield
+        except SecurityError as error:
+            raise InputError(
+                f"a task's template is not safe ({error}); read the task's file, then agree by --trust-tasks."
+            ) from error
 
 
 def _replace(

@@ -18,6 +18,7 @@ Importing this module loads neither torch nor lm-eval.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -27,7 +28,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from alignboard.benchmarks.model import calm, language_model
+from alignboard.benchmarks.model import calm, language_model, sandboxed
 from alignboard.benchmarks.scores import TaskScore, read_scores
 from alignboard.benchmarks.tasks import load_tasks
 from alignboard.engines.generate import library_versions
@@ -40,7 +41,7 @@ _STAMP: Final = "alignboard"
 """the key under which our provenance stands in ``results_*.json``"""
 
 
-def run_tasks(
+def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs between two runs
     model: LoadedModel,
     benchmarks: Sequence[Benchmark],
     folders: Sequence[Path],
@@ -48,17 +49,19 @@ def run_tasks(
     *,
     apply_chat_template: bool = True,
     task_files: Mapping[str, str] = MappingProxyType({}),
+    trusted: bool = False,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[TaskScore]:
     """Ask the adapter in use the tasks that ``benchmarks`` name; ``out`` is ``results/<model>/lm_eval``.
 
     Tasks are declared in ``folders``, of which the last wins, or by lm-eval. Afterwards ``out`` holds one
     ``results_*.json``, with the members and the numbers of groups, and one ``samples_*.jsonl`` per task; what an
-    earlier run of ours left there is removed. ``task_files`` (name -> sha256) are recorded with the results.
+    earlier run of ours left there is removed. ``task_files`` (name -> sha256) are recorded with the results. Templates
+    are rendered in a sandbox unless they are ``trusted``.
 
     Raises `InputError` for a task that cannot be had or does not report its metric, before the model is asked.
     """
-    with calm():
+    with calm(), contextlib.nullcontext() if trusted else sandboxed():
         from lm_eval import evaluator
         from lm_eval.loggers import EvaluationTracker
 

@@ -27,6 +27,10 @@ ROOM: Final = "evaluate/tasks"
 _NAME: Final = re.compile(
     rb"""^["']?(?:task|group|tag)["']?[ \t]*:[ \t]*["']?([^\s"'#\[\]]+)""", re.MULTILINE
 )
+_MOST_FILES: Final = 10_000
+"""of one pattern"""
+_INTERNALS: Final = re.compile(r"__|\|\s*attr\b")
+"""how a template reaches what Python keeps for itself"""
 _TAGS: Final = re.compile(rb"""^["']?tag["']?[ \t]*:((?:\s*\n[ \t]*-[ \t].*)+)""", re.MULTILINE)
 
 
@@ -48,13 +52,14 @@ def rooms(workspace: Path) -> list[Path]:
     return [folder for root in (library(), workspace) if (folder := root / ROOM).is_dir()]
 
 
-def digests(names: Iterable[str], workspace: Path) -> dict[str, str]:
+def digests(names: Iterable[str], workspace: Path, *, trusted: bool = False) -> dict[str, str]:
     """sha256 of every file that the tasks ``names`` are made of here; nothing for what lm-eval declares.
 
     Files: the declarations, those that they include, the members of groups, the Python files of their functions, and
-    the data that they name. Raises `InputError` for a task that nobody declares and for data that are not there.
+    the data that they name. Raises `InputError` for a task that nobody declares, for data that are not there, and,
+    unless they are ``trusted``, for declarations of the workspace that would run code.
     """
-    found = _Files(workspace)
+    found = _Files(workspace, trusted=trusted)
     for name in names:
         found.add_task(name)
     return {label: file_sha256(path) for label, path in sorted(found.files.items())}
@@ -80,8 +85,8 @@ def unknown_task(name: str) -> InputError:
 class _Files:
     """The files of tasks, collected from declaration to declaration."""
 
-    def __init__(self, workspace: Path) -> None:
-        self._workspace = workspace
+    def __init__(self, workspace: Path, *, trusted: bool) -> None:
+        self._workspace, self._trusted = workspace, trusted
         self.files: dict[str, Path] = {}
         """by what they are called in a key: the path in the workspace or library, else the whole path"""
 
@@ -101,6 +106,8 @@ class _Files:
             raise InputError(
                 f"{path}: it declares {declared!r}; the file of a task is called after the task."
             )
+        if not self._trusted and not _is_ours(path):
+            require_no_code(path, content)
         included = content.get("include", [])
         for other in [included] if isinstance(included, str) else included:
             self._add_declaration(path.parent / other)
@@ -127,20 +134,31 @@ class _Files:
     def _add_data(self, path: Path, content: Mapping[str, Any]) -> None:
         folder = self._workspace / str(content.get("dataset_path", ""))
         if "dataset_path" in content and folder.is_dir():
-            for file in folder.rglob("*"):
-                if file.is_file():
-                    self._add(file)
+            inner = (one for one in folder.rglob("*") if one.is_dir() or _has_data(one))
+            self._add_all(path, str(folder), inner)
         for text in _strings((content.get("dataset_kwargs") or {}).get("data_files")):
             if "://" in text:
                 continue
-            matches = glob.glob(str(self._workspace / text), recursive=True)  # noqa: PTH207 - absolute patterns too
-            if not matches:
+            matches = glob.iglob(str(self._workspace / text), recursive=True)  # noqa: PTH207 - absolute patterns too
+            if not self._add_all(path, text, map(Path, matches)):
                 raise InputError(
                     f"{path}: dataset_kwargs.data_files names {text!r}, which is not there; paths are relative to the "
                     f"workspace {self._workspace}."
                 )
-            for match in matches:
-                self._add(Path(match))
+
+    def _add_all(self, path: Path, pattern: str, matches: Iterable[Path]) -> int:
+        """Add the files among ``matches``; returns how many. Raises `InputError` for what has no end."""
+        files = 0
+        for n, file in enumerate(matches):
+            if n == _MOST_FILES:
+                raise InputError(f"{path}: {pattern!r} names more than {_MOST_FILES} files.")
+            if file.is_dir():
+                continue
+            if not _has_data(file):
+                raise InputError(f"{path}: {pattern!r} names {file}, which is no file with data.")
+            self._add(file)
+            files += 1
+        return files
 
     def _add(self, path: Path) -> bool:
         """Whether the file is new."""
@@ -150,6 +168,61 @@ class _Files:
         new = label not in self.files
         self.files[label] = path
         return new
+
+
+def _has_data(path: Path) -> bool:
+    """Whether it is a file that holds something; devices, pipes and the kernel's own files are none."""
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a declaration is the library's or lm-eval's own."""
+    return any(
+        path.resolve().is_relative_to(folder.resolve())
+        for folder in (library(), _lm_eval_folders()[0].parent)
+    )
+
+
+def require_no_code(path: Path, content: Mapping[str, Any]) -> None:
+    """Raise `InputError` where a declaration runs code, when it is loaded or when its templates are rendered."""
+    found = next(_code(content), None)
+    if found is not None:
+        raise InputError(
+            f"{path}: {found} runs code on this machine; read the file, and what it names, then agree by --trust-tasks."
+        )
+
+
+def _code(content: Mapping[str, Any]) -> Iterator[str]:
+    """What of a declaration runs code; metrics that lm-eval does not have are scripts of a folder or of the hub."""
+    yield from (f"!function {function}" for function in _functions(content))
+    for text in _strings(content):
+        if ("{{" in text or "{%" in text) and _INTERNALS.search(text):
+            yield f"the template {text[:60]!r}"
+    for inner in _mappings(content):
+        if inner.get("dataset_path") == "pandas":
+            yield "dataset_path: pandas (pickles)"
+        for metric in inner.get("metric_list") or ():
+            name = metric.get("metric") if isinstance(metric, Mapping) else metric
+            if isinstance(metric, Mapping) and metric.get("hf_evaluate"):
+                yield f"the metric {name} of hf_evaluate"
+            elif name not in _metrics():
+                yield f"the metric {name}, which is not lm-eval's,"
+
+
+def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Every mapping in ``value``, however deep."""
+    if isinstance(value, Mapping):
+        yield value
+    if isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _mappings(inner)
+
+
+@lru_cache(maxsize=1)
+def _metrics() -> frozenset[str]:
+    """The metrics that lm-eval registers, read from its source."""
+    source = (_lm_eval_folders()[0].parent.parent / "api" / "metrics.py").read_text("utf-8")
+    return frozenset(re.findall(r"@register_metric\(\s*metric=\"([^\"]+)\"", source))
 
 
 def _functions(value: Any) -> Iterator[_Function]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignboard.benchmarks.task_data import dataset_settings
-from alignboard.benchmarks.task_files import lm_eval_folder, unknown_task
+from alignboard.benchmarks.task_files import ROOM, lm_eval_folder, unknown_task
 from alignboard.errors import InputError
 from alignboard.suites import Benchmark
 
@@ -51,6 +51,7 @@ def _task_manager(names: Sequence[str], folders: Sequence[Path]) -> TaskManager:
         paths: list[str | Path] = [*sorted(needed), *folders]
         manager = TaskManager(include_defaults=False, include_path=paths)
         index: Mapping[str, Any] = manager.task_index
+        _require_own_names(names, index, folders)
         missing = [name for name in dict.fromkeys(_reached(names, index)) if name not in index]
         found = {name: lm_eval_folder(name) for name in missing}
         for name, folder in found.items():
@@ -59,6 +60,17 @@ def _task_manager(names: Sequence[str], folders: Sequence[Path]) -> TaskManager:
         needed.update(folder for folder in found.values() if folder is not None)
         if not missing:
             return manager
+
+
+def _require_own_names(
+    names: Sequence[str], index: Mapping[str, Any], folders: Sequence[Path]
+) -> None:
+    """A file here declares the task that it is called after: what others declare was not looked at beforehand."""
+    for name in dict.fromkeys(_reached(names, index)):
+        path = None if name not in index else index[name].yaml_path
+        own = path is not None and any(path.is_relative_to(folder) for folder in folders)
+        if own and path not in {folder / f"{name}.yaml" for folder in folders}:
+            raise InputError(f"{path} declares {name!r}, which is to stand in {ROOM}/{name}.yaml.")
 
 
 def _reached(names: Sequence[Any], index: Mapping[str, Any]) -> Iterator[str]:

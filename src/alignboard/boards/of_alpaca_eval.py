@@ -16,7 +16,7 @@ from alignboard.errors import InputError
 from alignboard.fetch.package_file import package_file
 from alignboard.published.reproduce import BoardRow, Reproduction
 from alignboard.published.wheel_boards import PublishedRow, read_published_board
-from alignboard.stats.intervals import rate_interval
+from alignboard.stats.intervals import Estimate, rate_interval
 from alignboard.suites import PublishedBoard, Suite
 from alignboard.text import count
 
@@ -235,7 +235,7 @@ def _published_row(row: PublishedRow, suite: Suite, file: str, *, declared: bool
     rate, error = row.win_rate, row.standard_error
     limits = None
     if rate is not None and error is not None:
-        limits = rate_interval(rate / 100, error / 100, n_total)
+        limits = rate_interval(Estimate.of_equal_clusters(rate / 100, error / 100, n_total))
     missing = suite.n_instructions - n_total
     flags = [f"{missing} rows missing or unparsed"] if missing > 0 else []
     win = Score(

@@ -26,7 +26,7 @@ from alignboard.boards.page_data import page_blocks
 from alignboard.text import shown
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
 UNKNOWN = "n/a"
 _SCRIPTS = ("state.js", "table.js", "statistics.js", "compare.js", "examples.js", "start.js")
@@ -77,17 +77,14 @@ def to_html(board: Board, examples: Examples | None = None) -> str:
 
     script = "\n".join((_PARTS / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     script = f"(() => {{\n{script}}})();"
-    template = _environment().from_string((_PARTS / "board.html").read_text(encoding="utf-8"))
     plots = [
         (panel.heading, Markup(to_svg(panel)))  # noqa: S704 - its texts are escaped where it is made
         for panel in panels(board)
     ]
-    return template.render(
+    return template("board.html").render(
         board=board,
         unknown=UNKNOWN,
         table=Markup(table_html(board)),  # noqa: S704 - made by a template of this package, which escapes
-        # Plain text that this package wrote.
-        style=Markup((_PARTS / "board.css").read_text(encoding="utf-8")),  # noqa: S704
         script=Markup(script),  # noqa: S704
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         plots=plots,
@@ -100,8 +97,7 @@ def to_html(board: Board, examples: Examples | None = None) -> str:
 def table_html(board: Board) -> str:
     """The table alone."""
     columns = page_columns(board)
-    template = _environment().from_string((_PARTS / "table.html").read_text(encoding="utf-8"))
-    return template.render(
+    return template("table.html").render(
         board=board,
         rows=list(zip(board.rows, board.ranks(), strict=True)),
         ranked=board.ranked_by is not None,
@@ -113,14 +109,23 @@ def table_html(board: Board) -> str:
     )
 
 
+def template(name: str) -> Template:
+    """A template of the pages, with their style; it escapes what it is given."""
+    return _environment().from_string((_PARTS / name).read_text(encoding="utf-8"))
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["shown"] = shown
+    # Plain text that this package wrote.
+    style = (_PARTS / "board.css").read_text(encoding="utf-8")
+    environment.globals["style"] = Markup(style)  # noqa: S704
     return environment
 
 

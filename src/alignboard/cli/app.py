@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,11 +16,13 @@ from alignboard.cli.board import board
 from alignboard.cli.boundary import EXIT_FOUND, guarded
 from alignboard.cli.bridge import bridge
 from alignboard.cli.compare import compare
+from alignboard.cli.convert import convert
 from alignboard.cli.data import data
 from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
+from alignboard.cli.plot import plot
 from alignboard.cli.published import (
     assets_option,
     calibration,
@@ -30,14 +33,18 @@ from alignboard.cli.published import (
     released,
 )
 from alignboard.cli.shared import (
+    allow_key_option,
     completes,
     json_option,
+    machine_of,
+    machine_options,
     redo_option,
     say_versions,
     terminal_width,
     write_json,
 )
 from alignboard.cli.train import train
+from alignboard.cli.view import publish, view
 from alignboard.workspace import PUBLISHED
 
 
@@ -130,21 +137,45 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
     is_flag=True,
     help="Print the jobs, which of them are done, and what the others cost.",
 )
+@machine_options
+@click.option(
+    "--trust-tasks",
+    is_flag=True,
+    help="Run the code that task files in evaluate/tasks name (!function), and their templates outside a sandbox.",
+)
+@allow_key_option
 @redo_option
 @json_option
-def run(plan: str, *, dry_run: bool, redo: tuple[str, ...], json_file: Path | None) -> None:
+def run(
+    plan: str,
+    workers: int | None,
+    gpus: str | None,
+    executor: str,
+    *,
+    dry_run: bool,
+    trust_tasks: bool,
+    allow_key: tuple[str, ...],
+    redo: tuple[str, ...],
+    json_file: Path | None,
+) -> None:
     """Do what is missing of PLAN (a name such as demo, or a file): train, answer, judge, benchmark, rank.
 
     The workspace is the folder you are in. Interrupt it at any moment and start it again: it goes on where it was.
+    Several runs and commands may be at work in one workspace; each product is made by one of them.
     """
     from alignboard.boards.board import read_board
     from alignboard.boards.files import to_text
+    from alignboard.pipeline.plans.consent import Consent
     from alignboard.pipeline.progress import job_table, showing, time_table
     from alignboard.pipeline.runner import run_plan
 
-    planned = run_plan(plan, dry_run=True, redo=redo)
+    machine = machine_of(workers, gpus, executor)
+    options: dict[str, Any] = {
+        "machine": machine, "redo": redo, "consent": Consent(frozenset(allow_key), trust_tasks),
+    }  # fmt: skip
+    planned = run_plan(plan, dry_run=True, **options)
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        result = run_plan(plan, dry_run=dry_run, on_progress=listener, redo=redo)
+        result = run_plan(plan, dry_run=dry_run, on_progress=listener, **options)
     say_versions(result)
     if json_file is not None:
         write_json(json_file, result.to_json())
@@ -175,6 +206,10 @@ cli.add_command(board)
 cli.add_command(data)
 cli.add_command(train)
 cli.add_command(compare)
+cli.add_command(plot)
+cli.add_command(convert)
+cli.add_command(view)
+cli.add_command(publish)
 
 
 if __name__ == "__main__":

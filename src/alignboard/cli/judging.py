@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.judging_text import rating_text, summary_text
-from alignboard.cli.shared import completes, progress, replace_option, write_json
+from alignboard.cli.shared import allow_key_option, completes, progress, replace_option, write_json
 
 if TYPE_CHECKING:
     from alignboard.judges.runner import Counts, OnProgress
@@ -36,6 +36,7 @@ _ACCESS = (
         metavar="VARIABLE",
         help="The environment variable with the key for --judge-engine (the judge's own key is not sent there).",
     ),
+    allow_key_option,
     click.option(
         "--concurrency",
         type=click.IntRange(min=1),
@@ -157,6 +158,7 @@ def judge_urls(judge_engine: str | None) -> tuple[str, ...]:
 def access_of(
     judge_engine: str | None,
     judge_key_env: str | None,
+    allow_key: tuple[str, ...],
     concurrency: int,
     requests_per_minute: float | None,
     tokens_per_minute: float | None,
@@ -173,6 +175,7 @@ def access_of(
     return Access(
         judge_urls(judge_engine),
         judge_key_env,
+        frozenset(allow_key),
         Limits(concurrency, requests_per_minute, tokens_per_minute),
         None if price is None else Rate(*price),
         journal / "batches" if batch_api else None,
@@ -193,14 +196,16 @@ def warn(judges: Judges, declared: JudgeSpec, *, ask: bool) -> None:
 def judging_here(
     access: dict[str, Any], declared: JudgeSpec, command: str, *, ask: bool, replace: bool
 ) -> Iterator[Evaluation]:
-    """Judging in this folder, for as long as nobody else judges here; says which judges are being switched off."""
+    """Judging in this folder; says which judges are being switched off. Without ``ask`` nothing is locked."""
     from alignboard.pipeline.evaluation import Evaluation, hardening_secret
     from alignboard.pipeline.judges import Judges
-    from alignboard.pipeline.store import Places, lock
+    from alignboard.pipeline.locks import in_use
+    from alignboard.pipeline.store import Places
     from alignboard.results.journal import Journal
 
     places = Places(Path.cwd())
-    with lock(places), Journal(places.journal, command) as journal:
+    journal = Journal(places.journal, command if ask else None)
+    with in_use(places) if ask else nullcontext(), journal:
         judges = Judges(
             access_of(**access, journal=places.journal),
             places.workspace,
@@ -227,7 +232,10 @@ def judge_and_print(
     evaluation: Evaluation, declared: JudgeSpec, compared: Comparison, *, ask: bool = True
 ) -> Summary:
     """Judge one model, with progress, and print what came of it."""
-    with judging(f"{declared.name} on {compared.model}") as listener:
+    from alignboard.results.verdict_places import judge_folder
+
+    folder = compared.place / judge_folder(declared.name, compared.baseline)
+    with _making(folder, ask=ask), judging(f"{declared.name} on {compared.model}") as listener:
         summary, judged = evaluation.judge(declared, compared, listener, ask=ask)
     print(summary_text(summary, judged))
     return summary
@@ -237,10 +245,21 @@ def rate_and_print(
     evaluation: Evaluation, declared: JudgeSpec, answers: Answers, *, ask: bool = True
 ) -> RatingSummary:
     """Rate one model, with progress, and print what came of it."""
-    with judging(f"{declared.name} on {answers.model}") as listener:
+    from alignboard.results.verdict_places import judge_folder
+
+    folder = answers.place / judge_folder(declared.name, None)
+    with _making(folder, ask=ask), judging(f"{declared.name} on {answers.model}") as listener:
         summary, rated = evaluation.rate(declared, answers, listener, ask=ask)
     print(rating_text(summary, rated))
     return summary
+
+
+def _making(folder: Path, *, ask: bool) -> AbstractContextManager[None]:
+    """The lock of a judge's verdicts on a model; none where nobody is asked."""
+    from alignboard.pipeline.locks import held
+    from alignboard.pipeline.store import Places
+
+    return held(Places(Path.cwd()), str(folder)) if ask else nullcontext()
 
 
 def write_summaries(path: Path, found: Sequence[Summary | RatingSummary]) -> None:

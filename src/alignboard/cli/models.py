@@ -22,7 +22,7 @@ def models() -> None:
 @json_option
 def list_command(*, markdown: bool, json_file: Path | None) -> None:
     """The entries of the registry: built in, and in evaluate/models of this workspace."""
-    from alignboard.models.describe import markdown_table, models_table
+    from alignboard.models.checks.describe import markdown_table, models_table
     from alignboard.models.registry import list_models
 
     show = markdown_table if markdown else models_table
@@ -37,7 +37,7 @@ def list_command(*, markdown: bool, json_file: Path | None) -> None:
 @json_option
 def show(name: str, json_file: Path | None) -> None:
     """What NAME means: an entry, an id on the hub, or a folder."""
-    from alignboard.models.describe import model_text
+    from alignboard.models.checks.describe import model_text
     from alignboard.models.registry import load_model
 
     entry = load_model(name)
@@ -55,9 +55,9 @@ def check(name: str, instruction: str | None, json_file: Path | None) -> None:
 
     Needs the tokenizer and the configuration only. Exit code 3 where something is wrong.
     """
-    from alignboard.models.check import check_model
-    from alignboard.models.check_rules import PROBE
-    from alignboard.models.describe import check_text
+    from alignboard.models.checks.describe import check_text
+    from alignboard.models.checks.report import check_model
+    from alignboard.models.checks.rules import PROBE
     from alignboard.models.registry import load_model
 
     result = check_model(load_model(name), instruction or PROBE)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from alignboard.pipeline.executors.machine import Machine
     from alignboard.pipeline.runner import RunResult
 
 _LINE_SECONDS = 10.0
@@ -80,6 +81,14 @@ replace_option = click.option(
     "--replace",
     is_flag=True,
     help="Write a file of results also where the one there has more scored rows; the old one is kept beside it.",
+)
+
+allow_key_option = click.option(
+    "--allow-key",
+    metavar="VARIABLE@HOST",
+    multiple=True,
+    help="Let a file have the key in VARIABLE sent to HOST, where it does not belong (OPENAI_API_KEY belongs to "
+    "api.openai.com).",
 )
 
 Show = Callable[[str, int, int, str], None]
@@ -150,3 +159,44 @@ def say_versions(result: RunResult) -> None:
     text = versions_text(result.other_versions, result.n_older)
     if text:
         print(text, file=sys.stderr)
+
+
+_MACHINE = (
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Jobs at a time (default: one per GPU of --gpus; else one per core where no large model is loaded, and "
+        "one where one is).",
+    ),
+    click.option(
+        "--gpus",
+        metavar="0,1",
+        help="One worker per GPU, which is all that it sees; models on one base go to one of them.",
+    ),
+    click.option(
+        "--executor",
+        default="processes",
+        show_default=True,
+        metavar="NAME",
+        help="What does the jobs: processes, in-process, or one that an installed package registers.",
+    ),
+)
+
+
+def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how a run uses the machine."""
+    for option in reversed(_MACHINE):
+        command = option(command)
+    return command
+
+
+def machine_of(workers: int | None, gpus: str | None, executor: str) -> Machine:
+    """The options as `alignboard.pipeline.executors.machine.Machine`."""
+    from alignboard.errors import InputError
+    from alignboard.pipeline.executors.machine import Machine
+
+    devices = tuple(one.strip() for one in (gpus or "").split(",") if one.strip())
+    if gpus is not None and not devices:
+        raise InputError("--gpus names no GPU; give their numbers, such as 0,1.")
+    return Machine(workers, devices, executor)

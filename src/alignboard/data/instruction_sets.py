@@ -8,6 +8,7 @@ that a declaration promises is checked.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -16,24 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from alignboard.data.generated import generated_names, generated_set
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.download import DownloadProgress
 from alignboard.fetch.packages import is_packaged, packaged_path
 from alignboard.fetch.sources import released_file
-from alignboard.records import text_id
+from alignboard.records import TextId, text_id
 from alignboard.results.conversations import read_conversations
 from alignboard.results.files import SUFFIXES
 from alignboard.results.raw_rows import instruction_of, raw_rows
 from alignboard.suites import convert, read_yaml
-from alignboard.workspace import declaration
+from alignboard.workspace import declaration, find
 
 ROOM = "evaluate/sets"
+_COLUMNS = ("instruction", "turns", "prompt", "question", "messages")
+"""what holds the instruction in a file without a declaration; the first that is there"""
 ALPACA_EVAL = "alpaca-eval"
 """the one set whose responses have no folder of their own below ``results/<model>/``"""
-_ALPACA_EVAL_DIGEST = "3d74ff005bec32283d17bcbaf42c7620"
-"""of its 805 instructions; see `_digest`"""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,9 @@ class SetSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     references: str | None = None
     """reference answers in FastChat's format, by ``question_id``: a file of the same release, or relative to the
     declaration"""
+    texts: str | None = None
+    """the XXH3 digests (64 bits, little-endian, base64) of the instructions in their order, by which they are known
+    wherever they stand; calibrations belong to them"""
 
 
 def load_set(
@@ -165,6 +170,22 @@ def load_references(
         return {}
     path = _source(declared, spec, spec.references, progress)
     return {row.question_id: row.answers for row in read_conversations(path)}
+
+
+def known_texts(name: str, workspace: Path | None = None) -> TextId | None:
+    """(n,) the identities of the instructions of the set called ``name``, in its order; None where it declares none."""
+    path = find(ROOM, name, workspace)
+    if path is None:
+        return None
+    spec = convert(path, read_yaml(path), SetSpec, "an instruction set")
+    if spec.texts is None:
+        return None
+    try:
+        return np.frombuffer(
+            base64.b64decode("".join(spec.texts.split()), validate=True), dtype="<u8"
+        ).astype(np.uint64)
+    except ValueError as error:
+        raise InputError(f"{path}: texts is no base64 of digests of 8 bytes: {error}.") from error
 
 
 def read_references(path: Path) -> dict[str, str]:
@@ -225,7 +246,8 @@ def _source(declared: Path, spec: SetSpec, name: str, progress: DownloadProgress
 
 def _file_name(path: Path, rows: Sequence[Instruction]) -> str:
     """AlpacaEval's own name for its 805 instructions, whatever the file is called; else the file's."""
-    if _digest(rows) == _ALPACA_EVAL_DIGEST:
+    known = known_texts(ALPACA_EVAL)
+    if known is not None and sorted(known.tolist()) == _ids(rows):
         return ALPACA_EVAL
     if path.stem == ALPACA_EVAL:
         raise InputError(
@@ -235,30 +257,28 @@ def _file_name(path: Path, rows: Sequence[Instruction]) -> str:
     return path.stem
 
 
-def _digest(rows: Sequence[Instruction]) -> str:
-    """Of the instructions, in any order."""
-    ids = sorted(f"{text_id(turn):016x}" for row in rows for turn in row.turns)
-    return hashlib.blake2b("\n".join(ids).encode(), digest_size=16).hexdigest()
+def _ids(rows: Sequence[Instruction]) -> list[int]:
+    """The identities of the turns, sorted."""
+    return sorted(text_id(turn) for row in rows for turn in row.turns)
 
 
 def _file_spec(path: Path, contents: Sequence[Mapping[str, Any]]) -> SetSpec:
-    """Of a file without a declaration: FastChat's questions have ``turns`` and a ``category``."""
+    """Of a file without a declaration: questions of FastChat, of both Arena-Hards, or rows with one known column."""
     first = contents[0] if contents and isinstance(contents[0], Mapping) else {}
-    if "instruction" not in first and "turns" in first:
-        return SetSpec(name=path.stem, column="turns", subset_column="category")
-    return SetSpec(name=path.stem)
+    column = next((name for name in _COLUMNS if name in first), "instruction")
+    subsets = "category" if "category" in first and column != "instruction" else None
+    return SetSpec(name=path.stem, column=column, subset_column=subsets)
 
 
 def _read(path: Path, contents: Sequence[Mapping[str, Any]], spec: SetSpec) -> list[Instruction]:
     rows, seen = [], {}
     for number, row in enumerate(contents, start=1):
+        turns = _turns(path, number, row, spec.column)
         subset = _subset(row, spec.subset_column)
-        one = Instruction(
-            _turns(path, number, row, spec.column),
-            subset,
-            row.get("question_id"),
-            spec.temperatures.get(subset or ""),
-        )
+        known_as = row.get("question_id", row.get("uid"))
+        if not isinstance(known_as, str | int | None):
+            raise InputError(f"{path}, row {number}: question_id is neither a text nor a number.")
+        one = Instruction(turns, subset, known_as, spec.temperatures.get(subset or ""))
         first = seen.setdefault(one.turns, number)
         if first != number:
             raise InputError(f"{path}, row {number}: {spec.column} is that of row {first} again.")
@@ -277,11 +297,23 @@ def _turns(path: Path, number: int, row: Any, column: str) -> tuple[str, ...]:
         )
     found = row[column]
     listed = found if isinstance(found, list) else [found]
+    _require_user(path, number, column, listed)
     turns = [turn.get("content") if isinstance(turn, Mapping) else turn for turn in listed]
     texts = [turn for turn in turns if isinstance(turn, str) and turn.strip()]
     if not texts or len(texts) < len(turns):
         raise InputError(f"{path}, row {number}: {column} is empty or no text.")
     return (instruction_of(path, number, row, column, texts[0]), *texts[1:])
+
+
+def _require_user(path: Path, number: int, column: str, turns: Sequence[Any]) -> None:
+    """Raise `InputError` for a turn that is not the user's: leaving it out would ask another question."""
+    for turn in turns:
+        role = turn.get("role", "user") if isinstance(turn, Mapping) else "user"
+        if role != "user":
+            raise InputError(
+                f"{path}, row {number}: {column} holds a turn of {str(role)[:40]!r}, and a set holds what the user "
+                "says; remove it, and set a system text in the model's entry (prompt: {system: ...})."
+            )
 
 
 def _subset(row: Mapping[str, Any], column: str | None) -> str | None:

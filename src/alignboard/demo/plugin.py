@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from alignboard.pipeline.kinds import JobKind
-from alignboard.pipeline.made import JudgeModel
+from alignboard.pipeline.plans.made import JudgeModel
 from alignboard.registry import register
 
 _DEMO: Final = "alignboard.demo"

@@ -19,6 +19,8 @@ class Opening:
     """in place of the judge's own address"""
     api_key_env: str | None = None
     """the environment variable with the key for ``urls``"""
+    allowed_keys: frozenset[str] | None = frozenset()
+    """of a judge at its own address: see `alignboard.engines.openai.served.Endpoint`"""
     limits: Limits = field(default_factory=Limits)
     rate: Rate | None = None
     """what its tokens cost, where that is known"""

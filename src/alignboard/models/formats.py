@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from alignboard.errors import InputError, nearest
 from alignboard.models import phi_msft
 from alignboard.models.arithmetic import Arithmetic, load_options
-from alignboard.models.gguf_file import read_header
-from alignboard.models.gguf_parts import part_names
-from alignboard.models.gguf_reader import native_config
+from alignboard.models.gguf.file import read_header
+from alignboard.models.gguf.parts import part_names
+from alignboard.models.gguf.reader import native_config
 from alignboard.results.files import read_json_object
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def open_tokenizer(
     """The tokenizer of a checkpoint, or the one in the folder that replaces it."""
     from transformers import AutoTokenizer, PhiConfig
 
-    from alignboard.models.gguf_tokenizer import build_tokenizer
+    from alignboard.models.gguf.tokenizer import build_tokenizer
 
     _require_sentencepiece(replaced_by or checkpoint.path, checkpoint)
     # What AutoTokenizer would find in config.json, but for the old name of Phi, which it does not know.
@@ -236,7 +236,7 @@ def _open_gguf(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
         AutoModelForCausalLM,
     )
 
-    from alignboard.models import gguf_reader
+    from alignboard.models.gguf import reader as gguf_reader
 
     gguf_reader.require_package(checkpoint.place)
     header = read_header(checkpoint.place)

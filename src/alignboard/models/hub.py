@@ -17,7 +17,7 @@ from typing import Final
 
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.packages import is_packaged, packaged_path
-from alignboard.models.gguf_parts import part_names, require_parts
+from alignboard.models.gguf.parts import part_names, require_parts
 
 _COMMIT: Final = re.compile("[0-9a-f]{40}")
 _HUB_SECONDS: Final = 5.0

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from alignboard.models.gguf_parts import part_names
+from alignboard.models.gguf.parts import part_names
 
 _WEIGHTS: Final = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
 _CONFIG: Final = ("config.json", "quantize_config.json")

@@ -12,7 +12,7 @@ from pathlib import Path
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.packages import is_packaged, packaged_files
 from alignboard.models.formats import identify
-from alignboard.models.gguf_parts import checkpoint_name
+from alignboard.models.gguf.parts import checkpoint_name
 from alignboard.models.hub import is_repository, locate
 from alignboard.models.spec import ModelSpec, read_spec
 from alignboard.results.files import read_json_object

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import msgspec
 
+from alignboard.engines.openai.keys import require_consent
 from alignboard.engines.openai.prices import Prices, Rate, load_prices
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError
 from alignboard.judges.backends.endpoint import OPENAI
-from alignboard.judges.calls import Judge
+from alignboard.judges.calls import Judge, Trial
 from alignboard.judges.load import load_judge
 from alignboard.judges.opening import Opening
 from alignboard.judges.pairs import Backend, Judged, Pair
@@ -32,6 +33,8 @@ class Access:
     """in place of the judge's own address"""
     api_key_env: str | None = None
     """the environment variable with the key for ``urls``"""
+    allowed_keys: frozenset[str] | None = frozenset()
+    """keys that judges' files may have sent to other hosts than they belong to; None: agreed to already"""
     limits: Limits = field(default_factory=Limits)
     rate: Rate | None = None
     """what is paid; None = as the table of prices says, where it knows the model"""
@@ -57,6 +60,7 @@ class Judges:
         self._opened: dict[str, Backend] = {}
         self._loaded: dict[str, tuple[LoadedModel, str | None]] = {}
         self._prices: Prices | None = None
+        self._trials: dict[str, Trial] = {}
 
     @property
     def prices(self) -> Prices:
@@ -117,8 +121,12 @@ class Judges:
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else model
 
     def warnings(self, declared: JudgeSpec, today: dt.date) -> list[str]:
-        """Of models that have been or will be switched off, where they are asked at their own address."""
+        """Of models that have been or will be switched off, and of keys that are not to be sent to them."""
         found = []
+        try:
+            self.require_key_consent(declared)
+        except InputError as error:
+            found.append(str(error).rstrip("."))
         for spec in self.members(declared):
             asked = spec.prompted
             if asked is not None and self._at_home(spec):
@@ -127,11 +135,24 @@ class Judges:
                     found.append(f"judge {spec.name}: {ends}")
         return list(dict.fromkeys(found))
 
+    def require_key_consent(self, declared: JudgeSpec) -> None:
+        """Raises `InputError` where a judge's file would have a key sent where it does not belong."""
+        allowed = self._access.allowed_keys
+        if allowed is None:
+            return
+        for spec in self.members(declared):
+            asked = spec.prompted
+            if asked is not None and self._at_home(spec):
+                variable = self._access.api_key_env or asked.api_key_env
+                require_consent(f"Judge {spec.name}", variable, [asked.base_url or OPENAI], allowed)
+
     def require_supported(self, declared: JudgeSpec, today: dt.date | None) -> None:
         """Raises `InputError` for a judge that cannot be asked, before any other is.
 
-        With ``today`` also for one that has been switched off.
+        With ``today`` also for one that has been switched off, and for keys that are not to be sent to it.
         """
+        if today is not None:
+            self.require_key_consent(declared)
         for spec in self.members(declared):
             reason = getattr(spec, "unsupported", None)
             if reason is not None:
@@ -156,18 +177,25 @@ class Judges:
             self._opened[declared] = self._open(spec)
         return self._opened[declared]
 
+    def require_ready(self, spec: JudgeSpec) -> None:
+        """Raise `InputError` where a judge's key, model or program is missing; nothing is loaded, nobody is asked."""
+        spec.require_ready(self._opening(spec))
+
     def _open(self, spec: JudgeSpec) -> Backend:
+        return spec.open(self._opening(spec))
+
+    def _opening(self, spec: JudgeSpec) -> Opening:
         access = self._access
-        opening = Opening(
+        return Opening(
             access.urls,
             access.api_key_env,
+            access.allowed_keys,
             access.limits,
             self.rate(spec),
             access.batch_folder,
             self._load,
             self._workspace,
         )
-        return spec.open(opening)
 
     def _load(self, entry: ModelSpec) -> tuple[LoadedModel, str | None]:
         """The model of ``entry``; judges that differ by their adapters only share one."""
@@ -181,6 +209,11 @@ class Judges:
         model, own = self._loaded[base]
         return model, ask_as(model, entry, own)
 
+    def of(self, spec: JudgeSpec) -> Judge:
+        """``spec``, ready to judge."""
+        trial = self._trials.setdefault(spec.name, Trial())
+        return Judge(spec, self.open(spec), self.secret, trial)
+
     def judge(
         self,
         declared: JudgeSpec,
@@ -193,8 +226,7 @@ class Judges:
         """The verdicts of ``declared``, in the order of ``pairs``; of a pool each pair is judged by one member."""
         parts = declared.parts([pair.asked for pair in pairs], self._declaration)
         if not parts:
-            judge = Judge(declared, self.open(declared), self.secret)
-            return judge_pairs(judge, pairs, replies, on_progress, ask=ask)
+            return judge_pairs(self.of(declared), pairs, replies, on_progress, ask=ask)
         progress = _Sum(on_progress)
         judged = [
             self.judge(one, [pairs[index] for index in indices], replies, progress.part(), ask=ask)

@@ -31,13 +31,13 @@ def run_key(spec: ModelSpec, asked: InstructionSet, decoding: Decoding) -> bytes
     """The name of a run in this process; reads the checkpoint's files and no weights into memory."""
     from alignboard.engines.generate import library_versions
     from alignboard.models.arithmetic import choose_device, choose_dtype
+    from alignboard.models.checks.opened import open_small
     from alignboard.models.hub import locate, locate_adapter, locate_tokenizer
     from alignboard.models.identity import (
         adapter_fingerprint,
         fingerprint,
         fingerprint_with_tokenizer,
     )
-    from alignboard.models.opened import open_small
 
     remote = spec.trust_remote_code
     path, gguf_file = locate(

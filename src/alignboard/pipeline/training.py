@@ -12,12 +12,12 @@ from alignboard.extras import require
 from alignboard.fetch.packages import PREFIX, is_packaged
 from alignboard.guarded_yaml import SAFE_LOADER, parse_yaml
 from alignboard.models.hub import is_repository
-from alignboard.pipeline.executors.processes import Event, silent
+from alignboard.pipeline.executors.work import Event, silent
 from alignboard.pipeline.jobs.train import made_here
-from alignboard.pipeline.made import tiny_families
-from alignboard.pipeline.plan import ResolvedPlan, resolve
-from alignboard.pipeline.plan_models import is_adapter
-from alignboard.pipeline.plan_schema import Overrides, Plan, PlanModel, require_name
+from alignboard.pipeline.plans.made import tiny_families
+from alignboard.pipeline.plans.models import is_adapter
+from alignboard.pipeline.plans.plan import ResolvedPlan, resolve
+from alignboard.pipeline.plans.schema import Overrides, Plan, PlanModel, require_name
 from alignboard.pipeline.runner import TRAINING, RunResult, run_resolved
 from alignboard.pipeline.store import Places
 from alignboard.workspace import declaration

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
+from alignboard.data.instruction_sets import known_texts
 from alignboard.errors import ConvergenceError, InputError
 from alignboard.judges.prompting.attacks import lc_jump
 from alignboard.published.calibration import Calibration
@@ -148,7 +149,7 @@ def reproduce(
     joint = {} if calibration is not None else joint_lc_win_rates(tables)
     rows = []
     for name, table in tables.items():
-        lc, reason = _length_control(table, scores, joint.get(name))
+        lc, reason = _length_control(table, scores, joint.get(name, ""))
         row = _row(name, table, folder.outputs(name), reference, lc, reason)
         row = _compared(row, published.get(name), suite, mode)
         if mode == "compat" and scores is not None:
@@ -171,10 +172,14 @@ def reproduce(
 
 
 def reference_set(folder: ResultsFolder, suite: Suite, tables: dict[str, Annotations]) -> TextId:
-    """(N,) the suite's instructions in their order: the baseline's outputs, else a complete annotation file's rows.
+    """(N,) the suite's instructions in their order: those that its set declares, else the baseline's outputs, else a
+    complete annotation file's rows.
 
-    Raises `InputError` where neither is there.
+    Raises `InputError` where none of them is there.
     """
+    known = suite_texts(suite)
+    if known is not None:
+        return known
     outputs = folder.outputs(suite.baseline)
     if outputs is not None:
         return outputs.instruction
@@ -188,6 +193,11 @@ def reference_set(folder: ResultsFolder, suite: Suite, tables: dict[str, Annotat
             f"{suite.n_instructions} instructions and their order, and no annotation file is complete; add it."
         )
     return max(orders.values(), key=len)[0].instruction
+
+
+def suite_texts(suite: Suite) -> TextId | None:
+    """The identities of the suite's instructions, where its set declares them: a folder cannot change their order."""
+    return None if suite.instructions is None else known_texts(suite.instructions.set)
 
 
 def _require_agreement(tables: dict[str, Annotations], suite: Suite) -> None:
@@ -205,11 +215,13 @@ def _require_agreement(tables: dict[str, Annotations], suite: Suite) -> None:
 
 
 def _length_control(
-    table: Annotations, scores: CalibratedScores | None, joint: LcScore | None
+    table: Annotations, scores: CalibratedScores | None, joint: LcScore | str
 ) -> tuple[LcScores | LcScore | None, str | None]:
     """The length-controlled scores, or None and why there are none."""
     if scores is None:
-        return joint, None if joint else "no length control: fewer than two models"
+        if isinstance(joint, str):
+            return None, f"no length control: {joint}"
+        return joint, f"LC win rate {joint.note}" if joint.note else None
     try:
         return scores.score(table), None
     except (ConvergenceError, np.linalg.LinAlgError) as error:
@@ -224,7 +236,7 @@ def _row(
     lc: LcScores | LcScore | None,
     reason: str | None,
 ) -> BoardRow:
-    rate = win_rate(table.preference)
+    rate = win_rate(table.preference, balanced=table.balanced)
     aligned = lc.aligned if isinstance(lc, LcScores) else lc
     compat = lc.compat if isinstance(lc, LcScores) else None
     row = BoardRow(

@@ -86,8 +86,8 @@ def compare_annotations(
         list(itertools.combinations(names, 2)) if all_pairs else [(names[0], b) for b in names[1:]]
     )
     union = np.unique(np.concatenate([table.instruction for table in tables.values()]))
-    score = {name: _spread(table, table.preference - 1, union) for name, table in tables.items()}
-    raw = [paired_difference(score[a], score[b]) for a, b in pairs]
+    score = {name: _spread(table, table.balanced - 1, union) for name, table in tables.items()}
+    raw = [paired_difference(score[a], score[b], estimated=True) for a, b in pairs]
     places = [~np.isnan(score[a] - score[b]) for a, b in pairs]
     rows = _rows("win_rate", pairs, raw, places, correction, None)
     if calibration is None:

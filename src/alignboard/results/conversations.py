@@ -1,19 +1,23 @@
 """Answers of several turns in FastChat's format: a line of ``model_answer.jsonl`` for every question.
 
+Both layouts of Arena-Hard's answers are read as well.
+
 References: FastChat ``llm_judge/gen_model_answer.py`` (the format; its time stamps are left out) and ``common.py``
 (``load_model_answers``; where a question was answered several times, the first answer is the one that is judged).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from alignboard.errors import InputError
 from alignboard.results.files import write_atomically
+from alignboard.text import storable
 
 CONVERSATIONS: Final = "model_answer.jsonl"
 """as FastChat's ``data/mt_bench/model_answer/<model>.jsonl``"""
@@ -51,7 +55,7 @@ def is_conversations(path: Path) -> bool:
         row = msgspec.json.decode(first)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return False
-    return isinstance(row, dict) and "choices" in row
+    return isinstance(row, dict) and ("choices" in row or {"model", "messages"} <= row.keys())
 
 
 def read_conversations(path: Path) -> list[Conversation]:
@@ -66,8 +70,8 @@ def read_conversations(path: Path) -> list[Conversation]:
         if not line.strip():
             continue
         try:
-            row = msgspec.json.decode(line, type=Conversation)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            row = msgspec.convert(_fastchat(storable(json.loads(line))), Conversation)
+        except (msgspec.ValidationError, ValueError, RecursionError) as error:
             raise InputError(f"{path}, line {number}: {error}.") from error
         if not row.choices or not row.choices[0].turns:
             raise InputError(f"{path}, line {number}: choices holds no answer.")
@@ -83,6 +87,43 @@ def read_conversations(path: Path) -> list[Conversation]:
     if not rows:
         raise InputError(f"{path} holds no rows.")
     return rows
+
+
+def _fastchat(row: Any) -> Any:
+    """A row of either of Arena-Hard's layouts as FastChat writes it; any other row as it is.
+
+    Arena-Hard v0.1 has turns with their numbers of tokens (``{"content": ..., "token_len": ...}``). That of 2025 has
+    the whole conversation as messages, an answer as text or as ``{"answer": ...}``.
+    """
+    if not isinstance(row, dict):
+        return row
+    if isinstance(row.get("messages"), list) and "choices" not in row:
+        said = [one for one in row["messages"] if isinstance(one, dict)]
+        turns = [one.get("content") for one in said if one.get("role") == "assistant"]
+        return {
+            "question_id": row.get("uid", row.get("question_id")),
+            "answer_id": row.get("ans_id", ""),
+            "model_id": row.get("model", row.get("model_id")),
+            "choices": [{"turns": [_answer(turn) for turn in turns]}],
+        }
+    choices = row.get("choices")
+    if not isinstance(choices, list):
+        return row
+    return {**row, "choices": [_choice(one) for one in choices]}
+
+
+def _choice(choice: Any) -> Any:
+    if not isinstance(choice, dict) or not isinstance(choice.get("turns"), list):
+        return choice
+    return {**choice, "turns": [_answer(turn) for turn in choice["turns"]]}
+
+
+def _answer(turn: Any) -> Any:
+    """The text of a turn, which may be an object that holds it."""
+    for key in ("content", "answer"):
+        if isinstance(turn, dict) and key in turn:
+            turn = turn[key]
+    return turn
 
 
 def write_conversations(path: Path, rows: Iterable[Conversation]) -> None:

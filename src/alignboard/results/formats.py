@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -28,6 +28,7 @@ from alignboard.errors import InputError
 from alignboard.records import Annotations, Generation, Judgment, Outputs, TextId, text_id
 from alignboard.results.files import SUFFIXES, write_atomically
 from alignboard.results.order import is_switched
+from alignboard.results.raw_rows import file_model, merged_row, merged_rows, plain, unknown_layout
 from alignboard.text import storable
 
 Row = TypeVar("Row", bound=Generation | Judgment)
@@ -57,6 +58,7 @@ def read_outputs(
         output=_ids(row.output for row in rows),
         length=np.array([len(row.output) for row in rows], dtype=np.int32),
         blank=np.array([not row.output.strip() for row in rows], dtype=np.bool_),
+        cut=np.array([row.finish == "length" for row in rows], dtype=np.bool_),
     )
 
 
@@ -94,16 +96,22 @@ def read_annotations(
             ]
         ),
     )
+    preference = columns[3]
+    drawn = any(row.balanced_preference is not None for row in rows)
+    balanced = (
+        np.array([row.balanced_preference for row in rows], np.float64) if drawn else preference
+    )
     return Annotations(
         path=str(path),
         annotator=" + ".join(annotators) or path.parent.name,
         generator=rows[0].generator_2,
         baseline=rows[0].generator_1,
-        digest=_digest(*columns),
+        digest=_digest(*columns, *([balanced] if drawn else [])),
         instruction=columns[0],
         output_1=columns[1],
         output_2=columns[2],
-        preference=columns[3],
+        preference=preference,
+        balanced=balanced,
         length_1=np.array([len(row.output_1) for row in rows], dtype=np.int32),
         length_2=np.array([len(row.output_2) for row in rows], dtype=np.int32),
         switched=np.array([is_switched(row.instruction) for row in rows], dtype=np.bool_),
@@ -125,7 +133,10 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     decode = _DECODERS.get(path.suffix)
     if decode is None:
         raise InputError(f"{path} has none of the formats that are read: {', '.join(SUFFIXES)}.")
-    rows = decode(path, content, row_type)
+    if path.suffix == ".csv" or plain(content, named=row_type is Generation):
+        rows = decode(path, content, row_type)
+    else:
+        rows = _converted(path, merged_rows(path), row_type)
     if not rows:
         raise InputError(f"{path} holds no rows.")
     return rows
@@ -174,7 +185,9 @@ def _decode_jsonl(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
 def _decode_csv(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
     csv.field_size_limit(2**31 - 1)
     reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
-    optional = {"preference", "annotator", "dataset"}
+    if "instruction" not in (reader.fieldnames or ()):
+        raise unknown_layout(path, dict.fromkeys(reader.fieldnames or ()))
+    optional = {"preference", "annotator", "dataset", "balanced_preference"}
     rows = []
     try:
         for number, raw in enumerate(reader, start=1):
@@ -182,11 +195,13 @@ def _decode_csv(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
                 raise InputError(
                     f"{path}, row {number}: more values than the header has columns; quote texts that hold a comma."
                 )
-            values = {
-                key: None if value == "" and key in optional else value
-                for key, value in raw.items()
+            values: dict[str, Any] = {
+                key: None if value == "" and key in optional else _cell(key, value)
+                for key, value in merged_row(path, number, raw).items()
                 if key in row_type.__struct_fields__
             }
+            if "generator" not in raw:
+                values["generator"] = file_model(path)
             try:
                 rows.append(msgspec.convert(values, row_type))
             except msgspec.ValidationError as error:
@@ -194,6 +209,17 @@ def _decode_csv(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error}).") from error
     return rows
+
+
+def _cell(column: str, text: str) -> str | float:
+    """The value of a cell: a number where the column is one; a text that is none is left to the row's type."""
+    if column != "balanced_preference":
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
 
 
 _DECODERS: dict[str, Callable[[Path, bytes, type], list]] = {
@@ -257,10 +283,14 @@ def _decode_again(
                     f"{path}, row {number}, field {field!r}: {value} is not valid JSON; write null for a verdict "
                     "that could not be parsed."
                 ) from error
+    return _converted(path, storable(rows), row_type, first)
+
+
+def _converted(path: Path, rows: Any, row_type: type[Row], first: int = 1) -> list[Row]:
     try:
-        return msgspec.convert(storable(rows), list[row_type])
-    except msgspec.ValidationError as wrong:
-        raise _wrong_field(path, wrong, first=first) from wrong
+        return msgspec.convert(rows, list[row_type])
+    except msgspec.ValidationError as error:
+        raise _wrong_field(path, error, first=first) from error
 
 
 def _require_utf8(path: Path, content: bytes) -> None:

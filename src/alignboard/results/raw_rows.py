@@ -22,6 +22,13 @@ MERGED: Final = ("input", "context")
 """columns that are the second part of an instruction"""
 REFUSED: Final = ("system", "system_prompt", "history")
 """columns of a question that an instruction cannot hold"""
+LAYOUTS: Final = (
+    "AlpacaEval's (instruction, output, generator)",
+    "AlpacaFarm's (instruction, input, output)",
+    "FastChat's and Arena-Hard's (question_id, model_id, choices)",
+    "Arena-Hard's of 2025 (uid, model, messages)",
+)
+"""the layouts of responses that are read"""
 _LONGEST_CELL: Final = 2**31 - 1
 
 
@@ -71,6 +78,56 @@ def instruction_of(path: Path, number: int, row: Mapping[str, Any], column: str,
         if more and more.strip():
             parts.append(more)
     return "\n\n".join(parts)
+
+
+def plain(content: bytes, *, named: bool) -> bool:
+    """Whether the rows in ``content`` are AlpacaEval's own: nothing beside the instruction, and ``named`` its model."""
+    if named and b'"generator"' not in content:
+        return False
+    return not any(f'"{name}"'.encode() in content for name in (*MERGED, *REFUSED))
+
+
+def merged_rows(path: Path) -> list[Any]:
+    """The rows of a file of responses or verdicts with whole instructions; raises `InputError` for unknown layouts.
+
+    Where no row names its model, the file does: ``sft.json``, or the folder of a ``model_outputs.json``.
+    """
+    rows = raw_rows(path)
+    first = rows[0] if rows and isinstance(rows[0], Mapping) else {}
+    if first and not isinstance(first.get("instruction"), str):
+        raise unknown_layout(path, first)
+    unnamed = all(isinstance(row, Mapping) and not row.get("generator") for row in rows)
+    name = {"generator": file_model(path)} if unnamed and "output" in first else {}
+    return [
+        {**merged_row(path, number, row), **name} if isinstance(row, Mapping) else row
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def merged_row(path: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with its whole instruction."""
+    text = row.get("instruction")
+    if not isinstance(text, str):
+        return dict(row)
+    return {**row, "instruction": instruction_of(path, number, row, "instruction", text)}
+
+
+def file_model(path: Path) -> str:
+    """What the model of a file is called whose rows do not name it."""
+    own = path.absolute()
+    return own.parent.name if own.stem == "model_outputs" else own.stem
+
+
+def unknown_layout(path: Path, row: Mapping[str, Any]) -> InputError:
+    """What to say of a file whose columns are none of those that are read."""
+    if "choices" in row or "messages" in row:
+        return InputError(
+            f"{path} holds answers by question ({', '.join(map(str, row))}), whose questions are a set's: name the "
+            "file NAME.jsonl and give the set by --set."
+        )
+    return InputError(
+        f"{path}, row 1 has the columns {', '.join(map(str, row)) or '(none)'}; read are {', '.join(LAYOUTS)}."
+    )
 
 
 def _lines(content: str) -> list[Any]:

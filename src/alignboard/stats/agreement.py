@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.stats.intervals import Interval, clustered_mean, rate_interval, student_interval
+from alignboard.stats.intervals import Interval, bounded_mean, clustered_mean, student_interval
 
 Array = NDArray[np.float64]
 Metric: TypeAlias = Literal["nominal", "ordinal", "interval"]
@@ -50,8 +50,7 @@ def raw_agreement(
     are the prompts.
     """
     first, second, clusters = _both(first, second, clusters)
-    mean, error, groups = clustered_mean((first == second).astype(float), clusters)
-    return rate_interval(mean, error, groups, level)
+    return bounded_mean((first == second).astype(float), clusters, level)
 
 
 def cohen_kappa(
@@ -67,7 +66,7 @@ def cohen_kappa(
     1 (nominal), or grows with the distance between the places of the categories in their order (linear, quadratic).
     NaN where both raters only ever use one and the same category: chance alone agrees, and kappa is 0/0.
 
-    The standard error is the delta method's, with residuals added up within clusters (CR1); for single rows it is that
+    The standard error is the delta method's, with residuals added up within clusters (CR2); for single rows it is that
     of Fleiss, Cohen and Everitt with n - 1 in place of n.
 
     References: Cohen 1960, Educational and Psychological Measurement 20; Cohen 1968, Psychological Bulletin 70
@@ -86,14 +85,14 @@ def cohen_kappa(
     expected = float(share_one @ distance @ share_two)
     if expected == 0:
         groups = len(first) if clusters is None else len(np.unique(clusters))
-        return Interval(math.nan, math.nan, math.nan, math.nan, level, groups)
+        return Interval(math.nan, math.nan, math.nan, math.nan, level, groups, groups)
     observed = distance[one, two]
     ratio = float(observed.mean()) / expected
     by_chance = (distance @ share_two)[one] + (distance @ share_one)[two]
     influence = -(observed - observed.mean()) / expected
     influence += ratio * (by_chance - 2 * expected) / expected
-    _, error, groups = clustered_mean(influence, clusters)
-    return student_interval(1 - ratio, error, groups, level, within=(-1.0, 1.0))
+    estimate = replace(clustered_mean(influence, clusters)[0], value=1 - ratio)
+    return student_interval(estimate, level, within=(-1.0, 1.0))
 
 
 def krippendorff_alpha(
@@ -174,8 +173,7 @@ def agreement_with_humans(
         row for row, votes in enumerate(human) if len(votes) and not math.isnan(preference[row])
     ]
     scores = np.array([_closeness(float(preference[row]), human[row]) for row in used])
-    mean, error, groups = clustered_mean(scores, None if clusters is None else clusters[used])
-    return rate_interval(mean, error, groups, level)
+    return bounded_mean(scores, None if clusters is None else clusters[used], level)
 
 
 def agreement_among_humans(
@@ -187,8 +185,7 @@ def agreement_among_humans(
     """
     used = [row for row, votes in enumerate(human) if len(votes) > 2]
     scores = np.array([_leave_one_out(human[row]) for row in used])
-    mean, error, groups = clustered_mean(scores, None if clusters is None else clusters[used])
-    return rate_interval(mean, error, groups, level)
+    return bounded_mean(scores, None if clusters is None else clusters[used], level)
 
 
 def side(preference: Array) -> Array:

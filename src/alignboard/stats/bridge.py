@@ -43,7 +43,7 @@ from alignboard.stats.bridge_scores import (
     require_anchors,
     require_scores,
 )
-from alignboard.stats.intervals import student_quantile
+from alignboard.stats.student import student_quantile
 
 MIN_ANCHORS = 8
 ANCHORS_PER_SLOPE = 5

@@ -1,13 +1,16 @@
-"""Intervals for rates and means: clustered standard errors, Student's quantile, limits of rates inside (0, 1)."""
+"""Intervals for rates and means: clustered standard errors, limits of bounded means, Student's limits."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from statistics import NormalDist
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from alignboard.stats.student import student_quantile
+
+Array = NDArray[np.float64]
 
 # Standard errors that are rounding errors, relative to the mean.
 _NO_SPREAD = 1e-12
@@ -24,64 +27,94 @@ class Interval:
     level: float
     n_clusters: int
     """independent units behind it: prompts, unless said otherwise"""
+    n_effective: float = math.nan
+    """as many clusters of one size would leave the error as well known: degrees of freedom + 1"""
 
 
-def student_quantile(probability: float, degrees_of_freedom: float) -> float:
-    """Quantile of Student's t: exact for 1 and 2 degrees of freedom, from 3 by the Cornish-Fisher expansion.
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its standard error, and with how many clusters that error is known."""
 
-    At 95 % the expansion is 0.1 % short with 3 degrees of freedom and good to 1e-5 from 8.
+    value: float
+    standard_error: float
+    n_clusters: int
+    n_effective: float
+    """degrees of freedom + 1; less than ``n_clusters`` where clusters differ in size"""
 
-    References: Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.5.
+    @classmethod
+    def of_equal_clusters(cls, value: float, standard_error: float, n_clusters: int) -> Estimate:
+        """An estimate whose clusters have one size."""
+        return cls(value, standard_error, n_clusters, n_clusters)
+
+    def interval(self, low: float, high: float, level: float) -> Interval:
+        """The estimate with limits."""
+        return Interval(
+            self.value, self.standard_error, low, high, level, self.n_clusters, self.n_effective
+        )
+
+    def unknown(self, level: float) -> Interval:
+        """The estimate with a standard error and limits that are not known."""
+        return replace(self, standard_error=math.nan).interval(math.nan, math.nan, level)
+
+    def reach(self, level: float) -> float:
+        """Half of the width of Student's interval."""
+        return student_quantile((1 + level) / 2, self.n_effective - 1) * self.standard_error
+
+
+def bounded_mean(values: Array, clusters: NDArray | None = None, level: float = 0.95) -> Interval:
+    """The mean of ``values`` (n,) in [0, 1], NaN left out, with an interval clustered by ``clusters`` (n,).
+
+    >>> bounded_mean(np.array([0.0] * 20)).high.__round__(3)
+    0.168
     """
-    v = degrees_of_freedom
-    if v == 1:
-        return math.tan(math.pi * (probability - 0.5))
-    if v == 2:
-        return (2 * probability - 1) / math.sqrt(2 * probability * (1 - probability))
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        z,
-        (z**3 + z) / (4 * v),
-        (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2),
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3),
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * v**4),
-    )
-    return math.fsum(terms)
+    known = ~np.isnan(values)
+    names = np.arange(len(values)) if clusters is None else clusters
+    estimate, units = clustered_mean(values[known], names[known])
+    return rate_interval(estimate, level, units=units)
 
 
 def rate_interval(
-    estimate: float, standard_error: float, n_clusters: int, level: float = 0.95
+    estimate: Estimate, level: float = 0.95, *, units: Array | None = None
 ) -> Interval:
-    """A delta-method interval for a rate, computed on the logit scale so that it stays inside (0, 1).
+    """An interval for a rate, by the delta method on the logit scale so that it stays inside (0, 1).
 
-    Unknown is not zero: with fewer than two clusters or without a standard error the limits are NaN. Where every
-    unit has the same extreme value (estimate 0 or 1) the sample shows no spread, and the limit is the exact
-    one-sided binomial bound ``1 - (alpha/2)^(1/n)``.
+    Parameters
+    ----------
+    estimate
+        The rate. Where it left (0, 1), as estimates with control variates may, the limits are Student's, cut there.
+    level
+        Level of the interval.
+    units
+        (clusters,) the mean score of each cluster. Where none lies above 1/2 the sample cannot tell how rare higher
+        scores are, and the upper limit leaves room for a share of 1 - (alpha/2)^(1/n) of ones beside the units that
+        were seen; mirrored below. Without it, a spread of nearly nothing (scores of .0005 in place of 0, or draws
+        alone) would give limits of no width. None: only the estimates 0 and 1 are such corners.
+
+    Unknown is not zero: with fewer than two clusters or without a standard error the limits are NaN, but for the
+    exact one-sided binomial bound of the estimates 0 and 1.
+
+    References: Brown, Cai and DasGupta 2001, Statistical Science 16 (the exact bound in the corners);
+    tests/test_intervals.py and benchmarks/coverage.py simulate how often the limits hold the truth.
     """
-    if not n_clusters or not math.isfinite(estimate):
-        return Interval(math.nan, math.nan, math.nan, math.nan, level, n_clusters)
-    alpha = 1 - level
-    bound = 1 - (alpha / 2) ** (1 / n_clusters)
-    if estimate in (0.0, 1.0):
-        low, high = (0.0, bound) if estimate == 0 else (1 - bound, 1.0)
-        return Interval(estimate, standard_error, low, high, level, n_clusters)
-    if n_clusters < 2 or not math.isfinite(standard_error):
-        return Interval(estimate, math.nan, math.nan, math.nan, level, n_clusters)
-    centre = math.log(estimate / (1 - estimate))
-    reach = (
-        student_quantile(1 - alpha / 2, n_clusters - 1)
-        * standard_error
-        / (estimate * (1 - estimate))
-    )
-    return Interval(
-        estimate, standard_error, _expit(centre - reach), _expit(centre + reach), level, n_clusters
-    )
+    rate, n = estimate.value, estimate.n_clusters
+    if not n or not math.isfinite(rate):
+        return replace(estimate, value=math.nan).unknown(level)
+    if rate in {0.0, 1.0} and not estimate.standard_error > 0:
+        units = np.array([rate])
+    elif n < 2 or not math.isfinite(estimate.standard_error):
+        return estimate.unknown(level)
+    low, high = _logit_limits(estimate, level)
+    if units is not None:
+        open_share = 1 - ((1 - level) / 2) ** (1 / max(1.0, estimate.n_effective))
+        if not (units > 0.5).any():
+            high = max(high, rate + (1 - rate) * open_share)
+        if not (units < 0.5).any():
+            low = min(low, rate * (1 - open_share))
+    return estimate.interval(max(0.0, low), min(1.0, high), level)
 
 
 def student_interval(
-    estimate: float,
-    standard_error: float,
-    n_clusters: int,
+    estimate: Estimate,
     level: float = 0.95,
     *,
     within: tuple[float, float] = (-math.inf, math.inf),
@@ -90,41 +123,73 @@ def student_interval(
 
     Unknown is not zero: without a standard error, or where the sample shows no spread, the limits are NaN.
     """
-    spread = standard_error > _NO_SPREAD * max(1.0, abs(estimate))
-    if n_clusters < 2 or not spread or not math.isfinite(standard_error):
-        return Interval(estimate, math.nan, math.nan, math.nan, level, n_clusters)
-    reach = student_quantile((1 + level) / 2, n_clusters - 1) * standard_error
+    error = estimate.standard_error
+    spread = error > _NO_SPREAD * max(1.0, abs(estimate.value))
+    if estimate.n_clusters < 2 or not spread or not math.isfinite(error):
+        return estimate.unknown(level)
+    reach = estimate.reach(level)
     low, high = (
-        min(max(end, within[0]), within[1]) for end in (estimate - reach, estimate + reach)
+        min(max(end, within[0]), within[1])
+        for end in (estimate.value - reach, estimate.value + reach)
     )
-    return Interval(estimate, standard_error, low, high, level, n_clusters)
+    return estimate.interval(low, high, level)
 
 
-def clustered_mean(
-    values: NDArray[np.float64], clusters: NDArray | None = None
-) -> tuple[float, float, int]:
-    """Mean, its standard error, and the number of clusters.
+def clustered_mean(values: Array, clusters: NDArray | None = None) -> tuple[Estimate, Array]:
+    """The mean with its clustered standard error; and the mean of each cluster (clusters,).
 
     ``values`` is (n,); rows with the same entry of ``clusters`` (n,) are dependent, such as several answers to one
-    prompt (None: every row its own). The error is CR1: residuals are added up within clusters and the sum of
-    squares is scaled by G/(G-1); for single rows that is the ordinary standard error of the mean.
+    prompt (None: every row its own). The error is CR2 with Satterthwaite's degrees of freedom: it stays honest where
+    one cluster holds a large share of the rows, and with clusters of one size it is CR1 with G - 1 degrees, for single
+    rows the ordinary standard error of the mean.
 
-    References: Miller, Adding Error Bars to Evals, arXiv 2411.00640, eq. 4 (without the G/(G-1)).
+    References: Bell and McCaffrey 2002, Survey Methodology 28 (CR2); Pustejovsky and Tipton 2018, Journal of Business
+    and Economic Statistics 36 (degrees of freedom); Miller, Adding Error Bars to Evals, arXiv 2411.00640, eq. 4.
     """
     n = len(values)
     if n == 0:
-        return math.nan, math.nan, 0
+        return Estimate(math.nan, math.nan, 0, 0), np.zeros(0)
     mean = float(values.mean())
-    if clusters is None:
-        sums = values - mean
-    else:
-        _, inverse = np.unique(clusters, return_inverse=True)
-        sums = np.bincount(inverse, weights=values - mean)
-    groups = len(sums)
+    inverse = np.arange(n) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    size = np.bincount(inverse)
+    units = np.bincount(inverse, weights=values) / size
+    estimate = clustered_estimate(mean, np.bincount(inverse, weights=values - mean) / n, size)
+    return estimate, units
+
+
+def clustered_estimate(value: float, influence: Array, size: NDArray[np.integer]) -> Estimate:
+    """An estimate whose error is the sum of its clusters' ``influence`` (G,); ``size`` (G,) is the rows of each."""
+    groups = len(influence)
     if groups < 2:
-        return mean, math.nan, groups
-    error = math.sqrt(groups / (groups - 1) * float(sums @ sums)) / n
-    return mean, error, groups
+        return Estimate(value, math.nan, groups, groups)
+    if size.min() == size.max():
+        error = math.sqrt(groups / (groups - 1) * float(influence @ influence))
+        return Estimate.of_equal_clusters(value, error, groups)
+    share = size / size.sum()
+    error = math.sqrt(float((influence**2 / (1 - share)).sum()))
+    return Estimate(value, error, groups, 1 + _satterthwaite(share))
+
+
+def _satterthwaite(share: Array) -> float:
+    """Degrees of freedom of the CR2 variance of a mean, rows of one variance, from the clusters' shares of the rows.
+
+    The variance is a quadratic form in the residuals with the Gram matrix diag(d) - y y'.
+    """
+    d, y = share / (1 - share), share / np.sqrt(1 - share)
+    squares = float((d**2 - 2 * d * y**2).sum()) + float(y @ y) ** 2
+    return 1 / squares
+
+
+def _logit_limits(estimate: Estimate, level: float) -> tuple[float, float]:
+    rate = estimate.value
+    if rate in {0.0, 1.0} and not estimate.standard_error > 0:
+        return rate, rate
+    if not 0 < rate < 1:
+        reach = estimate.reach(level)
+        return rate - reach, rate + reach
+    centre = math.log(rate / (1 - rate))
+    reach = estimate.reach(level) / (rate * (1 - rate))
+    return _expit(centre - reach), _expit(centre + reach)
 
 
 def _expit(x: float) -> float:

@@ -174,12 +174,17 @@ class _Problem:
         return float(_violation(point.weights, point.gradient, penalty).max()) / self.total
 
     def solve(self, point: _Point, C: float, tolerance: float) -> _Point:
-        """The optimum of all f problems, from ``point``."""
+        """The optimum of all f problems, from ``point``: one step further than ``tolerance``, where that is closer.
+
+        Newton's last step squares the distance for the price of one evaluation. Without it, rates that agree to 1e-10
+        gave p-values of differences that agree to 2e-9 only.
+        """
         penalty = 1 / C
         violation = self.violation(point, penalty)
         for _ in range(_MAX_STEPS):
             if violation <= tolerance:
-                return point
+                ahead = self.at(point.weights + self._direction(point, penalty))
+                return ahead if self.violation(ahead, penalty) < violation else point
             step = self._direction(point, penalty)
             point, violation = self._advance(point, step, violation, penalty, tolerance)
         raise ConvergenceError(f"No optimum within {_MAX_STEPS} Newton steps at C = {C:g}.")

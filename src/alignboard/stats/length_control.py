@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.stats import l1_logistic, liblinear
-from alignboard.stats.intervals import Interval, rate_interval
+from alignboard.stats.intervals import Estimate, Interval, rate_interval
 
 Array = NDArray[np.float64]
 
@@ -98,15 +98,16 @@ def length_controlled_win_rate(
     error = math.sqrt(n / (n - 1) * float(influence @ influence))
     # The penalty pulls models near a tie to exactly 0.5: the limits lie around the rate without its pull.
     centre = float(_predict(x_model, unpenalised).mean())
-    raw = float(np.nanmean(preference)) - 1
-    if raw in {
-        0.0,
-        1.0,
-    }:  # all verdicts the same: no spread is seen, and the limits are those of a win rate
-        centre = raw
+    scores = preference[~np.isnan(preference)] - 1
+    same = scores.max() == 0 or scores.min() == 1
+    limits = rate_interval(  # without any spread of verdicts, those of a win rate
+        Estimate.of_equal_clusters(*((scores[0], 0.0) if same else (centre, error)), n),
+        level,
+        units=scores,
+    )
     return LengthControlled(
         win_rate=estimate,
-        interval=replace(rate_interval(centre, error, n, level), estimate=estimate),
+        interval=replace(limits, estimate=estimate, standard_error=error),
         spread=float(prediction.std(ddof=1)) / math.sqrt(n),
         weights=fit.weights,
         C=C,
@@ -156,15 +157,13 @@ def length_feature(length_difference: NDArray) -> tuple[Array, float]:
 
 
 def group_folds(n: int, n_folds: int = N_FOLDS) -> NDArray[np.intp]:
-    """(n,) the fold of every row, as scikit-learn's GroupKFold deals n groups of equal size.
+    """(n,) the fold of every row, as scikit-learn's GroupKFold dealt n groups of equal size to the published board.
 
-    It deals them in the reverse of ``np.argsort`` over equal keys, round robin. That order is numpy's own: the
-    default sort is not stable, so the same call is made here.
+    It deals them, round robin, in the reverse of ``np.argsort`` over equal keys. Before scikit-learn sorted stably,
+    that order was numpy's own and not the same on every processor: equal keys keep their places with AVX2 or AVX-512,
+    and not without. The published values are those of kept places, which are written out here.
     """
-    order = np.argsort(np.full(n, 2))[::-1]
-    folds = np.empty(n, dtype=np.intp)
-    folds[order] = np.arange(n) % n_folds
-    return folds
+    return np.arange(n - 1, -1, -1, dtype=np.intp) % n_folds
 
 
 def _design(

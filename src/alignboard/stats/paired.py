@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.stats.student import student_cdf_quantile, student_p_value
+from alignboard.stats.intervals import Estimate, clustered_estimate
+from alignboard.stats.student import student_p_value
 
 Array = NDArray[np.float64]
 
@@ -23,20 +24,23 @@ class PairedDifference:
 
     estimate: float
     standard_error: float
-    """CR1 over clusters; NaN with fewer than two"""
+    """CR2 over clusters; NaN with fewer than two"""
     low: float
     high: float
     level: float
     p_value: float
-    """two-sided, Student's t with clusters - 1 degrees of freedom; NaN where it is not known"""
+    """two-sided, Student's t with ``n_effective`` - 1 degrees of freedom; NaN where it is not known"""
     n: int
     """rows in common, or the union of instructions for length-controlled differences"""
     n_clusters: int
+    n_effective: float
+    """as many clusters of one size would leave the error as well known"""
     only_a: int
     """scored rows of A that B lacks"""
     only_b: int
     identical: bool
-    """every common row has the same score: no difference was seen, which is no test of one"""
+    """every common row has the same score: no difference was seen, which is no test of one; the limits are those that
+    so many rows leave open"""
     influence: Array
     """(clusters,) contributions to the estimate's error; their sum is 0"""
 
@@ -67,7 +71,12 @@ def align(
 
 
 def paired_difference(
-    score_a: Array, score_b: Array, clusters: NDArray | None = None, *, level: float = 0.95
+    score_a: Array,
+    score_b: Array,
+    clusters: NDArray | None = None,
+    *,
+    level: float = 0.95,
+    estimated: bool = False,
 ) -> PairedDifference:
     """The mean of A - B over the rows that both have.
 
@@ -79,33 +88,34 @@ def paired_difference(
         (n,) rows of one cluster are dependent: a conversation, a passage. None: every row its own.
     level
         Level of the interval.
+    estimated
+        Whether scores are unbiased estimates, such as order-balanced ones, of which single values may leave [0, 1].
 
     References: Miller, Adding Error Bars to Evals, arXiv 2411.00640, section 4 (paired differences, clustered).
     Where few prompts are discordant the t interval would be far too short; a limit then also allows for the largest
     difference that as many units without a contrary sign leave open.
     """
     for name, score in (("score_a", score_a), ("score_b", score_b)):
-        if np.any((score < 0) | (score > 1)):
+        if not estimated and np.any((score < 0) | (score > 1)):
             raise ValueError(f"{name} must lie in [0, 1]; NaN marks a missing score")
     has_a, has_b = ~np.isnan(score_a), ~np.isnan(score_b)
     both = has_a & has_b
     delta = score_a[both] - score_b[both]
+    names = np.arange(len(delta)) if clusters is None else clusters[both]
+    _, inverse = np.unique(names, return_inverse=True)
+    size = np.bincount(inverse)
     n = len(delta)
     mean = float(delta.mean()) if n else math.nan
-    names = np.arange(n) if clusters is None else clusters[both]
-    _, inverse = np.unique(names, return_inverse=True)
-    influence = (
-        np.bincount(inverse, weights=(delta - mean) / n).astype(np.float64) if n else np.zeros(0)
-    )
-    unit = np.bincount(inverse, weights=delta) / np.bincount(inverse) if n else np.zeros(0)
-    return _from_influence(
-        mean,
+    total = np.bincount(inverse, weights=delta)
+    influence = np.asarray((total - mean * size) / n) if n else np.zeros(0)
+    return _paired(
+        clustered_estimate(mean, influence, size),
         influence,
         level,
         n=n,
         only=(int((has_a & ~has_b).sum()), int((has_b & ~has_a).sum())),
         identical=bool(n) and not delta.any(),
-        corner=_corner(unit, mean, level) if n else None,
+        units=total / size,
     )
 
 
@@ -125,14 +135,14 @@ def influence_difference(
     """
     has_a, has_b = ~np.isnan(influence_a), ~np.isnan(influence_b)
     psi = np.nan_to_num(influence_a) - np.nan_to_num(influence_b)
-    return _from_influence(
-        estimate_a - estimate_b,
+    return _paired(
+        clustered_estimate(estimate_a - estimate_b, psi, np.ones(len(psi), dtype=np.intp)),
         psi,
         level,
         n=len(psi),
         only=(int((has_a & ~has_b).sum()), int((has_b & ~has_a).sum())),
         identical=bool(len(psi)) and not psi.any() and estimate_a == estimate_b,
-        corner=None,
+        units=None,
     )
 
 
@@ -175,46 +185,48 @@ def sign_flip_p_value(
     return (1 + int((np.abs(signs @ moved) >= observed).sum())) / (draws + 1)
 
 
-def _from_influence(
-    estimate: float,
+def _paired(
+    estimate: Estimate,
     influence: Array,
     level: float,
     *,
     n: int,
     only: tuple[int, int],
     identical: bool,
-    corner: tuple[float, float] | None,
+    units: Array | None,
 ) -> PairedDifference:
-    groups = len(influence)
-    error = math.nan
-    if groups > 1 and not identical:
-        error = math.sqrt(groups / (groups - 1) * float(influence @ influence))
-        error = error if error > _NO_SPREAD else math.nan
-    reach = student_cdf_quantile((1 + level) / 2, groups - 1) * error
-    low, high = estimate - reach, estimate + reach
-    if corner is not None and not math.isnan(error):
-        low, high = max(-1.0, min(low, corner[0])), min(1.0, max(high, corner[1]))
+    error, freedom = estimate.standard_error, estimate.n_effective - 1
+    if identical or not error > _NO_SPREAD:
+        estimate, error = replace(estimate, standard_error=math.nan), math.nan
+    reach = estimate.reach(level)
+    low, high = estimate.value - reach, estimate.value + reach
+    if units is not None and len(units) > 1:
+        corner = _corner(units, estimate, level)
+        low = max(-1.0, float(np.fmin(low, corner[0])))
+        high = min(1.0, float(np.fmax(high, corner[1])))
     return PairedDifference(
-        estimate,
+        estimate.value,
         error,
         low,
         high,
         level,
-        student_p_value(estimate / error, groups - 1) if error > 0 else math.nan,
+        student_p_value(estimate.value / error, freedom) if error > 0 else math.nan,
         n,
-        groups,
+        estimate.n_clusters,
+        estimate.n_effective,
         *only,
         identical,
         influence,
     )
 
 
-def _corner(unit: Array, mean: float, level: float) -> tuple[float, float]:
-    """Limits that hold where nearly no unit (G,) moved beyond half of the scale in one direction.
+def _corner(units: Array, estimate: Estimate, level: float) -> tuple[float, float]:
+    """Limits that hold where nearly no unit (clusters,) moved beyond half of the scale in one direction.
 
     None of G units above 1/2 leaves open a share of 1 - (alpha/2)^(1/G) of full differences; mirrored below.
     """
-    open_share = 1 - ((1 - level) / 2) ** (1 / len(unit))
-    high = mean + (1 - mean) * open_share if not (unit > 0.5).any() else mean
-    low = mean - (1 + mean) * open_share if not (unit < -0.5).any() else mean
+    mean = estimate.value
+    open_share = 1 - ((1 - level) / 2) ** (1 / max(1.0, estimate.n_effective))
+    high = mean + (1 - mean) * open_share if not (units > 0.5).any() else mean
+    low = mean - (1 + mean) * open_share if not (units < -0.5).any() else mean
     return low, high

@@ -12,12 +12,19 @@ these two draws, whatever the judge does, are taken off the plain mean of the fi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.stats.intervals import Interval, clustered_mean, rate_interval, student_interval
+from alignboard.stats.intervals import (
+    Interval,
+    bounded_mean,
+    clustered_estimate,
+    clustered_mean,
+    rate_interval,
+    student_interval,
+)
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -190,9 +197,9 @@ def estimate(
     scores[used] = balanced
     n_calls = len(second) + int(asked.sum())
     return SecondOrderEstimate(
-        win_rate=_rate(balanced, level, units),
+        win_rate=bounded_mean(balanced, units, level),
         position_gap=_gap(gap, int(answered.sum()), level, units),
-        swap_consistency=_consistency(taken, level),
+        swap_consistency=_consistency(taken, level, units),
         scores=scores,
         n_first=int(first.scored.sum()),
         n_asked=int(asked.sum()),
@@ -200,6 +207,25 @@ def estimate(
         n_calls=n_calls,
         saving=1 - n_calls / (2 * len(second)) if len(second) else math.nan,
     )
+
+
+def weighted_share(
+    found: Mask, weight: Array, clusters: NDArray | None = None, level: float = 0.95
+) -> Interval:
+    """The share of a population for which ``found`` (n,) holds, from rows that stand for ``weight`` (n,) rows each.
+
+    Rows that were drawn with known probabilities have their inverses as weights. The standard error is the linearised
+    one of a ratio, clustered by ``clusters`` (n,).
+    """
+    if not len(weight):
+        return bounded_mean(weight, None, level)
+    names = np.arange(len(weight)) if clusters is None else clusters
+    unit = np.unique(names, return_inverse=True)[1]
+    share = 1 - float(weight @ ~found / weight.sum())
+    influence = np.bincount(unit, weights=weight * (found - share)) / weight.sum()
+    estimate = clustered_estimate(share, influence, np.bincount(unit))
+    scored = np.bincount(unit, weights=weight * found) / np.bincount(unit, weights=weight)
+    return rate_interval(estimate, level, units=scored)
 
 
 @dataclass(frozen=True)
@@ -312,33 +338,17 @@ def _scaled(weight: Array, design: SecondOrderDesign) -> Array:
     return np.clip(high * weight, design.audit, 1)
 
 
-def _rate(values: Array, level: float, clusters: NDArray | None = None) -> Interval:
-    """As `rate_interval`; an estimate that left (0, 1) gets Student's limits, cut at 0 and 1."""
-    mean, error, n = clustered_mean(values, clusters)
-    if 0 < mean < 1 or (mean in {0, 1} and not error > 0) or not math.isfinite(mean):
-        return rate_interval(mean, error, n, level)
-    return student_interval(mean, error, n, level, within=(0.0, 1.0))
-
-
 def _gap(values: Array, n_answered: int, level: float, clusters: NDArray | None = None) -> Interval:
     """Student's limits; unknown without second verdicts, and with limits unknown where the values show no spread."""
-    mean, error, n = clustered_mean(values, clusters)
+    estimate, _ = clustered_mean(values, clusters)
     if not n_answered:
-        return Interval(math.nan, math.nan, math.nan, math.nan, level, n)
-    return student_interval(mean, error, n, level, within=(-1.0, 1.0))
+        return replace(estimate, value=math.nan).unknown(level)
+    return student_interval(estimate, level, within=(-1.0, 1.0))
 
 
-def _consistency(taken: _Taken, level: float) -> Interval:
-    """Weighted share of asked instructions on which both orders agree, with its linearised standard error."""
+def _consistency(taken: _Taken, level: float, clusters: NDArray | None) -> Interval:
+    """The share of instructions on which both orders agree, from those that were asked."""
     asked = taken.weight > 0
-    weight = taken.weight[asked]
     same = np.sign(taken.x[asked] - 0.5) == np.sign(taken.y[asked] - 0.5)
-    n = len(weight)
-    if not n:
-        return rate_interval(math.nan, math.nan, 0, level)
-    share = 1 - float(weight @ ~same / weight.sum())
-    residual = weight * (same - share)
-    error = (
-        math.sqrt(n / (n - 1) * float(residual @ residual)) / weight.sum() if n > 1 else math.nan
-    )
-    return rate_interval(share, float(error), n, level)
+    units = None if clusters is None else clusters[asked]
+    return weighted_share(same, taken.weight[asked], units, level)

@@ -26,13 +26,18 @@ class WinRate:
 
 
 def win_rate(
-    preference: NDArray[np.float64], clusters: NDArray | None = None, level: float = 0.95
+    preference: NDArray[np.float64],
+    clusters: NDArray | None = None,
+    level: float = 0.95,
+    *,
+    balanced: NDArray[np.float64] | None = None,
 ) -> WinRate:
     """Mean preference for the model.
 
     ``preference`` is (n,): 1 = baseline, 2 = model, 1.5 = draw, between = weighted, NaN = unparsed (counted, and
     left out of every mean). ``standard_error`` is upstream's: SD with ddof 1 over the square root of n. The
-    interval clusters by ``clusters`` (n,), the prompts, where rows share them.
+    interval clusters by ``clusters`` (n,), the prompts, where rows share them. Where second orders were drawn, the rate
+    is the mean of ``balanced`` (n,) (`stats.second_order`); verdicts are counted by ``preference`` all the same.
 
     References: AlpacaEval ``metrics/winrate.py`` and ``metrics/helpers.py`` (`AbsoluteScoringRule`).
 
@@ -45,18 +50,20 @@ def win_rate(
     n_total = len(score)
     n_wins = int((score > 0.5).sum())
     n_draws = int((score == 0.5).sum())
-    mean, error, _ = clustered_mean(score)
-    _, clustered_error, n_clusters = clustered_mean(
-        score, None if clusters is None else clusters[parsed]
+    averaged = preference if balanced is None else balanced
+    known = ~np.isnan(averaged)
+    plain, _ = clustered_mean(averaged[known] - 1)
+    clustered, units = clustered_mean(
+        averaged[known] - 1, None if clusters is None else clusters[known]
     )
     return WinRate(
-        win_rate=mean,
-        standard_error=error,
+        win_rate=plain.value,
+        standard_error=plain.standard_error,
         discrete_win_rate=(n_wins + n_draws / 2) / n_total if n_total else float("nan"),
         n_wins=n_wins,
         n_wins_base=int((score < 0.5).sum()),
         n_draws=n_draws,
         n_total=n_total,
         n_unparsed=int((~parsed).sum()),
-        interval=rate_interval(mean, clustered_error, n_clusters, level),
+        interval=rate_interval(clustered, level, units=units),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignboard.errors import InputError
 from alignboard.models.adapters import default_template
-from alignboard.models.opened import Opened, open_small
+from alignboard.models.checks.opened import Opened, open_small
 from alignboard.models.spec import ModelSpec
 from alignboard.train import preflight
 from alignboard.train.recipe import Recipe

@@ -5,14 +5,23 @@ const percent = (value, digits = 1) => (100 * value).toFixed(digits);
 
 const signed = (value) => `${value > 0 ? "+" : ""}${percent(value, 2)}`;
 
-// Preferences of a model in a column as scores: 1 preferred, 0.5 a draw, 0 not; null without a scored verdict.
-const scoresOf = (column, model) => {
-  const own = core.preferences.filter((one) => one.column === column);
-  const found = own.find((one) => one.model === model);
+const judgedIn = (column) => core.preferences.filter((one) => one.column === column);
+
+// What the scores of a model are relative to: the baseline that it was judged against, or itself where it is one.
+const baselinesOf = (column, model) => {
+  const own = judgedIn(column).filter((one) => [one.model, one.baseline].includes(model));
+  return new Set(own.map((one) => one.baseline));
+};
+
+const sharedBaseline = (column, a, b) => [...baselinesOf(column, a)].find((one) => baselinesOf(column, b).has(one));
+
+// Preferences over a baseline as scores: 1 preferred, 0.5 a draw, 0 not; null without a scored verdict.
+const scoresOf = (column, model, baseline) => {
+  const against = judgedIn(column).filter((one) => one.baseline === baseline);
+  const found = against.find((one) => one.model === model);
   if (found) return found.preference.map((value) => (value === null ? null : value - 1));
-  const judged = own.filter((one) => one.baseline === model);
-  if (judged.length === 0) return null;
-  return core.sets.map((_, k) => (judged.some((one) => one.preference[k] !== null) ? 0.5 : null));
+  if (model !== baseline) return core.sets.map(() => null);
+  return core.sets.map((_, k) => (against.some((one) => one.preference[k] !== null) ? 0.5 : null));
 };
 
 const chosen = () => ({ column: byId("by").value, a: byId("a").value, b: byId("b").value });
@@ -73,13 +82,16 @@ const compare = () => {
   const { column, a, b } = chosen();
   const place = byId("difference");
   place.replaceChildren();
-  const [first, second] = [scoresOf(column, a), scoresOf(column, b)];
   const names = [a, b];
-  if (a === b || !first || !second) {
-    const why = a === b ? "Choose two models." : `There is no verdict on ${first ? names[1] : names[0]} in this column.`;
-    place.append(element("p", {}, why));
+  const baseline = sharedBaseline(column, a, b);
+  if (a === b || baseline === undefined) {
+    const against = names.map((model) => `${model} was judged against ${[...baselinesOf(column, model)].join(" and ") || "nothing"}`);
+    const why = a === b ? "Choose two models." : `No common measure: ${against.join(", ")}.`;
+    place.append(element("p", { class: "verdict" }, why));
+    delete place.dataset.result;
     return;
   }
+  const [first, second] = names.map((model) => scoresOf(column, model, baseline));
   const found = pairedDifference(first, second);
   const facts = element("dl", {});
   if (found.n) facts.append(...term("difference", `${signed(found.estimate)} points`));
@@ -105,16 +117,19 @@ const compare = () => {
 };
 
 const fillModels = () => {
-  const judged = core.preferences.filter((one) => one.column === byId("by").value);
+  const column = byId("by").value;
+  const judged = judgedIn(column);
   const models = [...new Set([...judged.map((one) => one.model), ...judged.map((one) => one.baseline)])];
   const order = rows.map(modelOf);
   models.sort((x, y) => (order.indexOf(x) + 1 || 1e9) - (order.indexOf(y) + 1 || 1e9));
   const every = models.length > 0 ? models : Object.keys(core.lengths);
-  for (const [id, otherwise] of [["a", every[0]], ["b", every[1] ?? every[0]]]) {
-    const field = byId(id);
-    field.replaceChildren(...every.map((model) => option(model, model)));
-    field.value = every.includes(state.get(id)) ? state.get(id) : otherwise;
-  }
+  const fill = (id, otherwise) => {
+    byId(id).replaceChildren(...every.map((model) => option(model, model)));
+    byId(id).value = every.includes(state.get(id)) ? state.get(id) : otherwise;
+  };
+  fill("a", every[0]);
+  const { a } = chosen();
+  fill("b", every.find((model) => model !== a && sharedBaseline(column, a, model) !== undefined) ?? every.at(-1));
 };
 
 const startCompare = async () => {

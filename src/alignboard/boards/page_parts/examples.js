@@ -55,8 +55,8 @@ const found = async (k, search) => {
 
 const listExamples = async () => {
   const { column, a, b } = chosen();
-  const none = core.sets.map(() => null);
-  const [first, second] = [scoresOf(column, a) ?? none, scoresOf(column, b) ?? none];
+  const baseline = sharedBaseline(column, a, b);
+  const [first, second] = [a, b].map((model) => scoresOf(column, model, baseline));
   const test = shows[state.get("show", "all")] ?? shows.all;
   const order = orders[state.get("order", "prompt")] ?? orders.prompt;
   const set = state.get("set");

@@ -8,6 +8,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignboard.boards.board import Board
@@ -23,6 +24,7 @@ from alignboard.boards.plots.style import (
     settle,
     style,
 )
+from alignboard.results.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,6 +131,37 @@ def _placed(every: Sequence[Panel]) -> list[list[Panel]]:
 
 def _height(column: Sequence[Panel]) -> float:
     return sum(panel.height + _HEADING_ROOM for panel in column)
+
+
+FORMATS = ("svg", "pdf", "png")
+"""what `save_panel` writes"""
+
+
+def save_panel(panel: Panel, path: Path, size: tuple[float, float] | None = None) -> None:
+    """Draw one panel with its heading into ``path`` as its suffix says; the same panel gives the same bytes.
+
+    ``size`` is in inches, by default `WIDTH` by the panel's own height; texts have 7.5 to 10 points at any size.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with style(drawable(panel.heading)):
+        width, height = size or (WIDTH, panel.height + _HEADING_ROOM)
+        figure = Figure(figsize=(width, height), dpi=2 * DPI, layout=_layout(), facecolor="white")
+        FigureCanvasAgg(figure)
+        ax = figure.add_subplot()
+        panel.draw(ax)
+        _head(ax, panel)
+        if panel.finish is not None:
+            settle(ax)
+            panel.finish(ax)
+        target = io.BytesIO()
+        kind = path.suffix[1:].lower()
+        nothing = {"png": ("Software",), "pdf": ("CreationDate", "Producer"), "svg": ("Date",)}[
+            kind
+        ]
+        figure.savefig(target, format=kind, metadata=dict.fromkeys(nothing))
+    write_atomically(path, target.getvalue())
 
 
 def to_svg(panel: Panel) -> str:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from alignboard.engines.openai.format import Dialect
-from alignboard.engines.openai.limits import Patience
+from alignboard.engines.openai.keys import require_consent
 from alignboard.engines.rows import Decoding, Prompt
 from alignboard.errors import InputError
+from alignboard.fetch.http import Patience
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Endpoint:
     dialect: Dialect
     api_key_env: str | None = None
     """the environment variable that holds the key"""
+    allowed_keys: frozenset[str] | None = None
+    """where a file names address or variable: which keys the user lets it send (`engines.openai.keys`); None: the user
+    has named both"""
     limits: Limits = field(default_factory=Limits)
     weights: str | None = None
     """what is served, such as a revision; without it the addresses stand for it in an answer's key"""
@@ -77,20 +81,28 @@ class Endpoint:
         return found
 
     def key(self) -> str | None:
-        """The key in an environment variable; raises `InputError` where it is named and not set."""
-        if self.api_key_env is None:
-            return None
-        key = os.environ.get(self.api_key_env, "").strip()
-        if not key:
-            raise InputError(
-                f"The environment variable {self.api_key_env}, which is to hold the key, is not set."
-            )
-        if not key.isascii() or not key.isprintable() or " " in key:
-            raise InputError(
-                f"The environment variable {self.api_key_env} holds white space or characters that no key has (one "
-                "line of ASCII letters, digits and marks is expected)."
-            )
-        return key
+        """The key in an environment variable; raises `InputError` where it is not set, or not to be sent there."""
+        if self.api_key_env is not None and self.allowed_keys is not None:
+            what = f"The model {self.dialect.model}"
+            require_consent(what, self.api_key_env, self.urls, self.allowed_keys)
+        return read_key(self.api_key_env)
+
+
+def read_key(variable: str | None) -> str | None:
+    """The key in the environment variable, where one is named; raises `InputError` where it holds none."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise InputError(
+            f"The environment variable {variable}, which is to hold the key, is not set."
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise InputError(
+            f"The environment variable {variable} holds white space or characters that no key has (one line of ASCII "
+            "letters, digits and marks is expected)."
+        )
+    return key
 
 
 def _is_parsed(url: str) -> bool:

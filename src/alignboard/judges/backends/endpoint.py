@@ -28,16 +28,18 @@ def endpoint_of(
     urls: Sequence[str] = (),
     limits: Limits | None = None,
     api_key_env: str | None = None,
+    allowed_keys: frozenset[str] | None = frozenset(),
 ) -> Endpoint:
     """Where ``spec`` is asked: ``urls`` where the user says some, else its own address, else OpenAI's.
 
-    The judge's key is for its own address and is sent to no other; ``api_key_env`` names the one for ``urls``.
+    The judge's key is for its own address and is sent to no other, and there only where it belongs or ``allowed_keys``
+    has it; ``api_key_env`` names the one for ``urls``.
     """
     if urls:
-        chosen, key = tuple(urls), api_key_env
+        chosen, key, allowed_keys = tuple(urls), api_key_env, None
     else:
         chosen, key = (spec.base_url or OPENAI,), api_key_env or spec.api_key_env
-    return Endpoint(chosen, Dialect(spec.model), api_key_env=key, limits=limits or Limits())
+    return Endpoint(chosen, Dialect(spec.model), key, allowed_keys, limits or Limits())
 
 
 def judge_suffix(urls: Sequence[str]) -> str:

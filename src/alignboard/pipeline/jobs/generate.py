@@ -18,13 +18,13 @@ from alignboard.errors import InputError
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import LocalModels, Served
 from alignboard.pipeline.answering import OUTPUTS, GenerationProgress, decoding_of
-from alignboard.pipeline.executors.worker import JobTask
+from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.generation import generate_here, generate_served
 from alignboard.pipeline.jobs.board import SCORES
 from alignboard.pipeline.jobs.train import adapter_path, model_path
-from alignboard.pipeline.made import write_tasks
-from alignboard.pipeline.plan_schema import PlanModel
-from alignboard.pipeline.plan_sets import read_set, responses, select
+from alignboard.pipeline.plans.made import write_tasks
+from alignboard.pipeline.plans.schema import PlanModel
+from alignboard.pipeline.plans.sets import read_set, responses, select
 from alignboard.records import Generation
 from alignboard.results.conversations import CONVERSATIONS, write_conversations
 from alignboard.results.formats import read_rows, write_rows
@@ -73,7 +73,7 @@ def outputs(task: JobTask) -> dict[str, str]:
         write_conversations(task.folder / CONVERSATIONS, given)
         return {}
     rows = [
-        Generation(row.instruction, row.output, name, own.subset)
+        Generation(row.instruction, row.output, name, own.subset, row.finish)
         for row, own in zip(
             select(path, read_rows(path, Generation), asked), asked.rows, strict=True
         )
@@ -151,6 +151,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
                 task.folder / _LM_EVAL,
                 apply_chat_template=parameters["apply_chat_template"],
                 task_files=files,
+                trusted=task.job.hints["trust_tasks"],
                 on_progress=task.progress,
             )
         except InputError as error:

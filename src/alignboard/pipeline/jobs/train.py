@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from alignboard.data.generated import generated_names, generated_set
 from alignboard.models.hub import locate_adapter
-from alignboard.pipeline.executors.worker import JobTask
-from alignboard.pipeline.made import tiny_checkpoint
+from alignboard.pipeline.executors.doing import JobTask
+from alignboard.pipeline.plans.made import tiny_checkpoint
 from alignboard.train.sections import WEST_OF_N
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from alignboard.errors import ConvergenceError
 from alignboard.published.calibration import Calibration
+from alignboard.published.reproduce import suite_texts
 from alignboard.published.scores import LcScores, lc_win_rates
 from alignboard.published.wheel_boards import PublishedRow, read_published_board
 from alignboard.records import Annotations, Generation, Outputs, TextId
@@ -65,6 +66,11 @@ class AnnotatorResults:
         return max(orders.values(), key=lambda same: (len(same), len(same[0])))[0]
 
     @cached_property
+    def suite_texts(self) -> TextId | None:
+        """The instructions that the suite's difficulties belong to, where they are known."""
+        return None if self.suite is None else suite_texts(self.suite)
+
+    @cached_property
     def reference_texts(self) -> list[str]:
         """The instructions' texts, where the baseline's outputs are here to name them."""
         path = (
@@ -92,12 +98,13 @@ class AnnotatorResults:
     def length_control(self, model: str) -> LcScores | None:
         """The model's length-controlled win rates, or None where there is nothing to compute them with."""
         table, calibration = self.tables[model], self.calibration
-        if calibration is None or len(calibration.difficulty) != len(self.reference):
+        known = self.reference if self.suite_texts is None else self.suite_texts
+        if calibration is None or len(calibration.difficulty) != len(known):
             return None
-        if not np.isin(table.instruction, self.reference).all() or np.isnan(table.preference).all():
+        if not np.isin(table.instruction, known).all() or np.isnan(table.preference).all():
             return None
         try:
-            return lc_win_rates(table, self.reference, calibration)
+            return lc_win_rates(table, known, calibration)
         except (
             ConvergenceError
         ):  # a handful of rows, or answers that are all as long as the baseline's

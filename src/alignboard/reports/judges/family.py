@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.reports.judges.intervals import mean_interval, signed_interval
 from alignboard.reports.judges.rows import Judgments, PairKey
-from alignboard.stats.intervals import Interval, clustered_mean
+from alignboard.stats.intervals import Interval, bounded_mean, clustered_mean, student_interval
 
 Array = NDArray[np.float64]
 
@@ -91,7 +90,7 @@ def self_preference(judge: str, part: Judgments, everything: Judgments) -> SelfP
         family=own,
         excess=slope,
         controlled=controlled,
-        own_win_rate=mean_interval(won, clear.instruction[lean != 0]),
+        own_win_rate=bounded_mean(won, clear.instruction[lean != 0]),
         n_pairs=int((lean != 0).sum()),
         n_ambiguous=int(ambiguous.sum()),
     )
@@ -120,5 +119,5 @@ def _slope(excess: Array, lean: Array, clusters: NDArray) -> tuple[Interval | No
     scale = float(centred @ centred) / len(lean)
     slope = float(centred @ excess) / len(lean) / scale
     residual = excess - slope * lean - (float((excess - slope * lean).mean()) if controlled else 0)
-    _, error, n = clustered_mean(centred * residual / scale, clusters)
-    return signed_interval(slope, error, n), controlled
+    estimate = replace(clustered_mean(centred * residual / scale, clusters)[0], value=slope)
+    return student_interval(estimate, within=(-1.0, 1.0)), controlled

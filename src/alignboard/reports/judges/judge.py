@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.reports.judges.family import SelfPreference, self_preference
-from alignboard.reports.judges.intervals import (
-    LEVEL,
-    known_mean,
-    mean_interval,
-    signed_interval,
-)
 from alignboard.reports.judges.rows import STATUSES, Judgments
 from alignboard.stats.agreement import side
-from alignboard.stats.intervals import Interval, clustered_mean, rate_interval
+from alignboard.stats.intervals import (
+    Estimate,
+    Interval,
+    bounded_mean,
+    clustered_mean,
+    rate_interval,
+    student_interval,
+)
+from alignboard.stats.second_order import weighted_share
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 LOW_MASS = 0.9
 """probability of the verdict tokens below which a row counts as one where the judge wanted to say something else"""
+_LEVEL = 0.95
+_SIGNED = (-1.0, 1.0)
 LENGTH_DIFFERENCE = 30
 """characters from which an answer counts as longer (AlpacaEval ``analyze.py``, ``significant_delta_length``)"""
 
@@ -63,7 +67,8 @@ class JudgeFigures:
     """mean preference for the answer that was shown first; unknown where the model always had the same place"""
     position_gap: Interval
     swap_consistency: Interval | None
-    """share of rows of both orders in which they name the same winner"""
+    """share of rows of both orders in which they name the same winner; rows that were drawn for a second order count
+    in proportion to those that they stand for"""
     prefers_longer: Interval
     n_low_mass: int
     mass: float | None
@@ -92,8 +97,8 @@ def judge_figures(name: str, part: Judgments, everything: Judgments) -> JudgeFig
         paired=paired,
         prefers_first=_prefers_first(asked, paired=paired),
         position_gap=_position(asked, paired=paired)[0],
-        swap_consistency=mean_interval(
-            (side(both.first_score) == side(both.other_score)).astype(float), both.instruction
+        swap_consistency=weighted_share(
+            side(both.first_score) == side(both.other_score), 1 / both.inclusion, both.instruction
         )
         if len(both)
         else None,
@@ -116,13 +121,13 @@ def _model(part: Judgments) -> ModelFigures:
     # Equal answers read the same in any order, but without the others they say nothing of the balance.
     _, balanced = _position(part if asked.ordered.any() else asked, paired=_is_paired(asked))
     if not np.isnan(part.balanced).all():
-        balanced = mean_interval(part.balanced, part.instruction)
+        balanced = bounded_mean(part.balanced, part.instruction)
     return ModelFigures(
         model=str(part.model[0]),
         baseline=str(part.baseline[0]),
         n_rows=len(part),
         n_scored=int((part.status == "scored").sum()),
-        win_rate=mean_interval(part.score, part.instruction),
+        win_rate=bounded_mean(part.score, part.instruction),
         balanced=balanced,
         position_gap=gap,
     )
@@ -146,10 +151,10 @@ def _order(part: Judgments) -> str:
 def _prefers_first(part: Judgments, *, paired: bool) -> Interval:
     if paired:
         apart = np.where(part.model_first, 1, -1) * (part.first_score - part.other_score)
-        return mean_interval((1 + apart) / 2, part.instruction)
+        return bounded_mean((1 + apart) / 2, part.instruction)
     known = _in_both_places(part)
     preference = np.where(known.model_first, known.first_score, 1 - known.first_score)
-    return mean_interval(preference, known.instruction)
+    return bounded_mean(preference, known.instruction)
 
 
 def _position(part: Judgments, *, paired: bool) -> tuple[Interval, Interval]:
@@ -163,22 +168,24 @@ def _position(part: Judgments, *, paired: bool) -> tuple[Interval, Interval]:
     if paired:
         apart = np.where(part.model_first, 1, -1) * (part.first_score - part.other_score)
         mean = (part.first_score + part.other_score) / 2
-        return signed_interval(*known_mean(apart, part.instruction)), mean_interval(
-            mean, part.instruction
-        )
+        known = ~np.isnan(apart)
+        gap, _ = clustered_mean(apart[known], part.instruction[known])
+        return student_interval(gap, within=_SIGNED), bounded_mean(mean, part.instruction)
     known = _in_both_places(part)
     score, first = known.first_score, known.model_first.astype(np.float64)
     if not len(known):
-        return signed_interval(math.nan, math.nan, 0), rate_interval(math.nan, math.nan, 0, LEVEL)
+        nothing = Estimate.of_equal_clusters(math.nan, math.nan, 0).unknown(_LEVEL)
+        return nothing, nothing
     model = _model_codes(known)
     apart = first - _means(model, first)
     gap = float(apart @ score) / float(apart @ apart)
     residual = score - _means(model, score) - gap * apart
     influence = apart * residual * len(known) / float(apart @ apart)
-    _, error, n = clustered_mean(influence, known.instruction)
+    estimate = replace(clustered_mean(influence, known.instruction)[0], value=gap)
     balanced = _balanced(score, known.model_first, known.instruction)
-    fewest = min(first.sum(), (1 - first).sum())
-    return signed_interval(gap, error if fewest > 1 else math.nan, n), balanced
+    if min(first.sum(), (1 - first).sum()) < 2:
+        return estimate.unknown(_LEVEL), balanced
+    return student_interval(estimate, within=_SIGNED), balanced
 
 
 def _in_both_places(part: Judgments) -> Judgments:
@@ -201,19 +208,20 @@ def _means(code: NDArray[np.intp], values: Array) -> Array:
 
 
 def _balanced(score: Array, first: Mask, clusters: NDArray) -> Interval:
-    """The mean of the means of two groups of rows, with its clustered standard error (CR1)."""
+    """The mean of the means of two groups of rows, with its clustered standard error."""
     estimate, influence = 0.0, np.zeros(len(score))
     for group in (first, ~first):
         mean = float(score[group].mean())
         estimate += mean / 2
         influence[group] = (score[group] - mean) * len(score) / group.sum() / 2
-    _, error, n = clustered_mean(influence, clusters)
-    known = min(first.sum(), (~first).sum()) > 1
-    return rate_interval(estimate, error if known else math.nan, n, LEVEL)
+    found = replace(clustered_mean(influence, clusters)[0], value=estimate)
+    if min(first.sum(), (~first).sum()) < 2:
+        return found.unknown(_LEVEL)
+    return rate_interval(found, units=clustered_mean(score, clusters)[1])
 
 
 def _prefers_longer(part: Judgments) -> Interval:
     """Share of verdicts for the longer answer; draws and answers of about one length say nothing."""
     clear = (np.abs(part.longer) > LENGTH_DIFFERENCE) & ~np.isnan(part.score) & (part.score != 0.5)
     longer_won = (part.score[clear] > 0.5) == (part.longer[clear] > 0)
-    return mean_interval(longer_won.astype(float), part.instruction[clear])
+    return bounded_mean(longer_won.astype(float), part.instruction[clear])

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from alignboard.errors import InputError
-from alignboard.reports.judges.intervals import LEVEL, mean_interval
 from alignboard.reports.judges.judge import JudgeFigures, judge_figures
 from alignboard.reports.judges.rows import Judgments, PairKey
 from alignboard.stats.agreement import (
@@ -27,7 +26,7 @@ from alignboard.stats.agreement import (
     raw_agreement,
     side,
 )
-from alignboard.stats.intervals import Interval
+from alignboard.stats.intervals import Interval, bounded_mean
 
 
 @dataclass(frozen=True)
@@ -132,13 +131,11 @@ def _between(
     return PairFigures(
         judges=pair,
         n_pairs=len(shared),
-        same=raw_agreement(first, second, clusters, LEVEL),
-        contradict=mean_interval((first * second < 0).astype(float), clusters),
-        one_draws=mean_interval(((first == 0) != (second == 0)).astype(float), clusters),
-        kappa=cohen_kappa(first, second, clusters, level=LEVEL),
-        alpha=krippendorff_alpha(
-            np.array([first, second]), "nominal", rng, clusters=clusters, level=LEVEL
-        ),
+        same=raw_agreement(first, second, clusters),
+        contradict=bounded_mean((first * second < 0).astype(float), clusters),
+        one_draws=bounded_mean(((first == 0) != (second == 0)).astype(float), clusters),
+        kappa=cohen_kappa(first, second, clusters),
+        alpha=krippendorff_alpha(np.array([first, second]), "nominal", rng, clusters=clusters),
     )
 
 
@@ -150,7 +147,7 @@ def _jury(
     pairs = sorted(set().union(*sides.values()))
     ratings = np.array([[found.get(pair, math.nan) for pair in pairs] for found in sides.values()])
     clusters = np.array([of[pair] for pair in pairs], dtype=np.uint64)
-    return krippendorff_alpha(ratings, "nominal", rng, clusters=clusters, level=LEVEL)
+    return krippendorff_alpha(ratings, "nominal", rng, clusters=clusters)
 
 
 def _against(name: str, part: Judgments, human: Mapping[PairKey, Sequence[float]]) -> HumanFigures:
@@ -163,14 +160,14 @@ def _against(name: str, part: Judgments, human: Mapping[PairKey, Sequence[float]
     return HumanFigures(
         judge=name,
         n_pairs=len(known),
-        agreement=agreement_with_humans(score + 1, votes, known.instruction, LEVEL),
-        kappa=cohen_kappa(turn * side(score), turn * majority, known.instruction, level=LEVEL),
+        agreement=agreement_with_humans(score + 1, votes, known.instruction),
+        kappa=cohen_kappa(turn * side(score), turn * majority, known.instruction),
     )
 
 
 def _among(human: Mapping[PairKey, Sequence[float]]) -> Interval:
     clusters = np.array([pair[0] for pair in human], dtype=np.uint64)
-    return agreement_among_humans(list(human.values()), clusters, LEVEL)
+    return agreement_among_humans(list(human.values()), clusters)
 
 
 def _json(value: Any) -> Any:

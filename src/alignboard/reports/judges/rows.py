@@ -5,8 +5,8 @@ what happened when it was judged: ``switched`` (per call, whether ``output_2`` w
 (per call, the preference for ``output_2`` in that order, null where not scored), ``mass``, ``status``, ``flags`` and
 ``price``. Where a row says none of this the order is AlpacaEval's coin (`alignboard.results.order`); a row with a
 status and without ``switched`` was judged without an order, as single ratings are. ``balanced_preference`` is the row's
-part in the estimate of `alignboard.stats.second_order`, where the second order was drawn; ``first_turn`` is in the rows
-of second turns, which are not independent of the first.
+part in the estimate of `alignboard.stats.second_order`, where the second order was drawn, with the probability
+``inclusion``; ``first_turn`` is in the rows of second turns, which are not independent of the first.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class JudgedRow(Judgment, gc=True):
     status: str | None = None
     flags: list[str] | None = None
     price: float | None = None
-    balanced_preference: float | None = None
+    inclusion: float | None = None
     first_turn: str | None = None
     """of a second turn: what the conversation began with"""
     price_per_example: float | str | None = None
@@ -72,6 +72,8 @@ class Judgments:
     """`score` of the first call alone"""
     other_score: NDArray[np.float64]
     """`score` of the call in the other order; NaN where there was none, or none that was scored"""
+    inclusion: NDArray[np.float64]
+    """how probable it was that the second order was asked; 1 where that was not left to chance"""
     balanced: NDArray[np.float64]
     """the row's part in the order-balanced estimate, less 1, where the second order was drawn; may leave [0, 1]"""
     order_recorded: NDArray[np.bool_]
@@ -195,6 +197,11 @@ def _columns(path: Path, number: int, row: JudgedRow) -> dict[str, Any]:
     other = [value for side, value in calls[1:] if side != first_side and not math.isnan(value)]
     scored = status == "scored"
     balanced = row.balanced_preference
+    if row.inclusion is not None and not 0 < row.inclusion <= 1:
+        raise InputError(
+            f"{path}, row {number}, field 'inclusion': {row.inclusion!r} is no probability of a second order that was "
+            "asked; expected a number above 0, and at most 1."
+        )
     masses = [value for value in row.mass or [] if value is not None]
     pair, mirrored = pair_of(row.instruction, row.output_1, row.output_2)
     same = pair[1] == pair[2]  # equal answers read the same in both orders
@@ -211,6 +218,7 @@ def _columns(path: Path, number: int, row: JudgedRow) -> dict[str, Any]:
         "model_first": first_side,
         "first_score": calls[0][1] if scored and (ordered or same) else math.nan,
         "other_score": score if same else other[0] if other and scored else math.nan,
+        "inclusion": 1.0 if row.inclusion is None else row.inclusion,
         "balanced": balanced - 1 if scored and balanced is not None else math.nan,
         "order_recorded": bool(row.switched),
         "ordered": ordered,

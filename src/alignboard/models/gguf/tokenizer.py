@@ -4,7 +4,7 @@ What this module promises
     Vocabulary, merges or scores, special tokens, chat template, add_bos and add_eos are the file's own. Byte-level BPE
     (``gpt2``) splits words by the rule that the file names; SentencePiece's BPE (``llama``) keeps every space.
 What it refuses
-    Another kind of vocabulary, and a rule that is not in `alignboard.models.gguf_pre_tokenizers`: the entry's
+    Another kind of vocabulary, and a rule that is not in `alignboard.models.gguf.pre_tokenizers`: the entry's
     ``tokenizer:`` then names the tokenizer.
 
 References: ``llama-vocab.cpp`` of llama.cpp.
@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.errors import InputError, nearest
-from alignboard.models.gguf_file import GgufHeader
-from alignboard.models.gguf_pre_tokenizers import PRE_TOKENIZERS, WITHOUT_NAME, PreTokenizer
+from alignboard.models.gguf.file import GgufHeader
+from alignboard.models.gguf.pre_tokenizers import PRE_TOKENIZERS, WITHOUT_NAME, PreTokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

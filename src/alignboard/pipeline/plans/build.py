@@ -22,10 +22,9 @@ from alignboard.models.spec import ModelSpec, PromptFormat
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.kinds import job_kind
-from alignboard.pipeline.made import JudgeModel, generated_tasks, judge_model
-from alignboard.pipeline.plan import ResolvedPlan
-from alignboard.pipeline.plan_baselines import TrainedModel
-from alignboard.pipeline.plan_models import (
+from alignboard.pipeline.plans.baselines import TrainedModel
+from alignboard.pipeline.plans.made import JudgeModel, generated_tasks, judge_model
+from alignboard.pipeline.plans.models import (
     ModelEntry,
     asked_as,
     is_adapter,
@@ -33,7 +32,8 @@ from alignboard.pipeline.plan_models import (
     source_identity,
     weights_identity,
 )
-from alignboard.pipeline.plan_sets import PlanSet
+from alignboard.pipeline.plans.plan import ResolvedPlan
+from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.results.files import file_sha256
 from alignboard.suites import EvaluationSuite
 from alignboard.workspace import declaration
@@ -265,7 +265,10 @@ class _Builder:
         }
         name = f"lm-eval {suite.name} {model.name}"
         needs = {**needs, "tasks": self.task_data(suite)}
-        hints = {"spec": msgspec.to_builtins(pinned(spec))}
+        hints = {
+            "spec": msgspec.to_builtins(pinned(spec)),
+            "trust_tasks": self.resolved.consent.tasks,
+        }
         board[name] = self.add(name, "lm-eval", entry.group, parameters, needs, hints)
 
     def _released(self, model: str, asked: PlanSet, path: Path) -> str:

@@ -7,7 +7,7 @@ compare their responses. A model that a recipe trains is called ``<base>-<last p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,20 +16,23 @@ import msgspec
 
 from alignboard.benchmarks.task_data import data_digests
 from alignboard.benchmarks.task_files import digests
+from alignboard.engines.openai.keys import require_consent
 from alignboard.errors import InputError, nearest
 from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.evaluation import declared_judge
-from alignboard.pipeline.made import generated_tasks
-from alignboard.pipeline.plan_baselines import (
+from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.plans.baselines import (
     TrainedModel,
     models_of,
     require_distinct,
     with_baselines,
     with_reference,
 )
-from alignboard.pipeline.plan_models import ModelEntry, read_entries
-from alignboard.pipeline.plan_schema import BASE_METHOD, Plan, PlanJudge, check
-from alignboard.pipeline.plan_sets import (
+from alignboard.pipeline.plans.consent import Consent
+from alignboard.pipeline.plans.made import generated_tasks
+from alignboard.pipeline.plans.models import ModelEntry, read_entries
+from alignboard.pipeline.plans.schema import BASE_METHOD, Plan, PlanJudge, check
+from alignboard.pipeline.plans.sets import (
     PlanSet,
     outputs_file,
     read_set,
@@ -71,6 +74,7 @@ class ResolvedPlan:
     """by suite: sha256 of the files that its tasks are made of, where they are declared here with their data"""
     models: tuple[TrainedModel, ...]
     """base by base, the base model first"""
+    consent: Consent
 
     @property
     def n_prompts(self) -> int:
@@ -111,20 +115,39 @@ class ResolvedPlan:
         return model.baseline if asked.reference is None else asked.reference.model
 
 
-def load_plan(name: str | Path, workspace: Path | None = None) -> ResolvedPlan:
+def access_of(given: PlanJudge, journal: Path) -> Access:
+    """How a judge of a plan is asked; ``journal`` is where its batches are kept.
+
+    The user agreed to its keys when the plan was read.
+    """
+    return Access(
+        given.urls,
+        given.api_key_env if given.urls else None,
+        allowed_keys=None,
+        limits=given.limits,
+        rate=given.price,
+        batch_folder=journal / "batches" if given.batch_api else None,
+    )
+
+
+def load_plan(
+    name: str | Path, workspace: Path | None = None, consent: Consent | None = None
+) -> ResolvedPlan:
     """The plan called ``name`` (or its file); raises `InputError` that names the file and the key."""
     root = (workspace or Path.cwd()).resolve()
     path = declaration("evaluate/plans", str(name), root)
-    return resolve(convert(path, read_yaml(path), Plan, "a plan"), path, root)
+    return resolve(convert(path, read_yaml(path), Plan, "a plan"), path, root, consent)
 
 
-def resolve(plan: Plan, path: Path, root: Path) -> ResolvedPlan:
+def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) -> ResolvedPlan:
     """``plan`` with everything that it names; ``path`` is what errors call it."""
+    consent = consent or Consent()
     check(path, plan)
     recipes = {recipe: _recipe(recipe, plan, root) for recipe in sorted(plan.all_recipes)}
     entries = read_entries(path, plan, root)
     suites = [load_evaluation(suite, root) for suite in plan.suites]
     judges = _judges(path, plan, suites, root)
+    _require_key_consent(path, plan, judges.values(), root, consent)
     rows = [
         row for entry in entries.values() for row in models_of(path, plan, entry, recipes, root)
     ]
@@ -148,7 +171,8 @@ def resolve(plan: Plan, path: Path, root: Path) -> ResolvedPlan:
         sets=tuple(sets),
         outputs=outputs,
         benchmarks=tuple(suite for suite in suites if suite.benchmarks),
-        task_files={suite.name: _task_files(suite, root) for suite in suites},
+        task_files={suite.name: _task_files(suite, root, consent) for suite in suites},
+        consent=consent,
         models=tuple(rows),
     )
     _check_pairwise(path, resolved)
@@ -170,6 +194,19 @@ def _judges(
             raise InputError(f"{path}: judges names one judge twice ({declared.name}).")
         found[declared.name] = ChosenJudge(declared, one)
     return found
+
+
+def _require_key_consent(
+    path: Path, plan: Plan, judges: Iterable[ChosenJudge], root: Path, consent: Consent
+) -> None:
+    """A plan may be somebody else's, so that the addresses that it gives need the user's consent, too."""
+    given = [(f"{path}: models.{name}", entry) for name, entry in plan.models.items()]
+    given += [(f"{path}: judges.{one.access.judge}", one.access) for one in judges]
+    for what, access in given:
+        require_consent(what, access.api_key_env, access.urls, consent.keys)
+    for chosen in judges:
+        access = Access(chosen.access.urls, allowed_keys=consent.keys)
+        Judges(access, root).require_key_consent(chosen.declared)
 
 
 def _sets(path: Path, plan: Plan, suites: Sequence[EvaluationSuite], root: Path) -> list[PlanSet]:
@@ -231,11 +268,12 @@ def _check_pairwise(path: Path, resolved: ResolvedPlan) -> None:
         )
 
 
-def _task_files(suite: EvaluationSuite, root: Path) -> dict[str, str]:
+def _task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[str, str]:
     try:
         made = generated_tasks()
         names = (b.task for b in suite.benchmarks if b.task not in made)
-        return digests(names, root) | data_digests(suite.benchmarks, root)
+        found = digests(names, root, trusted=consent.tasks)
+        return found | data_digests(suite.benchmarks, root)
     except InputError as error:
         raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
 

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 import yaml
 
-from alignboard.models.check import Check, ShownToken
+from alignboard.models.checks.report import Check, ShownToken
 from alignboard.models.spec import ModelSpec, PromptFormat
 from alignboard.text import table
 

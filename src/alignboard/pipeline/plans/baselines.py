@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignboard.errors import InputError, nearest
-from alignboard.pipeline.plan_models import ModelEntry, is_adapter
-from alignboard.pipeline.plan_schema import BASE_METHOD, Plan, ReleasedOutputs
-from alignboard.pipeline.plan_sets import PlanSet, named_baseline, released_baseline
+from alignboard.pipeline.plans.models import ModelEntry, is_adapter
+from alignboard.pipeline.plans.schema import BASE_METHOD, Plan, ReleasedOutputs
+from alignboard.pipeline.plans.sets import PlanSet, named_baseline, released_baseline
 
 if TYPE_CHECKING:
     from alignboard.train.recipe import Recipe

@@ -13,7 +13,7 @@ from alignboard.engines.openai.prices import Rate
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError, nearest
 from alignboard.judges.spec import Order
-from alignboard.pipeline.made import tiny_families
+from alignboard.pipeline.plans.made import tiny_families
 from alignboard.workspace import model_name
 
 BASE_METHOD = "base"

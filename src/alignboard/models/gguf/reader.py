@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.errors import InputError
-from alignboard.models.gguf_file import GgufHeader, TensorEntry
-from alignboard.models.gguf_parts import part_names
+from alignboard.models.gguf.file import GgufHeader, TensorEntry
+from alignboard.models.gguf.parts import part_names
 
 if TYPE_CHECKING:
     import torch

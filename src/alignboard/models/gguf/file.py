@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from alignboard.errors import InputError
-from alignboard.models.gguf_parts import checkpoint_name, part_names
+from alignboard.models.gguf.parts import checkpoint_name, part_names
 
 _SCALARS: Final = {
     0: "B",

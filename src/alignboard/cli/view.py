@@ -1,0 +1,122 @@
+"""`alignboard view` and `alignboard publish`: where boards are looked at."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from alignboard.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from alignboard.boards.serving import Pages
+
+_FOLDER = Path("leaderboards")
+
+
+@click.command(epilog="Example: alignboard view --from results --serve")
+@click.argument("board", required=False)
+@click.option(
+    "--from",
+    "results",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Show the board of this results folder in place of a written one.",
+)
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Serve the page on 127.0.0.1 under a random address, made again as results come; ends with Ctrl-C.",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Of --serve; 0 takes a free one."
+)
+@click.option("--no-browser", is_flag=True, help="Print the address only.")
+def view(
+    board: str | None, results: Path | None, *, serve: bool, port: int, no_browser: bool
+) -> None:
+    """Open the page of a BOARD: a name in leaderboards/ or a page's file; without one the newest."""
+    if results is not None and not serve:
+        raise InputError("--from needs --serve; or write the board: alignboard board --from DIR.")
+    if results is not None and board is not None:
+        raise InputError("Give a BOARD or --from DIR, not both.")
+    if serve:
+        pages = _of_file(_page(board)) if results is None else _of_results(results)
+        _serve(pages, port, no_browser=no_browser)
+        return
+    _open(_page(board).resolve().as_uri(), no_browser=no_browser)
+
+
+def _page(board: str | None) -> Path:
+    pages = sorted(_FOLDER.glob("*.html"), key=lambda path: path.stat().st_mtime)
+    if board is None:
+        if not pages:
+            raise InputError("There is no page in leaderboards/; write one: alignboard board.")
+        return pages[-1]
+    path = Path(board) if board.endswith(".html") else _FOLDER / f"{board}.html"
+    if not path.is_file():
+        known = [page.stem for page in pages]
+        raise InputError(f"There is no page {path}{nearest(board, known) or '.'}")
+    return path
+
+
+def _of_file(page: Path) -> Pages:
+    from alignboard.boards.serving import Pages
+
+    return Pages(lambda: page.read_text(encoding="utf-8"), lambda: page.stat().st_mtime_ns)
+
+
+def _of_results(results: Path) -> Pages:
+    from alignboard.boards.serving import Pages
+
+    def make() -> str:
+        from alignboard.boards.of_results import results_board, results_examples
+        from alignboard.boards.page import to_html
+
+        made = results_board(results)
+        return to_html(made, results_examples(results, made))
+
+    def state() -> Hashable:
+        return tuple(
+            (str(path), path.stat().st_mtime_ns)
+            for name in ("annotations.*", "model_outputs.*", "results_*.json", "judging.json")
+            for path in sorted(results.rglob(name))
+        )
+
+    return Pages(make, state)
+
+
+def _serve(pages: Pages, port: int, *, no_browser: bool) -> None:
+    from alignboard.boards.serving import server
+
+    made, address = server(pages, port)
+    _open(address, no_browser=no_browser)
+    print("Ctrl-C ends.", file=sys.stderr)
+    with made:
+        try:
+            made.serve_forever()
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+
+
+def _open(address: str, *, no_browser: bool) -> None:
+    import webbrowser
+
+    print(address, flush=True)
+    if not no_browser and sys.stdout.isatty():
+        webbrowser.open(address)
+
+
+@click.command(epilog="Example: alignboard publish public --title 'Our models'")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("boards", nargs=-1)
+@click.option("--title", default="Leaderboards", show_default=True, help="Heading of the index.")
+def publish(folder: Path, boards: tuple[str, ...], title: str) -> None:
+    """Write the BOARDS of leaderboards/ (all by default) into FOLDER with an index, for any static host."""
+    from alignboard.boards.site import board_files
+    from alignboard.boards.site import publish as write
+
+    print(write(board_files(_FOLDER, list(boards) or None), folder, title))

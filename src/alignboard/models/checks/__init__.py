@@ -1,0 +1,1 @@
+"""What would be wrong with a checkpoint, before its weights are loaded."""

@@ -1,0 +1,1 @@
+"""GGUF checkpoints: files, vocabularies and tensors."""

@@ -1,0 +1,1 @@
+"""Plans: what they declare, what that means, and their graph of jobs."""

@@ -1,0 +1,166 @@
+"""Figures that are drawn when they are asked for: their numbers, their files, and what is said where there are none."""
+
+import subprocess
+import sys
+
+import msgspec
+import numpy as np
+import pytest
+
+from alignboard.boards.board import Board
+from alignboard.boards.columns import Row, Score
+from alignboard.boards.examples import Chunk, Examples, Preferences
+from alignboard.boards.files import write_board
+from alignboard.boards.plots.figure import save_panel
+from alignboard.boards.plots.figures import figure_panels, kinds
+from alignboard.boards.plots.heat import plot_agreement, plot_pairs, plot_tax, preferences_of
+from alignboard.boards.plots.points import frontier, plot_difficulty
+from alignboard.boards.plots.registry import Panel
+from alignboard.boards.scoring import judged_columns
+from alignboard.registry import register
+from boards import plan_board
+
+BY_A, BY_B = (judged_columns(judge, "base", None)[0] for judge in ("a", "b"))
+N = None
+
+
+def examples():
+    """Two judges on three models, one of which was judged against another baseline."""
+    found = [
+        (BY_A, "x", "base", [2.0, 2.0, 1.0, N]),
+        (BY_A, "y", "base", [1.0, 2.0, 1.5, 1.0]),
+        (BY_A, "z", "other", [2.0, 2.0, 2.0, 2.0]),
+        (BY_B, "x", "base", [2.0, 1.0, 1.0, 2.0]),
+        (BY_B, "y", "base", [1.0, 2.0, 1.5, 1.5]),
+    ]
+    return Examples(
+        ["set"] * 4,
+        {model: [1, 2, 3, 4] for model in "xyz"},
+        [Preferences(c.key, model, base, values, [N] * 4) for c, model, base, values in found],
+        [Chunk(["p"], [0] * 4, {}, [[-1] * 4] * len(found))],
+    )
+
+
+def board():
+    scores = {BY_A.key: Score(60.0, 50.0, 70.0), BY_B.key: Score(50.0, 40.0, 60.0)}
+    rows = [Row(model, scores) for model in "xyz"]
+    return Board(name="small", title="Small", columns=[BY_A, BY_B], rows=rows)
+
+
+def image(ax):
+    return np.ma.filled(ax.images[0].get_array().astype(float), np.nan)
+
+
+def test_pairs_are_compared_on_shared_prompts_against_one_baseline():
+    shown = image(plot_pairs(examples(), BY_A.key, ["x", "y", "z"]))
+    # x against y on prompts 0, 1 and 2: higher, equal, lower.
+    assert shown[0, 1] == pytest.approx(50.0)
+    assert shown[1, 0] == pytest.approx(50.0)
+    assert np.isnan(shown[2]).all()
+    assert np.isnan(np.diag(shown)).all()
+
+
+def test_judges_agree_where_they_prefer_the_same_side():
+    ax = plot_agreement(examples(), {BY_A.key: "a", BY_B.key: "b"})
+    # Of seven pairs that both scored: x 1, 0, 1 and y 1, 1, 1, 0.
+    assert image(ax)[0, 1] == pytest.approx(100 * 5 / 7)
+    assert {text.get_text() for text in ax.texts} == {"", "71", "n 7"}
+
+
+def test_prompts_by_difficulty_are_means_over_the_models():
+    line = plot_difficulty(examples(), [(BY_A.key, "a")]).lines[0]
+    assert list(line.get_ydata()) == pytest.approx(sorted([200 / 3, 100.0, 50.0, 50.0]))
+    assert set(preferences_of(examples(), BY_B.key)) == {("x", "base"), ("y", "base")}
+
+
+def test_the_tax_is_the_distance_from_the_familys_base_model():
+    made = plan_board()
+    shown = image(plot_tax(made))
+    tuned = [row for row in made.rows if row.method != "base"]
+    bases = {row.family: row for row in made.rows if row.method == "base"}
+    for line, row in zip(shown, tuned, strict=True):
+        for value, column in zip(line, made.of_kind("benchmark"), strict=True):
+            wanted = made.score(row, column).value - made.score(bases[row.family], column).value
+            assert value == pytest.approx(wanted)
+
+
+def test_the_frontier_holds_what_nothing_beats():
+    assert frontier({"a": (1, 1), "twin": (1, 1), "under": (0, 1)}) == ["a", "twin"]
+
+
+def ranked():
+    return msgspec.structs.replace(board(), ranked_by=BY_A.key, families={"xy": ["x", "y"]})
+
+
+SOURCES = {
+    "plan": (
+        lambda: (plan_board(), None),
+        "win rates, lengths, benchmarks, ratings, alignment tax, frontier, length control",
+    ),
+    "examples": (lambda: (board(), examples()), "pairs, agreement, difficulty"),
+    "ranked": (lambda: (ranked(), None), "ranking, families"),
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [(name, kind) for name, (_, of) in SOURCES.items() for kind in of.split(", ")],
+)
+def test_every_kind_is_drawn_into_every_format_with_the_same_bytes(source, kind, tmp_path):
+    panels = figure_panels(kind, *SOURCES[source][0]())
+    for suffix in ("svg", "pdf", "png"):
+        one, other = tmp_path / f"1.{suffix}", tmp_path / f"2.{suffix}"
+        save_panel(panels[0], one, (4.0, 3.0))
+        save_panel(panels[0], other, (4.0, 3.0))
+        assert one.read_bytes() == other.read_bytes()
+        assert len(one.read_bytes()) > 1000
+
+
+def test_the_kinds_above_are_all():
+    own = {name for name in kinds() if name != "figure of a test"}
+    assert own == {kind for _, of in SOURCES.values() for kind in of.split(", ")}
+
+
+def test_a_figure_of_another_package_is_one_registration(tmp_path):
+    def mine(made, own):
+        assert own is not None
+        return [Panel(made.title, 2.0, lambda ax: ax.plot([1, 2]))]
+
+    register("figure", "figure of a test", mine)
+    (panel,) = figure_panels("figure of a test", board(), examples())
+    assert panel.heading == "Small"
+
+
+def run(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "alignboard", "plot", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_reads_a_board_with_its_examples(tmp_path):
+    write_board(board(), tmp_path / "leaderboards", examples())
+    finished = run(tmp_path, "pairs", "small", "-o", "pairs.pdf", "--models", "x,y")
+    assert finished.stdout.split() == ["pairs-1.pdf", "pairs-2.pdf"], finished.stderr
+    assert (tmp_path / "pairs-1.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["pears", "small", "-o", "x.pdf"], "did you mean 'pairs'"),
+        (["pairs", "large", "-o", "x.pdf"], "no board leaderboards/large.json"),
+        (["pairs", "small", "-o", "x.gif"], ".svg, .pdf, .png"),
+        (["pairs", "small", "-o", "x.svg", "--size", "3"], "--size 3: expected width x height"),
+        (["alignment tax", "small", "-o", "x.svg"], "nothing that a plot 'alignment tax' draws"),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path, arguments, wanted):
+    write_board(board(), tmp_path / "leaderboards")
+    finished = run(tmp_path, *arguments)
+    assert finished.returncode == 2
+    assert wanted in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1

@@ -1,0 +1,134 @@
+"""Boards are looked at and published: the page that follows a run, and the folder for a static host."""
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+
+from alignboard.boards.files import write_board
+from alignboard.boards.serving import Pages, server
+from alignboard.errors import InputError
+from alignboard.records import Judgment
+from alignboard.results.formats import write_rows
+from boards import hostile_board, plan_board
+
+
+def alignboard(folder, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "alignboard", *arguments],
+        cwd=folder, capture_output=True, text=True, check=False, **options,
+    )  # fmt: skip
+
+
+def get(address, path=None, host=None):
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
+    connection.putrequest("GET", path or parts.path, skip_host=True)
+    connection.putheader("Host", host or parts.netloc)
+    connection.endheaders()
+    reply = connection.getresponse()
+    return reply.status, reply.read().decode()
+
+
+def judged(folder, model, preferences):
+    rows = [
+        Judgment(f"q{k}", "a", "base", f"b{k}", model, value) for k, value in enumerate(preferences)
+    ]
+    (folder / model / "judge-vs-base").mkdir(parents=True, exist_ok=True)
+    write_rows(folder / model / "judge-vs-base" / "annotations.json", rows)
+
+
+def test_the_page_follows_the_results_under_an_address_that_nobody_guesses(tmp_path):
+    judged(tmp_path / "results", "one", [2.0] * 10)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "alignboard", "view", "--from", "results", "--serve", "--no-browser"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=dict(os.environ),
+    )  # fmt: skip
+    try:
+        address = running.stdout.readline().strip()
+        status, page = get(address)
+        assert status == 200
+        assert 'data-model="one"' in page
+        judged(tmp_path / "results", "two", [1.0] * 10)
+        assert 'data-model="two"' in get(address)[1]
+        assert get(address, path="/")[0] == 404
+        assert get(address, path="/results/")[0] == 404
+        assert get(address, host="evil.example")[0] == 404
+    finally:
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=30)
+    assert "Traceback" not in said
+
+
+def test_a_board_that_cannot_be_made_says_why_and_is_tried_again():
+    tries = []
+
+    def make():
+        tries.append(time.monotonic())
+        if len(tries) == 1:
+            raise InputError("There is nothing yet.")
+        return "<p>here</p>"
+
+    pages = Pages(make, lambda: "same")
+    assert pages.newest() == b"There is nothing yet.\n"
+    assert pages.newest() == b"<p>here</p>"
+    assert pages.newest() == b"<p>here</p>"
+    assert len(tries) == 2
+
+
+def test_a_port_that_is_taken_is_a_sentence():
+    made, address = server(Pages(lambda: "", lambda: 0))
+    with made, pytest.raises(InputError, match="cannot be used"):
+        server(Pages(lambda: "", lambda: 0), urlsplit(address).port)
+
+
+def test_boards_are_published_with_an_index(tmp_path):
+    ranked = plan_board(name="second", title="Second")
+    column = ranked.of_kind("win rate")[0]
+    write_board(msgspec.structs.replace(ranked, ranked_by=column.key), tmp_path / "leaderboards")
+    write_board(hostile_board(), tmp_path / "leaderboards")
+    finished = alignboard(tmp_path, "publish", "public", "--title", "Ours")
+    assert finished.stdout.strip() == "public/index.html", finished.stderr
+    index = (tmp_path / "public" / "index.html").read_text(encoding="utf-8")
+    assert "<h1>Ours</h1>" in index
+    assert "<script" not in index
+    best = max(ranked.rows, key=lambda row: ranked.score(row, column).value or 0)
+    assert f"<li>{best.model} <small>{ranked.score(best, column).value:.1f} %</small></li>" in index
+    for name in ("second", "demo"):
+        for suffix in ("html", "csv", "md", "tex", "json", "png"):
+            there = (tmp_path / "public" / f"{name}.{suffix}").read_bytes()
+            assert there == (tmp_path / "leaderboards" / f"{name}.{suffix}").read_bytes()
+            assert f'href="{name}.{suffix}"' in index
+    assert alignboard(tmp_path, "publish", "other", "second").returncode == 0
+    assert not (tmp_path / "other" / "demo.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["view"], "no page in leaderboards/"),
+        (["view", "--from", "results"], "--from needs --serve"),
+        (["view", "demo", "--from", "results", "--serve"], "not both"),
+        (["publish", "public"], "no boards in leaderboards"),
+        (["publish", "public", "demo"], "no leaderboards/demo.json"),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path, arguments, wanted):
+    finished = alignboard(tmp_path, *arguments)
+    assert finished.returncode == 2
+    assert wanted in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
+
+
+def test_view_prints_the_newest_page(tmp_path):
+    write_board(plan_board(), tmp_path / "leaderboards")
+    assert alignboard(tmp_path, "view").stdout.strip().endswith("leaderboards/demo.html")
+    wrong = alignboard(tmp_path, "view", "dem")
+    assert "did you mean 'demo'" in wrong.stderr
