@@ -115,7 +115,7 @@ class Evaluation:
     ) -> tuple[Summary, list[Judged]]:
         """Ask what is missing, write the model's files, and say what they come to."""
         self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
-        asked = self._judges.asked_at(declared)
+        asked = self._judges.sources(declared)
         verdict_path(declared.name, compared, asked, self._root)  # refuses before anything is paid
         judged = self._judges.judge(declared, compared.pairs, self._replies, on_progress, ask=ask)
         summary = write_judged(
@@ -141,7 +141,7 @@ class Evaluation:
         spec = self._rater(declared, answers)
         judge = Judge(spec, self._judges.open(spec), self._judges.secret)
         rated = rate_outputs(judge, answers.questions, self._replies, on_progress, ask=ask)
-        asked = self._judges.asked_at(declared)
+        asked = self._judges.sources(declared)
         summary = write_rated(spec.name, answers, rated, asked, replace=self._replace)
         return summary, rated
 
