@@ -26,6 +26,7 @@ from alignboard.pipeline.plans.build import build_graph, single_recipe_plan
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.needed import is_light, is_local
 from alignboard.pipeline.plans.plan import ResolvedPlan, load_plan
+from alignboard.pipeline.preflight import require_plan
 from alignboard.pipeline.store import DONE, Places, done_jobs, export, forget, made_by
 from alignboard.results.journal import Journal
 
@@ -176,6 +177,7 @@ def run_resolved(
         if not dry_run and (
             len(records) < len(jobs) or _export(jobs, records, places, only_check=True)
         ):
+            require_plan(resolved, [job for job in jobs if job.name not in records])
             with in_use(places):
                 _forget([job for job in jobs if job.name in again], places, journal)
                 # Another run may have done some meanwhile.
