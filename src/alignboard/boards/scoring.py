@@ -196,6 +196,21 @@ def with_identical(board: Board, responses: Mapping[str, Mapping[Any, Any]]) -> 
     return msgspec.structs.replace(board, notes=notes, rows=rows)
 
 
+def with_unfinished(board: Board, counts: Mapping[str, tuple[int, int, int]]) -> Board:
+    """``board`` with flags where responses are empty or were cut off; ``counts``: (empty, cut off, all) by model."""
+
+    def flagged(row: Row) -> Row:
+        n_empty, n_cut, n = counts.get(row.model, (0, 0, 0))
+        said = [
+            f"{part} of {n} responses {what}"
+            for part, what in ((n_empty, "empty"), (n_cut, "cut off at the token limit"))
+            if part
+        ]
+        return msgspec.structs.replace(row, flags=[*row.flags, *said]) if said else row
+
+    return msgspec.structs.replace(board, rows=[flagged(row) for row in board.rows])
+
+
 def mean_length(lengths: Sequence[int] | np.ndarray) -> Score:
     """Mean number of characters."""
     return Score(float(np.mean(lengths)), n=len(lengths)) if len(lengths) else Score()

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from alignboard.pipeline.executors.logs import last_words, open_log, with_log
+from alignboard.pipeline.executors.logs import end_text, open_log, with_log
 from alignboard.pipeline.executors.work import PAUSE, Settings, Work
 from alignboard.pipeline.executors.worker import WorkerCommand, WorkerReply
 
@@ -108,16 +108,7 @@ class Processes:
         self._selector.unregister(process.popen.stdout)
         _close(process)
         del self._processes[process.number]
-        how = (
-            f"by signal {-code} (was there enough memory?)"
-            if code < 0
-            else f"with exit code {code}"
-        )
-        last = last_words(process.log)
-        work.lost(
-            process.number,
-            f"its process ended {how}; the last line of {process.log}: {last}",
-        )
+        work.lost(process.number, f"its process ended {end_text(code, process.log)}")
 
     def _dismiss(self) -> None:
         """Let processes that have nothing left to do close what they have open."""

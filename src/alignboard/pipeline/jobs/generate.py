@@ -87,7 +87,7 @@ def released_rows(job: Job, asked: InstructionSet) -> list[Generation]:
     path = Path(job.hints["path"])
     rows = select(path, read_rows(path, Generation), asked)
     return [
-        Generation(row.instruction, row.output, job.parameters["model"], own.subset)
+        Generation(row.instruction, row.output, job.parameters["model"], own.subset, row.finish)
         for row, own in zip(rows, asked.rows, strict=True)
     ]
 
