@@ -57,7 +57,7 @@ def later_gemma(family: str, vocab_size: int):
         "eos_token_id": 1,
     }
     if family == "gemma2":
-        caps = {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0}
+        caps: dict[str, Any] = {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0}
         return Gemma2Config(**common, **caps, num_hidden_layers=2)
     far = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0}
     near = {"rope_type": "default", "rope_theta": 10_000.0}
