@@ -246,8 +246,8 @@ def _cost_text(
     price = f", at most {cost.price:.2f} US dollars" if cost.price else ""
     unknown = [f"Not known: {reason}" for reason in cost.unknown]
     line = (
-        f"{spec.name}: {spec.base}, {len(asked.rows)} instructions{known}, {tokens}, at most {cost.n_new} new tokens, {how}, "
-        f"engine {engine}{price}"
+        f"{spec.name}: {spec.base}, {len(asked.rows)} instructions{known}, {tokens}, at most "
+        f"{cost.n_new} new tokens, {how}, engine {engine}{price}"
     )
     return "\n".join([*unknown, line])
 
