@@ -30,15 +30,22 @@ class TaskScore:
 def read_scores(path: Path) -> list[TaskScore]:
     """The numbers of a ``results_*.json``, ours or anybody's."""
     try:
-        content = json.loads(path.read_bytes())
-        results: dict[str, dict[str, Any]] = content["results"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _scores(json.loads(path.read_bytes()))
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError),
+        *(OverflowError, RecursionError),
+    ) as error:
         raise InputError(f"{path} is not a results file of lm-eval: {error}.") from error
+
+
+def _scores(content: Mapping[str, Any]) -> list[TaskScore]:
     found = []
+    results: dict[str, dict[str, Any]] = content["results"]
     for task, numbers in results.items():
         for key, value in numbers.items():
             metric, comma, filter_name = key.partition(",")
-            if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not comma or metric.endswith("_stderr") or not is_number:
                 continue
             error = numbers.get(f"{metric}_stderr,{filter_name}")
             found.append(
