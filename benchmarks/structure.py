@@ -31,12 +31,14 @@ class Structure:
     """public class name -> the modules that define one of that name"""
     circles: list[tuple[str, str]]
     """pairs of rooms that import each other"""
+    one_of: dict[str, list[str]]
+    """what there is to be one of -> the modules that have it"""
 
 
-def modules() -> Iterator[tuple[Path, ast.Module]]:
+def modules(package: Path) -> Iterator[tuple[Path, ast.Module]]:
     """Every module of the package, parsed."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        yield path.relative_to(PACKAGE), ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted(package.rglob("*.py")):
+        yield path.relative_to(package), ast.parse(path.read_text(encoding="utf-8"))
 
 
 def room(path: Path) -> str:
@@ -54,31 +56,69 @@ def is_spec_check(node: ast.AST) -> bool:
     return any(name.endswith(("Spec", "Pool")) and name != "ModelSpec" for name in names)
 
 
-def imported_rooms(tree: ast.Module) -> set[str]:
+def imported_rooms(tree: ast.Module, package: Path) -> set[str]:
     """The rooms that a module imports from, at its top or inside functions."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("alignboard."):
             parts = str(node.module).split(".")
-            found.add(parts[1] if (PACKAGE / parts[1]).is_dir() else ".")
+            found.add(parts[1] if (package / parts[1]).is_dir() else ".")
     return found
 
 
-def measure() -> Structure:
+def run_time(tree: ast.Module) -> Iterator[ast.AST]:
+    """The nodes of a module without what is under ``if TYPE_CHECKING``."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for child in ast.iter_child_nodes(node):
+            typing_only = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            waiting.extend(child.orelse if typing_only else [child])  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def has(tree: ast.Module) -> set[str]:
+    """Of what there is to be one, what a module has: a board, a requester, a loader, a sampler."""
+    found = set()
+    for node in run_time(tree):
+        if isinstance(node, ast.ClassDef) and node.name == "Board":
+            found.add("board")
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [getattr(node, "module", None) or "", *(one.name for one in node.names)]
+            if any(
+                name.split(".")[0] in {"httpx", "requests", "urllib3", "aiohttp"} for name in names
+            ):
+                found.add("requester")
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called == "AutoModelForCausalLM.from_pretrained" or "AutoModelForCausalLM" in {
+                ast.unparse(one) for one in node.args
+            }:
+                found.add("loader")
+            given = {one.arg for one in node.keywords}
+            if called.endswith(".generate") and {"max_new_tokens", "do_sample"} & given:
+                found.add("sampler of transformers")
+    return found
+
+
+def measure(package: Path = PACKAGE) -> Structure:
     """The structure as it stands."""
     lines: Counter[str] = Counter()
     folders: Counter[str] = Counter()
     classes: dict[str, list[str]] = defaultdict(list)
     imports: dict[str, set[str]] = defaultdict(set)
+    one_of: dict[str, list[str]] = defaultdict(list)
     spec_checks = 0
-    for path, tree in modules():
-        lines[room(path)] += len((PACKAGE / path).read_text(encoding="utf-8").splitlines())
+    for path, tree in modules(package):
+        lines[room(path)] += len((package / path).read_text(encoding="utf-8").splitlines())
         folders[path.parent.as_posix()] += path.name != "__init__.py"
         spec_checks += sum(is_spec_check(node) for node in ast.walk(tree))
-        imports[room(path)] |= imported_rooms(tree) - {room(path), "."}
+        imports[room(path)] |= imported_rooms(tree, package) - {room(path), "."}
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 classes[node.name].append(path.as_posix())
+        for one in has(tree):
+            one_of[one].append(path.as_posix())
     total = sum(lines.values())
     return Structure(
         lines=total,
@@ -87,6 +127,7 @@ def measure() -> Structure:
         spec_checks=spec_checks,
         repeated_classes={n: where for n, where in sorted(classes.items()) if len(where) > 1},
         circles=sorted((a, b) for a in imports for b in imports[a] if a < b and a in imports[b]),
+        one_of=dict(sorted(one_of.items())),
     )
 
 
@@ -99,6 +140,8 @@ def main() -> None:
     print("folders:", ", ".join(f"{name} {n}" for name, n in list(found.crowded.items())[:6]))
     print("isinstance on judge declarations:", found.spec_checks)
     print("circles:", found.circles or "none")
+    for name, where in found.one_of.items():
+        print(f"{name}: {', '.join(where)}")
     for name, where in found.repeated_classes.items():
         print(f"  class {name} in {', '.join(where)}")
     out = Path(__file__).parent / "results" / "structure.json"

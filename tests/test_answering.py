@@ -19,10 +19,10 @@ from peft import LoraConfig, get_peft_model
 
 import tiny_models
 from alignboard.data.instruction_sets import Instruction, InstructionSet, load_set
-from alignboard.engines.openai.limits import Patience
 from alignboard.engines.openai.served import Limits
 from alignboard.engines.rows import Decoding
 from alignboard.errors import InputError
+from alignboard.fetch.http import Patience
 from alignboard.models.asked import load_spec
 from alignboard.models.loading import loads
 from alignboard.models.registry import load_model

@@ -25,7 +25,7 @@ from alignboard.judges.pairs import Pair
 from alignboard.judges.rows import Reply
 from alignboard.judges.runner import InMemory, judge_pairs
 from alignboard.judges.spec import JudgeSpec
-from alignboard.pipeline.executors.processes import Event
+from alignboard.pipeline.executors.work import Event
 from alignboard.pipeline.progress import showing, time_table
 from alignboard.text import table
 

@@ -14,10 +14,11 @@ from alignboard.boards import page
 from alignboard.boards.of_results import results_board
 from alignboard.boards.plots.registry import panels
 from alignboard.errors import InputError
-from alignboard.pipeline.executors.processes import Executor, Settings, silent
+from alignboard.pipeline.executors.processes import Processes
+from alignboard.pipeline.executors.work import Settings, Work, silent
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.kinds import job_kind
-from alignboard.pipeline.store import Places, lock
+from alignboard.pipeline.store import Places
 from alignboard.records import Generation
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal
@@ -53,8 +54,10 @@ def test_a_kind_of_job_is_done_by_a_worker(contributed, tmp_path):
     graph.add("count", "letters", "any", {"text": "alignboard"})
     path = os.pathsep.join([str(site), *sys.path])
     settings = Settings(1, environment={"PYTHONPATH": path})
-    with Journal(places.journal, "run") as journal, lock(places) as handle:
-        Executor(list(graph), set(), places, journal, settings, silent).run(handle)
+    with Journal(places.journal, "run") as journal:
+        work = Work(list(graph), set(), places, journal, silent)
+        Processes(settings).run(work)
+        work.require_done()
     assert (places.results / "letters.txt").read_text() == "10"
 
 

@@ -15,11 +15,12 @@ import pytest
 
 from alignboard.engines.openai.endpoint import EndpointEngine
 from alignboard.engines.openai.format import Dialect, UnreadableError, read_reply
-from alignboard.engines.openai.limits import Bucket, Clock, Patience
+from alignboard.engines.openai.limits import Bucket, Clock
 from alignboard.engines.openai.prices import Rate
 from alignboard.engines.openai.served import Endpoint, Limits
 from alignboard.engines.rows import Answer, Decoding, Failure, Prompt
 from alignboard.errors import InputError, SourceError
+from alignboard.fetch.http import Patience
 from faulty_endpoint import FaultyEndpoint, body, cut, hang, status
 
 QUICK = Patience(tries=4, backoff=0.01, longest=0.05, timeout=0.5, connect_timeout=0.5)

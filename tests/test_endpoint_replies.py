@@ -16,10 +16,10 @@ from alignboard.cli.app import cli
 from alignboard.cli.judging_text import summary_text
 from alignboard.engines.openai.endpoint import EndpointEngine
 from alignboard.engines.openai.format import Dialect, UnreadableError, read_reply, refused_field
-from alignboard.engines.openai.limits import Patience
 from alignboard.engines.openai.served import Endpoint, Limits
 from alignboard.engines.rows import Answer, Decoding, read_answer
 from alignboard.errors import InputError, SourceError
+from alignboard.fetch.http import Patience
 from alignboard.judges.calls import Judge
 from alignboard.judges.pairs import Judged
 from alignboard.judges.rows import Verdict

@@ -17,9 +17,9 @@ from alignboard.demo import world
 from alignboard.engines.generate import generate
 from alignboard.engines.openai.endpoint import EndpointEngine
 from alignboard.engines.openai.format import Dialect
-from alignboard.engines.openai.limits import Patience
 from alignboard.engines.openai.served import Endpoint, Limits
 from alignboard.engines.rows import Answer, Decoding
+from alignboard.fetch.http import Patience
 from alignboard.models.loading import LoadedModel
 
 INSTRUCTIONS = world.prompts("eval", 12, seed=0)

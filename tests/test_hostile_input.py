@@ -14,10 +14,10 @@ import pytest
 from alignboard.engines.openai import requesting
 from alignboard.engines.openai.endpoint import EndpointEngine
 from alignboard.engines.openai.format import Dialect, UnreadableError, read_reply
-from alignboard.engines.openai.limits import Patience
 from alignboard.engines.openai.served import Endpoint, Limits
 from alignboard.engines.rows import Answer, Decoding, Failure
 from alignboard.errors import InputError, SourceError
+from alignboard.fetch.http import Patience
 from alignboard.guarded_yaml import parse_yaml
 from alignboard.judges.backends.batches import BatchJudge
 from alignboard.judges.backends.chat_format import read_judge_reply

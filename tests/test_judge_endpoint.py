@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from alignboard.engines.openai.format import UnreadableError
-from alignboard.engines.openai.limits import Patience
 from alignboard.engines.openai.prices import Rate
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError, SourceError
+from alignboard.fetch.http import Patience
 from alignboard.judges.backends.batches import BatchJudge
 from alignboard.judges.backends.chat_format import read_judge_reply, request_body
 from alignboard.judges.backends.endpoint import EndpointJudge, endpoint_of

@@ -15,17 +15,19 @@ import pytest
 from alignboard.boards.board import read_board
 from alignboard.boards.files import to_text
 from alignboard.errors import InputError
-from alignboard.pipeline.executors.processes import Executor, RunFailedError, Settings, silent
-from alignboard.pipeline.executors.worker import JobTask
+from alignboard.pipeline.executors.doing import JobTask
+from alignboard.pipeline.executors.processes import Processes
+from alignboard.pipeline.executors.work import RunFailedError, Settings, Work, silent
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.init import init_workspace
 from alignboard.pipeline.jobs.generate import generate
 from alignboard.pipeline.kinds import JobKind
+from alignboard.pipeline.locks import in_use
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.progress import job_table, showing, time_table
 from alignboard.pipeline.runner import run_plan
-from alignboard.pipeline.store import Places, clean, done_jobs, export, lock
+from alignboard.pipeline.store import Places, done_jobs, export
 from alignboard.registry import register
 from alignboard.results.formats import read_annotations
 from alignboard.results.journal import Journal
@@ -80,18 +82,18 @@ def places(tmp_path):
 
 def settings(places, n_workers=2):
     code = str(places.workspace.parent / "code")
-    return Settings(n_workers, ("fake_jobs",), {"PYTHONPATH": os.pathsep.join([code, *sys.path])})
+    path = {"PYTHONPATH": os.pathsep.join([code, *sys.path])}
+    return Settings(n_workers, modules=("fake_jobs",), environment=path)
 
 
 def timed(graph, places, n_workers=2, on_event=silent):
     """Do what is missing; returns the timings of the jobs done now."""
     jobs = list(graph)
-    with Journal(places.journal, "run") as journal, lock(places) as handle:
-        clean(places)
-        done = set(done_jobs(jobs, places, journal))
-        executor = Executor(jobs, done, places, journal, settings(places, n_workers), on_event)
-        executor.run(handle)
-    return executor.timings
+    with Journal(places.journal, "run") as journal, in_use(places):
+        work = Work(jobs, set(done_jobs(jobs, places, journal)), places, journal, on_event)
+        Processes(settings(places, n_workers)).run(work)
+        work.require_done()
+    return work.timings
 
 
 def execute(*arguments, **settings):
@@ -195,15 +197,7 @@ def test_a_defect_names_its_log_and_a_killed_worker_its_signal(kind, told, place
         execute(graph, places, n_workers=1)
     assert "worker-0.log" in str(failure.value)
     assert text(graph, places, "good") == "good()"
-    assert list(places.store.glob(".tmp-*")) == [] or kind == "killed"
-    clean(places)
     assert list(places.store.glob(".tmp-*")) == []
-
-
-def test_only_one_run_at_a_time(places, monkeypatch):
-    monkeypatch.setattr("alignboard.pipeline.store._LOCK_PATIENCE", 0.1)
-    with lock(places), pytest.raises(InputError, match="Another run is at work"), lock(places):
-        pass
 
 
 RUN = """

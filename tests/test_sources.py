@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 import faulty_server as faulty
 from alignboard.errors import InputError, SourceError
-from alignboard.fetch import download, sources
-from alignboard.fetch.http import Policy
+from alignboard.fetch import download, ranges, sources
+from alignboard.fetch.http import Patience
 from alignboard.suites import CalibrationFiles, PublishedBoard, ReleasedResults, Suite
 from faulty_server import FaultyServer, cut, status
 
@@ -112,7 +112,7 @@ class Recorder:
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGNBOARD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(download, "_POLICY", Policy(backoff=0.001, longest=0.002))
+    monkeypatch.setattr(ranges, "PATIENCE", Patience(backoff=0.001, longest=0.002, timeout=20))
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "cache"
@@ -338,9 +338,9 @@ def test_an_interrupted_run_is_gone_on_with_by_the_next(server, big):
 
 def test_many_drops_are_survived_as_long_as_bytes_arrive(server, big):
     server.faults[big] = [cut(1 << 14)] * 15
-    monotone = Policy(attempts=2, step=1 << 14, backoff=0.0)
+    monotone = Patience(tries=2, step=1 << 14, backoff=0.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(download, "_POLICY", monotone)
+        patch.setattr(ranges, "PATIENCE", monotone)
         assert fetch_big() == BIG
     requests = server.requests_of(big)
     assert [request.range for request in requests[1:]] == [
@@ -497,7 +497,7 @@ def test_a_server_that_is_not_there(cache, monkeypatch):
 
 
 def test_a_server_that_says_nothing_is_given_up(cache, monkeypatch):
-    monkeypatch.setattr(download, "_POLICY", Policy(attempts=2, backoff=0.0, read_timeout=0.05))
+    monkeypatch.setattr(ranges, "PATIENCE", Patience(tries=2, backoff=0.0, timeout=0.05))
     with faulty.socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("ALIGNBOARD_MIRROR", f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert_fails(LISTING, "timeout", "2 attempts")
@@ -512,11 +512,11 @@ def test_retry_after_is_waited_for_up_to_a_bound(server, big, monkeypatch):
         status(503),
     ]
     pauses = []
-    monkeypatch.setattr(download._Patience, "_sleep", lambda _, seconds: pauses.append(seconds))
+    monkeypatch.setattr(download, "_sleep", lambda _, seconds: pauses.append(seconds))
     assert fetch_big() == BIG
     asked, bounded, dated, own = pauses
     assert asked == pytest.approx(7, abs=0.01)
-    assert bounded == pytest.approx(Policy().longest_asked, abs=0.01)
+    assert bounded == pytest.approx(Patience().longest_asked, abs=0.01)
     assert 45 < dated <= 50.01
     assert own <= 0.002
 

@@ -1,4 +1,4 @@
-"""Named parts that other packages can add to: losses, judges, job kinds, plots.
+"""Named parts that other packages can add to: losses, judges, job kinds, plots, executors.
 
 One line registers a part: ``register("loss", "mine", "my_package.losses:MINE")``. The target is looked up when somebody
 asks for it, so registering costs no import; an object may be given in its place. A package that is installed beside
@@ -30,6 +30,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "loss": ("alignboard.train.methods",),
     "plot": ("alignboard.boards.plots.registry",),
+    "executor": ("alignboard.pipeline.executors.machine",),
     "figure": ("alignboard.boards.plots.figures",),
 }
 """By kind, the modules whose import registers the built-in parts."""

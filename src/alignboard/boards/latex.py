@@ -23,13 +23,24 @@ _SPECIAL = {
 } | {c: f"\\{c}" for c in "&%$#_{}"}
 
 
+_LAST_LATIN = "\u017f"
+_PUNCTUATION = "–—‘’“”…"  # noqa: RUF001
+
+
 def latex_text(text: str) -> str:
     r"""``text`` as it reads, whatever it holds: no command, no new cell or line.
+
+    Letters that pdfLaTeX has no glyph for are written as escapes.
 
     >>> latex_text(r"50 % of a_b & \input{x}")
     '50 \\% of a\\_b \\& \\textbackslash{}input\\{x\\}'
     """
-    return "".join(_SPECIAL.get(c, c) for c in shown(text))
+    return "".join(_SPECIAL.get(c, c) for c in "".join(map(_latin, shown(text))))
+
+
+def _latin(c: str) -> str:
+    known = c <= _LAST_LATIN or c in _PUNCTUATION
+    return c if known else c.encode("unicode_escape").decode()
 
 
 def latex_lines(board: Board) -> TableLines:

@@ -36,18 +36,21 @@ def answering(
     ``replace`` allows a file with fewer rows to take the place of one with more.
     """
     from alignboard.pipeline.answerers import LocalModels
+    from alignboard.pipeline.answering import outputs_path
     from alignboard.pipeline.generation import generate_here, generate_served
+    from alignboard.pipeline.locks import held
+    from alignboard.pipeline.store import Places
 
     models = LocalModels(remote_code=remote_code)
 
     def answer(spec: ModelSpec, decoding: Decoding) -> Answered:
         rest = (spec, asked, decoding, journal, workspace)
-        if served is None:
-            with showing() as listener:
-                return generate_here(models, *rest, listener, replace=replace)
-        if (ends := served.retirement(spec)) is not None:
+        if served is not None and (ends := served.retirement(spec)) is not None:
             print(f"alignboard: {ends}.", file=sys.stderr)
-        with showing() as listener:
+        product = str(outputs_path(Path(), spec.name, asked))
+        with held(Places(workspace), product), showing() as listener:
+            if served is None:
+                return generate_here(models, *rest, listener, replace=replace)
             return generate_served(served, *rest, listener, replace=replace)
 
     return answer

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,7 @@ from alignboard.cli.board import board
 from alignboard.cli.boundary import EXIT_FOUND, guarded
 from alignboard.cli.bridge import bridge
 from alignboard.cli.compare import compare
+from alignboard.cli.convert import convert
 from alignboard.cli.data import data
 from alignboard.cli.evaluate import evaluate
 from alignboard.cli.generate import generate
@@ -35,6 +36,8 @@ from alignboard.cli.shared import (
     allow_key_option,
     completes,
     json_option,
+    machine_of,
+    machine_options,
     redo_option,
     terminal_width,
     write_json,
@@ -135,6 +138,7 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
     is_flag=True,
     help="Print the jobs, which of them are done, and what the others cost.",
 )
+@machine_options
 @click.option(
     "--trust-tasks",
     is_flag=True,
@@ -145,6 +149,9 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
 @json_option
 def run(
     plan: str,
+    workers: int | None,
+    gpus: str | None,
+    executor: str,
     *,
     dry_run: bool,
     trust_tasks: bool,
@@ -155,6 +162,7 @@ def run(
     """Do what is missing of PLAN (a name such as demo, or a file): train, answer, judge, benchmark, rank.
 
     The workspace is the folder you are in. Interrupt it at any moment and start it again: it goes on where it was.
+    Several runs and commands may be at work in one workspace; each product is made by one of them.
     """
     from alignboard.boards.board import read_board
     from alignboard.boards.files import to_text
@@ -162,10 +170,13 @@ def run(
     from alignboard.pipeline.progress import job_table, showing, time_table
     from alignboard.pipeline.runner import run_plan
 
-    consent = Consent(frozenset(allow_key), trust_tasks)
-    planned = run_plan(plan, dry_run=True, redo=redo, consent=consent)
+    machine = machine_of(workers, gpus, executor)
+    options: dict[str, Any] = {
+        "machine": machine, "redo": redo, "consent": Consent(frozenset(allow_key), trust_tasks),
+    }  # fmt: skip
+    planned = run_plan(plan, dry_run=True, **options)
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        result = run_plan(plan, dry_run=dry_run, on_progress=listener, redo=redo, consent=consent)
+        result = run_plan(plan, dry_run=dry_run, on_progress=listener, **options)
     _say_versions(result)
     if json_file is not None:
         write_json(json_file, result.to_json())
@@ -218,6 +229,7 @@ cli.add_command(board)
 cli.add_command(data)
 cli.add_command(compare)
 cli.add_command(plot)
+cli.add_command(convert)
 cli.add_command(view)
 cli.add_command(publish)
 

@@ -6,10 +6,12 @@ Exit codes: 0 = done; 1 = the reader of the output has gone; 2 = the input or th
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 from collections.abc import Callable
+from typing import Any, TextIO, cast
 
 import click
 
@@ -25,10 +27,16 @@ _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.
 """errors that a user mends: no room, or no permission"""
 
 
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
+}
+
+
 def guarded(command: Callable[[], object]) -> int:
     """Run ``command`` and return the exit code."""
     try:
-        found = command()
+        with contextlib.redirect_stdout(cast("TextIO", _Visible(sys.stdout))):
+            found = command()
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
@@ -51,6 +59,19 @@ def guarded(command: Callable[[], object]) -> int:
     except OSError as error:
         return _say(_machine(error), EXIT_BAD_INPUT)
     return found if isinstance(found, int) else 0
+
+
+class _Visible:
+    """Standard output whose control characters, but line breaks and tabs, are escapes: names are others' text."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(text if text.isprintable() else text.translate(_CONTROLS))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _machine(error: OSError) -> str:

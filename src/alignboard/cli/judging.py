@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,14 +196,16 @@ def warn(judges: Judges, declared: JudgeSpec, *, ask: bool) -> None:
 def judging_here(
     access: dict[str, Any], declared: JudgeSpec, command: str, *, ask: bool, replace: bool
 ) -> Iterator[Evaluation]:
-    """Judging in this folder, for as long as nobody else judges here; says which judges are being switched off."""
+    """Judging in this folder; says which judges are being switched off. Without ``ask`` nothing is locked."""
     from alignboard.pipeline.evaluation import Evaluation, hardening_secret
     from alignboard.pipeline.judges import Judges
-    from alignboard.pipeline.store import Places, lock
+    from alignboard.pipeline.locks import in_use
+    from alignboard.pipeline.store import Places
     from alignboard.results.journal import Journal
 
     places = Places(Path.cwd())
-    with lock(places), Journal(places.journal, command) as journal:
+    journal = Journal(places.journal, command if ask else None)
+    with in_use(places) if ask else nullcontext(), journal:
         judges = Judges(
             access_of(**access, journal=places.journal),
             places.workspace,
@@ -230,7 +232,10 @@ def judge_and_print(
     evaluation: Evaluation, declared: JudgeSpec, compared: Comparison, *, ask: bool = True
 ) -> Summary:
     """Judge one model, with progress, and print what came of it."""
-    with judging(f"{declared.name} on {compared.model}") as listener:
+    from alignboard.results.verdict_places import judge_folder
+
+    folder = compared.place / judge_folder(declared.name, compared.baseline)
+    with _making(folder, ask=ask), judging(f"{declared.name} on {compared.model}") as listener:
         summary, judged = evaluation.judge(declared, compared, listener, ask=ask)
     print(summary_text(summary, judged))
     return summary
@@ -240,10 +245,21 @@ def rate_and_print(
     evaluation: Evaluation, declared: JudgeSpec, answers: Answers, *, ask: bool = True
 ) -> RatingSummary:
     """Rate one model, with progress, and print what came of it."""
-    with judging(f"{declared.name} on {answers.model}") as listener:
+    from alignboard.results.verdict_places import judge_folder
+
+    folder = answers.place / judge_folder(declared.name, None)
+    with _making(folder, ask=ask), judging(f"{declared.name} on {answers.model}") as listener:
         summary, rated = evaluation.rate(declared, answers, listener, ask=ask)
     print(rating_text(summary, rated))
     return summary
+
+
+def _making(folder: Path, *, ask: bool) -> AbstractContextManager[None]:
+    """The lock of a judge's verdicts on a model; none where nobody is asked."""
+    from alignboard.pipeline.locks import held
+    from alignboard.pipeline.store import Places
+
+    return held(Places(Path.cwd()), str(folder)) if ask else nullcontext()
 
 
 def write_summaries(path: Path, found: Sequence[Summary | RatingSummary]) -> None:

@@ -53,7 +53,7 @@ def plot(kind: str, board: str, out: Path, size: str | None, models: str | None)
             f"{out}: plots are written as .{', .'.join(FORMATS)}; give -o one of these."
         )
     inches = _inches(size)
-    found, examples = _read(board)
+    found, examples = read_source(board)
     if models is not None:
         wanted = [model.strip() for model in models.split(",")]
         found = found.only(wanted)
@@ -77,14 +77,17 @@ def _inches(size: str | None) -> tuple[float, float] | None:
     return inches
 
 
-def _read(board: str) -> tuple[Board, Examples | None]:
-    """A board from its json file, with the examples beside it."""
+def read_source(source: str) -> tuple[Board, Examples | None]:
+    """A board and the examples beside it: a name in leaderboards/, a json file, or a folder of Every Eval Ever."""
     from alignboard.boards.board import read_board
     from alignboard.boards.examples import EXAMPLES, read_examples
+    from alignboard.boards.exports.every_eval_ever import read_folder
 
-    path = Path(board)
+    path = Path(source)
+    if path.is_dir():
+        return read_folder(path), None
     if path.suffix != ".json":
-        path = Path("leaderboards", f"{board}.json")
+        path = Path("leaderboards", f"{source}.json")
     if not path.is_file():
         raise InputError(
             f"There is no board {path}; write it first: alignboard board, or give a board's json file."

@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from alignboard.pipeline.executors.machine import Machine
 
 _LINE_SECONDS = 10.0
 
@@ -146,3 +149,44 @@ redo_option = click.option(
     help="Do the jobs of this kind again, and what depends on them: train, generate, lm-eval, judge, board, ... "
     "After an upgrade of a library, whose version is recorded and no part of a job's key.",
 )
+
+
+_MACHINE = (
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Jobs at a time (default: one per GPU of --gpus; else one per core where no large model is loaded, and "
+        "one where one is).",
+    ),
+    click.option(
+        "--gpus",
+        metavar="0,1",
+        help="One worker per GPU, which is all that it sees; models on one base go to one of them.",
+    ),
+    click.option(
+        "--executor",
+        default="processes",
+        show_default=True,
+        metavar="NAME",
+        help="What does the jobs: processes, in-process, or one that an installed package registers.",
+    ),
+)
+
+
+def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how a run uses the machine."""
+    for option in reversed(_MACHINE):
+        command = option(command)
+    return command
+
+
+def machine_of(workers: int | None, gpus: str | None, executor: str) -> Machine:
+    """The options as `alignboard.pipeline.executors.machine.Machine`."""
+    from alignboard.errors import InputError
+    from alignboard.pipeline.executors.machine import Machine
+
+    devices = tuple(one.strip() for one in (gpus or "").split(",") if one.strip())
+    if gpus is not None and not devices:
+        raise InputError("--gpus names no GPU; give their numbers, such as 0,1.")
+    return Machine(workers, devices, executor)

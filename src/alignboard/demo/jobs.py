@@ -12,7 +12,7 @@ import msgspec
 
 from alignboard.demo import world
 from alignboard.errors import InputError, nearest
-from alignboard.pipeline.executors.worker import JobTask
+from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.jobs.train import CHECKPOINT, PAIRS, adapter_path, model_path
 
 

@@ -163,7 +163,7 @@ def _grown(base: Path, config: JudgeTraining, seed: int) -> tuple[Any, int]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    trained = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    trained = LoadedModel.load(base, dtype="float32", device="cpu").model
     settings = AutoConfig.from_pretrained(base)
     n_base = settings.num_hidden_layers
     settings.num_hidden_layers = n_base + config.new_layers

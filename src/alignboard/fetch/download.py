@@ -2,13 +2,13 @@
 
 What this module promises: a file under its own name is complete and is the pinned content; what has arrived of
 an unfinished one is kept as ``<name>.part`` and gone on with; whatever fails ends as a `SourceError` of one
-sentence. httpx and tenacity are imported only when something has to be fetched.
+sentence. Every address can be answered by a mirror: with ``ALIGNBOARD_MIRROR=http://127.0.0.1:8000`` the request for
+``https://HOST/PATH?QUERY`` goes to ``http://127.0.0.1:8000/HOST/PATH?QUERY``.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -17,20 +17,22 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from alignboard.errors import SourceError
-from alignboard.fetch.http import (
-    FinalError,
-    Http,
-    Policy,
-    TransientError,
+from alignboard.fetch import ranges
+from alignboard.fetch.http import FinalError, Http, TooLargeError, TransientError, pieces, retrying
+from alignboard.fetch.pinned import PinnedFile, VerifiedFiles, digest, locked
+from alignboard.fetch.ranges import (
+    MIRROR,
+    address_of,
+    client,
     continues,
+    require_success,
+    stream,
     strong_etag,
 )
-from alignboard.fetch.pinned import PinnedFile, VerifiedFiles, digest, locked
 
 _THREADS = 4
 # The most bytes taken where no size is pinned.
 _LARGEST = 1 << 28
-_POLICY = Policy()
 
 Result = TypeVar("Result")
 
@@ -83,9 +85,17 @@ def usable(folder: Path, option: str) -> Iterator[None]:
 
 def fetch(url: str, option: str) -> bytes:
     """The content at ``url``, which no digest pins; retried as files are."""
-    with Http(_POLICY) as http:
-        patience = _Patience(http.address(url), option, threading.Event())
-        return patience.persist(lambda: http.get(url, _LARGEST), received=lambda: 0)
+    with client() as http:
+        return _persist(lambda: _whole(http, url), (address_of(url), option), threading.Event())
+
+
+def _whole(http: Http, url: str) -> bytes:
+    try:
+        response, content = http.read("GET", address_of(url), _LARGEST)
+    except TooLargeError as error:
+        raise FinalError(str(error)) from error
+    require_success(response)
+    return content
 
 
 def _fetch_all(
@@ -96,7 +106,7 @@ def _fetch_all(
     report = _Report(progress)
     report.total(files)
     stop = threading.Event()
-    with Http(_POLICY) as http, ThreadPoolExecutor(_THREADS) as pool:
+    with client() as http, ThreadPoolExecutor(_THREADS) as pool:
         transfers: dict[Future[None], PinnedFile] = {
             pool.submit(_Transfer(file, root, http, report, stop).run): file for file in files
         }
@@ -134,11 +144,11 @@ class _Transfer:
     def run(self) -> None:
         """Fetch the file; content that is not the pinned one is fetched once more, from its first byte."""
         file = self._file
-        address = self._http.address(file.url)
+        address = address_of(file.url)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         found = ""
         for _ in range(2):
-            _Patience(address, file.option, self._stop).persist(self._attempt, self._received)
+            _persist(self._attempt, (address, file.option), self._stop, self._received)
             if digest(self._part, file.algorithm) == file.digest:
                 self._publish()
                 return
@@ -154,13 +164,13 @@ class _Transfer:
         if self._is_complete():
             return
         offset = self._received()
-        with self._http.stream(self._file.url, offset, self._etag) as response:
+        with stream(self._http, self._file.url, offset, self._etag) as response:
             goes_on = continues(response, offset)
             if goes_on is None:
                 self._discard()
                 raise TransientError(f"the server does not go on at byte {offset}")
             self._etag = strong_etag(response)
-            self._write(response.iter_bytes(), offset if goes_on else 0)
+            self._write(pieces(response), offset if goes_on else 0)
 
     def _write(self, chunks: Iterator[bytes], size: int) -> None:
         limit = _LARGEST if self._file.size is None else self._file.size
@@ -206,61 +216,31 @@ class _Transfer:
         self._shown = size
 
 
-class _Patience:
-    """Tries again after failures that may pass: exponential backoff with full jitter.
+def _persist(
+    attempt: Callable[[], Result],
+    asked: tuple[str, str],
+    stop: threading.Event,
+    received: Callable[[], int] = lambda: 0,
+) -> Result:
+    """What the first try returns that succeeds; ``asked`` is an address and the option that takes local files."""
+    from tenacity import Retrying
 
-    Differs from a plain count of attempts: a failure after new bytes starts the count again, so that a
-    connection that drops every few megabytes still brings a large file home.
-    """
+    address, option = asked
+    tries = retrying(ranges.PATIENCE, Retrying, lambda seconds: _sleep(stop, seconds), received)
+    try:
+        return tries(attempt)
+    except (TransientError, FinalError) as error:
+        n_tries = tries.statistics["attempt_number"]
+        tried = f" ({n_tries} attempts)" if isinstance(error, TransientError) else ""
+        raise SourceError(
+            f"{address} could not be downloaded, {error}{tried}: run again later (what has arrived is "
+            f"kept), set {MIRROR} to a mirror, or give local files with {option}."
+        ) from error
 
-    def __init__(self, address: str, option: str, stop: threading.Event) -> None:
-        self._address = address
-        self._option = option
-        self._stop = stop
-        self._failures = 0
-        self._reached = 0
 
-    def persist(self, attempt: Callable[[], Result], received: Callable[[], int]) -> Result:
-        """What the first attempt returns that succeeds; ``received`` says how many bytes are there by now."""
-        from tenacity import Retrying, retry_if_exception_type
-
-        def counted() -> Result:
-            try:
-                return attempt()
-            except TransientError:
-                self._count(received())
-                raise
-
-        retrying = Retrying(
-            retry=retry_if_exception_type(TransientError),
-            stop=lambda _: self._failures >= _POLICY.attempts,
-            wait=lambda state: self._pause(state.outcome.exception() if state.outcome else None),
-            sleep=self._sleep,
-            reraise=True,
-        )
-        try:
-            return retrying(counted)
-        except (TransientError, FinalError) as error:
-            tried = f" ({self._failures} attempts)" if isinstance(error, TransientError) else ""
-            raise SourceError(
-                f"{self._address} could not be downloaded, {error}{tried}: run again later (what has arrived is "
-                f"kept), set ALIGNBOARD_MIRROR to a mirror, or give local files with {self._option}."
-            ) from error
-
-    def _count(self, received: int) -> None:
-        if received >= self._reached + _POLICY.step:
-            self._failures = 0
-            self._reached = received
-        self._failures += 1
-
-    def _pause(self, error: BaseException | None) -> float:
-        ceiling = min(_POLICY.longest, _POLICY.backoff * 2.0 ** (self._failures - 1))
-        asked = error.wait if isinstance(error, TransientError) else 0.0
-        return min(asked, _POLICY.longest_asked) + random.uniform(0, ceiling)
-
-    def _sleep(self, seconds: float) -> None:
-        if self._stop.wait(seconds):
-            raise _StoppedError
+def _sleep(stop: threading.Event, seconds: float) -> None:
+    if stop.wait(seconds):
+        raise _StoppedError
 
 
 class _Report:

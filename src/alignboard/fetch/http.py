@@ -1,49 +1,40 @@
-"""One HTTP request at a time, its failures sorted into those that may pass and those that will not.
+"""The one HTTP policy: a client, its failures sorted into those that may pass and those that will not, and retries.
 
-Every address can be answered by a mirror: with ``ALIGNBOARD_MIRROR=http://127.0.0.1:8000`` the request for
-``https://HOST/PATH?QUERY`` goes to ``http://127.0.0.1:8000/HOST/PATH?QUERY``.
+Downloads (`fetch.download`), endpoints (`engines.openai.requesting`) and batches (`judges.backends.batch_http`) use it.
+httpx and tenacity are imported when the first request is made.
 """
 
 from __future__ import annotations
 
 import email.utils
-import os
+import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import alignboard
-from alignboard.errors import InputError
 
 if TYPE_CHECKING:
     import httpx
+    from tenacity import BaseRetrying, RetryCallState
 
-MIRROR = "ALIGNBOARD_MIRROR"
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How patient a download is; times in seconds."""
-
-    attempts: int = 6
-    """failures in a row without `step` new bytes"""
-    step: int = 1 << 16
-    backoff: float = 0.5
-    """the pause after the n-th failure is uniform between 0 and ``backoff * 2**(n - 1)``"""
-    longest: float = 30.0
-    longest_asked: float = 120.0
-    """the longest that a server's Retry-After is waited for"""
-    connect_timeout: float = 10.0
-    read_timeout: float = 20.0
+PASSING = frozenset({408, 409, 425, 429})
+"""statuses below 500 that another try may not meet"""
+GRACE = 30.0
+"""seconds, after which a body has to have come at `SLOWEST` at least"""
+SLOWEST = 1024
+"""bytes a second"""
+RESTING = frozenset({429, 503})
+"""statuses that speak of the server, not of the request"""
 
 
 class TransientError(Exception):
-    """A failure that may be gone at the next attempt."""
+    """A failure that may be gone at the next try."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -51,28 +42,136 @@ class TransientError(Exception):
         """seconds that the server asked for"""
 
 
+class UnavailableError(TransientError):
+    """A failure of the server as a whole."""
+
+    rested = False
+    """whether the server is left alone for a while, so that the request itself need not wait"""
+
+
+class TooLargeError(TransientError):
+    """A body of more bytes than any that is expected."""
+
+
 class FinalError(Exception):
-    """A failure that the next attempt would meet again."""
+    """A failure that the next try, and most other requests, would meet again."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often and how long something is tried; times in seconds."""
+
+    tries: int = 6
+    backoff: float = 0.5
+    longest: float = 30.0
+    """of the pauses of our own"""
+    longest_asked: float = 120.0
+    """the longest that a server's Retry-After is waited for"""
+    connect_timeout: float = 10.0
+    timeout: float = 600.0
+    """from the request to its answer; of a download from one piece to the next"""
+    step: int = 1 << 16
+    """of a download: so many new bytes start the count of tries again"""
+
+    def pause(self, failed: int, asked: float, draw: Callable[[], float] = random.random) -> float:
+        """Before the next try after ``failed`` ones: what the server asked for, and full jitter.
+
+        Uniform between 0 and ``backoff * 2**(failed - 1)`` (Brooker 2015, aws.amazon.com/blogs/architecture,
+        "Exponential Backoff And Jitter").
+        """
+        own = min(self.longest, self.backoff * 2.0 ** (failed - 1)) * draw()
+        return min(asked, self.longest_asked) + own
+
+
+Retrying = TypeVar("Retrying", bound="BaseRetrying")
+
+
+def retrying(
+    patience: Patience,
+    kind: type[Retrying],
+    sleep: Callable[[float], Any],
+    received: Callable[[], int] = lambda: 0,
+) -> Retrying:
+    """Calls a function until it raises no `TransientError`, or ``patience`` ends: then the last error is raised.
+
+    A failure after `Patience.step` new bytes, of which ``received`` tells the number so far, starts the count again, so
+    that a connection that drops every few megabytes still brings a large file home.
+    """
+    from tenacity import retry_if_exception_type, stop_after_attempt
+
+    reached = 0
+
+    def restart(state: RetryCallState) -> None:
+        nonlocal reached
+        if received() >= reached + patience.step:
+            state.attempt_number, reached = 1, received()
+
+    def pause(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, UnavailableError) and error.rested:
+            return 0.0
+        asked = error.wait if isinstance(error, TransientError) else 0.0
+        return patience.pause(state.attempt_number, asked)
+
+    return kind(
+        retry=retry_if_exception_type(TransientError),
+        stop=stop_after_attempt(patience.tries),
+        after=restart,
+        wait=pause,
+        sleep=sleep,
+        reraise=True,
+    )
+
+
+class Body:
+    """The bytes of an answer as they come; raises `TooLargeError` beyond ``largest``, decompressed."""
+
+    def __init__(self, largest: int) -> None:
+        self._largest, self._content = largest, bytearray()
+
+    def add(self, piece: bytes) -> None:
+        """The next bytes."""
+        self._content += piece
+        if len(self._content) > self._largest:
+            size = f"{self._largest / 2**20:g} MiB"
+            raise TooLargeError(f"the answer is larger than {size}")
+
+    def content(self) -> bytes:
+        """All of them."""
+        return bytes(self._content)
+
+
+def pieces(response: httpx.Response) -> Iterator[bytes]:
+    """The body of an answer as it comes; raises `TransientError` where it is so slow that it may never end."""
+    size, started = 0, time.monotonic()
+    for piece in response.iter_bytes():
+        size += len(piece)
+        passed = time.monotonic() - started
+        if passed > GRACE and size < SLOWEST * passed:
+            raise TransientError(f"only {size} bytes came in {passed:.0f} s")
+        yield piece
 
 
 class Http:
-    """A client for several threads; a context manager, which imports httpx when it is entered."""
+    """A client for several threads; a context manager."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._mirror = _mirror()
+    def __init__(
+        self,
+        patience: Patience,
+        headers: Mapping[str, str] | None = None,
+        *,
+        follow_redirects: bool = False,
+        mask: Callable[[str], str] = str,
+    ) -> None:
+        """``mask`` takes what is secret out of the words of a failure."""
+        self._patience, self._follow, self._mask = patience, follow_redirects, mask
+        self._headers = {"User-Agent": f"alignboard/{alignboard.__version__}", **(headers or {})}
 
     def __enter__(self) -> Self:
         import httpx
 
         self._client = httpx.Client(
-            follow_redirects=True,
-            timeout=httpx.Timeout(self._policy.read_timeout, connect=self._policy.connect_timeout),
-            # Ranges count the bytes of what is sent, so it must not be sent compressed.
-            headers={
-                "Accept-Encoding": "identity",
-                "User-Agent": f"alignboard/{alignboard.__version__}",
-            },
+            follow_redirects=self._follow, timeout=_timeouts(self._patience), headers=self._headers
         )
         return self
 
@@ -84,82 +183,64 @@ class Http:
     ) -> None:
         self._client.close()
 
-    def address(self, url: str) -> str:
-        """Where ``url`` is asked for: itself, or its place on the mirror."""
-        return url if self._mirror is None else f"{self._mirror}/{url.removeprefix('https://')}"
-
-    def get(self, url: str, largest: int) -> bytes:
-        """The whole content at ``url``."""
-        content = bytearray()
-        with self.stream(url) as response:
-            for chunk in response.iter_bytes():
-                content += chunk
-                if len(content) > largest:
-                    raise FinalError(f"it is larger than {largest:,} bytes")
-        return bytes(content)
-
     @contextmanager
-    def stream(
-        self, url: str, offset: int = 0, etag: str | None = None
-    ) -> Iterator[httpx.Response]:
-        """A good answer to a request for ``url`` from byte ``offset`` on, its body not yet read.
+    def open(self, method: str, url: str, **options: Any) -> Iterator[httpx.Response]:
+        """An answer of any status, its body not yet read; see `sorted_failures`, also for what reading it meets."""
+        with (
+            sorted_failures(self._mask),
+            self._client.stream(method, url, **options) as response,
+        ):
+            yield response
 
-        Raises `TransientError` or `FinalError`, also for what goes wrong while the caller reads the body. See
-        `continues` for where the body of the answer begins.
-        """
-        import httpx
-
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        if offset and etag:
-            headers["If-Range"] = etag
-        try:
-            with self._client.stream("GET", self.address(url), headers=headers) as response:
-                if not (
-                    offset and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-                ):
-                    _require_success(response)
-                yield response
-        except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
-            raise FinalError(one_line(error)) from error
-        except httpx.RequestError as error:
-            raise TransientError(one_line(error)) from error
+    def read(
+        self, method: str, url: str, largest: int, **options: Any
+    ) -> tuple[httpx.Response, bytes]:
+        """An answer of any status, and its whole body."""
+        body = Body(largest)
+        with self.open(method, url, **options) as response:
+            for piece in pieces(response):
+                body.add(piece)
+        return response, body.content()
 
 
-def continues(response: httpx.Response, offset: int) -> bool | None:
-    """Whether the body goes on at ``offset`` (True), is the whole from its first byte (False), or neither (None)."""
-    if response.status_code == HTTPStatus.OK:
-        return False
-    start = re.match(r"bytes (\d+)-", response.headers.get("content-range", ""))
-    plain = response.headers.get("content-encoding", "identity") == "identity"
-    if response.status_code == HTTPStatus.PARTIAL_CONTENT and plain and start:
-        return True if int(start[1]) == offset else None
-    return None
+def async_client(
+    patience: Patience, headers: Mapping[str, str], connections: int
+) -> httpx.AsyncClient:
+    """The client of one event loop, which follows no redirect and keeps so many connections open."""
+    import httpx
+
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=connections)
+    return httpx.AsyncClient(timeout=_timeouts(patience), limits=limits, headers=headers)
 
 
-def strong_etag(response: httpx.Response) -> str | None:
-    """The validator that If-Range may carry: a weak one may not (RFC 9110, 13.1.5)."""
-    etag = response.headers.get("etag")
-    return None if etag is None or etag.startswith("W/") else etag
+def _timeouts(patience: Patience) -> httpx.Timeout:
+    import httpx
+
+    return httpx.Timeout(patience.timeout, connect=patience.connect_timeout, pool=None)
 
 
-def _require_success(response: httpx.Response) -> None:
-    status = response.status_code
-    if status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
-        return
-    reason = f"the server answers {status}{_phrase(status)}"
-    if response.headers.get("x-ratelimit-remaining") == "0":
-        reason += ", its limit of requests is used up"
-    passing = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
-    if status in passing or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise TransientError(reason, retry_after(response.headers.get("retry-after", "")))
-    raise FinalError(reason)
+@contextmanager
+def sorted_failures(mask: Callable[[str], str] = str) -> Iterator[None]:
+    """Raise `TransientError` or `FinalError` for what httpx raises."""
+    import httpx
 
-
-def _phrase(status: int) -> str:
     try:
-        return f" {HTTPStatus(status).phrase}"
-    except ValueError:
-        return ""
+        yield
+    except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
+        raise FinalError(mask(one_line(error))) from error
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise UnavailableError(mask(one_line(error))) from error
+    except httpx.RequestError as error:
+        raise TransientError(mask(one_line(error))) from error
+
+
+def transient_status(response: httpx.Response, reason: str) -> TransientError | None:
+    """The failure that a status means, where another try may not meet it."""
+    status = response.status_code
+    if status not in PASSING and status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return None
+    kind = UnavailableError if status in RESTING else TransientError
+    return kind(reason, retry_after(response.headers.get("retry-after", "")))
 
 
 def retry_after(value: str) -> float:
@@ -170,17 +251,6 @@ def retry_after(value: str) -> float:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return 0.0
-
-
-def _mirror() -> str | None:
-    mirror = os.environ.get(MIRROR, "").strip().rstrip("/")
-    if not mirror:
-        return None
-    if not re.match(r"https?://[^/?#\s]+", mirror):
-        raise InputError(
-            f"{MIRROR} is {mirror!r}, which is no address; expected one such as http://127.0.0.1:8000."
-        )
-    return mirror
 
 
 def one_line(error: Exception) -> str:

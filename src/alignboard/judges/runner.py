@@ -216,8 +216,6 @@ class _Run:
         self._counts = Counts(0, 0, 0)
         self._said: dict[str, Reply] = {}
         self._unsaid: dict[str, FailedCall] = {}
-        self._n_hopeless: int | None = 0
-        """replies so far, as long as none holds a verdict"""
 
     def verdicts(self, asked: Sequence[View]) -> list[tuple[View, Verdict]]:
         """Every view with its verdict; what is not known is asked."""
@@ -246,6 +244,7 @@ class _Run:
         return found
 
     def _take(self, missing: Sequence[Call]) -> None:
+        self._require_hope()
         try:
             for call, reply in self._judge.backend.ask(missing):
                 if isinstance(reply, Reply):
@@ -259,21 +258,26 @@ class _Run:
             self._replies.flush()
 
     def _require_some_verdict(self, call: Call, reply: Reply) -> None:
-        """Raises `InputError` where none of the first replies of this run holds a verdict: no more is paid for."""
+        """Raises `InputError` where none of the judge's first replies holds a verdict: no more is paid for."""
         # Token probabilities of a model in memory can always be read; a small judge gives too little to any verdict.
         in_memory = reply.seconds is None and bool(reply.tokens)
-        if self._n_hopeless is None or in_memory:
+        trial = self._judge.trial
+        if trial.n_hopeless is None or in_memory:
             return
         found = parse(bind(self._rule, call.named), reply, self._batch)
         if any(verdict.status == "scored" for verdict in found):
-            self._n_hopeless = None
+            trial.n_hopeless = None
             return
-        self._n_hopeless += 1
-        if self._n_hopeless == _HOPELESS:
+        trial.n_hopeless += 1
+        trial.last = f"{found[0].status}: {found[0].evidence or shortened(reply.text)}"
+        self._require_hope()
+
+    def _require_hope(self) -> None:
+        trial = self._judge.trial
+        if trial.n_hopeless is not None and trial.n_hopeless >= _HOPELESS:
             raise InputError(
                 f"Judge {self._judge.spec.name} is stopped: none of its first {_HOPELESS} replies holds a verdict "
-                f"(the last is {found[0].status}: {found[0].evidence or shortened(reply.text)}). The replies are kept; "
-                "mend the judge's prompt, verdict or max_new_tokens."
+                f"(the last is {trial.last}). The replies are kept; mend the judge's prompt, verdict or max_new_tokens."
             )
 
     def _verdict(self, call: Call, place: int) -> Verdict:

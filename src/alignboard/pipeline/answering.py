@@ -277,8 +277,6 @@ def _write(
 class AnswerRow(Generation, gc=False, omit_defaults=True):
     """A row of ``model_outputs.json``: AlpacaEval's columns, and after them ours, where they say something."""
 
-    finish: str = "stop"
-    """``length``: the limit of new tokens ended it; ``unknown``: the endpoint did not say"""
     reasoning: str = ""
     """what was thought before the response; with an empty ``output``, what never came to one"""
 

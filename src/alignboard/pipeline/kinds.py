@@ -21,7 +21,7 @@ class JobKind:
     version: int
     """raised when the results of the same parameters and inputs change"""
     run: str
-    """``"module:function"``: does a job (`alignboard.pipeline.executors.worker.Implementation`)"""
+    """``"module:function"``: does a job (`alignboard.pipeline.executors.doing.Implementation`)"""
     libraries: tuple[str, ...] = ()
     """distributions that may change numbers; their versions are recorded with every result, and shown"""
     imports: tuple[str, ...] = ()

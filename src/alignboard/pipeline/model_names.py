@@ -7,13 +7,15 @@ written, or from elsewhere, and take the next model of their name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from alignboard.errors import InputError
 from alignboard.models.spec import ModelSpec
+from alignboard.pipeline.locks import held
+from alignboard.pipeline.store import Places
 from alignboard.results.files import write_atomically
 from alignboard.workspace import model_name
 
@@ -68,8 +70,15 @@ def source_of(spec: ModelSpec, workspace: Path | None = None) -> ModelSource:
 def claim(workspace: Path, specs: Sequence[ModelSpec]) -> None:
     """Record which model each name stands for; raises `InputError`, and records none, where one is taken."""
     sources = {spec.name: source_of(spec, workspace) for spec in specs}
+    paths = {name: _record(workspace, name) for name in sources}
+    products = [str(path.relative_to(workspace)) for path in paths.values()]
+    with held(Places(workspace), *products):
+        _claim(sources, paths)
+
+
+def _claim(sources: Mapping[str, ModelSource], paths: Mapping[str, Path]) -> None:
     for name, source in sources.items():
-        path = _record(workspace, name)
+        path = paths[name]
         if not path.is_file():
             continue
         try:
@@ -82,7 +91,7 @@ def claim(workspace: Path, specs: Sequence[ModelSpec]) -> None:
                 "by --name, or remove that folder."
             )
     for name, source in sources.items():
-        path = _record(workspace, name)
+        path = paths[name]
         if not path.is_file():
             content = msgspec.json.format(msgspec.json.encode(source), indent=1) + b"\n"
             write_atomically(path, content)

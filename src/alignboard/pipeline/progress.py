@@ -9,9 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from alignboard.pipeline.executors.processes import Event, Timing
+from alignboard.pipeline.executors.work import Event, Timing
 from alignboard.pipeline.graph import Job
 from alignboard.text import count, table
+
+_WHAT = {
+    "waiting": "waits for another run:",
+    "start": "start ",
+    "done": "done  ",
+    "failed": "FAILED",
+}
 
 
 @contextmanager
@@ -50,7 +57,9 @@ def _bars(n_jobs: int, stream: TextIO, n_done: int) -> Iterator[Callable[[Event]
         def listener(event: Event) -> None:
             nonlocal n_done
             name = event.job.name
-            if event.kind == "start":
+            if event.kind == "waiting":
+                bars.console.print(f"waiting for another run: {name}", markup=False)
+            elif event.kind == "start":
                 running[name] = bars.add_task(f"  {name}", total=None, count="")
             elif event.kind == "progress":
                 bars.update(
@@ -78,7 +87,7 @@ def _lines(n_jobs: int, stream: TextIO, n_done: int) -> Callable[[Event], None]:
             return
         n_done += event.kind == "done"
         passed = time.monotonic() - started
-        what = {"start": "start ", "done": "done  ", "failed": "FAILED"}[event.kind]
+        what = _WHAT[event.kind]
         took = f" in {event.seconds:.1f} s" if event.kind == "done" else ""
         print(
             f"[{passed:6.1f} s] {n_done}/{n_jobs} {what} {event.job.name}{took}",

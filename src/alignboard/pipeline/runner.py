@@ -5,7 +5,6 @@ Light: a run with nothing to do imports neither torch nor anything else that is 
 
 from __future__ import annotations
 
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -18,22 +17,17 @@ from alignboard.errors import InputError
 from alignboard.extras import require
 from alignboard.fetch.packages import is_packaged
 from alignboard.models.hub import is_repository
-from alignboard.pipeline.executors.processes import Event, Executor, Settings, Timing, silent
+from alignboard.pipeline.executors.machine import Machine
+from alignboard.pipeline.executors.work import Event, Timing, Work, silent
 from alignboard.pipeline.graph import SCHEME, Graph, Job
 from alignboard.pipeline.kinds import job_kind
+from alignboard.pipeline.locks import held, in_use
 from alignboard.pipeline.plans.build import build_graph, single_recipe_plan
 from alignboard.pipeline.plans.consent import Consent
+from alignboard.pipeline.plans.needed import is_light, is_local
 from alignboard.pipeline.plans.plan import ResolvedPlan, load_plan
-from alignboard.pipeline.store import (
-    DONE,
-    Places,
-    clean,
-    done_jobs,
-    export,
-    forget,
-    lock,
-    made_by,
-)
+from alignboard.pipeline.preflight import require_plan
+from alignboard.pipeline.store import DONE, Places, done_jobs, export, forget, made_by
 from alignboard.results.journal import Journal
 
 _TRAINING = ("torch", "transformers", "trl", "peft")
@@ -45,13 +39,8 @@ _CALM = {
     "PYTHONUNBUFFERED": "1",
 }
 # Tiny models are fastest on one thread, and one thread adds numbers in one order: the same board on every run.
-_TINY_ONLY = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-}
+_LIGHT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
 @dataclass(frozen=True)
@@ -106,11 +95,11 @@ def run_plan(
     *,
     dry_run: bool = False,
     on_progress: Callable[[Event], None] = silent,
-    n_workers: int | None = None,
+    machine: Machine | None = None,
     redo: Sequence[str] = (),
     consent: Consent | None = None,
 ) -> RunResult:
-    """Do what is missing of a plan. ``dry_run`` only says what that is.
+    """Do what is missing of a plan, with what ``machine`` allows. ``dry_run`` only says what that is.
 
     ``redo`` names kinds of jobs that are done again, with all that depends on them: after an upgrade of a library whose
     version is recorded and not part of a key. ``consent`` is to what a plan of others may not do by itself. Interrupt
@@ -121,7 +110,7 @@ def run_plan(
     if not dry_run:
         require(*_TRAINING, *(["lm_eval"] if resolved.benchmarks else []))
     return run_resolved(
-        resolved, dry_run=dry_run, on_progress=on_progress, n_workers=n_workers, redo=redo
+        resolved, dry_run=dry_run, on_progress=on_progress, machine=machine, redo=redo
     )
 
 
@@ -161,7 +150,7 @@ def run_resolved(
     *,
     dry_run: bool = False,
     on_progress: Callable[[Event], None] = silent,
-    n_workers: int | None = None,
+    machine: Machine | None = None,
     redo: Sequence[str] = (),
 ) -> RunResult:
     """As `run_plan`, for a plan that is read already."""
@@ -170,10 +159,12 @@ def run_resolved(
     graph = build_graph(resolved)
     jobs = list(graph)
     again = _to_redo(graph, redo)
-    tiny_only = all(entry.tiny is not None for entry in resolved.plan.models.values())
-    n_workers = n_workers or (_n_cpus() if tiny_only else 1)
-    if n_workers < 1:
-        raise InputError(f"A run needs one worker at least, not {n_workers}.")
+    light = is_light(resolved)
+    machine = (machine or Machine()).with_default(only_light=light)
+    environment = (
+        _CALM | (_LIGHT if light else {}) | (_OFFLINE if light and is_local(resolved) else {})
+    )
+    executor = machine.open(environment)
     timings: list[Timing] = []
     with Journal(places.journal, "run") as journal:
         records = done_jobs(jobs, places, journal)
@@ -186,26 +177,23 @@ def run_resolved(
         if not dry_run and (
             len(records) < len(jobs) or _export(jobs, records, places, only_check=True)
         ):
-            with lock(places) as handle:
-                clean(places)
-                forget([job for job in jobs if job.name in again], places, journal)
-                records = done_jobs(
-                    jobs, places, journal
-                )  # another run may have done some while we waited
+            require_plan(resolved, [job for job in jobs if job.name not in records])
+            with in_use(places):
+                _forget([job for job in jobs if job.name in again], places, journal)
+                # Another run may have done some meanwhile.
+                records = done_jobs(jobs, places, journal)
                 _export(jobs, records, places)
-                settings = Settings(
-                    n_workers, environment=_CALM | (_TINY_ONLY if tiny_only else {})
-                )
-                executor = Executor(jobs, set(records), places, journal, settings, on_progress)
-                timings = executor.timings
-                executor.run(handle)
+                work = Work(jobs, set(records), places, journal, on_progress)
+                timings = work.timings
+                executor.run(work)
+                work.require_done()
                 journal.settle()
     return RunResult(
         resolved,
         jobs,
         set(records),
         expected,
-        n_workers,
+        machine.n_workers or 1,
         timings,
         time.monotonic() - started,
         others,
@@ -240,6 +228,11 @@ def other_versions(jobs: Sequence[Job], records: Mapping[str, Mapping[str, Any]]
         + ", ".join(f"{name} {'/'.join(sorted(at))}" for name, at in sorted(names.items()))
         for kind, names in found.items()
     }
+
+
+def _forget(jobs: Sequence[Job], places: Places, journal: Journal) -> None:
+    with held(places, *(job.folder for job in jobs)):
+        forget(jobs, places, journal)
 
 
 def _of_older_schemes(journal: Journal) -> int:
@@ -288,8 +281,3 @@ def _expected(jobs: list[Job], journal: Journal) -> dict[str, float | None]:
         measured = of_job[job.name] if job.seconds is None else of_kind[job.kind]
         expected[job.name] = fmean(measured) if measured else job.seconds
     return expected
-
-
-def _n_cpus() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -87,6 +87,11 @@ class RatingSummary(msgspec.Struct, frozen=True):
     """who was asked, and where"""
 
 
+def rating_path(judge: str, answers: Answers) -> Path:
+    """Where the ratings go."""
+    return answers.place / judge_folder(judge, None) / RATINGS
+
+
 def write_rated(
     judge: str,
     answers: Answers,
@@ -96,7 +101,7 @@ def write_rated(
     replace: bool = False,
 ) -> RatingSummary:
     """Write the model's files and return what they come to; ``replace`` as in `require_no_loss`."""
-    path = answers.place / judge_folder(judge, None) / RATINGS
+    path = rating_path(judge, answers)
     rows = [
         _row(one, answers.model, judge, turn, dataset)
         for one, turn, dataset in zip(rated, answers.turns, answers.datasets, strict=True)

@@ -1,4 +1,4 @@
-"""Where results of jobs are kept: the store, the record of what is done, and the lock of a workspace.
+"""Where results of jobs are kept: the store, and the record of what is done.
 
 What this module promises
     A job's folder in ``results/.store/`` appears complete or not at all: it is filled under a temporary name, flushed
@@ -9,33 +9,27 @@ What this module promises
 
 from __future__ import annotations
 
-import fcntl
 import filecmp
+import glob
 import json
 import os
-import re
 import shutil
 import stat
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from alignboard import __version__
-from alignboard.errors import InputError
 from alignboard.pipeline.graph import SCHEME, Job, library_versions
 from alignboard.pipeline.kinds import job_kind
+from alignboard.pipeline.replacing import require_no_less
 from alignboard.results.journal import Journal, JournalRow
 
 DONE: Final = "done"
 """kind of the journal's rows that say which jobs are done"""
 _NOTE: Final = ".complete.json"
 """in a job's folder: its files with their sizes, what it exports, what it cost"""
-_LOCK_PATIENCE: Final = 10.0
-"""seconds; workers of a run that was killed notice it within one"""
-_TEMPORARY_FILE: Final = re.compile(r"\..+\.\d+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -65,6 +59,11 @@ class Places:
         return self.results / ".store"
 
     @property
+    def locks(self) -> Path:
+        """Of what is being made (`alignboard.pipeline.locks`)."""
+        return self.store / ".locks"
+
+    @property
     def logs(self) -> Path:
         """What the libraries of the workers print."""
         return self.results / ".logs"
@@ -76,43 +75,6 @@ class Places:
     def work(self, job: Job) -> Path:
         """What ``job`` keeps on its way, to go on from after an interruption; it removes the folder when it ends."""
         return self.store / f"work-{job.folder}"
-
-
-@contextmanager
-def lock(places: Places) -> Iterator[int]:
-    """Hold the workspace for one run; gives the lock's file descriptor, for workers to inherit.
-
-    The lock lasts as long as any process that inherited it, so a run that follows a killed one never meets its
-    workers. Raises `InputError` where another run holds it.
-    """
-    places.store.mkdir(parents=True, exist_ok=True)
-    handle = os.open(places.store / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        deadline = time.monotonic() + _LOCK_PATIENCE
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise InputError(
-                        f"Another run is at work in {places.workspace}; wait for it to end, or stop it."
-                    ) from None
-                time.sleep(0.05)
-        yield handle
-    finally:
-        os.close(handle)
-
-
-def clean(places: Places) -> None:
-    """Remove what an interrupted run left half-made. Only under the lock."""
-    for path in places.store.glob(".tmp-*"):
-        shutil.rmtree(path, ignore_errors=True)
-    for root in (places.results, places.leaderboards):
-        for pattern in (".*.tmp", "*/.*.tmp", "*/*/.*.tmp"):
-            for path in root.glob(pattern):
-                if _TEMPORARY_FILE.fullmatch(path.name):
-                    path.unlink(missing_ok=True)
 
 
 def commit_folder(
@@ -143,7 +105,7 @@ def commit_folder(
             _flush(path)
     _flush(temporary)
     if final.exists():
-        if _note_of_whole(final) is not None:
+        if note_of_whole(final) is not None:
             shutil.rmtree(temporary)
             return
         shutil.rmtree(final)
@@ -151,7 +113,7 @@ def commit_folder(
     _flush(final.parent)
 
 
-def _note_of_whole(folder: Path) -> dict[str, Any] | None:
+def note_of_whole(folder: Path) -> dict[str, Any] | None:
     """The note of a folder whose files all have their sizes; None of any other."""
     try:
         note = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
@@ -192,7 +154,7 @@ def made_by(job: Job) -> dict[str, str | None]:
 
 
 def forget(jobs: Sequence[Job], places: Places, journal: Journal) -> None:
-    """Let ``jobs`` count as not done: their records and their folders go. Only under the lock."""
+    """Let ``jobs`` count as not done: their records and their folders go. Only under their locks."""
     journal.forget([bytes.fromhex(job.key) for job in jobs])
     for job in jobs:
         shutil.rmtree(places.folder(job), ignore_errors=True)
@@ -205,7 +167,7 @@ def done_jobs(jobs: Sequence[Job], places: Places, journal: Journal) -> dict[str
     found: dict[str, dict[str, Any]] = {}
     for job in jobs:
         folder, record = places.folder(job), records.get(bytes.fromhex(job.key))
-        note = _note_of_whole(folder)
+        note = note_of_whole(folder)
         if note is not None:
             of_note = done_row(job, note["exports"], note["costs"]).payload
             found[job.name] = record or of_note | {"versions": note.get("versions")}
@@ -226,7 +188,8 @@ def export(
     """Put what ``job`` exports where people look for it; returns what was not as it should be.
 
     ``exports``: path in the workspace -> path in the job's folder. A file is copied, with its time, so that a later
-    look needs not read it; a folder becomes a symbolic link. ``only_check`` changes nothing.
+    look needs not read it; a folder becomes a symbolic link. ``only_check`` changes nothing. Raises `InputError` where
+    a file that the store does not hold would be replaced by one with fewer scored rows.
     """
     changed = []
     for name, inner in exports.items():
@@ -241,10 +204,17 @@ def export(
             if source.is_dir():
                 temporary.symlink_to(_way(source, target))
             else:
+                if not _is_kept(target, inner, places):
+                    require_no_less(target, source)
                 shutil.copy2(source, temporary)
                 _flush(temporary)
             temporary.replace(target)
     return changed
+
+
+def _is_kept(target: Path, inner: str, places: Places) -> bool:
+    """Whether a file is a copy of what some job's folder still holds, so that nothing is lost with it."""
+    return any(_same(one, target) for one in places.store.glob(f"*/{glob.escape(inner)}"))
 
 
 def _same(source: Path, target: Path) -> bool:

@@ -8,8 +8,9 @@ What this module promises
     row handed over is written to an append-only log, ignored ones included, so the log proves what was computed twice.
 
 Shards
-    Every process writes a file of its own, ``journal-<worker>.sqlite``, and reads the union of all of them. Shards
-    may come from other machines: put the files into the folder. Where two differ, the first by file name counts.
+    Every worker writes the file of its name, ``journal-<worker>.sqlite``, and reads the union of all of them; workers
+    of one name in two runs take turns. Shards may come from other machines: put the files into the folder. Where two
+    differ, the first by file name counts.
 
     A damaged file is an error that says what to do, a damaged row is reported and computed again; see
     `alignboard.results.shard`.
@@ -87,7 +88,7 @@ class Journal:
     """The union of a folder's shards, and this worker's own shard to write to."""
 
     def __init__(self, folder: Path, worker: str | None = None, *, verify: bool = True) -> None:
-        """``worker`` names the shard to write; None reads only. One process at a time may write a shard.
+        """``worker`` names the shard to write; None reads only. Commits of several processes to one shard take turns.
 
         ``verify`` is False where the shard was verified by this process already.
         """
@@ -133,7 +134,9 @@ class Journal:
         self._claims.release(keys)
 
     def settle(self) -> None:
-        """Fold every shard's write-ahead log into its file, so that files can be copied; no other process may write."""
+        """Fold every shard's write-ahead log into its file, so that files can be copied; one that another
+        process writes keeps its log until that has ended.
+        """
         self.close()
         for path in sorted(self.folder.glob("journal-*.sqlite")):
             open_own(path).close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from urllib.parse import quote
 import xxhash
 
 from alignboard.errors import InputError
+from alignboard.results.files import place_once
 
 SCHEMA: Final = 2
 _SMALL: Final = 64 * 2**20
@@ -33,6 +35,18 @@ _UNWRITABLE: Final = frozenset(
         sqlite3.SQLITE_IOERR,
     }
 )
+_PASSING: Final = frozenset(
+    {
+        sqlite3.SQLITE_READONLY_RECOVERY,
+        sqlite3.SQLITE_READONLY_CANTINIT,
+        sqlite3.SQLITE_READONLY_CANTLOCK,
+        sqlite3.SQLITE_BUSY_RECOVERY,
+    }
+)
+"""errors of reading a file whose log another process has to put in order"""
+_PATIENCE: Final = 10.0
+_PAUSE: Final = 0.05
+"""seconds"""
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, kind TEXT NOT NULL, payload TEXT NOT NULL, sum TEXT)
     WITHOUT ROWID;
@@ -96,7 +110,7 @@ def told(path: Path) -> Iterator[None]:
 
 
 def open_own(path: Path, *, verify: bool = True) -> Shard:
-    """A file to be written by this process alone; made where it is missing, migrated where it is older."""
+    """A file to write to; made where it is missing, migrated where it is older."""
     with told(path):
         if not path.exists():
             _make(path)
@@ -118,6 +132,19 @@ def open_own(path: Path, *, verify: bool = True) -> Shard:
 
 def open_other(path: Path) -> Shard:
     """Another worker's file, to be read."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return _open_other(path)
+        except InputError as error:
+            # Whoever writes it was just killed, or is just opening or closing it.
+            code = getattr(error.__cause__, "sqlite_errorcode", 0)
+            if code not in _PASSING or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
+
+
+def _open_other(path: Path) -> Shard:
     _require_content(path)
     # A folder that nobody may write has no WAL to come either: the file is all there is.
     fixed = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
@@ -140,7 +167,7 @@ def _connected(where: Path | str, *, uri: bool = False) -> sqlite3.Connection:
 
 
 def _make(path: Path) -> None:
-    """Make a file under another name first: one that is empty was emptied."""
+    """Make a file under another name first: one that is empty was emptied. Of two processes the first makes it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     connection = _connected(temporary)
@@ -150,7 +177,7 @@ def _make(path: Path) -> None:
         )
     finally:
         connection.close()
-    temporary.rename(path)
+    place_once(temporary, path)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

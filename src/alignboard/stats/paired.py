@@ -202,7 +202,8 @@ def _paired(
     low, high = estimate.value - reach, estimate.value + reach
     if units is not None and len(units) > 1:
         corner = _corner(units, estimate, level)
-        low, high = max(-1.0, np.fmin(low, corner[0])), min(1.0, np.fmax(high, corner[1]))
+        low = max(-1.0, float(np.fmin(low, corner[0])))
+        high = min(1.0, float(np.fmax(high, corner[1])))
     return PairedDifference(
         estimate.value,
         error,

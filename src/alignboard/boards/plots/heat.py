@@ -164,7 +164,7 @@ def heat_map(
     rows: Sequence[str],
     columns: Sequence[str],
     scale: Scale,
-    texts: Sequence[Sequence[str]] | None = None,
+    texts: list[list[str]] | None = None,
 ) -> Axes:
     """``matrix`` in colours, with its figures (or ``texts``) where they fit."""
     image = ax.imshow(

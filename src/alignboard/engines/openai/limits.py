@@ -1,12 +1,9 @@
-"""How often an endpoint may be asked: token buckets, pauses after failures, and a clock that tests can replace."""
+"""How often an endpoint may be asked: token buckets, and a clock that tests can replace."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
 
 class Clock:
@@ -56,27 +53,3 @@ class Bucket:
         now = self._clock.now()
         self._level = min(self._size, self._level + (now - self._last) * rate)
         self._last = now
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How often and how long a prompt is tried; times in seconds."""
-
-    tries: int = 6
-    backoff: float = 0.5
-    longest: float = 30.0
-    """of the pauses of our own"""
-    longest_asked: float = 120.0
-    """the longest that a server's Retry-After is waited for"""
-    connect_timeout: float = 10.0
-    timeout: float = 600.0
-    """from the request to its answer"""
-
-    def pause(self, failed: int, asked: float, draw: Callable[[], float] = random.random) -> float:
-        """Before the next try after ``failed`` ones: what the server asked for, and full jitter.
-
-        Uniform between 0 and ``backoff * 2**(failed - 1)`` (Brooker 2015, aws.amazon.com/blogs/architecture,
-        "Exponential Backoff And Jitter").
-        """
-        own = min(self.longest, self.backoff * 2.0 ** (failed - 1)) * draw()
-        return min(asked, self.longest_asked) + own

@@ -10,62 +10,52 @@ What it never does
     Log or record the key, not even where a reply repeats it; follow a redirect with it; take an error for a reply;
     read a body of more than `LARGEST_BODY` bytes, decompressed.
 
-The client is httpx, which is a dependency already (downloads use it): ``openai`` would add its own retries, which
-neither pause a server as a whole nor report per request, and takes a second to import. httpx is imported when the
-first request is made. One thread runs an event loop, so that a run that is stopped closes its connections at once and
-servers stop generating.
+Client, failures and retries are those of `alignboard.fetch.http`: ``openai`` would add its own retries, which neither
+pause a server as a whole nor report per request, and takes a second to import. One thread runs an event loop, so that a
+run that is stopped closes its connections at once and servers stop generating.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from alignboard.engines.openai.format import (
-    UnreadableError,
-    Usage,
-    error_message,
-    field_advice,
-    refused_field,
+from alignboard.engines.openai.failures import (
+    RefusedError,
+    require_success,
+    without,
+    without_key,
 )
+from alignboard.engines.openai.format import UnreadableError, Usage
 from alignboard.engines.openai.limits import Bucket, Clock
 from alignboard.engines.openai.served import Endpoint
 from alignboard.errors import SourceError
-from alignboard.fetch.http import TransientError, one_line, retry_after
+from alignboard.fetch.http import (
+    Body,
+    FinalError,
+    TransientError,
+    UnavailableError,
+    async_client,
+    retrying,
+    sorted_failures,
+)
 
 if TYPE_CHECKING:
     import httpx
 
-_PASSING = frozenset({408, 409, 425, 429})
-_REFUSED = frozenset({400, 413, 422})
-"""statuses that speak of the request, not of the server"""
 LARGEST_BODY = 64 * 2**20
 """bytes of a reply, decompressed; 4,096 tokens with 20 log-probabilities each are 10 MB"""
-_SECRET_LENGTH = 16
-"""characters of the shortest key that is taken out of replies"""
 _ALIKE = 12
 """unreadable replies in the same words, and none that was read: the next would be no other"""
 _BREATH = 0.002
 """seconds between two looks at whether replies have been taken"""
-_RESTING = frozenset({429, 503})
-"""statuses that speak of the server, not of the request"""
 
 AnyReply = TypeVar("AnyReply")
-
-
-class FatalError(Exception):
-    """What every other request would meet as well; the message is a whole sentence."""
-
-
-class RefusedError(FatalError):
-    """What this request met, and perhaps no other."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +127,7 @@ class Requester(Generic[AnyReply]):
         thread.start()
         try:
             while (found := done.get()) is not None:
-                if isinstance(found, FatalError):
+                if isinstance(found, FinalError):
                     raise SourceError(str(found))
                 if isinstance(found, BaseException):
                     raise found
@@ -153,7 +143,7 @@ class _Run:
     def __init__(self, requester: Requester[Any]) -> None:
         self._requester, self._key = requester, requester.endpoint.key()
         self._endpoint, self._clock = requester.endpoint, requester.clock
-        self._fatal: FatalError | None = None
+        self._fatal: FinalError | None = None
         self._done: queue.SimpleQueue[Any] | None = None
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -190,8 +180,6 @@ class _Run:
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
     async def _main(self, asked: list[Request], hand: Callable[[Any], None]) -> None:
-        import httpx
-
         with self._lock:
             if self._stopped:
                 return
@@ -203,11 +191,9 @@ class _Run:
             waiting = iter(asked)
             n = min(len(asked), endpoint.limits.concurrency * len(endpoint.urls))
             self._n_workers = n
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=n)
-            timeout = httpx.Timeout(patience.timeout, connect=patience.connect_timeout, pool=None)
             headers = {} if key is None else {"Authorization": f"Bearer {key}"}
             async with (
-                httpx.AsyncClient(timeout=timeout, limits=limits, headers=headers) as client,
+                async_client(patience, headers, n) as client,
                 asyncio.TaskGroup() as group,
             ):
                 for _ in range(n):
@@ -227,7 +213,7 @@ class _Run:
                 return
             try:
                 found = await self._persist(client, request)
-            except FatalError as error:
+            except FinalError as error:
                 self._fatal = self._fatal or error
                 self._ended.set()
             else:
@@ -241,38 +227,47 @@ class _Run:
         self, client: httpx.AsyncClient, request: Request
     ) -> TimedReply[Any] | FailedRequest | None:
         """Ask until there is a reply or no try is left; None where the run ended meanwhile."""
-        patience, reason = self._endpoint.limits.patience, ""
-        for failed in range(1, patience.tries + 1):
+        from tenacity import AsyncRetrying
+
+        tries = 0
+
+        async def attempt() -> TimedReply[Any] | None:
+            nonlocal tries
             server = await self._ready_server()
             if self._fatal is not None:
                 return None
+            tries += 1
             server.busy += 1
             try:
                 return await self._ask(client, server, request)
-            except RefusedError as error:
-                return self._refuse(request, str(error), failed)
-            except TransientError as error:
-                reason, pause = str(error), patience.pause(failed, error.wait)
-                rests = isinstance(error, _UnavailableError)
+            except UnavailableError as error:
+                pause = self._endpoint.limits.patience.pause(tries, error.wait)
+                server.rests_until = max(server.rests_until, self._clock.now() + pause)
+                error.rested = True
+                raise
             finally:
                 server.busy -= 1
-            if rests:
-                server.rests_until = max(server.rests_until, self._clock.now() + pause)
+
+        patience = self._endpoint.limits.patience
+        again = retrying(patience, AsyncRetrying, lambda s: self._wait(self._clock.sleep(s)))
+        try:
+            return await again(attempt)
+        except RefusedError as error:
+            return self._refuse(request, str(error), tries)
+        except TransientError as error:
             if self._fatal is not None:
                 return None
-            if failed < patience.tries:
-                others = rests and len(self._servers) > 1
-                await self._wait(self._clock.sleep(0 if others else pause))
-        if not self._reached:
-            raise FatalError(f"Nothing answers at {' or '.join(self._endpoint.urls)}: {reason}.")
-        return FailedRequest(reason, patience.tries)
+            if not self._reached:
+                urls = " or ".join(self._endpoint.urls)
+                raise FinalError(f"Nothing answers at {urls}: {error}.") from error
+            return FailedRequest(str(error), tries)
 
     def _refuse(self, request: Request, reason: str, tries: int) -> FailedRequest:
         """The end of one request, or of the run where nothing tells this request from the others."""
         same = self._refused.setdefault(reason, set())
         same.add(request.key)
         if not self._answered and len(same) >= max(2, self._n_workers):
-            raise FatalError(reason)
+            raise FinalError(reason)
         return FailedRequest(reason.rstrip("."), tries)
 
     async def _ready_server(self) -> _Server:
@@ -299,27 +294,24 @@ class _Run:
     async def _ask(
         self, client: httpx.AsyncClient, server: _Server, request: Request
     ) -> TimedReply[Any]:
-        """One try. Raises `TransientError` or `FatalError`."""
-        import httpx
-
+        """One try. Raises `TransientError` or `FinalError`."""
         seconds = self._endpoint.limits.patience.timeout
         await self._wait(server.requests.take(1))
         await self._wait(server.tokens.take(request.n_tokens))
         if self._fatal is not None:
             raise TransientError("the run has ended")
-        started = self._clock.now()
+        started, body = self._clock.now(), Body(LARGEST_BODY)
         try:
-            async with (
-                asyncio.timeout(seconds),
-                client.stream("POST", server.url, json=request.body) as response,
-            ):
-                content = await _body(response)
+            with sorted_failures(lambda text: without(self._key, text)):
+                async with (
+                    asyncio.timeout(seconds),
+                    client.stream("POST", server.url, json=request.body) as response,
+                ):
+                    async for piece in response.aiter_bytes():
+                        body.add(piece)
         except TimeoutError as error:
             raise TransientError(f"no answer within {seconds:g} s") from error
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise _UnavailableError(without(self._key, one_line(error))) from error
-        except httpx.RequestError as error:
-            raise TransientError(without(self._key, one_line(error))) from error
+        content = body.content()
         self._reached = True
         require_success(response, content, server.url, self._endpoint.api_key_env, self._key)
         try:
@@ -335,66 +327,11 @@ class _Run:
         return TimedReply(reply, self._clock.now() - started)
 
     def _require_hope(self, server: _Server, reason: str) -> None:
-        """Raise `FatalError` where the first replies of the run are all unreadable in the same way: each is paid."""
+        """Raise `FinalError` where the first replies of the run are all unreadable in the same way: each is paid."""
         if self._unreadable is None:
             return
         self._unreadable[reason] += 1
         if self._unreadable[reason] >= _ALIKE:
-            raise FatalError(
+            raise FinalError(
                 f"{server.url} has sent {_ALIKE} replies that cannot be read, and none that can: {reason}."
             )
-
-
-class _UnavailableError(TransientError):
-    """A failure of the server as a whole: it is left alone for a while."""
-
-
-async def _body(response: httpx.Response) -> bytes:
-    """The body, decompressed; raises `TransientError` where it is larger than any reply."""
-    parts, size = [], 0
-    async for part in response.aiter_bytes():
-        parts.append(part)
-        size += len(part)
-        if size > LARGEST_BODY:
-            raise TransientError(f"the answer is larger than {LARGEST_BODY // 2**20} MiB")
-    return b"".join(parts)
-
-
-def without(key: str | None, text: str) -> str:
-    """``text`` without the key."""
-    return text.replace(key, "***") if key else text
-
-
-def without_key(key: str | None, content: bytes) -> bytes:
-    """A body without the key, which some gateways repeat. Short ones (EMPTY) are words that a model may write."""
-    if key is None or len(key) < _SECRET_LENGTH:
-        return content
-    written = {key, json.dumps(key)[1:-1], key.replace("/", "\\/")}
-    for form in written:
-        content = content.replace(form.encode(), b"***")
-    return content
-
-
-def require_success(
-    response: httpx.Response, content: bytes, url: str, key_env: str | None, key: str | None
-) -> None:
-    """Raises `TransientError`, `RefusedError` or `FatalError` for an answer that is not 200; without the key."""
-    status = response.status_code
-    if status == HTTPStatus.OK:
-        return
-    message, code = error_message(content)
-    message = without(key, message)
-    phrase = without(key, f"{status} {response.reason_phrase}".strip())
-    passing = status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    if passing and code != "insufficient_quota":
-        kind = _UnavailableError if status in _RESTING else TransientError
-        reason = f"{phrase}: {message}" if message else phrase
-        raise kind(reason, retry_after(response.headers.get("retry-after", "")))
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        given = f"the key in {key_env}" if key_env else "a request without a key (set api_key_env)"
-        raise FatalError(f"{url} refuses {given}: {phrase}.")
-    said = f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".")
-    field = refused_field(content)
-    # A field that the server does not take is in every request.
-    error = RefusedError if status in _REFUSED and field is None else FatalError
-    raise error(f"{said}." if field is None else f"{said}; {field_advice(field)}.")

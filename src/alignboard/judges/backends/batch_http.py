@@ -1,28 +1,22 @@
-"""The requests of OpenAI's batch interface, each tried again as `engines.openai.requesting` does."""
+"""The requests of OpenAI's batch interface, each tried again as `alignboard.fetch.http` does."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, TypeVar
 
+from alignboard.engines.openai.failures import require_success, without, without_key
 from alignboard.engines.openai.format import UnreadableError, read_body
-from alignboard.engines.openai.requesting import (
-    FatalError,
-    require_success,
-    without,
-    without_key,
-)
 from alignboard.engines.openai.served import Endpoint
 from alignboard.errors import SourceError
-from alignboard.fetch.http import TransientError, one_line
-
-if TYPE_CHECKING:
-    import httpx
+from alignboard.fetch.http import FinalError, Http, TransientError, retrying
 
 LARGEST_FILE = 2**30
 """bytes of a file of replies, decompressed; a file of requests has at most 200 MB"""
+
+Found = TypeVar("Found")
 
 
 class BatchHttp:
@@ -31,15 +25,13 @@ class BatchHttp:
     def __init__(self, endpoint: Endpoint, sleep: Callable[[float], None] = time.sleep) -> None:
         self._url = endpoint.urls[0].rstrip("/")
         self._endpoint, self._sleep = endpoint, sleep
+        self._key = endpoint.key()
+        headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
+        patience = endpoint.limits.patience
+        self._http = Http(patience, headers, mask=lambda text: without(self._key, text))
 
     def __enter__(self) -> Self:
-        import httpx
-
-        patience = self._endpoint.limits.patience
-        self._key = self._endpoint.key()
-        headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
-        timeout = httpx.Timeout(patience.timeout, connect=patience.connect_timeout)
-        self._client = httpx.Client(headers=headers, timeout=timeout)
+        self._http.__enter__()
         return self
 
     def __exit__(
@@ -48,7 +40,7 @@ class BatchHttp:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._client.close()
+        self._http.__exit__(kind, error, trace)
 
     def upload(self, content: bytes, name: str) -> str:
         """The id of a file of requests. A second try makes a second file, which costs nothing."""
@@ -62,10 +54,15 @@ class BatchHttp:
         paid as well.
         """
         body = {"input_file_id": file, "endpoint": path, "completion_window": "24h"}
-        known = self._try(
-            lambda: _read(self._once("POST", "batches", json=body), "id"), lambda: self.find(file)
-        )
-        return known if isinstance(known, str) else str(known["id"])
+        sent = False
+
+        def attempt() -> str:
+            nonlocal sent
+            known = self.find(file) if sent else None
+            sent = True
+            return known or str(_read(self._once("POST", "batches", json=body), "id")["id"])
+
+        return self._try(attempt)
 
     def find(self, file: str) -> str | None:
         """The id of the batch of ``file``, among those of the account; None where there is none."""
@@ -95,43 +92,20 @@ class BatchHttp:
         return self._try(lambda: _read(self._once(method, path, **options), needed))
 
     def _once(self, method: str, path: str, **options: Any) -> bytes:
-        import httpx
-
         url = f"{self._url}/{path}"
-        try:
-            with self._client.stream(method, url, **options) as response:
-                content = _body(response)
-        except httpx.RequestError as error:
-            raise TransientError(without(self._key, one_line(error))) from error
+        response, content = self._http.read(method, url, LARGEST_FILE, **options)
         require_success(response, content, url, self._endpoint.api_key_env, self._key)
         return without_key(self._key, content)
 
-    def _try(self, one: Callable[[], Any], before_again: Callable[[], Any] | None = None) -> Any:
-        """What ``one`` returns; what ``before_again`` returns, if that is something, before another try."""
-        patience = self._endpoint.limits.patience
-        for failed in range(1, patience.tries + 1):
-            try:
-                return one()
-            except FatalError as error:
-                raise SourceError(str(error)) from error
-            except TransientError as error:
-                if failed == patience.tries:
-                    raise SourceError(f"{self._url} gives no good answer: {error}.") from error
-                self._sleep(patience.pause(failed, error.wait))
-                known = None if before_again is None else before_again()
-                if known is not None:
-                    return known
-        raise AssertionError("unreachable")
+    def _try(self, attempt: Callable[[], Found]) -> Found:
+        from tenacity import Retrying
 
-
-def _body(response: httpx.Response) -> bytes:
-    parts, size = [], 0
-    for part in response.iter_bytes():
-        parts.append(part)
-        size += len(part)
-        if size > LARGEST_FILE:
-            raise TransientError(f"the answer is larger than {LARGEST_FILE // 2**20} MiB")
-    return b"".join(parts)
+        try:
+            return retrying(self._endpoint.limits.patience, Retrying, self._sleep)(attempt)
+        except FinalError as error:
+            raise SourceError(str(error)) from error
+        except TransientError as error:
+            raise SourceError(f"{self._url} gives no good answer: {error}.") from error
 
 
 def _read(content: bytes, needed: str | None) -> dict[str, Any]:

@@ -79,6 +79,7 @@ class LocalJudge:
         own = entry.context if entry is not None else None
         self._context = model.context if own is None else min(own, model.context)
         self._n_tokens = lru_cache(maxsize=256)(self._count)
+        self._require_response_first()
         self.identity = self._identity()
         """all that determines a reply except its prompt: weights, adapter, template, arithmetic, what is read off"""
 
@@ -91,6 +92,17 @@ class LocalJudge:
         if wrong:
             raise InputError(
                 f"Judge {spec.name}: {wrong[0]} is for endpoints; a local judge cannot be held to it."
+            )
+
+    def _require_response_first(self) -> None:
+        """Refuse a judge whose first token would be a thought: its template has opened a block of reasoning."""
+        if not (self._one_token and self.spec.chat):
+            return
+        if opens_reasoning(self._model.tokenizer, self.ids([Message("user", "?")])):
+            raise InputError(
+                f"Judge {self.spec.name} reads its verdict off the first token, and the chat template of "
+                f"{self._model.path} opens a block of reasoning there; switch that off in the model's entry (prompt: "
+                "{variables: {enable_thinking: false}}), or say verdict: {position: last}."
             )
 
     def _decoding_of(self, entry: ModelSpec | None) -> Decoding:
@@ -227,13 +239,11 @@ class LocalJudge:
         for places, logits in self._reader.read(texts):
             tokens = self._vocabulary.said(logits, verdicts, n_top)
             for place, token in zip(places, tokens, strict=True):
-                yield place, token and self._first_token(texts[place].ids, token)
-
-    def _first_token(self, ids: Sequence[int], token: Token) -> Reply:
-        """The reply of one token; where the template has opened a block of reasoning it is a thought."""
-        if opens_reasoning(self._model.tokenizer, ids):
-            return Reply(reasoning=token.token, n_prompt=len(ids), n_answer=1)
-        return Reply(token.token, (token,), n_prompt=len(ids), n_answer=1)
+                n_prompt = len(texts[place].ids)
+                yield (
+                    place,
+                    token and Reply(token.token, (token,), n_prompt=n_prompt, n_answer=1),
+                )
 
     def _replies(
         self, texts: Sequence[Text], groups: Sequence[Sequence[Call]]

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from alignboard.judges.parsing.values import FAILURES
-from alignboard.judges.rows import Reply, Token
+from alignboard.judges.rows import ROUNDING, Reply, Token
 
 
 def reply_of_raw(completion: str | dict[str, Any] | None) -> Reply:
@@ -31,6 +31,8 @@ def reply_of_raw(completion: str | dict[str, Any] | None) -> Reply:
             )
             for one in content
         )
+        if any(one > ROUNDING for t in tokens for one in (t.logprob, *(p for _, p in t.top))):
+            raise ValueError("a log-probability is above 0")
         total = completion.get("total_tokens")
         message = completion.get("message") or {}
         text = completion.get("text")

@@ -28,10 +28,11 @@ from alignboard.boards.scoring import (
     length_column,
     mean_length,
     with_identical,
+    with_unfinished,
 )
 from alignboard.data.generated import GeneratedSet, generated_set
 from alignboard.pipeline.answering import OUTPUTS
-from alignboard.pipeline.executors.worker import JobTask
+from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
@@ -84,7 +85,14 @@ def board_of(
     texts = {
         model: {row.instruction: row.output for row in rows} for model, rows in made.outputs.items()
     }
-    return with_registered(with_identical(whole, texts), made.files)
+    counts = {model: _unfinished(rows) for model, rows in made.outputs.items()}
+    return with_registered(with_unfinished(with_identical(whole, texts), counts), made.files)
+
+
+def _unfinished(rows: list[Generation]) -> tuple[int, int, int]:
+    """How many responses are empty, how many the token limit ended, and how many there are."""
+    cut = sum(row.finish == "length" for row in rows)
+    return sum(not row.output.strip() for row in rows), cut, len(rows)
 
 
 def examples_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> Examples:
@@ -151,8 +159,8 @@ class _Plan:
         raw, controlled = judged_columns(judge, None, asked["name"] if len(self.sets) > 1 else None)
         against = asked["reference"] or _inside(self.parameters)
         pair = (
-            msgspec.structs.replace(raw, baseline=against),
-            msgspec.structs.replace(controlled, baseline=against),
+            msgspec.structs.replace(raw, baseline=against, set=asked["name"]),
+            msgspec.structs.replace(controlled, baseline=against, set=asked["name"]),
         )
         by_baseline: dict[str, dict[str, Annotations]] = {}
         for entry in self.models:

@@ -18,7 +18,7 @@ from alignboard.errors import InputError
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import LocalModels, Served
 from alignboard.pipeline.answering import OUTPUTS, GenerationProgress, decoding_of
-from alignboard.pipeline.executors.worker import JobTask
+from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.generation import generate_here, generate_served
 from alignboard.pipeline.jobs.board import SCORES
 from alignboard.pipeline.jobs.train import adapter_path, model_path
@@ -73,7 +73,7 @@ def outputs(task: JobTask) -> dict[str, str]:
         write_conversations(task.folder / CONVERSATIONS, given)
         return {}
     rows = [
-        Generation(row.instruction, row.output, name, own.subset)
+        Generation(row.instruction, row.output, name, own.subset, row.finish)
         for row, own in zip(
             select(path, read_rows(path, Generation), asked), asked.rows, strict=True
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignboard.data.generated import generated_names, generated_set
-from alignboard.pipeline.executors.worker import JobTask
+from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.plans.made import tiny_checkpoint
 
 if TYPE_CHECKING:

@@ -149,15 +149,17 @@ def _family(name: str, spec: ModelSpec | None, specs: Mapping[str, ModelSpec | N
 def _sharing(
     name: str, declared: PlanModel, spec: ModelSpec | None, before: Iterable[ModelEntry]
 ) -> str:
-    """The first entry on the same weights."""
+    """The first entry on the same weights, or behind one of the same addresses, whose limits it shares."""
     from alignboard.models.asked import base_of
 
-    if spec is not None and not declared.urls:
-        for entry in before:
-            same = entry.spec is not None and base_of(entry.spec) == base_of(spec)
-            if same and not entry.declared.urls:
-                return entry.group
-    return name
+    def shares(other: ModelEntry) -> bool:
+        if declared.urls or other.declared.urls:
+            return bool(set(other.declared.urls) & set(declared.urls))
+        if spec is None or other.spec is None:
+            return False
+        return base_of(other.spec) == base_of(spec)
+
+    return next((other.group for other in before if shares(other)), name)
 
 
 # Identity.

@@ -115,6 +115,21 @@ class ResolvedPlan:
         return model.baseline if asked.reference is None else asked.reference.model
 
 
+def access_of(given: PlanJudge, journal: Path) -> Access:
+    """How a judge of a plan is asked; ``journal`` is where its batches are kept.
+
+    The user agreed to its keys when the plan was read.
+    """
+    return Access(
+        given.urls,
+        given.api_key_env if given.urls else None,
+        allowed_keys=None,
+        limits=given.limits,
+        rate=given.price,
+        batch_folder=journal / "batches" if given.batch_api else None,
+    )
+
+
 def load_plan(
     name: str | Path, workspace: Path | None = None, consent: Consent | None = None
 ) -> ResolvedPlan:

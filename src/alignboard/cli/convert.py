@@ -1,0 +1,93 @@
+"""`alignboard convert`: boards in the formats that other tools read, and back."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import click
+
+from alignboard.errors import InputError
+
+_KINDS = ("every-eval-ever", "eval-results", "model-index", "board")
+_RELATIONS = ("first_party", "third_party", "collaborative", "other")
+
+
+@click.command(
+    epilog="Example: alignboard convert demo --to every-eval-ever --out eee --organization 'My lab'"
+)
+@click.argument("source")
+@click.option("--to", "kind", type=click.Choice(_KINDS), required=True, help="The format to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR"
+)
+@click.option("--organization", help="Who evaluated; every-eval-ever needs it.")
+@click.option(
+    "--relationship",
+    type=click.Choice(_RELATIONS),
+    default="third_party",
+    show_default=True,
+    help="Of who evaluated to the models.",
+)
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    metavar="NAME=ID[:TASK]",
+    help="eval-results: the Hub's benchmark for an instruction set or column of the board; several times.",
+)
+def convert(
+    source: str,
+    kind: str,
+    out: Path,
+    organization: str | None,
+    relationship: str,
+    datasets: tuple[str, ...],
+) -> None:
+    """Write the board SOURCE in another format.
+
+    SOURCE is a name in leaderboards/, a board's json file, or a folder of Every Eval Ever that alignboard wrote.
+    every-eval-ever writes one JSON per model with a row per verdict; eval-results writes .eval_results/ for a model's
+    repository on the Hub; model-index writes the head of a model card; board writes a board's usual files.
+    """
+    from alignboard.boards.exports.every_eval_ever import Source, write_folder
+    from alignboard.boards.exports.hub import write_eval_results, write_model_index
+    from alignboard.boards.files import write_board
+    from alignboard.cli.plot import read_source
+
+    board, examples = read_source(source)
+    if kind == "every-eval-ever":
+        if organization is None:
+            raise InputError("every-eval-ever names who evaluated: give --organization NAME.")
+        when = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
+        paths = write_folder(board, out, Source(organization, relationship, when), examples)
+    elif kind == "eval-results":
+        paths = write_eval_results(board, out, _pairs(datasets))
+    elif kind == "model-index":
+        paths = write_model_index(board, out)
+    else:
+        paths = write_board(board, out, examples)
+    if not paths:
+        raise InputError(f"The board {board.name!r} has no score that {kind} would hold.")
+    print(*paths, sep="\n")
+
+
+def _pairs(datasets: tuple[str, ...]) -> dict[str, str]:
+    if not datasets:
+        raise InputError(
+            "eval-results names the benchmark on the Hub: give --dataset NAME=ID, such as "
+            "--dataset alpaca-eval-2=tatsu-lab/alpaca_eval."
+        )
+    pairs = [one.partition("=") for one in datasets]
+    wrong = next(
+        (
+            one
+            for one, (name, _, value) in zip(datasets, pairs, strict=True)
+            if not (name and value)
+        ),
+        None,
+    )
+    if wrong is not None:
+        raise InputError(f"--dataset {wrong}: expected NAME=ID or NAME=ID:TASK.")
+    return {name: value for name, _, value in pairs}

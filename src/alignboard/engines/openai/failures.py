@@ -1,0 +1,62 @@
+"""What the failures of an endpoint mean, and the key kept out of their words."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from alignboard.engines.openai.format import error_message, field_advice, refused_field
+from alignboard.fetch.http import FinalError, transient_status
+
+if TYPE_CHECKING:
+    import httpx
+
+_REFUSED = frozenset({400, 413, 422})
+"""statuses that speak of the request, not of the server"""
+_SECRET_LENGTH = 16
+"""characters of the shortest key that is taken out of replies"""
+
+
+class RefusedError(FinalError):
+    """What this request met, and perhaps no other."""
+
+
+def without(key: str | None, text: str) -> str:
+    """``text`` without the key."""
+    return text.replace(key, "***") if key else text
+
+
+def without_key(key: str | None, content: bytes) -> bytes:
+    """A body without the key, which some gateways repeat. Short ones (EMPTY) are words that a model may write."""
+    if key is None or len(key) < _SECRET_LENGTH:
+        return content
+    written = {key, json.dumps(key)[1:-1], key.replace("/", "\\/")}
+    for form in written:
+        content = content.replace(form.encode(), b"***")
+    return content
+
+
+def require_success(
+    response: httpx.Response, content: bytes, url: str, key_env: str | None, key: str | None
+) -> None:
+    """Raises `TransientError`, `RefusedError` or `FinalError`, a whole sentence, for an answer that is not 200; without
+    the key.
+    """
+    status = response.status_code
+    if status == HTTPStatus.OK:
+        return
+    message, code = error_message(content)
+    message = without(key, message)
+    phrase = without(key, f"{status} {response.reason_phrase}".strip())
+    failure = transient_status(response, f"{phrase}: {message}" if message else phrase)
+    if failure is not None and code != "insufficient_quota":
+        raise failure
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        given = f"the key in {key_env}" if key_env else "a request without a key (set api_key_env)"
+        raise FinalError(f"{url} refuses {given}: {phrase}.")
+    said = f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".")
+    field = refused_field(content)
+    # A field that the server does not take is in every request.
+    error = RefusedError if status in _REFUSED and field is None else FinalError
+    raise error(f"{said}." if field is None else f"{said}; {field_advice(field)}.")

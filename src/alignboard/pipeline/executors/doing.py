@@ -1,0 +1,130 @@
+"""One job done in this process: its libraries, its folder, its lock, and what it holds for the next job."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+from alignboard.errors import AlignboardError, InputError
+from alignboard.extras import missing_text
+from alignboard.pipeline.executors.work import Assignment, Done, Failed
+from alignboard.pipeline.graph import Job
+from alignboard.pipeline.kinds import job_kind
+from alignboard.pipeline.locks import making
+from alignboard.pipeline.store import Places, commit_folder, made_by, note_of_whole
+from alignboard.results.journal import Journal
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class JobTask:
+    """What an implementation is given to do one job with."""
+
+    job: Job
+    places: Places
+    folder: Path
+    """to be filled; becomes the job's folder in the store"""
+    journal: Journal
+    inputs: Mapping[str, Path]
+    """role -> folder of the job that is needed"""
+    held: dict[str, Any]
+    """what this process keeps for the jobs of this group, such as a loaded base model; dropped with the group"""
+    progress: Progress = field(default=lambda _done, _total: None)
+    """to be called now and then with (done, of)"""
+
+
+Implementation = Callable[[JobTask], dict[str, str]]
+"""does a job; returns what it exports: path in the workspace -> path in its folder"""
+
+
+class Doer:
+    """Does jobs one after another, and keeps what they have loaded. Used from one thread."""
+
+    def __init__(self, places: Places, name: str, device: str | None = None) -> None:
+        """``name`` is that of its part of the journal; ``device`` is the GPU that it was given."""
+        self._places = places
+        self._device = device
+        self._journal = Journal(places.journal, name)
+        self._held: dict[str, dict[str, Any]] = {}
+
+    def close(self) -> None:
+        """Leave a journal of one file, without a log beside it."""
+        self._held.clear()
+        self._journal.close()
+
+    def do(self, assigned: Assignment, progress: Progress) -> Done | Failed:
+        """Do a job; whatever it raises but an interrupt is the reason why it failed."""
+        for group in set(self._held) - set(assigned.open_groups):
+            del self._held[group]
+        try:
+            with making(self._places, assigned.job.folder, list(assigned.inputs.values())):
+                # Another run may have done it since it was assigned.
+                note = note_of_whole(self._places.folder(assigned.job))
+                if note is None:
+                    return self._do(assigned, progress)
+                return Done(note["exports"], note["costs"], _peak_mib(), done_here=False)
+        except AlignboardError as error:
+            return Failed(str(error))
+        except ModuleNotFoundError as error:
+            name = (error.name or "").partition(".")[0]
+            if name in {"", "alignboard"}:
+                return _defect(error)
+            return Failed(missing_text([name]))
+        except Exception as error:  # noqa: BLE001 (the boundary: whatever a job raises is reported by the run)
+            return _defect(error)
+
+    def _do(self, assigned: Assignment, progress: Progress) -> Done:
+        job = assigned.job
+        temporary = self._places.store / f".tmp-{job.folder}-{os.getpid()}"
+        started, cpu = time.monotonic(), time.process_time()
+        temporary.mkdir(parents=True)
+        try:
+            kind = job_kind(job.kind)
+            for library in kind.imports:
+                importlib.import_module(library)
+            run: Implementation = resolve_name(kind.run)
+            self._require_device()
+            imported = time.monotonic()
+            inputs = {role: self._places.store / name for role, name in assigned.inputs.items()}
+            held = self._held.setdefault(job.group, {})
+            exports = run(
+                JobTask(job, self._places, temporary, self._journal, inputs, held, progress)
+            )
+            costs = {
+                "seconds": time.monotonic() - started,
+                "cpu_seconds": time.process_time() - cpu,
+                "import_seconds": imported - started,
+            }
+            commit_folder(temporary, self._places.folder(job), exports, costs, made_by(job))
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return Done(exports, costs, _peak_mib())
+
+    def _require_device(self) -> None:
+        """A GPU that was asked for is there: work that falls back to the CPU takes days and says nothing."""
+        torch = sys.modules.get("torch")
+        if self._device is not None and torch is not None and not torch.cuda.is_available():
+            raise InputError(
+                f"--gpus names GPU {self._device}, and torch {torch.__version__} finds no such GPU; `nvidia-smi -L` "
+                "lists those of this machine."
+            )
+
+
+def _defect(error: Exception) -> Failed:
+    print(traceback.format_exc(), file=sys.stderr, flush=True)  # noqa: T201 (the log)
+    return Failed(f"{type(error).__name__}: {error}", is_defect=True)
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

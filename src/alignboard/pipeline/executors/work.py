@@ -1,0 +1,247 @@
+"""The work of one run: which job a worker does next, what became of each, and what an executor is.
+
+An executor takes jobs with `Work.take`, has a `alignboard.pipeline.executors.doing.Doer` do each, and reports with
+`Work.report`. It is registered by one line, ``register("executor", "mine", "my_package:Mine")``; the target is called
+with `Settings`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from alignboard.errors import AlignboardError, InputError
+from alignboard.pipeline.graph import Job
+from alignboard.pipeline.locks import is_being_made
+from alignboard.pipeline.store import Places, done_row, export
+from alignboard.results.journal import Journal
+
+PAUSE: Final = 0.2
+"""seconds between two looks at whether another run has done a job"""
+
+
+class RunFailedError(AlignboardError):
+    """Jobs that could not be done; the message names each with its reason."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run, for whoever shows it."""
+
+    kind: str
+    """``waiting`` (another run does the job), ``start``, ``progress``, ``done``, ``failed``"""
+    job: Job
+    worker: int
+    done: int = 0
+    total: int = 0
+    """of ``progress``: how far the job is"""
+    seconds: float = 0.0
+    """of ``done``"""
+    message: str = ""
+    """of ``failed``"""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one job cost in this run. Kept apart from everything that a board is made of."""
+
+    job: Job
+    seconds: float
+    cpu_seconds: float
+    import_seconds: float
+    """of ``seconds``: loading libraries that the process had not loaded before"""
+    worker: int
+    peak_mib: float
+    """of the worker's memory so far"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run uses the machine."""
+
+    n_workers: int
+    devices: tuple[str, ...] = ()
+    """one per worker, as CUDA_VISIBLE_DEVICES names them; empty: every worker sees what this process sees"""
+    modules: tuple[str, ...] = ()
+    """imported by every worker: modules that register kinds of jobs and are no installed plug-in"""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """of every worker, set before it imports anything heavy"""
+
+    def environment_of(self, worker: int) -> dict[str, str]:
+        """The variables of one worker."""
+        if not self.devices:
+            return dict(self.environment)
+        own = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": self.devices[worker]}
+        return {**self.environment, **own}
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A job for a worker."""
+
+    job: Job
+    inputs: Mapping[str, str]
+    """role -> folder in the store"""
+    open_groups: tuple[str, ...]
+    """what the worker holds for any other group can go"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a job that was done exports and cost."""
+
+    exports: Mapping[str, str]
+    """path in the workspace -> path in the job's folder"""
+    costs: Mapping[str, float]
+    """``seconds``, ``cpu_seconds``, ``import_seconds``"""
+    peak_mib: float
+    done_here: bool = True
+    """False where another run did it meanwhile"""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why a job could not be done."""
+
+    reason: str
+    is_defect: bool = False
+    """whether the log has a traceback"""
+
+
+class Executor(Protocol):
+    """Whoever does the jobs of a run, in one place or in many."""
+
+    def run(self, work: Work) -> None:
+        """Do every job that can be done; return when none is left. Raise only what ends the run."""
+        ...
+
+
+class Work:
+    """The jobs of one run. Used from one thread.
+
+    Jobs of one group go to one worker, one after another, so that a base model is loaded once. A worker goes on with
+    its own groups before it takes a new one.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        done: set[str],
+        places: Places,
+        journal: Journal,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self.places = places
+        self.timings: list[Timing] = []
+        self.is_waiting = False
+        """whether the last `take` found only jobs that another run is doing: try again after `PAUSE`"""
+        self._jobs = {job.name: job for job in jobs}
+        self._pending = [job for job in jobs if job.name not in done]
+        self._done = set(done)
+        self._journal = journal
+        self._on_event = on_event
+        self._running: dict[int, Job] = {}
+        self._groups: dict[int, set[str]] = {}
+        self._told_waiting: set[str] = set()
+        self._failed: dict[str, str] = {}
+
+    def take(self, worker: int) -> Assignment | None:
+        """The next job for ``worker``, which has none; None where there is none now."""
+        job = self._next(worker)
+        if job is None:
+            return None
+        self._pending.remove(job)
+        self._running[worker] = job
+        still_open = {job.group, *(one.group for one in self._pending)}
+        self._groups[worker] = (self._groups.get(worker, set()) | {job.group}) & still_open
+        self._on_event(Event("start", job, worker))
+        inputs = {role: self._jobs[name].folder for role, name in job.needs.items()}
+        return Assignment(job, inputs, tuple(sorted(self._groups[worker])))
+
+    def _next(self, worker: int) -> Job | None:
+        """The first job that can be done now and whose group is no other worker's; own groups come first."""
+        others = {
+            group for other, groups in self._groups.items() if other != worker for group in groups
+        }
+        own = self._groups.get(worker, set())
+        ready = [
+            job
+            for job in self._pending
+            if job.group not in others and self._done.issuperset(job.needs.values())
+        ]
+        ready.sort(key=lambda job: job.group not in own)
+        free = next((job for job in ready if not self._is_elsewhere(job, worker)), None)
+        self.is_waiting = free is None and bool(ready)
+        return free
+
+    def _is_elsewhere(self, job: Job, worker: int) -> bool:
+        if not is_being_made(self.places, job.folder):
+            return False
+        if job.name not in self._told_waiting:
+            self._told_waiting.add(job.name)
+            self._on_event(Event("waiting", job, worker))
+        return True
+
+    @property
+    def is_running(self) -> bool:
+        """Whether any worker has a job."""
+        return bool(self._running)
+
+    def has_job(self, worker: int) -> bool:
+        """Whether ``worker`` has a job."""
+        return worker in self._running
+
+    def progress(self, worker: int, done: int, total: int) -> None:
+        """Report how far the worker's job is."""
+        self._on_event(Event("progress", self._running[worker], worker, done, total))
+
+    def report(self, worker: int, outcome: Done | Failed) -> None:
+        """Report what became of the worker's job; it is recorded and exported before this returns."""
+        job = self._running.pop(worker)
+        if isinstance(outcome, Failed):
+            self._failed[job.name] = outcome.reason
+            self._on_event(Event("failed", job, worker, message=outcome.reason))
+            return
+        try:
+            export(job, outcome.exports, self.places)
+        except InputError as error:
+            self._failed[job.name] = str(error)
+            self._on_event(Event("failed", job, worker, message=str(error)))
+            return
+        row = done_row(job, outcome.exports, outcome.costs)
+        self._journal.forget([row.key])  # a job is done again where its folder was gone
+        self._journal.add([row])
+        self._done.add(job.name)
+        seconds = 0.0
+        if outcome.done_here:
+            self.timings.append(
+                Timing(job, **outcome.costs, worker=worker, peak_mib=outcome.peak_mib)
+            )
+            seconds = outcome.costs["seconds"]
+        self._on_event(Event("done", job, worker, seconds=seconds))
+
+    def lost(self, worker: int, reason: str) -> None:
+        """Report that a worker is gone with all that it held; its job, if it had one, failed for ``reason``."""
+        self._groups.pop(worker, None)
+        if self.has_job(worker):
+            self.report(worker, Failed(reason))
+
+    def require_done(self) -> None:
+        """Raise `RunFailedError` where a job could not be done."""
+        if not self._failed:
+            return
+        skipped = len(self._pending)
+        lines = [f"{name}: {reason}" for name, reason in self._failed.items()]
+        more = f" {skipped} jobs that depend on it were not started." if skipped else ""
+        raise RunFailedError("Not everything could be done. " + " ".join(lines) + more)
+
+
+def pause() -> None:
+    """Wait until another run may have done a job."""
+    time.sleep(PAUSE)
+
+
+def silent(event: Event) -> None:
+    """Show nothing."""

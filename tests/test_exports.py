@@ -1,0 +1,243 @@
+"""Boards in the formats of others: valid by their rules, honest about errors, and the same board when read again."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+from huggingface_hub import parse_eval_result_entries
+from huggingface_hub.repocard_data import model_index_to_eval_results
+
+from alignboard.boards.board import Board, read_board
+from alignboard.boards.exports.every_eval_ever import Source, read_folder, write_folder
+from alignboard.boards.exports.hub import write_eval_results, write_model_index
+from alignboard.boards.files import write_board
+from alignboard.boards.latex import latex_text, to_latex
+from alignboard.boards.of_results import results_board, results_examples
+from alignboard.errors import InputError
+from alignboard.text import storable
+from boards import HOSTILE, board_with_gaps, hostile_board, plan_board
+from test_figures import board as small_board
+from test_figures import examples as small_examples
+
+SOURCE = Source("A lab", "first_party", 1_700_000_000)
+AGGREGATE = {
+    "schema_version", "evaluation_id", "retrieved_timestamp", "source_metadata", "model_info", "eval_library",
+    "evaluation_results",
+}  # fmt: skip
+ROW = {
+    "schema_version", "evaluation_id", "model_id", "evaluation_name", "sample_id", "interaction_type", "input",
+    "answer_attribution", "evaluation",
+}  # fmt: skip
+
+
+def texts_only(content):
+    """Every ``additional_details`` and ``details`` of the schema maps texts to texts."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if key in {"additional_details", "details", "metadata"}:
+                assert all(isinstance(one, str) for one in value.values()), value
+            texts_only(value)
+    elif isinstance(content, list):
+        for one in content:
+            texts_only(one)
+
+
+def check(folder):
+    """The rules of schema 0.2.2 that a record of ours could break; returns the records and the rows."""
+    records, rows = [], []
+    for path in sorted(folder.rglob("*.json")):
+        record = json.loads(path.read_bytes())
+        texts_only(record)
+        assert set(record) - {"detailed_evaluation_results"} == AGGREGATE
+        assert record["schema_version"] == "0.2.2"
+        assert record["source_metadata"]["source_type"] in {"documentation", "evaluation_run"}
+        names = [result["evaluation_result_id"] for result in record["evaluation_results"]]
+        assert len(set(names)) == len(names)
+        for result in record["evaluation_results"]:
+            metric, score = result["metric_config"], result["score_details"]
+            assert isinstance(metric["lower_is_better"], bool)
+            if metric.get("score_type") == "continuous":
+                assert metric["min_score"] <= score["score"] <= metric["max_score"]
+            if "llm_scoring" in metric:
+                assert metric["llm_scoring"]["judges"][0]["model_info"]["id"]
+                assert metric["llm_scoring"]["input_prompt"]
+            for part in score["uncertainty"].values():
+                assert not isinstance(part, dict) or "bootstrap" not in part["method"]
+        more = record.get("detailed_evaluation_results")
+        if more is not None:
+            content = (path.parent / more["file_path"]).read_bytes()
+            assert more["checksum"] == hashlib.sha256(content).hexdigest()
+            own = [json.loads(line) for line in content.splitlines()]
+            assert len(own) == more["total_rows"]
+            for row in own:
+                texts_only(row)
+                assert (
+                    set(row) - {"evaluation_result_id", "sample_hash", "output", "metadata"} == ROW
+                )
+                assert row["evaluation_id"] == record["evaluation_id"]
+                assert row["evaluation_result_id"] in names
+            rows += own
+        records.append(record)
+    return records, rows
+
+
+@pytest.mark.parametrize("make", [plan_board, board_with_gaps, hostile_board, small_board])
+def test_a_board_that_was_exported_and_read_again_is_the_same_board(make, tmp_path):
+    board = make()
+    write_folder(board, tmp_path, SOURCE)
+    # Half a surrogate pair cannot be written.
+    assert read_folder(tmp_path) == msgspec.convert(storable(msgspec.to_builtins(board)), Board)
+    records, _ = check(tmp_path)
+    assert len(records) == len(board.rows)
+
+
+def test_every_verdict_is_a_row(tmp_path):
+    write_folder(small_board(), tmp_path, SOURCE, small_examples())
+    _, rows = check(tmp_path)
+    wanted = [
+        (one.model, one.column, value - 1)
+        for one in small_examples().preferences
+        for value in one.preference
+        if value is not None
+    ]
+    found = [(r["model_id"], r["evaluation_result_id"], r["evaluation"]["score"]) for r in rows]
+    assert sorted(found) == sorted(wanted)
+    assert len({row["sample_hash"] for row in rows}) == 1  # one prompt, no baseline's text
+
+
+@pytest.mark.skipif(
+    "ALIGNBOARD_RELEASED_DATA" not in os.environ, reason="needs ALIGNBOARD_RELEASED_DATA"
+)
+def test_released_models_are_exported_with_their_rows(tmp_path):
+    root = tmp_path / "results"
+    root.mkdir()
+    for model in sorted((Path(os.environ["ALIGNBOARD_RELEASED_DATA"]) / "results").iterdir())[:24]:
+        (root / model.name).symlink_to(model)
+    board = results_board(root, judge="weighted_alpaca_eval_gpt4_turbo")
+    write_folder(board, tmp_path / "eee", SOURCE, results_examples(root, board))
+    records, rows = check(tmp_path / "eee")
+    assert read_folder(tmp_path / "eee") == board
+    key = board.of_kind("win rate")[0].key
+    for record in records:
+        own = [
+            r["evaluation"]["score"] for r in rows if r["evaluation_id"] == record["evaluation_id"]
+        ]
+        scores = {
+            r["evaluation_result_id"]: r["score_details"]["score"]
+            for r in record["evaluation_results"]
+        }
+        if key in scores:
+            assert 100 * sum(own) / len(own) == pytest.approx(scores[key], abs=1e-9)
+
+
+def test_the_same_board_at_the_same_time_gives_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        write_folder(plan_board(), tmp_path / name, SOURCE)
+    files = sorted(
+        path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.json")
+    )
+    assert files
+    for path in files:
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
+
+
+def test_names_stay_inside_the_folder(tmp_path):
+    board = plan_board()
+    rows = [
+        msgspec.structs.replace(board.rows[0], model=name) for name in ("../../up", "a/b", "..")
+    ]
+    paths = write_folder(msgspec.structs.replace(board, rows=rows), tmp_path / "in", SOURCE)
+    assert all(path.resolve().is_relative_to(tmp_path / "in") for path in paths)
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", "nonsense", '{"schema_version": "0.2.2", "source_metadata": 1}']
+)
+def test_another_file_is_refused_by_name(content, tmp_path):
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(InputError, match=r"x\.json is no record"):
+        read_folder(tmp_path)
+
+
+def test_the_hubs_own_readers_read_what_is_written(tmp_path):
+    board = plan_board()
+    column = board.of_kind("benchmark")[0]
+    paths = write_eval_results(board, tmp_path, {column.name: "lab/bench:main"})
+    assert [path.parent.name for path in paths] == [".eval_results"] * len(board.rows)
+    for row, path in zip(board.rows, paths, strict=True):
+        (entry,) = parse_eval_result_entries(yaml.safe_load(path.read_text()))
+        assert (entry.dataset_id, entry.task_id) == ("lab/bench", "main")
+        assert entry.value == board.score(row, column).value
+        assert "standard error" in entry.notes
+    for row, path in zip(board.rows, write_model_index(board, tmp_path), strict=True):
+        index = yaml.safe_load(path.read_text())["model-index"]
+        name, results = model_index_to_eval_results(index)
+        assert name == row.model
+        values = [
+            s.value
+            for c in board.columns
+            if c.better != "none"
+            and c.kind != "place"
+            and (s := board.score(row, c)).value is not None
+        ]
+        assert sorted(result.metric_value for result in results) == sorted(values)
+
+
+def test_a_set_that_is_not_on_the_board_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no set or column 'gsm8k'"):
+        write_eval_results(plan_board(), tmp_path, {"gsm8k": "openai/gsm8k"})
+
+
+def test_latex_text_holds_no_command():
+    for text in HOSTILE:
+        assert "\\input" not in latex_text(f"{text}\\input{{x}}").replace(
+            "\\textbackslash{}input", ""
+        )
+
+
+@pytest.mark.parametrize("make", [plan_board, board_with_gaps, hostile_board])
+def test_the_table_compiles(make, tmp_path):
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no pdflatex is installed (texlive-latex-recommended, texlive-science)")
+    text = (
+        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs,siunitx,graphicx}\n"
+        "\\begin{document}\\resizebox{\\textwidth}{!}{%\n" + to_latex(make()) + "}\\end{document}\n"
+    )
+    (tmp_path / "table.tex").write_text(text, encoding="utf-8")
+    finished = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"],
+        cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stdout[-2000:]
+
+
+def run(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "alignboard", "convert", *arguments],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_command_writes_and_reads(tmp_path):
+    write_board(small_board(), tmp_path / "leaderboards", small_examples())
+    out = run(tmp_path, "small", "--to", "every-eval-ever", "--out", "eee", "--organization", "Lab")
+    assert out.returncode == 0, out.stderr
+    assert run(tmp_path, "eee", "--to", "board", "--out", "back").returncode == 0
+    assert read_board(tmp_path / "back" / "small.json") == small_board()
+    for arguments, wanted in (
+        (("small", "--to", "every-eval-ever", "--out", "x"), "--organization"),
+        (("small", "--to", "eval-results", "--out", "x"), "--dataset NAME=ID"),
+        (("small", "--to", "eval-results", "--out", "x", "--dataset", "a"), "expected NAME=ID"),
+        (("large", "--to", "board", "--out", "x"), "no board"),
+    ):
+        finished = run(tmp_path, *arguments)
+        assert finished.returncode == 2
+        assert wanted in finished.stderr
+        assert len(finished.stderr.splitlines()) == 1
