@@ -357,3 +357,9 @@ def test_building_a_board_loads_no_plotting(tmp_path):
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert finished.stdout.strip() == "[]"
+
+
+def test_an_interval_with_one_limit_says_at_least_or_at_most():
+    column = Column(key="rating", name="rating", kind="rating", unit="Elo", digits=0)
+    assert column.interval(Score(1285, low=1180.4)) == "at least 1180"
+    assert column.interval(Score(715, high=819.6)) == "at most 820"

@@ -220,6 +220,28 @@ def test_a_folder_of_results_that_is_a_link_elsewhere_gets_links_that_lead_back(
     assert export(job, exports, places) == []
 
 
+def test_a_plan_replaces_no_file_of_results_by_one_with_fewer_scored_rows(store):
+    places, job = store
+    exports = {"results/one/judge/annotations.json": "annotations.json"}
+    target = places.results / "one/judge/annotations.json"
+    target.parent.mkdir(parents=True)
+    scored = [{"preference": 2.0}] * 3
+    source = places.folder(job) / "annotations.json"
+    source.write_text(json.dumps(scored[:1] + [{"preference": None}] * 2))
+    for content in (json.dumps(scored), "[{"):
+        target.write_text(content)
+        with pytest.raises(InputError, match=r"annotations\.json .*move it away"):
+            export(job, exports, places)
+        assert target.read_text() == content
+        assert list(target.parent.iterdir()) == [target]
+    target.write_text(json.dumps(scored))
+    kept = places.store / "another job"
+    kept.mkdir()
+    shutil.copy2(target, kept / "annotations.json")
+    assert export(job, exports, places) == list(exports), "the store still has what is replaced"
+    assert target.read_bytes() == source.read_bytes()
+
+
 # Names and texts.
 
 

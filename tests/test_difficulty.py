@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from alignboard.stats.difficulty import fit_difficulty
+from alignboard.stats.difficulty import difficulties_of_others, fit_difficulty
 from alignboard.stats.length_control import length_controlled_win_rate, length_feature
 from builders import length_difference, released_annotations, released_calibration
 
@@ -52,19 +52,39 @@ def test_the_spread_of_difficulties_is_recovered_from_binary_verdicts():
     assert 0.8 < ratio < 1.05
 
 
+@pytest.mark.parametrize("concentration", [2, 8])
+def test_the_spread_of_difficulties_is_recovered_from_soft_verdicts(concentration):
+    """Taken for binary draws, soft verdicts have less scatter than chance alone, and the prior variance was 1e-4."""
+    (model, instruction, _, t), difficulty, bias = board(8, 600, spread=1.0)
+    rate = expit(bias[model] - 0.6 * t + difficulty[instruction])
+    draws = np.random.default_rng(3).beta(concentration * rate, concentration * (1 - rate))
+    fit = fit_difficulty(model, instruction, draws, t)
+    assert fit.dispersion == pytest.approx(1 / (1 + concentration), rel=0.1)
+    assert 0.75 < fit.prior_variance / difficulty.var() < 1.1
+
+
+def test_difficulties_of_others_hold_no_verdict_of_ones_own():
+    (model, instruction, score, t), _, _ = board(4, 60)
+    found = difficulties_of_others(model, instruction, score, t, 60)
+    flipped = np.where(model == 2, 1 - score, score)
+    other = difficulties_of_others(model, instruction, flipped, t, 60)
+    assert rank_correlation(found[2], other[2]) > 0.98  # only the common prior variance moves
+    assert rank_correlation(found[1], other[1]) < 0.9
+
+
 def test_the_fit_is_stationary():
     """Central differences of the objective, written out independently, vanish in every coordinate."""
     rows, _, _ = board(4, 30)
     fit = fit_difficulty(*rows)
     theta = np.concatenate([fit.bias, fit.length_weight, fit.difficulty])
-    h = 1e-5
+    h, ratio = 1e-5, fit.prior_variance / fit.dispersion
     for j in range(len(theta)):
         step = np.zeros(len(theta))
         step[j] = h
-        ahead = penalised_loss(theta + step, rows, 4, fit.prior_variance)
-        behind = penalised_loss(theta - step, rows, 4, fit.prior_variance)
+        ahead = penalised_loss(theta + step, rows, 4, ratio)
+        behind = penalised_loss(theta - step, rows, 4, ratio)
         assert (ahead - behind) / (2 * h) == pytest.approx(0, abs=1e-5)
-        assert ahead > penalised_loss(theta, rows, 4, fit.prior_variance) - 1e-10
+        assert ahead > penalised_loss(theta, rows, 4, ratio) - 1e-10
 
 
 def test_the_prior_variance_is_the_fixed_point_of_empirical_bayes():
@@ -73,7 +93,7 @@ def test_the_prior_variance_is_the_fixed_point_of_empirical_bayes():
     model, instruction, _, t = rows
     p = expit(fit.bias[model] + fit.length_weight[model] * t + fit.difficulty[instruction])
     information = np.bincount(instruction, p * (1 - p))
-    posterior = 1 / (information + 1 / fit.prior_variance)
+    posterior = fit.dispersion / (information + fit.dispersion / fit.prior_variance)
     assert np.mean(fit.difficulty**2 + posterior) == pytest.approx(fit.prior_variance, rel=1e-6)
 
 
@@ -84,7 +104,7 @@ def test_few_models_and_flat_difficulties_settle(models, spread, binary):
     rows, difficulty, _ = board(models, 300, spread=spread, seed=models, binary=binary)
     fit = fit_difficulty(*rows)
     assert np.isfinite(fit.difficulty).all()
-    assert 1e-4 * (1 - 1e-9) <= fit.prior_variance <= 100
+    assert 1e-4 * (1 - 1e-9) <= fit.prior_variance / fit.dispersion <= 100
     if spread == 1.0 and models == 5:
         assert rank_correlation(fit.difficulty, difficulty) > (0.5 if binary else 0.75)
 

@@ -28,12 +28,14 @@ from alignboard.pipeline.locks import held, in_use, is_being_made, making
 from alignboard.pipeline.plans.needed import is_light
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.store import Places, commit_folder, done_jobs
+from alignboard.records import Generation
+from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal, JournalRow
 
 PACKAGE = '''
 """Jobs that say where they were done, and an executor on threads."""
 
-import os, signal, time
+import os, time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -51,7 +53,7 @@ def where(task):
     time.sleep(task.job.parameters.get("sleep", 0.0))
     if task.job.parameters.get("die"):
         print("last words of a worker", flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(3)
     task.held["n"] = task.held.get("n", 0) + 1
     (task.folder / "where").write_text(f"{AT_IMPORT} {os.getpid()} {task.held['n']}")
     return {f"results/{task.job.name}.txt": "where"}
@@ -160,7 +162,7 @@ def test_a_worker_that_dies_fails_its_job_and_the_next_one_has_its_device(places
     graph.add("after", "where", "after", {}, {"bad": "bad", "0b": "0b"})
     work = execute(graph, places, Processes(Settings(1, ("3",))))
     with pytest.raises(
-        RunFailedError, match=r"ended by signal 9.*: last words of a worker"
+        RunFailedError, match=r"ended with exit code 3; .*: last words of a worker"
     ) as failure:
         work.require_done()
     assert "1 jobs that depend on it were not started" in str(failure.value)
@@ -363,3 +365,30 @@ def test_processes_that_make_a_shard_or_a_secret_at_once_share_it(places):
     assert len(set(found)) == 1
     with Journal(places.journal) as journal:
         assert journal.check().n_rows == {"generation": 8}
+
+
+def test_commands_on_different_products_run_side_by_side_and_looks_need_no_lock(
+    places, monkeypatch
+):
+    monkeypatch.chdir(places.workspace)
+    monkeypatch.setattr(locks, "_PATIENCE", 0.1)
+    for model in ("base", "one", "two"):
+        rows = [Generation(f"question {i}?", f"{model} says {i}", model) for i in range(3)]
+        write_rows(places.results / model / "model_outputs.json", rows)
+
+    def judge(model, *options):
+        outputs = ["judge", f"results/{model}/model_outputs.json", "--judge", "demo-simulated"]
+        return CliRunner().invoke(cli, [*outputs, "--baseline", "base", *options])
+
+    done = {0, 3}  # 3: the demo's judge has no verdict on questions of another world
+    assert judge("one", "--dry-run").exit_code == 0
+    assert not places.store.exists(), "a dry run leaves nothing"
+    assert judge("one").exit_code in done
+    folder = "demo-simulated-vs-base"
+    with in_use(places), held(places, f"results/one/{folder}"):
+        refused = judge("one")
+        assert f"at work on results/one/{folder}" in str(refused.exception)
+        for options in ("--dry-run",), ("--reparse",):
+            assert judge("one", *options).exit_code in done
+        assert judge("two").exit_code in done, "another product"
+    assert (places.results / "two" / folder / "annotations.json").is_file()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import byte_tokenizer
 import tiny_models
 from alignboard.demo import world
 from alignboard.demo.judge_rows import draw_pair
@@ -23,6 +24,7 @@ from alignboard.judges.rows import Call, FailedCall, Message, Question, Reply
 from alignboard.judges.spec import JudgePrompt, PromptedSpec, Sampling
 from alignboard.models.loading import LoadedModel
 from alignboard.models.spec import EndpointOptions, ModelSpec
+from checkpoint_formats import untrained
 
 FAMILIES = ("phi", "mistral", "gemma", "llama")
 # A head of more than 64 tokens: shorter ones are not worth a pass of their own.
@@ -494,3 +496,20 @@ def test_not_enough_memory_for_one_prompt_is_said(model, monkeypatch, rows):
     )
     with pytest.raises(InputError, match="not enough memory for one prompt"):
         list(judge.ask(calls(questions(1))))
+
+
+def test_a_first_token_that_would_be_a_thought_is_refused_before_anything_is_asked(tmp_path):
+    words = byte_tokenizer.build(
+        template="{% for m in messages %}{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<think>\n{% endif %}",
+    )
+    untrained("llama", vocab_size=len(words)).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    thinking = LoadedModel.load(tmp_path)
+    verdict = LogprobRule(["A"], ["B"])
+    message = r"first token, and the chat template .* block of reasoning"
+    with pytest.raises(InputError, match=message):
+        LocalJudge(spec(chat=True, verdict=verdict), thinking)
+    last = LogprobRule(["A"], ["B"], position="last")
+    LocalJudge(spec(chat=True, verdict=last), thinking)
+    LocalJudge(spec(verdict=verdict), thinking)  # asked without the template

@@ -1,5 +1,7 @@
 """Bradley-Terry: published values, closed form, invariants, refusals, and the coverage of its intervals."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -129,6 +131,39 @@ def test_an_undefeated_model_is_refused_or_rated_with_a_stated_prior():
     assert len(set(np.round(fit.log_strength, 6))) == 3
 
 
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_an_unbeaten_model_is_no_surely_better_one_for_a_few_prompts(n):
+    # Five wins of five: Elo 1285 [1190, 1380] against 715 [620, 810], "surely" places 1 and 2, where p = .0625.
+    fit = bradley_terry(from_table([[0, n], [0, 0]]), 2, prior_sd=3.0)
+    low, high = fit.rank_interval()
+    assert low.tolist() == [1, 1]
+    assert high.tolist() == [2, 2]
+    below, above = fit.elo_interval()
+    assert above[0] == math.inf
+    assert below[1] == -math.inf
+    assert below[0] < 1000 < above[1]
+
+
+@pytest.mark.parametrize(("top", "prompts"), [(4.0, 20), (5.0, 50)])
+def test_intervals_of_boards_with_an_undefeated_model_cover(top, prompts):
+    """Given that the prior was needed; the sandwich alone held no undefeated model's strength in any of these."""
+    rng = np.random.default_rng(4)
+    theta = np.array([top, 0.5, 0.0, -0.5])
+    differences = theta[:, None] - theta
+    upper = np.triu_indices(4, 1)
+    inside, boards = [], 0
+    while boards < 150:
+        battles = simulate(theta, prompts, 0.0, rng, ties=0.0)
+        fit = bradley_terry(battles, 4, prior_sd=3.0)
+        if fit.undefeated is None or not fit.undefeated[0]:
+            continue
+        boards += 1
+        found, error = fit.differences()
+        inside.append((np.abs(found - differences) <= fit._quantile(0.975) * error)[upper])
+    assert np.mean(inside) >= 0.94
+    assert np.mean(inside, axis=0).min() >= 0.9
+
+
 def test_groups_that_never_met_are_refused_or_rated_each_by_itself():
     wins = [[0, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 5], [0, 0, 1, 0]]
     with pytest.raises(NotRankableError, match="never compared") as refused:
@@ -167,7 +202,7 @@ def test_ranks_are_certain_only_where_differences_are():
     assert worst.tolist() == [1, 3, 3, 4]
 
 
-def simulate(theta, prompts, effect, rng):
+def simulate(theta, prompts, effect, rng, ties=0.15):
     """A round robin in which every model has an effect of its own on every prompt, which all its games there share."""
     models = len(theta)
     shift = effect * rng.standard_normal((prompts, models))
@@ -176,7 +211,7 @@ def simulate(theta, prompts, effect, rng):
     first, second = np.tile(i, prompts), np.tile(j, prompts)
     gap = theta[first] - theta[second] + shift[prompt, first] - shift[prompt, second]
     score = (rng.random(len(gap)) < 1 / (1 + np.exp(-gap))).astype(float)
-    score[rng.random(len(gap)) < 0.15] = 0.5
+    score[rng.random(len(gap)) < ties] = 0.5
     return Battles(first, second, score, prompt)
 
 

@@ -168,6 +168,18 @@ def test_identical_responses_of_two_models_are_flagged(tmp_path):
     ]
 
 
+def test_responses_that_are_empty_or_were_cut_off_are_flagged(tmp_path):
+    verdicts(tmp_path, "m", "j")
+    endings = [("", "length"), ("whole", "stop"), ("cut", "length"), ("said", None)]
+    rows = [
+        {"instruction": f"prompt {n}", "output": text, "generator": "m", "finish": finish}
+        for n, (text, finish) in enumerate(endings)
+    ]
+    (tmp_path / "m" / "model_outputs.json").write_text(json.dumps(rows))
+    (row,) = results_board(tmp_path).rows
+    assert row.flags == ["1 of 4 responses empty", "2 of 4 responses cut off at the token limit"]
+
+
 def test_length_control_that_cannot_be_fitted_says_why(tmp_path):
     for model in ("x", "y"):
         rows = [Judgment(f"p{i}", "b", "base", "same", model, 1.0 + i % 2, "a") for i in range(4)]

@@ -8,7 +8,7 @@ kilobytes, which is what the cache keeps.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -30,6 +30,8 @@ class Generation(msgspec.Struct, gc=False, omit_defaults=True):
     output: str
     generator: str
     dataset: str | None = None
+    finish: Any = "stop"
+    """``length``: the limit of new tokens ended it; ``unknown``: the endpoint did not say. A column of ours"""
 
 
 class Judgment(msgspec.Struct, gc=False, omit_defaults=True):
@@ -60,6 +62,8 @@ class Outputs:
     """characters"""
     blank: NDArray[np.bool_]
     """whether the answer is empty or only white space"""
+    cut: NDArray[np.bool_]
+    """whether the limit of new tokens ended the answer, where the file says"""
 
     def __len__(self) -> int:
         return len(self.instruction)

@@ -27,6 +27,8 @@ ROOM: Final = "evaluate/tasks"
 _NAME: Final = re.compile(
     rb"""^["']?(?:task|group|tag)["']?[ \t]*:[ \t]*["']?([^\s"'#\[\]]+)""", re.MULTILINE
 )
+_MOST_FILES: Final = 10_000
+"""of one pattern"""
 _INTERNALS: Final = re.compile(r"__|\|\s*attr\b")
 """how a template reaches what Python keeps for itself"""
 _TAGS: Final = re.compile(rb"""^["']?tag["']?[ \t]*:((?:\s*\n[ \t]*-[ \t].*)+)""", re.MULTILINE)
@@ -132,20 +134,31 @@ class _Files:
     def _add_data(self, path: Path, content: Mapping[str, Any]) -> None:
         folder = self._workspace / str(content.get("dataset_path", ""))
         if "dataset_path" in content and folder.is_dir():
-            for file in folder.rglob("*"):
-                if file.is_file():
-                    self._add(file)
+            inner = (one for one in folder.rglob("*") if one.is_dir() or _has_data(one))
+            self._add_all(path, str(folder), inner)
         for text in _strings((content.get("dataset_kwargs") or {}).get("data_files")):
             if "://" in text:
                 continue
-            matches = glob.glob(str(self._workspace / text), recursive=True)  # noqa: PTH207 - absolute patterns too
-            if not matches:
+            matches = glob.iglob(str(self._workspace / text), recursive=True)  # noqa: PTH207 - absolute patterns too
+            if not self._add_all(path, text, map(Path, matches)):
                 raise InputError(
                     f"{path}: dataset_kwargs.data_files names {text!r}, which is not there; paths are relative to the "
                     f"workspace {self._workspace}."
                 )
-            for match in matches:
-                self._add(Path(match))
+
+    def _add_all(self, path: Path, pattern: str, matches: Iterable[Path]) -> int:
+        """Add the files among ``matches``; returns how many. Raises `InputError` for what has no end."""
+        files = 0
+        for n, file in enumerate(matches):
+            if n == _MOST_FILES:
+                raise InputError(f"{path}: {pattern!r} names more than {_MOST_FILES} files.")
+            if file.is_dir():
+                continue
+            if not _has_data(file):
+                raise InputError(f"{path}: {pattern!r} names {file}, which is no file with data.")
+            self._add(file)
+            files += 1
+        return files
 
     def _add(self, path: Path) -> bool:
         """Whether the file is new."""
@@ -155,6 +168,11 @@ class _Files:
         new = label not in self.files
         self.files[label] = path
         return new
+
+
+def _has_data(path: Path) -> bool:
+    """Whether it is a file that holds something; devices, pipes and the kernel's own files are none."""
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _is_ours(path: Path) -> bool:

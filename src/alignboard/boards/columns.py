@@ -35,6 +35,8 @@ class Score(msgspec.Struct, frozen=True, omit_defaults=True):
     """what the scored verdicts were: ``won``, ``drawn``, ``lost``"""
     reason: str | None = None
     """why there is no value, such as ``baseline``"""
+    note: str | None = None
+    """what the value rests on, such as ``extrapolated``"""
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,9 +67,19 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
         return "" if value is None else f"{value:.{self.digits}f}"
 
     def interval(self, score: Score) -> str:
-        """The interval of ``score``, else its standard error; empty where neither is known."""
+        """The interval of ``score``, else its standard error; empty where neither is known.
+
+        A limit that stands alone is one-sided: an undefeated model's rating is "at least" something. A note follows.
+        """
+        return ", ".join(filter(None, (self._limits(score), score.note)))
+
+    def _limits(self, score: Score) -> str:
         if score.low is not None and score.high is not None:
             return f"{self.text(score.low)} to {self.text(score.high)}"
+        if score.low is not None:
+            return f"at least {self.text(score.low)}"
+        if score.high is not None:
+            return f"at most {self.text(score.high)}"
         return "" if score.standard_error is None else f"± {self.text(score.standard_error)}"
 
 

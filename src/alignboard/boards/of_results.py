@@ -30,6 +30,7 @@ from alignboard.boards.scoring import (
     length_column,
     mean_length,
     with_identical,
+    with_unfinished,
 )
 from alignboard.errors import InputError, nearest
 from alignboard.records import Annotations, Outputs
@@ -122,8 +123,9 @@ def results_board(
         benchmarks,
         outputs,
     )
+    counts = {m: (int(t.blank.sum()), int(t.cut.sum()), len(t)) for m, t in outputs.items()}
     return msgspec.structs.replace(
-        with_registered(made, files),
+        with_registered(with_unfinished(made, counts), files),
         provenance={"source": f"annotations and lm-eval results of {root.name}"},
     )
 

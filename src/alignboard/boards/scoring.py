@@ -11,7 +11,6 @@ import numpy as np
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score, known
-from alignboard.errors import ConvergenceError
 from alignboard.published.scores import LcScore, joint_lc_win_rates
 from alignboard.records import Annotations
 from alignboard.stats.intervals import Interval
@@ -73,10 +72,7 @@ def judged_scores(
 ) -> dict[str, dict[str, Score]]:
     """The scores of every model of ``tables`` in the two ``columns`` of `judged_columns`."""
     raw, controlled = columns
-    try:
-        joint, reason = joint_lc_win_rates(tables), None
-    except (ConvergenceError, np.linalg.LinAlgError) as error:
-        joint, reason = {}, f"no length control: {error}"
+    joint = joint_lc_win_rates(tables)
     found = {}
     for model, table in tables.items():
         scores = {
@@ -85,10 +81,7 @@ def judged_scores(
                 (failed or {}).get(model),
             )
         }
-        if model in joint:
-            scores[controlled.key] = lc_score(joint[model], len(table) - table.n_unparsed)
-        elif reason is not None:
-            scores[controlled.key] = Score(reason=reason)
+        scores[controlled.key] = lc_score(joint[model], len(table) - table.n_unparsed)
         found[model] = scores
     return found
 
@@ -108,9 +101,12 @@ def rate_score(rate: WinRate, failed: int | None = None) -> Score:
     )
 
 
-def lc_score(score: LcScore, n: int | None = None) -> Score:
-    """A length-controlled win rate in percent."""
-    return interval_score(score.win_rate, score.interval, n)
+def lc_score(score: LcScore | str, n: int | None = None) -> Score:
+    """A length-controlled win rate in percent, or why there is none."""
+    if isinstance(score, str):
+        return Score(reason=f"no length control: {score}")
+    found = interval_score(score.win_rate, score.interval, n)
+    return msgspec.structs.replace(found, note=score.note)
 
 
 def interval_score(value: float, interval: Interval, n: int | None = None) -> Score:
@@ -198,6 +194,21 @@ def with_identical(board: Board, responses: Mapping[str, Mapping[Any, Any]]) -> 
         for row in board.rows
     ]
     return msgspec.structs.replace(board, notes=notes, rows=rows)
+
+
+def with_unfinished(board: Board, counts: Mapping[str, tuple[int, int, int]]) -> Board:
+    """``board`` with flags where responses are empty or were cut off; ``counts``: (empty, cut off, all) by model."""
+
+    def flagged(row: Row) -> Row:
+        n_empty, n_cut, n = counts.get(row.model, (0, 0, 0))
+        said = [
+            f"{part} of {n} responses {what}"
+            for part, what in ((n_empty, "empty"), (n_cut, "cut off at the token limit"))
+            if part
+        ]
+        return msgspec.structs.replace(row, flags=[*row.flags, *said]) if said else row
+
+    return msgspec.structs.replace(board, rows=[flagged(row) for row in board.rows])
 
 
 def mean_length(lengths: Sequence[int] | np.ndarray) -> Score:

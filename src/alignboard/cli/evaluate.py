@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alignboard.cli.generate import served_at
 from alignboard.cli.judging import judge_options
 from alignboard.cli.shared import completes, json_option, name_option, replace_option
 
@@ -107,14 +108,14 @@ def evaluate(
         write_summaries,
     )
     from alignboard.cli.judging_text import cost_text
-    from alignboard.engines.openai.served import Limits
     from alignboard.fetch.sources import rich_progress
     from alignboard.models.registry import load_model
-    from alignboard.pipeline.answerers import Served, by_base
+    from alignboard.pipeline.answerers import by_base
     from alignboard.pipeline.answering import decoding_of
     from alignboard.pipeline.evaluation import declared_judge, expected, instructions_of, suite_of
     from alignboard.pipeline.judged_outputs import compare, load_baseline
     from alignboard.pipeline.model_names import claim, named
+    from alignboard.pipeline.preflight import require_generation
     from alignboard.records import Generation
     from alignboard.results.formats import read_rows
     from alignboard.results.verdict_places import beside
@@ -127,18 +128,22 @@ def evaluate(
     with rich_progress() as downloading:
         against = load_baseline(declared_suite.baseline, workspace, progress=downloading)
     asked = instructions_of(declared_suite, against).first(limit)
-    served = None
-    if engine != "local":
-        urls = tuple(url.strip() for url in engine.split(",") if url.strip())
-        served = Served(urls, "chat", None, api_key_env, Limits(access["concurrency"]))
+    limits = (access["concurrency"], None, None)
+    served = served_at(engine, "chat", None, api_key_env, limits, None)
     found, incomplete = [], False
     with judging_here(access, declared, "evaluate", ask=not dry_run, replace=replace) as evaluation:
         if dry_run:
             for spec in specs:
-                one = expected(spec.name, asked, against)
+                one = expected(spec.name, asked, against, workspace)
                 print(cost_text(evaluation.costs(declared, one), spec.name))
             print(f"if answers are as long as those of {declared_suite.baseline}")
             return
+        evaluation.require_ready(
+            declared, [expected(spec.name, asked, against, workspace) for spec in specs]
+        )
+        require_generation(
+            specs, asked, workspace, served, remote_code=trust_remote_code, replace=replace
+        )
         claim(workspace, specs)
         answer = answering(
             served,

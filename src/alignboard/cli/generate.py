@@ -146,12 +146,13 @@ def generate(
     from alignboard.pipeline.answering import decoding_of
     from alignboard.pipeline.locks import in_use
     from alignboard.pipeline.model_names import claim, named
+    from alignboard.pipeline.preflight import require_generation
     from alignboard.pipeline.store import Places
     from alignboard.results.journal import Journal
 
     specs = by_base(named([load_model(name) for name in models], model_names))
     limits = (concurrency, requests_per_minute, tokens_per_minute)
-    served = _served(engine, api, served_as, api_key_env, limits, price)
+    served = served_at(engine, api, served_as, api_key_env, limits, price)
     with rich_progress() as downloading:
         asked = load_set(set_name, progress=downloading).first(limit)
     if temperature is not None:
@@ -165,6 +166,11 @@ def generate(
     results = []
     places = Places(Path.cwd())
     with in_use(places), Journal(places.journal, "generate") as journal:
+        require_generation(
+            *(specs, asked, places.workspace, served),
+            remote_code=trust_remote_code,
+            replace=replace,
+        )
         claim(places.workspace, specs)
         answer = answering(
             served,
@@ -184,7 +190,7 @@ def generate(
         sys.exit(EXIT_FOUND)
 
 
-def _served(
+def served_at(
     engine: str,
     api: Literal["completions", "chat"],
     served_as: str | None,

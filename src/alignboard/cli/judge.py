@@ -134,6 +134,8 @@ def outputs(
     found = []
     ask = not (dry_run or reparse)
     with judging_here(access, declared, "judge", ask=ask, replace=replace) as evaluation:
+        if ask:
+            evaluation.require_ready(declared, compared)
         for one in compared:
             if dry_run:
                 print(cost_text(evaluation.costs(declared, one), one.model))

@@ -60,6 +60,8 @@ def rate(
     found = []
     ask = not (dry_run or reparse)
     with judging_here(access, declared, "judge", ask=ask, replace=replace) as evaluation:
+        if ask:
+            evaluation.require_ready_to_rate(declared, answers)
         for one in answers:
             if dry_run:
                 print(cost_text(evaluation.rating_costs(declared, one), one.model))

@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 
 from alignboard.errors import SourceError
 from alignboard.fetch import ranges
-from alignboard.fetch.http import FinalError, Http, TooLargeError, TransientError, retrying
+from alignboard.fetch.http import FinalError, Http, TooLargeError, TransientError, pieces, retrying
 from alignboard.fetch.pinned import PinnedFile, VerifiedFiles, digest, locked
 from alignboard.fetch.ranges import (
     MIRROR,
@@ -170,7 +170,7 @@ class _Transfer:
                 self._discard()
                 raise TransientError(f"the server does not go on at byte {offset}")
             self._etag = strong_etag(response)
-            self._write(response.iter_bytes(), offset if goes_on else 0)
+            self._write(pieces(response), offset if goes_on else 0)
 
     def _write(self, chunks: Iterator[bytes], size: int) -> None:
         limit = _LARGEST if self._file.size is None else self._file.size

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 PASSING = frozenset({408, 409, 425, 429})
 """statuses below 500 that another try may not meet"""
+GRACE = 30.0
+"""seconds, after which a body has to have come at `SLOWEST` at least"""
+SLOWEST = 1024
+"""bytes a second"""
 RESTING = frozenset({429, 503})
 """statuses that speak of the server, not of the request"""
 
@@ -137,6 +141,17 @@ class Body:
         return bytes(self._content)
 
 
+def pieces(response: httpx.Response) -> Iterator[bytes]:
+    """The body of an answer as it comes; raises `TransientError` where it is so slow that it may never end."""
+    size, started = 0, time.monotonic()
+    for piece in response.iter_bytes():
+        size += len(piece)
+        passed = time.monotonic() - started
+        if passed > GRACE and size < SLOWEST * passed:
+            raise TransientError(f"only {size} bytes came in {passed:.0f} s")
+        yield piece
+
+
 class Http:
     """A client for several threads; a context manager."""
 
@@ -183,7 +198,7 @@ class Http:
         """An answer of any status, and its whole body."""
         body = Body(largest)
         with self.open(method, url, **options) as response:
-            for piece in response.iter_bytes():
+            for piece in pieces(response):
                 body.add(piece)
         return response, body.content()
 

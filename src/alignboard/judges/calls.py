@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -32,6 +32,16 @@ class Prompter:
     """what hardened prompts draw their marks from; without it their authors could guess them"""
 
 
+@dataclass
+class Trial:
+    """Whether a judge has given any verdict so far."""
+
+    n_hopeless: int | None = 0
+    """replies so far, as long as none holds a verdict"""
+    last: str = ""
+    """what the last of them holds instead"""
+
+
 @dataclass(frozen=True)
 class Judge:
     """A declared judge, and who is asked."""
@@ -40,6 +50,8 @@ class Judge:
     backend: Backend
     secret: str = ""
     """as `Prompter.secret`"""
+    trial: Trial = field(default_factory=Trial)
+    """shared by all runs of this judge"""
 
     @property
     def prompter(self) -> Prompter:

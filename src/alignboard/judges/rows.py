@@ -11,7 +11,7 @@ never a draw, a loss or an absent row.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -60,6 +60,10 @@ class Call(msgspec.Struct, frozen=True):
     """which of several replies to the same prompt"""
     named: tuple[str, ...] = ()
     """what the first and the second output are called in this prompt, where that was drawn"""
+
+
+ROUNDING: Final = 1e-3
+"""the largest log-probability that is still one: endpoints round"""
 
 
 class Token(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -78,6 +78,8 @@ class JudgeSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_fie
 
     opener: ClassVar[str] = ""
     """``module:function`` from (declaration, `Opening`) to the backend; a kind may override `open` in its place"""
+    checker: ClassVar[str] = ""
+    """``module:function`` of the same arguments that raises for what the opener would meet; nothing is loaded"""
     sees_second_turns: ClassVar[bool] = False
     """whether more than the first answer of a conversation is shown, for kinds without a prompt"""
     order_fixed: ClassVar[str | None] = None
@@ -156,14 +158,25 @@ class JudgeSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_fie
 
     def open(self, opening: Opening) -> Backend:
         """The backend that answers the judge's calls."""
-        module, _, function = self.opener.partition(":")
-        return getattr(importlib.import_module(module), function)(self, opening)
+        return _named(self.opener)(self, opening)
+
+    def require_ready(self, opening: Opening) -> None:
+        """Raise `InputError` for what `open` would meet, as far as settings and small files tell."""
+        if self.checker:
+            _named(self.checker)(self, opening)
+
+
+def _named(target: str) -> Callable[..., Any]:
+    """The function called ``module:function``."""
+    module, _, function = target.partition(":")
+    return getattr(importlib.import_module(module), function)
 
 
 class PromptedSpec(JudgeSpec, frozen=True, tag="prompted"):
     """A language model that is given a prompt."""
 
     opener: ClassVar[str] = "alignboard.judges.backends.opened:open_prompted"
+    checker: ClassVar[str] = "alignboard.judges.backends.opened:check_prompted"
 
     model: str
     """what the endpoint calls it, or what is loaded: an entry of the registry, a folder, an id on the hub"""
@@ -216,6 +229,7 @@ class RewardSpec(JudgeSpec, frozen=True, tag="reward"):
     """A reward model: a scalar for one output; position plays no part."""
 
     opener: ClassVar[str] = "alignboard.judges.backends.opened:open_reward_model"
+    checker: ClassVar[str] = "alignboard.judges.backends.opened:check_weights"
     sees_second_turns: ClassVar[bool] = True
     order_fixed: ClassVar[str | None] = "a reward model"
 
@@ -247,6 +261,7 @@ class PairRankerSpec(JudgeSpec, frozen=True, tag="pair-ranker"):
     """An encoder that reads instruction and both outputs and gives a logit for each, as PairRM does."""
 
     opener: ClassVar[str] = "alignboard.judges.backends.opened:open_ranker"
+    checker: ClassVar[str] = "alignboard.judges.backends.opened:check_weights"
 
     @property
     def needs_weights(self) -> bool:
@@ -273,6 +288,7 @@ class ProgramSpec(JudgeSpec, frozen=True, tag="program"):
     """A command of the user's that reads questions and writes replies, a line of JSON each."""
 
     opener: ClassVar[str] = "alignboard.judges.backends.program:open_program"
+    checker: ClassVar[str] = "alignboard.judges.backends.program:check_program"
     sees_second_turns: ClassVar[bool] = True
 
     command: list[str]

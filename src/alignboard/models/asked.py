@@ -56,12 +56,7 @@ def load_base(
     remote_code: bool = False,
 ) -> LoadedModel:
     """The base of ``spec``, as it is; see `load_spec`. It serves every entry with the same `base_of`."""
-    if spec.unsupported is not None:
-        raise InputError(f"{spec.name}: {spec.base} cannot be loaded: {spec.unsupported}.")
-    if spec.trust_remote_code and not remote_code:
-        raise InputError(
-            f"{spec.name} runs Python of its own repository ({spec.base}); read that, then agree to it by a flag."
-        )
+    require_agreed(spec, remote_code=remote_code)
     return LoadedModel.load(
         spec.base,
         dtype=spec.dtype,
@@ -74,6 +69,16 @@ def load_base(
         attn_implementation=attn_implementation,
         trust_remote_code=spec.trust_remote_code,
     )
+
+
+def require_agreed(spec: ModelSpec, *, remote_code: bool) -> None:
+    """Raise `InputError` for an entry that cannot be loaded, or that runs code without the user's consent."""
+    if spec.unsupported is not None:
+        raise InputError(f"{spec.name}: {spec.base} cannot be loaded: {spec.unsupported}.")
+    if spec.trust_remote_code and not remote_code:
+        raise InputError(
+            f"{spec.name} runs Python of its own repository ({spec.base}); read that, then agree to it by a flag."
+        )
 
 
 def base_of(spec: ModelSpec) -> tuple[str | bool | None, ...]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from alignboard.models.digests import FileStamp, file_digest, file_stamp
 from alignboard.models.gguf.parts import part_names
 
 _WEIGHTS: Final = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
@@ -93,19 +94,18 @@ def _digest(folder: Path, patterns: tuple[str, ...], scheme: str) -> str:
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     total = hashlib.sha256(scheme.encode())
     for path in files:
-        stat = path.stat()
-        content = _file_digest(path.resolve(), stat.st_size, stat.st_mtime_ns)
-        total.update(f"\n{path.name} {content}".encode())
+        total.update(f"\n{path.name} {_file_digest(file_stamp(path))}".encode())
     return total.hexdigest()
 
 
+def _file_digest(stamp: FileStamp) -> str:
+    return _config_digest(stamp) if stamp.path.endswith("config.json") else file_digest(stamp)
+
+
 @lru_cache(maxsize=1024)
-def _file_digest(path: Path, _size: int, _changed: int) -> str:
-    if path.name.endswith("config.json"):
-        content = _canonical(json.loads(path.read_text(encoding="utf-8")))
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _config_digest(stamp: FileStamp) -> str:
+    content = _canonical(json.loads(Path(stamp.path).read_text(encoding="utf-8")))
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _canonical(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +34,8 @@ History = tuple[tuple[str, str], ...]
 """(what the user said, what was answered), turn by turn, before the instruction"""
 
 
+RENDERING_SECONDS = 10.0
+"""the longest that a template, which is a program of the checkpoint's, may take for one prompt"""
 _ROLES = ("user", "assistant")
 _TAIL = 24
 """tokens at a prompt's end, in which a mark is spelled at its longest"""
@@ -97,13 +102,15 @@ def conversation_text(
 
     messages = [{"role": role, "content": content} for role, content in turns]
     try:
-        return tokenizer.apply_chat_template(
-            messages,
-            chat_template=template,
-            add_generation_prompt=generation_prompt,
-            tokenize=False,
-        )
+        with _time_limit(RENDERING_SECONDS):
+            return tokenizer.apply_chat_template(
+                messages,
+                chat_template=template,
+                add_generation_prompt=generation_prompt,
+                tokenize=False,
+            )
     except (
+        *(TimeoutError, MemoryError),
         *(TemplateError, TypeError, ValueError, ArithmeticError),
         *(LookupError, AttributeError, RecursionError),
     ) as error:  # a template is a program of the checkpoint's, and raises what it likes
@@ -112,6 +119,25 @@ def conversation_text(
         raise InputError(
             f"{source}: the chat template does not take the turns {roles}: {reason}."
         ) from error
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise `TimeoutError` in what takes longer. Only where the main thread does it: others get no signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(_number: int, _frame: object) -> None:
+        raise TimeoutError(f"it takes more than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def encode(tokenizer: Any, text: str, bos: BosPolicy) -> list[int]:

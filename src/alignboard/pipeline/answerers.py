@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from alignboard.engines.openai.endpoint import EndpointEngine
 from alignboard.engines.openai.format import Api, Dialect
 from alignboard.engines.openai.prices import Rate, load_prices
-from alignboard.engines.openai.served import Endpoint, Limits
+from alignboard.engines.openai.served import Endpoint, Limits, read_key
 from alignboard.engines.rows import Decoding, Prompt
 from alignboard.errors import InputError
 from alignboard.models.checks.opened import Opened, open_small
@@ -80,7 +80,7 @@ class LocalModel:
         found = prompts(self.loaded, instructions, decoding, histories)
         for number, prompt in enumerate(found, start=1):
             if len(prompt.ids) >= self.context:
-                raise InputError(_too_long(self._spec, number, len(prompt.ids), self.context))
+                raise InputError(too_long(self._spec, number, len(prompt.ids), self.context))
         return found
 
     def fits(self, instruction: str, history: History) -> bool:
@@ -102,6 +102,10 @@ class Served:
     rate: Rate | None = None
     """what is paid; None = as `load_prices` says, where it knows the model"""
 
+    def require_key(self) -> None:
+        """Raise `InputError` where a key is named and not set."""
+        read_key(self.api_key_env)
+
     def called(self, spec: ModelSpec) -> str:
         """What the server calls the model of ``spec``."""
         return self.name or spec.base
@@ -120,7 +124,8 @@ class ServedModel:
 
     def __init__(self, spec: ModelSpec, served: Served) -> None:
         self._spec = spec
-        self._opened: Opened | None = open_small(spec) if served.api == "completions" else None
+        self.opened: Opened | None = open_small(spec) if served.api == "completions" else None
+        """the small files, where prompts are rendered here"""
         given = spec.endpoint
         dialect = Dialect(
             model=served.called(spec),
@@ -148,25 +153,25 @@ class ServedModel:
     ) -> list[Prompt]:
         """Raises `InputError` for a prompt that leaves no room for an answer, where the context is known."""
         found = self._endpoint.prompts(
-            instructions, decoding, None if self._opened is None else self._ids, histories
+            instructions, decoding, None if self.opened is None else self._ids, histories
         )
         for number, prompt in enumerate(found, start=1):
             if self._spec.context is not None and len(prompt.ids) >= self._spec.context:
-                wrong = _too_long(self._spec, number, len(prompt.ids), self._spec.context)
+                wrong = too_long(self._spec, number, len(prompt.ids), self._spec.context)
                 raise InputError(wrong)
-        if self._opened is None:
+        if self.opened is None:
             return found
-        tokenizer = self._opened.tokenizer
+        tokenizer = self.opened.tokenizer
         return [replace(one, opens_reasoning=opens_reasoning(tokenizer, one.ids)) for one in found]
 
     def fits(self, instruction: str, history: History) -> bool:
         """Whether there is room for an answer, as far as that is known here."""
-        if self._opened is None or self._spec.context is None:
+        if self.opened is None or self._spec.context is None:
             return True
         return len(self._ids(instruction, history)) < self._spec.context
 
     def _ids(self, instruction: str, history: History = ()) -> list[int]:
-        opened: Any = self._opened
+        opened: Any = self.opened
         return rendered(opened, instruction, history)
 
 
@@ -183,7 +188,8 @@ def _system(spec: ModelSpec, served: Served) -> str | None:
     return spec.prompt.system if served.api == "chat" else None
 
 
-def _too_long(spec: ModelSpec, number: int, n_tokens: int, context: int) -> str:
+def too_long(spec: ModelSpec, number: int, n_tokens: int, context: int) -> str:
+    """What is said of a prompt that leaves no room for a response."""
     return (
         f"Instruction {number} has {n_tokens} tokens as {spec.name} reads it, which takes {context} in all; "
         "say too_long: skip in its entry to leave such instructions out."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,29 +14,34 @@ from alignboard.data.instruction_sets import ALPACA_EVAL, Instruction, Instructi
 from alignboard.errors import InputError
 from alignboard.judges.backends.endpoint import OPENAI, judge_suffix
 from alignboard.judges.calls import (
-    Judge,
     PairQuestion,
     Prompter,
     first_questions,
     shows_second_turns,
     single_questions,
+    views,
 )
 from alignboard.judges.load import load_judge, require_own_name
 from alignboard.judges.pairs import Judged, Pair, Rated
 from alignboard.judges.pricing import Cost, cost_of
+from alignboard.judges.rows import Call
 from alignboard.judges.runner import OnProgress, rate_outputs
 from alignboard.judges.spec import JudgeSpec, Order
-from alignboard.pipeline.judged_outputs import Answers, Comparison
+from alignboard.pipeline.answering import outputs_path
+from alignboard.pipeline.judged_outputs import Answers, Comparison, compare
 from alignboard.pipeline.judges import Access, Judges, renamed
 from alignboard.pipeline.judging import JournalReplies, Summary, verdict_path, write_judged
-from alignboard.pipeline.single_ratings import RatingSummary, write_rated
+from alignboard.pipeline.replacing import n_preferences, n_ratings, require_no_loss
+from alignboard.pipeline.single_ratings import RatingSummary, rating_path, write_rated
 from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import reference_set
 from alignboard.published.scores import LcScore, lc_win_rates
 from alignboard.records import Generation
-from alignboard.results.files import place_once, write_atomically
+from alignboard.results.files import place_once, require_writable, write_atomically
 from alignboard.results.folder import ResultsFolder
+from alignboard.results.formats import read_rows
 from alignboard.results.journal import Journal
+from alignboard.results.verdict_places import beside
 from alignboard.suites import Suite, load_suite
 from alignboard.workspace import PUBLISHED
 
@@ -116,7 +121,7 @@ class Evaluation:
     ) -> tuple[Summary, list[Judged]]:
         """Ask what is missing, write the model's files, and say what they come to."""
         self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
-        asked = self._judges.asked_at(declared)
+        asked = self._judges.sources(declared)
         verdict_path(declared.name, compared, asked, self._root)  # refuses before anything is paid
         judged = self._judges.judge(declared, compared.pairs, self._replies, on_progress, ask=ask)
         summary = write_judged(
@@ -140,11 +145,58 @@ class Evaluation:
     ) -> tuple[RatingSummary, list[Rated]]:
         """The same of outputs that are rated by themselves; raises `InputError` for a judge that compares."""
         spec = self._rater(declared, answers)
-        judge = Judge(spec, self._judges.open(spec), self._judges.secret)
-        rated = rate_outputs(judge, answers.questions, self._replies, on_progress, ask=ask)
-        asked = self._judges.asked_at(declared)
+        rated = rate_outputs(
+            self._judges.of(spec), answers.questions, self._replies, on_progress, ask=ask
+        )
+        asked = self._judges.sources(declared)
         summary = write_rated(spec.name, answers, rated, asked, replace=self._replace)
         return summary, rated
+
+    def require_ready(self, declared: JudgeSpec, compared: Sequence[Comparison]) -> None:
+        """Raise `InputError` for what judging any of ``compared`` would meet; nothing is loaded, nobody is asked.
+
+        A key or a model is demanded only where a reply is missing.
+        """
+        asked = self._judges.sources(declared)
+        for one in compared:
+            self._require_turns(declared, [pair.turns[1] for pair in one.pairs])
+            path = self._root / verdict_path(declared.name, one, asked, self._root)
+            self._require_place(path, len(one.pairs), n_preferences)
+        shares = [share for one in compared for share in self._judges.shares(declared, one.pairs)]
+        ready: set[str] = set()
+        for spec, own in shares:
+            self._require_asked(spec, first_questions(spec, own), ready)
+
+    def require_ready_to_rate(self, declared: JudgeSpec, outputs: Sequence[Answers]) -> None:
+        """The same of outputs that are rated by themselves."""
+        ready: set[str] = set()
+        for one in outputs:
+            spec = self._rater(declared, one)
+            self._require_place(rating_path(spec.name, one), len(one.questions), n_ratings)
+            self._require_asked(spec, single_questions(one.questions), ready)
+
+    def _require_place(self, path: Path, n: int, counted: Callable[[bytes], int]) -> None:
+        require_writable(path.parent)
+        if not self._replace:
+            require_no_loss(path, n, counted)
+
+    def _require_asked(
+        self, spec: JudgeSpec, questions: Sequence[PairQuestion], ready: set[str]
+    ) -> None:
+        """Whether every prompt can be written, and whoever is missing a reply can be asked; once by name."""
+        n_known, calls = self._known(spec, questions)
+        if spec.name not in ready and n_known < len(calls):
+            self._judges.require_ready(spec)
+            ready.add(spec.name)
+
+    def _known(
+        self, spec: JudgeSpec, questions: Sequence[PairQuestion]
+    ) -> tuple[int, dict[str, Call]]:
+        """How many replies are there, as far as that is known without weights; and all calls, by key."""
+        identity = {} if spec.needs_weights else self._judges.open(spec).identity
+        prompter = Prompter(spec, identity, self._judges.secret)
+        calls = {call.key: call for view in views(prompter, questions) for call, _ in view.calls}
+        return 0 if spec.needs_weights else len(self._replies.known(list(calls))), calls
 
     def costs(self, declared: JudgeSpec, compared: Comparison) -> list[Cost]:
         """What is missing, and what it costs, by judge; nobody is asked."""
@@ -177,13 +229,18 @@ class Evaluation:
 
     def _require_turns(self, declared: JudgeSpec, answers: Sequence[Sequence[str]]) -> None:
         """Raises `InputError` where there are second turns and a judge would be shown the first alone."""
-        two = any(len(turns) > 1 for turns in answers)
-        for spec in self._judges.members(declared):
-            if two and not shows_second_turns(spec):
-                raise InputError(
-                    f"Judge {spec.name} is shown the first turn only, and these answers have two; its prompt needs "
-                    "{instruction_2} and {first_2}, as those of mt-bench-pair and mt-bench-single have them."
-                )
+        if any(len(turns) > 1 for turns in answers):
+            for spec in self._judges.members(declared):
+                require_second_turns(spec)
+
+
+def require_second_turns(spec: JudgeSpec) -> None:
+    """Raise `InputError` for a judge that would be shown the first turns alone."""
+    if not shows_second_turns(spec):
+        raise InputError(
+            f"Judge {spec.name} is shown the first turn only, and these answers have two; its prompt needs "
+            "{instruction_2} and {first_2}, as those of mt-bench-pair and mt-bench-single have them."
+        )
 
 
 def hardening_secret(journal: Path) -> str:
@@ -221,13 +278,19 @@ def instructions_of(suite: Suite, baseline: Sequence[Generation]) -> Instruction
     return InstructionSet(ALPACA_EVAL, suite.title, rows)
 
 
-def expected(model: str, asked: InstructionSet, baseline: Sequence[Generation]) -> Comparison:
-    """What a model that has not answered yet would be judged on, if its answers were as long as the baseline's."""
-    rows = baseline[: len(asked.rows)]
+def expected(
+    model: str, asked: InstructionSet, baseline: Sequence[Generation], workspace: Path
+) -> Comparison:
+    """What a model is judged on: its responses where they are there, else such as are as long as the baseline's."""
+    rows, path = baseline[: len(asked.rows)], outputs_path(workspace, model, asked)
+    if path.is_file():
+        given = read_rows(path, Generation)
+        if {row.instruction for row in given} == {row.instruction for row in rows}:
+            return compare(given, rows, beside(path, model))
     pairs = [
         Pair(row.instruction, row.output, row.generator, f"{row.output} ", model) for row in rows
     ]
-    return Comparison(tuple(pairs), {}, Path())
+    return Comparison(tuple(pairs), {}, path.parent)
 
 
 def length_controlled(

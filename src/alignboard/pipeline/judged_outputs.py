@@ -165,7 +165,7 @@ def read_fields(path: Path) -> dict[str, Fields]:
             raise InputError(
                 f"{path}, row {number}: prompts show no {unknown!r}{nearest(unknown, FIELDS) or '.'}"
             )
-        texts = [(name, row[name]) for name in FIELDS if row.get(name) not in {None, ""}]
+        texts = [(name, row[name]) for name in FIELDS if row.get(name) not in (None, "")]
         wrong = next((name for name, text in texts if not isinstance(text, str)), None)
         if wrong is not None:
             raise InputError(f"{path}, row {number}: {wrong} is no text.")

@@ -15,7 +15,7 @@ from alignboard.engines.openai.prices import Prices, Rate, load_prices
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError
 from alignboard.judges.backends.endpoint import OPENAI
-from alignboard.judges.calls import Judge
+from alignboard.judges.calls import Judge, Trial
 from alignboard.judges.load import load_judge
 from alignboard.judges.opening import Opening
 from alignboard.judges.pairs import Backend, Judged, Pair
@@ -42,7 +42,7 @@ class Access:
     """where batches are kept until they are done; None = the ordinary interface"""
 
 
-class AskedAt(msgspec.Struct, frozen=True):
+class JudgeSource(msgspec.Struct, frozen=True):
     """One judge, as it was asked."""
 
     judge: str
@@ -60,6 +60,7 @@ class Judges:
         self._opened: dict[str, Backend] = {}
         self._loaded: dict[str, tuple[LoadedModel, str | None]] = {}
         self._prices: Prices | None = None
+        self._trials: dict[str, Trial] = {}
 
     @property
     def prices(self) -> Prices:
@@ -98,10 +99,10 @@ class Judges:
         urls = self._access.urls or (asked.base_url or OPENAI,)
         return self.prices.of(asked.model, batch=self._access.batch_folder is not None, urls=urls)
 
-    def asked_at(self, declared: JudgeSpec) -> list[AskedAt]:
+    def sources(self, declared: JudgeSpec) -> list[JudgeSource]:
         """Which model every judge of ``declared`` is, and at which addresses it is asked."""
         return [
-            AskedAt(
+            JudgeSource(
                 judge=spec.name,
                 model=self._named(getattr(spec, "model", None)),
                 addresses=sorted(self._access.urls or (spec.prompted.base_url or OPENAI,))
@@ -176,9 +177,16 @@ class Judges:
             self._opened[declared] = self._open(spec)
         return self._opened[declared]
 
+    def require_ready(self, spec: JudgeSpec) -> None:
+        """Raise `InputError` where a judge's key, model or program is missing; nothing is loaded, nobody is asked."""
+        spec.require_ready(self._opening(spec))
+
     def _open(self, spec: JudgeSpec) -> Backend:
+        return spec.open(self._opening(spec))
+
+    def _opening(self, spec: JudgeSpec) -> Opening:
         access = self._access
-        opening = Opening(
+        return Opening(
             access.urls,
             access.api_key_env,
             access.allowed_keys,
@@ -188,7 +196,6 @@ class Judges:
             self._load,
             self._workspace,
         )
-        return spec.open(opening)
 
     def _load(self, entry: ModelSpec) -> tuple[LoadedModel, str | None]:
         """The model of ``entry``; judges that differ by their adapters only share one."""
@@ -202,6 +209,11 @@ class Judges:
         model, own = self._loaded[base]
         return model, ask_as(model, entry, own)
 
+    def of(self, spec: JudgeSpec) -> Judge:
+        """``spec``, ready to judge."""
+        trial = self._trials.setdefault(spec.name, Trial())
+        return Judge(spec, self.open(spec), self.secret, trial)
+
     def judge(
         self,
         declared: JudgeSpec,
@@ -214,8 +226,7 @@ class Judges:
         """The verdicts of ``declared``, in the order of ``pairs``; of a pool each pair is judged by one member."""
         parts = declared.parts([pair.asked for pair in pairs], self._declaration)
         if not parts:
-            judge = Judge(declared, self.open(declared), self.secret)
-            return judge_pairs(judge, pairs, replies, on_progress, ask=ask)
+            return judge_pairs(self.of(declared), pairs, replies, on_progress, ask=ask)
         progress = _Sum(on_progress)
         judged = [
             self.judge(one, [pairs[index] for index in indices], replies, progress.part(), ask=ask)

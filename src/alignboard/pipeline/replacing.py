@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -38,6 +39,30 @@ def n_ratings(content: bytes) -> int:
     """How many rows of ratings hold a rating."""
     rows = msgspec.json.decode(content, type=list[_Row])
     return sum(row.rating is not None for row in rows)
+
+
+_COUNTED: Final = {
+    "annotations.json": n_preferences,
+    "ratings.json": n_ratings,
+    "model_outputs.json": n_rows,
+    "model_answer.jsonl": n_rows,
+}
+
+
+def require_no_less(path: Path, new: Path) -> None:
+    """Raise `InputError` where a plan's file ``new`` has fewer scored rows than ``path``, whose place it would take."""
+    counted = _COUNTED.get(path.name)
+    if counted is None or not path.is_file():
+        return
+    try:
+        there, n = counted(path.read_bytes()), counted(new.read_bytes())
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path} cannot be read ({error}); move it away and run again.") from error
+    if there > n:
+        raise InputError(
+            f"{path} holds {there} scored rows and the plan's would hold {n}, so it was left as it is; move it away "
+            "and run again."
+        )
 
 
 def require_no_loss(

@@ -10,6 +10,7 @@ What this module promises
 from __future__ import annotations
 
 import filecmp
+import glob
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from typing import Any, Final
 from alignboard import __version__
 from alignboard.pipeline.graph import SCHEME, Job, library_versions
 from alignboard.pipeline.kinds import job_kind
+from alignboard.pipeline.replacing import require_no_less
 from alignboard.results.journal import Journal, JournalRow
 
 DONE: Final = "done"
@@ -186,7 +188,8 @@ def export(
     """Put what ``job`` exports where people look for it; returns what was not as it should be.
 
     ``exports``: path in the workspace -> path in the job's folder. A file is copied, with its time, so that a later
-    look needs not read it; a folder becomes a symbolic link. ``only_check`` changes nothing.
+    look needs not read it; a folder becomes a symbolic link. ``only_check`` changes nothing. Raises `InputError` where
+    a file that the store does not hold would be replaced by one with fewer scored rows.
     """
     changed = []
     for name, inner in exports.items():
@@ -201,10 +204,17 @@ def export(
             if source.is_dir():
                 temporary.symlink_to(_way(source, target))
             else:
+                if not _is_kept(target, inner, places):
+                    require_no_less(target, source)
                 shutil.copy2(source, temporary)
                 _flush(temporary)
             temporary.replace(target)
     return changed
+
+
+def _is_kept(target: Path, inner: str, places: Places) -> bool:
+    """Whether a file is a copy of what some job's folder still holds, so that nothing is lost with it."""
+    return any(_same(one, target) for one in places.store.glob(f"*/{glob.escape(inner)}"))
 
 
 def _same(source: Path, target: Path) -> bool:

@@ -149,7 +149,7 @@ def reproduce(
     joint = {} if calibration is not None else joint_lc_win_rates(tables)
     rows = []
     for name, table in tables.items():
-        lc, reason = _length_control(table, scores, joint.get(name))
+        lc, reason = _length_control(table, scores, joint.get(name, ""))
         row = _row(name, table, folder.outputs(name), reference, lc, reason)
         row = _compared(row, published.get(name), suite, mode)
         if mode == "compat" and scores is not None:
@@ -215,11 +215,13 @@ def _require_agreement(tables: dict[str, Annotations], suite: Suite) -> None:
 
 
 def _length_control(
-    table: Annotations, scores: CalibratedScores | None, joint: LcScore | None
+    table: Annotations, scores: CalibratedScores | None, joint: LcScore | str
 ) -> tuple[LcScores | LcScore | None, str | None]:
     """The length-controlled scores, or None and why there are none."""
     if scores is None:
-        return joint, None if joint else "no length control: fewer than two models"
+        if isinstance(joint, str):
+            return None, f"no length control: {joint}"
+        return joint, f"LC win rate {joint.note}" if joint.note else None
     try:
         return scores.score(table), None
     except (ConvergenceError, np.linalg.LinAlgError) as error:

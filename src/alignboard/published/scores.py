@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +39,8 @@ class LcScore:
     C: float
     kkt_violation: float
     """of the optimum with this look-up of difficulties"""
+    note: str | None = None
+    """what the rate rests on, such as ``extrapolated``"""
 
 
 @dataclass(frozen=True)
@@ -147,34 +149,39 @@ def _try_score(
         return None
 
 
-def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore]:
-    """Length control without any calibration: difficulties are fitted jointly to the models at hand.
+def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore | str]:
+    """Length control without any calibration, or why a model has none: difficulties come from the models at hand.
 
     ``tables`` are one judge's verdicts, model by model; the baseline's own table, where there is one, is exactly
-    one half and takes no part. Empty where fewer than two models are left.
+    one half and takes no part. See `alignboard.stats.joint_length_control`.
     """
-    from alignboard.stats.difficulty import fit_difficulty
-    from alignboard.stats.length_control import length_controlled_win_rate, length_feature
+    from alignboard.stats.joint_length_control import JudgedLengths, joint_length_control
 
     others = {name: table for name, table in tables.items() if table.generator != table.baseline}
+    scores: dict[str, LcScore | str] = {
+        name: _fifty(len(tables[name])) for name in tables.keys() - others.keys()
+    }
     if len(others) < 2:
-        return {}
+        return scores | dict.fromkeys(others, "fewer than two models")
     instructions = np.unique(np.concatenate([table.instruction for table in others.values()]))
-    found = [np.searchsorted(instructions, table.instruction) for table in others.values()]
-    fit = fit_difficulty(
-        model=np.repeat(np.arange(len(others)), [len(table) for table in others.values()]),
-        instruction=np.concatenate(found),
-        score=np.concatenate([table.balanced - 1 for table in others.values()]),
-        length_feature=np.concatenate([length_feature(_difference(t))[0] for t in others.values()]),
-    )
-    scores = {}
-    for (name, table), index in zip(others.items(), found, strict=True):
-        one = length_controlled_win_rate(
-            table.balanced, _difference(table), fit.difficulty[index], gamed=None
+    judged = {
+        name: JudgedLengths(
+            np.searchsorted(instructions, table.instruction),
+            table.balanced - 1,
+            _difference(table),
+            table.output_1 == table.output_2,
         )
-        scores[name] = _score(one, one.win_rate)
-    for name in tables.keys() - others.keys():
-        scores[name] = _fifty(len(tables[name]))
+        for name, table in others.items()
+    }
+    for name, one in joint_length_control(judged).items():
+        scores[name] = (
+            one
+            if isinstance(one, str)
+            else replace(
+                _score(one.found, one.found.win_rate),
+                note="extrapolated" if one.extrapolated else None,
+            )
+        )
     return scores
 
 

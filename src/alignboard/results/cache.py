@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 Kind: TypeAlias = type[Annotations] | type[Outputs]
 
 # Part of every entry's name: raise it when the columns or their meaning change.
-SCHEMA = 5
+SCHEMA = 6
 _INDEX = "index.json"
 _SECRET_LENGTH = 64
 _SIGNATURE_LENGTH = 65

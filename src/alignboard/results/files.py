@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from alignboard.errors import InputError
 
 SUFFIXES = (".json", ".jsonl", ".csv")
+_ROOM: Final = 100 * 2**20
+"""bytes that have to be free before a run, for rows and boards"""
 
 
 def file_sha256(path: Path) -> str:
@@ -58,3 +61,17 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object, which a configuration is.")
     return content
+
+
+def require_writable(folder: Path) -> None:
+    """Raise `InputError` where ``folder`` cannot be written or made, or where its disk is full."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{folder} cannot be made: {there} is a file.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written: {there} is not writable for this user.")
+    free = shutil.disk_usage(there).free
+    if free < _ROOM:
+        raise InputError(
+            f"The disk of {folder} has {free / 2**20:.0f} MiB left; {_ROOM >> 20} MiB are needed at least."
+        )

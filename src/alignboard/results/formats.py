@@ -58,6 +58,7 @@ def read_outputs(
         output=_ids(row.output for row in rows),
         length=np.array([len(row.output) for row in rows], dtype=np.int32),
         blank=np.array([not row.output.strip() for row in rows], dtype=np.bool_),
+        cut=np.array([row.finish == "length" for row in rows], dtype=np.bool_),
     )
 
 

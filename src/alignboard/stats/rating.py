@@ -9,7 +9,7 @@ groups never met), the estimate is infinite (or arbitrary), and libraries that r
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from alignboard.stats.student import student_quantile
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
+Mask = NDArray[np.bool_]
 
 ELO_PER_LOG_STRENGTH = 400 / math.log(10)
 """Elo's scale: 400 points are odds of ten to one."""
@@ -72,16 +73,35 @@ class BradleyTerryFit:
     prior_sd: float | None
     """standard deviation of the normal prior on log-strengths; None = none"""
     steps: int
+    prior_covariance: Array | None = None
+    """(models, models) inverse Hessian, with a prior: what the comparisons and the prior together leave open. The
+    sandwich measures how residuals scatter, which is hardly at all for a model that never lost"""
+    undefeated: Mask | None = None
+    """(models,) with a prior: of a group that never lost to others, and whose strength has no upper limit"""
+    winless: Mask | None = None
+    """(models,) with a prior: of a group that never won against others, and whose strength has no lower limit"""
 
     @property
     def standard_error(self) -> Array:
-        """(models,) of the log-strengths; NaN with fewer than two clusters."""
-        return np.sqrt(np.diag(self.covariance))
+        """(models,) of the log-strengths, the larger one of sandwich and prior; NaN with fewer than two clusters."""
+        variance = np.diag(self.covariance)
+        if self.prior_covariance is not None:
+            variance = np.maximum(variance, np.diag(self.prior_covariance))
+        return np.sqrt(variance)
 
     def interval(self, level: float = 0.95) -> tuple[Array, Array]:
-        """Lower and upper limits of the log-strengths, by Student's t with clusters - 1 degrees of freedom."""
+        """Lower and upper limits of the log-strengths, by Student's t with clusters - 1 degrees of freedom.
+
+        An undefeated model has no upper limit, a winless one no lower one.
+        """
         reach = self._quantile(1 - (1 - level) / 2) * self.standard_error
-        return self.log_strength - reach, self.log_strength + reach
+        low, high = self.log_strength - reach, self.log_strength + reach
+        if self.undefeated is not None and self.winless is not None:
+            low, high = (
+                np.where(self.winless, -np.inf, low),
+                np.where(self.undefeated, np.inf, high),
+            )
+        return low, high
 
     def elo(self, centre: float = 1000.0) -> Array:
         """(models,) on Elo's scale; the mean is ``centre``."""
@@ -100,8 +120,9 @@ class BradleyTerryFit:
 
     def differences(self) -> tuple[Array, Array]:
         """``log_strength[i] - log_strength[j]`` and its standard error, both (models, models)."""
-        variance = np.diag(self.covariance)
-        spread = variance[:, None] + variance[None, :] - 2 * self.covariance
+        spread = _of_differences(self.covariance)
+        if self.prior_covariance is not None:
+            spread = np.maximum(spread, _of_differences(self.prior_covariance))
         apart = self.component[:, None] != self.component[None, :]
         difference = self.log_strength[:, None] - self.log_strength[None, :]
         error = np.sqrt(np.maximum(spread, 0))
@@ -133,7 +154,8 @@ def bradley_terry(
 
     Raises `NotRankableError` where they do not exist: a group of models never lost to the others, or never met them
     (Ford's condition: the graph of who beat whom is strongly connected). With ``prior_sd`` every log-strength has a
-    normal prior around the mean of its component, and the fit always exists; the result says so.
+    normal prior around the mean of its component, and the fit always exists; the result says so, its errors are those
+    of prior and likelihood together or larger, and limits that the comparisons do not set are infinite.
 
     The covariance is the sandwich with scores added up within clusters and the factor G/(G-1). Where a judge's taste
     depends on the prompt, intervals that take rows for independent are far too narrow; tests/test_rating.py simulates
@@ -155,16 +177,45 @@ def bradley_terry(
     alone = np.bincount(component)[component] == 1
     theta[alone] = np.nan
     covariance[alone, :] = covariance[:, alone] = np.nan
-    return BradleyTerryFit(
+    fit = BradleyTerryFit(
         theta, covariance, len(battles.score), n_clusters, component, prior_sd, steps
     )
+    if prior_sd is None:
+        return fit
+    centred = np.eye(n_models) - _same(component)
+    undefeated, winless = _one_sided(wins)
+    return replace(
+        fit,
+        prior_covariance=centred @ np.linalg.inv(hessian) @ centred,
+        undefeated=undefeated,
+        winless=winless,
+    )
+
+
+def _same(component: Index) -> Array:
+    """(models, models) whose product with strengths is the mean of each model's component."""
+    same = component[:, None] == component[None, :]
+    return same / same.sum(axis=1)
+
+
+def _of_differences(covariance: Array) -> Array:
+    """(models, models) variances of differences."""
+    variance = np.diag(covariance)
+    return variance[:, None] + variance[None, :] - 2 * covariance
+
+
+def _one_sided(wins: Array) -> tuple[Mask, Mask]:
+    """(models,) whether a model is in a group that never lost a point to others; and in one that never won one."""
+    beat = _reachable(wins > 0)
+    above = np.asarray((beat & ~beat.T).any(axis=1))
+    below = np.asarray((beat.T & ~beat).any(axis=1))
+    return above & ~below, below & ~above
 
 
 def _newton(wins: Array, component: Index, precision: float) -> tuple[Array, Array, int]:
     """Log-strengths, the Hessian with the means fixed, and the number of steps; raises where they do not settle."""
     games = wins + wins.T
-    same = component[:, None] == component[None, :]
-    fixed = same / same.sum(axis=1)  # fixes the mean of each component without changing the optimum
+    fixed = _same(component)  # fixes the mean of each component without changing the optimum
     theta = np.zeros(len(wins))
     value = _log_likelihood(wins, theta, precision)
     for step in range(1, _MAX_STEPS + 1):

@@ -82,22 +82,27 @@ class Endpoint:
 
     def key(self) -> str | None:
         """The key in an environment variable; raises `InputError` where it is not set, or not to be sent there."""
-        if self.api_key_env is None:
-            return None
-        if self.allowed_keys is not None:
+        if self.api_key_env is not None and self.allowed_keys is not None:
             what = f"The model {self.dialect.model}"
             require_consent(what, self.api_key_env, self.urls, self.allowed_keys)
-        key = os.environ.get(self.api_key_env, "").strip()
-        if not key:
-            raise InputError(
-                f"The environment variable {self.api_key_env}, which is to hold the key, is not set."
-            )
-        if not key.isascii() or not key.isprintable() or " " in key:
-            raise InputError(
-                f"The environment variable {self.api_key_env} holds white space or characters that no key has (one "
-                "line of ASCII letters, digits and marks is expected)."
-            )
-        return key
+        return read_key(self.api_key_env)
+
+
+def read_key(variable: str | None) -> str | None:
+    """The key in the environment variable, where one is named; raises `InputError` where it holds none."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise InputError(
+            f"The environment variable {variable}, which is to hold the key, is not set."
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise InputError(
+            f"The environment variable {variable} holds white space or characters that no key has (one line of ASCII "
+            "letters, digits and marks is expected)."
+        )
+    return key
 
 
 def _is_parsed(url: str) -> bool:

@@ -12,7 +12,7 @@ from alignboard.engines.openai.format import (
     read_choice,
     shortened,
 )
-from alignboard.judges.rows import Call, Reply, Token
+from alignboard.judges.rows import ROUNDING, Call, Reply, Token
 from alignboard.judges.spec import PromptedSpec
 
 
@@ -68,9 +68,9 @@ def reply_of(body: dict[str, Any]) -> Reply:
     )
 
 
-def used(said: Reply) -> Usage:
+def used(reply: Reply) -> Usage:
     """Tokens as the endpoint counts them."""
-    return Usage(said.n_prompt, said.n_answer)
+    return Usage(reply.n_prompt, reply.n_answer)
 
 
 def _tokens(logprobs: Any) -> tuple[Token, ...]:
@@ -85,6 +85,8 @@ def _tokens(logprobs: Any) -> tuple[Token, ...]:
         raise UnreadableError(f"the answer's log-probabilities are malformed ({why})") from None
     if not all(math.isfinite(token.logprob) for token in found):
         raise UnreadableError("the answer holds a token whose probability is 0")
+    if any(one > ROUNDING for token in found for one in (token.logprob, *dict(token.top).values())):
+        raise UnreadableError("the answer holds a log-probability above 0")
     return found
 
 

@@ -79,6 +79,7 @@ class LocalJudge:
         own = entry.context if entry is not None else None
         self._context = model.context if own is None else min(own, model.context)
         self._n_tokens = lru_cache(maxsize=256)(self._count)
+        self._require_response_first()
         self.identity = self._identity()
         """all that determines a reply except its prompt: weights, adapter, template, arithmetic, what is read off"""
 
@@ -91,6 +92,17 @@ class LocalJudge:
         if wrong:
             raise InputError(
                 f"Judge {spec.name}: {wrong[0]} is for endpoints; a local judge cannot be held to it."
+            )
+
+    def _require_response_first(self) -> None:
+        """Refuse a judge whose first token would be a thought: its template has opened a block of reasoning."""
+        if not (self._one_token and self.spec.chat):
+            return
+        if opens_reasoning(self._model.tokenizer, self.ids([Message("user", "?")])):
+            raise InputError(
+                f"Judge {self.spec.name} reads its verdict off the first token, and the chat template of "
+                f"{self._model.path} opens a block of reasoning there; switch that off in the model's entry (prompt: "
+                "{variables: {enable_thinking: false}}), or say verdict: {position: last}."
             )
 
     def _decoding_of(self, entry: ModelSpec | None) -> Decoding:
@@ -216,24 +228,22 @@ class LocalJudge:
                 groups.setdefault((text, call.key if sampled else ""), []).append(call)
         ask = self._first_tokens if self._one_token else self._replies
         texts, groups_of = [text for text, _ in groups], list(groups.values())
-        for place, said in self._each(ask(texts, groups_of)):
+        for place, reply in self._each(ask(texts, groups_of)):
             for call in groups_of[place]:
-                yield call, FailedCall(call.key, _NOT_FINITE) if said is None else said
+                yield call, FailedCall(call.key, _NOT_FINITE) if reply is None else reply
 
     def _first_tokens(
         self, texts: Sequence[Text], _: Sequence[Sequence[Call]]
     ) -> Iterator[tuple[int, Reply | None]]:
         n_top, verdicts = self.spec.sampling.top_logprobs, self._verdicts or []
         for places, logits in self._reader.read(texts):
-            tokens = self._vocabulary.said(logits, verdicts, n_top)
+            tokens = self._vocabulary.tokens_at(logits, verdicts, n_top)
             for place, token in zip(places, tokens, strict=True):
-                yield place, token and self._first_token(texts[place].ids, token)
-
-    def _first_token(self, ids: Sequence[int], token: Token) -> Reply:
-        """The reply of one token; where the template has opened a block of reasoning it is a thought."""
-        if opens_reasoning(self._model.tokenizer, ids):
-            return Reply(reasoning=token.token, n_prompt=len(ids), n_answer=1)
-        return Reply(token.token, (token,), n_prompt=len(ids), n_answer=1)
+                n_prompt = len(texts[place].ids)
+                yield (
+                    place,
+                    token and Reply(token.token, (token,), n_prompt=n_prompt, n_answer=1),
+                )
 
     def _replies(
         self, texts: Sequence[Text], groups: Sequence[Sequence[Call]]
@@ -247,8 +257,8 @@ class LocalJudge:
         engine = _Engine(self._model)
         for answer in engine.answers(asked, self._decoding):
             place = places[answer.key]
-            ids, said = texts[place].ids, engine.said.pop(answer.key)
-            tokens = () if self._verdicts is None else self._scored(ids, said)
+            ids, generated = texts[place].ids, engine.generated.pop(answer.key)
+            tokens = () if self._verdicts is None else self._scored(ids, generated)
             yield (
                 place,
                 None
@@ -263,15 +273,15 @@ class LocalJudge:
                 ),
             )
 
-    def _scored(self, ids: Sequence[int], said: Sequence[int]) -> Sequence[Token | None]:
+    def _scored(self, ids: Sequence[int], generated: Sequence[int]) -> Sequence[Token | None]:
         """What was said, token by token, by one pass over prompt and reply; without the token that ended it."""
         ends = self._model.end_tokens | set(self._decoding.stop_tokens)
-        spoken = said[:-1] if said[-1] in ends else said
-        if not spoken:
+        shown = generated[:-1] if generated[-1] in ends else generated
+        if not shown:
             return ()
-        logits = whole_logits(self._model, [*ids, *spoken[:-1]], len(spoken))
+        logits = whole_logits(self._model, [*ids, *shown[:-1]], len(shown))
         n_top = self.spec.sampling.top_logprobs
-        return self._vocabulary.said(logits[0], self._verdicts or [], n_top, spoken)
+        return self._vocabulary.tokens_at(logits[0], self._verdicts or [], n_top, shown)
 
     def _using(self) -> AbstractContextManager[Any]:
         same = self._model.active == self._adapter
@@ -292,12 +302,12 @@ class _Engine(LocalEngine):
 
     def __init__(self, model: LoadedModel) -> None:
         super().__init__(model)
-        self.said: dict[str, list[int]] = {}
+        self.generated: dict[str, list[int]] = {}
 
     def _answers(
         self, rows: list[RunningSequence], ending: Ending, decoding: Decoding
     ) -> Iterator[Answer]:
         by_key = {row.prompt.key: row for row in rows}
         for answer in super()._answers(rows, ending, decoding):
-            self.said[answer.key] = by_key[answer.key].said
+            self.generated[answer.key] = by_key[answer.key].generated
             yield answer

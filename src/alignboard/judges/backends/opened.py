@@ -15,6 +15,8 @@ from alignboard.judges.opening import Opening
 from alignboard.judges.pairs import Backend
 from alignboard.judges.spec import PairRankerSpec, PromptedSpec, RewardSpec
 from alignboard.models.asked import load_spec
+from alignboard.models.checks.opened import open_small
+from alignboard.models.checks.report import check_model
 from alignboard.models.loading import LoadedModel
 from alignboard.models.registry import load_model
 from alignboard.models.spec import ModelSpec
@@ -58,6 +60,21 @@ def open_prompted(spec: PromptedSpec, opening: Opening) -> Backend:
     from alignboard.judges.backends.batches import BatchJudge
 
     return BatchJudge(spec, endpoint, opening.batch_folder, opening.rate)
+
+
+def check_prompted(spec: PromptedSpec, opening: Opening) -> None:
+    """Whether the key is there, or the model's files are and render a prompt."""
+    if not spec.hosted:
+        check_model(_entry(spec, opening, spec.adapter)).require_loadable()
+        return
+    from alignboard.judges.backends.endpoint import endpoint_of
+
+    endpoint_of(spec, opening.urls, opening.limits, opening.api_key_env, opening.allowed_keys).key()
+
+
+def check_weights(spec: RewardSpec | PairRankerSpec, opening: Opening) -> None:
+    """Whether the model's configuration and tokenizer are there."""
+    open_small(_entry(spec, opening, getattr(spec, "adapter", None)))
 
 
 def open_reward_model(spec: RewardSpec, opening: Opening) -> Backend:

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import threading
@@ -71,9 +72,9 @@ class ProgramJudge:
         patience = 0.0  # of a run that was stopped
         try:
             while (line := self._next(lines)) is not None:
-                key, said = self._read(line)
+                key, reply = self._read(line)
                 if key in waiting:
-                    yield waiting.pop(key), said
+                    yield waiting.pop(key), reply
                 if not waiting:
                     break
             patience = _PATIENCE
@@ -155,6 +156,14 @@ def _write(stream: IO[str], calls: Sequence[Call]) -> None:
                 stream.flush()
     except OSError:
         return  # it ended early; what it left is reported where its replies are read
+
+
+def check_program(spec: ProgramSpec, _: Opening) -> None:
+    """Whether the command can be started."""
+    if shutil.which(spec.command[0]) is None:
+        raise InputError(
+            f"Judge {spec.name}: there is no program {spec.command[0]!r} that can be started; mend command in its file."
+        )
 
 
 def open_program(spec: ProgramSpec, _: Opening) -> ProgramJudge:

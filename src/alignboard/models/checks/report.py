@@ -15,6 +15,7 @@ from alignboard.errors import InputError
 from alignboard.models.checks.opened import Opened, open_small
 from alignboard.models.checks.rules import (
     PROBE,
+    REFUSED,
     CheckFinding,
     context_of,
     of_adapter,
@@ -51,11 +52,21 @@ class Check:
     tokens: list[ShownToken] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     findings: list[CheckFinding] = field(default_factory=list)
+    opened: Opened | None = None
+    """the small files; None where the entry says that it cannot be loaded"""
 
     @property
     def wrong(self) -> list[CheckFinding]:
         """The findings that have to be mended."""
         return [one for one in self.findings if one.level == "wrong"]
+
+    def require_loadable(self) -> Opened:
+        """Raise `InputError` for the first finding that loading would refuse; returns the small files."""
+        refused = [one for one in self.wrong if one.kind in REFUSED]
+        if refused or self.opened is None:
+            why = refused[0].text if refused else f"{self.spec.base} cannot be loaded."
+            raise InputError(f"{self.spec.name}: {why}")
+        return self.opened
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for a file."""
@@ -79,7 +90,7 @@ def check_model(spec: ModelSpec, instruction: str = PROBE) -> Check:
     found += of_entry(spec)
     if found:
         return check
-    opened = open_small(spec)
+    check.opened = opened = open_small(spec)
     found += of_checkpoint(opened)
     ends = opened.ends()
     check.facts = _facts(opened, ends)

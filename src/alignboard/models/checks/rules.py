@@ -26,6 +26,13 @@ from alignboard.models.turns import reads_the_clock, turn_fault
 
 PROBE: Final = "What is the capital of France?"
 _REPLY: Final = "Paris"
+REFUSED: Final = frozenset(
+    {
+        *("unsupported", "format", "architecture", "template", "bos", "stop-token", "end-of-turn"),
+        *("vocabulary", "adapter", "training-template"),
+    }
+)
+"""kinds of findings that loading refuses where they are wrong; the others make worse responses"""
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,8 @@ def of_turn(opened: Opened, template: str, ends: dict[int, str]) -> Iterator[Che
     """What the template writes after a reply: if it is a token, then that is what the model has learnt to end with."""
     fault = turn_fault(opened.tokenizer, template, ends)
     if fault is not None:
-        level = "beware" if opened.spec.end_of_turn == "allow" else "wrong"
+        spec = opened.spec
+        level = "beware" if spec.end_of_turn == "allow" or spec.stop else "wrong"
         yield CheckFinding("end-of-turn", level, fault)
 
 

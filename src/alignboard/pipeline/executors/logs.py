@@ -28,10 +28,13 @@ def open_log(folder: Path, worker: int) -> TextIO:
     raise AssertionError  # pragma: no cover
 
 
-def last_words(log: Path) -> str:
-    """The last line that says anything."""
+def end_text(code: int, log: Path) -> str:
+    """How a worker ended, with its last words; one that was killed had none, whatever its log ends with."""
+    if code < 0:
+        return f"by signal {-code} (was there enough memory?); its log is {log}"
     tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
-    return next((line for line in reversed(tail) if line.strip()), "")
+    last = next((line for line in reversed(tail) if line.strip()), "")
+    return f"with exit code {code}; the last line of {log}: {last}"
 
 
 def with_log(outcome: Done | Failed, log: str | Path) -> Done | Failed:

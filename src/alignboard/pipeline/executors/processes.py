@@ -18,9 +18,9 @@ from typing import Final
 
 import msgspec
 
-from alignboard.pipeline.executors.logs import last_words, open_log, with_log
+from alignboard.pipeline.executors.logs import end_text, open_log, with_log
 from alignboard.pipeline.executors.work import PAUSE, Settings, Work
-from alignboard.pipeline.executors.worker import Command, Reply
+from alignboard.pipeline.executors.worker import WorkerCommand, WorkerReply
 
 _PATIENCE: Final = 5.0
 """seconds that a process may take to close what it has open"""
@@ -67,7 +67,7 @@ class Processes:
             if assigned is not None:
                 if number not in self._processes:
                     self._start(number, work)
-                _send(self._processes[number], Command(assigned))
+                _send(self._processes[number], WorkerCommand(assigned))
         return waiting
 
     def _start(self, number: int, work: Work) -> None:
@@ -95,7 +95,7 @@ class Processes:
             return
         *lines, process.unread = (process.unread + chunk).split(b"\n")
         for line in lines:
-            reply = msgspec.json.decode(line, type=Reply)
+            reply = msgspec.json.decode(line, type=WorkerReply)
             if reply.progress is not None:
                 work.progress(process.number, *reply.progress)
             elif (outcome := reply.done or reply.failed) is not None:
@@ -108,21 +108,12 @@ class Processes:
         self._selector.unregister(process.popen.stdout)
         _close(process)
         del self._processes[process.number]
-        how = (
-            f"by signal {-code} (was there enough memory?)"
-            if code < 0
-            else f"with exit code {code}"
-        )
-        last = last_words(process.log)
-        work.lost(
-            process.number,
-            f"its process ended {how}; the last line of {process.log}: {last}",
-        )
+        work.lost(process.number, f"its process ended {end_text(code, process.log)}")
 
     def _dismiss(self) -> None:
         """Let processes that have nothing left to do close what they have open."""
         for process in self._processes.values():
-            _send(process, Command())
+            _send(process, WorkerCommand())
         for process in self._processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.popen.wait(_PATIENCE)
@@ -138,7 +129,7 @@ class Processes:
         self._processes.clear()
 
 
-def _send(process: _Process, command: Command) -> None:
+def _send(process: _Process, command: WorkerCommand) -> None:
     if process.popen.stdin is not None:
         with contextlib.suppress(BrokenPipeError):  # its output ends too, and says so
             process.popen.stdin.write(msgspec.json.encode(command) + b"\n")

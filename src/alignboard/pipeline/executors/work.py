@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from alignboard.errors import AlignboardError
+from alignboard.errors import AlignboardError, InputError
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.locks import is_being_made
 from alignboard.pipeline.store import Places, done_row, export
@@ -204,7 +204,12 @@ class Work:
             self._failed[job.name] = outcome.reason
             self._on_event(Event("failed", job, worker, message=outcome.reason))
             return
-        export(job, outcome.exports, self.places)
+        try:
+            export(job, outcome.exports, self.places)
+        except InputError as error:
+            self._failed[job.name] = str(error)
+            self._on_event(Event("failed", job, worker, message=str(error)))
+            return
         row = done_row(job, outcome.exports, outcome.costs)
         self._journal.forget([row.key])  # a job is done again where its folder was gone
         self._journal.add([row])

@@ -28,13 +28,13 @@ from alignboard.pipeline.store import Places
 _PROGRESS_SECONDS: Final = 0.1
 
 
-class Command(msgspec.Struct):
+class WorkerCommand(msgspec.Struct):
     """What a worker is told; without a job it is to leave."""
 
     assigned: Assignment | None = None
 
 
-class Reply(msgspec.Struct):
+class WorkerReply(msgspec.Struct):
     """What a worker says of its job: how far it is, or what became of it."""
 
     progress: tuple[int, int] | None = None
@@ -49,7 +49,7 @@ class _Replies:
         self._stream = stream
         self._last = 0.0
 
-    def send(self, reply: Reply) -> None:
+    def send(self, reply: WorkerReply) -> None:
         self._stream.write(msgspec.json.encode(reply) + b"\n")
         self._stream.flush()
 
@@ -57,7 +57,7 @@ class _Replies:
         now = time.monotonic()
         if now - self._last > _PROGRESS_SECONDS:
             self._last = now
-            self.send(Reply(progress=(done, total)))
+            self.send(WorkerReply(progress=(done, total)))
 
 
 def _read_commands(stream: BinaryIO, commands: queue.SimpleQueue[bytes]) -> None:
@@ -80,10 +80,12 @@ def main(workspace: str, number: str, device: str, *modules: str) -> None:
     places = Places(Path(workspace))
     doer = Doer(places, f"worker-{number}", device or None)
     with in_use(places):
-        while (assigned := msgspec.json.decode(commands.get(), type=Command).assigned) is not None:
+        while (
+            assigned := msgspec.json.decode(commands.get(), type=WorkerCommand).assigned
+        ) is not None:
             outcome = doer.do(assigned, replies.progress)
             failed = isinstance(outcome, Failed)
-            replies.send(Reply(failed=outcome) if failed else Reply(done=outcome))
+            replies.send(WorkerReply(failed=outcome) if failed else WorkerReply(done=outcome))
         doer.close()
         os._exit(0)  # nothing is left to do, and taking torch apart takes a while
 

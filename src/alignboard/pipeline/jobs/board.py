@@ -28,6 +28,7 @@ from alignboard.boards.scoring import (
     length_column,
     mean_length,
     with_identical,
+    with_unfinished,
 )
 from alignboard.data.generated import GeneratedSet, generated_set
 from alignboard.pipeline.answering import OUTPUTS
@@ -84,7 +85,14 @@ def board_of(
     texts = {
         model: {row.instruction: row.output for row in rows} for model, rows in made.outputs.items()
     }
-    return with_registered(with_identical(whole, texts), made.files)
+    counts = {model: _unfinished(rows) for model, rows in made.outputs.items()}
+    return with_registered(with_unfinished(with_identical(whole, texts), counts), made.files)
+
+
+def _unfinished(rows: list[Generation]) -> tuple[int, int, int]:
+    """How many responses are empty, how many the token limit ended, and how many there are."""
+    cut = sum(row.finish == "length" for row in rows)
+    return sum(not row.output.strip() for row in rows), cut, len(rows)
 
 
 def examples_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> Examples:

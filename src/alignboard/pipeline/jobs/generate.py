@@ -73,7 +73,7 @@ def outputs(task: JobTask) -> dict[str, str]:
         write_conversations(task.folder / CONVERSATIONS, given)
         return {}
     rows = [
-        Generation(row.instruction, row.output, name, own.subset)
+        Generation(row.instruction, row.output, name, own.subset, row.finish)
         for row, own in zip(
             select(path, read_rows(path, Generation), asked), asked.rows, strict=True
         )

@@ -28,6 +28,7 @@ from alignboard.pipeline.jobs.train import CHECKPOINT
 from alignboard.pipeline.judged_outputs import Comparison, compare
 from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.judging import JournalReplies
+from alignboard.pipeline.plans.plan import access_of
 from alignboard.pipeline.plans.schema import PlanJudge
 from alignboard.records import Generation
 from alignboard.results.conversations import CONVERSATIONS, read_conversations
@@ -137,18 +138,6 @@ def _judges(task: JobTask, declared: JudgeSpec) -> Judges:
         held[access] = Judges(access, task.places.workspace, secret=secret)
     held[access].require_supported(declared, dt.datetime.now(dt.UTC).date())
     return held[access]
-
-
-def access_of(given: PlanJudge, journal: Path) -> Access:
-    """A plan's judge as `alignboard.pipeline.judges` asks it; the user agreed to its keys when the plan was read."""
-    return Access(
-        given.urls,
-        given.api_key_env if given.urls else None,
-        allowed_keys=None,
-        limits=given.limits,
-        rate=given.price,
-        batch_folder=journal / "batches" if given.batch_api else None,
-    )
 
 
 def _shown(task: JobTask) -> Callable[[Counts], None]:

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
-from alignboard.errors import ConvergenceError, InputError, nearest
+from alignboard.errors import InputError, nearest
 from alignboard.published.bridge.own_board import read_own_board
 from alignboard.published.scores import joint_lc_win_rates
 from alignboard.published.wheel_boards import PublishedRow, read_published_board
@@ -125,12 +123,11 @@ def _annotated(judge: str, folder: ResultsFolder) -> JudgeBoard:
             "of one baseline."
         )
     models, left_out = _scored(tables)
-    try:
-        lc = joint_lc_win_rates({name: tables[name] for name in models})
-    except (ConvergenceError, np.linalg.LinAlgError):
-        lc = {}
+    lc = joint_lc_win_rates({name: tables[name] for name in models})
     models = {
-        name: replace(row, lc_win_rate=lc[name].win_rate * 100 if name in lc else None)
+        name: replace(
+            row, lc_win_rate=None if isinstance(one := lc[name], str) else one.win_rate * 100
+        )
         for name, row in models.items()
     }
     return JudgeBoard(judge, str(folder.root), models, tables, left_out)

@@ -1,0 +1,148 @@
+"""Checks before the first job or request: what settings and small files tell of models, judges and folders.
+
+Nothing is loaded and nobody is asked. Of several models and judges all are checked before the first is asked; of a plan
+only what is still to be done is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from alignboard.data.instruction_sets import InstructionSet
+from alignboard.errors import InputError
+from alignboard.judges.calls import Prompter, first_questions, views
+from alignboard.judges.pairs import Pair
+from alignboard.judges.spec import JudgeSpec
+from alignboard.models.asked import require_agreed
+from alignboard.models.checks.report import check_model
+from alignboard.models.checks.rules import context_of
+from alignboard.models.spec import ModelSpec
+from alignboard.pipeline.answerers import Served, ServedModel, rendered, too_long
+from alignboard.pipeline.answering import outputs_path
+from alignboard.pipeline.evaluation import require_second_turns
+from alignboard.pipeline.graph import Job
+from alignboard.pipeline.judges import Judges
+from alignboard.pipeline.plans.build import judge_trained_here
+from alignboard.pipeline.plans.plan import ChosenJudge, ResolvedPlan, access_of
+from alignboard.pipeline.plans.sets import PlanSet
+from alignboard.pipeline.replacing import n_rows, require_no_loss
+from alignboard.pipeline.store import Places
+from alignboard.results.files import require_writable
+
+
+def require_generation(
+    specs: Iterable[ModelSpec],
+    asked: InstructionSet,
+    workspace: Path,
+    served: Served | None = None,
+    *,
+    remote_code: bool = False,
+    replace: bool = False,
+) -> None:
+    """Raise `InputError` for what any of ``specs`` would meet when it responds to ``asked``."""
+    require_writable(Places(workspace).results)
+    for spec in specs:
+        require_model(spec, [asked], served, remote_code=remote_code)
+        if not replace:
+            require_no_loss(outputs_path(workspace, spec.name, asked), len(asked.rows), n_rows)
+
+
+def require_model(
+    spec: ModelSpec,
+    sets: Sequence[InstructionSet],
+    served: Served | None = None,
+    *,
+    remote_code: bool = False,
+) -> None:
+    """Raise `InputError` where ``spec`` could not be loaded, or a first turn of ``sets`` could not be asked."""
+    if served is not None:
+        opened, context = ServedModel(spec, served).opened, spec.context
+    else:
+        require_agreed(spec, remote_code=remote_code)
+        opened = check_model(spec).require_loadable()
+        known = (spec.context, context_of(opened.checkpoint.config))
+        context = min((one for one in known if one is not None), default=None)
+    if opened is None:  # the server renders
+        return
+    for asked in sets:
+        for number, row in enumerate(asked.rows, start=1):
+            n_tokens = len(rendered(opened, row.turns[0]))
+            if context is not None and n_tokens >= context and spec.too_long != "skip":
+                raise InputError(too_long(spec, number, n_tokens, context))
+
+
+def require_plan(resolved: ResolvedPlan, jobs: Iterable[Job]) -> None:
+    """Raise `InputError` for the first thing that ``jobs``, which are to be done, would meet."""
+    todo, places = list(jobs), Places(resolved.workspace)
+    for folder in (places.results, places.leaderboards):
+        require_writable(folder)
+    with contextlib.chdir(resolved.workspace):  # declarations name files relative to it
+        for name, own in _judges(todo).items():
+            sets = [one for one in resolved.sets if one.name in own]
+            _require_judge(resolved.judges[name], sets, places)
+        for spec, served, asked in _models(resolved, todo):
+            try:
+                if served is not None:
+                    served.require_key()
+                require_model(spec, asked, served, remote_code=True)  # agreed to in the plan
+            except InputError as error:
+                raise InputError(f"{resolved.path}: models.{spec.name}: {error}") from error
+
+
+def _judges(jobs: Iterable[Job]) -> dict[str, set[str]]:
+    """The sets that each judge judges, by its name."""
+    found: dict[str, set[str]] = {}
+    for job in jobs:
+        if "judge" in job.parameters:
+            found.setdefault(job.parameters["judge"], set()).add(job.parameters["set"])
+    return found
+
+
+def _models(
+    resolved: ResolvedPlan, jobs: Iterable[Job]
+) -> list[tuple[ModelSpec, Served | None, list[InstructionSet]]]:
+    """The models of ``jobs`` that are there already, each with the sets that it is still asked.
+
+    Tiny checkpoints are made here; an adapter that a job trains is left out, its base is checked.
+    """
+    sets = {one.name: one.asked for one in resolved.sets}
+    served = {entry.group: entry.served for entry in resolved.entries.values()}
+    found: dict[bytes, tuple[ModelSpec, Served | None, list[InstructionSet]]] = {}
+    for job in jobs:
+        if job.kind not in {"generate", "lm-eval"}:
+            continue
+        spec = msgspec.convert(job.hints["spec"], ModelSpec)
+        if not spec.base:
+            continue
+        key = msgspec.json.encode(msgspec.structs.replace(spec, name=""))
+        _, _, own = found.setdefault(key, (spec, served[job.group], []))
+        asked = sets[job.parameters["set"]["name"]] if job.kind == "generate" else None
+        if asked is not None and asked not in own:
+            own.append(asked)
+    return list(found.values())
+
+
+def _require_judge(chosen: ChosenJudge, sets: Sequence[PlanSet], places: Places) -> None:
+    """Whether a judge of a plan can be asked today, and its prompt can be filled for ``sets``."""
+    declared = chosen.declared
+    judges = Judges(access_of(chosen.access, places.journal), places.workspace)
+    judges.require_supported(declared, dt.datetime.now(dt.UTC).date())
+    for spec in judges.members(declared):
+        if judge_trained_here(spec) is None:  # whose model is trained here
+            judges.require_ready(spec)
+        for one in sets:
+            _require_shown(spec, one.asked)
+
+
+def _require_shown(spec: JudgeSpec, asked: InstructionSet) -> None:
+    """Whether a judge's prompt has a place for every turn, and asks for nothing that a plan does not have."""
+    if asked.n_turns > 1:
+        require_second_turns(spec)
+        return
+    pair = Pair(asked.rows[0].turns[0], "first", "one", "second", "other")
+    views(Prompter(spec, {}), first_questions(spec, [pair]))

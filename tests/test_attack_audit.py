@@ -1,0 +1,199 @@
+"""Defects of the attack on the first version that no other module holds: slow servers, templates, logs, odd files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from alignboard.benchmarks.task_files import digests
+from alignboard.cli.boundary import guarded
+from alignboard.data.instruction_sets import load_set
+from alignboard.engines.openai.format import UnreadableError
+from alignboard.errors import InputError, SourceError
+from alignboard.fetch import download, http, ranges
+from alignboard.fetch.http import Patience
+from alignboard.judges.backends.chat_format import read_judge_reply
+from alignboard.judges.parsing.raw_completions import reply_of_raw
+from alignboard.models import prompting
+from alignboard.models.registry import load_model
+from alignboard.pipeline.executors.logs import end_text
+from alignboard.pipeline.judged_outputs import read_fields
+from byte_tokenizer import build
+
+
+class _Dripping(BaseHTTPRequestHandler):
+    """A body that comes byte by byte and never ends."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "100000")
+        self.end_headers()
+        try:
+            while True:
+                self.wfile.write(b" ")
+                time.sleep(0.02)
+        except OSError:
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base
+        """Keep quiet."""
+
+
+@pytest.fixture
+def dripping(monkeypatch):
+    monkeypatch.setattr(http, "GRACE", 0.2)
+    monkeypatch.setattr(
+        ranges, "PATIENCE", Patience(tries=2, backoff=0.001, longest=0.002, timeout=9)
+    )
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Dripping)
+    server.daemon_threads = True
+    server.block_on_close = False
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/x"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_listing_that_comes_byte_by_byte_ends_in_a_sentence(dripping):
+    with pytest.raises(SourceError, match="bytes came in"):
+        download.fetch(dripping, "--from DIR")
+
+
+def test_a_file_of_a_batch_that_comes_byte_by_byte_ends_in_a_sentence(dripping):
+    from alignboard.engines.openai.format import Dialect
+    from alignboard.engines.openai.served import Endpoint, Limits
+    from alignboard.judges.backends.batch_http import BatchHttp
+
+    endpoint = Endpoint((dripping,), Dialect("m"), limits=Limits(patience=Patience(tries=1)))
+    with BatchHttp(endpoint) as files, pytest.raises(SourceError, match="bytes came in"):
+        files.content("file")
+
+
+# Rows of a wrong kind.
+
+
+def test_a_reference_that_is_a_list_is_a_sentence(tmp_path):
+    path = tmp_path / "fields.jsonl"
+    path.write_text('{"instruction": "q", "reference": ["a", "b"]}\n')
+    with pytest.raises(InputError, match="row 1: reference is no text"):
+        read_fields(path)
+
+
+@pytest.mark.parametrize("row", ["null", "3", '"text"', "[]"])
+def test_a_question_that_is_no_object_is_a_sentence(row, tmp_path):
+    path = tmp_path / "questions.jsonl"
+    path.write_text(f'{{"question_id": 1, "category": "x", "turns": ["a"]}}\n{row}\n')
+    with pytest.raises(InputError, match="row 2 has no column"):
+        load_set(str(path), tmp_path)
+
+
+@pytest.mark.parametrize("place", ["drawn", "listed"])
+def test_a_probability_above_one_is_no_reply(place):
+    chosen = {"token": "A", "logprob": 0.7 if place == "drawn" else -0.1}
+    listed = {"token": "A", "logprob": 0.7 if place == "listed" else -0.1}
+    tokens = {"content": [{**chosen, "top_logprobs": [listed]}]}
+    message = {"role": "assistant", "content": "A"}
+    choice = {"message": message, "finish_reason": "stop", "logprobs": tokens}
+    with pytest.raises(UnreadableError, match="above 0"):
+        read_judge_reply(json.dumps({"choices": [choice]}).encode())
+    with pytest.raises(ValueError, match="above 0"):
+        reply_of_raw(choice)
+    for token in (chosen, listed):
+        token["logprob"] = 1e-6  # as endpoints round
+    tokens["content"] = [{**chosen, "top_logprobs": [listed]}]
+    assert read_judge_reply(json.dumps({"choices": [choice]}).encode()).tokens
+    assert reply_of_raw(choice).tokens
+
+
+# Templates and files of checkpoints.
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ 'x' * 10 ** 15 }}",
+    ],
+)
+def test_a_template_without_an_end_is_a_sentence(template, monkeypatch):
+    monkeypatch.setattr(prompting, "RENDERING_SECONDS", 0.3)
+    started = time.monotonic()
+    with pytest.raises(InputError, match="the chat template does not take"):
+        prompting.prompt_text(build(), template, "hello", source="here")
+    assert time.monotonic() - started < 5
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"GGUF", b"GGUF\x03\0\0\0" + b"\xff" * 16, b""])
+@pytest.mark.parametrize("name", ["adapter_config.json", "generation_config.json", "model.gguf"])
+def test_a_truncated_file_of_a_checkpoint_is_a_sentence(name, content, tmp_path):
+    from alignboard.models.checks.report import check_model
+
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "architectures": ["L"]}')
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(str(tmp_path))):
+        check_model(load_model(str(tmp_path / name if name == "model.gguf" else tmp_path)), "hi")
+
+
+# Printed text, and the logs of workers.
+
+
+def test_no_control_character_reaches_the_terminal(capsys):
+    guarded(lambda: sys.stdout.write("a\x1b[2J\x07\x9b1m\tb\nc\r\n"))
+    assert capsys.readouterr().out == "a\\x1b[2J\\x07\\x9b1m\tb\nc\\x0d\n"
+
+
+def test_a_killed_worker_has_no_last_words(tmp_path):
+    log = tmp_path / "worker.log"
+    log.write_text("first\npip install kernels\n")
+    assert end_text(-9, log) == (f"by signal 9 (was there enough memory?); its log is {log}")
+    assert end_text(1, log).endswith("pip install kernels")
+
+
+# Data of tasks.
+
+
+@pytest.mark.parametrize(
+    "data", ["/proc/*/m*", "/proc/**", "/dev/zero", "pipe", "/proc/self/environ"]
+)
+def test_data_without_an_end_are_refused(data, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    folder = tmp_path / "evaluate" / "tasks"
+    folder.mkdir(parents=True)
+    content = {"task": "odd", "dataset_path": "json", "dataset_kwargs": {"data_files": data}}
+    (folder / "odd.yaml").write_text(json.dumps(content))
+    code = (
+        "import sys, pathlib; from alignboard.benchmarks.task_files import digests\n"
+        "from alignboard.errors import InputError\n"
+        "try: digests(['odd'], pathlib.Path(sys.argv[1]))\n"
+        "except InputError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "odd.yaml: " in done.stdout, done.stderr
+
+
+def test_a_folder_of_data_is_read_whole(tmp_path):
+    folder = tmp_path / "evaluate" / "tasks"
+    (tmp_path / "data" / "inner").mkdir(parents=True)
+    folder.mkdir(parents=True)
+    for name in ("data/one.json", "data/inner/two.json"):
+        (tmp_path / name).write_text("[]")
+    (folder / "kept.yaml").write_text(json.dumps({"task": "kept", "dataset_path": "data"}))
+    assert digests(["kept"], tmp_path).keys() == {
+        *("data/one.json", "data/inner/two.json", "evaluate/tasks/kept.yaml")
+    }
