@@ -8,7 +8,7 @@ from pathlib import Path
 from alignboard.errors import InputError
 from alignboard.published.calibration import read_calibration
 from alignboard.published.reproduce import reference_set
-from alignboard.reports.comparison import PairedComparison, Correction, FamilyOfTests, corrected
+from alignboard.reports.comparison import Correction, FamilyOfTests, PairedComparison, corrected
 from alignboard.reports.comparison_sources import sample_families, verdict_families
 from alignboard.reports.samples import PREFIX, latest_samples, read_samples
 from alignboard.results.folder import ResultsFolder
