@@ -22,6 +22,7 @@ from alignboard.models.registry import load_model
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import Served
 from alignboard.pipeline.plans.schema import BASE_METHOD, UNDECLARED, Plan, PlanModel
+from alignboard.workspace import find
 
 CARD = "training.json"
 """what `alignboard train` leaves beside an adapter"""
@@ -47,17 +48,19 @@ class ModelEntry:
     @property
     def served(self) -> Served | None:
         """Where it is served; None: here."""
-        given = self.declared
-        if not given.urls:
-            return None
-        return Served(
-            given.urls, given.api, given.served_as, given.api_key_env, given.limits, given.price
-        )
+        return served_of(self.declared) if self.declared.urls else None
 
     @property
     def is_tiny(self) -> bool:
         """Whether it is a tiny checkpoint, made on the spot."""
         return self.declared.tiny is not None
+
+
+def served_of(given: PlanModel) -> Served:
+    """Where a model with an engine is served."""
+    return Served(
+        given.urls, given.api, given.served_as, given.api_key_env, given.limits, given.price
+    )
 
 
 def read_entries(path: Path, plan: Plan, root: Path) -> dict[str, ModelEntry]:
@@ -112,6 +115,13 @@ def _spec(path: Path, name: str, entry: PlanModel, root: Path) -> ModelSpec | No
 def _local(name: str, root: Path) -> str:
     """A folder or file of the workspace by its whole path; any other name as it is."""
     return str(root / name) if (root / name).exists() else name
+
+
+def is_adapter(start: str, root: Path) -> bool:
+    """Whether what a recipe starts from is an adapter that is there, or on the hub, and no recipe."""
+    if find("train", start, root) is not None:
+        return False
+    return (root / start / "adapter_config.json").is_file() or is_repository(start)
 
 
 def _method(
