@@ -18,10 +18,10 @@ from alignboard.cli.shared import allow_key_option, completes, progress, replace
 if TYPE_CHECKING:
     from alignboard.judges.runner import Counts, OnProgress
     from alignboard.judges.spec import JudgeSpec
+    from alignboard.pipeline.annotations import Summary
     from alignboard.pipeline.evaluation import Evaluation
     from alignboard.pipeline.judged_outputs import Answers, Comparison
     from alignboard.pipeline.judges import Access, Judges
-    from alignboard.pipeline.judging import Summary
     from alignboard.pipeline.single_ratings import RatingSummary
 
 _ACCESS = (

@@ -27,10 +27,11 @@ from alignboard.judges.pricing import Cost, cost_of
 from alignboard.judges.rows import Call
 from alignboard.judges.runner import OnProgress, rate_outputs
 from alignboard.judges.spec import JudgeSpec, Order
+from alignboard.pipeline.annotations import Summary
 from alignboard.pipeline.answering import outputs_path
 from alignboard.pipeline.judged_outputs import Answers, Comparison, compare
 from alignboard.pipeline.judges import Access, Judges, renamed
-from alignboard.pipeline.judging import JournalReplies, Summary, verdict_path, write_judged
+from alignboard.pipeline.judging import JournalReplies, verdict_path, write_judged
 from alignboard.pipeline.replacing import n_preferences, n_ratings, require_no_loss
 from alignboard.pipeline.single_ratings import RatingSummary, rating_path, write_rated
 from alignboard.published.calibration import Calibration
