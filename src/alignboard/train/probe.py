@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+
+from alignboard.models.loading import LoadedModel
 
 ROWS = 8
 """rows of the batch at most"""
@@ -62,8 +63,9 @@ def logits_of_saved(
     model.eval()
     trained = model(**inputs).logits
     if not isinstance(model, PeftModel):
-        fresh = AutoModelForCausalLM.from_pretrained(folder, dtype=model.dtype)
-        return trained, fresh.to(model.device).eval()(**inputs).logits
+        dtype: Any = str(model.dtype).removeprefix("torch.")
+        fresh = LoadedModel.load(folder, dtype=dtype, device=model.device.type)
+        return trained, fresh.model(**inputs).logits
     model.load_adapter(str(folder), "saved", autocast_adapter_dtype=False)
     model.set_adapter("saved")
     try:
