@@ -229,7 +229,10 @@ def test_gptq_of_phixtral_is_refused(phi, tmp_path):
 
 # GGUF.
 
-GGUF = [("llama", "llama"), ("mistral", "llama"), ("phi", "phi2"), ("gemma", "gemma")]
+GGUF = [
+    *[("llama", "llama"), ("mistral", "llama"), ("phi", "phi2"), ("gemma", "gemma")],
+    *[("gemma2", "gemma2"), ("gemma3", "gemma3")],
+]
 IDS = [3, 257, 40, 66, 64, 83, 13]
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alignboard.cli.judging_text import rating_text, summary_text
-from alignboard.cli.shared import allow_key_option, completes, progress, replace_option, write_json
+from alignboard.cli.judging_text import cost_text, rating_text, summary_text
+from alignboard.cli.shared import allow_key_option, completes, progress, replace_option
 
 if TYPE_CHECKING:
     from alignboard.judges.runner import Counts, OnProgress
@@ -241,6 +241,18 @@ def judge_and_print(
     return summary
 
 
+def print_costs(
+    evaluation: Evaluation, declared: JudgeSpec, compared: Sequence[Comparison]
+) -> list[dict[str, Any]]:
+    """Print what judging each model would cost, and return it for ``--json``."""
+    found = []
+    for one in compared:
+        costs = evaluation.costs(declared, one)
+        print(cost_text(costs, one.model))
+        found.append({"model": one.model, "costs": costs})
+    return found
+
+
 def rate_and_print(
     evaluation: Evaluation, declared: JudgeSpec, answers: Answers, *, ask: bool = True
 ) -> RatingSummary:
@@ -260,8 +272,3 @@ def _making(folder: Path, *, ask: bool) -> AbstractContextManager[None]:
     from alignboard.pipeline.store import Places
 
     return held(Places(Path.cwd()), str(folder)) if ask else nullcontext()
-
-
-def write_summaries(path: Path, found: Sequence[Summary | RatingSummary]) -> None:
-    """The summaries as JSON."""
-    write_json(path, list(found))

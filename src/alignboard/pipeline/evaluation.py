@@ -202,9 +202,13 @@ class Evaluation:
     def costs(self, declared: JudgeSpec, compared: Comparison) -> list[Cost]:
         """What is missing, and what it costs, by judge; nobody is asked."""
         self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
+        return self.pair_costs(declared, compared.pairs)
+
+    def pair_costs(self, declared: JudgeSpec, pairs: Sequence[Pair]) -> list[Cost]:
+        """The same of pairs by themselves."""
         return [
             self._cost(spec, first_questions(spec, own))
-            for spec, own in self._judges.shares(declared, compared.pairs)
+            for spec, own in self._judges.shares(declared, pairs)
         ]
 
     def rating_costs(self, declared: JudgeSpec, answers: Answers) -> list[Cost]:
