@@ -18,7 +18,7 @@ from alignboard.judges.pairs import Judged
 from alignboard.judges.rows import Call, Reply
 from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.annotations import Summary, annotation_rows, summarise
-from alignboard.pipeline.judged_outputs import Comparison
+from alignboard.pipeline.judged_outputs import PairedOutputs
 from alignboard.pipeline.judges import JudgeSource
 from alignboard.pipeline.replacing import n_preferences, require_no_loss
 from alignboard.records import text_id
@@ -76,7 +76,7 @@ class _Record(msgspec.Struct):
 
 
 def verdict_path(
-    judge: str, compared: Comparison, asked: Sequence[JudgeSource], root: Path = Path()
+    judge: str, compared: PairedOutputs, asked: Sequence[JudgeSource], root: Path = Path()
 ) -> Path:
     """Where the verdicts go below ``root``; raises `InputError` where those of somebody else lie there."""
     path = compared.place / judge_folder(judge, compared.baseline) / ANNOTATIONS
@@ -111,7 +111,7 @@ def _shown(value: str | list[JudgeSource]) -> str:
 def write_judged(
     judge: JudgeSpec,
     judged: Sequence[Judged],
-    compared: Comparison,
+    compared: PairedOutputs,
     order: str,
     asked: Sequence[JudgeSource] = (),
     *,
