@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from alignboard.models.loading import LoadedModel
+from alignboard.models.arithmetic import Arithmetic
+from alignboard.models.formats import identify
+from alignboard.models.weights import open_model
 
 ROWS = 8
 """rows of the batch at most"""
@@ -63,9 +65,8 @@ def logits_of_saved(
     model.eval()
     trained = model(**inputs).logits
     if not isinstance(model, PeftModel):
-        dtype: Any = str(model.dtype).removeprefix("torch.")
-        fresh = LoadedModel.load(folder, dtype=dtype, device=model.device.type)
-        return trained, fresh.model(**inputs).logits
+        how = Arithmetic(dtype=str(model.dtype).removeprefix("torch."), device=str(model.device))
+        return trained, open_model(identify(folder), how)(**inputs).logits
     model.load_adapter(str(folder), "saved", autocast_adapter_dtype=False)
     model.set_adapter("saved")
     try:
