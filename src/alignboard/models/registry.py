@@ -6,6 +6,7 @@ template and BOS as its tokenizer has it; its format is read off its configurati
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from alignboard.models.gguf.parts import checkpoint_name
 from alignboard.models.hub import is_repository, locate
 from alignboard.models.spec import ModelSpec, read_spec
 from alignboard.results.files import read_json_object
-from alignboard.workspace import find, is_there, library, names
+from alignboard.workspace import find, library, names
 
 ROOM = "evaluate/models"
 _TRAINERS = re.compile(r"checkpoint-\d+")
@@ -85,7 +86,7 @@ def _local(path: Path) -> ModelSpec:
             raise InputError(
                 f"{adapter}: base_model_name_or_path does not say on which model this adapter is."
             )
-        if not (is_repository(base) or is_packaged(base) or is_there(Path(base))):
+        if not (is_repository(base) or is_packaged(base) or os.path.exists(base)):  # noqa: PTH110 - any text is a name
             raise InputError(
                 f"{adapter} names the base {base!r}, which is not here; write an entry evaluate/models/NAME.yaml with "
                 f"base: (where that model is) and adapter: {path}."
