@@ -230,6 +230,7 @@ class _Plan:
             kind="rating",
             unit="Elo",
             judge=self.parameters["rating_judge"],
+            set=self.sets[0]["name"] if self.sets else None,
             source="round robin",
             estimator="Bradley-Terry, Elo scale",
             conditional_on=NEW_PROMPTS,
