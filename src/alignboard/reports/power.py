@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from alignboard.reports.comparison import Comparison
+from alignboard.reports.comparison import PairedComparison
 from alignboard.stats.power import detectable_difference, prompts_needed
 from alignboard.text import shown, table
 
@@ -35,7 +35,7 @@ class PairPower:
 
 
 def pair_powers(
-    pilot: Comparison, difference: float | None, target: float, n_tests: int
+    pilot: PairedComparison, difference: float | None, target: float, n_tests: int
 ) -> list[PairPower]:
     """The power of every pair of a pilot.
 
