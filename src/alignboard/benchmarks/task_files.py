@@ -16,11 +16,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from alignboard.errors import InputError, nearest
 from alignboard.guarded_yaml import SAFE_LOADER
 from alignboard.results.files import file_sha256
 from alignboard.suites import read_yaml
-from alignboard.workspace import find, library
+from alignboard.workspace import find, is_there, library
 
 ROOM: Final = "evaluate/tasks"
 # At the top level of lm-eval's declarations: ``task: arc_easy``, ``"group": mmlu``, and tags, one or a list.
@@ -65,6 +67,23 @@ def digests(names: Iterable[str], workspace: Path, *, trusted: bool = False) -> 
     return {label: file_sha256(path) for label, path in sorted(found.files.items())}
 
 
+def generated_contents(name: str, workspace: Path, *, trusted: bool) -> dict[str, Any]:
+    """What declares the task ``name``, whose data are written later: by file its content, of Python files its sha256.
+
+    Raises `InputError`, unless they are ``trusted``, for declarations of the workspace that would run code.
+    """
+    found = _Files(workspace, trusted=trusted, with_data=False)
+    found.add_task(name)
+    return {
+        label: file_sha256(path) if path.suffix == ".py" else _read(path)
+        for label, path in sorted(found.files.items())
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_yaml(path, _Loader, ("!function",))
+
+
 def lm_eval_folder(name: str) -> Path | None:
     """The folder of lm-eval's that declares the task, group or tag ``name``; None where none does."""
     folders = sorted(
@@ -82,11 +101,32 @@ def unknown_task(name: str) -> InputError:
     )
 
 
+class _Shape(msgspec.Struct):
+    """What is read here of a declaration, or of a member of a group."""
+
+    group: str | None = None
+    task: str | list[str | dict[str, Any]] | None = None
+    include: str | list[str] = []
+    dataset_path: str | None = None
+    dataset_kwargs: dict[str, Any] | None = None
+    metric_list: list[str | dict[str, Any]] | None = None
+
+
+def _require_shape(path: Path, content: Mapping[str, Any]) -> None:
+    """Raise `InputError` for a field of a wrong type, or a declaration without a name."""
+    try:
+        shape = msgspec.convert(content, _Shape)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{path}: {error}.") from error
+    if shape.group is None and shape.task is None and not shape.include:
+        raise InputError(f"{path}: a task, or a member of a group, has no name (task:).")
+
+
 class _Files:
     """The files of tasks, collected from declaration to declaration."""
 
-    def __init__(self, workspace: Path, *, trusted: bool) -> None:
-        self._workspace, self._trusted = workspace, trusted
+    def __init__(self, workspace: Path, *, trusted: bool, with_data: bool = True) -> None:
+        self._workspace, self._trusted, self._with_data = workspace, trusted, with_data
         self.files: dict[str, Path] = {}
         """by what they are called in a key: the path in the workspace or library, else the whole path"""
 
@@ -100,9 +140,10 @@ class _Files:
     def _add_declaration(self, path: Path, name: str | None = None) -> None:
         if not self._add(path):
             return
-        content = read_yaml(path, _Loader, ("!function",))
+        content = _read(path)
+        _require_shape(path, content)
         declared = content.get("group") or content.get("task")
-        if name not in {None, declared}:
+        if name is not None and name != declared:
             raise InputError(
                 f"{path}: it declares {declared!r}; the file of a task is called after the task."
             )
@@ -119,12 +160,14 @@ class _Files:
 
     def _add_content(self, path: Path, content: Mapping[str, Any]) -> None:
         """What a task, or a member of a group that is written out in it, names."""
-        self._add_data(path, content)
+        if self._with_data:
+            self._add_data(path, content)
         members = content.get("task")
         for member in members if isinstance(members, list) else []:
             if isinstance(member, str):
                 self.add_task(member)
                 continue
+            _require_shape(path, member)
             self._add_content(path, member)
             name = member.get("group") or member["task"]
             written_out = "dataset_path" in member or isinstance(member.get("task"), list)
@@ -133,7 +176,7 @@ class _Files:
 
     def _add_data(self, path: Path, content: Mapping[str, Any]) -> None:
         folder = self._workspace / str(content.get("dataset_path", ""))
-        if "dataset_path" in content and folder.is_dir():
+        if "dataset_path" in content and is_there(folder) and folder.is_dir():
             inner = (one for one in folder.rglob("*") if one.is_dir() or _has_data(one))
             self._add_all(path, str(folder), inner)
         for text in _strings((content.get("dataset_kwargs") or {}).get("data_files")):
@@ -205,7 +248,7 @@ def _code(content: Mapping[str, Any]) -> Iterator[str]:
             name = metric.get("metric") if isinstance(metric, Mapping) else metric
             if isinstance(metric, Mapping) and metric.get("hf_evaluate"):
                 yield f"the metric {name} of hf_evaluate"
-            elif name not in _metrics():
+            elif not isinstance(name, str) or name not in _metrics():
                 yield f"the metric {name}, which is not lm-eval's,"
 
 
