@@ -18,8 +18,8 @@ from alignboard.judges.pairs import Judged, Pair, conversations
 from alignboard.judges.rows import Reply, Verdict
 from alignboard.judges.runner import judge_pairs
 from alignboard.judges.spec import JudgePrompt
+from alignboard.pipeline.annotations import annotation_rows, summarise
 from alignboard.pipeline.conversations import Questions, compare_conversations, conversation_answers
-from alignboard.pipeline.judging import annotation_rows, summarise
 from alignboard.records import Generation
 from alignboard.reports.judges.report import judge_report
 from alignboard.reports.judges.rows import read_judgments

@@ -25,7 +25,7 @@ from alignboard.judges.pairs import Judged
 from alignboard.judges.rows import Verdict
 from alignboard.judges.runner import judge_pairs
 from alignboard.models.spec import read_spec
-from alignboard.pipeline.judging import summarise
+from alignboard.pipeline.annotations import summarise
 from faulty_endpoint import FaultyEndpoint, body, status
 from judging_doubles import pairs, spec
 

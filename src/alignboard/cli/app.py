@@ -32,6 +32,7 @@ from alignboard.cli.published import (
     names_of,
     released,
 )
+from alignboard.cli.recipe import recipe
 from alignboard.cli.shared import (
     allow_key_option,
     completes,
@@ -207,6 +208,7 @@ cli.add_command(bridge)
 cli.add_command(board)
 cli.add_command(data)
 cli.add_command(train)
+cli.add_command(recipe)
 cli.add_command(compare)
 cli.add_command(plot)
 cli.add_command(convert)

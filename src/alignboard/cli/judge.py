@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from alignboard.fetch.sources import DownloadProgress
     from alignboard.judges.spec import Order
-    from alignboard.pipeline.judged_outputs import Comparison
+    from alignboard.pipeline.judged_outputs import PairedOutputs
 
 EXIT_FOUND = 3
 _BASELINE = "gpt4_1106_preview"
@@ -151,7 +151,7 @@ def _reader(
     limit: int | None,
     out: Path | None,
     progress: DownloadProgress,
-) -> Callable[[Path], Comparison]:
+) -> Callable[[Path], PairedOutputs]:
     """From a file of outputs to the pairs that are judged."""
     from functools import cache
 
@@ -169,7 +169,7 @@ def _reader(
         lambda: conversations.load_questions(set_name, workspace, limit, fields, progress)
     )
 
-    def read(path: Path) -> Comparison:
+    def read(path: Path) -> PairedOutputs:
         if is_conversations(path):
             if baseline is None:
                 raise InputError(

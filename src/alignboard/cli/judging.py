@@ -18,10 +18,10 @@ from alignboard.cli.shared import allow_key_option, completes, progress, replace
 if TYPE_CHECKING:
     from alignboard.judges.runner import Counts, OnProgress
     from alignboard.judges.spec import JudgeSpec
+    from alignboard.pipeline.annotations import Summary
     from alignboard.pipeline.evaluation import Evaluation
-    from alignboard.pipeline.judged_outputs import Answers, Comparison
+    from alignboard.pipeline.judged_outputs import Answers, PairedOutputs
     from alignboard.pipeline.judges import Access, Judges
-    from alignboard.pipeline.judging import Summary
     from alignboard.pipeline.single_ratings import RatingSummary
 
 _ACCESS = (
@@ -229,7 +229,7 @@ def judging(label: str) -> Iterator[OnProgress]:
 
 
 def judge_and_print(
-    evaluation: Evaluation, declared: JudgeSpec, compared: Comparison, *, ask: bool = True
+    evaluation: Evaluation, declared: JudgeSpec, compared: PairedOutputs, *, ask: bool = True
 ) -> Summary:
     """Judge one model, with progress, and print what came of it."""
     from alignboard.results.verdict_places import judge_folder
@@ -242,7 +242,7 @@ def judge_and_print(
 
 
 def print_costs(
-    evaluation: Evaluation, declared: JudgeSpec, compared: Sequence[Comparison]
+    evaluation: Evaluation, declared: JudgeSpec, compared: Sequence[PairedOutputs]
 ) -> list[dict[str, Any]]:
     """Print what judging each model would cost, and return it for ``--json``."""
     found = []

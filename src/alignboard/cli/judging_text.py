@@ -10,7 +10,7 @@ from alignboard.text import shown
 if TYPE_CHECKING:
     from alignboard.judges.pairs import Judged, Rated
     from alignboard.judges.pricing import Cost
-    from alignboard.pipeline.judging import Summary
+    from alignboard.pipeline.annotations import Summary
     from alignboard.pipeline.single_ratings import Mean, RatingSummary
 
 LEAST_CONSISTENT = 0.6

@@ -13,7 +13,8 @@ import torch
 from peft import PeftModel
 
 from alignboard.models.arithmetic import Arithmetic
-from alignboard.models.formats import identify, open_model
+from alignboard.models.formats import identify
+from alignboard.models.weights import open_model
 
 ROWS = 8
 """rows of the batch at most"""

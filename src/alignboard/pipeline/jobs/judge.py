@@ -26,7 +26,7 @@ from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.board import RATINGS, found
 from alignboard.pipeline.jobs.generate import exported
 from alignboard.pipeline.jobs.train import CHECKPOINT
-from alignboard.pipeline.judged_outputs import Comparison, compare
+from alignboard.pipeline.judged_outputs import PairedOutputs, compare
 from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.judging import JournalReplies
 from alignboard.pipeline.plans.plan import access_of
@@ -57,7 +57,7 @@ def read_responses(path: Path) -> Any:
     return read_conversations(path) if path.name == CONVERSATIONS else read_rows(path, Generation)
 
 
-def compared(job: Job, given: Any, against: Any, workspace: Path) -> Comparison:
+def compared(job: Job, given: Any, against: Any, workspace: Path) -> PairedOutputs:
     """What a job judges. Instructions that a model left out as too long for it are left out here, too."""
     parameters, hints = job.parameters, job.hints
     # Only AlpacaEval's own set has no folder of its own below the model's.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from alignboard.benchmarks.task_files import generated_contents
 from alignboard.data.preferences.sources import local_files
 from alignboard.fetch.packages import is_packaged, packaged_digest
 from alignboard.judges.load import load_judge
@@ -301,12 +302,8 @@ class _Builder:
         tasks = dict.fromkeys(one.task for one in suite.benchmarks if one.task in generated)
         if not tasks:
             return None
-        templates = {
-            name: declaration("evaluate/tasks", name, self.resolved.workspace).read_text(
-                encoding="utf-8"
-            )
-            for name in tasks
-        }
+        root, trusted = self.resolved.workspace, self.resolved.consent.tasks
+        templates = {name: generated_contents(name, root, trusted=trusted) for name in tasks}
         name = f"tasks of {suite.name}"
         return self.add(
             name, "task-data", name, {"seed": 0, "n": suite.n_documents, "templates": templates}
