@@ -221,6 +221,6 @@ def test_a_local_judge_reads_the_names_that_hardened_prompts_draw(tmp_path):
     )
     for one in judge_pairs(Judge(declared, LocalJudge(declared, model), "drawn"), world_pairs(4)):
         assert one.status == "scored"
-        for said, verdict in zip(one.said, one.verdicts, strict=True):
+        for said, verdict in zip(one.replies, one.verdicts, strict=True):
             assert {name.strip() for name, _ in said.tokens[0].top} >= set(LETTERS)
             assert 0 < (verdict.mass or 0) < 0.1

@@ -187,8 +187,8 @@ def test_what_no_try_can_mend_ends_the_run_in_a_sentence(server):
 def test_price_and_seconds_are_recorded(server):
     server.usage = {"prompt_tokens": 1000, "completion_tokens": 10}
     (one,) = judge_pairs(judge_at(server, spec(order="given"), rate=Rate(2, 8)), PAIRS[:1])
-    assert one.said[0].price == pytest.approx(0.00208)
-    assert one.said[0].seconds is not None
+    assert one.replies[0].price == pytest.approx(0.00208)
+    assert one.replies[0].seconds is not None
 
 
 def test_log_probabilities_are_the_verdict(server):
@@ -261,7 +261,7 @@ def test_a_batch_gives_the_replies_of_the_ordinary_interface(server, tmp_path):
         asked, kept = batch_judge(batches, tmp_path), InMemory()
         judged = judge_pairs(asked, PAIRS, kept)
         assert [one.preference for one in judged] == [1.5] * len(PAIRS)
-        assert judged[0].said[0].price == pytest.approx(0.00104)
+        assert judged[0].replies[0].price == pytest.approx(0.00104)
         assert list(tmp_path.rglob("*.json")) == []
         judge_pairs(asked, PAIRS, kept)
         assert len(batches.batches) == 1
@@ -330,5 +330,5 @@ def test_a_batch_that_is_too_large_is_cut_in_parts(tmp_path, monkeypatch):
 
 def test_the_rows_of_a_reply_survive_json(server):
     (one,) = judge_pairs(judge_at(server, spec(order="given")), PAIRS[:1])
-    said = one.said[0]
+    said = one.replies[0]
     assert msgspec.json.decode(msgspec.json.encode(said), type=Reply) == said

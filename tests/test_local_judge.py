@@ -11,7 +11,6 @@ import torch
 
 import byte_tokenizer
 import tiny_models
-from checkpoint_formats import untrained
 from alignboard.demo import world
 from alignboard.demo.judge_rows import draw_pair
 from alignboard.errors import InputError
@@ -25,6 +24,7 @@ from alignboard.judges.rows import Call, FailedCall, Message, Question, Reply
 from alignboard.judges.spec import JudgePrompt, PromptedSpec, Sampling
 from alignboard.models.loading import LoadedModel
 from alignboard.models.spec import EndpointOptions, ModelSpec
+from checkpoint_formats import untrained
 
 FAMILIES = ("phi", "mistral", "gemma", "llama")
 # A head of more than 64 tokens: shorter ones are not worth a pass of their own.

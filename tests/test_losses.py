@@ -14,7 +14,7 @@ from alignboard.registry import RegistryError, names, register  # noqa: E402
 from alignboard.train.losses import PairLogps  # noqa: E402
 from alignboard.train.methods import loss_spec  # noqa: E402
 
-LOSSES = names("loss")
+LOSSES = tuple(name for name in names("loss") if not loss_spec(name).rated)
 NEEDED: dict[str, dict[str, Any]] = {
     "simpo": {"gamma": 0.5},
     "r-dpo": {"length_penalty": 0.01},

@@ -19,12 +19,13 @@ from alignboard.stats.multiplicity import benjamini_hochberg, holm, step_down_ma
 from alignboard.stats.paired import (
     PairedDifference,
     align,
+    equivalence_p_value,
     influence_difference,
     mcnemar,
     paired_difference,
     sign_flip_p_value,
 )
-from alignboard.stats.ranks import rank_sets, tie_groups
+from alignboard.stats.ranks import probability_of_best, rank_sets, tie_groups
 from alignboard.stats.student import student_p_value, student_quantile
 
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
@@ -316,6 +317,32 @@ def test_sign_flips_counted_by_hand() -> None:
     t = many.mean() / (many.std(ddof=1) / 60**0.5)
     assert sign_flip_p_value(many, rng=rng) == pytest.approx(student_p_value(t, 59), abs=0.02)
     assert math.isnan(sign_flip_p_value(np.zeros(4), rng=rng))
+
+
+def test_equivalence_is_two_one_sided_tests() -> None:
+    rng = np.random.default_rng(2)
+    a, b = rng.random((2, 400))
+    found = paired_difference(a, b)
+    tails = pytest.importorskip("scipy.stats").ttest_1samp
+    upper = tails(a - b, 0.1, alternative="less").pvalue
+    lower = tails(a - b, -0.1, alternative="greater").pvalue
+    assert equivalence_p_value(found, 0.1) == pytest.approx(max(upper, lower), rel=1e-9)
+    assert equivalence_p_value(found, 1e-6) > 0.4
+
+
+def test_probability_of_being_best() -> None:
+    rng = np.random.default_rng(3)
+    score = rng.random((500, 3))
+    score[:, 2] -= 0.5
+    influence = (score - score.mean(axis=0)) / len(score)
+    means = score.mean(axis=0)
+    found = probability_of_best(means, influence, draws=20_000, rng=rng)
+    gap = (score[:, 0] - score[:, 1]).mean() / ((score[:, 0] - score[:, 1]).std() / 500**0.5)
+    normal = pytest.importorskip("scipy.stats").norm
+    assert found[0] == pytest.approx(normal.cdf(gap), abs=0.015)
+    assert found[2] == 0
+    same = probability_of_best(means[[0, 0]], influence[:, [0, 0]], draws=100, rng=rng)
+    assert same.tolist() == [0.5, 0.5]
 
 
 @pytest.mark.slow

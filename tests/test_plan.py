@@ -12,9 +12,10 @@ from alignboard.errors import AlignboardError, InputError
 from alignboard.models.hub import resolve_commit
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.plans import models as plan_models
-from alignboard.pipeline.plans.build import build_graph, single_recipe_plan
+from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.models import pinned, source_identity, weights_identity
 from alignboard.pipeline.plans.plan import load_plan
+from alignboard.pipeline.training import TrainingRequest, training_plan
 
 ROOT = Path(__file__).parents[1]
 SUITE = {
@@ -205,14 +206,14 @@ def test_a_file_that_is_no_mapping_is_one_sentence(content, write, tmp_path):
 
 def test_one_recipe_is_a_plan_of_its_chain(write, tmp_path):
     write(PLAN)
-    graph = build_graph(single_recipe_plan("demo/dpo", "tiny-gemma", tmp_path))
+    graph = build_graph(training_plan(TrainingRequest("demo/dpo", "tiny-gemma"), tmp_path))
     assert list(graph.jobs) == [
         "checkpoint tiny-gemma",
         "train tiny-gemma-sft",
         "pairs tiny-gemma-sft",
         "train tiny-gemma-dpo",
     ]
-    graph = build_graph(single_recipe_plan("demo/sft", "org/Some-Model", tmp_path))
+    graph = build_graph(training_plan(TrainingRequest("demo/sft", "org/Some-Model"), tmp_path))
     assert list(graph.jobs) == ["checkpoint Some-Model", "train Some-Model-sft"]
 
 

@@ -15,7 +15,8 @@ from alignboard.demo.simulated import rule_score
 from alignboard.errors import InputError
 from alignboard.train import preflight
 from alignboard.train.pairs import PreferencePair, preference_rows, west_of_n
-from alignboard.train.recipe import Recipe, RecipeError, load_recipe, parse_recipe
+from alignboard.train.recipe import Recipe, load_recipe, parse_recipe
+from alignboard.train.sections import RecipeError
 
 LIBRARY = Path(__file__).parents[1] / "train"
 DEMO = sorted(LIBRARY.glob("demo/*.yaml"))
@@ -44,9 +45,9 @@ def test_every_recipe_loads_and_starts_from_one_that_exists(path: Path) -> None:
     if recipe.start_from is not None:
         start = load_recipe(LIBRARY / f"{recipe.start_from}.yaml")
         assert start.method == "sft"
-        assert start.lora.r <= recipe.lora.r
+        assert start.adapter.r <= recipe.adapter.r
         assert start.chat_template == recipe.chat_template
-        assert start.lora.target_modules == recipe.lora.target_modules
+        assert start.adapter.target_modules == recipe.adapter.target_modules
 
 
 @pytest.mark.parametrize("path", REAL, ids=lambda p: f"{p.parent.name}/{p.stem}")
@@ -375,7 +376,7 @@ def test_a_start_of_smaller_rank_is_continued_exactly(base: QuickBase, tmp_path:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from alignboard.train.recipe import LoraSpec
+    from alignboard.train.sections import LoraSpec
     from alignboard.train.start import with_adapter
     from alignboard.train.trainer import train
 
@@ -386,7 +387,7 @@ def test_a_start_of_smaller_rank_is_continued_exactly(base: QuickBase, tmp_path:
     small = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(base("gemma")), tmp_path / "sft"
     )
-    targets = short("demo/sft").lora.modules_for("gemma")
+    targets = short("demo/sft").adapter.modules_for("gemma")
     spec = LoraSpec(r=64, alpha=16, target_modules=targets)
     big = with_adapter(AutoModelForCausalLM.from_pretrained(base("gemma")), spec, tmp_path / "sft")
     expected = small.eval()(ids).logits
@@ -655,7 +656,7 @@ def test_real_recipes_run_two_steps_in_four_bits(
     assert second.first_loss == pytest.approx(0.6931, rel=2e-2)
     config = json.loads((tmp_path / "dpo" / "adapter_config.json").read_text())
     assert config["r"] == 128
-    assert sorted(config["target_modules"]) == sorted(dpo.lora.modules_for(FAMILY_OF[name]))
+    assert sorted(config["target_modules"]) == sorted(dpo.adapter.modules_for(FAMILY_OF[name]))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -39,14 +39,13 @@ from alignboard.cli.shared import (
     machine_of,
     machine_options,
     redo_option,
+    say_versions,
     terminal_width,
     write_json,
 )
+from alignboard.cli.train import train
 from alignboard.cli.view import publish, view
 from alignboard.workspace import PUBLISHED
-
-if TYPE_CHECKING:
-    from alignboard.pipeline.runner import RunResult
 
 
 def main() -> None:
@@ -177,7 +176,7 @@ def run(
     planned = run_plan(plan, dry_run=True, **options)
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
         result = run_plan(plan, dry_run=dry_run, on_progress=listener, **options)
-    _say_versions(result)
+    say_versions(result)
     if json_file is not None:
         write_json(json_file, result.to_json())
     if dry_run:
@@ -187,28 +186,6 @@ def run(
     if result.board is not None:
         made = read_board(result.board)
         print(f"\n{to_text(made, terminal_width())}\n\n{result.board.with_suffix('.html')}")
-
-
-@cli.command(epilog="Example: alignboard train demo/dpo --model tiny-phi")
-@click.argument("recipe", shell_complete=completes("train"))
-@click.option(
-    "--model", metavar="NAME", help="tiny-phi, a folder or an id on the hub; else the recipe's own."
-)
-@redo_option
-@json_option
-def train(recipe: str, model: str | None, redo: tuple[str, ...], json_file: Path | None) -> None:
-    """Train RECIPE (a name such as demo/dpo or mistral-7b/sft-qlora), and first whatever it starts from."""
-    from alignboard.pipeline.progress import showing, time_table
-    from alignboard.pipeline.runner import train_recipe
-
-    planned = train_recipe(recipe, model, dry_run=True, redo=redo)[1]
-    with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        adapter, result = train_recipe(recipe, model, on_progress=listener, redo=redo)
-    _say_versions(result)
-    if json_file is not None:
-        write_json(json_file, result.to_json() | {"adapter": str(adapter)})
-    print(time_table(result.timings, result.seconds))
-    print(adapter)
 
 
 @cli.command(epilog="Example: alignboard init my-workspace")
@@ -227,19 +204,12 @@ cli.add_command(evaluate)
 cli.add_command(bridge)
 cli.add_command(board)
 cli.add_command(data)
+cli.add_command(train)
 cli.add_command(compare)
 cli.add_command(plot)
 cli.add_command(convert)
 cli.add_command(view)
 cli.add_command(publish)
-
-
-def _say_versions(result: RunResult) -> None:
-    from alignboard.pipeline.progress import versions_text
-
-    text = versions_text(result.other_versions, result.n_older)
-    if text:
-        print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

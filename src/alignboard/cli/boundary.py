@@ -42,22 +42,22 @@ def guarded(command: Callable[[], object]) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return _say("stopped; what is done is kept.", EXIT_INTERRUPTED)
+        return _print("stopped; what is done is kept.", EXIT_INTERRUPTED)
     except AlignboardError as error:
-        return _say(str(error), EXIT_BAD_INPUT)
+        return _print(str(error), EXIT_BAD_INPUT)
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
         if name in {"", _OURS}:
             raise
         from alignboard.extras import missing_text
 
-        return _say(missing_text([name]), EXIT_BAD_INPUT)
+        return _print(missing_text([name]), EXIT_BAD_INPUT)
     except BrokenPipeError:
         # Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except OSError as error:
-        return _say(_machine(error), EXIT_BAD_INPUT)
+        return _print(_machine(error), EXIT_BAD_INPUT)
     return found if isinstance(found, int) else 0
 
 
@@ -84,6 +84,6 @@ def _machine(error: OSError) -> str:
     return f"{path} cannot be read or written ({error.strerror or error}): {advice}what was committed is kept."
 
 
-def _say(text: str, code: int) -> int:
+def _print(text: str, code: int) -> int:
     print(f"alignboard: {shown(text)}", file=sys.stderr)
     return code

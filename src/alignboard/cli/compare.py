@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING
 import click
 
 from alignboard.cli.shared import json_option, write_json
-from alignboard.errors import InputError
 
 if TYPE_CHECKING:
-    from alignboard.published.calibration import Calibration
-    from alignboard.records import Annotations, TextId
     from alignboard.reports.comparison import Correction
 
 EXIT_NOTHING_SHARED = 3
-_LENGTH_CONTROLLED = "alpaca-eval-2"
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_CLUSTER = (
+    "A column of the annotations, or a field of the task's documents: rows with the same value (a conversation, a "
+    "passage) are dependent."
+)
+_MARGIN = "Percentage points below which two models count as equivalent; adds two one-sided tests."
+_ANY_PROMPT = (
+    "Allow prompts of lm-eval that differ between models, such as each in its own chat template."
+)
 
 
 @click.command(
@@ -32,6 +37,11 @@ _LENGTH_CONTROLLED = "alpaca-eval-2"
     help="A results folder; MODELS are then names of models in it.",
 )
 @click.option("--judge", metavar="NAME", help="The judge whose verdicts are compared.")
+@click.option(
+    "--suite",
+    metavar="NAME",
+    help="The suite whose benchmarks are compared; a published suite stands for its judge.",
+)
 @click.option(
     "--set", "set_name", metavar="NAME", help="The instruction set, where there are several."
 )
@@ -52,80 +62,63 @@ _LENGTH_CONTROLLED = "alpaca-eval-2"
 @click.option(
     "--all-pairs", is_flag=True, help="Compare all pairs, not only the first model with the others."
 )
+@click.option("--cluster", metavar="FIELD", help=_CLUSTER)
+@click.option("--margin", type=float, metavar="POINTS", help=_MARGIN)
+@click.option("--any-prompt", is_flag=True, help=_ANY_PROMPT)
+@click.option(
+    "--csv", "csv_file", type=_FILE, metavar="FILE", help="Write the pairs as CSV to FILE."
+)
+@click.option(
+    "--latex", "latex_file", type=_FILE, metavar="FILE", help="Write the pairs as LaTeX to FILE."
+)
 @json_option
 def compare(
     models: tuple[str, ...],
     results: Path | None,
     judge: str | None,
+    suite: str | None,
     set_name: str | None,
     baseline: str | None,
     assets: Path | None,
     correction: Correction,
     *,
     all_pairs: bool,
+    cluster: str | None,
+    margin: float | None,
+    any_prompt: bool,
+    csv_file: Path | None,
+    latex_file: Path | None,
     json_file: Path | None,
 ) -> None:
     """Compare the first of MODELS with the others on the prompts that both have.
 
-    MODELS are names of models in --from DIR with --judge NAME, or annotations files of one judge. Exit code 3 where
-    no pair has a prompt in common.
+    MODELS are names of models in --from DIR with --judge NAME or --suite NAME; or annotations files of one judge; or
+    samples files or output folders of lm-eval. Exit code 3 where no pair has a prompt in common.
     """
-    from alignboard.reports.comparison import compare_annotations, comparison_table
+    from alignboard.reports import compare as compared
+    from alignboard.reports.comparison_text import to_csv, to_latex, to_text
+    from alignboard.results.files import write_atomically
 
-    if len(set(models)) < len(models):
-        raise InputError("A model is named twice; name each of MODELS once.")
-    if (results is None) != (judge is None):
-        raise InputError("--from DIR and --judge NAME go together; without both, MODELS are files.")
-    tables, calibration = (
-        _read_files(models, assets)
-        if results is None or judge is None
-        else _read_folder(models, results, judge, set_name, baseline, assets)
-    )
-    rows = compare_annotations(
-        tables, calibration=calibration, correction=correction, all_pairs=all_pairs
+    found = compared.compare(
+        *models,
+        results=results,
+        judge=judge,
+        suite=suite,
+        set_name=set_name,
+        baseline=baseline,
+        assets=assets,
+        cluster=cluster,
+        correction=correction,
+        margin=None if margin is None else margin / 100,
+        all_pairs=all_pairs,
+        any_prompt=any_prompt,
     )
     if json_file is not None:
-        content = {"correction": correction, "pairs": [row.to_json() for row in rows]}
-        write_json(json_file, content)
-    print(comparison_table(rows, correction))
-    if not any(row.found.n for row in rows if row.quantity == "win_rate"):
+        write_json(json_file, found.to_json())
+    for path, text in ((csv_file, to_csv), (latex_file, to_latex)):
+        if path is not None:
+            write_atomically(path, text(found).encode())
+    print(to_text(found))
+    if not found.shared:
         print("alignboard: the models have no scored prompt in common.", file=sys.stderr)
         sys.exit(EXIT_NOTHING_SHARED)
-
-
-def _read_files(
-    models: tuple[str, ...], assets: Path | None
-) -> tuple[dict[str, Annotations], None]:
-    """The annotations files that MODELS are."""
-    from alignboard.results.formats import read_annotations
-
-    if assets is not None:
-        raise InputError("--assets needs --from DIR, where the order of the instructions is known.")
-    read = [read_annotations(Path(path)) for path in models]
-    names = [table.generator for table in read]
-    return dict(zip(names if len(set(names)) == len(names) else models, read, strict=True)), None
-
-
-def _read_folder(
-    models: tuple[str, ...],
-    results: Path,
-    judge: str,
-    set_name: str | None,
-    baseline: str | None,
-    assets: Path | None,
-) -> tuple[dict[str, Annotations], tuple[TextId, Calibration] | None]:
-    """The verdicts of MODELS in a results folder, and with ``assets`` the reference set and the calibration."""
-    from alignboard.published.calibration import read_calibration
-    from alignboard.published.reproduce import reference_set
-    from alignboard.results.folder import ResultsFolder
-    from alignboard.results.formats import read_annotations
-    from alignboard.results.verdict_places import one_column
-    from alignboard.suites import load_suite
-
-    if assets is None:
-        found = one_column(results, models, judge, set_name, baseline)
-        return {name: read_annotations(path) for name, path in found.items()}, None
-    with ResultsFolder(results) as folder:
-        tables = folder.tables(list(models), judge)
-        reference = reference_set(folder, load_suite(_LENGTH_CONTROLLED), tables)
-        return tables, (reference, read_calibration(assets))

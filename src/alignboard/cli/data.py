@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from alignboard.cli.shared import json_option, write_json
 
 if TYPE_CHECKING:
-    from alignboard.data.preferences.schemas import Kind
+    from datasets import Dataset
+
+    from alignboard.data.preferences.read import DataReport
+    from alignboard.train.recipe import Recipe
 
 
 @click.group()
@@ -21,7 +25,20 @@ def data() -> None:
 
 @data.command(epilog="Example: alignboard data check preferences.jsonl")
 @click.argument("source")
-@click.option("--recipe", metavar="NAME", help="Read the data as this recipe would.")
+@click.option(
+    "--recipe",
+    metavar="NAME",
+    help="Read the data as this recipe would, and count tokens against its max_length.",
+)
+@click.option(
+    "--model", metavar="NAME", help="Whose tokens to count (default: those of the recipe's model)."
+)
+@click.option(
+    "--against",
+    metavar="SET",
+    multiple=True,
+    help="Search the rows for the instructions of this set or file; may be given several times.",
+)
 @click.option("--schema", metavar="NAME", help="What the columns mean (default: found out).")
 @click.option(
     "--columns",
@@ -34,7 +51,10 @@ def data() -> None:
 @json_option
 def check(
     source: str,
+    *,
     recipe: str | None,
+    model: str | None,
+    against: tuple[str, ...],
     schema: str | None,
     columns: str | None,
     config: str | None,
@@ -48,6 +68,8 @@ def check(
     Example: alignboard data check pairs.jsonl --recipe mistral-7b/dpo-qlora
     """
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    from alignboard.data.instruction_sets import load_set
+    from alignboard.data.preferences.contamination import contamination
     from alignboard.data.preferences.read import read_rows
     from alignboard.data.preferences.sources import PreferenceSource
     from alignboard.errors import InputError
@@ -57,11 +79,28 @@ def check(
     if any(not theirs for _, _, theirs in pairs):
         raise InputError(f"--columns {columns}: NAME=COLUMN,... was expected.")
     names = {ours: theirs for ours, _, theirs in pairs}
+    declared = None if recipe is None else _recipe(recipe)
     rows, report = read_rows(
-        PreferenceSource(source, config, split, revision, None, schema, names), _kind(recipe)
+        PreferenceSource(source, config, split, revision, schema=schema, columns=names),
+        None if declared is None else declared.kind,
     )
+    print_data(rows, report)
+    found = [
+        contamination(rows, (text for row in one.rows for text in row.turns), one.name)
+        for one in map(load_set, against)
+    ]
+    for one in found:
+        print(f"  {shown(str(one))}")
+    looked = None if declared is None else _look(declared, model, rows)
     if json_file is not None:
-        write_json(json_file, report.to_json())
+        shared = {"contamination": [asdict(one) for one in found], "preview": looked}
+        write_json(json_file, report.to_json() | shared)
+
+
+def print_data(rows: Dataset, report: DataReport) -> None:
+    """Print what was kept, what is conspicuous, and the first row."""
+    from alignboard.text import shown
+
     print(
         f"{report.source}: {report.kept} of {report.rows} rows, read as {report.schema} ({report.kind})"
     )
@@ -72,10 +111,24 @@ def check(
             print(f"  {name:<10} {message['role']:<9} {shown(message['content'])[:200]}")
 
 
-def _kind(recipe: str | None) -> Kind | None:
-    if recipe is None:
-        return None
+def _recipe(name: str) -> Recipe:
     from alignboard.train.recipe import load_recipe
     from alignboard.workspace import declaration
 
-    return "pair" if load_recipe(declaration("train", recipe)).is_preference else "demonstration"
+    return load_recipe(declaration("train", name))
+
+
+def _look(recipe: Recipe, model: str | None, rows: Dataset) -> dict[str, Any] | None:
+    """Print the rows' lengths and two of them as tokens; None where no model is named."""
+    from alignboard.models.registry import load_model
+    from alignboard.text import shown
+    from alignboard.train.preview import open_for_training, preview
+
+    model = model or recipe.model
+    if model is None:
+        print("  no model: tokens are not counted; give --model.")
+        return None
+    looked = preview(recipe, open_for_training(recipe, load_model(model)), rows)
+    for line in looked.lines():
+        print(f"  {shown(line)}")
+    return looked.to_json()

@@ -221,11 +221,11 @@ def judging(label: str) -> Iterator[OnProgress]:
     started = time.monotonic()
     with progress(f"loading {label}") as show:
 
-        def told(now: Counts) -> None:
+        def show_counts(now: Counts) -> None:
             rate = now.asked / max(time.monotonic() - started, 1e-3)
             show(label, now.known + now.asked, now.total, f"{rate:.1f} calls/s")
 
-        yield told
+        yield show_counts
 
 
 def judge_and_print(

@@ -60,8 +60,8 @@ def summary_text(found: Summary, judged: list[Judged]) -> str:
     if others:
         counts = ", ".join(f"{n} {name}" for name, n in sorted(others.items()))
         lines.append(f"  {counts} of {found.n}: left out of the win rate")
-        unsaid = [one for one in judged if one.status != "scored"]
-        lines += [f"    {one.pair.asked[:50]!r}: {one.reason}" for one in unsaid[:_SHOWN]]
+        unscored = [one for one in judged if one.status != "scored"]
+        lines += [f"    {one.pair.asked[:50]!r}: {one.reason}" for one in unscored[:_SHOWN]]
     paid = "" if found.price is None else f", {found.price:.4f} US dollars"
     saved = "" if found.saving is None else f", {found.saving:.0%} fewer than in both orders"
     lines.append(f"  {found.n_calls} replies{saved}{paid}")
@@ -73,20 +73,20 @@ def summary_text(found: Summary, judged: list[Judged]) -> str:
 
 def _trust(found: Summary) -> list[str]:
     """Swap consistency, first-position share and verdict mass; BEWARE where the win rate cannot be believed."""
-    said, doubts = [], []
+    parts, doubts = [], []
     if found.n_both:
-        said.append(f"swap consistency {found.n_consistent} of {found.n_both} pairs")
+        parts.append(f"swap consistency {found.n_consistent} of {found.n_both} pairs")
         if found.n_consistent < LEAST_CONSISTENT * found.n_both:
             doubts.append("its verdicts change with the order shown")
     if found.first_share is not None:
-        said.append(f"first position {100 * found.first_share:.1f} %")
+        parts.append(f"first position {100 * found.first_share:.1f} %")
         if abs(found.first_share - 0.5) > MOST_POSITION_BIAS:
             doubts.append("place decides, not content")
     if found.mass is not None:
-        said.append(f"verdict mass {found.mass:.2f}")
+        parts.append(f"verdict mass {found.mass:.2f}")
         if found.mass < LEAST_MASS:
             doubts.append("most of its probability is on other tokens than verdicts")
-    lines = [f"  {', '.join(said)}"] if said else []
+    lines = [f"  {', '.join(parts)}"] if parts else []
     return lines + ([f"  BEWARE of this judge: {'; '.join(doubts)}"] if doubts else [])
 
 
@@ -100,13 +100,13 @@ def rating_text(found: RatingSummary, rated: list[Rated]) -> str:
         lines.append(
             "  " + ", ".join(f"{k} {_short(mean)}" for k, mean in found.by_dataset.items())
         )
-    unsaid = [one for one in rated if one.verdict.status != "scored"]
-    if unsaid:
+    unscored = [one for one in rated if one.verdict.status != "scored"]
+    if unscored:
         others = {name: n for name, n in sorted(found.statuses.items()) if name != "scored"}
         counts = ", ".join(f"{n} {name}" for name, n in others.items())
         lines.append(f"  {counts} of {found.n}: left out of the mean")
         lines += [
-            f"    {one.question.asked[:50]!r}: {one.verdict.evidence}" for one in unsaid[:_SHOWN]
+            f"    {one.question.asked[:50]!r}: {one.verdict.evidence}" for one in unscored[:_SHOWN]
         ]
     paid = "" if found.price is None else f", {found.price:.4f} US dollars"
     lines.append(f"  {found.n_calls} replies{paid}; mean length {found.avg_length}")

@@ -14,6 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from alignboard.pipeline.executors.machine import Machine
+    from alignboard.pipeline.runner import RunResult
 
 _LINE_SECONDS = 10.0
 
@@ -149,6 +150,15 @@ redo_option = click.option(
     help="Do the jobs of this kind again, and what depends on them: train, generate, lm-eval, judge, board, ... "
     "After an upgrade of a library, whose version is recorded and no part of a job's key.",
 )
+
+
+def say_versions(result: RunResult) -> None:
+    """Say on standard error which finished jobs other versions made."""
+    from alignboard.pipeline.progress import versions_text
+
+    text = versions_text(result.other_versions, result.n_older)
+    if text:
+        print(text, file=sys.stderr)
 
 
 _MACHINE = (

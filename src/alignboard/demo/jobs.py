@@ -67,7 +67,7 @@ def pairs(task: JobTask) -> dict[str, str]:
     """Preference pairs from a model's own samples on the demo world, the better by the world's rule."""
     from alignboard.demo.simulated import rule_score
     from alignboard.train.pairs import build_pairs
-    from alignboard.train.recipe import PairSpec
+    from alignboard.train.sections import PairSpec
 
     spec = msgspec.convert(task.job.parameters["pairs"], PairSpec)
     seed = task.job.parameters["seed"]

@@ -112,9 +112,9 @@ class Encoder:
         for k, token in enumerate(expected[: len(room) + 1]):
             words[start + k] = token
         answer = task.answer.split()
-        said = world.content_words(first), world.content_words(second)
+        replies = world.content_words(first), world.content_words(second)
         for k in range(len(answer) + 1):
-            has = tuple(_agrees(reply, answer, k) for reply in said)
+            has = tuple(_agrees(reply, answer, k) for reply in replies)
             marks[start + k] = self(_MARKS[has[0], has[1]])[0]
         scores = rule_score(instruction, first), rule_score(instruction, second)
         marks[-3], marks[-2] = (self(_CLASSES[score])[0] for score in scores)
@@ -122,8 +122,8 @@ class Encoder:
         return JudgeExample(ids, words, marks, spans[0], spans[1], verdict)
 
 
-def _agrees(said: Sequence[str], answer: Sequence[str], k: int) -> bool:
+def _agrees(reply: Sequence[str], answer: Sequence[str], k: int) -> bool:
     """Whether a reply has the answer's word ``k``; after the last word, whether it ends there."""
     if k == len(answer):
-        return len(said) == len(answer)
-    return k < len(said) and said[k] == answer[k]
+        return len(reply) == len(answer)
+    return k < len(reply) and reply[k] == answer[k]

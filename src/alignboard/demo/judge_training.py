@@ -269,8 +269,8 @@ def _loss(
     hidden, marked = output.last_hidden_state, marks != -100
     loss += cross_entropy(head(hidden[marked]), marks[marked])
     verdict = torch.tensor([row.verdict for row in rows])
-    said = torch.log_softmax(head(hidden[:, -1]), dim=1)
-    likelihood = verdict * said[:, encode.first] + (1 - verdict) * said[:, encode.second]
+    log_p = torch.log_softmax(head(hidden[:, -1]), dim=1)
+    likelihood = verdict * log_p[:, encode.first] + (1 - verdict) * log_p[:, encode.second]
     return loss - config.weight_verdict * likelihood.mean()
 
 

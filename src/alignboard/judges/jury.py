@@ -99,7 +99,7 @@ def _one(jury: JurySpec, jurors: Sequence[Judged], share: Sequence[float]) -> Ju
         for name, one in zip(jury.judges, jurors, strict=True)
     )
     marks = tuple(dict.fromkeys(mark for one in jurors for mark in one.marks))
-    said = tuple(reply for one in jurors for reply in one.said)
+    replies = tuple(reply for one in jurors for reply in one.replies)
     voting = [
         (one.preference, weight)
         for one, weight in zip(jurors, share, strict=True)
@@ -107,11 +107,13 @@ def _one(jury: JurySpec, jurors: Sequence[Judged], share: Sequence[float]) -> Ju
     ]
     if 2 * len(voting) < len(jurors):
         status = worst(verdicts)
-        return Judged(jurors[0].pair, status, None, verdicts=verdicts, said=said, marks=marks)
+        return Judged(jurors[0].pair, status, None, verdicts=verdicts, replies=replies, marks=marks)
     if len(voting) < len(jurors):
         marks = (*marks, f"{len(jurors) - len(voting)} of {len(jurors)} jurors without a verdict")
     preference = _majority(voting) if jury.rule == "majority" else _mean(voting)
-    return Judged(jurors[0].pair, "scored", preference, verdicts=verdicts, said=said, marks=marks)
+    return Judged(
+        jurors[0].pair, "scored", preference, verdicts=verdicts, replies=replies, marks=marks
+    )
 
 
 def _majority(voting: Sequence[tuple[float, float]]) -> float:

@@ -56,7 +56,7 @@ class Judged(msgspec.Struct, frozen=True):
     """for each verdict, whether output_2 was shown first; empty where the outputs were identical or rated"""
     verdicts: tuple[Verdict, ...] = ()
     """as shown: 1 means the first. Of outputs that were rated: that of output_1, then that of output_2"""
-    said: tuple[Reply, ...] = ()
+    replies: tuple[Reply, ...] = ()
     """the replies under the verdicts, each once"""
     inclusion: float | None = None
     """where the second order was a matter of chance: how probable it was that it would be asked"""
@@ -86,7 +86,7 @@ class Rated(msgspec.Struct, frozen=True):
 
     question: Question
     verdict: Verdict
-    said: tuple[Reply, ...] = ()
+    replies: tuple[Reply, ...] = ()
     """the replies under it; several where they are sampled"""
     marks: tuple[str, ...] = ()
     """what the detectors of attacks found in the output"""

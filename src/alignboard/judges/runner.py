@@ -47,7 +47,7 @@ class Replies(Protocol):
         """Those of ``keys`` that have a reply."""
         ...
 
-    def keep(self, call: Call, said: Reply) -> None:
+    def keep(self, call: Call, reply: Reply) -> None:
         """Keep a reply: it is committed at once, whether or not another one comes."""
         ...
 
@@ -74,9 +74,9 @@ class InMemory:
         """See `Replies`."""
         return {key: self.rows[key] for key in keys if key in self.rows}
 
-    def keep(self, call: Call, said: Reply) -> None:
+    def keep(self, call: Call, reply: Reply) -> None:
         """See `Replies`."""
-        self.rows[call.key] = said
+        self.rows[call.key] = reply
 
     def flush(self) -> None:
         """See `Replies`."""
@@ -193,7 +193,7 @@ def _judged(
         return Judged(pair, "scored", 1.5, marks=attacks)
     if judge.spec.is_rating:
         status, preference = rated_verdict(judge.spec, verdicts)
-        return Judged(pair, status, preference, verdicts=verdicts, said=replies, marks=attacks)
+        return Judged(pair, status, preference, verdicts=verdicts, replies=replies, marks=attacks)
     switched = tuple(view.question.switched for view, _ in found)
     status, preference = pair_verdict(switched, verdicts)
     return Judged(pair, status, preference, switched, verdicts, replies, inclusion, attacks)
@@ -214,19 +214,19 @@ class _Run:
         self._on_progress = on_progress
         self._rule, self._batch = judge.spec.reply_form, batch_size(judge.spec)
         self._counts = Counts(0, 0, 0)
-        self._said: dict[str, Reply] = {}
-        self._unsaid: dict[str, FailedCall] = {}
+        self._received: dict[str, Reply] = {}
+        self._failed: dict[str, FailedCall] = {}
 
     def verdicts(self, asked: Sequence[View]) -> list[tuple[View, Verdict]]:
         """Every view with its verdict; what is not known is asked."""
         calls = {call.key: call for view in asked for call, _ in view.calls}
         known = self._replies.known(list(calls))
-        self._said |= known
+        self._received |= known
         missing = [call for key, call in calls.items() if key not in known]
         self._count(known=len(known), total=len(calls))
         if not self._ask:
             reason = "not asked yet"
-            self._unsaid |= {call.key: FailedCall(call.key, reason, 0) for call in missing}
+            self._failed |= {call.key: FailedCall(call.key, reason, 0) for call in missing}
         else:
             ask_once(self._replies, {call.key: call for call in missing}, self._learn, self._take)
         return [(view, sampled([self._verdict(*one) for one in view.calls])) for view in asked]
@@ -234,12 +234,12 @@ class _Run:
     def replies(self, asked: Sequence[View]) -> tuple[Reply, ...]:
         """What was said to these, each reply once."""
         keys = dict.fromkeys(call.key for view in asked for call, _ in view.calls)
-        return tuple(self._said[key] for key in keys if key in self._said)
+        return tuple(self._received[key] for key in keys if key in self._received)
 
     def _learn(self, keys: Sequence[str]) -> Mapping[str, Reply]:
         """Take over what another process was told meanwhile."""
         found = self._replies.known(keys)
-        self._said |= found
+        self._received |= found
         self._count(known=len(found))
         return found
 
@@ -249,10 +249,10 @@ class _Run:
             for call, reply in self._judge.backend.ask(missing):
                 if isinstance(reply, Reply):
                     self._replies.keep(call, reply)
-                    self._said[call.key] = reply
+                    self._received[call.key] = reply
                     self._require_some_verdict(call, reply)
                 else:
-                    self._unsaid[call.key] = reply
+                    self._failed[call.key] = reply
                 self._count(asked=1)
         finally:
             self._replies.flush()
@@ -281,9 +281,9 @@ class _Run:
             )
 
     def _verdict(self, call: Call, place: int) -> Verdict:
-        reply = self._said.get(call.key)
+        reply = self._received.get(call.key)
         if reply is None:
-            return Verdict("failed", evidence=self._unsaid[call.key].reason)
+            return Verdict("failed", evidence=self._failed[call.key].reason)
         return parse(bind(self._rule, call.named), reply, self._batch)[place]
 
     def _count(self, known: int = 0, asked: int = 0, total: int = 0) -> None:

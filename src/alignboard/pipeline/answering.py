@@ -79,7 +79,7 @@ class Answered:
     """responses that the limit of new tokens ended"""
 
 
-class Asked(Protocol):
+class ReadyModel(Protocol):
     """A model that is ready to answer."""
 
     @property
@@ -123,7 +123,7 @@ def outputs_path(workspace: Path, model: str, asked: InstructionSet) -> Path:
 
 
 def answer_set(  # noqa: PLR0913 - what is asked, of whom, and where it is kept
-    model: Asked,
+    model: ReadyModel,
     spec: ModelSpec,
     asked: InstructionSet,
     decoding: Decoding,
@@ -142,15 +142,15 @@ def answer_set(  # noqa: PLR0913 - what is asked, of whom, and where it is kept
     decoding = model.decoding(decoding)
     total = sum(len(row.turns) for row in asked.rows)
     commit = _Commit(journal, spec.name, total, on_progress)
-    said: list[list[Answer]] = [[] for _ in asked.rows]
+    responses: list[list[Answer]] = [[] for _ in asked.rows]
     too_long: list[str] = []
     failures: list[Failure] = []
     for turn in range(asked.n_turns):
         places, histories = [], []
         for place, row in enumerate(asked.rows):
-            if len(row.turns) <= turn or len(said[place]) < turn:
+            if len(row.turns) <= turn or len(responses[place]) < turn:
                 continue
-            answers = [answer.output for answer in said[place]]
+            answers = [answer.output for answer in responses[place]]
             history = tuple(zip(row.turns[:turn], answers, strict=True))
             if spec.too_long == "skip" and not model.fits(row.turns[turn], history):
                 too_long.append(row.turns[turn])
@@ -164,10 +164,10 @@ def answer_set(  # noqa: PLR0913 - what is asked, of whom, and where it is kept
             rows = journal.get([bytes.fromhex(prompt.key) for prompt in prompts])
             for k, prompt in zip(chosen, prompts, strict=True):
                 if (found := rows.get(bytes.fromhex(prompt.key))) is not None:
-                    said[places[k]].append(read_answer(found))
+                    responses[places[k]].append(read_answer(found))
     path = outputs_path(workspace, spec.name, asked)
     if not failures:
-        _write(path, spec.name, asked, said, replace=replace)
+        _write(path, spec.name, asked, responses, replace=replace)
     return Answered(
         model=spec.name,
         path=path,
@@ -178,20 +178,20 @@ def answer_set(  # noqa: PLR0913 - what is asked, of whom, and where it is kept
         seconds=time.monotonic() - started,
         too_long=tuple(too_long),
         failures=tuple(failures),
-        keys=tuple(tuple(answer.key for answer in row) for row in said),
-        n_empty=_count(said, lambda answer: not answer.output),
-        n_cut=_count(said, lambda answer: answer.finish == "length"),
+        keys=tuple(tuple(answer.key for answer in row) for row in responses),
+        n_empty=_count(responses, lambda answer: not answer.output),
+        n_cut=_count(responses, lambda answer: answer.finish == "length"),
     )
 
 
-def _count(said: Sequence[Sequence[Answer]], counts: Callable[[Answer], bool]) -> int:
-    return sum(counts(answer) for row in said for answer in row)
+def _count(responses: Sequence[Sequence[Answer]], counts: Callable[[Answer], bool]) -> int:
+    return sum(counts(answer) for row in responses for answer in row)
 
 
 def answer_again(
     spec: ModelSpec,
     asked: InstructionSet,
-    said: Sequence[Sequence[Answer]],
+    responses: Sequence[Sequence[Answer]],
     too_long: Sequence[str],
     workspace: Path,
     *,
@@ -200,12 +200,12 @@ def answer_again(
     """Write the file of a run that had finished (`alignboard.pipeline.recall`); nobody is asked."""
     started = time.monotonic()
     path = outputs_path(workspace, spec.name, asked)
-    _write(path, spec.name, asked, said, replace=replace)
-    n = sum(map(len, said))
+    _write(path, spec.name, asked, responses, replace=replace)
+    n = sum(map(len, responses))
     return Answered(
         spec.name, path, n, n, 0, 0.0, time.monotonic() - started, tuple(too_long), (), (),
-        _count(said, lambda answer: not answer.output),
-        _count(said, lambda answer: answer.finish == "length"),
+        _count(responses, lambda answer: not answer.output),
+        _count(responses, lambda answer: answer.finish == "length"),
     )  # fmt: skip
 
 
@@ -246,14 +246,14 @@ def _write(
     path: Path,
     model: str,
     asked: InstructionSet,
-    said: Sequence[Sequence[Answer]],
+    responses: Sequence[Sequence[Answer]],
     *,
     replace: bool,
 ) -> None:
     """The answers of the rows that have all of theirs: AlpacaEval's file, or of several turns FastChat's."""
     whole = [
         (row, answers)
-        for row, answers in zip(asked.rows, said, strict=True)
+        for row, answers in zip(asked.rows, responses, strict=True)
         if len(answers) == len(row.turns)
     ]
     require_no_loss(path, len(whole), n_rows, replace=replace)

@@ -121,7 +121,7 @@ class Evaluation:
     ) -> tuple[Summary, list[Judged]]:
         """Ask what is missing, write the model's files, and say what they come to."""
         self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
-        asked = self._judges.asked_at(declared)
+        asked = self._judges.sources(declared)
         verdict_path(declared.name, compared, asked, self._root)  # refuses before anything is paid
         judged = self._judges.judge(declared, compared.pairs, self._replies, on_progress, ask=ask)
         summary = write_judged(
@@ -148,7 +148,7 @@ class Evaluation:
         rated = rate_outputs(
             self._judges.of(spec), answers.questions, self._replies, on_progress, ask=ask
         )
-        asked = self._judges.asked_at(declared)
+        asked = self._judges.sources(declared)
         summary = write_rated(spec.name, answers, rated, asked, replace=self._replace)
         return summary, rated
 
@@ -157,7 +157,7 @@ class Evaluation:
 
         A key or a model is demanded only where a reply is missing.
         """
-        asked = self._judges.asked_at(declared)
+        asked = self._judges.sources(declared)
         for one in compared:
             self._require_turns(declared, [pair.turns[1] for pair in one.pairs])
             path = self._root / verdict_path(declared.name, one, asked, self._root)

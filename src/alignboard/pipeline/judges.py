@@ -42,7 +42,7 @@ class Access:
     """where batches are kept until they are done; None = the ordinary interface"""
 
 
-class AskedAt(msgspec.Struct, frozen=True):
+class JudgeSource(msgspec.Struct, frozen=True):
     """One judge, as it was asked."""
 
     judge: str
@@ -99,10 +99,10 @@ class Judges:
         urls = self._access.urls or (asked.base_url or OPENAI,)
         return self.prices.of(asked.model, batch=self._access.batch_folder is not None, urls=urls)
 
-    def asked_at(self, declared: JudgeSpec) -> list[AskedAt]:
+    def sources(self, declared: JudgeSpec) -> list[JudgeSource]:
         """Which model every judge of ``declared`` is, and at which addresses it is asked."""
         return [
-            AskedAt(
+            JudgeSource(
                 judge=spec.name,
                 model=self._named(getattr(spec, "model", None)),
                 addresses=sorted(self._access.urls or (spec.prompted.base_url or OPENAI,))

@@ -25,7 +25,7 @@ from alignboard.judges.prompting.attacks import detect
 from alignboard.judges.rows import Call, Reply
 from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.judged_outputs import Comparison
-from alignboard.pipeline.judges import AskedAt
+from alignboard.pipeline.judges import JudgeSource
 from alignboard.pipeline.replacing import n_preferences, require_no_loss
 from alignboard.records import Judgment, text_id
 from alignboard.results.commits import Commits
@@ -52,13 +52,13 @@ class JournalReplies:
         found = self._journal.get([bytes.fromhex(key) for key in keys])
         return {key.hex(): msgspec.convert(row["said"], Reply) for key, row in found.items()}
 
-    def keep(self, call: Call, said: Reply) -> None:
+    def keep(self, call: Call, reply: Reply) -> None:
         """See `Replies`. The row says what was shown where, by the identity of the texts."""
         shown = [
             [text_id(one.first), None if one.second is None else text_id(one.second)]
             for one in call.questions
         ]
-        payload = {"shown": shown, "said": msgspec.to_builtins(said)}
+        payload = {"shown": shown, "said": msgspec.to_builtins(reply)}
         self._commits.add(JournalRow(bytes.fromhex(call.key), REPLY, payload))
 
     def flush(self) -> None:
@@ -141,7 +141,7 @@ class Summary(msgspec.Struct, frozen=True):
     """what in the model's outputs as a whole looks written for the judge; see `alignboard.judges.prompting.attacks`"""
     annotations: str
     """their file"""
-    asked: tuple[AskedAt, ...] = ()
+    asked: tuple[JudgeSource, ...] = ()
     """who was asked, and where"""
     served: tuple[str, ...] = ()
     """the models that the endpoint says it served"""
@@ -159,7 +159,7 @@ def annotation_rows(
     judge: JudgeSpec,
     judged: Sequence[Judged],
     datasets: Mapping[str, str | None],
-    asked: Sequence[AskedAt] = (),
+    asked: Sequence[JudgeSource] = (),
 ) -> list[Annotation]:
     """The rows of the file; ``datasets`` are by instruction, ``asked`` says where the judge was asked."""
     by_name = {one.judge: one for one in asked if one.addresses}
@@ -174,7 +174,7 @@ def annotation_rows(
         found = by_name.get(member.name)
         if found is not None:
             row.judge_model, row.judge_address = found.model, ",".join(found.addresses)
-            names = {said.served for said in one.said} - {None, found.model}
+            names = {reply.served for reply in one.replies} - {None, found.model}
             row.judge_served = ",".join(sorted(map(str, names))) or None
     return rows
 
@@ -182,7 +182,7 @@ def annotation_rows(
 def _row(
     one: Judged, judge: str, dataset: str | None, key: str, balanced_score: float
 ) -> Annotation:
-    raw = [raw_completion(said, key) for said in one.said]
+    raw = [raw_completion(reply, key) for reply in one.replies]
     pair = one.pair
     output_1, output_2 = (turns[-1] for turns in pair.turns)
     flags = dict.fromkeys((*one.marks, *(flag for v in one.verdicts for flag in v.flags)))
@@ -198,8 +198,8 @@ def _row(
         annotator=judge,
         dataset=dataset,
         raw_completion=raw[0] if len(raw) == 1 else raw or None,
-        price_per_example=total(said.price for said in one.said),
-        time_per_example=total(said.seconds for said in one.said),
+        price_per_example=total(reply.price for reply in one.replies),
+        time_per_example=total(reply.seconds for reply in one.replies),
         status=one.status,
         switched=one.switched,
         order_preferences=one.order_preferences,
@@ -224,7 +224,7 @@ def summarise(
     judged: Sequence[Judged],
     order: str,
     annotations: Path,
-    asked: Sequence[AskedAt] = (),
+    asked: Sequence[JudgeSource] = (),
 ) -> Summary:
     """What the verdicts come to; the win rate is order-balanced where second orders were drawn."""
     preference = np.array([np.nan if one.preference is None else one.preference for one in judged])
@@ -232,7 +232,7 @@ def summarise(
     drawn = any(one.inclusion is not None for one in judged)
     estimate = balanced(judged) if drawn else None
     interval: Interval = found.interval if estimate is None else estimate.win_rate
-    replies = {id(said): said for one in judged for said in one.said}
+    replies = {id(reply): reply for one in judged for reply in one.replies}
     answers = [one.pair.turns[1][-1] for one in judged]
     n_orders = sum(len(one.switched) for one in judged)
     n_shown = sum(bool(one.switched) for one in judged)
@@ -254,13 +254,13 @@ def summarise(
         order=order,
         n_calls=len(replies),
         saving=None if estimate is None else 1 - n_orders / (2 * n_shown) if n_shown else 0.0,
-        price=total(said.price for said in replies.values()),
+        price=total(reply.price for reply in replies.values()),
         n_flagged=sum(bool(one.marks or any(v.flags for v in one.verdicts)) for one in judged),
         avg_length=int(np.mean([len(answer) for answer in answers])),
         signals=detect([one.pair.asked for one in judged], answers).signals,
         annotations=str(annotations),
         asked=tuple(asked),
-        served=tuple(sorted({said.served for said in replies.values() if said.served})),
+        served=tuple(sorted({reply.served for reply in replies.values() if reply.served})),
         **_trust(judged),
     )
 
@@ -306,11 +306,11 @@ class _Record(msgspec.Struct):
     judge: str
     model: str
     baseline: str
-    asked: list[AskedAt] = []
+    asked: list[JudgeSource] = []
 
 
 def verdict_path(
-    judge: str, compared: Comparison, asked: Sequence[AskedAt], root: Path = Path()
+    judge: str, compared: Comparison, asked: Sequence[JudgeSource], root: Path = Path()
 ) -> Path:
     """Where the verdicts go below ``root``; raises `InputError` where those of somebody else lie there."""
     path = compared.place / judge_folder(judge, compared.baseline) / ANNOTATIONS
@@ -330,13 +330,13 @@ def verdict_path(
     ):
         if old and old != new:
             raise InputError(
-                f"{record} is of another {what} ({_told(old)}, now {_told(new)}): give this judge another name, or "
+                f"{record} is of another {what} ({_shown(old)}, now {_shown(new)}): give this judge another name, or "
                 "remove that folder."
             )
     return path
 
 
-def _told(value: str | list[AskedAt]) -> str:
+def _shown(value: str | list[JudgeSource]) -> str:
     if isinstance(value, str):
         return repr(value)
     return ", ".join(f"{one.model} at {','.join(one.addresses) or 'this machine'}" for one in value)
@@ -347,7 +347,7 @@ def write_judged(
     judged: Sequence[Judged],
     compared: Comparison,
     order: str,
-    asked: Sequence[AskedAt] = (),
+    asked: Sequence[JudgeSource] = (),
     *,
     replace: bool = False,
     root: Path = Path(),

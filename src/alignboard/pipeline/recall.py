@@ -80,8 +80,8 @@ def recall(journal: Journal, key: bytes) -> tuple[list[list[Answer]], list[str]]
     rows = journal.get(wanted)
     if any(one not in rows for one in wanted):
         return None
-    said = [[read_answer(rows[bytes.fromhex(one)]) for one in row] for row in finished.keys]
-    return said, finished.too_long
+    responses = [[read_answer(rows[bytes.fromhex(one)]) for one in row] for row in finished.keys]
+    return responses, finished.too_long
 
 
 def remember(journal: Journal, key: bytes, finished: Finished) -> None:

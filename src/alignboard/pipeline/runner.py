@@ -1,4 +1,4 @@
-"""`run_plan`: from a plan to a board. `train_recipe`: one recipe on one model. Both do only what is not done yet.
+"""`run_plan`: from a plan to a board. Does only what is not done yet.
 
 Light: a run with nothing to do imports neither torch nor anything else that is slow to load.
 """
@@ -15,14 +15,12 @@ from typing import Any
 
 from alignboard.errors import InputError
 from alignboard.extras import require
-from alignboard.fetch.packages import is_packaged
-from alignboard.models.hub import is_repository
 from alignboard.pipeline.executors.machine import Machine
 from alignboard.pipeline.executors.work import Event, Timing, Work, silent
 from alignboard.pipeline.graph import SCHEME, Graph, Job
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.locks import held, in_use
-from alignboard.pipeline.plans.build import build_graph, single_recipe_plan
+from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.needed import is_light, is_local
 from alignboard.pipeline.plans.plan import ResolvedPlan, load_plan
@@ -30,7 +28,7 @@ from alignboard.pipeline.preflight import require_plan
 from alignboard.pipeline.store import DONE, Places, done_jobs, export, forget, made_by
 from alignboard.results.journal import Journal
 
-_TRAINING = ("torch", "transformers", "trl", "peft")
+TRAINING = ("torch", "transformers", "trl", "peft")
 _CALM = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -108,41 +106,10 @@ def run_plan(
     resolved = load_plan(plan, workspace, consent)
     # A wrong name is said before a missing package, and a dry run needs none.
     if not dry_run:
-        require(*_TRAINING, *(["lm_eval"] if resolved.benchmarks else []))
+        require(*TRAINING, *(["lm_eval"] if resolved.benchmarks else []))
     return run_resolved(
         resolved, dry_run=dry_run, on_progress=on_progress, machine=machine, redo=redo
     )
-
-
-def train_recipe(
-    recipe: str,
-    model: str | None = None,
-    workspace: Path | None = None,
-    *,
-    dry_run: bool = False,
-    on_progress: Callable[[Event], None] = silent,
-    redo: Sequence[str] = (),
-) -> tuple[Path, RunResult]:
-    """Train a recipe, and first whatever it starts from, on a model: (the adapter's folder, what was done).
-
-    ``model`` is ``tiny-<family>``, a folder, or an id on the hub; None = the one that the recipe names.
-    """
-    if model is not None and not (
-        model.startswith("tiny-")
-        or Path(model).exists()
-        or is_repository(model)
-        or is_packaged(model)
-    ):
-        raise InputError(
-            f"There is no model {model!r}: --model is tiny-<family>, a folder, an id on the hub (owner/name), or "
-            "package:NAME."
-        )
-    resolved = single_recipe_plan(recipe, model, (workspace or Path.cwd()).resolve())
-    if not dry_run:
-        require(*_TRAINING)
-    result = run_resolved(resolved, dry_run=dry_run, on_progress=on_progress, redo=redo)
-    name = next(one.name for one in resolved.models if one.recipe == recipe)
-    return Places(resolved.workspace).results / name / "adapter", result
 
 
 def run_resolved(

@@ -22,7 +22,7 @@ from alignboard.judges.pairs import Rated
 from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.prompting.attacks import detect
 from alignboard.pipeline.judged_outputs import Answers
-from alignboard.pipeline.judges import AskedAt
+from alignboard.pipeline.judges import JudgeSource
 from alignboard.pipeline.judging import known, total
 from alignboard.pipeline.replacing import n_ratings, require_no_loss
 from alignboard.results.files import write_atomically
@@ -83,7 +83,7 @@ class RatingSummary(msgspec.Struct, frozen=True):
     signals: tuple[str, ...]
     """what in the outputs as a whole looks written for the judge; see `alignboard.judges.prompting.attacks`"""
     ratings: str
-    asked: tuple[AskedAt, ...] = ()
+    asked: tuple[JudgeSource, ...] = ()
     """who was asked, and where"""
 
 
@@ -96,7 +96,7 @@ def write_rated(
     judge: str,
     answers: Answers,
     rated: Sequence[Rated],
-    asked: Sequence[AskedAt] = (),
+    asked: Sequence[JudgeSource] = (),
     *,
     replace: bool = False,
 ) -> RatingSummary:
@@ -117,7 +117,7 @@ def write_rated(
 
 
 def _row(one: Rated, model: str, judge: str, turn: int, dataset: str | None) -> RatingRow:
-    raw = [raw_completion(said, "completions") for said in one.said]
+    raw = [raw_completion(reply, "completions") for reply in one.replies]
     verdict = one.verdict
     scored = verdict.status == "scored"
     return RatingRow(
@@ -130,8 +130,8 @@ def _row(one: Rated, model: str, judge: str, turn: int, dataset: str | None) -> 
         turn=turn,
         dataset=dataset,
         raw_completion=raw[0] if len(raw) == 1 else raw or None,
-        price_per_example=total(said.price for said in one.said),
-        time_per_example=total(said.seconds for said in one.said),
+        price_per_example=total(reply.price for reply in one.replies),
+        time_per_example=total(reply.seconds for reply in one.replies),
         flags=tuple(dict.fromkeys((*one.marks, *verdict.flags))),
         reason="" if scored else verdict.evidence,
     )
@@ -143,7 +143,7 @@ def summarise(
     rated: Sequence[Rated],
     path: Path,
     level: float = 0.95,
-    asked: Sequence[AskedAt] = (),
+    asked: Sequence[JudgeSource] = (),
 ) -> RatingSummary:
     """What the ratings come to."""
     scores = np.array(
@@ -164,7 +164,7 @@ def summarise(
         )
 
     datasets = dict.fromkeys(name for name in answers.datasets if name is not None)
-    replies = {id(said): said for one in rated for said in one.said}
+    replies = {id(reply): reply for one in rated for reply in one.replies}
     outputs = [one.question.turns[-1] for one in rated]
     return RatingSummary(
         model=answers.model,
@@ -179,7 +179,7 @@ def summarise(
         },
         by_dataset={name: mean([own == name for own in answers.datasets]) for name in datasets},
         n_calls=len(replies),
-        price=total(said.price for said in replies.values()),
+        price=total(reply.price for reply in replies.values()),
         n_flagged=sum(bool(one.marks or one.verdict.flags) for one in rated),
         avg_length=int(np.mean([len(output) for output in outputs])),
         signals=detect([one.question.asked for one in rated], outputs).signals,

@@ -1,30 +1,54 @@
-"""Paired comparison of models by one judge: differences of raw and length-controlled win rates, corrected p-values."""
+"""Paired comparison of models: corrected differences on shared prompts, rank sets, and what is not separated."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.errors import InputError
-from alignboard.published.calibration import Calibration
-from alignboard.published.scores import aligned_length_control
-from alignboard.records import Annotations, TextId
 from alignboard.stats.multiplicity import benjamini_hochberg, holm, step_down_max_t
-from alignboard.stats.paired import PairedDifference, influence_difference, paired_difference
-from alignboard.text import shown, table
+from alignboard.stats.paired import PairedDifference, equivalence_p_value, sign_flip_p_value
+from alignboard.stats.ranks import probability_of_best, rank_sets, tie_groups
 
 Array = NDArray[np.float64]
 Correction = Literal["holm", "maxt", "bh", "none"]
 
 CORRECTIONS: tuple[Correction, ...] = ("holm", "maxt", "bh", "none")
+ALPHA = 0.05
 _DRAWS = 20_000
 _SEED = 20_800
+_FEW_UNITS = 50
+_NUMBERS = (
+    "estimate",
+    "standard_error",
+    "low",
+    "high",
+    "p_value",
+    "n",
+    "n_effective",
+    "only_a",
+    "only_b",
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """The pairs of one quantity, which are corrected together."""
+
+    quantity: str
+    """``win_rate``, ``lc_win_rate``, or a benchmark's task and metric"""
+    pairs: Sequence[tuple[str, str]]
+    found: Sequence[PairedDifference]
+    units: Sequence[NDArray]
+    """names of the clusters that each difference's influence belongs to, sorted"""
+    conditions: Mapping[str, float] | None = None
+    """by model: the C of a length-controlled fit"""
 
 
 @dataclass(frozen=True)
@@ -34,161 +58,187 @@ class PairRow:
     a: str
     b: str
     quantity: str
-    """``win_rate`` or ``lc_win_rate``"""
     found: PairedDifference
     adjusted_p: float
+    sign_flip_p: float
+    """of an exact or simulated test of signs, below 50 clusters of one size; else NaN"""
+    equivalence_p: float
+    """that the difference is within the stated margin; NaN without one"""
     C: tuple[float, float] | None
     """of the two length-controlled fits"""
 
-    def to_json(self) -> dict:
+    @property
+    def verdict(self) -> str:
+        """Which model is better; ``not separated`` is no claim that both are equal."""
+        if self.found.identical:
+            return "identical"
+        if math.isnan(self.adjusted_p):
+            return "unknown"
+        if self.adjusted_p < ALPHA:
+            return f"{self.a if self.found.estimate > 0 else self.b} higher"
+        return "equivalent" if self.equivalence_p < ALPHA else "not separated"
+
+    def to_json(self) -> dict[str, Any]:
         """Plain data; what is not known is None."""
-        kept = ("estimate", "standard_error", "low", "high", "p_value", "n", "only_a", "only_b")
-        numbers = {name: _known(getattr(self.found, name)) for name in kept}
+        numbers = {name: _known(getattr(self.found, name)) for name in _NUMBERS}
         return {
             "a": self.a,
             "b": self.b,
             "quantity": self.quantity,
             **numbers,
             "adjusted_p": _known(self.adjusted_p),
+            "sign_flip_p": _known(self.sign_flip_p),
+            "equivalence_p": _known(self.equivalence_p),
             "identical": self.found.identical,
+            "verdict": self.verdict,
             "C": self.C,
         }
 
 
-def compare_annotations(
-    tables: Mapping[str, Annotations],
-    *,
-    calibration: tuple[TextId, Calibration] | None = None,
-    correction: Correction = "holm",
-    all_pairs: bool = False,
-) -> list[PairRow]:
-    """Compare the first model with the others, or all pairs, on the instructions that two models have in common.
+@dataclass(frozen=True)
+class Ranking:
+    """The ranks that the pairs of one quantity leave open, all true at once with 95 %."""
 
-    Parameters
-    ----------
-    tables
-        Annotations by model: of one judge, against one baseline.
-    calibration
-        The reference set's instructions and AlpacaEval's calibration; adds length-controlled differences.
-    correction
-        How p-values are corrected over the pairs; raw and length-controlled differences are families of their own.
-    all_pairs
-        Whether the other models are compared with each other, too.
+    quantity: str
+    models: tuple[str, ...]
+    """in the order of their scores"""
+    ranks: tuple[tuple[int, int], ...]
+    """best and worst rank of each"""
+    best: tuple[float, ...]
+    """how probable it is that each has the highest score on new prompts"""
+    not_separated: tuple[tuple[str, ...], ...]
+    """largest runs of neighbours within which no pair is separated; they may overlap"""
 
-    Raises
-    ------
-    InputError
-        For fewer than two models, two judges or two baselines.
-    """
-    _require_comparable(tables)
-    names = list(tables)
-    pairs = (
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every pair and, of all pairs, the rank sets."""
+
+    rows: list[PairRow]
+    rankings: list[Ranking]
+    correction: Correction
+    margin: float | None
+
+    @property
+    def shared(self) -> bool:
+        """Whether any two models have a scored prompt in common."""
+        return any(row.found.n for row in self.rows if row.C is None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; what is not known is None."""
+        return {
+            "correction": self.correction,
+            "margin": self.margin,
+            "pairs": [row.to_json() for row in self.rows],
+            "rankings": [
+                {
+                    "quantity": one.quantity,
+                    "models": [
+                        {"model": model, "rank_low": low, "rank_high": high, "p_best": best}
+                        for model, (low, high), best in zip(
+                            one.models, one.ranks, one.best, strict=True
+                        )
+                    ],
+                    "not_separated": one.not_separated,
+                }
+                for one in self.rankings
+            ],
+        }
+
+
+def pairs_of(names: Sequence[str], *, all_pairs: bool) -> list[tuple[str, str]]:
+    """The first with each of the others, or all pairs."""
+    if len(names) < 2:
+        raise InputError("Two models or more are needed for a comparison, each named once.")
+    return (
         list(itertools.combinations(names, 2)) if all_pairs else [(names[0], b) for b in names[1:]]
     )
-    union = np.unique(np.concatenate([table.instruction for table in tables.values()]))
-    score = {name: _spread(table, table.balanced - 1, union) for name, table in tables.items()}
-    raw = [paired_difference(score[a], score[b], estimated=True) for a, b in pairs]
-    places = [~np.isnan(score[a] - score[b]) for a, b in pairs]
-    rows = _rows("win_rate", pairs, raw, places, correction, None)
-    if calibration is None:
-        return rows
-    fits = {name: aligned_length_control(table, *calibration) for name, table in tables.items()}
-    psi = {name: _spread(tables[name], fit.influence, union) for name, fit in fits.items()}
-    controlled = [
-        influence_difference(fits[a].win_rate, fits[b].win_rate, psi[a], psi[b]) for a, b in pairs
-    ]
-    everywhere = [np.ones(len(union), dtype=np.bool_)] * len(pairs)
-    C = {name: fit.C for name, fit in fits.items()}
-    return rows + _rows("lc_win_rate", pairs, controlled, everywhere, correction, C)
 
 
-def comparison_table(rows: list[PairRow], correction: Correction) -> str:
-    """The pairs as a table for the terminal, in percentage points."""
-    header = [
-        "A",
-        "B",
-        "",
-        "A - B",
-        "95 %",
-        "p",
-        f"p {correction}",
-        "n",
-        "only A",
-        "only B",
-        "verdict",
-    ]
-    return table(header, [_cells(row) for row in rows], left=(0, 1, 2, len(header) - 1))
+def corrected(
+    families: Sequence[Family], correction: Correction, margin: float | None = None
+) -> Comparison:
+    """The families with their p-values corrected, each family by itself.
+
+    ``margin``, a fraction, is the difference below which two models count as equivalent; None: no such claim is tested.
+    """
+    rows, rankings = [], []
+    for family in families:
+        adjusted = _adjusted(family, correction)
+        rows += [
+            PairRow(
+                a,
+                b,
+                family.quantity,
+                found,
+                float(q),
+                _sign_flip(found) if family.conditions is None else math.nan,
+                math.nan if margin is None else equivalence_p_value(found, margin),
+                None if family.conditions is None else (family.conditions[a], family.conditions[b]),
+            )
+            for (a, b), found, q in zip(family.pairs, family.found, adjusted, strict=True)
+        ]
+        names = list(dict.fromkeys(itertools.chain.from_iterable(family.pairs)))
+        complete = len(family.pairs) == len(names) * (len(names) - 1) / 2 > 1
+        if complete and correction in {"holm", "maxt"}:  # the others hold for no whole ranking
+            rankings.append(_ranking(family, names, adjusted))
+    return Comparison(rows, rankings, correction, margin)
 
 
-def _cells(row: PairRow) -> list[str]:
-    found = row.found
-    if found.identical:
-        verdict = "identical"
-    elif math.isnan(row.adjusted_p):
-        verdict = "unknown"
-    else:
-        verdict = (
-            "not separated"
-            if row.adjusted_p >= 0.05
-            else f"{shown(row.a if found.estimate > 0 else row.b)} better"
-        )
-    return [
-        shown(row.a),
-        shown(row.b),
-        "LC" if row.C else "win rate",
-        f"{100 * found.estimate:+.2f}" if found.n else "-",
-        "-" if math.isnan(found.low) else f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
-        "-" if math.isnan(found.p_value) else f"{found.p_value:.2g}",
-        "-" if math.isnan(row.adjusted_p) else f"{row.adjusted_p:.2g}",
-        str(found.n),
-        str(found.only_a),
-        str(found.only_b),
-        verdict,
-    ]
+def _adjusted(family: Family, correction: Correction) -> Array:
+    p = np.array([one.p_value for one in family.found])
+    if correction != "maxt":
+        return {"holm": holm, "bh": benjamini_hochberg, "none": np.copy}[correction](p)
+    t = np.array([one.t for one in family.found])
+    rng = np.random.default_rng(_SEED)
+    return step_down_max_t(_influence(family), t, draws=_DRAWS, rng=rng)
 
 
-def _rows(
-    quantity: str,
-    pairs: list[tuple[str, str]],
-    found: list[PairedDifference],
-    places: list[NDArray[np.bool_]],
-    correction: Correction,
-    C: Mapping[str, float] | None,
-) -> list[PairRow]:
-    p = np.array([one.p_value for one in found])
-    if correction == "maxt":
-        influence = np.zeros((len(places[0]), len(found)))
-        for column, (one, place) in enumerate(zip(found, places, strict=True)):
-            influence[place, column] = one.influence
-        t = np.array([one.t for one in found])
-        adjusted = step_down_max_t(influence, t, draws=_DRAWS, rng=np.random.default_rng(_SEED))
-    else:
-        adjusted = {"holm": holm, "bh": benjamini_hochberg, "none": np.copy}[correction](p)
-    return [
-        PairRow(a, b, quantity, one, float(q), None if C is None else (C[a], C[b]))
-        for (a, b), one, q in zip(pairs, found, adjusted, strict=True)
-    ]
+def _influence(family: Family) -> Array:
+    """(units, pairs) each cluster's contribution to the error of each difference."""
+    union = np.unique(np.concatenate(family.units))
+    influence = np.zeros((len(union), len(family.found)))
+    for column, (one, units) in enumerate(zip(family.found, family.units, strict=True)):
+        influence[np.searchsorted(union, units), column] = one.influence
+    return influence
 
 
-def _spread(table: Annotations, values: Array, union: TextId) -> Array:
-    """(U,) ``values`` (n,) at the places of their instructions, NaN where the model has none."""
-    spread = np.full(len(union), np.nan)
-    spread[np.searchsorted(union, table.instruction)] = values
-    return spread
+def _ranking(family: Family, names: list[str], adjusted: Array) -> Ranking:
+    place = {name: number for number, name in enumerate(names)}
+    influence = _influence(family)
+    difference = np.zeros((len(names), len(names)))
+    p = np.full_like(difference, np.nan)
+    for (a, b), found, q in zip(family.pairs, family.found, adjusted, strict=True):
+        i, j = place[a], place[b]
+        difference[i, j], difference[j, i] = found.estimate, -found.estimate
+        p[i, j] = p[j, i] = q
+    score = difference.mean(axis=1)
+    order = np.argsort(-score, kind="stable")
+    low, high = rank_sets(difference, p, ALPHA)
+    # The pairs of the first model come first: everything is measured from it.
+    behind = np.column_stack([np.zeros(len(influence)), -influence[:, : len(names) - 1]])
+    rng = np.random.default_rng(_SEED)
+    best = probability_of_best(-difference[0], behind, draws=_DRAWS, rng=rng)
+    return Ranking(
+        family.quantity,
+        tuple(names[i] for i in order),
+        tuple((int(low[i]), int(high[i])) for i in order),
+        tuple(best[order].tolist()),
+        tuple(
+            tuple(names[i] for i in group)
+            for group in tie_groups(score, p, ALPHA)
+            if len(group) > 1
+        ),
+    )
 
 
-def _require_comparable(tables: Mapping[str, Annotations]) -> None:
-    if len(tables) < 2:
-        raise InputError("Two models or more are needed for a comparison, each named once.")
-    first, *others = tables.values()
-    for other in others:
-        for field in ("annotator", "baseline"):
-            mine, theirs = getattr(first, field), getattr(other, field)
-            if mine != theirs:
-                raise InputError(
-                    f"{first.path} and {other.path} have two {field}s, {mine!r} and {theirs!r}: "
-                    "their verdicts cannot be compared."
-                )
+def _sign_flip(found: PairedDifference) -> float:
+    """The test of signs on the clusters' sums, where there are few clusters, of one size."""
+    few = 1 < found.n_clusters < _FEW_UNITS and found.n_effective == found.n_clusters
+    if not few or found.identical:
+        return math.nan
+    sums = found.influence + found.estimate / found.n_clusters
+    return sign_flip_p_value(sums, rng=np.random.default_rng(_SEED))
 
 
 def _known(value: float) -> float | None:

@@ -39,7 +39,7 @@ from typing import Any, Final, Self
 
 from alignboard.errors import InputError
 from alignboard.results.claims import Claims
-from alignboard.results.shard import Shard, open_other, open_own, row_sum, told
+from alignboard.results.shard import Shard, named_errors, open_other, open_own, row_sum
 from alignboard.text import storable
 
 INCIDENTAL: Final = frozenset(
@@ -101,7 +101,7 @@ class Journal:
         self._shards: dict[Path, Shard] = {}
         self._worker, self._verify = worker, verify
         self._claims = Claims(folder / "claims")
-        self._told: set[bytes] = set()
+        self._warned: set[bytes] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -147,7 +147,7 @@ class Journal:
             return 0
         coded = [(row.key, row.kind, _encode(row.payload)) for row in rows]
         own = self._own()
-        with told(own.path), _transaction(own.connection) as connection:
+        with named_errors(own.path), _transaction(own.connection) as connection:
             before = connection.total_changes
             summed = [(*row, row_sum(*row)) for row in coded]
             connection.executemany(_INSERT, summed)
@@ -162,7 +162,7 @@ class Journal:
     def forget(self, keys: Sequence[bytes]) -> None:
         """Remove rows from this worker's shard, for what is no longer there; the log keeps that they were computed."""
         own = self._own()
-        with told(own.path), _transaction(own.connection) as connection:
+        with named_errors(own.path), _transaction(own.connection) as connection:
             connection.executemany("DELETE FROM rows WHERE key = ?", [(key,) for key in keys])
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
@@ -197,7 +197,7 @@ class Journal:
                 first = payloads.setdefault(key, (kind, payload))
                 if first[0] != kind or not _same(first[1], payload):
                     conflicts.add(key.hex())
-            with told(shard.path):
+            with named_errors(shard.path):
                 log = shard.connection.execute("SELECT key, kind FROM computed")
                 computed.update(log.fetchall())
         n_computed: Counter[str] = Counter()
@@ -225,8 +225,8 @@ class Journal:
 
     def _compare_two(self, key: bytes, first: str, second: str) -> None:
         """Report, once, that a key has two different rows: whatever made the key left something out."""
-        if not _same(first, second) and key not in self._told:
-            self._told.add(key)
+        if not _same(first, second) and key not in self._warned:
+            self._warned.add(key)
             _log.warning(
                 "The journal %s has two different rows under the key %s; the first counts: %.80s and %.80s.",
                 *(self.folder, key.hex()[:16], first, second),

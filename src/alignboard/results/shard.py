@@ -67,7 +67,7 @@ class Shard:
         self._columns = (
             "key, kind, payload, sum" if "sum" in columns else "key, kind, payload, NULL"
         )
-        self._told: set[Any] = set()
+        self._warned: set[Any] = set()
 
     def close(self) -> None:
         """Close the file."""
@@ -75,13 +75,13 @@ class Shard:
 
     def rows(self, rest: str = "", values: Sequence[Any] = ()) -> Iterator[tuple[bytes, str, str]]:
         """(key, kind, payload) of the rows that ``rest`` of a query chooses; damaged ones are reported and left out."""
-        with told(self.path):
+        with named_errors(self.path):
             query = f"SELECT {self._columns} FROM rows {rest}"  # noqa: S608 (no value is part of it)
             for key, kind, payload, found in self.connection.execute(query, values):
                 if _is_whole(key, kind, payload, found):
                     yield key, kind, payload
-                elif key not in self._told:
-                    self._told.add(key)
+                elif key not in self._warned:
+                    self._warned.add(key)
                     name = key.hex()[:16] if isinstance(key, bytes) else key
                     _log.warning(
                         "A row of %s (key %s) is damaged and left out; the next run computes it again.",
@@ -101,7 +101,7 @@ def _is_whole(key: Any, kind: Any, payload: Any, found: str | None) -> bool:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def named_errors(path: Path) -> Iterator[None]:
     """Say what SQLite finds wrong with a file, and what to do about it."""
     try:
         yield
@@ -111,7 +111,7 @@ def told(path: Path) -> Iterator[None]:
 
 def open_own(path: Path, *, verify: bool = True) -> Shard:
     """A file to write to; made where it is missing, migrated where it is older."""
-    with told(path):
+    with named_errors(path):
         if not path.exists():
             _make(path)
         _require_content(path)
@@ -149,7 +149,7 @@ def _open_other(path: Path) -> Shard:
     # A folder that nobody may write has no WAL to come either: the file is all there is.
     fixed = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
     uri = f"file:{quote(str(path.resolve()))}?mode=ro{'&immutable=1' if fixed else ''}"
-    with told(path):
+    with named_errors(path):
         connection = _connected(uri, uri=True)
         try:
             _version(connection, path)

@@ -239,6 +239,6 @@ def _outside(bridge: Bridge, scores: JudgeScores, number: int) -> str | None:
         value = float(scores.column(name)[number])
         if not low <= value <= high:
             words, factor = SHOWN[name]
-            said = words.format(f"{value * factor:.4g}")
-            return f"its {said} is outside of the anchors' range, {low * factor:.4g} to {high * factor:.4g}"
+            given = words.format(f"{value * factor:.4g}")
+            return f"its {given} is outside of the anchors' range, {low * factor:.4g} to {high * factor:.4g}"
     return None

@@ -124,26 +124,74 @@ def influence_difference(
     estimate_b: float,
     influence_a: Array,
     influence_b: Array,
+    clusters: NDArray | None = None,
     *,
     level: float = 0.95,
 ) -> PairedDifference:
     """The difference of two estimates whose errors are sums over shared instructions.
 
     ``influence_a`` and ``influence_b`` are (units,) over the union of the two models' instructions, NaN where a model
-    lacks one, which then contributes nothing. Used for length-controlled win rates, each at its own stated C, given
-    the calibration rows and the difficulties.
+    lacks one, which then contributes nothing; ``clusters`` (units,) as in `paired_difference`. Used for
+    length-controlled win rates, each at its own stated C, given the calibration rows and the difficulties.
     """
     has_a, has_b = ~np.isnan(influence_a), ~np.isnan(influence_b)
     psi = np.nan_to_num(influence_a) - np.nan_to_num(influence_b)
+    n = len(psi)
+    names = np.arange(n) if clusters is None else clusters
+    _, inverse = np.unique(names, return_inverse=True)
+    psi = np.bincount(inverse, weights=psi).astype(np.float64)
     return _paired(
-        clustered_estimate(estimate_a - estimate_b, psi, np.ones(len(psi), dtype=np.intp)),
+        clustered_estimate(estimate_a - estimate_b, psi, np.bincount(inverse)),
         psi,
         level,
-        n=len(psi),
+        n=n,
         only=(int((has_a & ~has_b).sum()), int((has_b & ~has_a).sum())),
-        identical=bool(len(psi)) and not psi.any() and estimate_a == estimate_b,
+        identical=bool(n) and not psi.any() and estimate_a == estimate_b,
         units=None,
     )
+
+
+def mean_of_strata(strata: Sequence[PairedDifference]) -> PairedDifference:
+    """The unweighted mean of differences on disjoint sets of prompts, such as the tasks of a suite.
+
+    The tasks are given, their prompts are the sample: variances add up, with Satterthwaite's degrees of freedom.
+
+    References: Welch 1947, Biometrika 34.
+    """
+    k = len(strata)
+    level = strata[0].level
+    estimate = sum(one.estimate for one in strata) / k
+    variances = [(one.standard_error / k) ** 2 for one in strata if not one.identical]
+    freedoms = [one.n_effective - 1 for one in strata if not one.identical]
+    total = sum(variances)
+    spread = (
+        total**2 / sum(v * v / f for v, f in zip(variances, freedoms, strict=True))
+        if total > 0
+        else math.nan
+    )
+    groups = sum(one.n_clusters for one in strata)
+    known = Estimate(estimate, math.sqrt(total) if total > 0 else math.nan, groups, 1 + spread)
+    return _paired(
+        known,
+        np.concatenate([one.influence / k for one in strata]),
+        level,
+        n=sum(one.n for one in strata),
+        only=(sum(one.only_a for one in strata), sum(one.only_b for one in strata)),
+        identical=all(one.identical for one in strata),
+        units=None,
+    )
+
+
+def equivalence_p_value(found: PairedDifference, margin: float) -> float:
+    """Two one-sided tests that the difference lies within -``margin`` and ``margin``; NaN where its error is unknown.
+
+    References: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15.
+    """
+    if not found.standard_error > 0:
+        return math.nan
+    t = (margin - abs(found.estimate)) / found.standard_error
+    tail = student_p_value(t, found.n_effective - 1) / 2
+    return tail if t >= 0 else 1 - tail
 
 
 def mcnemar(only_a: int, only_b: int) -> McNemar:

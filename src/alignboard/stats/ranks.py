@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
+_DRAWS_AT_ONCE = 1_000
+
 
 def rank_sets(difference: Array, adjusted_p: Array, alpha: float = 0.05) -> tuple[Index, Index]:
     """Best and worst rank of each model, all of them true at once with 1 - alpha.
@@ -50,3 +52,20 @@ def tie_groups(score: Array, adjusted_p: Array, alpha: float = 0.05) -> list[lis
             groups.append(order[start:end].tolist())
             reached = end
     return groups
+
+
+def probability_of_best(
+    score: Array, influence: Array, *, draws: int, rng: np.random.Generator
+) -> Array:
+    """(models,) how often each has the highest score on new prompts, by a multiplier bootstrap.
+
+    ``influence`` is (units, models), each unit's contribution to the error of ``score`` (models,). Models that share
+    the first place in a draw share it there.
+    """
+    wins = np.zeros(len(score))
+    for start in range(0, draws, _DRAWS_AT_ONCE):
+        size = min(_DRAWS_AT_ONCE, draws - start)
+        drawn = score + rng.standard_normal((size, len(influence))) @ influence
+        first = drawn >= drawn.max(axis=1, keepdims=True)
+        wins += (first / first.sum(axis=1, keepdims=True)).sum(axis=0)
+    return wins / draws

@@ -5,6 +5,7 @@ Heavy: imports torch and trl.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 import datasets
 import torch
 from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.kto_config import KTOConfig
+from trl.trainer.kto_trainer import KTOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -21,7 +24,9 @@ from alignboard.train.recipe import Recipe
 from alignboard.train.start import compute_dtype
 
 Row = Mapping[str, Any]
-"""SFT: {prompt, completion} or {messages}; preference: {prompt, chosen, rejected}; each a list of messages."""
+"""SFT: {prompt, completion} or {messages}; pairs: {prompt, chosen, rejected}; each a list of messages; KTO: {prompt,
+completion, label}."""
+Rows = Sequence[Row] | datasets.Dataset
 
 
 def make_trainer(
@@ -29,18 +34,16 @@ def make_trainer(
     arguments: Mapping[str, Any],
     model: Any,
     tokenizer: Any,
-    rows: Sequence[Row] | datasets.Dataset,
+    rows: Rows,
     callbacks: Sequence[Any],
+    held_out: Rows | None = None,
 ) -> Any:
     """The TRL trainer that the recipe asks for."""
-    data = (
-        rows
-        if isinstance(rows, datasets.Dataset)
-        else datasets.Dataset.from_list([dict(row) for row in rows])
-    )
+    data = _dataset(rows)
     given: dict[str, Any] = {
         "model": model,
         "train_dataset": data,
+        "eval_dataset": None if held_out is None else _dataset(held_out),
         "processing_class": tokenizer,
         "callbacks": list(callbacks),
     }
@@ -50,9 +53,26 @@ def make_trainer(
         config = SFTConfig(**arguments, assistant_only_loss=conversation)
         return SFTTrainer(args=_one_device(config), **given)
     spec = recipe.loss_spec
+    if recipe.is_full:
+        given["ref_model"] = copy.deepcopy(model)
+    if spec.rated:
+        # Its KL term pairs neighbours in a fixed order, so the rows are shuffled here.
+        given["train_dataset"] = data.shuffle(seed=arguments["seed"])
+        loss: dict[str, Any] = dict(recipe.loss)
+        config = KTOConfig(**arguments, loss_type=spec.function, **loss)
+        return KTOTrainer(args=_one_device(config), **given)
     beta = float(recipe.loss.get("beta", 1.0))
     config = _one_device(DPOConfig(**arguments, beta=beta))
-    return PreferenceTrainer(args=config, **given, loss=spec, settings=recipe.loss)
+    trainer = PreferenceTrainer(args=config, **given, loss=spec, settings=recipe.loss)
+    if not spec.uses_reference:
+        trainer.ref_model = None
+    return trainer
+
+
+def _dataset(rows: Rows) -> datasets.Dataset:
+    if isinstance(rows, datasets.Dataset):
+        return rows
+    return datasets.Dataset.from_list([dict(row) for row in rows])
 
 
 def _one_device(config: Any) -> Any:
@@ -63,6 +83,13 @@ def _one_device(config: Any) -> Any:
     if "WORLD_SIZE" not in os.environ and config.n_gpu > 1:
         config._n_gpu = 1  # noqa: SLF001 - transformers' own way to say it, as for models split by device_map
     return config
+
+
+def _measured(recipe: Recipe) -> dict[str, Any]:
+    """When the held-out rows are measured; after the last step in any case (`trainer.train`)."""
+    if recipe.held_out is None or recipe.held_out.every is None:
+        return {"eval_strategy": "no"}
+    return {"eval_strategy": "steps", "eval_steps": recipe.held_out.every}
 
 
 def trl_arguments(recipe: Recipe, model: Any, work: Path, seed: int) -> dict[str, Any]:
@@ -93,6 +120,8 @@ def trl_arguments(recipe: Recipe, model: Any, work: Path, seed: int) -> dict[str
         "gradient_checkpointing": checkpointing,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # it would log 0 where the loss is not a number
+        "per_device_eval_batch_size": recipe.batch.per_device,
+        **_measured(recipe),
         "save_strategy": "no",  # `resume.Checkpoints` asks for checkpoints
         "save_total_limit": 2,  # the older one stays until the newer is whole
         "report_to": "none",

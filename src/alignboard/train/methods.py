@@ -60,12 +60,14 @@ class LossSpec:
     """A preference loss with what a recipe and the trainer must know about it."""
 
     function: str
-    """``module:attribute`` of a function (PairLogps, **parameters) -> losses per pair"""
+    """``module:attribute`` of a function (PairLogps, **parameters) -> losses per pair; see `rated`"""
     title: str
     parameters: Mapping[str, Parameter]
-    at_start: Callable[[Settings], float] | None = None
+    at_start: Callable[[Settings], float | None] | None = None
     """the loss where policy and reference are the same; None where it depends on the data"""
     uses_reference: bool = True
+    rated: bool = False
+    """it is on rated replies, not on pairs: TRL's KTO trainer, and ``function`` is its ``loss_type``"""
     trl_name: str | None = None
     """TRL's ``loss_type`` for the same value, where its stable DPO trainer has it"""
     paper: str = ""
@@ -132,6 +134,12 @@ def _constant(value: float) -> Callable[[Settings], float]:
 
 def _ipo(s: Settings) -> float:
     return (1 / (2 * float(s["beta"]))) ** 2
+
+
+def _kto(s: Settings) -> float | None:
+    """Half the weight, where both kinds of replies have the same; else it depends on the batch."""
+    won, lost = float(s["desirable_weight"]), float(s["undesirable_weight"])
+    return won / 2 if won == lost else None
 
 
 def _exo(s: Settings) -> float:
@@ -213,6 +221,18 @@ _BUILT_IN: Final[Mapping[str, LossSpec]] = {
         paper="2401.08417",
     ),
     "orpo": LossSpec(f"{_HERE}:orpo", "ORPO", _B, uses_reference=False, paper="2403.07691"),
+    "kto": LossSpec(
+        "kto",
+        "KTO, rated replies",
+        _B
+        | {
+            "desirable_weight": Parameter(default=1.0, at_least=0),
+            "undesirable_weight": Parameter(default=1.0, at_least=0),
+        },
+        _kto,
+        rated=True,
+        paper="2402.01306",
+    ),
     "exo": LossSpec(
         f"{_HERE}:exo",
         "EXO, pairs",

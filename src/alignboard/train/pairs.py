@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from alignboard.train.recipe import PairSpec
+from alignboard.train.sections import PairSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -43,7 +43,7 @@ class PreferenceTrainer(DPOTrainer):
             reference = (
                 (inputs["ref_chosen_logps"], inputs["ref_rejected_logps"])
                 if self.precompute_ref_logps
-                else self.compute_ref_log_probs(self.model, inputs)
+                else self.compute_ref_log_probs(self.ref_model or self.model, inputs)
             )
         logps = PairLogps(chosen, rejected, chosen_tokens, rejected_tokens, *reference)
         self._log_pairs(logps)

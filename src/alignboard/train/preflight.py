@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from alignboard.errors import AlignboardError
@@ -39,6 +39,14 @@ class TokenRow:
     """Cut off at max_length, so that its end may be missing for a good reason."""
     side: str = "reply"
     """``chosen`` and ``rejected`` in pairs"""
+
+    def cut(self, max_length: int) -> TokenRow:
+        """What training sees of a whole sequence."""
+        if len(self.ids) <= max_length:
+            return self
+        return replace(
+            self, ids=self.ids[:max_length], trained=self.trained[:max_length], truncated=True
+        )
 
 
 @dataclass(frozen=True)
@@ -199,8 +207,11 @@ def token_rows(dataset: Any, max_length: int, limit: int) -> list[TokenRow]:
             for side in ("chosen", "rejected"):
                 ids = [*prompt, *row[f"{side}_ids"]]
                 trained = [n >= len(prompt) for n in range(len(ids))]
-                cut = len(ids) > max_length
-                found.append(TokenRow(ids[:max_length], trained[:max_length], cut, side))
+                found.append(TokenRow(ids, trained, side=side).cut(max_length))
+        elif "completion_ids" in row:
+            ids = [*row["prompt_ids"], *row["completion_ids"]]
+            trained = [n >= len(row["prompt_ids"]) for n in range(len(ids))]
+            found.append(TokenRow(ids, trained).cut(max_length))
         else:
             ids = row["input_ids"]
             trained = [label != IGNORED for label in row["labels"]]

@@ -1,6 +1,6 @@
 """What a model computes on one fixed batch, before and after training.
 
-Heavy: imports torch.
+Heavy: imports torch, transformers and peft.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
 ROWS = 8
 """rows of the batch at most"""
@@ -42,14 +44,26 @@ def loss_of(trainer: Any, batch: Mapping[str, Any]) -> float:
         trainer._metrics["eval"].clear()  # noqa: SLF001 - TRL's trainers collect them there
 
 
+def save(model: Any, folder: Path) -> None:
+    """Write the trained adapter, or the whole model where there is none."""
+    if isinstance(model, PeftModel):
+        # Not the reference copy: it is the start adapter, which exists already.
+        model.save_pretrained(str(folder), selected_adapters=["default"])
+    else:
+        model.save_pretrained(str(folder))
+
+
 @torch.no_grad()
 def logits_of_saved(
     model: Any, folder: Path, batch: Mapping[str, Any]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(logits of the trained adapter, logits of the one in ``folder``, loaded anew beside it)."""
+    """(logits of the trained model, logits of what lies in ``folder``, loaded anew)."""
     inputs = {key: batch[key][:2, :TOKENS] for key in ("input_ids", "attention_mask")}
     model.eval()
     trained = model(**inputs).logits
+    if not isinstance(model, PeftModel):
+        fresh = AutoModelForCausalLM.from_pretrained(folder, dtype=model.dtype)
+        return trained, fresh.to(model.device).eval()(**inputs).logits
     model.load_adapter(str(folder), "saved", autocast_adapter_dtype=False)
     model.set_adapter("saved")
     try:

@@ -12,129 +12,32 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from alignboard.data.preferences.sources import PreferenceSource
+from alignboard.data.preferences.schemas import Kind
 from alignboard.errors import InputError, nearest
 from alignboard.suites import convert, read_yaml
 from alignboard.train.methods import SFT, LossSpec, Value, loss_spec, methods
+from alignboard.train.sections import (
+    WEST_OF_N,
+    BatchSpec,
+    DataSpec,
+    DurationSpec,
+    HeldOutSpec,
+    LoraSpec,
+    OptimizerSpec,
+    PairSpec,
+    Positive,
+    QuantizationSpec,
+    RecipeError,
+)
 
-Positive = Annotated[int, Meta(gt=0)]
-PositiveFloat = Annotated[float, Meta(gt=0)]
-AtLeast0 = Annotated[float, Meta(ge=0)]
-Share = Annotated[float, Meta(ge=0, lt=1)]
-Modules = Annotated[list[str], Meta(min_length=1)]
-
-
-class RecipeError(InputError):
-    """A recipe that cannot be used: names the file, the key and what was expected."""
-
-
-class DataSpec(Struct, forbid_unknown_fields=True, frozen=True):
-    """Where the rows come from; read by the caller of `train`, which receives rows."""
-
-    name: str
-    """A data set's name: `demo-world`, `west-of-n` (pairs sampled from the SFT model), a hub id, a json, jsonl, csv or
-    parquet file, a folder of `datasets`, relative to the workspace, or a LLaMA-Factory entry (file#entry)."""
-    config: str | None = None
-    """the configuration of a hub data set that has several"""
-    split: str = "train"
-    revision: str | None = None
-    """the commit of a hub data set"""
-    n: Positive | None = None
-    """At most so many rows; None means all."""
-    schema: str | None = None
-    """what the columns mean (`alignboard.data.preferences.schemas`); None = found out by their names"""
-    columns: dict[str, str] = {}
-    """the columns of the source by their canonical names: {prompt: question}"""
-
-    def source(self, workspace: Path = Path()) -> PreferenceSource:
-        """Where the rows are read from."""
-        return PreferenceSource(**msgspec.structs.asdict(self), workspace=workspace)
-
-
-class LoraSpec(Struct, forbid_unknown_fields=True, frozen=True):
-    """The adapter."""
-
-    r: Positive
-    alpha: Positive
-    target_modules: Modules | Annotated[dict[str, Modules], Meta(min_length=1)]
-    """Names of linear layers, or such a list per `model_type` (one recipe for several architectures)."""
-    dropout: Share = 0.0
-
-    def modules_for(self, model_type: str) -> list[str]:
-        """The target modules for a `config.model_type`."""
-        if isinstance(self.target_modules, list):
-            return self.target_modules
-        if model_type not in self.target_modules:
-            known = ", ".join(self.target_modules)
-            raise RecipeError(
-                f"lora.target_modules has no entry for model type {model_type!r}; it has: {known}."
-            )
-        return self.target_modules[model_type]
-
-
-class QuantizationSpec(Struct, forbid_unknown_fields=True, frozen=True):
-    """How the base's weights are held (bitsandbytes)."""
-
-    bits: Literal[4, 8] = 4
-    type: Literal["nf4", "fp4"] = "nf4"
-    double: bool = True
-
-
-class OptimizerSpec(Struct, forbid_unknown_fields=True, frozen=True):
-    """The optimiser and its schedule."""
-
-    learning_rate: PositiveFloat
-    name: str = "adamw_torch"
-    """A transformers optimiser name."""
-    schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
-    warmup_ratio: Share = 0.0
-    weight_decay: AtLeast0 = 0.0
-    beta2: Annotated[float, Meta(gt=0, lt=1)] = 0.999
-    max_grad_norm: PositiveFloat = 1.0
-
-
-class BatchSpec(Struct, forbid_unknown_fields=True, frozen=True, rename={"global_": "global"}):
-    """The batch of one optimiser step, and how much of it is held at once."""
-
-    global_: Positive
-    """Examples (or pairs) per optimiser step, over all devices."""
-    per_device: Positive
-    """Examples in memory at once on one device; does not change the result."""
-
-    def accumulation(self, world_size: int) -> int:
-        """Gradient accumulation steps so that a step sees the global batch."""
-        steps, rest = divmod(self.global_, self.per_device * world_size)
-        if rest or not steps:
-            raise RecipeError(
-                f"batch.global = {self.global_} is not a multiple of batch.per_device x devices = "
-                f"{self.per_device} x {world_size}; change batch.per_device."
-            )
-        return steps
-
-
-class DurationSpec(Struct, forbid_unknown_fields=True, frozen=True):
-    """Exactly one of the two."""
-
-    epochs: PositiveFloat | None = None
-    steps: Positive | None = None
-
-    def __post_init__(self) -> None:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give exactly one of epochs and steps")
-
-
-class PairSpec(Struct, forbid_unknown_fields=True, frozen=True):
-    """How West-of-N pairs are sampled from the SFT model."""
-
-    prompts: Positive
-    n: Annotated[int, Meta(ge=2)] = 4
-    temperature: PositiveFloat = 1.0
-    max_new_tokens: Positive = 24
+FULL: Final = "none"
+"""in place of a `lora` section: every weight is trained"""
+_LATER: Final = {"share": 1.0, "dora": False, "rslora": False}
 
 
 class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -145,11 +48,14 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     model: str | None = None
     """The base model this recipe was written for; a model given on the command line replaces it."""
     start_from: str | None = None
-    """A recipe whose adapter is trained on, and is the reference (preference methods: the SFT recipe)."""
-    data: DataSpec
+    """What is trained on, and is the reference: a recipe, an adapter's folder, or one on the hub."""
+    data: DataSpec | Annotated[list[DataSpec], Meta(min_length=1)]
+    """one data set, or several, whose rows are put together"""
+    held_out: HeldOutSpec | None = None
     pairs: PairSpec | None = None
     max_length: Positive
-    lora: LoraSpec
+    lora: LoraSpec | Literal["none"]
+    """the adapter; ``none`` trains every weight and writes a checkpoint"""
     quantization: QuantizationSpec | None = None
     loss: dict[str, Value] | None = None
     """the parameters of the method's loss; completed with its defaults when a recipe is read"""
@@ -169,8 +75,37 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
     @property
     def is_preference(self) -> bool:
-        """Whether it trains on pairs."""
+        """Whether it trains by a preference loss."""
         return self.method != SFT
+
+    @property
+    def kind(self) -> Kind:
+        """What rows it trains on."""
+        if not self.is_preference:
+            return "demonstration"
+        return "rated" if self.loss_spec.rated else "pair"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every weight is trained."""
+        return self.lora == FULL
+
+    @property
+    def adapter(self) -> LoraSpec:
+        """The adapter's section; raises `RecipeError` where every weight is trained."""
+        if isinstance(self.lora, LoraSpec):
+            return self.lora
+        raise RecipeError("lora: none trains no adapter.")
+
+    @property
+    def data_sets(self) -> list[DataSpec]:
+        """What it trains on."""
+        return self.data if isinstance(self.data, list) else [self.data]
+
+    @property
+    def sole_data(self) -> str | None:
+        """The name of its data set; None where there are several."""
+        return self.data.name if isinstance(self.data, DataSpec) else None
 
     @property
     def loss_spec(self) -> LossSpec:
@@ -178,11 +113,24 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         return loss_spec(self.method)
 
     def identity(self) -> dict[str, Any]:
-        """Everything that determines the result; `batch.per_device` and `save_every` do not."""
+        """Everything that determines the result; `save_every` does not, nor `batch.per_device` but for KTO.
+
+        What a recipe may say since a later version is left out where it has its default, so that no key moves.
+        """
         content = msgspec.to_builtins(self)
-        content["batch"].pop("per_device")
+        if self.kind != "rated":  # KTO's KL term is of the batch on one device
+            content["batch"].pop("per_device")
         content.pop("save_every")
+        if content["held_out"] is None:
+            del content["held_out"]
+        for section in (*self._of_data(content), content["lora"]):
+            for name, default in _LATER.items():
+                if isinstance(section, dict) and section.get(name) == default:
+                    del section[name]
         return content
+
+    def _of_data(self, content: dict[str, Any]) -> list[dict[str, Any]]:
+        return content["data"] if isinstance(self.data, list) else [content["data"]]
 
     def key(self) -> str:
         """A digest of the identity."""
@@ -210,14 +158,33 @@ def _completed(recipe: Recipe) -> Recipe:
     if recipe.method not in known:
         hint = nearest(recipe.method, known) or f"; known are {', '.join(known)}."
         raise InputError(f"there is no method {recipe.method!r}{hint}")
-    if recipe.pairs is not None and not recipe.is_preference:
-        raise InputError("pairs are for preference methods; leave the section out.")
     if not recipe.is_preference:
-        if recipe.loss is not None:
+        if recipe.pairs is None and recipe.loss is not None:
             raise InputError(f"method {recipe.method} takes no loss section; leave it out.")
+        _check_sections(recipe)
         return recipe
+    _check_sections(recipe)
     if recipe.loss is None:
         needed = ", ".join(recipe.loss_spec.parameters)
         raise InputError(f"method {recipe.method} needs a loss section, with {needed}.")
     loss = recipe.loss_spec.complete(recipe.method, recipe.loss)
     return msgspec.structs.replace(recipe, loss=loss)
+
+
+def _check_sections(recipe: Recipe) -> None:
+    """Raise `InputError` for sections that contradict each other."""
+    if recipe.pairs is not None and recipe.kind != "pair":
+        raise InputError("pairs are for preference methods; leave the section out.")
+    if (recipe.pairs is None) == (recipe.sole_data == WEST_OF_N):
+        raise InputError(
+            f"a pairs section and data.name: {WEST_OF_N} belong together; give both, or neither."
+        )
+    if recipe.is_full and recipe.quantization is not None:
+        raise InputError(
+            "lora: none trains every weight, and a quantization section holds them in few bits; leave one of them out."
+        )
+    if recipe.kind == "rated" and recipe.batch.per_device < 2:
+        raise InputError(
+            f"method {recipe.method} estimates the KL divergence over the rows of one device; batch.per_device has to "
+            "be 2 at least."
+        )

@@ -5,6 +5,8 @@ Heavy: imports torch, transformers and peft.
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from peft import LoraConfig, PeftConfig, get_peft_model
 from peft.utils import load_peft_weights
 from transformers import AutoTokenizer
 
+from alignboard.models.adapters import require_same_base
 from alignboard.models.arithmetic import QLORA
 from alignboard.models.loading import LoadedModel
 from alignboard.train import preflight
-from alignboard.train.recipe import LoraSpec, Recipe, RecipeError
+from alignboard.train.recipe import Recipe
+from alignboard.train.sections import LoraSpec, RecipeError
 
 
 def load_base(recipe: Recipe, model_path: str | Path) -> LoadedModel:
@@ -52,6 +56,21 @@ def load_tokenizer(recipe: Recipe, loaded: LoadedModel, adapter: str | Path | No
     return tokenizer
 
 
+def trainable(loaded: LoadedModel, recipe: Recipe, start: str | Path | None) -> Any:
+    """The model with what the recipe trains: an adapter, or every weight."""
+    base: Any = loaded.model
+    if start is not None:
+        require_same_base(Path(start), loaded.path, loaded.source, loaded.fingerprint)
+    if isinstance(recipe.lora, LoraSpec):
+        return with_adapter(base, recipe.lora, start)
+    if start is not None:
+        raise RecipeError(
+            f"lora: none trains every weight, and {start} is an adapter; merge it first (alignboard export), and train "
+            "the merged checkpoint."
+        )
+    return base.requires_grad_()
+
+
 def with_adapter(base: Any, spec: LoraSpec, start: str | Path | None) -> Any:
     """`base` with a trainable adapter of `spec`, equal in function to the adapter `start` where one is given.
 
@@ -60,29 +79,36 @@ def with_adapter(base: Any, spec: LoraSpec, start: str | Path | None) -> Any:
     published ranks need this: 16 in SFT, 128 in DPO.
     """
     targets = spec.modules_for(base.config.model_type)
-    preflight.check_targets(base, targets)
+    if targets != "all-linear":
+        preflight.check_targets(base, targets)
     config = LoraConfig(
         r=spec.r,
         lora_alpha=spec.alpha,
         lora_dropout=spec.dropout,
         target_modules=targets,
+        use_dora=spec.dora,
+        use_rslora=spec.rslora,
         task_type="CAUSAL_LM",
     )
     model = get_peft_model(base, config)
     if start is None:
         return model
     old: Any = PeftConfig.from_pretrained(str(start))
-    if old.r > spec.r or getattr(old, "use_dora", False) or getattr(old, "use_rslora", False):
+    dora, rslora = bool(getattr(old, "use_dora", False)), bool(getattr(old, "use_rslora", False))
+    if old.r > spec.r or dora != spec.dora:
         raise RecipeError(
-            f"{start} is no plain LoRA of rank at most {spec.r} (it has rank {old.r})"
+            f"{start} is {'DoRA' if dora else 'LoRA'} of rank {old.r}, which the recipe's "
+            f"{'DoRA' if spec.dora else 'LoRA'} of rank {spec.r} cannot continue; change lora.r or lora.dora"
         )
     weights = load_peft_weights(str(start), device="cpu")
-    rescale = (old.lora_alpha / old.r) / (spec.alpha / spec.r)
+    rescale = old.lora_alpha / (math.sqrt(old.r) if rslora else old.r) / spec.scale
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in weights.items():
             target = parameters.get(
-                name.replace(".lora_A.", ".lora_A.default.").replace(".lora_B.", ".lora_B.default.")
+                re.sub(r"\.lora_(A|B)\.", r".lora_\1.default.", name).replace(
+                    ".lora_magnitude_vector", ".lora_magnitude_vector.default.weight"
+                )
             )
             if target is None:
                 raise RecipeError(
@@ -90,6 +116,8 @@ def with_adapter(base: Any, spec: LoraSpec, start: str | Path | None) -> Any:
                 )
             if ".lora_A." in name:  # (rank, in)
                 target[: old.r] = value.to(target)
+            elif ".lora_magnitude_vector" in name:  # (out,)
+                target.copy_(value.to(target))
             else:  # (out, rank)
                 target[:, : old.r] = value.to(target) * rescale
     return model

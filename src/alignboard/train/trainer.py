@@ -20,7 +20,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -35,9 +35,10 @@ from transformers.trainer_callback import PrinterCallback
 
 from alignboard.models.turns import taught_spellings
 from alignboard.train import preflight, probe, resume
-from alignboard.train.arguments import Row, make_trainer, trl_arguments
-from alignboard.train.recipe import Recipe, RecipeError
-from alignboard.train.start import load_base, load_tokenizer, with_adapter
+from alignboard.train.arguments import Rows, make_trainer, trl_arguments
+from alignboard.train.recipe import Recipe
+from alignboard.train.sections import RecipeError
+from alignboard.train.start import load_base, load_tokenizer, trainable
 from alignboard.train.threads import one_thread
 from alignboard.train.watch import OnStep, StoppedError, Watch
 
@@ -64,6 +65,8 @@ class TrainResult:
     losses: tuple[float, ...]
     metrics: dict[str, float]
     """Whatever else TRL logged at the last step: rewards/accuracies, rewards/margins, ..."""
+    held_out: Mapping[int, Mapping[str, float]]
+    """By step: loss, rewards/accuracies and the like of rows that are not trained on."""
     template_digest: str | None
     end_tokens: tuple[str, ...]
     """The tokens that training taught as the end of a reply, by spelling; whoever generates stops there."""
@@ -77,23 +80,25 @@ class TrainResult:
 def train(  # noqa: PLR0913 - the run's inputs, each by name
     recipe: Recipe,
     model_path: str | Path,
-    rows: Sequence[Row] | datasets.Dataset,
+    rows: Rows,
     out_dir: str | Path,
     *,
     adapter: str | Path | None = None,
+    held_out: Rows | None = None,
     data: Mapping[str, Any] | None = None,
     last_good: str | Path | None = None,
     work: str | Path | None = None,
     seed: int | None = None,
     on_step: OnStep | None = None,
 ) -> TrainResult:
-    """Train a LoRA adapter on `rows` and write it to the new folder `out_dir`.
+    """Train an adapter, or every weight (``lora: none``), on `rows` and write it to the new folder `out_dir`.
 
     `adapter` is what training starts from (an SFT adapter for the preference methods, where it is also the
-    reference); it may have a smaller rank than the recipe's. `data` is the report about the rows, for the
-    run card. `last_good` is the folder that gets the adapter of the last good step where a run goes wrong on its way
-    (default: beside `out_dir`). `work` is a folder of this run alone that holds optimiser checkpoints: where it has
-    one, training goes on from there (None: no checkpoints). `seed` replaces the recipe's.
+    reference); it may have a smaller rank than the recipe's. `held_out` are rows whose loss is measured as the recipe's
+    `held_out` says. `data` is the report about the rows, for the run card. `last_good` is the folder that gets the
+    adapter of the last good step where a run goes wrong on its way (default: beside `out_dir`). `work` is a folder of
+    this run alone that holds optimiser checkpoints: where it has one, training goes on from there (None: no
+    checkpoints). `seed` replaces the recipe's.
     """
     started, out_dir = time.monotonic(), Path(out_dir)
     if out_dir.exists():
@@ -116,11 +121,13 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
             small = base.num_parameters() < TINY_PARAMETERS and not torch.cuda.is_available()
             with one_thread() if small else contextlib.nullcontext():
                 set_seed(seed)
-                model = with_adapter(base, recipe.lora, adapter)
-                trainable = preflight.count_trainable(model)
-                watch = Watch(on_step, work / "steps.jsonl")
+                model = trainable(loaded, recipe, adapter)
+                n_trainable = preflight.count_trainable(model)
+                watch = Watch(on_step, work / "steps.jsonl", adapter=not recipe.is_full)
                 arguments = trl_arguments(recipe, model, work, seed)
-                trainer = make_trainer(recipe, arguments, model, tokenizer, rows, [watch, *saving])
+                trainer = make_trainer(
+                    recipe, arguments, model, tokenizer, rows, [watch, *saving], held_out
+                )
                 # It prints every log line; on_step is the caller's way to show progress.
                 trainer.remove_callback(PrinterCallback)
                 token_rows = preflight.token_rows(
@@ -130,10 +137,11 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
                 batch = probe.first_batch(trainer)
                 preflight.check_loss_at_start(probe.loss_of(trainer, batch), _expected_loss(recipe))
                 _run(trainer, watch, work, last_good or f"{out_dir}-last-good", tokenizer)
-                # Only the trained adapter: the reference copy is the start adapter, which exists already.
-                model.save_pretrained(str(partial / "adapter"), selected_adapters=["default"])
-                preflight.check_saved(*probe.logits_of_saved(model, partial / "adapter", batch))
-        tokenizer.save_pretrained(str(partial / "adapter"))
+                if held_out is not None and trainer.state.global_step not in watch.held_out:
+                    trainer.evaluate()
+                probe.save(model, partial / "made")
+                preflight.check_saved(*probe.logits_of_saved(model, partial / "made", batch))
+        tokenizer.save_pretrained(str(partial / "made"))
         tail = watch.losses[-max(1, len(watch.losses) // 10) :]
         result = TrainResult(
             method=recipe.method,
@@ -143,11 +151,12 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
             global_batch=recipe.batch.global_,
             n_rows=len(rows),
             n_dropped=len(rows) - len(trainer.train_dataset),
-            trainable_parameters=trainable,
+            trainable_parameters=n_trainable,
             first_loss=watch.losses[0],
             last_loss=sum(tail) / len(tail),
             losses=tuple(watch.losses),
             metrics=watch.last,
+            held_out=watch.held_out,
             template_digest=preflight.template_digest(tokenizer),
             end_tokens=taught_spellings(tokenizer),
             sample_row=preflight.show_row(token_rows[0], tokenizer),
@@ -156,9 +165,9 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
             data=data,
         )
         card = json.dumps(asdict(result), indent=2)
-        (partial / "adapter" / "training.json").write_text(card + "\n", encoding="utf-8")
-        shutil.copy(work / "steps.jsonl", partial / "adapter" / "steps.jsonl")
-        (partial / "adapter").replace(out_dir)
+        (partial / "made" / "training.json").write_text(card + "\n", encoding="utf-8")
+        shutil.copy(work / "steps.jsonl", partial / "made" / "steps.jsonl")
+        (partial / "made").replace(out_dir)
         shutil.rmtree(work)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -39,10 +39,16 @@ class StoppedError(PreflightError):
 class Watch(TrainerCallback):
     """Collects the log, checks every step, reports progress, holds the weights of the last good step."""
 
-    def __init__(self, on_step: OnStep | None, log: Path | None = None) -> None:
+    def __init__(
+        self, on_step: OnStep | None, log: Path | None = None, *, adapter: bool = True
+    ) -> None:
         self.on_step = on_step
+        self._adapter = adapter
+        """whether an adapter is trained, whose weights are few enough to hold twice"""
         self.losses: list[float] = []
         self.last: dict[str, float] = {}
+        self.held_out: dict[int, dict[str, float]] = {}
+        """by step: what was measured on rows that are not trained on"""
         self.good: tuple[int, dict[str, torch.Tensor]] | None = None
         """(step, trainable weights), at most `RECENT` steps old"""
         self._zero = 0
@@ -53,6 +59,8 @@ class Watch(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Take up what was logged before an interruption."""
         self.losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        measured = [entry for entry in state.log_history if "eval_loss" in entry]
+        self.held_out = {entry["step"]: _held_out(entry) for entry in measured}
         if self._log is not None and self._log.is_file():
             lines = self._log.read_text(encoding="utf-8").splitlines()[: state.global_step]
             self._log.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -93,12 +101,14 @@ class Watch(TrainerCallback):
         **_: Any,
     ) -> None:
         """Check the step that was logged."""
+        if logs and "eval_loss" in logs:
+            self.held_out[state.global_step] = _held_out(logs)
         if not logs or "loss" not in logs:
             return
         self.last = {k: float(v) for k, v in logs.items() if isinstance(v, int | float)}
         self.losses.append(self.last["loss"])
         self._write(state.global_step)
-        weights = _trainable(model) if model is not None else {}
+        weights = _trainable(model) if model is not None and self._adapter else {}
         fault = self._fault(weights)
         if fault is not None:
             raise StoppedError(f"step {state.global_step} of {state.max_steps}: {fault}")
@@ -158,3 +168,10 @@ class Watch(TrainerCallback):
 
 def _trainable(model: Any) -> dict[str, torch.Tensor]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _held_out(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Loss, accuracy and the like of held-out rows, without how long they took."""
+    kept = {name.removeprefix("eval_"): v for name, v in logs.items() if name.startswith("eval_")}
+    timed = {name for name in kept if name == "runtime" or name.endswith("_per_second")}
+    return {name: float(v) for name, v in kept.items() if name not in timed}

@@ -120,8 +120,8 @@ def transcript_of(value: Any, column: str) -> list[Message]:
     if parts[0].strip() or len(parts) < 3:
         raise FaultyError(column, r"is no transcript that begins with '\n\nHuman: '")
     turns = [
-        {"role": "user" if who == "Human" else "assistant", "content": said.strip()}
-        for who, said in zip(parts[1::2], parts[2::2], strict=True)
+        {"role": "user" if who == "Human" else "assistant", "content": text.strip()}
+        for who, text in zip(parts[1::2], parts[2::2], strict=True)
     ]
     if any(a["role"] == b["role"] for a, b in pairwise(turns)):
         raise DroppedError("the turns of the transcript do not alternate")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,7 +103,14 @@ def read_rows(
         names the file, the row and the column of what cannot be read, and what to do.
     """
     raw = open_source(source)
-    schema = find_schema(raw.column_names, kind=kind, name=source.schema, source=source.name)
+    # Pairs hold rated replies, too.
+    wanted = None if kind == "rated" else kind
+    schema = find_schema(raw.column_names, kind=wanted, name=source.schema, source=source.name)
+    if kind == "rated" and schema.kind == "demonstration":
+        raise InputError(
+            f"{source.name}: the schema {schema.name} holds demonstrations; rated replies (prompt, completion, label) "
+            "or pairs were expected."
+        )
     report = DataReport(source.name, schema.name, schema.kind, rows=len(raw))
     reading, seen = Reading(seed), set[bytes]()
 
@@ -123,7 +131,57 @@ def read_rows(
         new_fingerprint=_fingerprint(raw, source, schema, seed),
     )
     _require_use(report)
+    if source.share < 1:
+        converted = _drawn(converted, max(1, round(source.share * len(converted))), seed)
+    if kind == "rated" and schema.kind == "pair":
+        converted = _unpaired(converted)
     return converted, report
+
+
+def read_all(
+    sources: Sequence[PreferenceSource], kind: Kind, seed: int = 0
+) -> tuple[Dataset, list[DataReport]]:
+    """The rows of several sources, one after another, and the report of each; see `read_rows`."""
+    import datasets
+
+    found = [read_rows(one, kind, seed) for one in sources]
+    first, others = found[0][0], [rows for rows, _ in found[1:]]
+    for rows, report in found[1:]:
+        if rows.column_names != first.column_names:
+            raise InputError(
+                f"{report.source} has the columns {', '.join(rows.column_names)}, and {found[0][1].source} "
+                f"{', '.join(first.column_names)}; rows of one form can be put together."
+            )
+    rows = datasets.concatenate_datasets([first, *others]) if others else first
+    return rows, [report for _, report in found]
+
+
+def split(rows: Any, share: float, seed: int) -> tuple[Any, Any]:
+    """(rows to train on, held-out rows), drawn by the seed; a list or a data set."""
+    n = max(1, round(share * len(rows)))
+    out = set(random.Random(seed).sample(range(len(rows)), n))
+    places = [i for i in range(len(rows)) if i not in out], sorted(out)
+    if isinstance(rows, list):
+        return [rows[i] for i in places[0]], [rows[i] for i in places[1]]
+    return rows.select(places[0]), rows.select(places[1])
+
+
+def _drawn(rows: Dataset, n: int, seed: int) -> Dataset:
+    return rows.select(sorted(random.Random(seed).sample(range(len(rows)), n)))
+
+
+def _unpaired(pairs: Dataset) -> Dataset:
+    """The two replies of every pair, rated: the chosen one good, the rejected one not."""
+
+    def both(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        replies = zip(batch["chosen"], batch["rejected"], strict=True)
+        return {
+            "prompt": [prompt for prompt in batch["prompt"] for _ in range(2)],
+            "completion": [reply for two in replies for reply in two],
+            "label": [True, False] * len(batch["prompt"]),
+        }
+
+    return pairs.map(both, batched=True, remove_columns=pairs.column_names)
 
 
 def _kept(

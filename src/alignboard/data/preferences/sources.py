@@ -30,6 +30,8 @@ class PreferenceSource:
     revision: str | None = None
     n: int | None = None
     """at most so many rows, from the top"""
+    share: float = 1.0
+    """of the usable rows, drawn by the seed"""
     schema: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     """the source's columns by their canonical names"""

@@ -21,17 +21,17 @@ class RunningSequence:
     prompt: Prompt
     limit: int
     """the most tokens it may have"""
-    said: list[int] = field(default_factory=list)
+    generated: list[int] = field(default_factory=list)
 
     @property
     def ids(self) -> list[int]:
         """The prompt and what was said."""
-        return [*self.prompt.ids, *self.said]
+        return [*self.prompt.ids, *self.generated]
 
     @property
     def length(self) -> int:
         """How many tokens that is."""
-        return len(self.prompt.ids) + len(self.said)
+        return len(self.prompt.ids) + len(self.generated)
 
 
 class Batch:
@@ -74,7 +74,7 @@ class Batch:
             torch.tensor(ends, device=device),
         )
         picked = torch.tensor([ends.index(row.length - 1) for row in fresh], device=device)
-        self._say(fresh, logits[torch.arange(len(fresh), device=device), picked])
+        self._append(fresh, logits[torch.arange(len(fresh), device=device), picked])
 
     def step(self) -> None:
         """Every living row says one more token."""
@@ -86,9 +86,9 @@ class Batch:
         positions = torch.tensor([row.length - 1 for row in self.living], device=device)
         self._cache.step(positions, max(row.length for row in self.living))
         mask = masks(self._config, positions, self._cache.cursor.length, self._model.dtype)
-        ids = torch.tensor([[row.said[-1]] for row in self.living], device=device)
+        ids = torch.tensor([[row.generated[-1]] for row in self.living], device=device)
         logits = self._forward(ids, positions[:, None], mask, 1)
-        self._say(self.living, logits[:, -1])
+        self._append(self.living, logits[:, -1])
 
     def _forward(
         self, ids: torch.Tensor, positions: torch.Tensor, mask: Any, keep: int | torch.Tensor
@@ -105,9 +105,9 @@ class Batch:
                 logits_to_keep=keep,
             ).logits
 
-    def _say(self, rows: Sequence[RunningSequence], logits: torch.Tensor) -> None:
+    def _append(self, rows: Sequence[RunningSequence], logits: torch.Tensor) -> None:
         for row, token in zip(rows, choose(logits, rows, self._decoding), strict=True):
-            row.said.append(token)
+            row.generated.append(token)
 
     def leave(self, over: Callable[[RunningSequence], bool]) -> list[RunningSequence]:
         """Take out the rows that are over; the last ones take their places."""
@@ -141,7 +141,7 @@ class OneRow(Batch):
 
     def step(self) -> None:
         """The row says one more token."""
-        self._pass(self.living[0].said[-1:])
+        self._pass(self.living[0].generated[-1:])
 
     def _pass(self, ids: Sequence[int]) -> None:
         import torch
@@ -153,7 +153,7 @@ class OneRow(Batch):
                 use_cache=True,
             )
         self._past = output.past_key_values
-        self._say(self.living, output.logits[:, -1])
+        self._append(self.living, output.logits[:, -1])
 
 
 def batch_of(model: LoadedModel) -> type[Batch]:
@@ -176,7 +176,7 @@ def choose(logits: torch.Tensor, rows: Sequence[RunningSequence], decoding: Deco
         ordered[before >= decoding.top_p] = 0
         probabilities = torch.zeros_like(probabilities).scatter_(1, order, ordered)
     cumulative = probabilities.double().cumsum(dim=1)
-    drawn = [uniform(row.prompt.key, len(row.said)) for row in rows]
+    drawn = [uniform(row.prompt.key, len(row.generated)) for row in rows]
     targets = torch.tensor(drawn, dtype=torch.float64, device=logits.device)[:, None]
     found = torch.searchsorted(cumulative, targets * cumulative[:, -1:], right=True)
     return found[:, 0].clamp(max=logits.shape[1] - 1).tolist()

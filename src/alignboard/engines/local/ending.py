@@ -31,13 +31,13 @@ class StopTexts:
         # inside the text (byte fragments, a leading space).
         self._tail = max((len(stop.encode()) for stop in stops), default=0) + 8
 
-    def ended(self, said: Sequence[int]) -> bool:
+    def ended(self, generated: Sequence[int]) -> bool:
         """Whether the last token completes a stop."""
         if not self._stops:
             return False
-        seen = cut(self._decode(said[-self._tail :]), self._stops)[1]
+        seen = cut(self._decode(generated[-self._tail :]), self._stops)[1]
         # The end of a text may be decoded differently where it stands alone.
-        return seen and cut(self._decode(said), self._stops)[1]
+        return seen and cut(self._decode(generated), self._stops)[1]
 
 
 def split(stops: Sequence[str], tokenizer: Any) -> tuple[tuple[str, ...], frozenset[int]]:
@@ -64,33 +64,33 @@ class Ending:
         self._special = frozenset(self._tokenizer.all_special_ids)
         self._marks = self._special & {vocabulary[mark] for mark in MARKS if mark in vocabulary}
 
-    def _text(self, said: Sequence[int]) -> str:
+    def _text(self, generated: Sequence[int]) -> str:
         """The text of tokens, without special ones but for those that mark reasoning."""
-        if self._marks.isdisjoint(said):
-            return str(self._tokenizer.decode(list(said), skip_special_tokens=True))
+        if self._marks.isdisjoint(generated):
+            return str(self._tokenizer.decode(list(generated), skip_special_tokens=True))
         dropped = self._special - self._marks
-        kept = [token for token in said if token not in dropped]
+        kept = [token for token in generated if token not in dropped]
         return str(self._tokenizer.decode(kept, skip_special_tokens=False))
 
     def over(self, row: RunningSequence) -> bool:
         """Whether the last token ends the answer."""
         return (
-            row.said[-1] in self._tokens
-            or len(row.said) >= row.limit
-            or self._texts.ended(row.said)
+            row.generated[-1] in self._tokens
+            or len(row.generated) >= row.limit
+            or self._texts.ended(row.generated)
         )
 
     def answer(self, row: RunningSequence) -> Answer:
         """What a row has said, as an answer."""
-        text, stopped = cut(self._text(row.said), self._stops)
-        ended = stopped or row.said[-1] in self._tokens
+        text, stopped = cut(self._text(row.generated), self._stops)
+        ended = stopped or row.generated[-1] in self._tokens
         parts = divide(text, opened=row.prompt.opens_reasoning)
         return Answer(
             row.prompt.key,
             row.prompt.instruction,
             parts.response.strip(),
             len(row.prompt.ids),
-            len(row.said),
+            len(row.generated),
             "stop" if ended else "length",
             reasoning=parts.reasoning,
         )

@@ -55,8 +55,8 @@ def require_success(
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         given = f"the key in {key_env}" if key_env else "a request without a key (set api_key_env)"
         raise FinalError(f"{url} refuses {given}: {phrase}.")
-    said = f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".")
+    answer = f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".")
     field = refused_field(content)
     # A field that the server does not take is in every request.
     error = RefusedError if status in _REFUSED and field is None else FinalError
-    raise error(f"{said}." if field is None else f"{said}; {field_advice(field)}.")
+    raise error(f"{answer}." if field is None else f"{answer}; {field_advice(field)}.")

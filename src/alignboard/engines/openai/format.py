@@ -90,8 +90,8 @@ class Dialect:
         """The messages, the token ids or the text."""
         if self.api == "chat":
             turns = [] if self.system is None else [("system", self.system)]
-            for said, answered in prompt.history:
-                turns += [("user", said), ("assistant", answered)]
+            for user, answered in prompt.history:
+                turns += [("user", user), ("assistant", answered)]
             turns.append(("user", prompt.instruction))
             return {"messages": [{"role": role, "content": content} for role, content in turns]}
         if self.sends == "ids":

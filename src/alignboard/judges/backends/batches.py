@@ -111,11 +111,11 @@ class BatchJudge:
             note.batch = http.find(note.file) or http.create(note.file, PATH)
             self._keep(path, note)
         batch = self._wait(http, str(note.batch))
-        told = f"the batch {note.batch} is {batch['status']}{_errors(batch)}"
+        reason = f"the batch {note.batch} is {batch['status']}{_errors(batch)}"
         replies = dict(self._replies(http, batch))
         for key in note.keys:
             if key in waiting:
-                yield waiting.pop(key), replies.get(key) or FailedCall(key, told)
+                yield waiting.pop(key), replies.get(key) or FailedCall(key, reason)
         path.unlink(missing_ok=True)
 
     def _wait(self, http: BatchHttp, name: str) -> dict[str, Any]:
@@ -154,12 +154,12 @@ class BatchJudge:
             reason = error.get("message") if isinstance(error, dict) else str(error)
             return key, FailedCall(key, f"the batch answers: {reason or 'nothing'}")
         try:
-            said = reply_of(body)
+            reply = reply_of(body)
         except UnreadableError as error:
             return key, FailedCall(key, str(error))
-        price = None if self._rate is None else self._rate.of(used(said))
+        price = None if self._rate is None else self._rate.of(used(reply))
         # Zero: it came over the network and was paid for, and nobody waited for it alone.
-        return key, msgspec.structs.replace(said, price=price, seconds=0.0)
+        return key, msgspec.structs.replace(reply, price=price, seconds=0.0)
 
     @staticmethod
     def _keep(path: Path, note: _Note) -> None:

@@ -68,9 +68,9 @@ def reply_of(body: dict[str, Any]) -> Reply:
     )
 
 
-def used(said: Reply) -> Usage:
+def used(reply: Reply) -> Usage:
     """Tokens as the endpoint counts them."""
-    return Usage(said.n_prompt, said.n_answer)
+    return Usage(reply.n_prompt, reply.n_answer)
 
 
 def _tokens(logprobs: Any) -> tuple[Token, ...]:

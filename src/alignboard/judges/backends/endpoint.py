@@ -48,12 +48,12 @@ def judge_suffix(urls: Sequence[str]) -> str:
     >>> judge_suffix(["http://127.0.0.1:8000/v1"]), judge_suffix(["https://judges.example.org/a/v1"])
     ('-at-127.0.0.1-8000', '-at-judges.example.org-a')
     """
-    told = [re.sub(r"[^A-Za-z0-9.]+", "-", _short(url)).strip("-") for url in sorted(set(urls))]
-    joined = "+".join(told)
+    hosts = [re.sub(r"[^A-Za-z0-9.]+", "-", _short(url)).strip("-") for url in sorted(set(urls))]
+    joined = "+".join(hosts)
     if len(joined) <= _LONGEST_SUFFIX:
         return f"-at-{joined}"
     digest = hashlib.blake2b("\n".join(sorted(set(urls))).encode(), digest_size=4).hexdigest()
-    return f"-at-{told[0][:_LONGEST_SUFFIX]}-{digest}"
+    return f"-at-{hosts[0][:_LONGEST_SUFFIX]}-{digest}"
 
 
 def _short(url: str) -> str:

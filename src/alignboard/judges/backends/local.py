@@ -228,16 +228,16 @@ class LocalJudge:
                 groups.setdefault((text, call.key if sampled else ""), []).append(call)
         ask = self._first_tokens if self._one_token else self._replies
         texts, groups_of = [text for text, _ in groups], list(groups.values())
-        for place, said in self._each(ask(texts, groups_of)):
+        for place, reply in self._each(ask(texts, groups_of)):
             for call in groups_of[place]:
-                yield call, FailedCall(call.key, _NOT_FINITE) if said is None else said
+                yield call, FailedCall(call.key, _NOT_FINITE) if reply is None else reply
 
     def _first_tokens(
         self, texts: Sequence[Text], _: Sequence[Sequence[Call]]
     ) -> Iterator[tuple[int, Reply | None]]:
         n_top, verdicts = self.spec.sampling.top_logprobs, self._verdicts or []
         for places, logits in self._reader.read(texts):
-            tokens = self._vocabulary.said(logits, verdicts, n_top)
+            tokens = self._vocabulary.tokens_at(logits, verdicts, n_top)
             for place, token in zip(places, tokens, strict=True):
                 n_prompt = len(texts[place].ids)
                 yield (
@@ -257,8 +257,8 @@ class LocalJudge:
         engine = _Engine(self._model)
         for answer in engine.answers(asked, self._decoding):
             place = places[answer.key]
-            ids, said = texts[place].ids, engine.said.pop(answer.key)
-            tokens = () if self._verdicts is None else self._scored(ids, said)
+            ids, generated = texts[place].ids, engine.generated.pop(answer.key)
+            tokens = () if self._verdicts is None else self._scored(ids, generated)
             yield (
                 place,
                 None
@@ -273,15 +273,15 @@ class LocalJudge:
                 ),
             )
 
-    def _scored(self, ids: Sequence[int], said: Sequence[int]) -> Sequence[Token | None]:
+    def _scored(self, ids: Sequence[int], generated: Sequence[int]) -> Sequence[Token | None]:
         """What was said, token by token, by one pass over prompt and reply; without the token that ended it."""
         ends = self._model.end_tokens | set(self._decoding.stop_tokens)
-        spoken = said[:-1] if said[-1] in ends else said
-        if not spoken:
+        shown = generated[:-1] if generated[-1] in ends else generated
+        if not shown:
             return ()
-        logits = whole_logits(self._model, [*ids, *spoken[:-1]], len(spoken))
+        logits = whole_logits(self._model, [*ids, *shown[:-1]], len(shown))
         n_top = self.spec.sampling.top_logprobs
-        return self._vocabulary.said(logits[0], self._verdicts or [], n_top, spoken)
+        return self._vocabulary.tokens_at(logits[0], self._verdicts or [], n_top, shown)
 
     def _using(self) -> AbstractContextManager[Any]:
         same = self._model.active == self._adapter
@@ -302,12 +302,12 @@ class _Engine(LocalEngine):
 
     def __init__(self, model: LoadedModel) -> None:
         super().__init__(model)
-        self.said: dict[str, list[int]] = {}
+        self.generated: dict[str, list[int]] = {}
 
     def _answers(
         self, rows: list[RunningSequence], ending: Ending, decoding: Decoding
     ) -> Iterator[Answer]:
         by_key = {row.prompt.key: row for row in rows}
         for answer in super()._answers(rows, ending, decoding):
-            self.said[answer.key] = by_key[answer.key].said
+            self.generated[answer.key] = by_key[answer.key].generated
             yield answer

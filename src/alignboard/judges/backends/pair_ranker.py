@@ -55,8 +55,8 @@ class PairRanker:
             part, cut = self._part(prefix, text, limit)
             ids += part
             found.append((name, cut, limit))
-        said = [f"{limit} of {name}'s {whole} tokens" for name, whole, limit in found if whole]
-        return ids, f"truncated: read {', '.join(said)}" if said else None
+        cuts = [f"{limit} of {name}'s {whole} tokens" for name, whole, limit in found if whole]
+        return ids, f"truncated: read {', '.join(cuts)}" if cuts else None
 
     def _part(self, prefix: str, text: str, limit: int) -> tuple[list[int], int]:
         """The ids of a text behind its prefix, and how many there would be where they are more than ``limit``."""

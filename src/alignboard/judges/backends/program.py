@@ -72,9 +72,9 @@ class ProgramJudge:
         patience = 0.0  # of a run that was stopped
         try:
             while (line := self._next(lines)) is not None:
-                key, said = self._read(line)
+                key, reply = self._read(line)
                 if key in waiting:
-                    yield waiting.pop(key), said
+                    yield waiting.pop(key), reply
                 if not waiting:
                     break
             patience = _PATIENCE

@@ -59,7 +59,7 @@ class RewardJudge:
         text = conversation_text(
             tokenizer,
             self._template,
-            [(role, defused(tokenizer, said, self._template)) for role, said in turns],
+            [(role, defused(tokenizer, text, self._template)) for role, text in turns],
             source=source,
         )
         ids = encode(tokenizer, text, self._bos)

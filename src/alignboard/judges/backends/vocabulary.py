@@ -61,7 +61,7 @@ class Vocabulary:
         texts = self._tokenizer.batch_decode([[token] for token in tokens])
         return ((token, text.strip()) for token, text in zip(tokens, texts, strict=True))
 
-    def said(
+    def tokens_at(
         self, logits: torch.Tensor, verdicts: Sequence[int], n_top: int, chosen: Sequence[int] = ()
     ) -> list[Token | None]:
         """What was said at every place of ``logits`` (places, vocabulary), with the likeliest and all verdict tokens.

@@ -68,19 +68,19 @@ class UpstreamRule(ReplyForm, frozen=True, tag="alpaca_eval"):
         except TypeError as error:
             raise InputError(f"{path}: verdict.kwargs of {self.parser}: {error}.") from error
 
-    def read(self, said: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
+    def read(self, reply: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
         """AlpacaEval's reading; where expressions search a text that was cut off, its last line is the verdict."""
-        verdicts = parse_upstream(self, said, n)
-        place = last_place(self, said.text) if cut_off else None
-        if place is None or is_last(said.text, *place):
+        verdicts = parse_upstream(self, reply, n)
+        place = last_place(self, reply.text) if cut_off else None
+        if place is None or is_last(reply.text, *place):
             return verdicts
-        return (not_at_its_verdict(said.text),) * n
+        return (not_at_its_verdict(reply.text),) * n
 
 
-def parse_upstream(rule: UpstreamRule, said: Reply, n: int) -> tuple[Verdict, ...]:
+def parse_upstream(rule: UpstreamRule, reply: Reply, n: int) -> tuple[Verdict, ...]:
     """The verdicts that AlpacaEval would store, with the reasons that it does not."""
-    completion = raw_completion(said, rule.completion_key)
-    evidence = _evidence(rule, said)
+    completion = raw_completion(reply, rule.completion_key)
+    evidence = _evidence(rule, reply)
     try:
         found = list(upstream_values(rule, completion))
     except FAILURES as error:
@@ -89,7 +89,7 @@ def parse_upstream(rule: UpstreamRule, said: Reply, n: int) -> tuple[Verdict, ..
     if len(found) != n:
         why = f"{len(found)} verdicts for {n} questions in: {evidence}"
         return (Verdict("unparsed", evidence=why),) * n
-    mass = _mass(rule, said) if n == 1 else None
+    mass = _mass(rule, reply) if n == 1 else None
     return tuple(_verdict(value, mass, evidence) for value in found)
 
 
@@ -127,10 +127,12 @@ def _verdict(value: Any, mass: float | None, evidence: str) -> Verdict:
     return Verdict("scored", preference=float(number), mass=mass, evidence=evidence)
 
 
-def _evidence(rule: UpstreamRule, said: Reply) -> str:
-    if rule.parser == "logprob_parser" and said.tokens:
-        return likeliest(said.tokens[_place(rule) if abs(_place(rule)) <= len(said.tokens) else 0])
-    return excerpt(said.text)
+def _evidence(rule: UpstreamRule, reply: Reply) -> str:
+    if rule.parser == "logprob_parser" and reply.tokens:
+        return likeliest(
+            reply.tokens[_place(rule) if abs(_place(rule)) <= len(reply.tokens) else 0]
+        )
+    return excerpt(reply.text)
 
 
 def _place(rule: UpstreamRule) -> int:
@@ -138,11 +140,11 @@ def _place(rule: UpstreamRule) -> int:
     return place if isinstance(place, int) else 0
 
 
-def _mass(rule: UpstreamRule, said: Reply) -> float | None:
-    if rule.parser != "logprob_parser" or not said.tokens:
+def _mass(rule: UpstreamRule, reply: Reply) -> float | None:
+    if rule.parser != "logprob_parser" or not reply.tokens:
         return None
     names = {*rule.kwargs["denominator_tokens"], rule.kwargs["numerator_token"]}
-    token = said.tokens[_place(rule)]
+    token = reply.tokens[_place(rule)]
     return min(1.0, sum(probability(lp) for name, lp in dict(token.top).items() if name in names))
 
 

@@ -72,10 +72,12 @@ class LogprobRule(ReplyForm, frozen=True, tag="logprob"):
             else [Found(str(side), 0, len(text), side, flags=(NO_PROBABILITIES,))]
         )
 
-    def read(self, said: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
+    def read(self, reply: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
         """See `ReplyForm`."""
         return (
-            _parse_tokens(self, said, n) if said.tokens else super().read(said, n, cut_off=cut_off)
+            _parse_tokens(self, reply, n)
+            if reply.tokens
+            else super().read(reply, n, cut_off=cut_off)
         )
 
 
@@ -86,27 +88,27 @@ class NumbersRule(ReplyForm, frozen=True, tag="numbers"):
     def is_rating(self) -> None:
         """See `ReplyForm`."""
 
-    def read(self, said: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:  # noqa: ARG002 - numbers are whole
+    def read(self, reply: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:  # noqa: ARG002 - numbers are whole
         """See `ReplyForm`."""
-        return _parse_numbers(said, n)
+        return _parse_numbers(reply, n)
 
 
-def _parse_tokens(rule: LogprobRule, said: Reply, n: int) -> tuple[Verdict, ...]:
+def _parse_tokens(rule: LogprobRule, reply: Reply, n: int) -> tuple[Verdict, ...]:
     """P(first) = (first + tie/2) / mass, from the token that decides; of ``n`` questions from the first n tokens."""
     if n > 1:
-        if rule.position == "last" or len(said.tokens) < n:
-            why = f"{len(said.tokens)} tokens for {n} questions"
+        if rule.position == "last" or len(reply.tokens) < n:
+            why = f"{len(reply.tokens)} tokens for {n} questions"
             return (Verdict("unparsed", evidence=why),) * n
-        return tuple(_verdict(rule, token) for token in said.tokens[:n])
+        return tuple(_verdict(rule, token) for token in reply.tokens[:n])
     if rule.position == "first":
-        return (_verdict(rule, said.tokens[0]),)
+        return (_verdict(rule, reply.tokens[0]),)
     spelled = {*_stripped(rule.first), *_stripped(rule.second), *_stripped(rule.tie)}
-    for place in range(len(said.tokens) - 1, -1, -1):
-        token = said.tokens[place]
+    for place in range(len(reply.tokens) - 1, -1, -1):
+        token = reply.tokens[place]
         if token.token.strip() not in spelled:
             continue
-        after = "".join(one.token for one in said.tokens[place + 1 :])
-        if said.finish == "length" and any(map(str.isalnum, after)):
+        after = "".join(one.token for one in reply.tokens[place + 1 :])
+        if reply.finish == "length" and any(map(str.isalnum, after)):
             break
         return (_verdict(rule, token),)
     return (Verdict("unparsed", evidence="no token of the reply is a verdict"),)
@@ -134,13 +136,13 @@ def _verdict(rule: LogprobRule, token: Token) -> Verdict:
     return Verdict("scored", preference=preference, mass=mass, evidence=evidence)
 
 
-def _parse_numbers(said: Reply, n: int) -> tuple[Verdict, ...]:
+def _parse_numbers(reply: Reply, n: int) -> tuple[Verdict, ...]:
     """The numbers of a judge that returns numbers: two for each pair, or one for each output."""
-    numbers = said.scores
+    numbers = reply.scores
     if not all(map(math.isfinite, numbers)) or len(numbers) not in {n, 2 * n}:
         why = f"{len(numbers)} numbers for {n} questions, or one that is not finite"
         return (Verdict("unparsed", evidence=why),) * n
-    flags = () if said.reason is None else (said.reason,)  # such as that a text had to be cut
+    flags = () if reply.reason is None else (reply.reason,)  # such as that a text had to be cut
     if len(numbers) == n:
         return tuple(
             Verdict("scored", score=one, evidence=f"{one:.6g}", flags=flags) for one in numbers

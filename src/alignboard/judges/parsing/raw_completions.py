@@ -47,10 +47,10 @@ def reply_of_raw(completion: str | dict[str, Any] | None) -> Reply:
         raise ValueError(f"not a choice of OpenAI's chat API: {error!r}") from error
 
 
-def raw_completion(said: Reply, completion_key: str = "completions") -> str | dict[str, Any]:
+def raw_completion(reply: Reply, completion_key: str = "completions") -> str | dict[str, Any]:
     """What AlpacaEval would store of a reply: its text, or for ``completions_all`` the choice as a dictionary."""
     if completion_key != "completions_all":
-        return said.text
+        return reply.text
     content = [
         {
             "token": token.token,
@@ -65,19 +65,19 @@ def raw_completion(said: Reply, completion_key: str = "completions") -> str | di
                 for name, logprob in token.top
             ],
         }
-        for token in said.tokens
+        for token in reply.tokens
     ]
-    counts = (said.n_prompt, said.n_answer)
+    counts = (reply.n_prompt, reply.n_answer)
     return {
-        "finish_reason": "length" if said.finish == "length" else "stop",
+        "finish_reason": "length" if reply.finish == "length" else "stop",
         "index": 0,
         "logprobs": {"content": content} if content else None,
         "message": {
-            "content": said.text,
+            "content": reply.text,
             "role": "assistant",
             "function_call": None,
             "tool_calls": None,
         },
-        "text": said.text,
+        "text": reply.text,
         "total_tokens": float(sum(n or 0 for n in counts)) if any(counts) else None,
     }

@@ -101,17 +101,17 @@ class ReplyForm(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_fie
         """Whether a reply that was cut off had come to its verdict."""
         return self.starts_with_verdict or is_last(text, last.start, last.end)
 
-    def read(self, said: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
+    def read(self, reply: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
         """The verdicts on the ``n`` questions of one call, from its response."""
-        if not said.text.strip():
+        if not reply.text.strip():
             return (Verdict("unparsed", evidence="the reply is empty"),) * n
-        found = self.find(said.text)
-        if cut_off and found and not self.is_complete(found[-1], said.text):
-            return (not_at_its_verdict(said.text),) * n
-        return _decide(found, said.text, n)
+        found = self.find(reply.text)
+        if cut_off and found and not self.is_complete(found[-1], reply.text):
+            return (not_at_its_verdict(reply.text),) * n
+        return _decide(found, reply.text, n)
 
 
-def parse(rule: ReplyForm, said: Reply, n: int = 1) -> tuple[Verdict, ...]:
+def parse(rule: ReplyForm, reply: Reply, n: int = 1) -> tuple[Verdict, ...]:
     """The verdicts on the ``n`` questions of one call, preferences in the order shown (1 = the first is better).
 
     >>> from alignboard.judges.parsing.marked_forms import BracketRule
@@ -119,15 +119,15 @@ def parse(rule: ReplyForm, said: Reply, n: int = 1) -> tuple[Verdict, ...]:
     >>> verdict.preference, verdict.flags
     (2.0, ('several verdicts',))
     """
-    if said.finish == "refused":
-        why = excerpt(said.reason or said.text) or "the judge refused to answer"
+    if reply.finish == "refused":
+        why = excerpt(reply.reason or reply.text) or "the judge refused to answer"
         return (Verdict("refused", evidence=why),) * n
-    said = response_of(said)
-    if said.reasoning and not said.text.strip() and not said.tokens:
-        why = f"it ended while it was reasoning: {excerpt(said.reasoning[-SHOWN:])}"
+    reply = response_of(reply)
+    if reply.reasoning and not reply.text.strip() and not reply.tokens:
+        why = f"it ended while it was reasoning: {excerpt(reply.reasoning[-SHOWN:])}"
         return (Verdict("truncated", evidence=why),) * n
-    cut_off = said.finish == "length" and not rule.is_one_token
-    verdicts = rule.read(said, n, cut_off=cut_off)
+    cut_off = reply.finish == "length" and not rule.is_one_token
+    verdicts = rule.read(reply, n, cut_off=cut_off)
     return tuple(map(_cut_off, verdicts)) if cut_off else verdicts
 
 

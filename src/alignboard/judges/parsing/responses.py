@@ -18,16 +18,16 @@ _HYPOTHETICAL = re.compile(r"\b(?:if|either|or|would|could|should|must|have to)\
 _LETTER: Final = re.compile(r"\w")
 
 
-def response_of(said: Reply) -> Reply:
-    """``said`` without its reasoning, in text and tokens; itself where there is none."""
-    if not said.text and not said.tokens:
-        return said
-    parts = split(said.text, judging=True)
-    tokens = _after_reasoning(said.tokens)
-    if not parts.reasoning and len(tokens) == len(said.tokens):
-        return said
-    thought = said.reasoning or parts.reasoning
-    return msgspec.structs.replace(said, text=parts.response, tokens=tokens, reasoning=thought)
+def response_of(reply: Reply) -> Reply:
+    """``reply`` without its reasoning, in text and tokens; itself where there is none."""
+    if not reply.text and not reply.tokens:
+        return reply
+    parts = split(reply.text, judging=True)
+    tokens = _after_reasoning(reply.tokens)
+    if not parts.reasoning and len(tokens) == len(reply.tokens):
+        return reply
+    thought = reply.reasoning or parts.reasoning
+    return msgspec.structs.replace(reply, text=parts.response, tokens=tokens, reasoning=thought)
 
 
 def _after_reasoning(tokens: tuple[Token, ...]) -> tuple[Token, ...]:

@@ -86,8 +86,8 @@ def harden(
     messages = fill(prompt, [texts | dict(zip(IDENTIFIERS, named, strict=False))])
     # A judge whose template has no system turn is told in the first turn that there is.
     first = messages[0]
-    told = _PREFACE.format(nonce=nonce)
-    parts = (first.content, told) if first.role == "system" else (told, first.content)
+    preface = _PREFACE.format(nonce=nonce)
+    parts = (first.content, preface) if first.role == "system" else (preface, first.content)
     return (Message(first.role, "\n\n".join(parts)), *messages[1:]), named
 
 

@@ -197,9 +197,13 @@ def _parse(file: Path, cursor: _Cursor) -> GgufHeader:
 
 def _require_place(header: GgufHeader, number: int, count: int) -> None:
     """A part says itself which of how many it is, counted from 0."""
-    said = [header.metadata.get(f"split.{key}") for key in ("no", "count")]
-    own = tuple(value for value in said if isinstance(value, int)) if None not in said else (0, 1)
-    if len(own) != len(said):
+    declared = [header.metadata.get(f"split.{key}") for key in ("no", "count")]
+    own = (
+        tuple(value for value in declared if isinstance(value, int))
+        if None not in declared
+        else (0, 1)
+    )
+    if len(own) != len(declared):
         raise InputError(f"{header.file} does not state which part it is; split it again.")
     if own != (number, count):
         file = header.file

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignboard.data.generated import generated_names, generated_set
+from alignboard.models.hub import locate_adapter
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.plans.made import tiny_checkpoint
+from alignboard.train.sections import WEST_OF_N
 
 if TYPE_CHECKING:
     from alignboard.train.recipe import Recipe
@@ -45,8 +47,10 @@ def checkpoint(task: JobTask) -> dict[str, str]:
     )
 
 
-def model_path(inputs: Mapping[str, Path]) -> str:
-    """Where the base model of a job is: a folder, or an id on the hub."""
+def model_path(inputs: Mapping[str, Path], role: str = "adapter") -> str:
+    """Where the base model of a job is: a folder, or an id on the hub; what came out where every weight was trained."""
+    if role in inputs and (inputs[role] / CHECKPOINT).is_dir():
+        return str(inputs[role] / CHECKPOINT)
     folder = inputs["base"]
     note = folder / _SOURCE
     if note.is_file():
@@ -56,51 +60,71 @@ def model_path(inputs: Mapping[str, Path]) -> str:
 
 def adapter_path(inputs: Mapping[str, Path], role: str = "adapter") -> Path | None:
     """Where the adapter of a job is, if it has one."""
-    return inputs[role] / ADAPTER if role in inputs else None
+    found = inputs[role] / ADAPTER if role in inputs else None
+    return found if found is not None and found.is_dir() else None
 
 
 def train(task: JobTask) -> dict[str, str]:
-    """An adapter."""
+    """An adapter, or a checkpoint where every weight is trained."""
     from alignboard.train.recipe import parse_recipe
     from alignboard.train.trainer import train as train_adapter
 
-    parameters = task.job.parameters
+    parameters, hints = task.job.parameters, task.job.hints
     content = parameters["recipe"]
     # How a batch is divided, and what is kept on the way, is no part of a recipe's identity.
-    hints = dict(task.job.hints)
-    content = {**content, "save_every": hints.pop("save_every")}
-    content["batch"] = {**content["batch"], **hints}
+    content = {**content, "save_every": hints["save_every"]}
+    content["batch"] = {**content["batch"], "per_device": hints["per_device"]}
     recipe = parse_recipe(content, task.job.name)
-    rows, report = _rows(recipe, task)
+    start = adapter_path(task.inputs, "start")
+    if "start" in hints:
+        # An adapter that is not there is noticed before data are fetched.
+        start = locate_adapter(hints["start"])
+    rows, held_out, report = _rows(recipe, task)
+    made = CHECKPOINT if recipe.is_full else ADAPTER
     train_adapter(
         recipe,
-        model_path(task.inputs),
+        model_path(task.inputs, "start"),
         rows,
-        task.folder / ADAPTER,
+        task.folder / made,
+        held_out=held_out,
         data=report,
         last_good=task.places.results / parameters["model"] / "adapter-last-good",
-        adapter=adapter_path(task.inputs, "start"),
+        adapter=start,
         work=task.places.work(task.job),
         seed=parameters["seed"],
         on_step=lambda step, total, _log: task.progress(step, total),
     )
-    return {f"results/{parameters['model']}/{ADAPTER}": ADAPTER}
+    return {f"results/{parameters['model']}/{made}": made}
 
 
-def _rows(recipe: Recipe, task: JobTask) -> tuple[Any, dict[str, Any] | None]:
-    """What the recipe trains on, and the report of the data where it was read from a source."""
-    name = recipe.data.name
-    if name in generated_names():
-        seed = task.job.parameters["seed"]
-        return generated_set(name).demonstrations(recipe.data.n or 1000, seed), None
-    if name == "west-of-n":
+def _rows(recipe: Recipe, task: JobTask) -> tuple[Any, Any, dict[str, Any] | None]:
+    """(what the recipe trains on, its held-out rows, the report of the data where it was read from a source)."""
+    from alignboard.data.preferences.read import read_all, split
+
+    seed, report = task.job.parameters["seed"], None
+    if recipe.sole_data is None or not made_here(recipe.sole_data):
+        rows, found = read_all([one.source() for one in recipe.data_sets], recipe.kind, seed)
+        whole = [one.to_json() for one in found]
+        report = whole[0] if len(whole) == 1 else {"sources": whole}
+    else:
+        rows = _made_rows(recipe, task)
+    if recipe.held_out is None:
+        return rows, None, report
+    if recipe.held_out.data is not None:
+        return rows, read_all([recipe.held_out.data.source()], recipe.kind, seed)[0], report
+    return *split(rows, recipe.held_out.share or 0.0, seed), report
+
+
+def made_here(name: str) -> bool:
+    """Whether jobs or registered programs make a data set, so that there is no source to read."""
+    return name == WEST_OF_N or name in generated_names()
+
+
+def _made_rows(recipe: Recipe, task: JobTask) -> Any:
+    data = recipe.data_sets[0]
+    if data.name == WEST_OF_N:
         from alignboard.train.pairs import PreferencePair, preference_rows
 
         content = json.loads((task.inputs["pairs"] / PAIRS).read_text(encoding="utf-8"))
-        rows: list[Any] = preference_rows([PreferencePair(**pair) for pair in content])
-        return rows[: recipe.data.n], None
-    from alignboard.data.preferences.read import read_rows
-
-    kind = "pair" if recipe.is_preference else "demonstration"
-    found, report = read_rows(recipe.data.source(), kind, task.job.parameters["seed"])
-    return found, report.to_json()
+        return preference_rows([PreferencePair(**pair) for pair in content])[: data.n]
+    return generated_set(data.name).demonstrations(data.n or 1000, task.job.parameters["seed"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignboard.errors import InputError, nearest
-from alignboard.pipeline.plans.models import ModelEntry
+from alignboard.pipeline.plans.models import ModelEntry, is_adapter
 from alignboard.pipeline.plans.schema import BASE_METHOD, Plan, ReleasedOutputs
 from alignboard.pipeline.plans.sets import PlanSet, named_baseline, released_baseline
 
@@ -34,7 +34,7 @@ class TrainedModel:
 
 
 def models_of(
-    path: Path, plan: Plan, entry: ModelEntry, recipes: Mapping[str, Recipe]
+    path: Path, plan: Plan, entry: ModelEntry, recipes: Mapping[str, Recipe], root: Path
 ) -> list[TrainedModel]:
     """The model of an entry and what its recipes make of it."""
     base = entry.name
@@ -46,6 +46,8 @@ def models_of(
         if method == entry.method or name in made.values():
             raise InputError(f"{path}: two recipes of {base} would both make the model {name}.")
         start = recipes[recipe].start_from
+        if start is not None and is_adapter(start, root):
+            start = None  # no model of the plan
         if start is not None and start not in made:
             raise InputError(
                 f"{path}: the recipe {recipe} starts from {start}, which has to stand before it in the recipes of "

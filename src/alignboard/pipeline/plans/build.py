@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from alignboard.data.preferences.sources import local_files
-from alignboard.errors import InputError
-from alignboard.fetch.packages import PREFIX, is_packaged, packaged_digest
+from alignboard.fetch.packages import is_packaged, packaged_digest
 from alignboard.judges.load import load_judge
 from alignboard.judges.spec import JudgeSpec
 from alignboard.models.spec import ModelSpec, PromptFormat
@@ -24,10 +23,16 @@ from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plans.baselines import TrainedModel
-from alignboard.pipeline.plans.made import JudgeModel, generated_tasks, judge_model, tiny_families
-from alignboard.pipeline.plans.models import ModelEntry, asked_as, pinned, weights_identity
-from alignboard.pipeline.plans.plan import ResolvedPlan, resolve
-from alignboard.pipeline.plans.schema import Overrides, Plan, PlanModel
+from alignboard.pipeline.plans.made import JudgeModel, generated_tasks, judge_model
+from alignboard.pipeline.plans.models import (
+    ModelEntry,
+    asked_as,
+    is_adapter,
+    pinned,
+    source_identity,
+    weights_identity,
+)
+from alignboard.pipeline.plans.plan import ResolvedPlan
 from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.results.files import file_sha256
 from alignboard.suites import EvaluationSuite
@@ -102,20 +107,32 @@ class _Builder:
             "data": self.data_file(recipe),
             "seed": self.plan.seed + recipe.seed,
         }
-        return self.add(
-            f"train {model.name}",
-            "train",
-            model.base,
-            parameters,
-            {"base": base, "start": start, "pairs": pairs},
-            {"per_device": recipe.batch.per_device, "save_every": recipe.save_every},
-        )
+        hints: dict[str, Any] = {
+            "per_device": recipe.batch.per_device,
+            "save_every": recipe.save_every,
+        }
+        root = self.resolved.workspace
+        if recipe.start_from is not None and is_adapter(recipe.start_from, root):
+            parameters["start"] = source_identity(recipe.start_from, root)
+            local = root / recipe.start_from
+            hints["start"] = str(local) if local.exists() else recipe.start_from
+        needs = {"base": base, "start": start, "pairs": pairs}
+        return self.add(f"train {model.name}", "train", model.base, parameters, needs, hints)
 
     def data_file(self, recipe: Recipe) -> str | None:
         """sha256 over the files, local or of a package, that a recipe trains on; None where its rows are elsewhere."""
-        if is_packaged(recipe.data.name):
-            return packaged_digest(recipe.data.name, self.resolved.workspace)
-        files = local_files(recipe.data.name, self.resolved.workspace)
+        held_out = recipe.held_out.data if recipe.held_out else None
+        found = [self._digest(one.name) for one in recipe.data_sets]
+        found += [] if held_out is None else [self._digest(held_out.name)]
+        known = [one for one in found if one is not None]
+        if len(known) < 2:
+            return known[0] if known else None
+        return hashlib.sha256("".join(known).encode()).hexdigest()
+
+    def _digest(self, name: str) -> str | None:
+        if is_packaged(name):
+            return packaged_digest(name, self.resolved.workspace)
+        files = local_files(name, self.resolved.workspace)
         if not files:
             return None
         return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
@@ -433,32 +450,3 @@ class _Builder:
 def build_graph(resolved: ResolvedPlan) -> Graph:
     """The jobs of a plan, in an order in which they can be done."""
     return _Builder(resolved).build()
-
-
-def single_recipe_plan(recipe: str, model: str | None, workspace: Path) -> ResolvedPlan:
-    """A plan that trains ``recipe``, and the recipes that it starts from, on one model, and asks nothing.
-
-    ``model`` is ``tiny-<family>``, a folder, an id on the hub or ``package:NAME``; None = the one that the recipe
-    names.
-    """
-    from alignboard.train.recipe import load_recipe
-
-    chain: list[str] = []
-    following: str | None = recipe
-    while following is not None:
-        if following in chain:
-            raise InputError(f"The recipes {', '.join(reversed(chain))} start from each other.")
-        chain.insert(0, following)
-        declared = load_recipe(declaration("train", following, workspace))
-        model = model or declared.model
-        following = declared.start_from
-    if model is None:
-        raise InputError(f"The recipe {recipe} names no model; say which one to train.")
-    family = model.removeprefix("tiny-")
-    tiny = model.startswith("tiny-") and family in tiny_families()
-    entry = PlanModel(tiny=family) if tiny else PlanModel(source=model)
-    name = model.rstrip("/").rsplit("/", 1)[-1].removeprefix(PREFIX)
-    plan = Plan(
-        name=f"train-{name}", models={name: entry}, suites=[], recipes=chain, overrides=Overrides()
-    )
-    return resolve(plan, Path(f"the model {model}"), workspace)

@@ -22,6 +22,7 @@ from alignboard.models.registry import load_model
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import Served
 from alignboard.pipeline.plans.schema import BASE_METHOD, UNDECLARED, Plan, PlanModel
+from alignboard.workspace import find
 
 CARD = "training.json"
 """what `alignboard train` leaves beside an adapter"""
@@ -112,6 +113,13 @@ def _spec(path: Path, name: str, entry: PlanModel, root: Path) -> ModelSpec | No
 def _local(name: str, root: Path) -> str:
     """A folder or file of the workspace by its whole path; any other name as it is."""
     return str(root / name) if (root / name).exists() else name
+
+
+def is_adapter(start: str, root: Path) -> bool:
+    """Whether what a recipe starts from is an adapter that is there, or on the hub, and no recipe."""
+    if find("train", start, root) is not None:
+        return False
+    return (root / start / "adapter_config.json").is_file() or is_repository(start)
 
 
 def _method(

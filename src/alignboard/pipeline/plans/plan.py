@@ -148,7 +148,9 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
     suites = [load_evaluation(suite, root) for suite in plan.suites]
     judges = _judges(path, plan, suites, root)
     _require_key_consent(path, plan, judges.values(), root, consent)
-    rows = [row for entry in entries.values() for row in models_of(path, plan, entry, recipes)]
+    rows = [
+        row for entry in entries.values() for row in models_of(path, plan, entry, recipes, root)
+    ]
     require_distinct(path, rows)
     sets = _sets(path, plan, suites, root)
     if judges and not sets:
@@ -280,7 +282,10 @@ def _recipe(name: str, plan: Plan, root: Path) -> Recipe:
     from alignboard.train.recipe import parse_recipe
 
     path = declaration("train", name, root)
-    return parse_recipe(merged(read_yaml(path), plan.overrides.recipes.get(name, {})), str(path))
+    content, changes = read_yaml(path), plan.overrides.recipes.get(name, {})
+    if "name" in changes.get("data", {}):  # the rest of the section is about the data that it named
+        content.pop("data", None)
+    return parse_recipe(merged(content, changes), str(path))
 
 
 def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

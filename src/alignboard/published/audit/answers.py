@@ -219,15 +219,17 @@ def _verdict(
     }
     evidence = {key: value for key, value in evidence.items() if value == value}  # NaN is no JSON  # noqa: PLR0124
     earned = f" It scores {'; '.join(scores)}." if scores else ""
-    told = "; ".join(facts)
+    listed = "; ".join(facts)
     if report.verdict == "adversarial" or (report.verdict == "constant" and fooled):
-        message = f"Answers written for the judge: {told}.{earned}"
+        message = f"Answers written for the judge: {listed}.{earned}"
         return Finding("adversarial", "error", model, place, message, evidence)
     if report.verdict == "constant":
-        message = f"One answer to everything, by a collapsed model or as an attack: {told}.{earned}"
+        message = (
+            f"One answer to everything, by a collapsed model or as an attack: {listed}.{earned}"
+        )
         return Finding("constant_outputs", "error", model, place, message, evidence)
     severity = "warning" if report.n_forged else "note"
-    message = f"Unusual answers: {told}.{earned}"
+    message = f"Unusual answers: {listed}.{earned}"
     return Finding("unusual_outputs", severity, model, place, message, evidence)
 
 
@@ -244,8 +246,10 @@ def audit_copies(
             "hold the same rows: the same instructions, outputs and preferences",
         )
     copied = {id(_table(file)) for same in same_files for file in same[1:]}
-    telling = [file for file in files if _telling(_table(file)) and id(_table(file)) not in copied]
-    for same in _alike(telling, lambda file: _verdicts(_table(file))):
+    informative = [
+        file for file in files if _is_informative(_table(file)) and id(_table(file)) not in copied
+    ]
+    for same in _alike(informative, lambda file: _verdicts(_table(file))):
         yield _copies("identical_verdicts", same, "have the same verdict on every instruction")
     for models in _alike(list(outputs), lambda model: _answers(outputs[model])):
         message = f"{names_text(models)} have the same answer to every instruction."
@@ -283,7 +287,7 @@ def _copies(kind: str, same: Sequence[tuple[AnnotatorResults, str]], what: str) 
     return Finding(kind, "error", None, places[0], message, evidence)
 
 
-def _telling(table: Annotations) -> bool:
+def _is_informative(table: Annotations) -> bool:
     """Whether verdicts vary so much that two judges or two models would hardly agree on all of them."""
     _, votes = np.unique(table.preference[~np.isnan(table.preference)], return_counts=True)
     return len(votes) > 0 and int(votes.sum() - votes.max()) >= min(

@@ -119,13 +119,13 @@ def read_judgments(paths: Sequence[Path]) -> Judgments:
     rows: list[dict[str, Any]] = []
     seen: dict[tuple[str, ...], str] = {}
     held: dict[tuple[str, ...], dict[str, Any]] = {}
-    for file, told in files.items():
+    for file, record in files.items():
         for number, row in enumerate(_read(file), start=1):
             made = _columns(file, number, row)
-            if told is not None and made["judge"] != told.judge:
+            if record is not None and made["judge"] != record.judge:
                 raise InputError(
                     f"{file}, row {number}, field 'annotator': {made['judge']!r}, but the folder is that of "
-                    f"{told.judge!r}; rename one of the two."
+                    f"{record.judge!r}; rename one of the two."
                 )
             key = (
                 *(made[name] for name in ("judge", "model", "baseline")),
@@ -134,7 +134,7 @@ def read_judgments(paths: Sequence[Path]) -> Judgments:
             here = f"{file}, row {number}"
             if key in seen:
                 # Two sets may share instructions, and a part is of its set: one verdict, in two files.
-                if told is not None and told.set is not None and _alike(held[key], made):
+                if record is not None and record.set is not None and _alike(held[key], made):
                     continue
                 raise InputError(
                     f"{here}: annotator {made['judge']!r} has judged this pair of {made['model']!r} before, in "

@@ -1,0 +1,145 @@
+"""One recipe on one model: what is asked, the plan it makes, a look at it before any weights are read, the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignboard.errors import InputError
+from alignboard.extras import require
+from alignboard.fetch.packages import PREFIX, is_packaged
+from alignboard.guarded_yaml import SAFE_LOADER, parse_yaml
+from alignboard.models.hub import is_repository
+from alignboard.pipeline.executors.work import Event, silent
+from alignboard.pipeline.jobs.train import made_here
+from alignboard.pipeline.plans.made import tiny_families
+from alignboard.pipeline.plans.models import is_adapter
+from alignboard.pipeline.plans.plan import ResolvedPlan, resolve
+from alignboard.pipeline.plans.schema import Overrides, Plan, PlanModel, require_name
+from alignboard.pipeline.runner import TRAINING, RunResult, run_resolved
+from alignboard.pipeline.store import Places
+from alignboard.workspace import declaration
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from alignboard.data.preferences.read import DataReport
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """A recipe, the model that it is trained on, and what is set in place of the recipe's fields."""
+
+    recipe: str
+    model: str | None = None
+    """``tiny-<family>``, a folder, an id on the hub or ``package:NAME``; None: the one that the recipe names"""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """merged into the recipe, mappings key by key"""
+    name: str | None = None
+    """the trained model's folder in results/; None: ``<base>-<last part of the recipe's name>``"""
+
+
+def parse_settings(given: Sequence[str]) -> dict[str, Any]:
+    """Settings from ``loss.beta=0.2``: a field's path and a YAML value.
+
+    >>> parse_settings(["loss.beta=0.2", "loss.alpha=1", "seed=3"])
+    {'loss': {'beta': 0.2, 'alpha': 1}, 'seed': 3}
+    """
+    found: dict[str, Any] = {}
+    for one in given:
+        path, equals, text = one.partition("=")
+        keys = path.split(".")
+        if not equals or not all(keys):
+            raise InputError(f"--set {one}: FIELD=VALUE was expected, such as loss.beta=0.2.")
+        inner = found
+        for key in keys[:-1]:
+            inner = inner.setdefault(key, {})
+            if not isinstance(inner, dict):
+                raise InputError(f"--set {one}: {key} has a value already.")
+        try:
+            inner[keys[-1]] = parse_yaml(text, SAFE_LOADER)
+        except InputError as error:
+            raise InputError(f"--set {one}: the value is not readable YAML: {error}.") from error
+    return found
+
+
+def train_recipe(
+    asked: TrainingRequest,
+    workspace: Path | None = None,
+    *,
+    dry_run: bool = False,
+    on_progress: Callable[[Event], None] = silent,
+    redo: Sequence[str] = (),
+) -> tuple[Path, RunResult]:
+    """Train a recipe, and first whatever it starts from: (the adapter's folder, what was done)."""
+    resolved = training_plan(asked, (workspace or Path.cwd()).resolve())
+    if not dry_run:
+        require(*TRAINING)
+    result = run_resolved(resolved, dry_run=dry_run, on_progress=on_progress, redo=redo)
+    return Places(resolved.workspace).results / resolved.models[-1].name / "adapter", result
+
+
+def training_plan(asked: TrainingRequest, workspace: Path) -> ResolvedPlan:
+    """A plan that trains a recipe, and the recipes that it starts from, on one model, and asks nothing."""
+    from alignboard.train.recipe import load_recipe
+
+    model, chain = asked.model, list[str]()
+    _require_model(model)
+    following: str | None = asked.recipe
+    while following is not None:
+        if following in chain:
+            raise InputError(f"The recipes {', '.join(reversed(chain))} start from each other.")
+        chain.insert(0, following)
+        declared = load_recipe(declaration("train", following, workspace))
+        model = model or declared.model
+        following = declared.start_from
+        if following is not None and is_adapter(following, workspace):
+            break
+    if model is None:
+        raise InputError(f"The recipe {asked.recipe} names no model; say which one to train.")
+    family = model.removeprefix("tiny-")
+    tiny = model.startswith("tiny-") and family in tiny_families()
+    entry = PlanModel(tiny=family) if tiny else PlanModel(source=model)
+    base = model.rstrip("/").rsplit("/", 1)[-1].removeprefix(PREFIX)
+    settings = {asked.recipe: dict(asked.settings)} if asked.settings else {}
+    plan = Plan(
+        name=f"train-{base}",
+        models={base: entry},
+        suites=[],
+        recipes=chain,
+        overrides=Overrides(recipes=settings),
+    )
+    resolved = resolve(plan, Path(f"the model {model}"), workspace)
+    if asked.name is None:
+        return resolved
+    require_name(Path("--name"), "the trained model", asked.name)
+    *others, trained = resolved.models
+    if any(one.name == asked.name for one in others):
+        raise InputError(f"--name {asked.name} is what the training starts from; give another.")
+    return replace(resolved, models=(*others, replace(trained, name=asked.name)))
+
+
+def training_rows(resolved: ResolvedPlan) -> tuple[Dataset, list[DataReport]] | None:
+    """The rows that the plan's last recipe trains on, and their reports; None where jobs of the plan make them."""
+    from alignboard.data.preferences.read import read_all
+
+    recipe = resolved.recipes[str(resolved.models[-1].recipe)]
+    if recipe.sole_data is not None and made_here(recipe.sole_data):
+        return None
+    sources = [one.source(resolved.workspace) for one in recipe.data_sets]
+    return read_all(sources, recipe.kind, resolved.plan.seed + recipe.seed)
+
+
+def _require_model(model: str | None) -> None:
+    if model is not None and not (
+        model.startswith("tiny-")
+        or Path(model).exists()
+        or is_repository(model)
+        or is_packaged(model)
+    ):
+        raise InputError(
+            f"There is no model {model!r}: --model is tiny-<family>, a folder, an id on the hub (owner/name), or "
+            "package:NAME."
+        )

@@ -1,0 +1,172 @@
+"""The comparison of models from a results folder, from annotations files or from lm-eval's samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alignboard.errors import InputError
+from alignboard.published.calibration import read_calibration
+from alignboard.published.reproduce import reference_set
+from alignboard.reports.comparison import Comparison, Correction, Family, corrected
+from alignboard.reports.comparison_sources import sample_families, verdict_families
+from alignboard.reports.samples import PREFIX, latest_samples, read_samples
+from alignboard.results.folder import ResultsFolder
+from alignboard.results.formats import read_annotations
+from alignboard.results.verdict_places import one_column
+from alignboard.suites import Suite, load_evaluation, load_suite
+from alignboard.workspace import model_name
+
+_LENGTH_CONTROLLED = "alpaca-eval-2"
+_LM_EVAL = "lm_eval"
+
+
+def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the command's options
+    *models: str | Path,
+    results: Path | None = None,
+    judge: str | None = None,
+    suite: str | None = None,
+    set_name: str | None = None,
+    baseline: str | None = None,
+    assets: Path | None = None,
+    cluster: str | None = None,
+    correction: Correction = "holm",
+    margin: float | None = None,
+    all_pairs: bool = False,
+    any_prompt: bool = False,
+) -> Comparison:
+    """Compare the first model with the others, or all pairs, on the prompts that two models have in common.
+
+    Parameters
+    ----------
+    models
+        Names of models in ``results``; without it annotations files of one judge, samples files of lm-eval, or output
+        folders of lm-eval.
+    results
+        A results folder, with a ``judge`` or a ``suite``.
+    judge
+        The judge whose verdicts are compared.
+    suite
+        An evaluation suite, whose benchmarks are compared, or a published one, which stands for its judge.
+    set_name, baseline
+        The instruction set and the baseline, where there are several.
+    assets
+        The folder of AlpacaEval's calibration files: adds length-controlled win rates.
+    cluster
+        A column of the annotations, or a field of the task's documents: rows with the same value are dependent.
+    correction
+        How p-values are corrected over the pairs of one quantity: ``holm``, ``maxt``, ``bh`` or ``none``.
+    margin
+        The difference, a fraction, below which two models count as equivalent; None: equivalence is not tested.
+    all_pairs
+        Whether the other models are compared with each other, too; adds rank sets.
+    any_prompt
+        Whether lm-eval may have asked the models in different prompts, such as each in its own chat template.
+
+    Returns
+    -------
+    Comparison
+        A row for each pair and quantity; ``to_json`` gives plain data.
+
+    Raises
+    ------
+    InputError
+        For models that are not there, or whose scores cannot be compared.
+    """
+    names = [str(model) for model in models]
+    if len(set(names)) < len(names):
+        raise InputError("A model is named twice; name each of MODELS once.")
+    if margin is not None and not 0 < margin < 1:
+        raise InputError(
+            f"The margin {margin:g} is no difference of rates; give a fraction between 0 and 1."
+        )
+    if (results is None) != (judge is None and suite is None) or (judge and suite):
+        raise InputError(
+            "--from DIR goes with --judge NAME or --suite NAME; without them, MODELS are files."
+        )
+    declared = None if suite is None else load_evaluation(suite)
+    if isinstance(declared, Suite):
+        judge = declared.annotator
+    if results is None:
+        families = _of_files(names, assets, cluster, all_pairs=all_pairs, any_prompt=any_prompt)
+    elif judge is None:
+        tasks = [] if declared is None else [one.task for one in declared.benchmarks]
+        if not tasks:
+            raise InputError(f"The suite {suite!r} has no benchmarks; name the judge with --judge.")
+        samples = {
+            name: [
+                one
+                for path in latest_samples(results / model_name(name) / _LM_EVAL, tasks)
+                for one in read_samples(path, cluster)
+            ]
+            for name in names
+        }
+        families = sample_families(samples, all_pairs=all_pairs, any_prompt=any_prompt)
+    elif assets is None:
+        found = one_column(results, names, judge, set_name, baseline)
+        tables = {name: read_annotations(path) for name, path in found.items()}
+        families = verdict_families(tables, cluster=cluster, all_pairs=all_pairs)
+    else:
+        families = _length_controlled(names, results, judge, assets, cluster, all_pairs=all_pairs)
+    return corrected(families, correction, margin)
+
+
+def _length_controlled(
+    names: Sequence[str],
+    results: Path,
+    judge: str,
+    assets: Path,
+    cluster: str | None,
+    *,
+    all_pairs: bool,
+) -> list[Family]:
+    with ResultsFolder(results) as folder:
+        tables = folder.tables(list(names), judge)
+        reference = reference_set(folder, load_suite(_LENGTH_CONTROLLED), tables)
+    return verdict_families(
+        tables,
+        calibration=(reference, read_calibration(assets)),
+        cluster=cluster,
+        all_pairs=all_pairs,
+    )
+
+
+def _of_files(
+    names: Sequence[str],
+    assets: Path | None,
+    cluster: str | None,
+    *,
+    all_pairs: bool,
+    any_prompt: bool,
+) -> list[Family]:
+    """MODELS that are files: samples where the first is one, or is a folder; else annotations."""
+    if assets is not None:
+        raise InputError("--assets needs --from DIR, where the order of the instructions is known.")
+    paths = [Path(name) for name in names]
+    if paths[0].is_dir() or paths[0].name.startswith(PREFIX):
+        samples = [
+            [
+                one
+                for file in (latest_samples(path) if path.is_dir() else [path])
+                for one in read_samples(file, cluster)
+            ]
+            for path in paths
+        ]
+        called = _unless_alike([_model_of(path) for path in paths], names)
+        by_model = dict(zip(called, samples, strict=True))
+        return sample_families(by_model, all_pairs=all_pairs, any_prompt=any_prompt)
+    tables = [read_annotations(path) for path in paths]
+    called = _unless_alike([table.generator for table in tables], names)
+    by_name = dict(zip(called, tables, strict=True))
+    return verdict_families(by_name, cluster=cluster, all_pairs=all_pairs)
+
+
+def _model_of(path: Path) -> str:
+    """The model that an output folder of lm-eval, or a file in it, is named after."""
+    folder = path.resolve() if path.is_dir() else path.resolve().parent
+    return folder.parent.name if folder.name == _LM_EVAL else folder.name
+
+
+def _unless_alike(called: Sequence[str], names: Sequence[str]) -> Sequence[str]:
+    """Short names where they are all different."""
+    return called if len(set(called)) == len(called) else names

@@ -1,0 +1,207 @@
+"""What is compared: verdicts of one judge, and lm-eval's samples, as families of paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignboard.errors import InputError
+from alignboard.published.calibration import Calibration
+from alignboard.published.scores import aligned_length_control
+from alignboard.records import Annotations, TextId, text_id
+from alignboard.reports.comparison import Family, pairs_of
+from alignboard.reports.samples import TaskSamples
+from alignboard.results.raw_rows import raw_rows
+from alignboard.stats.paired import (
+    PairedDifference,
+    influence_difference,
+    mean_of_strata,
+    paired_difference,
+)
+
+Array = NDArray[np.float64]
+
+WIN_RATE, LC_WIN_RATE = "win_rate", "lc_win_rate"
+
+
+def verdict_families(
+    tables: Mapping[str, Annotations],
+    *,
+    calibration: tuple[TextId, Calibration] | None = None,
+    cluster: str | None = None,
+    all_pairs: bool = False,
+) -> list[Family]:
+    """Differences of win rates, and of length-controlled ones, on the instructions that two models have in common.
+
+    Parameters
+    ----------
+    tables
+        Annotations by model: of one judge, against one baseline.
+    calibration
+        The reference set's instructions and AlpacaEval's calibration; adds length-controlled differences.
+    cluster
+        A column of the annotations: rows with the same value are dependent.
+    all_pairs
+        Whether the other models are compared with each other, too.
+
+    Raises
+    ------
+    InputError
+        For fewer than two models, two judges or two baselines.
+    """
+    pairs = pairs_of(list(tables), all_pairs=all_pairs)
+    _require_one_column(tables)
+    union = np.unique(np.concatenate([table.instruction for table in tables.values()]))
+    names = union.astype(object) if cluster is None else _clusters(tables, union, cluster)
+    _, group = np.unique(names, return_inverse=True)
+    score = {name: _spread(table, table.balanced - 1, union) for name, table in tables.items()}
+    found = [paired_difference(score[a], score[b], group, estimated=True) for a, b in pairs]
+    units = [np.unique(group[~np.isnan(score[a] - score[b])]) for a, b in pairs]
+    raw = Family(WIN_RATE, pairs, found, units)
+    if calibration is None:
+        return [raw]
+    fits = {name: aligned_length_control(table, *calibration) for name, table in tables.items()}
+    psi = {name: _spread(tables[name], fit.influence, union) for name, fit in fits.items()}
+    controlled = [
+        influence_difference(fits[a].win_rate, fits[b].win_rate, psi[a], psi[b], group)
+        for a, b in pairs
+    ]
+    everywhere = [np.unique(group)] * len(pairs)
+    C = {name: fit.C for name, fit in fits.items()}
+    return [raw, Family(LC_WIN_RATE, pairs, controlled, everywhere, C)]
+
+
+def sample_families(
+    samples: Mapping[str, Sequence[TaskSamples]],
+    *,
+    all_pairs: bool = False,
+    any_prompt: bool = False,
+) -> list[Family]:
+    """Differences of lm-eval's metrics per task, paired by document, and their mean over tasks.
+
+    Raises `InputError` where a document was asked in two prompts (another chat template, few-shot count or version of
+    the task), unless ``any_prompt``, and where the models share no task.
+    """
+    pairs = pairs_of(list(samples), all_pairs=all_pairs)
+    by_key = {model: {one.key: one for one in found} for model, found in samples.items()}
+    keys = [
+        key for key in next(iter(by_key.values())) if all(key in found for found in by_key.values())
+    ]
+    if not keys:
+        raise InputError(
+            "The models share no task with the same metric and filter: "
+            + "; ".join(
+                f"{model}: {', '.join(sorted({' '.join(key) for key in found})) or 'none'}"
+                for model, found in by_key.items()
+            )
+            + "."
+        )
+    families = []
+    for key in keys:
+        of_pairs = [
+            _sampled(by_key[a][key], by_key[b][key], any_prompt=any_prompt) for a, b in pairs
+        ]
+        families.append(
+            Family(
+                _quantity(key),
+                pairs,
+                [one for one, _ in of_pairs],
+                [units for _, units in of_pairs],
+            )
+        )
+    return families + _means(keys, families)
+
+
+def _means(keys: Sequence[tuple[str, str, str]], families: Sequence[Family]) -> list[Family]:
+    """The mean over tasks of every metric that several tasks have."""
+    means = []
+    for metric, filter_name in dict.fromkeys((metric, name) for _, metric, name in keys):
+        members = [
+            family
+            for (_, own, name), family in zip(keys, families, strict=True)
+            if (own, name) == (metric, filter_name)
+        ]
+        if len(members) < 2:
+            continue
+        pairs = members[0].pairs
+        found = [mean_of_strata([one.found[k] for one in members]) for k in range(len(pairs))]
+        units = [
+            np.concatenate(
+                [np.char.add(f"{t:04}/", one.units[k].astype(str)) for t, one in enumerate(members)]
+            )
+            for k in range(len(pairs))
+        ]
+        name = _quantity((f"mean of {len(members)} tasks", metric, filter_name))
+        means.append(Family(name, pairs, found, units))
+    return means
+
+
+def _sampled(
+    a: TaskSamples, b: TaskSamples, *, any_prompt: bool
+) -> tuple[PairedDifference, NDArray]:
+    union = sorted({*a.documents, *b.documents})
+    place = {document: number for number, document in enumerate(union)}
+    scores = np.full((2, len(union)), np.nan)
+    labels = np.array(union, dtype=object)
+    prompts: dict[str, str] = {}
+    for side, one in enumerate((a, b)):
+        for document, prompt, score, label in zip(
+            one.documents, one.prompts, one.score, one.clusters, strict=True
+        ):
+            scores[side, place[document]] = score
+            labels[place[document]] = label
+            if prompts.setdefault(document, prompt) != prompt and not any_prompt:
+                raise InputError(
+                    f"{a.path} and {b.path}: document {document} of {a.task} was asked in two prompts (another chat "
+                    "template, few-shot count or version of the task), so that the scores cannot be compared; run both "
+                    "alike, or give --any-prompt where each model is to have its own template."
+                )
+    names, group = np.unique(labels.astype(str), return_inverse=True)
+    found = paired_difference(scores[0], scores[1], group)
+    return found, names[np.unique(group[~np.isnan(scores[0] - scores[1])])]
+
+
+def _quantity(key: tuple[str, str, str]) -> str:
+    task, metric, filter_name = key
+    return f"{task} {metric}" + (f" ({filter_name})" if filter_name != "none" else "")
+
+
+def _clusters(tables: Mapping[str, Annotations], union: TextId, cluster: str) -> NDArray:
+    """(U,) the value of column ``cluster`` of each instruction; the same in every file."""
+    known: dict[int, str] = {}
+    for table in tables.values():
+        for number, row in enumerate(raw_rows(Path(table.path)), start=1):
+            value = row.get(cluster)
+            if value is None:
+                raise InputError(
+                    f"{table.path}, row {number}, field {cluster!r}: missing; --cluster needs a column that every row "
+                    f"has, such as {', '.join(sorted(row))}."
+                )
+            if known.setdefault(text_id(row["instruction"]), str(value)) != str(value):
+                raise InputError(
+                    f"{table.path}, row {number}, field {cluster!r}: {value!r}, but another file says "
+                    f"{known[text_id(row['instruction'])]!r} for the same instruction."
+                )
+    return np.array([known[int(one)] for one in union], dtype=str)
+
+
+def _spread(table: Annotations, values: Array, union: TextId) -> Array:
+    """(U,) ``values`` (n,) at the places of their instructions, NaN where the model has none."""
+    spread = np.full(len(union), np.nan)
+    spread[np.searchsorted(union, table.instruction)] = values
+    return spread
+
+
+def _require_one_column(tables: Mapping[str, Annotations]) -> None:
+    first, *others = tables.values()
+    for other in others:
+        for field in ("annotator", "baseline"):
+            mine, theirs = getattr(first, field), getattr(other, field)
+            if mine != theirs:
+                raise InputError(
+                    f"{first.path} and {other.path} have two {field}s, {mine!r} and {theirs!r}: "
+                    "their verdicts cannot be compared."
+                )

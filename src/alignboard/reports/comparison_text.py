@@ -1,0 +1,95 @@
+"""A comparison as a table for the terminal, as csv and as LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+
+from alignboard.boards.latex import latex_text
+from alignboard.reports.comparison import Comparison, PairRow
+from alignboard.text import shown, table
+
+_LEFT = 3
+
+
+def to_text(comparison: Comparison) -> str:
+    """The pairs in percentage points, then the rank sets."""
+    header = _header(comparison)
+    pairs = table(
+        header, [_cells(row) for row in comparison.rows], left=(*range(_LEFT), len(header) - 1)
+    )
+    return "\n\n".join([pairs, *_rankings(comparison)])
+
+
+def to_csv(comparison: Comparison) -> str:
+    """One line per pair, rates as fractions; what is not known is empty."""
+    rows = [row.to_json() for row in comparison.rows]
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def to_latex(comparison: Comparison) -> str:
+    """The pairs as a table for ``booktabs``, in percentage points."""
+    header = [latex_text(name) for name in _header(comparison)]
+    lines = [
+        "% Needs \\usepackage{booktabs}; made by alignboard.",
+        f"\\begin{{tabular}}{{{'l' * _LEFT}{'r' * (len(header) - _LEFT - 1)}l}}",
+        "\\toprule",
+        f"{' & '.join(header)} \\\\",
+        "\\midrule",
+        *(
+            f"{' & '.join(latex_text(cell) for cell in _cells(row))} \\\\"
+            for row in comparison.rows
+        ),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _header(comparison: Comparison) -> list[str]:
+    corrected = f"p {comparison.correction}"
+    return ["A", "B", "", "A - B", "95 %", "p", corrected, "n", "only A", "only B", "verdict"]
+
+
+def _cells(row: PairRow) -> list[str]:
+    found = row.found
+    return [
+        shown(row.a),
+        shown(row.b),
+        _quantity(row.quantity),
+        f"{100 * found.estimate:+.2f}" if found.n else "-",
+        "-" if math.isnan(found.low) else f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
+        "-" if math.isnan(found.p_value) else f"{found.p_value:.2g}",
+        "-" if math.isnan(row.adjusted_p) else f"{row.adjusted_p:.2g}",
+        str(found.n),
+        str(found.only_a),
+        str(found.only_b),
+        shown(row.verdict),
+    ]
+
+
+def _quantity(name: str) -> str:
+    return {"win_rate": "win rate", "lc_win_rate": "LC win rate"}.get(name, shown(name))
+
+
+def _rankings(comparison: Comparison) -> list[str]:
+    return [
+        f"{_quantity(one.quantity)}: ranks that are all true at once with 95 %\n"
+        + table(
+            ["model", "rank", "P(best)"],
+            [
+                [shown(model), str(low) if low == high else f"{low} to {high}", f"{best:.2f}"]
+                for model, (low, high), best in zip(one.models, one.ranks, one.best, strict=True)
+            ],
+        )
+        + "".join(
+            f"\nnot separated: {', '.join(shown(model) for model in group)}"
+            for group in one.not_separated
+        )
+        for one in comparison.rankings
+    ]

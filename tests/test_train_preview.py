@@ -1,0 +1,157 @@
+"""A look at a training before any weights are read: rows as tokens, lengths, contamination, settings, the dry run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from alignboard.cli.app import cli
+from alignboard.data.preferences.contamination import contamination
+from alignboard.errors import InputError
+from alignboard.pipeline.training import TrainingRequest, parse_settings, training_plan
+from alignboard.train.preflight import PreflightError, token_rows
+from alignboard.train.tokens import encoded, token_lengths
+from test_train import SMOL, QuickBase, base, conversations, pair_rows, sft_rows, short
+
+__all__ = ["base"]  # the fixture
+
+
+def written(file: Path, rows: list[dict[str, Any]]) -> Path:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.mark.parametrize("kind", ["pairs", "completions", "messages"])
+@pytest.mark.parametrize("template", ["own", "smol"])
+def test_rows_as_tokens_are_those_that_trl_makes(
+    base: QuickBase, tmp_path: Path, kind: str, template: str
+) -> None:
+    from alignboard.train.arguments import make_trainer, trl_arguments
+    from alignboard.train.start import load_base, load_tokenizer, with_adapter
+
+    rows = {"pairs": pair_rows, "completions": sft_rows, "messages": conversations}[kind](8)
+    rows[0][list(rows[0])[-1]][-1]["content"] += " cat dog" * 60  # over max_length
+    changes: dict[str, Any] = (
+        {"chat_template": SMOL} if template == "smol" or kind == "messages" else {}
+    )
+    recipe = short("demo/dpo" if kind == "pairs" else "demo/sft", 4, max_length=40, **changes)
+    loaded = load_base(recipe, base("llama"))
+    tokenizer, model = load_tokenizer(recipe, loaded, None), loaded.model
+    model = with_adapter(model, recipe.adapter, None)
+    arguments = trl_arguments(recipe, model, tmp_path / "work", 0)
+    trainer = make_trainer(recipe, arguments, model, tokenizer, rows, [])
+    theirs = token_rows(trainer.train_dataset, recipe.max_length, limit=8)
+    ours = [one.cut(recipe.max_length) for row in rows for one in encoded(tokenizer, row)]
+    assert [(list(r.ids), list(r.trained)) for r in ours] == [
+        (list(r.ids), list(r.trained)) for r in theirs
+    ]
+    assert any(r.truncated for r in ours)
+
+
+def test_lengths_of_each_side_against_max_length(base: QuickBase) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base("llama"))
+    rows = pair_rows(8)
+    rows[0]["chosen"][0]["content"] = "cat " * 60
+    rows[1]["prompt"][0]["content"] = "cat " * 60
+    chosen, rejected = token_lengths([encoded(tokenizer, row) for row in rows], 40)
+    assert (chosen.n, chosen.cut, chosen.filled) == (8, 1, 1)
+    assert (rejected.n, rejected.cut, rejected.filled) == (8, 0, 1)
+    assert chosen.longest > 60 > chosen.median
+
+
+def test_rows_that_hold_what_is_evaluated_are_found() -> None:
+    long = " ".join(f"word{n}" for n in range(20))
+    rows = [
+        {"prompt": [{"role": "user", "content": "What IS the capital of France"}]},
+        {"prompt": [{"role": "user", "content": "before " + " ".join(long.split()[3:18])}]},
+        {"prompt": [{"role": "user", "content": " ".join(long.split()[:12])}]},
+    ]
+    found = contamination(rows, ["What is the capital of France?", long], "mine")
+    assert (found.exact, found.overlapping) == (1, 1)
+    assert found.first == (1, "What is the capital of France?")
+    assert "no row shares" in str(contamination(rows[2:], [long], "mine"))
+
+
+@pytest.mark.parametrize("text", ["loss.beta", "=1", "loss..beta=1", "loss.beta=[1"])
+def test_a_setting_that_is_none(text: str) -> None:
+    with pytest.raises(InputError, match=r"^--set "):
+        parse_settings([text])
+
+
+def test_settings_data_and_name_replace_the_recipes(tmp_path: Path) -> None:
+    file = written(tmp_path / "mine.jsonl", pair_rows(8))
+    settings = parse_settings(["loss.beta=0.3"])
+    settings |= {"data": {"name": str(file)}, "pairs": None, "seed": 7}
+    plan = training_plan(TrainingRequest("demo/dpo", "tiny-phi", settings, "mine"), tmp_path)
+    recipe = plan.recipes["demo/dpo"]
+    assert recipe.loss == {"beta": 0.3, "label_smoothing": 0.0, "divergence": "reverse_kl"}
+    assert (recipe.sole_data, recipe.pairs, recipe.seed) == (str(file), None, 7)
+    assert [one.name for one in plan.models] == ["tiny-phi", "tiny-phi-sft", "mine"]
+    with pytest.raises(InputError, match="no field 'loos'"):
+        training_plan(TrainingRequest("demo/dpo", "tiny-phi", {"loos": 1}), tmp_path)
+    with pytest.raises(InputError, match="is what the training starts from"):
+        training_plan(TrainingRequest("demo/dpo", "tiny-phi", {}, "tiny-phi-sft"), tmp_path)
+
+
+def test_a_dry_run_shows_rows_and_steps_and_reads_no_weights(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alignboard.models.loading import loads
+
+    monkeypatch.chdir(tmp_path)
+    file, before = written(tmp_path / "mine.jsonl", pair_rows(12)), len(loads)
+    command = ["train", "demo/dpo", "--model", str(base("llama")), "--data", str(file)]
+    command += [
+        "--set",
+        "batch.global=4",
+        "--set",
+        "batch.per_device=2",
+        "--set",
+        "duration.steps=9",
+    ]
+    done = CliRunner().invoke(cli, [*command, "--name", "mine", "--dry-run", "--json", "p.json"])
+    assert done.exit_code == 0, done.output
+    assert "12 of 12 rows, read as pairs" in done.output
+    assert "9 steps over 12 rows" in done.output
+    assert "[row] <bos>" in done.output
+    assert "train mine" in done.output
+    looked = json.loads((tmp_path / "p.json").read_text())["preview"]
+    assert [side["side"] for side in looked["lengths"]] == ["chosen", "rejected"]
+    assert looked["memory_gib"] > 0
+    assert len(loads) == before
+    assert not (tmp_path / "results" / "mine").exists()
+
+
+def test_data_check_counts_tokens_and_finds_what_is_evaluated(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = pair_rows(8)
+    file = written(tmp_path / "mine.jsonl", rows)
+    text = rows[2]["prompt"][0]["content"]
+    (tmp_path / "set.json").write_text(json.dumps([{"instruction": text.upper()}]))
+    command = ["data", "check", str(file), "--recipe", "demo/dpo", "--model", str(base("llama"))]
+    done = CliRunner().invoke(cli, [*command, "--against", "set.json"])
+    assert done.exit_code == 0, done.output
+    assert "chosen    8 rows; tokens: median" in done.output
+    assert "1 rows hold an instruction of set" in done.output
+    assert done.output.count("[row] ") == 2
+
+
+def test_rows_without_an_end_are_refused_by_the_dry_run(base: QuickBase) -> None:
+    from datasets import Dataset
+
+    from alignboard.models.registry import load_model
+    from alignboard.train.preview import open_for_training, preview
+    from test_train import ENDLESS
+
+    recipe = short("demo/dpo", chat_template=ENDLESS)
+    opened = open_for_training(recipe, load_model(str(base("llama"))))
+    with pytest.raises(PreflightError, match="trains no end token"):
+        preview(recipe, opened, Dataset.from_list(pair_rows(8)))
