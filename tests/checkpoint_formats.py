@@ -3,6 +3,7 @@
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,13 +27,42 @@ def untrained(family: str, vocab_size: int | None = None, seed: int = 0):
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    config = tiny.build_config(family, vocab_size or len(tokenizer()), tiny.PretrainConfig())
+    if family in {"gemma2", "gemma3"}:
+        config = later_gemma(family, vocab_size or len(tokenizer()))
+    else:
+        config = tiny.build_config(family, vocab_size or len(tokenizer()), tiny.PretrainConfig())
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     return model
+
+
+def later_gemma(family: str, vocab_size: int):
+    """With a window that a text is longer than, capped logits, and layers of both kinds of positions."""
+    from transformers import Gemma2Config, Gemma3TextConfig
+
+    common: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "hidden_size": HIDDEN,
+        "intermediate_size": 2 * HIDDEN,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "query_pre_attn_scalar": 32,
+        "max_position_embeddings": 256,
+        "sliding_window": 4,
+        "bos_token_id": 2,
+        "eos_token_id": 1,
+    }
+    if family == "gemma2":
+        caps: dict[str, Any] = {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0}
+        return Gemma2Config(**common, **caps, num_hidden_layers=2)
+    far = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0}
+    near = {"rope_type": "default", "rope_theta": 10_000.0}
+    rope = {"full_attention": far, "sliding_attention": near}
+    return Gemma3TextConfig(**common, rope_parameters=rope, num_hidden_layers=6)
 
 
 def save(model, folder: Path, *, config: dict | None = None, tensors: dict | None = None) -> Path:
@@ -218,9 +248,19 @@ def save_gguf(
         writer.add_rope_dimension_count(HIDDEN // HEADS)
         writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
         writer.add_vocab_size(config.vocab_size)
-    if kind == "gemma":
+    if kind.startswith("gemma"):
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
+    if kind in {"gemma2", "gemma3"}:
+        writer.add_sliding_window(config.sliding_window)
+    if kind == "gemma2":
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    if kind == "gemma3":
+        far = config.rope_parameters["full_attention"]
+        writer.add_rope_freq_base(far["rope_theta"])
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(far["factor"])
     writer.add_chat_template("{{ bos_token }}{{ messages[0]['content'] }}")
     for name, values in _gguf_tensors(model, kind, fused=fused):
         how = gguf.GGMLQuantizationType[quantization if values.ndim == 2 else "F32"]
@@ -237,17 +277,15 @@ def save_gguf(
 def _gguf_tensors(model, kind: str, *, fused: bool):
     import gguf
 
-    arch = {"phi2": gguf.MODEL_ARCH.PHI2, "gemma": gguf.MODEL_ARCH.GEMMA}.get(
-        kind, gguf.MODEL_ARCH.LLAMA
-    )
-    names, config = gguf.get_tensor_name_map(arch, 2), model.config
+    config = model.config
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[kind.upper()], config.num_hidden_layers)
     own = {name: tensor.float().numpy() for name, tensor in model.state_dict().items()}
     if fused:
         for name in [name for name in own if ".q_proj." in name]:
             parts = [own.pop(name.replace("q_proj", f"{part}_proj")) for part in "qkv"]
             own[name.replace("q_proj", "qkv_proj")] = np.concatenate(parts)
     for name, values in own.items():
-        if kind == "gemma" and name == "lm_head.weight":
+        if kind.startswith("gemma") and name == "lm_head.weight":
             continue
         stem, _, end = name.rpartition(".")
         written = names.get_name(stem) or stem.replace("model.layers", "blk").replace(
@@ -257,7 +295,7 @@ def _gguf_tensors(model, kind: str, *, fused: bool):
             heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
             yield f"{written}.{end}", _interleaved(values, heads)
         else:
-            yield f"{written}.{end}", values + (kind == "gemma" and "norm" in name)
+            yield f"{written}.{end}", values + (kind.startswith("gemma") and "norm" in name)
 
 
 def _interleaved(values: np.ndarray, heads: int) -> np.ndarray:
@@ -293,11 +331,11 @@ def _add_sentencepiece(writer, kind: str) -> None:
     writer.add_token_list(tokens)
     writer.add_token_scores([-float(i) for i in range(len(tokens))])
     writer.add_token_types(types)
-    writer.add_bos_token_id(tokens.index("<bos>" if kind == "gemma" else "<s>"))
-    writer.add_eos_token_id(tokens.index("<eos>" if kind == "gemma" else "</s>"))
+    writer.add_bos_token_id(tokens.index("<bos>" if kind.startswith("gemma") else "<s>"))
+    writer.add_eos_token_id(tokens.index("<eos>" if kind.startswith("gemma") else "</s>"))
     writer.add_unk_token_id(tokens.index("<unk>"))
     writer.add_add_bos_token(True)
-    if kind == "gemma":
+    if kind.startswith("gemma"):
         writer.add_pad_token_id(0)
         writer.add_add_space_prefix(False)
 
@@ -306,7 +344,7 @@ def sentencepiece_vocabulary(kind: str) -> tuple[list[str], list[int]]:
     """Tokens and their types (1 normal, 2 unknown, 3 control, 6 byte)."""
     special = (
         ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
-        if kind == "gemma"
+        if kind.startswith("gemma")
         else ["<unk>", "<s>", "</s>"]
     )
     types = [2 if spelling == "<unk>" else 3 for spelling in special]

@@ -215,7 +215,7 @@ def test_gptq_is_the_weights_it_rounds_to(family, act_order, tmp_path):
 
 def test_gptq_without_its_packages_says_how_to_install_them(tmp_path, monkeypatch):
     written.save_gptq(written.untrained("mistral"), tmp_path / "gptq")
-    monkeypatch.setattr("alignboard.models.formats.find_spec", lambda _name: None)
+    monkeypatch.setattr("alignboard.models.weights.find_spec", lambda _name: None)
     with pytest.raises(InputError, match="needs optimum and gptqmodel: pip install"):
         LoadedModel.load(tmp_path / "gptq")
 
@@ -229,7 +229,10 @@ def test_gptq_of_phixtral_is_refused(phi, tmp_path):
 
 # GGUF.
 
-GGUF = [("llama", "llama"), ("mistral", "llama"), ("phi", "phi2"), ("gemma", "gemma")]
+GGUF = [
+    *[("llama", "llama"), ("mistral", "llama"), ("phi", "phi2"), ("gemma", "gemma")],
+    *[("gemma2", "gemma2"), ("gemma3", "gemma3")],
+]
 IDS = [3, 257, 40, 66, 64, 83, 13]
 
 

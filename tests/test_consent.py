@@ -18,12 +18,15 @@ from alignboard.judges.alpaca_eval.configs import evaluator_names, read_evaluato
 from alignboard.judges.load import judge_names, load_judge
 from alignboard.models.loading import LoadedModel
 from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.records import Generation
 from alignboard.results.formats import write_rows
 from alignboard.suites import Benchmark
+from alignboard.workspace import library
 from faulty_endpoint import FaultyEndpoint
+from test_run import small_workspace
 
 KEY = "sk-a-key-of-some-length"
 JUDGE = """
@@ -219,6 +222,19 @@ def test_lm_evals_own_tasks_and_plain_ones_are_trusted(workspace):
     assert own is not None
     path.write_text(json.dumps({"task": "harmless", "include": str(own / "gsm8k.yaml")}))
     assert digests(["harmless"], workspace)
+
+
+@pytest.mark.parametrize("line", ["process_docs: !function utils.run", "include: other.yaml"])
+def test_a_generated_task_of_the_workspace_is_looked_at(line, tmp_path):
+    workspace = small_workspace(tmp_path)
+    folder = workspace / "evaluate" / "tasks"
+    folder.mkdir()
+    shipped = (library() / "evaluate/tasks/demo_exact.yaml").read_text()
+    (folder / "demo_exact.yaml").write_text(f"{shipped}{line}\n")
+    (folder / "other.yaml").write_text("process_docs: !function utils.run\n")
+    with pytest.raises(InputError, match="--trust-tasks"):
+        build_graph(load_plan("small", workspace))
+    build_graph(load_plan("small", workspace, consent=Consent(tasks=True)))
 
 
 def test_the_command_refuses_before_anything_is_run(workspace):

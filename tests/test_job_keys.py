@@ -66,6 +66,19 @@ def test_a_comment_in_any_source_changes_no_key(tmp_path, workspace):
     assert len(before.split()) > 10
 
 
+def test_a_comment_on_a_generated_task_changes_no_key_and_its_prompt_does(workspace):
+    shipped = (ROOT / "evaluate/tasks/demo_exact.yaml").read_text()
+    own = workspace / "evaluate" / "tasks" / "demo_exact.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(shipped)
+    before = keys(workspace)
+    own.write_text("# a comment\n" + shipped)
+    assert keys(workspace) == before
+    own.write_text(shipped.replace("doc_to_text: question", "doc_to_text: answer"))
+    after = changed(before, keys(workspace))
+    assert after == {n for n in before if n.startswith(("tasks", "lm-eval", "board"))}
+
+
 def test_a_changed_plan_changes_the_keys_that_depend_on_it(workspace):
     before = keys(workspace)
     plan = workspace / "evaluate" / "plans" / "small.yaml"

@@ -161,7 +161,7 @@ def test_a_plan_and_the_single_commands_are_one_pipeline(workspace, server):
     judges = [at(server), "here"]
     plan(workspace, judges=judges)
     board, made = board_of("mine", workspace)
-    served = (named(server), None)
+    served = (named(server), "questions")
     assert [(row.model, row.method, row.family) for row in board.rows] == [
         ("good", "rlhf", "good"),
         ("poor", "undeclared", "poor"),
@@ -170,7 +170,7 @@ def test_a_plan_and_the_single_commands_are_one_pipeline(workspace, server):
     ]
     rows = {row.model: row for row in board.rows}
     assert rates(board, rows["poor"])[served].value == 0.0
-    assert set(rates(board, rows["small"])) == {served, ("here", None)}
+    assert set(rates(board, rows["small"])) == {served, ("here", "questions")}
     assert rates(board, rows["good"]) == {}, "a baseline is not compared with itself"
     (choice,) = [column for column in board.columns if column.name == "demo_choice acc"]
     assert board.score(rows["small"], choice).value is not None
@@ -248,7 +248,7 @@ def test_several_sets_and_any_baseline(workspace, server):
     resolved = load_plan("mine", workspace)
     assert [resolved.baseline(m, resolved.sets[0]) for m in resolved.models] == ["good-7b"] * 2
     board, _ = board_of("mine", workspace)
-    assert all((named(server), None) in rates(board, row) for row in board.rows)
+    assert all((named(server), "questions") in rates(board, row) for row in board.rows)
 
 
 def test_a_served_model_is_a_model_of_a_plan(workspace, server):
@@ -259,7 +259,7 @@ def test_a_served_model_is_a_model_of_a_plan(workspace, server):
     }
     plan(workspace, models=models, judges=[at(server)], pairwise=None)
     board, _ = board_of("mine", workspace)
-    assert rates(board, board.rows[0])[named(server), None].n == N
+    assert rates(board, board.rows[0])[named(server), "questions"].n == N
     assert {r.body["model"] for r in server.requests} == {"gpt-x", "some-judge"}
 
 

@@ -21,12 +21,13 @@ from alignboard.models.adapters import default_template, rewrites_base
 from alignboard.models.asked import base_of, load_spec
 from alignboard.models.checks.report import check_model
 from alignboard.models.ends import ends_of
-from alignboard.models.formats import identify, open_tokenizer
+from alignboard.models.formats import identify
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import prompt_ids
 from alignboard.models.registry import load_model
 from alignboard.models.spec import ModelSpec
 from alignboard.models.spec import PromptFormat as PromptForm
+from alignboard.models.tokenizers import open_tokenizer
 from alignboard.models.turns import end_of_turn, taught_spellings
 
 CHATML = (
@@ -306,7 +307,7 @@ def test_another_base_is_allowed_where_the_entry_says_so(plain, tmp_path):
 def test_a_sentencepiece_model_alone_names_the_packages(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e")
-    monkeypatch.setattr("alignboard.models.formats.find_spec", lambda _name: None)
+    monkeypatch.setattr("alignboard.models.tokenizers.find_spec", lambda _name: None)
     with pytest.raises(InputError, match="pip install sentencepiece protobuf"):
         open_tokenizer(identify(tmp_path))
 

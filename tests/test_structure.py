@@ -72,7 +72,7 @@ def test_no_two_public_classes_have_one_name(house, structure, tmp_path):
 def test_there_is_one_board_one_requester_and_one_loader(house, structure, tmp_path):
     one_of = {
         "board": ["boards/board.py"],
-        "loader": ["models/formats.py"],
+        "loader": ["models/weights.py"],
         "requester": ["fetch/http.py"],
     }
     assert {what: where for what, where in house.one_of.items() if what in one_of} == one_of

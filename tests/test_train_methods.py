@@ -60,7 +60,7 @@ def test_a_mixture_takes_shares_by_the_seed(tmp_path: Path) -> None:
 
 def test_held_out_rows_are_not_trained_on() -> None:
     rows = pair_rows(20)
-    kept, out = split(rows, 0.25, seed=1)
+    kept, out = split(rows, 5, seed=1)
     assert (len(kept), len(out)) == (15, 5)
     assert all(row in rows for row in out)
     assert not any(row in kept for row in out)
@@ -74,7 +74,7 @@ def test_held_out_rows_are_not_trained_on() -> None:
     [
         ({"lora": "none", "quantization": {}}, "lora: none trains every weight, and a quant"),
         ({"lora": "all"}, "lora"),
-        ({"held_out": {}}, "exactly one of data and share"),
+        ({"held_out": {}}, "exactly one of data, share and rows"),
         ({"held_out": {"share": 1.5}}, "held_out.share"),
         ({**KTO, "batch": {"global": 8, "per_device": 1}}, "batch.per_device has to be 2"),
         ({"data": []}, "data"),

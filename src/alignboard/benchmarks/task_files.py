@@ -65,6 +65,23 @@ def digests(names: Iterable[str], workspace: Path, *, trusted: bool = False) -> 
     return {label: file_sha256(path) for label, path in sorted(found.files.items())}
 
 
+def generated_contents(name: str, workspace: Path, *, trusted: bool) -> dict[str, Any]:
+    """What declares the task ``name``, whose data are written later: by file its content, of Python files its sha256.
+
+    Raises `InputError`, unless they are ``trusted``, for declarations of the workspace that would run code.
+    """
+    found = _Files(workspace, trusted=trusted, with_data=False)
+    found.add_task(name)
+    return {
+        label: file_sha256(path) if path.suffix == ".py" else _read(path)
+        for label, path in sorted(found.files.items())
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_yaml(path, _Loader, ("!function",))
+
+
 def lm_eval_folder(name: str) -> Path | None:
     """The folder of lm-eval's that declares the task, group or tag ``name``; None where none does."""
     folders = sorted(
@@ -85,8 +102,8 @@ def unknown_task(name: str) -> InputError:
 class _Files:
     """The files of tasks, collected from declaration to declaration."""
 
-    def __init__(self, workspace: Path, *, trusted: bool) -> None:
-        self._workspace, self._trusted = workspace, trusted
+    def __init__(self, workspace: Path, *, trusted: bool, with_data: bool = True) -> None:
+        self._workspace, self._trusted, self._with_data = workspace, trusted, with_data
         self.files: dict[str, Path] = {}
         """by what they are called in a key: the path in the workspace or library, else the whole path"""
 
@@ -100,7 +117,7 @@ class _Files:
     def _add_declaration(self, path: Path, name: str | None = None) -> None:
         if not self._add(path):
             return
-        content = read_yaml(path, _Loader, ("!function",))
+        content = _read(path)
         declared = content.get("group") or content.get("task")
         if name not in {None, declared}:
             raise InputError(
@@ -119,7 +136,8 @@ class _Files:
 
     def _add_content(self, path: Path, content: Mapping[str, Any]) -> None:
         """What a task, or a member of a group that is written out in it, names."""
-        self._add_data(path, content)
+        if self._with_data:
+            self._add_data(path, content)
         members = content.get("task")
         for member in members if isinstance(members, list) else []:
             if isinstance(member, str):

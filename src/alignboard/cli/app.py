@@ -23,6 +23,7 @@ from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
 from alignboard.cli.plot import plot
+from alignboard.cli.power import power
 from alignboard.cli.published import (
     assets_option,
     calibration,
@@ -32,6 +33,7 @@ from alignboard.cli.published import (
     names_of,
     released,
 )
+from alignboard.cli.recipe import recipe
 from alignboard.cli.shared import (
     allow_key_option,
     completes,
@@ -137,7 +139,7 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Print the jobs, which of them are done, and what the others cost.",
+    help="Print which jobs are done, and the calls, tokens, dollars and seconds of the others.",
 )
 @machine_options
 @click.option(
@@ -168,7 +170,7 @@ def run(
     from alignboard.boards.board import read_board
     from alignboard.boards.files import to_text
     from alignboard.pipeline.plans.consent import Consent
-    from alignboard.pipeline.progress import job_table, showing, time_table
+    from alignboard.pipeline.progress import cost_table, job_table, showing, time_table
     from alignboard.pipeline.runner import run_plan
 
     machine = machine_of(workers, gpus, executor)
@@ -179,9 +181,11 @@ def run(
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
         result = run_plan(plan, dry_run=dry_run, on_progress=listener, **options)
     say_versions(result)
+    costs = result.costs() if dry_run else []
     if json_file is not None:
-        write_json(json_file, result.to_json())
+        write_json(json_file, result.to_json() | ({"costs": costs} if dry_run else {}))
     if dry_run:
+        print(cost_table(costs), end="\n\n" if costs else "")
         print(job_table(result.jobs, result.done_before, result.expected, result.n_workers))
         return
     print(time_table(result.timings, result.seconds))
@@ -207,7 +211,9 @@ cli.add_command(bridge)
 cli.add_command(board)
 cli.add_command(data)
 cli.add_command(train)
+cli.add_command(recipe)
 cli.add_command(compare)
+cli.add_command(power)
 cli.add_command(plot)
 cli.add_command(convert)
 cli.add_command(view)

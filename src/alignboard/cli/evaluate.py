@@ -10,7 +10,7 @@ import click
 
 from alignboard.cli.generate import served_at
 from alignboard.cli.judging import judge_options
-from alignboard.cli.shared import completes, json_option, name_option, replace_option
+from alignboard.cli.shared import completes, json_option, name_option, replace_option, write_json
 
 if TYPE_CHECKING:
     from alignboard.judges.spec import Order
@@ -105,9 +105,8 @@ def evaluate(
         judge_and_print,
         judge_urls,
         judging_here,
-        write_summaries,
+        print_costs,
     )
-    from alignboard.cli.judging_text import cost_text
     from alignboard.fetch.sources import rich_progress
     from alignboard.models.registry import load_model
     from alignboard.pipeline.answerers import by_base
@@ -128,15 +127,15 @@ def evaluate(
     with rich_progress() as downloading:
         against = load_baseline(declared_suite.baseline, workspace, progress=downloading)
     asked = instructions_of(declared_suite, against).first(limit)
-    limits = (access["concurrency"], None, None)
-    served = served_at(engine, "chat", None, api_key_env, limits, None)
+    served = served_at(engine, "chat", None, api_key_env, (access["concurrency"], None, None), None)
     found, incomplete = [], False
     with judging_here(access, declared, "evaluate", ask=not dry_run, replace=replace) as evaluation:
         if dry_run:
-            for spec in specs:
-                one = expected(spec.name, asked, against, workspace)
-                print(cost_text(evaluation.costs(declared, one), spec.name))
+            compared = [expected(spec.name, asked, against, workspace) for spec in specs]
+            priced = print_costs(evaluation, declared, compared)
             print(f"if answers are as long as those of {declared_suite.baseline}")
+            if json_file is not None:
+                write_json(json_file, priced)
             return
         evaluation.require_ready(
             declared, [expected(spec.name, asked, against, workspace) for spec in specs]
@@ -168,7 +167,7 @@ def evaluate(
             if not limit and declared.name == declared_suite.annotator:
                 print(_length_control(workspace, declared_suite, one.model, assets))
     if json_file is not None:
-        write_summaries(json_file, found)
+        write_json(json_file, found)
     if incomplete or any(one.statuses.get("scored", 0) < one.n for one in found):
         sys.exit(EXIT_FOUND)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from alignboard.models.spec import ModelSpec
     from alignboard.pipeline.answerers import Served
     from alignboard.pipeline.answering import Answered
+    from alignboard.pipeline.costs import GenerationCost
 
 EXIT_FOUND = 3
 _LINE_SECONDS = 10.0
@@ -144,6 +145,7 @@ def generate(
     from alignboard.models.registry import load_model
     from alignboard.pipeline.answerers import by_base
     from alignboard.pipeline.answering import decoding_of
+    from alignboard.pipeline.costs import generation_cost
     from alignboard.pipeline.locks import in_use
     from alignboard.pipeline.model_names import claim, named
     from alignboard.pipeline.preflight import require_generation
@@ -160,8 +162,15 @@ def generate(
     given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     decodings = [decoding_of(spec, **given) for spec in specs]
     if dry_run:
-        for spec, decoding in zip(specs, decodings, strict=True):
-            print(_plan(spec, decoding, asked, engine, served))
+        with Journal(Places(Path.cwd()).journal) as journal:
+            costs = [
+                generation_cost(spec, decoding, asked, served, journal)
+                for spec, decoding in zip(specs, decodings, strict=True)
+            ]
+        for cost, spec, decoding in zip(costs, specs, decodings, strict=True):
+            print(_cost_text(cost, spec, decoding, asked, engine))
+        if json_file is not None:
+            write_json(json_file, costs)
         return
     results = []
     places = Places(Path.cwd())
@@ -221,41 +230,26 @@ def served_at(
     )
 
 
-def _plan(
-    spec: ModelSpec,
-    decoding: Decoding,
-    asked: InstructionSet,
-    engine: str,
-    served: Served | None,
+def _cost_text(
+    cost: GenerationCost, spec: ModelSpec, decoding: Decoding, asked: InstructionSet, engine: str
 ) -> str:
-    """What a dry run says of one model; prompts are counted where the tokenizer is at hand."""
-    from alignboard.engines.openai.format import Usage
-    from alignboard.errors import AlignboardError
-    from alignboard.models.checks.opened import open_small
-    from alignboard.pipeline.answerers import rendered
-
-    # Later turns hold answers, which nobody knows yet.
-    instructions = [row.turns[0] for row in asked.rows]
-    most = sum(len(row.turns) for row in asked.rows) * decoding.max_new_tokens
-    rate = None if served is None else served.rate_of(spec)
-    cost = "" if rate is None else ", price unknown without the prompts' tokens"
-    try:
-        opened = open_small(spec)
-        counts = [len(rendered(opened, text)) for text in instructions]
-        tokens = f"{sum(counts)} prompt tokens (longest {max(counts)})"
-        if rate is not None:
-            cost = f", at most {rate.of(Usage(sum(counts), most)):.2f} US dollars"
-    except AlignboardError as error:
-        tokens = f"prompt tokens unknown ({error})"
+    """What a dry run says of one model."""
+    known = "" if cost.n_known is None else f" ({cost.n_known} responses known)"
+    tokens = "prompt tokens unknown"
+    if cost.n_prompt is not None:
+        tokens = f"{cost.n_prompt} prompt tokens (longest {cost.longest})"
     how = "greedy"
     if any(row.temperature is not None for row in asked.rows):
         how = "at the set's own temperatures"
     elif decoding.temperature:
         how = f"temperature {decoding.temperature:g}, top_p {decoding.top_p:g}"
-    return (
-        f"{spec.name}: {spec.base}, {len(instructions)} instructions, {tokens}, at most "
-        f"{most} new tokens, {how}, engine {engine}{cost}"
+    price = f", at most {cost.price:.2f} US dollars" if cost.price else ""
+    unknown = [f"Not known: {reason}" for reason in cost.unknown]
+    line = (
+        f"{spec.name}: {spec.base}, {len(asked.rows)} instructions{known}, {tokens}, at most "
+        f"{cost.n_new} new tokens, {how}, engine {engine}{price}"
     )
+    return "\n".join([*unknown, line])
 
 
 def _write(path: Path, results: list[Answered]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from alignboard.fetch.sources import DownloadProgress
     from alignboard.judges.spec import Order
-    from alignboard.pipeline.judged_outputs import Comparison
+    from alignboard.pipeline.judged_outputs import PairedOutputs
 
 EXIT_FOUND = 3
 _BASELINE = "gpt4_1106_preview"
@@ -120,9 +120,8 @@ def outputs(
         judge_and_print,
         judge_urls,
         judging_here,
-        write_summaries,
+        print_costs,
     )
-    from alignboard.cli.judging_text import cost_text
     from alignboard.fetch.sources import rich_progress
     from alignboard.pipeline.evaluation import declared_judge
 
@@ -131,18 +130,16 @@ def outputs(
     with rich_progress() as downloading:
         read = _reader(set_name, baseline, fields, limit, out, downloading)
         compared = [read(path) for path in outputs]
-    found = []
+    priced = []
     ask = not (dry_run or reparse)
     with judging_here(access, declared, "judge", ask=ask, replace=replace) as evaluation:
-        if ask:
+        if dry_run:
+            priced, compared = print_costs(evaluation, declared, compared), []
+        elif ask:
             evaluation.require_ready(declared, compared)
-        for one in compared:
-            if dry_run:
-                print(cost_text(evaluation.costs(declared, one), one.model))
-                continue
-            found.append(judge_and_print(evaluation, declared, one, ask=not reparse))
+        found = [judge_and_print(evaluation, declared, one, ask=not reparse) for one in compared]
     if json_file is not None:
-        write_summaries(json_file, found)
+        write_json(json_file, priced if dry_run else found)
     if any(one.statuses.get("scored", 0) < one.n for one in found):
         sys.exit(EXIT_FOUND)
 
@@ -154,7 +151,7 @@ def _reader(
     limit: int | None,
     out: Path | None,
     progress: DownloadProgress,
-) -> Callable[[Path], Comparison]:
+) -> Callable[[Path], PairedOutputs]:
     """From a file of outputs to the pairs that are judged."""
     from functools import cache
 
@@ -172,7 +169,7 @@ def _reader(
         lambda: conversations.load_questions(set_name, workspace, limit, fields, progress)
     )
 
-    def read(path: Path) -> Comparison:
+    def read(path: Path) -> PairedOutputs:
         if is_conversations(path):
             if baseline is None:
                 raise InputError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.judging import outputs_options, rate_options
-from alignboard.cli.shared import json_option
+from alignboard.cli.shared import json_option, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ def rate(
     files, or answers of two turns (MT-bench's model_answer.jsonl), which are rated turn by turn. Exit code 3 where a
     rating is missing in the end.
     """
-    from alignboard.cli.judging import judge_urls, judging_here, rate_and_print, write_summaries
+    from alignboard.cli.judging import judge_urls, judging_here, rate_and_print
     from alignboard.cli.judging_text import cost_text
     from alignboard.fetch.sources import rich_progress
     from alignboard.pipeline.evaluation import declared_judge
@@ -57,18 +57,20 @@ def rate(
     with rich_progress() as downloading:
         read = _reader(set_name, fields, limit, out, downloading)
         answers = [read(path) for path in outputs]
-    found = []
+    found, priced = [], []
     ask = not (dry_run or reparse)
     with judging_here(access, declared, "judge", ask=ask, replace=replace) as evaluation:
         if ask:
             evaluation.require_ready_to_rate(declared, answers)
         for one in answers:
             if dry_run:
-                print(cost_text(evaluation.rating_costs(declared, one), one.model))
+                costs = evaluation.rating_costs(declared, one)
+                print(cost_text(costs, one.model))
+                priced += [{"model": one.model, "costs": costs}]
                 continue
             found.append(rate_and_print(evaluation, declared, one, ask=not reparse))
     if json_file is not None:
-        write_summaries(json_file, found)
+        write_json(json_file, priced if dry_run else found)
     if any(one.statuses.get("scored", 0) < one.n for one in found):
         sys.exit(EXIT_FOUND)
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alignboard.cli.judging_text import rating_text, summary_text
-from alignboard.cli.shared import allow_key_option, completes, progress, replace_option, write_json
+from alignboard.cli.judging_text import cost_text, rating_text, summary_text
+from alignboard.cli.shared import allow_key_option, completes, progress, replace_option
 
 if TYPE_CHECKING:
+    from alignboard.judges.annotations import Summary
     from alignboard.judges.runner import Counts, OnProgress
     from alignboard.judges.spec import JudgeSpec
     from alignboard.pipeline.evaluation import Evaluation
-    from alignboard.pipeline.judged_outputs import Answers, Comparison
+    from alignboard.pipeline.judged_outputs import Answers, PairedOutputs
     from alignboard.pipeline.judges import Access, Judges
-    from alignboard.pipeline.judging import Summary
     from alignboard.pipeline.single_ratings import RatingSummary
 
 _ACCESS = (
@@ -229,7 +229,7 @@ def judging(label: str) -> Iterator[OnProgress]:
 
 
 def judge_and_print(
-    evaluation: Evaluation, declared: JudgeSpec, compared: Comparison, *, ask: bool = True
+    evaluation: Evaluation, declared: JudgeSpec, compared: PairedOutputs, *, ask: bool = True
 ) -> Summary:
     """Judge one model, with progress, and print what came of it."""
     from alignboard.results.verdict_places import judge_folder
@@ -239,6 +239,18 @@ def judge_and_print(
         summary, judged = evaluation.judge(declared, compared, listener, ask=ask)
     print(summary_text(summary, judged))
     return summary
+
+
+def print_costs(
+    evaluation: Evaluation, declared: JudgeSpec, compared: Sequence[PairedOutputs]
+) -> list[dict[str, Any]]:
+    """Print what judging each model would cost, and return it for ``--json``."""
+    found = []
+    for one in compared:
+        costs = evaluation.costs(declared, one)
+        print(cost_text(costs, one.model))
+        found.append({"model": one.model, "costs": costs})
+    return found
 
 
 def rate_and_print(
@@ -260,8 +272,3 @@ def _making(folder: Path, *, ask: bool) -> AbstractContextManager[None]:
     from alignboard.pipeline.store import Places
 
     return held(Places(Path.cwd()), str(folder)) if ask else nullcontext()
-
-
-def write_summaries(path: Path, found: Sequence[Summary | RatingSummary]) -> None:
-    """The summaries as JSON."""
-    write_json(path, list(found))

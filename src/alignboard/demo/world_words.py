@@ -92,7 +92,7 @@ FRAME_WORDS: Final = (
 
 
 @dataclass(frozen=True)
-class Family:
+class QuestionFamily:
     """One kind of question. Templates hold `{a}`, `{b}`, `{c}` for the content words and `{o}` for the option."""
 
     name: str
@@ -102,55 +102,55 @@ class Family:
     templates: tuple[str, ...]
 
 
-FAMILIES: Final[Mapping[str, Family]] = {
+FAMILIES: Final[Mapping[str, QuestionFamily]] = {
     f.name: f
     for f in (
-        Family(
+        QuestionFamily(
             "repeat", 2, NOUNS, ("",), ("repeat these words: {a} {b}.", "say once more: {a} {b}.")
         ),
-        Family(
+        QuestionFamily(
             "reverse",
             2,
             NOUNS,
             ("",),
             ("reverse the order of: {a} {b}.", "swap these two: {a} {b}."),
         ),
-        Family(
+        QuestionFamily(
             "position",
             3,
             NOUNS,
             ("first", "last"),
             ("the {o} word of: {a} {b} {c}.", "take the {o}: {a} {b} {c}."),
         ),
-        Family(
+        QuestionFamily(
             "translate",
             2,
             NOUNS,
             ("french", "german"),
             ("translate into {o}: {a} {b}.", "how in {o}: {a} {b}."),
         ),
-        Family(
+        QuestionFamily(
             "opposite",
             2,
             tuple(OPPOSITES),
             ("",),
             ("give the opposites: {a} {b}.", "the contrary of: {a} {b}."),
         ),
-        Family(
+        QuestionFamily(
             "kind",
             2,
             NOUNS,
             ("",),
             ("what kinds of things are: {a} {b}.", "name each kind: {a} {b}."),
         ),
-        Family(
+        QuestionFamily(
             "next",
             2,
             tuple(AFTER),
             ("",),
             ("what comes right after: {a} {b}.", "move one on from: {a} {b}."),
         ),
-        Family(
+        QuestionFamily(
             "pick",
             3,
             NOUNS,

@@ -38,6 +38,8 @@ class Cost:
     """whether prompts were counted by the model's own tokenizer; else estimated from their bytes"""
     price: float | None
     """US dollars, at most; None where nobody says"""
+    hosted: bool = False
+    """whether it is asked at an endpoint"""
 
 
 def cost_of(
@@ -64,7 +66,10 @@ def cost_of(
     n_answer = round(expected * len(missing) * prompted.sampling.max_new_tokens)
     price = None if rate is None else rate.of(Usage(n_prompt, n_answer))
     n_calls = round(len(missing) * expected)
-    return Cost(spec.name, n_known, n_calls, n_prompt, n_answer, counter is not None, price)
+    return Cost(
+        *(spec.name, n_known, n_calls, n_prompt, n_answer, counter is not None, price),
+        hosted=spec.hosted,
+    )
 
 
 @lru_cache(maxsize=8)

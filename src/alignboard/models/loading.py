@@ -1,7 +1,7 @@
 """One load of a base model serves everything that is asked of it: its adapters are swapped, not reloaded.
 
 What this module promises
-    `LoadedModel.load` is the one door for every format of checkpoints (`alignboard.models.formats`) and reads a
+    `LoadedModel.load` is the one door for every format of checkpoints (`alignboard.models.weights`) and reads a
     checkpoint once (`loads` counts). Adapters are added by name and chosen with ``with model.using(name):``; ``None``
     is the base itself, its adapters switched off. Outputs after a swap are those of a freshly loaded adapter, bit for
     bit. What is loaded is identified by content (`alignboard.models.identity`).
@@ -44,9 +44,11 @@ from alignboard.models.arithmetic import (
     choose_dtype,
 )
 from alignboard.models.ends import ends_of
-from alignboard.models.formats import Format, identify, open_model, open_tokenizer, quiet
+from alignboard.models.formats import Format, identify
 from alignboard.models.hub import locate, locate_adapter, locate_tokenizer
 from alignboard.models.identity import fingerprint, fingerprint_with_tokenizer
+from alignboard.models.tokenizers import open_tokenizer, quiet
+from alignboard.models.weights import open_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

@@ -157,7 +157,7 @@ def answer_set(  # noqa: PLR0913 - what is asked, of whom, and where it is kept
                 continue
             places.append(place)
             histories.append(history)
-        for own, chosen in _by_temperature(asked, places, decoding):
+        for own, chosen in by_temperature(asked, places, decoding):
             texts = [asked.rows[places[k]].turns[turn] for k in chosen]
             prompts = model.prompts(texts, own, [histories[k] for k in chosen])
             failures += _ask(model.engine, prompts, own, commit)
@@ -209,7 +209,7 @@ def answer_again(
     )  # fmt: skip
 
 
-def _by_temperature(
+def by_temperature(
     asked: InstructionSet, places: Sequence[int], decoding: Decoding
 ) -> list[tuple[Decoding, list[int]]]:
     """Which of ``places`` (by their own places) are decoded how: a set may ask for temperatures of its own."""

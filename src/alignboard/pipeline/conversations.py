@@ -19,7 +19,7 @@ from alignboard.data.instruction_sets import (
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.sources import DownloadProgress
 from alignboard.judges.pairs import Pair, rated
-from alignboard.pipeline.judged_outputs import Answers, Comparison, Fields
+from alignboard.pipeline.judged_outputs import Answers, Fields, PairedOutputs
 from alignboard.results.conversations import CONVERSATIONS, Conversation, read_conversations
 from alignboard.results.verdict_places import part_of
 
@@ -84,7 +84,7 @@ def compare_conversations(
     outputs: Sequence[Conversation],
     baseline: Sequence[Conversation],
     place: Path,
-) -> Comparison:
+) -> PairedOutputs:
     """A pair for every turn: that turn's answers of the model and of the baseline.
 
     ``place`` is the folder for verdicts on the whole file (`verdict_places.beside`).
@@ -111,7 +111,7 @@ def compare_conversations(
             )
             pairs.append(pair)
             datasets[pair.asked] = row.subset
-    return Comparison(tuple(pairs), datasets, _place(questions, outputs, place))
+    return PairedOutputs(tuple(pairs), datasets, _place(questions, outputs, place))
 
 
 def _place(questions: Questions, outputs: Sequence[Conversation], place: Path) -> Path:

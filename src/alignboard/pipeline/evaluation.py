@@ -12,6 +12,7 @@ import msgspec
 
 from alignboard.data.instruction_sets import ALPACA_EVAL, Instruction, InstructionSet
 from alignboard.errors import InputError
+from alignboard.judges.annotations import Summary
 from alignboard.judges.backends.endpoint import OPENAI, judge_suffix
 from alignboard.judges.calls import (
     PairQuestion,
@@ -28,9 +29,9 @@ from alignboard.judges.rows import Call
 from alignboard.judges.runner import OnProgress, rate_outputs
 from alignboard.judges.spec import JudgeSpec, Order
 from alignboard.pipeline.answering import outputs_path
-from alignboard.pipeline.judged_outputs import Answers, Comparison, compare
+from alignboard.pipeline.judged_outputs import Answers, PairedOutputs, compare
 from alignboard.pipeline.judges import Access, Judges, renamed
-from alignboard.pipeline.judging import JournalReplies, Summary, verdict_path, write_judged
+from alignboard.pipeline.judging import JournalReplies, verdict_path, write_judged
 from alignboard.pipeline.replacing import n_preferences, n_ratings, require_no_loss
 from alignboard.pipeline.single_ratings import RatingSummary, rating_path, write_rated
 from alignboard.published.calibration import Calibration
@@ -114,7 +115,7 @@ class Evaluation:
     def judge(
         self,
         declared: JudgeSpec,
-        compared: Comparison,
+        compared: PairedOutputs,
         on_progress: OnProgress | None = None,
         *,
         ask: bool = True,
@@ -152,7 +153,7 @@ class Evaluation:
         summary = write_rated(spec.name, answers, rated, asked, replace=self._replace)
         return summary, rated
 
-    def require_ready(self, declared: JudgeSpec, compared: Sequence[Comparison]) -> None:
+    def require_ready(self, declared: JudgeSpec, compared: Sequence[PairedOutputs]) -> None:
         """Raise `InputError` for what judging any of ``compared`` would meet; nothing is loaded, nobody is asked.
 
         A key or a model is demanded only where a reply is missing.
@@ -198,12 +199,16 @@ class Evaluation:
         calls = {call.key: call for view in views(prompter, questions) for call, _ in view.calls}
         return 0 if spec.needs_weights else len(self._replies.known(list(calls))), calls
 
-    def costs(self, declared: JudgeSpec, compared: Comparison) -> list[Cost]:
+    def costs(self, declared: JudgeSpec, compared: PairedOutputs) -> list[Cost]:
         """What is missing, and what it costs, by judge; nobody is asked."""
         self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
+        return self.pair_costs(declared, compared.pairs)
+
+    def pair_costs(self, declared: JudgeSpec, pairs: Sequence[Pair]) -> list[Cost]:
+        """The same of pairs by themselves."""
         return [
             self._cost(spec, first_questions(spec, own))
-            for spec, own in self._judges.shares(declared, compared.pairs)
+            for spec, own in self._judges.shares(declared, pairs)
         ]
 
     def rating_costs(self, declared: JudgeSpec, answers: Answers) -> list[Cost]:
@@ -280,7 +285,7 @@ def instructions_of(suite: Suite, baseline: Sequence[Generation]) -> Instruction
 
 def expected(
     model: str, asked: InstructionSet, baseline: Sequence[Generation], workspace: Path
-) -> Comparison:
+) -> PairedOutputs:
     """What a model is judged on: its responses where they are there, else such as are as long as the baseline's."""
     rows, path = baseline[: len(asked.rows)], outputs_path(workspace, model, asked)
     if path.is_file():
@@ -290,7 +295,7 @@ def expected(
     pairs = [
         Pair(row.instruction, row.output, row.generator, f"{row.output} ", model) for row in rows
     ]
-    return Comparison(tuple(pairs), {}, path.parent)
+    return PairedOutputs(tuple(pairs), {}, path.parent)
 
 
 def length_controlled(

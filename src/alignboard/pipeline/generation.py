@@ -12,8 +12,17 @@ from alignboard.engines.rows import Decoding
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import LocalModels, Served, ServedModel
 from alignboard.pipeline.answering import Answered, OnProgress, answer_again, answer_set
-from alignboard.pipeline.recall import Finished, recall, remember, run_key
+from alignboard.pipeline.recall import FINISHED, Finished, recall, remember, run_key
 from alignboard.results.journal import Journal
+
+
+def is_finished(
+    spec: ModelSpec, asked: InstructionSet, decoding: Decoding, journal: Journal
+) -> bool:
+    """Whether every response is there already; reads the checkpoint's files where anything was ever finished here."""
+    if spec.unsupported is not None or next(journal.rows(FINISHED), None) is None:
+        return False
+    return recall(journal, run_key(spec, asked, decoding)) is not None
 
 
 def generate_here(  # noqa: PLR0913 - what is asked of whom, and where it is kept

@@ -28,7 +28,7 @@ Fields = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedOutputs:
     """One model's outputs beside the baseline's."""
 
     pairs: tuple[Pair, ...]
@@ -108,7 +108,7 @@ def compare(
     place: Path,
     limit: int | None = None,
     fields: Mapping[str, Fields] | None = None,
-) -> Comparison:
+) -> PairedOutputs:
     """The model's and the baseline's answers, or those to the first ``limit`` instructions.
 
     ``place`` is the folder for verdicts on the whole file (`verdict_places.beside`); ``fields``, by instruction, are
@@ -127,7 +127,7 @@ def compare(
         for pair in pairs_of(outputs, baseline)
     ]
     datasets = {pair.asked: row.dataset for pair, row in zip(pairs, baseline, strict=True)}
-    return Comparison(tuple(pairs), datasets, place)
+    return PairedOutputs(tuple(pairs), datasets, place)
 
 
 def answers(

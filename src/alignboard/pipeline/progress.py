@@ -7,10 +7,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from alignboard.pipeline.executors.work import Event, Timing
 from alignboard.pipeline.graph import Job
+
+if TYPE_CHECKING:
+    from alignboard.pipeline.costs import KindCost, Total
 from alignboard.text import count, table
 
 _WHAT = {
@@ -119,6 +122,34 @@ def job_table(
     return "\n".join(
         [*lines, f"{count(len(jobs), 'job')}, {len(to_do)} to do: {', and '.join(said)}."]
     )
+
+
+def cost_table(costs: Sequence[KindCost]) -> str:
+    """What is to be paid, by kind of job; what is not known comes first. Empty where nothing is to be done."""
+    if not costs:
+        return ""
+    unknown = [f"  {reason}" for one in costs for reason in one.unknown]
+    header = ("kind", "jobs", "calls", "prompt tokens", "new tokens at most", "US dollars", "s")
+    rows = [
+        [
+            one.kind,
+            str(one.n_jobs),
+            *(_sum(total, ",.0f") for total in (one.n_calls, one.n_prompt, one.n_new)),
+            _sum(one.price, ",.2f"),
+            _sum(one.seconds, ",.0f"),
+        ]
+        for one in costs
+    ]
+    return "\n".join(
+        [*(["Not known:", *unknown] if unknown else []), table(header, rows, left=(0,))]
+    )
+
+
+def _sum(total: Total, form: str) -> str:
+    """A sum, as far as it is known."""
+    if not total.n_unknown:
+        return format(total.known, form)
+    return f"{total.known:{form}} + unknown" if total.known else "unknown"
 
 
 def _cost(seconds: float | None) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignboard.errors import InputError
 from alignboard.extras import require
@@ -27,6 +27,9 @@ from alignboard.pipeline.plans.plan import ResolvedPlan, load_plan
 from alignboard.pipeline.preflight import require_plan
 from alignboard.pipeline.store import DONE, Places, done_jobs, export, forget, made_by
 from alignboard.results.journal import Journal
+
+if TYPE_CHECKING:
+    from alignboard.pipeline.costs import KindCost
 
 _CALM = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -78,6 +81,12 @@ class RunResult:
             "seconds": self.seconds,
             "board": None if self.board is None else str(self.board),
         }
+
+    def costs(self) -> list[KindCost]:
+        """What the jobs that are not done would cost, by kind."""
+        from alignboard.pipeline.plan_costs import plan_costs
+
+        return plan_costs(self.plan, self.jobs, self.done_before, self.expected)
 
     @property
     def board(self) -> Path | None:

@@ -82,7 +82,7 @@ def training_plan(asked: TrainingRequest, workspace: Path) -> ResolvedPlan:
     """A plan that trains a recipe, and the recipes that it starts from, on one model, and asks nothing."""
     from alignboard.train.recipe import load_recipe
 
-    model, chain = asked.model, list[str]()
+    model, chain, revision = asked.model, list[str](), None
     _require_model(model)
     following: str | None = asked.recipe
     while following is not None:
@@ -90,7 +90,8 @@ def training_plan(asked: TrainingRequest, workspace: Path) -> ResolvedPlan:
             raise InputError(f"The recipes {', '.join(reversed(chain))} start from each other.")
         chain.insert(0, following)
         declared = load_recipe(declaration("train", following, workspace))
-        model = model or declared.model
+        if model is None and declared.model is not None:
+            model, revision = declared.model, declared.revision
         following = declared.start_from
         if following is not None and is_adapter(following, workspace):
             break
@@ -98,7 +99,7 @@ def training_plan(asked: TrainingRequest, workspace: Path) -> ResolvedPlan:
         raise InputError(f"The recipe {asked.recipe} names no model; say which one to train.")
     family = model.removeprefix("tiny-")
     tiny = model.startswith("tiny-") and family in tiny_families()
-    entry = PlanModel(tiny=family) if tiny else PlanModel(source=model)
+    entry = PlanModel(tiny=family) if tiny else PlanModel(source=model, revision=revision)
     base = model.rstrip("/").rsplit("/", 1)[-1].removeprefix(PREFIX)
     settings = {asked.recipe: dict(asked.settings)} if asked.settings else {}
     plan = Plan(

@@ -8,7 +8,7 @@ from pathlib import Path
 from alignboard.errors import InputError
 from alignboard.published.calibration import read_calibration
 from alignboard.published.reproduce import reference_set
-from alignboard.reports.comparison import Comparison, Correction, Family, corrected
+from alignboard.reports.comparison import Correction, FamilyOfTests, PairedComparison, corrected
 from alignboard.reports.comparison_sources import sample_families, verdict_families
 from alignboard.reports.samples import PREFIX, latest_samples, read_samples
 from alignboard.results.folder import ResultsFolder
@@ -34,7 +34,7 @@ def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the c
     margin: float | None = None,
     all_pairs: bool = False,
     any_prompt: bool = False,
-) -> Comparison:
+) -> PairedComparison:
     """Compare the first model with the others, or all pairs, on the prompts that two models have in common.
 
     Parameters
@@ -65,7 +65,7 @@ def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the c
 
     Returns
     -------
-    Comparison
+    PairedComparison
         A row for each pair and quantity; ``to_json`` gives plain data.
 
     Raises
@@ -119,7 +119,7 @@ def _length_controlled(
     cluster: str | None,
     *,
     all_pairs: bool,
-) -> list[Family]:
+) -> list[FamilyOfTests]:
     with ResultsFolder(results) as folder:
         tables = folder.tables(list(names), judge)
         reference = reference_set(folder, load_suite(_LENGTH_CONTROLLED), tables)
@@ -138,7 +138,7 @@ def _of_files(
     *,
     all_pairs: bool,
     any_prompt: bool,
-) -> list[Family]:
+) -> list[FamilyOfTests]:
     """MODELS that are files: samples where the first is one, or is a folder; else annotations."""
     if assets is not None:
         raise InputError("--assets needs --from DIR, where the order of the instructions is known.")

@@ -38,7 +38,7 @@ _NUMBERS = (
 
 
 @dataclass(frozen=True)
-class Family:
+class FamilyOfTests:
     """The pairs of one quantity, which are corrected together."""
 
     quantity: str
@@ -111,7 +111,7 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """Every pair and, of all pairs, the rank sets."""
 
     rows: list[PairRow]
@@ -156,8 +156,8 @@ def pairs_of(names: Sequence[str], *, all_pairs: bool) -> list[tuple[str, str]]:
 
 
 def corrected(
-    families: Sequence[Family], correction: Correction, margin: float | None = None
-) -> Comparison:
+    families: Sequence[FamilyOfTests], correction: Correction, margin: float | None = None
+) -> PairedComparison:
     """The families with their p-values corrected, each family by itself.
 
     ``margin``, a fraction, is the difference below which two models count as equivalent; None: no such claim is tested.
@@ -182,10 +182,10 @@ def corrected(
         complete = len(family.pairs) == len(names) * (len(names) - 1) / 2 > 1
         if complete and correction in {"holm", "maxt"}:  # the others hold for no whole ranking
             rankings.append(_ranking(family, names, adjusted))
-    return Comparison(rows, rankings, correction, margin)
+    return PairedComparison(rows, rankings, correction, margin)
 
 
-def _adjusted(family: Family, correction: Correction) -> Array:
+def _adjusted(family: FamilyOfTests, correction: Correction) -> Array:
     p = np.array([one.p_value for one in family.found])
     if correction != "maxt":
         return {"holm": holm, "bh": benjamini_hochberg, "none": np.copy}[correction](p)
@@ -194,7 +194,7 @@ def _adjusted(family: Family, correction: Correction) -> Array:
     return step_down_max_t(_influence(family), t, draws=_DRAWS, rng=rng)
 
 
-def _influence(family: Family) -> Array:
+def _influence(family: FamilyOfTests) -> Array:
     """(units, pairs) each cluster's contribution to the error of each difference."""
     union = np.unique(np.concatenate(family.units))
     influence = np.zeros((len(union), len(family.found)))
@@ -203,7 +203,7 @@ def _influence(family: Family) -> Array:
     return influence
 
 
-def _ranking(family: Family, names: list[str], adjusted: Array) -> Ranking:
+def _ranking(family: FamilyOfTests, names: list[str], adjusted: Array) -> Ranking:
     place = {name: number for number, name in enumerate(names)}
     influence = _influence(family)
     difference = np.zeros((len(names), len(names)))

@@ -12,7 +12,7 @@ from alignboard.errors import InputError
 from alignboard.published.calibration import Calibration
 from alignboard.published.scores import aligned_length_control
 from alignboard.records import Annotations, TextId, text_id
-from alignboard.reports.comparison import Family, pairs_of
+from alignboard.reports.comparison import FamilyOfTests, pairs_of
 from alignboard.reports.samples import TaskSamples
 from alignboard.results.raw_rows import raw_rows
 from alignboard.stats.paired import (
@@ -33,7 +33,7 @@ def verdict_families(
     calibration: tuple[TextId, Calibration] | None = None,
     cluster: str | None = None,
     all_pairs: bool = False,
-) -> list[Family]:
+) -> list[FamilyOfTests]:
     """Differences of win rates, and of length-controlled ones, on the instructions that two models have in common.
 
     Parameters
@@ -60,7 +60,7 @@ def verdict_families(
     score = {name: _spread(table, table.balanced - 1, union) for name, table in tables.items()}
     found = [paired_difference(score[a], score[b], group, estimated=True) for a, b in pairs]
     units = [np.unique(group[~np.isnan(score[a] - score[b])]) for a, b in pairs]
-    raw = Family(WIN_RATE, pairs, found, units)
+    raw = FamilyOfTests(WIN_RATE, pairs, found, units)
     if calibration is None:
         return [raw]
     fits = {name: aligned_length_control(table, *calibration) for name, table in tables.items()}
@@ -71,7 +71,7 @@ def verdict_families(
     ]
     everywhere = [np.unique(group)] * len(pairs)
     C = {name: fit.C for name, fit in fits.items()}
-    return [raw, Family(LC_WIN_RATE, pairs, controlled, everywhere, C)]
+    return [raw, FamilyOfTests(LC_WIN_RATE, pairs, controlled, everywhere, C)]
 
 
 def sample_families(
@@ -79,7 +79,7 @@ def sample_families(
     *,
     all_pairs: bool = False,
     any_prompt: bool = False,
-) -> list[Family]:
+) -> list[FamilyOfTests]:
     """Differences of lm-eval's metrics per task, paired by document, and their mean over tasks.
 
     Raises `InputError` where a document was asked in two prompts (another chat template, few-shot count or version of
@@ -105,7 +105,7 @@ def sample_families(
             _sampled(by_key[a][key], by_key[b][key], any_prompt=any_prompt) for a, b in pairs
         ]
         families.append(
-            Family(
+            FamilyOfTests(
                 _quantity(key),
                 pairs,
                 [one for one, _ in of_pairs],
@@ -115,7 +115,9 @@ def sample_families(
     return families + _means(keys, families)
 
 
-def _means(keys: Sequence[tuple[str, str, str]], families: Sequence[Family]) -> list[Family]:
+def _means(
+    keys: Sequence[tuple[str, str, str]], families: Sequence[FamilyOfTests]
+) -> list[FamilyOfTests]:
     """The mean over tasks of every metric that several tasks have."""
     means = []
     for metric, filter_name in dict.fromkeys((metric, name) for _, metric, name in keys):
@@ -135,7 +137,7 @@ def _means(keys: Sequence[tuple[str, str, str]], families: Sequence[Family]) -> 
             for k in range(len(pairs))
         ]
         name = _quantity((f"mean of {len(members)} tasks", metric, filter_name))
-        means.append(Family(name, pairs, found, units))
+        means.append(FamilyOfTests(name, pairs, found, units))
     return means
 
 

@@ -7,13 +7,13 @@ import io
 import math
 
 from alignboard.boards.latex import latex_text
-from alignboard.reports.comparison import Comparison, PairRow
+from alignboard.reports.comparison import PairedComparison, PairRow
 from alignboard.text import shown, table
 
 _LEFT = 3
 
 
-def to_text(comparison: Comparison) -> str:
+def to_text(comparison: PairedComparison) -> str:
     """The pairs in percentage points, then the rank sets."""
     header = _header(comparison)
     pairs = table(
@@ -22,7 +22,7 @@ def to_text(comparison: Comparison) -> str:
     return "\n\n".join([pairs, *_rankings(comparison)])
 
 
-def to_csv(comparison: Comparison) -> str:
+def to_csv(comparison: PairedComparison) -> str:
     """One line per pair, rates as fractions; what is not known is empty."""
     rows = [row.to_json() for row in comparison.rows]
     out = io.StringIO(newline="")
@@ -32,7 +32,7 @@ def to_csv(comparison: Comparison) -> str:
     return out.getvalue()
 
 
-def to_latex(comparison: Comparison) -> str:
+def to_latex(comparison: PairedComparison) -> str:
     """The pairs as a table for ``booktabs``, in percentage points."""
     header = [latex_text(name) for name in _header(comparison)]
     lines = [
@@ -51,7 +51,7 @@ def to_latex(comparison: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _header(comparison: Comparison) -> list[str]:
+def _header(comparison: PairedComparison) -> list[str]:
     corrected = f"p {comparison.correction}"
     return ["A", "B", "", "A - B", "95 %", "p", corrected, "n", "only A", "only B", "verdict"]
 
@@ -77,7 +77,7 @@ def _quantity(name: str) -> str:
     return {"win_rate": "win rate", "lc_win_rate": "LC win rate"}.get(name, shown(name))
 
 
-def _rankings(comparison: Comparison) -> list[str]:
+def _rankings(comparison: PairedComparison) -> list[str]:
     return [
         f"{_quantity(one.quantity)}: ranks that are all true at once with 95 %\n"
         + table(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from trl.trainer.kto_trainer import KTOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from alignboard.errors import nearest
 from alignboard.train.preference import PreferenceTrainer
 from alignboard.train.recipe import Recipe
+from alignboard.train.sections import RecipeError
 from alignboard.train.start import compute_dtype
 
 Row = Mapping[str, Any]
@@ -50,8 +53,13 @@ def make_trainer(
     if recipe.loss is None:
         # Prompt-completion rows are trained on the completion by default; conversations need the template's markers.
         conversation = "messages" in data.column_names
-        config = SFTConfig(**arguments, assistant_only_loss=conversation)
-        return SFTTrainer(args=_one_device(config), **given)
+        replies = recipe.train_on == "replies"
+        arguments = {
+            **arguments,
+            "assistant_only_loss": conversation and replies,
+            "completion_only_loss": None if replies else False,
+        }
+        return SFTTrainer(args=_config(SFTConfig, recipe, arguments), **given)
     spec = recipe.loss_spec
     if recipe.is_full:
         given["ref_model"] = copy.deepcopy(model)
@@ -59,14 +67,26 @@ def make_trainer(
         # Its KL term pairs neighbours in a fixed order, so the rows are shuffled here.
         given["train_dataset"] = data.shuffle(seed=arguments["seed"])
         loss: dict[str, Any] = dict(recipe.loss)
-        config = KTOConfig(**arguments, loss_type=spec.function, **loss)
-        return KTOTrainer(args=_one_device(config), **given)
+        arguments = {**arguments, "loss_type": spec.function, **loss}
+        return KTOTrainer(args=_config(KTOConfig, recipe, arguments), **given)
     beta = float(recipe.loss.get("beta", 1.0))
-    config = _one_device(DPOConfig(**arguments, beta=beta))
+    config = _config(DPOConfig, recipe, {**arguments, "beta": beta})
     trainer = PreferenceTrainer(args=config, **given, loss=spec, settings=recipe.loss)
     if not spec.uses_reference:
         trainer.ref_model = None
     return trainer
+
+
+def _config(kind: type[Any], recipe: Recipe, arguments: Mapping[str, Any]) -> Any:
+    """TRL's configuration, with what the recipe passes to it; raises `RecipeError` for a name that it does not have."""
+    known = {one.name for one in fields(kind)}
+    for name in recipe.trl:
+        if name not in known or name in arguments:
+            hint = nearest(name, known - set(arguments)) or "."
+            raise RecipeError(
+                f"trl.{name}: {kind.__name__} takes no such setting from a recipe{hint}"
+            )
+    return _one_device(kind(**arguments, **recipe.trl))
 
 
 def _dataset(rows: Rows) -> datasets.Dataset:
@@ -103,9 +123,11 @@ def trl_arguments(recipe: Recipe, model: Any, work: Path, seed: int) -> dict[str
         "max_length": recipe.max_length,
         "learning_rate": o.learning_rate,
         "lr_scheduler_type": o.schedule,
-        "warmup_steps": o.warmup_ratio,  # below 1 it is a ratio (transformers 5)
+        "lr_scheduler_kwargs": o.schedule_settings,
+        "warmup_steps": o.warmup_steps or o.warmup_ratio,  # below 1 it is a ratio (transformers 5)
         "optim": o.name,
         "weight_decay": o.weight_decay,
+        "adam_beta1": o.beta1,
         "adam_beta2": o.beta2,
         "max_grad_norm": o.max_grad_norm,
         "per_device_train_batch_size": recipe.batch.per_device,

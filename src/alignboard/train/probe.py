@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+
+from alignboard.models.arithmetic import Arithmetic
+from alignboard.models.formats import identify
+from alignboard.models.weights import open_model
 
 ROWS = 8
 """rows of the batch at most"""
@@ -62,8 +65,8 @@ def logits_of_saved(
     model.eval()
     trained = model(**inputs).logits
     if not isinstance(model, PeftModel):
-        fresh = AutoModelForCausalLM.from_pretrained(folder, dtype=model.dtype)
-        return trained, fresh.to(model.device).eval()(**inputs).logits
+        how = Arithmetic(dtype=str(model.dtype).removeprefix("torch."), device=str(model.device))
+        return trained, open_model(identify(folder), how)(**inputs).logits
     model.load_adapter(str(folder), "saved", autocast_adapter_dtype=False)
     model.set_adapter("saved")
     try:

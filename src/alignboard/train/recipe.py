@@ -37,7 +37,44 @@ from alignboard.train.sections import (
 
 FULL: Final = "none"
 """in place of a `lora` section: every weight is trained"""
-_LATER: Final = {"share": 1.0, "dora": False, "rslora": False}
+_LATER: Final[dict[str, dict[str, Any]]] = {
+    "": {"held_out": None, "revision": None, "train_on": "replies", "trl": {}},
+    "data": {"share": 1.0},
+    "lora": {"dora": False, "rslora": False},
+    "optimizer": {"schedule_settings": {}, "warmup_steps": None, "beta1": 0.9},
+}
+"""by section: what a recipe may say since a later version, and its default"""
+_SET_HERE: Final = {
+    "learning_rate": "optimizer.learning_rate",
+    "lr_scheduler_type": "optimizer.schedule",
+    "lr_scheduler_kwargs": "optimizer.schedule_settings",
+    "warmup_steps": "optimizer.warmup_steps",
+    "warmup_ratio": "optimizer.warmup_ratio",
+    "optim": "optimizer.name",
+    "weight_decay": "optimizer.weight_decay",
+    "adam_beta1": "optimizer.beta1",
+    "adam_beta2": "optimizer.beta2",
+    "max_grad_norm": "optimizer.max_grad_norm",
+    "per_device_train_batch_size": "batch.per_device",
+    "gradient_accumulation_steps": "batch.global",
+    "max_steps": "duration.steps",
+    "num_train_epochs": "duration.epochs",
+    "max_length": "max_length",
+    "seed": "seed",
+    "bf16": "precision",
+    "gradient_checkpointing": "gradient_checkpointing",
+    "beta": "loss.beta",
+    "loss_type": "method",
+    "desirable_weight": "loss.desirable_weight",
+    "undesirable_weight": "loss.undesirable_weight",
+    "assistant_only_loss": "train_on",
+    "completion_only_loss": "train_on",
+    "eval_strategy": "held_out",
+    "eval_steps": "held_out.every",
+    "save_strategy": "save_every",
+    "save_steps": "save_every",
+}
+"""TRL's names for what a recipe has fields for"""
 
 
 class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -47,6 +84,8 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """``sft``, or a registered loss (`alignboard.train.methods`)"""
     model: str | None = None
     """The base model this recipe was written for; a model given on the command line replaces it."""
+    revision: str | None = None
+    """of that model, on the hub"""
     start_from: str | None = None
     """What is trained on, and is the reference: a recipe, an adapter's folder, or one on the hub."""
     data: DataSpec | Annotated[list[DataSpec], Meta(min_length=1)]
@@ -54,6 +93,8 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     held_out: HeldOutSpec | None = None
     pairs: PairSpec | None = None
     max_length: Positive
+    train_on: Literal["replies", "all"] = "replies"
+    """of demonstrations: the tokens that the loss is taken on"""
     lora: LoraSpec | Literal["none"]
     """the adapter; ``none`` trains every weight and writes a checkpoint"""
     quantization: QuantizationSpec | None = None
@@ -62,6 +103,8 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     optimizer: OptimizerSpec
     batch: BatchSpec
     duration: DurationSpec
+    trl: dict[str, Any] = {}
+    """settings of TRL and transformers that have no field here, as they call them; part of the identity"""
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on a GPU that has it, fp32 elsewhere (bf16 on a CPU is 7 to 11 times slower)."""
@@ -121,16 +164,13 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         if self.kind != "rated":  # KTO's KL term is of the batch on one device
             content["batch"].pop("per_device")
         content.pop("save_every")
-        if content["held_out"] is None:
-            del content["held_out"]
-        for section in (*self._of_data(content), content["lora"]):
-            for name, default in _LATER.items():
-                if isinstance(section, dict) and section.get(name) == default:
-                    del section[name]
+        for section, later in _LATER.items():
+            inside = content[section] if section else content
+            for one in inside if isinstance(inside, list) else [inside]:
+                for name, default in later.items():
+                    if isinstance(one, dict) and one.get(name) == default:
+                        del one[name]
         return content
-
-    def _of_data(self, content: dict[str, Any]) -> list[dict[str, Any]]:
-        return content["data"] if isinstance(self.data, list) else [content["data"]]
 
     def key(self) -> str:
         """A digest of the identity."""
@@ -179,6 +219,9 @@ def _check_sections(recipe: Recipe) -> None:
         raise InputError(
             f"a pairs section and data.name: {WEST_OF_N} belong together; give both, or neither."
         )
+    for name in recipe.trl:
+        if name in _SET_HERE:
+            raise InputError(f"trl.{name}: the field {_SET_HERE[name]} says it; set that one.")
     if recipe.is_full and recipe.quantization is not None:
         raise InputError(
             "lora: none trains every weight, and a quantization section holds them in few bits; leave one of them out."

@@ -100,11 +100,30 @@ class OptimizerSpec(Struct, forbid_unknown_fields=True, frozen=True):
     learning_rate: PositiveFloat
     name: str = "adamw_torch"
     """A transformers optimiser name."""
-    schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    schedule: Literal[
+        "cosine",
+        "linear",
+        "constant",
+        "constant_with_warmup",
+        "cosine_with_restarts",
+        "cosine_with_min_lr",
+        "inverse_sqrt",
+        "polynomial",
+        "warmup_stable_decay",
+    ] = "cosine"
+    schedule_settings: dict[str, float] = {}
+    """of the schedule: {min_lr_rate: 0.1}"""
     warmup_ratio: Share = 0.0
+    warmup_steps: Positive | None = None
+    """instead of warmup_ratio"""
     weight_decay: AtLeast0 = 0.0
+    beta1: Annotated[float, Meta(gt=0, lt=1)] = 0.9
     beta2: Annotated[float, Meta(gt=0, lt=1)] = 0.999
     max_grad_norm: PositiveFloat = 1.0
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps is not None and self.warmup_ratio:
+            raise ValueError("give one of warmup_ratio and warmup_steps")
 
 
 class BatchSpec(Struct, forbid_unknown_fields=True, frozen=True, rename={"global_": "global"}):
@@ -147,14 +166,20 @@ class PairSpec(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class HeldOutSpec(Struct, forbid_unknown_fields=True, frozen=True):
-    """Rows that are not trained on, whose loss is measured on the way. Exactly one of ``data`` and ``share``."""
+    """Rows that are not trained on, whose loss is measured on the way: exactly one of ``data``, ``share``, ``rows``."""
 
     data: DataSpec | None = None
     share: Annotated[float, Meta(gt=0, lt=1)] | None = None
     """of the rows, drawn by the seed"""
+    rows: Positive | None = None
+    """so many of the rows, drawn by the seed"""
     every: Positive | None = None
     """steps between measurements; None: after the last one"""
 
     def __post_init__(self) -> None:
-        if (self.data is None) == (self.share is None):
-            raise ValueError("give exactly one of data and share")
+        if sum(one is not None for one in (self.data, self.share, self.rows)) != 1:
+            raise ValueError("give exactly one of data, share and rows")
+
+    def count(self, n: int) -> int:
+        """How many of ``n`` rows are held out."""
+        return self.rows or max(1, round((self.share or 0.0) * n))

@@ -156,9 +156,10 @@ def read_all(
     return rows, [report for _, report in found]
 
 
-def split(rows: Any, share: float, seed: int) -> tuple[Any, Any]:
-    """(rows to train on, held-out rows), drawn by the seed; a list or a data set."""
-    n = max(1, round(share * len(rows)))
+def split(rows: Any, n: int, seed: int) -> tuple[Any, Any]:
+    """(rows to train on, ``n`` held-out rows), drawn by the seed; a list or a data set."""
+    if n >= len(rows):
+        raise InputError(f"held_out: {n} of {len(rows)} rows would leave none to train on.")
     out = set(random.Random(seed).sample(range(len(rows)), n))
     places = [i for i in range(len(rows)) if i not in out], sorted(out)
     if isinstance(rows, list):

@@ -124,8 +124,12 @@ def open_source(source: PreferenceSource) -> Dataset:
         if local and source.path.is_dir():
             found: Any = datasets.load_from_disk(str(source.path))
         elif local:
+            # A file has one split; of the declared one only a slice such as [100:] counts.
+            _, bracket, part = source.split.partition("[")
             found = datasets.load_dataset(
-                LOADERS[source.path.suffix], data_files=str(source.path), split=source.split
+                LOADERS[source.path.suffix],
+                data_files=str(source.path),
+                split=f"train{bracket}{part}",
             )
         else:
             found = datasets.load_dataset(

@@ -13,7 +13,8 @@ from alignboard.engines.local.ending import cut
 from alignboard.engines.openai.format import EndpointReply, read_reply
 from alignboard.engines.openai.limits import Clock
 from alignboard.engines.openai.prices import Rate
-from alignboard.engines.openai.requesting import FailedRequest, Request, Requester
+from alignboard.engines.openai.requesting import Requester
+from alignboard.engines.openai.requests import FailedRequest, Request
 from alignboard.engines.openai.served import Endpoint
 from alignboard.engines.rows import Answer, Decoding, Failure, Prompt
 from alignboard.models.reasoning import split

@@ -22,8 +22,7 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from alignboard.engines.openai.failures import (
     RefusedError,
@@ -33,6 +32,7 @@ from alignboard.engines.openai.failures import (
 )
 from alignboard.engines.openai.format import UnreadableError, Usage
 from alignboard.engines.openai.limits import Bucket, Clock
+from alignboard.engines.openai.requests import AnyReply, FailedRequest, Request, TimedReply
 from alignboard.engines.openai.served import Endpoint
 from alignboard.errors import SourceError
 from alignboard.fetch.http import (
@@ -54,34 +54,6 @@ _ALIKE = 12
 """unreadable replies in the same words, and none that was read: the next would be no other"""
 _BREATH = 0.002
 """seconds between two looks at whether replies have been taken"""
-
-AnyReply = TypeVar("AnyReply")
-
-
-@dataclass(frozen=True)
-class Request:
-    """One body to be posted."""
-
-    key: str
-    body: dict[str, Any]
-    n_tokens: int
-    """at most, prompt and answer together, as far as that is known beforehand"""
-
-
-@dataclass(frozen=True)
-class FailedRequest:
-    """No reply after so many tries."""
-
-    reason: str
-    tries: int
-
-
-@dataclass(frozen=True)
-class TimedReply(Generic[AnyReply]):
-    """A reply, and the seconds from its last request to it."""
-
-    reply: AnyReply
-    seconds: float
 
 
 class _Server:

@@ -20,10 +20,11 @@ from alignboard.models.arithmetic import (
     choose_dtype,
     load_options,
 )
-from alignboard.models.formats import identify, open_tokenizer, quiet
+from alignboard.models.formats import identify
 from alignboard.models.hub import locate, locate_adapter, locate_tokenizer
 from alignboard.models.identity import adapter_fingerprint, fingerprint
 from alignboard.models.spec import ModelSpec
+from alignboard.models.tokenizers import open_tokenizer, quiet
 
 
 @dataclass(frozen=True)

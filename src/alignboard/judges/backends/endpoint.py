@@ -13,7 +13,8 @@ import msgspec
 from alignboard.engines.openai.format import Dialect
 from alignboard.engines.openai.limits import Clock
 from alignboard.engines.openai.prices import Rate
-from alignboard.engines.openai.requesting import FailedRequest, Request, Requester
+from alignboard.engines.openai.requesting import Requester
+from alignboard.engines.openai.requests import FailedRequest, Request
 from alignboard.engines.openai.served import Endpoint, Limits
 from alignboard.judges.backends.chat_format import read_judge_reply, request_body, settings, used
 from alignboard.judges.rows import Call, FailedCall, Reply

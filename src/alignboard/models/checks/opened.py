@@ -14,9 +14,10 @@ from alignboard.models.adapters import (
     taught_ends,
 )
 from alignboard.models.ends import ends_of
-from alignboard.models.formats import Checkpoint, identify, open_tokenizer, text_config
+from alignboard.models.formats import Checkpoint, identify, text_config
 from alignboard.models.hub import is_repository, locate, locate_tokenizer
 from alignboard.models.spec import ModelSpec
+from alignboard.models.tokenizers import open_tokenizer
 from alignboard.results.files import read_json_object
 
 _FILES: Final = ("*.json", "tokenizer.model", "merges.txt", "*.jinja")

@@ -1,4 +1,4 @@
-"""GGUF models under transformers' names: configuration of all, tensors of Llama, Phi-2 and the first Gemma.
+"""GGUF models under transformers' names: configuration of all, tensors of Llama, Phi-2 and Gemma 1, 2 and 3.
 
 What this module promises
     `native_config` is what a file states about its model, in the words of a config.json. `read` renames and
@@ -7,8 +7,8 @@ What this module promises
 What it refuses
     Tensors that do not belong to the architecture, and positions scaled in a way that the configuration cannot state.
 
-References: ``convert_hf_to_gguf.py`` of llama.cpp, classes ``LlamaModel``, ``Phi2Model`` and ``GemmaModel``;
-``gguf.constants``.
+References: ``convert_hf_to_gguf.py`` of llama.cpp, classes ``LlamaModel``, ``Phi2Model``, ``GemmaModel``,
+``Gemma2Model`` and ``Gemma3Model``; ``gguf.constants``; ``llama-model.cpp`` for what a file does not state.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ _GEMMA: Final = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_GEMMA_2: Final = {
+    **_GEMMA,
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
 _NAMES: Final[Mapping[str, Mapping[str, str]]] = {
     "phi2": {
         **_SHARED,
@@ -55,12 +61,20 @@ _NAMES: Final[Mapping[str, Mapping[str, str]]] = {
         "ffn_down": "mlp.fc2",
     },
     "gemma": _GEMMA,
+    "gemma2": _GEMMA_2,
+    "gemma3": {
+        **_GEMMA_2,
+        "attn_q_norm": "self_attn.q_norm",
+        "attn_k_norm": "self_attn.k_norm",
+    },
     "llama": {**_GEMMA, "output": "lm_head"},
 }
 OWN: Final = frozenset(_NAMES)
 """The architectures that are read here; transformers reads the others."""
 _MODEL_TYPES: Final = {"phi2": "phi", "gemma3": "gemma3_text"}
 _ROPE_FACTORS: Final = "rope_freqs.weight"
+_LAYERS_OF_27B: Final = {"gemma2": 46, "gemma3": 62}
+"""by which llama.cpp knows the sizes whose attention is scaled by the width of a share of the embedding"""
 _NEEDED: Final = {
     "hidden_size": "embedding_length",
     "intermediate_size": "feed_forward_length",
@@ -75,7 +89,7 @@ class GgufModel:
     """What a GGUF file holds, under native names."""
 
     model_type: str
-    """of transformers: ``llama``, ``phi`` or ``gemma``"""
+    """of transformers: ``llama``, ``phi``, ``gemma``, ``gemma2`` or ``gemma3_text``"""
     config: dict[str, Any]
     tensors: dict[str, torch.Tensor]
 
@@ -179,11 +193,32 @@ def _config(header: GgufHeader) -> dict[str, Any]:
     if kind == "llama":
         rope |= _scaled_positions(header, width)
         config["attention_bias"] = "blk.0.attn_q.bias" in shapes
-    return config
+    return config | _of_later_gemma(header, config) if kind in _LAYERS_OF_27B else config
+
+
+def _of_later_gemma(header: GgufHeader, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What Gemma 2 and 3 have beside the first: windows, scaled attention, capped logits, two kinds of positions."""
+    whole = config["num_hidden_layers"] == _LAYERS_OF_27B[header.architecture]
+    share = config["hidden_size"] // config["num_attention_heads"]
+    found: dict[str, Any] = {
+        "sliding_window": header.required(f"{header.architecture}.attention.sliding_window"),
+        "query_pre_attn_scalar": share if whole else config["head_dim"],
+    }
+    if header.architecture == "gemma2":
+        return found | {
+            "attn_logit_softcapping": header.of_model("attn_logit_softcapping"),
+            "final_logit_softcapping": header.of_model("final_logit_softcapping"),
+        }
+    local = {
+        "rope_type": "default",
+        "rope_theta": header.of_model("rope.freq_base_swa") or 10000.0,
+    }
+    far = {**config["rope_parameters"], **_scaled_positions(header, config["head_dim"])}
+    return found | {"rope_parameters": {"full_attention": far, "sliding_attention": local}}
 
 
 def _scaled_positions(header: GgufHeader, width: int) -> dict[str, Any]:
-    """How Llama's positions are scaled, as ``rope_parameters`` state it; raises `InputError` where they cannot."""
+    """How positions are scaled, as ``rope_parameters`` state it; raises `InputError` where they cannot."""
     scaling = header.of_model("rope.scaling.type") or "none"
     if scaling not in {"none", "linear"} or header.of_model("rope.dimension_count") not in {
         None,
@@ -249,7 +284,7 @@ def _tensors(
         stem, _, end = tensor.name.rpartition(".")
         name = [] if stem.endswith(".attn_qkv") else _native(stem, file, kind)
         values = _read_values(file, tensor)
-        if kind == "gemma" and "norm" in tensor.name:
+        if kind.startswith("gemma") and "norm" in tensor.name:
             values = values - 1
         if kind == "llama" and (part := stem.rpartition(".")[2]) in heads:
             values = _halves_of_heads(values, heads[part])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,22 @@ import msgspec
 from alignboard.benchmarks.run import generated_files, run_tasks
 from alignboard.benchmarks.task_files import rooms
 from alignboard.data.instruction_sets import InstructionSet
+from alignboard.engines.rows import Decoding
 from alignboard.errors import InputError
 from alignboard.models.spec import ModelSpec
-from alignboard.pipeline.answerers import LocalModels, Served
+from alignboard.pipeline.answerers import LocalModels
 from alignboard.pipeline.answering import OUTPUTS, GenerationProgress, decoding_of
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.generation import generate_here, generate_served
+from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.board import SCORES
 from alignboard.pipeline.jobs.train import adapter_path, model_path
 from alignboard.pipeline.plans.made import write_tasks
+from alignboard.pipeline.plans.models import served_of
 from alignboard.pipeline.plans.schema import PlanModel
 from alignboard.pipeline.plans.sets import read_set, responses, select
 from alignboard.records import Generation
-from alignboard.results.conversations import CONVERSATIONS, write_conversations
+from alignboard.results.conversations import CONVERSATIONS, Conversation, write_conversations
 from alignboard.results.formats import read_rows, write_rows
 from alignboard.suites import Benchmark, Instructions
 
@@ -38,15 +40,15 @@ _DECODING = ("max_new_tokens", "temperature", "top_p", "seed")
 def generate(task: JobTask) -> dict[str, str]:
     """A model's responses to a set; only those that the journal does not know are asked for."""
     spec, asked = spec_of(task), set_of(task)
-    given = task.job.parameters["decoding"]
-    decoding = decoding_of(spec, **{name: given[name] for name in _DECODING})
+    decoding = decoding_of_job(task.job, spec)
 
     def show(now: GenerationProgress) -> None:
         task.progress(now.done, now.total)
 
     rest = (spec, asked, decoding, task.journal, task.folder, show)
     if "entry" in task.job.hints:
-        found = generate_served(_served(task.job.hints["entry"]), *rest)
+        entry = msgspec.convert(task.job.hints["entry"], PlanModel)
+        found = generate_served(served_of(entry), *rest)
     else:
         found = generate_here(models_of(task), *rest)
     if found.failures:
@@ -58,28 +60,36 @@ def generate(task: JobTask) -> dict[str, str]:
     return exported(task.folder)
 
 
-def _served(declared: Mapping[str, Any]) -> Served:
-    entry = msgspec.convert(declared, PlanModel)
-    return Served(
-        entry.urls, entry.api, entry.served_as, entry.api_key_env, entry.limits, entry.price
-    )
+def decoding_of_job(job: Job, spec: ModelSpec) -> Decoding:
+    """How the responses of a job are decoded."""
+    given = job.parameters["decoding"]
+    return decoding_of(spec, **{name: given[name] for name in _DECODING})
 
 
 def outputs(task: JobTask) -> dict[str, str]:
     """Released responses to a set, in its order and under the name that they have in the plan."""
-    asked, name, path = set_of(task), task.job.parameters["model"], Path(task.job.hints["path"])
+    asked = set_of(task)
     if asked.n_turns > 1:
-        given = [msgspec.structs.replace(one, model_id=name) for one in responses(path, asked)]
-        write_conversations(task.folder / CONVERSATIONS, given)
-        return {}
-    rows = [
-        Generation(row.instruction, row.output, name, own.subset, row.finish)
-        for row, own in zip(
-            select(path, read_rows(path, Generation), asked), asked.rows, strict=True
-        )
-    ]
-    write_rows(task.folder / OUTPUTS, rows)
+        write_conversations(task.folder / CONVERSATIONS, released_conversations(task.job, asked))
+    else:
+        write_rows(task.folder / OUTPUTS, released_rows(task.job, asked))
     return {}
+
+
+def released_conversations(job: Job, asked: InstructionSet) -> list[Conversation]:
+    """What `outputs` makes of a set of several turns."""
+    found = responses(Path(job.hints["path"]), asked)
+    return [msgspec.structs.replace(one, model_id=job.parameters["model"]) for one in found]
+
+
+def released_rows(job: Job, asked: InstructionSet) -> list[Generation]:
+    """What `outputs` makes of a set of one turn."""
+    path = Path(job.hints["path"])
+    rows = select(path, read_rows(path, Generation), asked)
+    return [
+        Generation(row.instruction, row.output, job.parameters["model"], own.subset, row.finish)
+        for row, own in zip(rows, asked.rows, strict=True)
+    ]
 
 
 def set_of(task: JobTask) -> InstructionSet:

@@ -22,10 +22,11 @@ from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.conversations import compare_conversations, load_questions
 from alignboard.pipeline.evaluation import Evaluation, hardening_secret
 from alignboard.pipeline.executors.doing import JobTask
+from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.board import RATINGS, found
 from alignboard.pipeline.jobs.generate import exported
 from alignboard.pipeline.jobs.train import CHECKPOINT
-from alignboard.pipeline.judged_outputs import Comparison, compare
+from alignboard.pipeline.judged_outputs import PairedOutputs, compare
 from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.judging import JournalReplies
 from alignboard.pipeline.plans.plan import access_of
@@ -41,40 +42,38 @@ def judge(task: JobTask) -> dict[str, str]:
     """One judge's verdicts on one model against its baseline."""
     declared = _declared(task)
     evaluation = Evaluation(_judges(task, declared), task.journal, root=task.folder)
-    summary, judged = evaluation.judge(declared, _compared(task), _shown(task))
+    file = CONVERSATIONS if task.job.parameters["two_turns"] else OUTPUTS
+    given, against = (
+        read_responses(found(task.inputs[role], file)) for role in ("outputs", "baseline")
+    )
+    pairs = compared(task.job, given, against, task.places.workspace)
+    summary, judged = evaluation.judge(declared, pairs, _shown(task))
     _require_asked(declared, judged, summary.model)
     return exported(task.folder)
 
 
-def _compared(task: JobTask) -> Comparison:
-    """What is judged. Instructions that a model left out as too long for it are left out here, too."""
-    parameters = task.job.parameters
+def read_responses(path: Path) -> Any:
+    """The rows of a model's file of responses: of one turn, or of two."""
+    return read_conversations(path) if path.name == CONVERSATIONS else read_rows(path, Generation)
+
+
+def compared(job: Job, given: Any, against: Any, workspace: Path) -> PairedOutputs:
+    """What a job judges. Instructions that a model left out as too long for it are left out here, too."""
+    parameters, hints = job.parameters, job.hints
     # Only AlpacaEval's own set has no folder of its own below the model's.
     place = Path("results") / model_name(parameters["model"])
     if parameters["set"] != ALPACA_EVAL:
         place /= model_name(parameters["set"])
     if parameters["two_turns"]:
-        return _conversations(task, place)
-    given, against = (
-        read_rows(found(task.inputs[role], OUTPUTS), Generation) for role in ("outputs", "baseline")
-    )
+        limit = msgspec.convert(hints["instructions"], Instructions).limit
+        questions = load_questions(hints["set"], workspace, limit)
+        return compare_conversations(questions, given, against, place)
     if parameters["skips"]:
         shared = {row.instruction for row in given} & {row.instruction for row in against}
         given, against = (
             [row for row in rows if row.instruction in shared] for rows in (given, against)
         )
     return compare(given, against, place)
-
-
-def _conversations(task: JobTask, place: Path) -> Comparison:
-    hints = task.job.hints
-    declared = msgspec.convert(hints["instructions"], Instructions)
-    questions = load_questions(hints["set"], task.places.workspace, declared.limit)
-    given, against = (
-        read_conversations(found(task.inputs[role], CONVERSATIONS))
-        for role in ("outputs", "baseline")
-    )
-    return compare_conversations(questions, given, against, place)
 
 
 def _require_asked(declared: JudgeSpec, judged: Sequence[Judged], model: str) -> None:

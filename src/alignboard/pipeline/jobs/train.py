@@ -112,7 +112,7 @@ def _rows(recipe: Recipe, task: JobTask) -> tuple[Any, Any, dict[str, Any] | Non
         return rows, None, report
     if recipe.held_out.data is not None:
         return rows, read_all([recipe.held_out.data.source()], recipe.kind, seed)[0], report
-    return *split(rows, recipe.held_out.share or 0.0, seed), report
+    return *split(rows, recipe.held_out.count(len(rows)), seed), report
 
 
 def made_here(name: str) -> bool:

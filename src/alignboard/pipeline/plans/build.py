@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from alignboard.benchmarks.task_files import generated_contents
 from alignboard.data.preferences.sources import local_files
 from alignboard.fetch.packages import is_packaged, packaged_digest
 from alignboard.judges.load import load_judge
@@ -36,7 +37,6 @@ from alignboard.pipeline.plans.plan import ResolvedPlan
 from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.results.files import file_sha256
 from alignboard.suites import EvaluationSuite
-from alignboard.workspace import declaration
 
 if TYPE_CHECKING:
     from alignboard.train.recipe import Recipe
@@ -67,8 +67,10 @@ class _Builder:
         hints: Mapping[str, Any] | None = None,
     ) -> str:
         entry = self.resolved.entries.get(group)
-        # The estimates are for tiny models.
-        seconds = job_kind(kind).seconds if entry is None or entry.is_tiny else None
+        # The estimates are for tiny models, and for judges that are as quick.
+        large = entry is not None and not entry.is_tiny
+        slow = "judge" in parameters and self._is_slow(parameters["judge"])
+        seconds = None if large or slow else job_kind(kind).seconds
         return self.graph.add(name, kind, group, parameters, needs, seconds=seconds, hints=hints)
 
     def checkpoint(self, base: str) -> str:
@@ -299,12 +301,8 @@ class _Builder:
         tasks = dict.fromkeys(one.task for one in suite.benchmarks if one.task in generated)
         if not tasks:
             return None
-        templates = {
-            name: declaration("evaluate/tasks", name, self.resolved.workspace).read_text(
-                encoding="utf-8"
-            )
-            for name in tasks
-        }
+        root, trusted = self.resolved.workspace, self.resolved.consent.tasks
+        templates = {name: generated_contents(name, root, trusted=trusted) for name in tasks}
         name = f"tasks of {suite.name}"
         return self.add(
             name, "task-data", name, {"seed": 0, "n": suite.n_documents, "templates": templates}
@@ -350,12 +348,15 @@ class _Builder:
 
     def _judge_group(self, judge: str, model: TrainedModel) -> str:
         """A judge that costs next to nothing goes where its model is in memory anyway."""
+        slow = self._is_slow(judge)
+        return f"judge {judge}" if slow else self.resolved.entries[model.base].group
+
+    def _is_slow(self, judge: str) -> bool:
+        """Whether a judge is loaded or paid for; the tiny one that is trained here is not counted."""
         declared = self.resolved.judges[judge].declared
         members = Judges(Access(), self.resolved.workspace).members(declared)
         trained = judge_trained_here(declared) is not None
-        if trained or not any(one.hosted or one.needs_weights for one in members):
-            return self.resolved.entries[model.base].group
-        return f"judge {judge}"
+        return not trained and any(one.hosted or one.needs_weights for one in members)
 
     def _declared(self, judge: str) -> dict[str, Any]:
         """A judge as the parameters of a job; of a jury with what its jurors declare."""

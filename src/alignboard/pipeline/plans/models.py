@@ -48,17 +48,19 @@ class ModelEntry:
     @property
     def served(self) -> Served | None:
         """Where it is served; None: here."""
-        given = self.declared
-        if not given.urls:
-            return None
-        return Served(
-            given.urls, given.api, given.served_as, given.api_key_env, given.limits, given.price
-        )
+        return served_of(self.declared) if self.declared.urls else None
 
     @property
     def is_tiny(self) -> bool:
         """Whether it is a tiny checkpoint, made on the spot."""
         return self.declared.tiny is not None
+
+
+def served_of(given: PlanModel) -> Served:
+    """Where a model with an engine is served."""
+    return Served(
+        given.urls, given.api, given.served_as, given.api_key_env, given.limits, given.price
+    )
 
 
 def read_entries(path: Path, plan: Plan, root: Path) -> dict[str, ModelEntry]:

@@ -1,0 +1,83 @@
+"""The tokenizer of a checkpoint, of any format; that of a GGUF file is its own."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignboard.errors import InputError
+from alignboard.models.formats import Checkpoint
+from alignboard.models.gguf.file import read_header
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def open_tokenizer(
+    checkpoint: Checkpoint, replaced_by: Path | None = None, *, remote_code: bool = False
+) -> PreTrainedTokenizerFast:
+    """The tokenizer of a checkpoint, or the one in the folder that replaces it."""
+    from transformers import AutoTokenizer, PhiConfig
+
+    from alignboard.models.gguf.tokenizer import build_tokenizer
+
+    _require_sentencepiece(replaced_by or checkpoint.path, checkpoint)
+    # What AutoTokenizer would find in config.json, but for the old name of Phi, which it does not know.
+    known = {"config": PhiConfig()} if checkpoint.format in {"phi-msft", "phixtral"} else {}
+    try:
+        if replaced_by is not None:
+            return AutoTokenizer.from_pretrained(replaced_by, trust_remote_code=remote_code)
+        if checkpoint.gguf_file is not None:
+            return build_tokenizer(read_header(checkpoint.place))
+        return AutoTokenizer.from_pretrained(
+            checkpoint.path, trust_remote_code=remote_code, **known
+        )
+    except (ImportError, LookupError, OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{checkpoint.place}: its tokenizer cannot be loaded; give one as tokenizer, such as that of the model "
+            f"it was made from ({' '.join(str(error).split())})."
+        ) from error
+
+
+def _require_sentencepiece(folder: Path, checkpoint: Checkpoint) -> None:
+    """A folder with ``tokenizer.model`` alone needs two more packages, which transformers does not name."""
+    if checkpoint.gguf_file is not None or (folder / "tokenizer.json").is_file():
+        return
+    if not (folder / "tokenizer.model").is_file():
+        return
+    packages = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf.message"}
+    missing = [name for name, module in packages.items() if not _is_installed(module)]
+    if missing:
+        raise InputError(
+            f"{folder} has a tokenizer.model and no tokenizer.json, and reading that needs {' and '.join(missing)}: "
+            f"pip install {' '.join(missing)}."
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a parent package
+        return False
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars, which report one step for a checkpoint of one file, and without what PEFT
+    is told there about its own calls.
+    """
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

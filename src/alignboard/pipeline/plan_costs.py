@@ -1,0 +1,178 @@
+"""What the jobs of a plan would cost that are still to be done: the numbers of the single commands' dry runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from alignboard.data.instruction_sets import InstructionSet
+from alignboard.judges.load import decode_judge
+from alignboard.judges.round_robin import round_robin
+from alignboard.models.spec import ModelSpec
+from alignboard.pipeline.answering import OUTPUTS
+from alignboard.pipeline.costs import (
+    JobCost,
+    KindCost,
+    by_kind,
+    generation_cost,
+    of_generation,
+    of_judging,
+)
+from alignboard.pipeline.evaluation import Evaluation, hardening_secret
+from alignboard.pipeline.graph import Job
+from alignboard.pipeline.jobs.generate import decoding_of_job, released_conversations, released_rows
+from alignboard.pipeline.jobs.judge import compared
+from alignboard.pipeline.judges import Judges
+from alignboard.pipeline.plans.models import served_of
+from alignboard.pipeline.plans.plan import ResolvedPlan, access_of
+from alignboard.pipeline.plans.schema import PlanJudge, PlanModel
+from alignboard.pipeline.store import Places
+from alignboard.records import Generation
+from alignboard.results.conversations import (
+    CONVERSATIONS,
+    Choice,
+    Conversation,
+    read_conversations,
+)
+from alignboard.results.formats import read_rows
+from alignboard.results.journal import Journal
+
+Responses = list[Generation] | list[Conversation]
+
+
+@dataclass(frozen=True)
+class _Estimating:
+    """A plan, and what is done of it."""
+
+    sets: Mapping[str, InstructionSet]
+    jobs: Mapping[str, Job]
+    done: set[str]
+    places: Places
+    journal: Journal
+
+    def responses(self, name: str) -> Responses | None:
+        """The responses that the job ``name`` makes; None where they are not there yet."""
+        job = self.jobs[name]
+        asked = self.sets[job.parameters["set"]["name"]]
+        if name not in self.done:
+            if job.kind != "outputs":
+                return None
+            several = asked.n_turns > 1
+            return released_conversations(job, asked) if several else released_rows(job, asked)
+        file = CONVERSATIONS if asked.n_turns > 1 else OUTPUTS
+        (path,) = self.places.folder(job).rglob(file)
+        return read_conversations(path) if asked.n_turns > 1 else read_rows(path, Generation)
+
+    def evaluation(self, job: Job) -> Evaluation:
+        """The judge of a job, asked as the plan says."""
+        journal = self.places.journal
+        access = access_of(msgspec.convert(job.hints["access"], PlanJudge), journal)
+        # Without a secret no reply of a hardened judge can be there.
+        known = (journal / "hardened-secret").exists()
+        secret = hardening_secret(journal) if known else ""
+        return Evaluation(Judges(access, self.places.workspace, secret=secret), self.journal)
+
+
+def plan_costs(
+    resolved: ResolvedPlan,
+    jobs: Sequence[Job],
+    done: set[str],
+    seconds: Mapping[str, float | None],
+) -> list[KindCost]:
+    """The costs of the jobs that are not ``done``, by kind; ``seconds`` are expected of each job."""
+    places = Places(resolved.workspace)
+    with Journal(places.journal) as journal, contextlib.chdir(resolved.workspace):
+        sets = {one.name: one.asked for one in resolved.sets}
+        plan = _Estimating(sets, {job.name: job for job in jobs}, done, places, journal)
+        return by_kind(
+            (job.kind, _COSTS.get(job.kind, _free)(job, plan), seconds[job.name])
+            for job in jobs
+            if job.name not in done
+        )
+
+
+def _free(_job: Job, _plan: _Estimating) -> JobCost:
+    """Of a job that asks no model for text."""
+    return JobCost()
+
+
+def _generate(job: Job, plan: _Estimating) -> JobCost:
+    spec = msgspec.convert(job.hints["spec"], ModelSpec)
+    asked = plan.sets[job.parameters["set"]["name"]]
+    decoding = decoding_of_job(job, spec)
+    here = "entry" not in job.hints
+    trained = any(plan.jobs[name].kind == "train" for name in job.needs.values())
+    if here and (
+        trained or not spec.base
+    ):  # the prompt is the base's, but its checkpoint is made first
+        n = sum(len(row.turns) for row in asked.rows)
+        reason = f"prompt tokens of {spec.name}: it is not trained yet"
+        return JobCost(n, None, n * decoding.max_new_tokens, 0.0, (reason,))
+    served = None if here else served_of(msgspec.convert(job.hints["entry"], PlanModel))
+    return of_generation(generation_cost(spec, decoding, asked, served, plan.journal))
+
+
+def _benchmark(_job: Job, _plan: _Estimating) -> JobCost:
+    reason = "requests of lm-eval tasks, whose documents only a run reads"
+    return JobCost(None, None, None, 0.0, (reason,))
+
+
+def _judge(job: Job, plan: _Estimating) -> JobCost:
+    given, against = (plan.responses(job.needs[role]) for role in ("outputs", "baseline"))
+    model = job.parameters["model"]
+    lengths_known = against is not None
+    if against is None:
+        against = _placeholders(plan.sets[job.parameters["set"]], "baseline")
+    if given is None:  # as long as the baseline's, as `alignboard evaluate --dry-run` has it
+        given = [_as_long(row, model) for row in against]
+    comparison = compared(job, given, against, plan.places.workspace)
+    costs = plan.evaluation(job).costs(decode_judge(job.parameters["declared"]), comparison)
+    what = f"{job.parameters['judge']} on {model}"
+    return of_judging(costs, what, lengths_known=lengths_known)
+
+
+def _pairwise(job: Job, plan: _Estimating) -> JobCost:
+    asked, known = plan.sets[job.parameters["set"]], True
+    outputs: dict[str, list[Generation]] = {}
+    for model in job.parameters["models"]:
+        found: Any = plan.responses(job.needs[f"outputs {model}"])
+        known = known and found is not None
+        outputs[model] = _placeholders(asked, model) if found is None else found
+    pairs = round_robin(outputs, job.parameters["n_prompts"], job.parameters["seed"])
+    declared = decode_judge(job.parameters["declared"])
+    costs = plan.evaluation(job).pair_costs(declared, pairs)
+    return of_judging(costs, "the round robin", lengths_known=known)
+
+
+def _placeholders(asked: InstructionSet, model: str) -> Any:
+    """Responses to ``asked`` of which only the number is right."""
+    if asked.n_turns == 1:
+        return [Generation(row.turns[0], model, model) for row in asked.rows]
+    return [
+        Conversation(
+            question_id=number if row.question_id is None else row.question_id,
+            model_id=model,
+            choices=[Choice(turns=[model] * len(row.turns))],
+        )
+        for number, row in enumerate(asked.rows, start=1)
+    ]
+
+
+def _as_long(row: Any, model: str) -> Any:
+    """Another response of about the same length."""
+    if isinstance(row, Generation):
+        return Generation(row.instruction, f"{row.output} ", model)
+    turns = [f"{turn} " for turn in row.answers]
+    return msgspec.structs.replace(row, model_id=model, choices=[Choice(turns=[*turns])])
+
+
+_COSTS: Final[Mapping[str, Callable[[Job, _Estimating], JobCost]]] = {
+    "generate": _generate,
+    "lm-eval": _benchmark,
+    "judge": _judge,
+    "pairwise": _pairwise,
+}

@@ -1,0 +1,1 @@
+"""Published training configurations of other tools, translated into recipes."""
