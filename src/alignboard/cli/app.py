@@ -23,6 +23,7 @@ from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
 from alignboard.cli.plot import plot
+from alignboard.cli.power import power
 from alignboard.cli.published import (
     assets_option,
     calibration,
@@ -210,6 +211,7 @@ cli.add_command(data)
 cli.add_command(train)
 cli.add_command(recipe)
 cli.add_command(compare)
+cli.add_command(power)
 cli.add_command(plot)
 cli.add_command(convert)
 cli.add_command(view)

@@ -52,7 +52,7 @@ KINDS: Final[dict[str, JobKind]] = {
     ),
     "judge": JobKind(1, f"{_JOBS}.judge:judge", _TORCH, seconds=2.0),
     "pairwise": JobKind(2, f"{_JOBS}.judge:pairwise", (*_TORCH, "numpy"), seconds=5.0),
-    "board": JobKind(3, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
+    "board": JobKind(4, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
 }
 for _name, _kind in KINDS.items():
     register("job", _name, _kind)
