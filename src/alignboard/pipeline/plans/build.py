@@ -37,7 +37,6 @@ from alignboard.pipeline.plans.plan import ResolvedPlan
 from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.results.files import file_sha256
 from alignboard.suites import EvaluationSuite
-from alignboard.workspace import declaration
 
 if TYPE_CHECKING:
     from alignboard.train.recipe import Recipe
