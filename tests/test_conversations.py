@@ -12,13 +12,13 @@ import pytest
 
 from alignboard.data.instruction_sets import Instruction, InstructionSet
 from alignboard.errors import InputError
+from alignboard.judges.annotations import annotation_rows, summarise
 from alignboard.judges.backends.endpoint import judge_suffix
 from alignboard.judges.calls import Judge
 from alignboard.judges.pairs import Judged, Pair, conversations
 from alignboard.judges.rows import Reply, Verdict
 from alignboard.judges.runner import judge_pairs
 from alignboard.judges.spec import JudgePrompt
-from alignboard.pipeline.annotations import annotation_rows, summarise
 from alignboard.pipeline.conversations import Questions, compare_conversations, conversation_answers
 from alignboard.records import Generation
 from alignboard.reports.judges.report import judge_report

@@ -20,12 +20,12 @@ from alignboard.engines.openai.served import Endpoint, Limits
 from alignboard.engines.rows import Answer, Decoding, read_answer
 from alignboard.errors import InputError, SourceError
 from alignboard.fetch.http import Patience
+from alignboard.judges.annotations import summarise
 from alignboard.judges.calls import Judge
 from alignboard.judges.pairs import Judged
 from alignboard.judges.rows import Verdict
 from alignboard.judges.runner import judge_pairs
 from alignboard.models.spec import read_spec
-from alignboard.pipeline.annotations import summarise
 from faulty_endpoint import FaultyEndpoint, body, status
 from judging_doubles import pairs, spec
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from alignboard.errors import InputError
 
@@ -27,41 +29,67 @@ class TaskScore:
     higher_is_better: bool
 
 
+class _Counts(msgspec.Struct):
+    effective: int
+
+
+class _Results(msgspec.Struct, rename={"samples": "n-samples", "shots": "n-shot"}):
+    """The parts of lm-eval's file that are read."""
+
+    results: dict[str, dict[str, Any]]
+    samples: dict[str, _Counts | int | float | None] = {}
+    shots: dict[str, int | float | None] = {}
+    higher_is_better: dict[str, Any] = {}
+    group_subtasks: dict[str, list[str] | None] = {}
+
+    def better_when_higher(self, task: str, metric: str) -> bool:
+        """What the file says of a metric; True where it says nothing."""
+        own = self.higher_is_better.get(task)
+        return bool(own.get(metric, True)) if isinstance(own, dict) else True
+
+    def tasks_of(self, name: str, above: tuple[str, ...] = ()) -> list[str]:
+        """A task itself, or the tasks of a group; a group inside itself counts once."""
+        members = None if name in above else self.group_subtasks.get(name)
+        if not members:
+            return [name]
+        return [task for member in members for task in self.tasks_of(member, (*above, name))]
+
+    def n_documents(self, name: str) -> int:
+        """The number of documents of a task, or of all tasks of a group."""
+        found = (self.samples.get(task) for task in self.tasks_of(name))
+        return sum(int(one.effective if isinstance(one, _Counts) else one) for one in found if one)
+
+    def n_shot(self, name: str) -> int:
+        """The number of examples of a task, or the largest of a group."""
+        return max(int(self.shots.get(task) or 0) for task in self.tasks_of(name))
+
+
 def read_scores(path: Path) -> list[TaskScore]:
     """The numbers of a ``results_*.json``, ours or anybody's."""
     try:
-        content = json.loads(path.read_bytes())
-        results: dict[str, dict[str, Any]] = content["results"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = msgspec.convert(json.loads(path.read_bytes()), _Results)
+        return list(_scores(content))
+    except (
+        *(OSError, ValueError, OverflowError, RecursionError),
+        msgspec.ValidationError,
+    ) as error:
         raise InputError(f"{path} is not a results file of lm-eval: {error}.") from error
-    found = []
-    for task, numbers in results.items():
+
+
+def _scores(content: _Results) -> Iterator[TaskScore]:
+    for task, numbers in content.results.items():
         for key, value in numbers.items():
             metric, comma, filter_name = key.partition(",")
             if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
                 continue
             error = numbers.get(f"{metric}_stderr,{filter_name}")
-            found.append(
-                TaskScore(
-                    task=task,
-                    metric=metric,
-                    filter=filter_name,
-                    value=float(value),
-                    standard_error=float(error) if isinstance(error, int | float) else math.nan,
-                    n_documents=sum(_of_members(content, "n-samples", task)),
-                    n_shot=max(_of_members(content, "n-shot", task), default=0),
-                    higher_is_better=bool(
-                        content.get("higher_is_better", {}).get(task, {}).get(metric, True)
-                    ),
-                )
+            yield TaskScore(
+                task=task,
+                metric=metric,
+                filter=filter_name,
+                value=float(value),
+                standard_error=float(error) if isinstance(error, int | float) else math.nan,
+                n_documents=content.n_documents(task),
+                n_shot=content.n_shot(task),
+                higher_is_better=content.better_when_higher(task, metric),
             )
-    return found
-
-
-def _of_members(content: Mapping[str, Any], key: str, task: str) -> list[int]:
-    """The number of examples or of documents of a task, or of each task of a group."""
-    members = content.get("group_subtasks", {}).get(task)
-    if members:
-        return [number for member in members for number in _of_members(content, key, member)]
-    found = content.get(key, {}).get(task, 0)
-    return [int(found["effective"] if isinstance(found, dict) else found)]

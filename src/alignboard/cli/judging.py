@@ -16,9 +16,9 @@ from alignboard.cli.judging_text import cost_text, rating_text, summary_text
 from alignboard.cli.shared import allow_key_option, completes, progress, replace_option
 
 if TYPE_CHECKING:
+    from alignboard.judges.annotations import Summary
     from alignboard.judges.runner import Counts, OnProgress
     from alignboard.judges.spec import JudgeSpec
-    from alignboard.pipeline.annotations import Summary
     from alignboard.pipeline.evaluation import Evaluation
     from alignboard.pipeline.judged_outputs import Answers, PairedOutputs
     from alignboard.pipeline.judges import Access, Judges

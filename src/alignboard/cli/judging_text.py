@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from alignboard.text import shown
 
 if TYPE_CHECKING:
+    from alignboard.judges.annotations import Summary
     from alignboard.judges.pairs import Judged, Rated
     from alignboard.judges.pricing import Cost
-    from alignboard.pipeline.annotations import Summary
     from alignboard.pipeline.single_ratings import Mean, RatingSummary
 
 LEAST_CONSISTENT = 0.6

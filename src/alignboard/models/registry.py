@@ -6,6 +6,7 @@ template and BOS as its tokenizer has it; its format is read off its configurati
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def _local(path: Path) -> ModelSpec:
             raise InputError(
                 f"{adapter}: base_model_name_or_path does not say on which model this adapter is."
             )
-        if not (is_repository(base) or is_packaged(base) or Path(base).exists()):
+        if not (is_repository(base) or is_packaged(base) or os.path.exists(base)):  # noqa: PTH110 - any text is a name
             raise InputError(
                 f"{adapter} names the base {base!r}, which is not here; write an entry evaluate/models/NAME.yaml with "
                 f"base: (where that model is) and adapter: {path}."

@@ -12,6 +12,7 @@ import msgspec
 
 from alignboard.data.instruction_sets import ALPACA_EVAL, Instruction, InstructionSet
 from alignboard.errors import InputError
+from alignboard.judges.annotations import Summary
 from alignboard.judges.backends.endpoint import OPENAI, judge_suffix
 from alignboard.judges.calls import (
     PairQuestion,
@@ -27,7 +28,6 @@ from alignboard.judges.pricing import Cost, cost_of
 from alignboard.judges.rows import Call
 from alignboard.judges.runner import OnProgress, rate_outputs
 from alignboard.judges.spec import JudgeSpec, Order
-from alignboard.pipeline.annotations import Summary
 from alignboard.pipeline.answering import outputs_path
 from alignboard.pipeline.judged_outputs import Answers, PairedOutputs, compare
 from alignboard.pipeline.judges import Access, Judges, renamed

@@ -14,6 +14,7 @@ from alignboard.engines.openai.keys import require_consent
 from alignboard.engines.openai.prices import Prices, Rate, load_prices
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError
+from alignboard.judges.annotations import JudgeSource
 from alignboard.judges.backends.endpoint import OPENAI
 from alignboard.judges.calls import Judge, Trial
 from alignboard.judges.load import load_judge
@@ -40,16 +41,6 @@ class Access:
     """what is paid; None = as the table of prices says, where it knows the model"""
     batch_folder: Path | None = None
     """where batches are kept until they are done; None = the ordinary interface"""
-
-
-class JudgeSource(msgspec.Struct, frozen=True):
-    """One judge, as it was asked."""
-
-    judge: str
-    model: str | None
-    """as the endpoint calls it, or what is loaded here; None of judges that are no model"""
-    addresses: list[str]
-    """of the endpoint; none of judges that are asked here"""
 
 
 class Judges:

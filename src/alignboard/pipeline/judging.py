@@ -14,12 +14,11 @@ from pathlib import Path
 import msgspec
 
 from alignboard.errors import InputError
+from alignboard.judges.annotations import JudgeSource, Summary, annotation_rows, summarise
 from alignboard.judges.pairs import Judged
 from alignboard.judges.rows import Call, Reply
 from alignboard.judges.spec import JudgeSpec
-from alignboard.pipeline.annotations import Summary, annotation_rows, summarise
 from alignboard.pipeline.judged_outputs import PairedOutputs
-from alignboard.pipeline.judges import JudgeSource
 from alignboard.pipeline.replacing import n_preferences, require_no_loss
 from alignboard.records import text_id
 from alignboard.results.commits import Commits

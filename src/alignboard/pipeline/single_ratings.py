@@ -18,12 +18,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from alignboard.judges.annotations import JudgeSource, known, total
 from alignboard.judges.pairs import Rated
 from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.prompting.attacks import detect
-from alignboard.pipeline.annotations import known, total
 from alignboard.pipeline.judged_outputs import Answers
-from alignboard.pipeline.judges import JudgeSource
 from alignboard.pipeline.replacing import n_ratings, require_no_loss
 from alignboard.results.files import write_atomically
 from alignboard.results.verdict_places import judge_folder

@@ -16,10 +16,19 @@ from alignboard.judges.pairs import Judged, conversations
 from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.prompting.attacks import detect
 from alignboard.judges.spec import JudgeSpec
-from alignboard.pipeline.judges import JudgeSource
 from alignboard.records import Judgment
 from alignboard.stats.intervals import Interval
 from alignboard.stats.win_rate import win_rate
+
+
+class JudgeSource(msgspec.Struct, frozen=True):
+    """One judge, as it was asked."""
+
+    judge: str
+    model: str | None
+    """as the endpoint calls it, or what is loaded here; None of judges that are no model"""
+    addresses: list[str]
+    """of the endpoint; none of judges that are asked here"""
 
 
 class Annotation(Judgment, gc=False, omit_defaults=True):
