@@ -25,7 +25,7 @@ from alignboard.stats.paired import (
     paired_difference,
     sign_flip_p_value,
 )
-from alignboard.stats.ranks import probability_of_best, rank_sets, tie_groups
+from alignboard.stats.ranks import paired_rank_sets, probability_of_best, rank_sets, tie_groups
 from alignboard.stats.student import student_p_value, student_quantile
 
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
@@ -146,6 +146,24 @@ def test_counts_and_rank_sets_of_the_released_board(tables: Tables) -> None:
     assert sets["OpenHermes-2.5-Mistral-7B"] == (4, 9)
     assert sets["vicuna-7b-v1.3"] == (10, 18)
     assert sets["text_davinci_003"] == (15, 23)
+
+
+def test_rank_sets_of_scores_are_those_of_the_pairs(tables: Tables) -> None:
+    prompts = np.unique(np.concatenate([t.instruction for t in tables.values()]))
+    score = np.full((len(prompts), len(tables)), np.nan)
+    for column, table in enumerate(tables.values()):
+        score[np.searchsorted(prompts, table.instruction), column] = table.preference
+    low, high = paired_rank_sets(score)
+    sets = dict(zip(tables, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+    assert sets["claude-2.1"] == (3, 5)
+    assert sets[MIXTRAL] == (3, 6)
+    assert sets["OpenHermes-2.5-Mistral-7B"] == (4, 9)
+    assert sets["text_davinci_003"] == (15, 23)
+    # A model with the scores of another, and one without any, are separated from nobody that these are not from.
+    more = np.column_stack([score, score[:, 0], np.full(len(score), np.nan)])
+    low, high = paired_rank_sets(more)
+    assert (low[-1], high[-1]) == (1, more.shape[1])
+    assert (low[0], high[0]) == (low[-2], high[-2])
 
 
 def test_step_down_max_t_of_the_released_board(tables: Tables) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from alignboard.boards.columns import Score
-from alignboard.boards.files import to_csv
+from alignboard.boards.files import to_csv, to_text
 from alignboard.boards.of_results import results_board
 from alignboard.errors import InputError
 from alignboard.records import Judgment
@@ -69,6 +69,23 @@ def test_one_judge_any_name_is_ranked(tmp_path):
     assert score.low is not None
     assert score.high is not None
     assert score.low < 75 < score.high
+
+
+def test_ranks_are_what_paired_tests_leave_open(tmp_path):
+    for model, won in (("best", 60), ("second", 28), ("third", 26), ("last", 2)):
+        verdicts(tmp_path, model, "hardened-pair", preference=won, n=60)
+    board = results_board(tmp_path)
+    (ranks,) = board.of_kind("place")
+    found = {row.model: board.score(row, ranks) for row in board.rows}
+    assert (ranks.judge, ranks.baseline) == ("hardened-pair", "base")
+    assert {name: (s.value, s.low, s.high) for name, s in found.items()} == {
+        "best": (1, 1, 1),
+        "second": (2, 2, 3),  # two prompts of sixty differ
+        "third": (3, 2, 3),
+        "last": (4, 4, 4),
+    }
+    assert ranks.interval(found["second"]) == "2 to 3"
+    assert "2 to 3" in to_text(board)
 
 
 def test_judges_sets_and_baselines_have_columns_of_their_own(tmp_path):

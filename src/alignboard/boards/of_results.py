@@ -29,6 +29,8 @@ from alignboard.boards.scoring import (
     judged_scores,
     length_column,
     mean_length,
+    rank_column,
+    rank_scores,
     with_identical,
     with_unfinished,
 )
@@ -41,8 +43,8 @@ from alignboard.text import count
 from alignboard.workspace import PUBLISHED
 
 PAIRED = (
-    "Models answer the same prompts: whether two of them differ is decided by a paired test, not by the overlap of "
-    "their intervals."
+    "Models answer the same prompts: whether two of them differ is decided by a paired test (ranks, `alignboard "
+    "compare`), not by the overlap of their intervals."
 )
 _JUDGED = (
     "Win rates are percentages of preference over the column's baseline; their 95 % intervals cover the choice of "
@@ -126,7 +128,17 @@ def results_board(
     counts = {m: (int(t.blank.sum()), int(t.cut.sum()), len(t)) for m, t in outputs.items()}
     return msgspec.structs.replace(
         with_registered(with_unfinished(made, counts), files),
-        provenance={"source": f"annotations and lm-eval results of {root.name}"},
+        provenance={
+            "source": f"annotations and lm-eval results of {root.name}",
+            "command": " ".join(
+                [
+                    "alignboard board",
+                    *([set_name] if set_name else []),
+                    f"--from {root.name}",
+                    *([f"--judge {judge}"] if judge else []),
+                ]
+            ),
+        },
     )
 
 
@@ -291,10 +303,13 @@ def _assemble(
         own = [one for one in verdicts if one.column == (judge, set_name, baseline)]
         _require_shared_prompts(own)
         pair = judged_columns(judge, baseline, set_name)
-        columns += pair
+        ranks = rank_column(pair[0])
+        columns += [*pair, ranks]
         failed = {one.model: one.n_failed for one in own if one.n_failed is not None}
         for model, found in judged_scores({o.model: o.table for o in own}, pair, failed).items():
             scores[model] |= found
+        for model, rank in rank_scores({o.model: o.table for o in own}).items():
+            scores[model][ranks.key] = rank
         if baseline in scores:
             scores[baseline] = {column.key: BASELINE for column in pair} | scores[baseline]
     for model, found in benchmarks.items():

@@ -14,6 +14,7 @@ from alignboard.boards.columns import Column, Row, Score, known
 from alignboard.published.scores import LcScore, joint_lc_win_rates
 from alignboard.records import Annotations
 from alignboard.stats.intervals import Interval
+from alignboard.stats.ranks import paired_rank_sets
 from alignboard.stats.win_rate import WinRate, win_rate
 
 NEW_PROMPTS = "new prompts drawn like these; models, judge and the baseline's responses held fixed"
@@ -63,6 +64,39 @@ def judged_columns(judge: str, baseline: str | None, set_name: str | None) -> tu
             **shared,
         ),
     )
+
+
+def rank_column(rate: Column) -> Column:
+    """The ranks by the win rates of the column ``rate`` that paired tests leave open."""
+    return msgspec.structs.replace(
+        rate,
+        key=f"{rate.key}/rank",
+        name="rank by win rate",
+        kind="place",
+        unit="",
+        better="low",
+        digits=0,
+        estimator="ranks that are all true at once with 95 %: paired tests on shared prompts, corrected by Holm",
+    )
+
+
+def rank_scores(tables: Mapping[str, Annotations]) -> dict[str, Score]:
+    """The rank of every model but the baseline by its win rate, with the best and the worst that it may have."""
+    others = {name: table for name, table in tables.items() if table.generator != table.baseline}
+    if len(others) < 2:
+        return {}
+    prompts = np.unique(np.concatenate([table.instruction for table in others.values()]))
+    score = np.full((len(prompts), len(others)), np.nan)
+    for column, table in enumerate(others.values()):
+        score[np.searchsorted(prompts, table.instruction), column] = table.balanced
+    scored = ~np.isnan(score)
+    rate = np.where(scored, score, 0).sum(axis=0) / np.maximum(1, scored.sum(axis=0))
+    low, high = paired_rank_sets(score)
+    return {
+        name: Score(1 + int((rate > rate[k]).sum()), int(low[k]), int(high[k]), n=int(n))
+        for k, (name, n) in enumerate(zip(others, scored.sum(axis=0), strict=True))
+        if n
+    }
 
 
 def judged_scores(

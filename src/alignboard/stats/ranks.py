@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+
+from alignboard.stats.multiplicity import holm
+from alignboard.stats.student import student_p_value
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 _DRAWS_AT_ONCE = 1_000
+# Variances of scores in [0, 1] that are rounding errors.
+_NO_SPREAD = 1e-24
 
 
 def rank_sets(difference: Array, adjusted_p: Array, alpha: float = 0.05) -> tuple[Index, Index]:
@@ -33,6 +40,34 @@ def rank_sets(difference: Array, adjusted_p: Array, alpha: float = 0.05) -> tupl
     better = (separated & (difference < 0)).sum(axis=1)
     worse = (separated & (difference > 0)).sum(axis=1)
     return 1 + better, len(difference) - worse
+
+
+def paired_rank_sets(score: Array, alpha: float = 0.05) -> tuple[Index, Index]:
+    """Rank sets of models from their scores on shared prompts, by paired t tests and Holm's correction.
+
+    ``score`` is (prompts, models), NaN where a model has none. The tests are those of `paired.paired_difference` with
+    every prompt its own cluster, for all pairs at once.
+    """
+    models = score.shape[1]
+    difference, p = np.zeros((models, models)), np.full((models, models), np.nan)
+    for i in range(models - 1):
+        delta = score[:, [i]] - score[:, i + 1 :]
+        known = ~np.isnan(delta)
+        n = known.sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = np.where(known, delta, 0).sum(axis=0) / n
+            squares = np.where(known, (delta - mean) ** 2, 0).sum(axis=0)
+            t = mean / np.sqrt(squares / (n * (n - 1)))
+        usable = np.isfinite(t) & (squares > _NO_SPREAD * n)
+        p[i, i + 1 :] = [
+            student_p_value(float(one), int(count) - 1) if use else math.nan
+            for one, count, use in zip(t, n, usable, strict=True)
+        ]
+        difference[i, i + 1 :] = np.nan_to_num(mean)
+    upper = np.triu_indices(models, 1)
+    adjusted = np.full_like(p, np.nan)
+    adjusted[upper] = holm(p[upper])
+    return rank_sets(difference - difference.T, np.fmax(adjusted, adjusted.T), alpha)
 
 
 def tie_groups(score: Array, adjusted_p: Array, alpha: float = 0.05) -> list[list[int]]:

@@ -27,6 +27,8 @@ from alignboard.boards.scoring import (
     judged_scores,
     length_column,
     mean_length,
+    rank_column,
+    rank_scores,
     with_identical,
     with_unfinished,
 )
@@ -80,7 +82,11 @@ def board_of(
         ],
         summary=made.summary(),
         notes=_conditions(parameters, rated),
-        provenance={"source": f"the plan {parameters['name']}", "seed": str(parameters["seed"])},
+        provenance={
+            "source": f"the plan {parameters['name']}",
+            "command": f"alignboard run {parameters['name']}",
+            "seed": str(parameters["seed"]),
+        },
     )
     texts = {
         model: {row.instruction: row.output for row in rows} for model, rows in made.outputs.items()
@@ -162,6 +168,7 @@ class _Plan:
             msgspec.structs.replace(raw, baseline=against, set=asked["name"]),
             msgspec.structs.replace(controlled, baseline=against, set=asked["name"]),
         )
+        ranks = rank_column(pair[0])
         by_baseline: dict[str, dict[str, Annotations]] = {}
         for entry in self.models:
             role = f"verdicts {judge} {asked['name']} {entry['model']}"
@@ -178,7 +185,9 @@ class _Plan:
         for tables in by_baseline.values():
             for model, scores in judged_scores(tables, pair).items():
                 self.scores[model] |= scores
-        self.columns += pair
+            for model, rank in rank_scores(tables).items():
+                self.scores[model][ranks.key] = rank
+        self.columns += [*pair, ranks]
 
     def add_benchmarks(self) -> None:
         """The numbers of every suite's lm-eval tasks, and their mean where the suite asks for one."""
@@ -312,8 +321,8 @@ Win rates are against {baseline}; 95 % intervals are for new prompts drawn like 
 these, with the models and the judge held fixed.
 Every column of a judge is named after it; judges are not averaged.
 LC: length-controlled, with the difficulties of the prompts fitted jointly to the models of one base.
-Models answer the same prompts: whether two of them differ is for a paired test to say, not for the overlap of their \
-intervals."""
+Models answer the same prompts: whether two of one baseline differ is decided by a paired test (the ranks), not by the \
+overlap of their intervals."""
 _RATED = """\
 Ratings are from a round robin of all models on {n_prompts} of the prompts, judged by {judge} (comparisons without a \
 verdict: {n_without}); their intervals are for new prompts as well."""
