@@ -84,7 +84,11 @@ def board_of(
         ],
         summary=made.summary(),
         notes=_conditions(parameters, rated),
-        provenance={"source": f"the plan {parameters['name']}", "seed": str(parameters["seed"])},
+        provenance={
+            "source": f"the plan {parameters['name']}",
+            "command": f"alignboard run {parameters['name']}",
+            "seed": str(parameters["seed"]),
+        },
     )
     texts = {
         model: {row.instruction: row.output for row in rows} for model, rows in made.outputs.items()

@@ -347,9 +347,14 @@ class _Builder:
         return any(entry.spec is not None and entry.spec.too_long == "skip" for entry in entries)
 
     def _judge_group(self, judge: str, model: TrainedModel) -> str:
-        """A judge that costs next to nothing goes where its model is in memory anyway."""
-        slow = self._is_slow(judge)
-        return f"judge {judge}" if slow else self.resolved.entries[model.base].group
+        """A judge that costs next to nothing goes where a tiny model is in memory anyway.
+
+        A large model's group has no verdicts, which may wait for another base: its weights go when it has responded,
+        and two bases never share a device.
+        """
+        entry = self.resolved.entries[model.base]
+        beside = entry.is_tiny and not self._is_slow(judge)
+        return entry.group if beside else f"judge {judge}"
 
     def _is_slow(self, judge: str) -> bool:
         """Whether a judge is loaded or paid for; the tiny one that is trained here is not counted."""
