@@ -47,6 +47,7 @@ from alignboard.cli.shared import (
 )
 from alignboard.cli.train import train
 from alignboard.cli.view import publish, view
+from alignboard.extras import calm
 from alignboard.workspace import PUBLISHED
 
 
@@ -55,6 +56,7 @@ def main() -> None:
     # numpy's BLAS would start a thread per core, which costs 0.1 s of processor time a run and stands in the way of
     # forks; the matrices here are small. What the user has set stays.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    calm()
     # click's own standalone mode turns an interrupt into "Aborted!" and exit code 1.
     sys.exit(guarded(lambda: cli.main(prog_name="alignboard", standalone_mode=False)))
 
