@@ -13,10 +13,12 @@ TRAIN := $(VENV)/.stamp-train
 FULL := $(VENV)/.stamp-full
 GPTQ_VENV := .venv-gptq
 GPTQ := $(GPTQ_VENV)/.stamp
+SITE_VENV := .venv-site
+SITE := $(SITE_VENV)/.stamp
 SLOW := slow
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real boards test test-slow test-real test-gptq lint bench clean distclean
+.PHONY: help demo demo-real boards test test-slow test-real test-gptq lint bench site clean distclean
 
 help:
 	@echo "make demo       trains, asks, judges and ranks four families of tiny models: leaderboards/demo.html"
@@ -28,6 +30,7 @@ help:
 	@echo "make test-gptq  GPTQ checkpoints, in a venv with gptqmodel (built there, two minutes)"
 	@echo "make lint       formatting, lint, types and import contracts"
 	@echo "make bench      the benchmarks, side by side with upstream where that is the claim"
+	@echo "make site       the documentation as a site that needs no network: site/index.html"
 	@echo "make clean      remove build products and caches; distclean removes $(VENV) as well"
 
 $(BIN)/python:
@@ -92,9 +95,18 @@ lint: $(FULL)
 bench: $(FULL)
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
+# A venv of its own: the tools of the site are no part of the tests.
+$(SITE): pyproject.toml
+	$(PYTHON) -m venv $(SITE_VENV)
+	$(SITE_VENV)/bin/python -m pip install --quiet -e ".[docs]"
+	@touch $@
+
+site: $(SITE)
+	NO_MKDOCS_2_WARNING=1 $(SITE_VENV)/bin/mkdocs build --quiet
+
 clean:
-	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .alignboard
+	rm -rf site build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .alignboard
 	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean
-	rm -rf $(VENV) $(GPTQ_VENV)
+	rm -rf $(VENV) $(GPTQ_VENV) $(SITE_VENV)

@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -26,7 +28,7 @@ from typing import Any
 import yaml
 
 from alignboard.engines.openai.format import UnreadableError
-from alignboard.errors import AlignboardError
+from alignboard.errors import AlignboardError, InputError
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 2.0
@@ -58,7 +60,21 @@ TEXTS = (
 )
 
 
-class TooLongError(Exception):
+_EVENTS = frozenset(
+    [
+        "os.rename",
+        "os.remove",
+        "os.mkdir",
+        "os.rmdir",
+        "os.symlink",
+        "subprocess.Popen",
+        "os.system",
+        "socket.connect",
+    ]
+)
+
+
+class TooLongError(BaseException):
     """One file took more than `LONGEST`."""
 
 
@@ -173,7 +189,89 @@ def readers() -> dict[str, Reader]:
         "gguf": Reader(".gguf", (_gguf(),), read_header),
         "adapter": Reader(".json", (b'{"base_model_name_or_path": "a/b"}',), lambda p: load_model(str(_adapter(p)))),
     }  # fmt: skip
-    return found
+    return found | _readers_of_results(outputs, verdicts, reply) | _readers_of_workspaces()
+
+
+def _readers_of_results(
+    outputs: list[dict[str, Any]], verdicts: list[dict[str, Any]], reply: dict[str, Any]
+) -> dict[str, Reader]:
+    """Of verdicts, replies, boards and what stands beside instructions."""
+    from alignboard.boards.board import read_board
+    from alignboard.data.instruction_sets import read_references
+    from alignboard.engines.openai.format import read_reply
+    from alignboard.judges.backends.chat_format import read_judge_reply
+    from alignboard.judges.parsing.raw_completions import reply_of_raw
+    from alignboard.pipeline.judged_outputs import read_fields
+    from alignboard.reports.judges.rows import read_judgments
+
+    top = [{"token": "m", "logprob": -0.1}, {"token": "M", "logprob": -2.4}]
+    tokens = {"content": [{"token": "m", "logprob": -0.1, "top_logprobs": top}]}
+    choice = reply["choices"][0] | {"text": "m", "logprobs": tokens}
+    counted = json.dumps(reply | {"choices": [choice]}).encode()
+    beside = {"instruction": "Q", "reference": "R", "rubric": "S"}
+
+    def raw(path: Path) -> object:
+        try:
+            return reply_of_raw(json.loads(path.read_bytes()))
+        except (ValueError, TypeError, RecursionError) as error:  # as it says
+            raise InputError(str(error)) from error
+
+    return {
+        "judgments": Reader(".json", (json.dumps(verdicts).encode(),), lambda p: read_judgments([p])),
+        "references": Reader(".json", (json.dumps(outputs).encode(),), read_references),
+        "fields": Reader(".jsonl", (json.dumps(beside).encode(),), read_fields),
+        "board": Reader(".json", (_board(),), read_board),
+        "completion": Reader(".json", (counted,), lambda p: read_reply(p.read_bytes(), "completions")),
+        "log-probabilities": Reader(".json", (counted,), lambda p: read_judge_reply(p.read_bytes())),
+        "raw completion": Reader(".json", (json.dumps(choice).encode(),), raw),
+    }  # fmt: skip
+
+
+def _readers_of_workspaces() -> dict[str, Reader]:
+    """Of files with a place: tasks, prices, questions; and of a listing of a repository."""
+    from alignboard.benchmarks.task_files import digests
+    from alignboard.data.instruction_sets import load_set
+    from alignboard.engines.openai.prices import load_prices
+    from alignboard.fetch.sources import _parse_listing
+
+    question = {"question_id": 1, "category": "w", "turns": ["a", "b"], "reference": ["r", "s"]}
+    entry = {"path": "a/b.json", "type": "blob", "mode": "100644", "sha": "0" * 40, "size": 3}
+    listing = json.dumps({"tree": [entry, entry | {"path": "c"}], "truncated": False}).encode()
+    task = {"task": "case", "dataset_path": "json", "metric_list": [{"metric": "acc"}]}
+    task |= {"doc_to_text": "{{ q }}", "output_type": "multiple_choice", "dataset_kwargs": {}}
+    both = b"\n".join(json.dumps(question | {"turns": [one]}).encode() for one in "ab")
+    prices = (ROOT / "evaluate" / "prices.yaml").read_bytes()
+
+    def in_room(path: Path, room: str, read: Callable[[Path], object]) -> object:
+        target = path.parent / "adapter" / "evaluate" / room / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+        return read(path.parent / "adapter")
+
+    def price(path: Path) -> object:
+        target = path.parent / "adapter" / "evaluate" / "prices.yaml"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+        return load_prices(path.parent / "adapter")
+
+    return {
+        "questions": Reader(".jsonl", (both,), lambda p: load_set(str(p))),
+        "listing": Reader(".json", (listing,), lambda p: _parse_listing("http://x", p.read_bytes())),
+        "prices": Reader(".yaml", (prices,), price),
+        "task": Reader(
+            ".yaml", (yaml.safe_dump(task).encode(),),
+            lambda p: in_room(p, "tasks", lambda root: digests(["case"], root)),
+        ),
+    }  # fmt: skip
+
+
+def _board() -> bytes:
+    """A board of three models, as it is written."""
+    from alignboard.boards.of_results import results_board
+
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "tests/synthetic_release/results", folder, dirs_exist_ok=True)
+        return results_board(Path(folder)).to_json().encode()
 
 
 def _gguf() -> bytes:
@@ -250,6 +348,31 @@ def _odd_value(rng: random.Random, content: bytes, suffix: str) -> bytes:
 
 
 @contextlib.contextmanager
+def _watched(findings: Findings, inside: str) -> Iterator[None]:
+    """Note what is written outside ``inside``, which processes are started, and who is connected to."""
+    active = True
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if not active:
+            return
+        if event == "open":
+            path, mode, flags = arguments
+            writes = any(one in str(mode) for one in "wax+") if mode else bool(flags & 3)
+            if not writes or not isinstance(path, str) or path == os.devnull:
+                return
+        elif event not in _EVENTS:
+            return
+        if not str(arguments[0]).startswith(inside) and "__pycache__" not in str(arguments[0]):
+            findings.faults.append(f"{findings.mutations}: {event} {arguments[0]}")
+
+    sys.addaudithook(hook)
+    try:
+        yield
+    finally:
+        active = False
+
+
+@contextlib.contextmanager
 def _limited(seconds: float) -> Iterator[None]:
     def end(_number: int, _frame: object) -> None:
         raise TooLongError
@@ -272,28 +395,33 @@ def run(name: str, reader: Reader, mutations: int, seed: int, first: int = 0) ->
         folder = Path(temporary) / "inner"
         folder.mkdir()
         path = folder / f"case{reader.suffix}"
-        for number in range(first, first + mutations):
-            path.write_bytes(mutated(random.Random(f"{seed} {name} {number}"), reader))
-            findings.mutations += 1
-            began = time.process_time()
-            try:
-                with _limited(LONGEST):
-                    reader.read(path)
-                findings.read += 1
-            except (AlignboardError, UnreadableError):
-                findings.refused += 1
-            except TooLongError:
-                findings.faults.append(f"{number}: hangs")
-            except Exception as error:  # noqa: BLE001 - what the benchmark looks for
-                findings.faults.append(f"{number}: {type(error).__name__}: {str(error)[:200]!r}")
-            seconds = time.process_time() - began
-            findings.slowest = max(findings.slowest, seconds)
-            if seconds > LONGEST:
-                findings.faults.append(f"{number}: {seconds:.1f} s")
+        with _watched(findings, temporary):
+            for number in range(first, first + mutations):
+                path.write_bytes(mutated(random.Random(f"{seed} {name} {number}"), reader))
+                findings.mutations += 1
+                _read_one(reader, path, number, findings)
         strange = [one.name for one in Path(temporary).iterdir() if one != folder]
         strange += [one.name for one in folder.iterdir() if one not in {path, folder / "adapter"}]
         findings.faults += [f"wrote {one}" for one in strange]
     return findings
+
+
+def _read_one(reader: Reader, path: Path, number: int, findings: Findings) -> None:
+    began = time.process_time()
+    try:
+        with _limited(LONGEST):
+            reader.read(path)
+        findings.read += 1
+    except (AlignboardError, UnreadableError):
+        findings.refused += 1
+    except TooLongError:
+        findings.faults.append(f"{number}: hangs")
+    except Exception as error:  # noqa: BLE001 - what the benchmark looks for
+        findings.faults.append(f"{number}: {type(error).__name__}: {str(error)[:200]!r}")
+    seconds = time.process_time() - began
+    findings.slowest = max(findings.slowest, seconds)
+    if seconds > LONGEST:
+        findings.faults.append(f"{number}: {seconds:.1f} s")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from alignboard import registry
 from alignboard.cli.app import cli
+from alignboard.demo import world
 from alignboard.errors import InputError
 from alignboard.pipeline import locks
 from alignboard.pipeline.evaluation import hardening_secret
@@ -25,7 +26,8 @@ from alignboard.pipeline.executors.processes import Processes
 from alignboard.pipeline.executors.work import RunFailedError, Settings, Work, silent
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.locks import held, in_use, is_being_made, making
-from alignboard.pipeline.plans.needed import is_light
+from alignboard.pipeline.plans.build import build_graph
+from alignboard.pipeline.plans.needed import is_light, required_modules
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.store import Places, commit_folder, done_jobs
 from alignboard.records import Generation
@@ -392,3 +394,62 @@ def test_commands_on_different_products_run_side_by_side_and_looks_need_no_lock(
             assert judge("one", *options).exit_code in done
         assert judge("two").exit_code in done, "another product"
     assert (places.results / "two" / folder / "annotations.json").is_file()
+
+
+RELEASED = """
+name: mine
+models: {one: {outputs: one.json}, two: {outputs: two.json}}
+suites: [some]
+judges: [demo-simulated]
+baseline: one
+"""
+
+
+def released_plan(places):
+    """A plan of released responses and a judge without weights."""
+    for name, text in {"suites/some.yaml": SUITE, "plans/mine.yaml": RELEASED}.items():
+        path = places.workspace / "evaluate" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for model in ("one", "two"):
+        prompts = world.prompts("eval", 4, 0)
+        rows = [Generation(prompt, f"{model} {k}", model) for k, prompt in enumerate(prompts)]
+        write_rows(places.workspace / f"{model}.json", rows)
+
+
+def test_a_plan_needs_the_libraries_of_its_jobs_and_no_others(places, tmp_path):
+    released_plan(places)
+    missing = tmp_path / "missing"
+    missing.mkdir()
+    for name in ("torch", "transformers", "trl", "peft", "lm_eval"):
+        (missing / f"{name}.py").write_text("raise ModuleNotFoundError(name=__name__)")
+    path = os.pathsep.join([str(missing), os.environ["PYTHONPATH"]])
+    done = subprocess.run(
+        [sys.executable, "-m", "alignboard", "run", "mine"],
+        cwd=places.workspace,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (places.leaderboards / "mine.html").is_file()
+    resolved = load_plan("mine", places.workspace)
+    assert required_modules(resolved, build_graph(resolved)) == []
+
+
+def test_what_a_training_needs_is_named_before_it_starts(places):
+    graph = Graph()
+    for kind in ("train", "lm-eval"):
+        graph.add(kind, kind, "g", {})
+    graph.add("served", "generate", "h", {})
+    released_plan(places)
+    found = required_modules(load_plan("mine", places.workspace), graph)
+    assert found == ["torch", "transformers", "peft", "accelerate", "trl", "lm_eval"]
+
+
+def test_bitsandbytes_reports_no_missing_kernel():
+    pytest.importorskip("bitsandbytes")
+    code = "from alignboard.extras import calm; calm(); import bitsandbytes"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "gemm_4bit" not in done.stderr

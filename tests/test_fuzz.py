@@ -1,6 +1,7 @@
 """`benchmarks/fuzz.py`, small: every reader under mutated inputs, and a planted fault of each kind that it finds."""
 
 import importlib.util
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -33,7 +34,7 @@ def test_a_reader_ends_in_a_sentence(name):
     assert found.refused > 0
 
 
-def test_planted_faults_are_found(monkeypatch):
+def test_planted_faults_are_found(monkeypatch, tmp_path):
     def raises(path):
         raise KeyError("a")
 
@@ -43,9 +44,20 @@ def test_planted_faults_are_found(monkeypatch):
     def hangs(path):
         time.sleep(60)
 
-    found = [FUZZ.run("x", FUZZ.Reader(".json", (b"[]",), read), 2, 0) for read in (raises, writes)]
+    def writes_elsewhere(path):
+        (tmp_path / "elsewhere").write_text("")
+
+    def starts(path):
+        subprocess.run(["true"], check=False)
+
+    found = [
+        FUZZ.run("x", FUZZ.Reader(".json", (b"[]",), read), 2, 0)
+        for read in (raises, writes, writes_elsewhere, starts)
+    ]
+    assert found[2].faults == [f"{n}: open {tmp_path / 'elsewhere'}" for n in (1, 2)]
+    assert found[3].faults == ["1: subprocess.Popen true", "2: subprocess.Popen true"]
     assert found[0].faults == ["0: KeyError: \"'a'\"", "1: KeyError: \"'a'\""]
-    assert found[1].faults == ["wrote outside"]
+    assert found[1].faults[-1] == "wrote outside"
     monkeypatch.setattr(FUZZ, "LONGEST", 0.01)
     assert FUZZ.run("x", FUZZ.Reader(".json", (b"[]",), hangs), 1, 0).faults == ["0: hangs"]
 

@@ -176,6 +176,20 @@ def test_a_malformed_line_costs_that_line(tmp_path, monkeypatch):
     assert sorted(one.status for one in judged) == ["failed", "scored", "scored", "scored"]
 
 
+def test_a_batch_is_not_paid_again_where_its_replies_were_lost_before_they_were_committed(tmp_path):
+    class Killed(InMemory):
+        def flush(self):
+            raise KeyboardInterrupt
+
+    with BatchServer() as server:
+        with pytest.raises(KeyboardInterrupt):
+            judged_in_a_batch(server, tmp_path, Killed())
+        kept = InMemory()
+        judged_in_a_batch(server, tmp_path, kept)
+        assert (len(server.batches), len(kept.rows)) == (1, 8)
+    assert list(tmp_path.rglob("*.json")) == []
+
+
 def test_a_batch_of_unknown_status_and_a_damaged_note_are_sentences(tmp_path, monkeypatch):
     with BatchServer() as server:
         monkeypatch.setattr(BatchServer, "look", lambda *_: {"id": "batch-0", "status": "lost"})

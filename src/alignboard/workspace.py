@@ -49,9 +49,17 @@ def find(room: str, name: str, workspace: Path | None = None) -> Path | None:
     for root in _roots(workspace):
         folder = root / room
         path = folder / f"{name}.yaml"
-        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+        if is_there(path) and path.resolve().is_relative_to(folder.resolve()):
             return path
     return None
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; not where its name is longer than the file system takes."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _roots(workspace: Path | None) -> tuple[Path, Path]:

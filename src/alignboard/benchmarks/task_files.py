@@ -16,11 +16,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from alignboard.errors import InputError, nearest
 from alignboard.guarded_yaml import SAFE_LOADER
 from alignboard.results.files import file_sha256
 from alignboard.suites import read_yaml
-from alignboard.workspace import find, library
+from alignboard.workspace import find, is_there, library
 
 ROOM: Final = "evaluate/tasks"
 # At the top level of lm-eval's declarations: ``task: arc_easy``, ``"group": mmlu``, and tags, one or a list.
@@ -99,6 +101,27 @@ def unknown_task(name: str) -> InputError:
     )
 
 
+class _Shape(msgspec.Struct):
+    """What is read here of a declaration, or of a member of a group."""
+
+    group: str | None = None
+    task: str | list[str | dict[str, Any]] | None = None
+    include: str | list[str] = []
+    dataset_path: str | None = None
+    dataset_kwargs: dict[str, Any] | None = None
+    metric_list: list[str | dict[str, Any]] | None = None
+
+
+def _require_shape(path: Path, content: Mapping[str, Any]) -> None:
+    """Raise `InputError` for a field of a wrong type, or a declaration without a name."""
+    try:
+        shape = msgspec.convert(content, _Shape)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{path}: {error}.") from error
+    if shape.group is None and shape.task is None and not shape.include:
+        raise InputError(f"{path}: a task, or a member of a group, has no name (task:).")
+
+
 class _Files:
     """The files of tasks, collected from declaration to declaration."""
 
@@ -118,8 +141,9 @@ class _Files:
         if not self._add(path):
             return
         content = _read(path)
+        _require_shape(path, content)
         declared = content.get("group") or content.get("task")
-        if name not in {None, declared}:
+        if name is not None and name != declared:
             raise InputError(
                 f"{path}: it declares {declared!r}; the file of a task is called after the task."
             )
@@ -143,6 +167,7 @@ class _Files:
             if isinstance(member, str):
                 self.add_task(member)
                 continue
+            _require_shape(path, member)
             self._add_content(path, member)
             name = member.get("group") or member["task"]
             written_out = "dataset_path" in member or isinstance(member.get("task"), list)
@@ -151,7 +176,7 @@ class _Files:
 
     def _add_data(self, path: Path, content: Mapping[str, Any]) -> None:
         folder = self._workspace / str(content.get("dataset_path", ""))
-        if "dataset_path" in content and folder.is_dir():
+        if "dataset_path" in content and is_there(folder) and folder.is_dir():
             inner = (one for one in folder.rglob("*") if one.is_dir() or _has_data(one))
             self._add_all(path, str(folder), inner)
         for text in _strings((content.get("dataset_kwargs") or {}).get("data_files")):
@@ -223,7 +248,7 @@ def _code(content: Mapping[str, Any]) -> Iterator[str]:
             name = metric.get("metric") if isinstance(metric, Mapping) else metric
             if isinstance(metric, Mapping) and metric.get("hf_evaluate"):
                 yield f"the metric {name} of hf_evaluate"
-            elif name not in _metrics():
+            elif not isinstance(name, str) or name not in _metrics():
                 yield f"the metric {name}, which is not lm-eval's,"
 
 

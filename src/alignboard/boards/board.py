@@ -161,7 +161,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
         """
         try:
             found = msgspec.json.decode(text, type=Board)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise InputError(f"{name} is not a board of alignboard: {error}.") from error
         if found.schema != SCHEMA:
             raise InputError(

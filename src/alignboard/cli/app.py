@@ -19,6 +19,7 @@ from alignboard.cli.compare import compare
 from alignboard.cli.convert import convert
 from alignboard.cli.data import data
 from alignboard.cli.evaluate import evaluate
+from alignboard.cli.export import export
 from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
@@ -47,6 +48,7 @@ from alignboard.cli.shared import (
 )
 from alignboard.cli.train import train
 from alignboard.cli.view import publish, view
+from alignboard.extras import calm
 from alignboard.workspace import PUBLISHED
 
 
@@ -55,6 +57,7 @@ def main() -> None:
     # numpy's BLAS would start a thread per core, which costs 0.1 s of processor time a run and stands in the way of
     # forks; the matrices here are small. What the user has set stays.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    calm()
     # click's own standalone mode turns an interrupt into "Aborted!" and exit code 1.
     sys.exit(guarded(lambda: cli.main(prog_name="alignboard", standalone_mode=False)))
 
@@ -209,6 +212,7 @@ cli.add_command(bridge)
 cli.add_command(board)
 cli.add_command(data)
 cli.add_command(train)
+cli.add_command(export)
 cli.add_command(recipe)
 cli.add_command(compare)
 cli.add_command(power)

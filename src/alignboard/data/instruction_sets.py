@@ -192,7 +192,11 @@ def read_references(path: Path) -> dict[str, str]:
     """The reference response of every instruction of a file with ``instruction`` and ``output``."""
     found = {}
     for number, row in enumerate(raw_rows(path), start=1):
-        (instruction,) = _turns(path, number, row, "instruction")
+        instruction, *more = _turns(path, number, row, "instruction")
+        if more:
+            raise InputError(
+                f"{path}, row {number}: instruction has several turns; one was expected."
+            )
         output = row.get("output")
         if not isinstance(output, str) or not output.strip():
             raise InputError(f"{path}, row {number}: output is empty or no text.")

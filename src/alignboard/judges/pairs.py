@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -102,6 +102,15 @@ class Backend(Protocol):
 
     def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Reply | FailedCall]]:
         """A reply, or why there is none, for every call, in any order: keep each before the next."""
+        ...
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A backend that can give its last replies once more, for as long as they may not be kept yet."""
+
+    def settle(self) -> None:
+        """Let go of the replies that were given so far: all of them are kept."""
         ...
 
 

@@ -30,7 +30,7 @@ from alignboard.judges.calls import (
     views,
 )
 from alignboard.judges.combining import pair_verdict, rated_verdict, sampled
-from alignboard.judges.pairs import Judged, Pair, Rated
+from alignboard.judges.pairs import Judged, Pair, Rated, Settling
 from alignboard.judges.parsing.reply_forms import parse
 from alignboard.judges.prompting.hardened import bind, marks
 from alignboard.judges.rows import Call, FailedCall, Question, Reply, Verdict
@@ -256,6 +256,8 @@ class _Run:
                 self._count(asked=1)
         finally:
             self._replies.flush()
+            if isinstance(self._judge.backend, Settling):
+                self._judge.backend.settle()
 
     def _require_some_verdict(self, call: Call, reply: Reply) -> None:
         """Raises `InputError` where none of the judge's first replies holds a verdict: no more is paid for."""

@@ -8,6 +8,7 @@ registration: ``register("job", "name", JobKind(...))``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +29,12 @@ class JobKind:
     """modules that are slow to load, imported before a job's time is measured"""
     seconds: float = 1.0
     """of one core for tiny models, on a machine that nothing was measured on yet"""
+    imports_with: str | None = None
+    """the role of the job that only those need which load `imports`: a served model has no ``base`` here"""
+
+    def imported(self, roles: Iterable[str]) -> tuple[str, ...]:
+        """What a job that needs ``roles`` imports."""
+        return self.imports if self.imports_with in {None, *roles} else ()
 
 
 _JOBS: Final = "alignboard.pipeline.jobs"
@@ -41,11 +48,11 @@ KINDS: Final[dict[str, JobKind]] = {
         1,
         f"{_JOBS}.train:train",
         (*_ADAPTED, "accelerate", "trl"),
-        ("alignboard.train.trainer",),
+        (*_ADAPTED, "accelerate", "trl", "alignboard.train.trainer"),
         8.0,
     ),
     "outputs": JobKind(1, f"{_JOBS}.generate:outputs", seconds=0.1),
-    "generate": JobKind(1, f"{_JOBS}.generate:generate", _ADAPTED, _ADAPTED, 2.0),
+    "generate": JobKind(1, f"{_JOBS}.generate:generate", _ADAPTED, _ADAPTED, 2.0, "base"),
     "task-data": JobKind(1, f"{_JOBS}.generate:task_data", seconds=0.5),
     "lm-eval": JobKind(
         1, f"{_JOBS}.generate:lm_eval", (*_ADAPTED, "lm-eval"), (*_ADAPTED, *_HARNESS), 4.0

@@ -22,7 +22,7 @@ from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.locks import held, in_use
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.consent import Consent
-from alignboard.pipeline.plans.needed import is_light, is_local
+from alignboard.pipeline.plans.needed import is_light, is_local, required_modules
 from alignboard.pipeline.plans.plan import ResolvedPlan, load_plan
 from alignboard.pipeline.preflight import require_plan
 from alignboard.pipeline.store import DONE, Places, done_jobs, export, forget, made_by
@@ -31,7 +31,6 @@ from alignboard.results.journal import Journal
 if TYPE_CHECKING:
     from alignboard.pipeline.costs import KindCost
 
-TRAINING = ("torch", "transformers", "trl", "peft")
 _CALM = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -112,12 +111,12 @@ def run_plan(
     version is recorded and not part of a key. ``consent`` is to what a plan of others may not do by itself. Interrupt
     it at any moment and call it again: it goes on where it was.
     """
-    resolved = load_plan(plan, workspace, consent)
-    # A wrong name is said before a missing package, and a dry run needs none.
-    if not dry_run:
-        require(*TRAINING, *(["lm_eval"] if resolved.benchmarks else []))
     return run_resolved(
-        resolved, dry_run=dry_run, on_progress=on_progress, machine=machine, redo=redo
+        load_plan(plan, workspace, consent),
+        dry_run=dry_run,
+        on_progress=on_progress,
+        machine=machine,
+        redo=redo,
     )
 
 
@@ -153,7 +152,9 @@ def run_resolved(
         if not dry_run and (
             len(records) < len(jobs) or _export(jobs, records, places, only_check=True)
         ):
-            require_plan(resolved, [job for job in jobs if job.name not in records])
+            missing = [job for job in jobs if job.name not in records]
+            require(*required_modules(resolved, missing))
+            require_plan(resolved, missing)
             with in_use(places):
                 _forget([job for job in jobs if job.name in again], places, journal)
                 # Another run may have done some meanwhile.

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignboard.errors import InputError
-from alignboard.extras import require
 from alignboard.fetch.packages import PREFIX, is_packaged
 from alignboard.guarded_yaml import SAFE_LOADER, parse_yaml
 from alignboard.models.hub import is_repository
@@ -18,7 +17,7 @@ from alignboard.pipeline.plans.made import tiny_families
 from alignboard.pipeline.plans.models import is_adapter
 from alignboard.pipeline.plans.plan import ResolvedPlan, resolve
 from alignboard.pipeline.plans.schema import Overrides, Plan, PlanModel, require_name
-from alignboard.pipeline.runner import TRAINING, RunResult, run_resolved
+from alignboard.pipeline.runner import RunResult, run_resolved
 from alignboard.pipeline.store import Places
 from alignboard.workspace import declaration
 
@@ -75,8 +74,6 @@ def train_recipe(
 ) -> tuple[Path, RunResult]:
     """Train a recipe, and first whatever it starts from: (the adapter's folder, what was done)."""
     resolved = training_plan(asked, (workspace or Path.cwd()).resolve())
-    if not dry_run:
-        require(*TRAINING)
     result = run_resolved(resolved, dry_run=dry_run, on_progress=on_progress, redo=redo)
     return Places(resolved.workspace).results / resolved.models[-1].name / "adapter", result
 

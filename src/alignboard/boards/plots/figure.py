@@ -82,7 +82,7 @@ def compose(board: Board) -> Figure:
                 panel.draw(ax)
                 _head(ax, panel)
                 drawn.append((ax, panel))
-    if any(panel.finish for _, panel in drawn):
+    if drawn:
         settle(drawn[0][0])
     for ax, panel in drawn:
         if panel.finish is not None:
@@ -152,8 +152,8 @@ def save_panel(panel: Panel, path: Path, size: tuple[float, float] | None = None
         ax = figure.add_subplot()
         panel.draw(ax)
         _head(ax, panel)
+        settle(ax)
         if panel.finish is not None:
-            settle(ax)
             panel.finish(ax)
         target = io.BytesIO()
         kind = path.suffix[1:].lower()
@@ -170,12 +170,13 @@ def to_svg(panel: Panel) -> str:
     from matplotlib.figure import Figure
 
     with style(drawable(panel.heading)):
-        figure = Figure(figsize=(WIDTH, panel.height), layout="constrained")
+        # Laid out at the 72 dots per inch at which it is drawn.
+        figure = Figure(figsize=(WIDTH, panel.height), dpi=72, layout="constrained")
         FigureCanvasAgg(figure)
         ax = figure.add_subplot(facecolor="none")
         panel.draw(ax)
+        settle(ax)
         if panel.finish is not None:
-            settle(ax)
             panel.finish(ax)
         figure.patch.set_visible(False)
         target = io.StringIO()

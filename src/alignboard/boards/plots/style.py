@@ -231,9 +231,10 @@ def percent_limits(values: Sequence[float]) -> tuple[float, float]:
 def settle(ax: Axes) -> None:
     """Lay the figure of ``ax`` out, and keep it so: labels beside points are placed in the final layout."""
     figure = ax.get_figure(root=True)
-    if figure is not None:
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+    engine = None if figure is None else figure.get_layout_engine()
+    if figure is not None and engine is not None:
+        engine.execute(figure)  # a whole drawing would cost twice as much, and changes nothing
+        figure.set_layout_engine(None)
 
 
 def _drawn(ax: Axes) -> NDArray[np.float64]:

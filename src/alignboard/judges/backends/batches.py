@@ -65,6 +65,8 @@ class BatchJudge:
         self.identity: Mapping[str, Any] = endpoint_identity(spec, endpoint)
         name = hashlib.blake2b(json.dumps(self.identity, sort_keys=True).encode(), digest_size=8)
         self._folder = folder / name.hexdigest()
+        self._given: list[Path] = []
+        """notes of batches whose replies have all been given"""
 
     def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Reply | FailedCall]]:
         """Replies when their batch has ended, those of earlier runs first."""
@@ -77,6 +79,12 @@ class BatchJudge:
             notes = [self._send(http, part) for part in self._parts(list(waiting.values()))]
             for path, note in notes:
                 yield from self._finish(http, path, note, waiting)
+
+    def settle(self) -> None:
+        """See `Settling`: drop the notes, without which a batch would be paid again."""
+        for path in self._given:
+            path.unlink(missing_ok=True)
+        self._given.clear()
 
     def _parts(self, calls: Sequence[Call]) -> Iterator[list[tuple[str, bytes]]]:
         """(key, line) of the requests, no more in a part than a batch may have."""
@@ -106,7 +114,7 @@ class BatchJudge:
     def _finish(
         self, http: BatchHttp, path: Path, note: _Note, waiting: dict[str, Call]
     ) -> Iterator[tuple[Call, Reply | FailedCall]]:
-        """Wait for a batch; its note is dropped when every reply has been taken."""
+        """Wait for a batch; its note is kept until its replies are."""
         if note.batch is None and note.file is not None:
             note.batch = http.find(note.file) or http.create(note.file, PATH)
             self._keep(path, note)
@@ -116,7 +124,7 @@ class BatchJudge:
         for key in note.keys:
             if key in waiting:
                 yield waiting.pop(key), replies.get(key) or FailedCall(key, reason)
-        path.unlink(missing_ok=True)
+        self._given.append(path)
 
     def _wait(self, http: BatchHttp, name: str) -> dict[str, Any]:
         pause = _PAUSES[0]

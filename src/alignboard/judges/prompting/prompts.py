@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from alignboard.errors import InputError
 from alignboard.judges.rows import Message, Question, Role
 from alignboard.judges.spec import JudgePrompt
+from alignboard.workspace import is_there
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
@@ -130,7 +131,7 @@ def package_text(file: str) -> str:
         )
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
     path = (root / relative).resolve()
-    if not path.is_relative_to(root) or not path.is_file():
+    if not path.is_relative_to(root) or not is_there(path) or not path.is_file():
         raise InputError(f"The installed package {package} has no file {relative}.")
     try:
         return path.read_text(encoding="utf-8")
@@ -193,7 +194,7 @@ def _jinja(text: str, shown: Sequence[Mapping[str, str]]) -> str:
     context: dict[str, Any] = {**shown[0], "questions": [dict(one) for one in shown]}
     try:
         return _environment().from_string(text).render(context)
-    except (TemplateError, TypeError, ArithmeticError) as error:
+    except (TemplateError, TypeError, ArithmeticError, RecursionError) as error:
         raise InputError(
             f"The judge's prompt is a Jinja template that fails: {' '.join(str(error).split())}."
         ) from error
@@ -204,7 +205,7 @@ def _undeclared(text: str) -> set[str]:
 
     try:
         names = meta.find_undeclared_variables(_environment().parse(text))
-    except TemplateError as error:
+    except (TemplateError, RecursionError) as error:
         raise InputError(
             f"The judge's prompt is no Jinja template: {' '.join(str(error).split())}."
         ) from error

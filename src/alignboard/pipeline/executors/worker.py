@@ -20,6 +20,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from alignboard.extras import calm
 from alignboard.pipeline.executors.doing import Doer
 from alignboard.pipeline.executors.work import Assignment, Done, Failed
 from alignboard.pipeline.locks import in_use
@@ -68,6 +69,7 @@ def _read_commands(stream: BinaryIO, commands: queue.SimpleQueue[bytes]) -> None
 
 def main(workspace: str, number: str, device: str, *modules: str) -> None:
     """Serve until the input ends; ``modules`` are imported first, for the kinds of jobs that they register."""
+    calm()
     for module in modules:
         importlib.import_module(module)
     signal.signal(

@@ -1,12 +1,28 @@
-"""What the jobs of a plan need of the machine: weights in memory, the network."""
+"""What the jobs of a plan need of the machine: libraries, weights in memory, the network."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from alignboard.judges.spec import JudgeSpec
+from alignboard.pipeline.graph import Job
 from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plans.build import judge_trained_here
 from alignboard.pipeline.plans.made import generated_tasks
 from alignboard.pipeline.plans.plan import ResolvedPlan
+
+
+def required_modules(resolved: ResolvedPlan, jobs: Iterable[Job]) -> list[str]:
+    """The libraries outside the base install that ``jobs`` import, by the names that Python knows them by."""
+    found: dict[str, None] = {}
+    for job in jobs:
+        imports = job_kind(job.kind).imported(job.needs)
+        chosen = resolved.judges.get(job.parameters.get("judge", ""))
+        if chosen is not None and _loads_weights(chosen.declared, resolved):
+            imports = (*imports, "torch", "transformers")
+        found |= dict.fromkeys(name.partition(".")[0] for name in imports)
+    return [name for name in found if name != "alignboard"]
 
 
 def is_light(resolved: ResolvedPlan) -> bool:

@@ -1,0 +1,119 @@
+"""The board's page in headless Chromium: its size, and the time until it can be used, by models and prompts.
+
+Run:  ALIGNBOARD_RELEASED_DATA=<folder> python benchmarks/page.py [--repeats 5] [--json FILE]
+
+``ready`` is from the start of the navigation (a ``file:`` address) until the table is sorted and filtered by the script
+and the first prompt stands; ``sort`` and ``search`` are one press of a heading and one search in the table. Boards of
+many models repeat the published AlpacaEval 2 board; texts are released responses and verdicts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from playwright.sync_api import Browser, sync_playwright
+
+from alignboard.boards.board import Board
+from alignboard.boards.examples import Collector, Examples
+from alignboard.boards.of_alpaca_eval import WIN, published_board
+from alignboard.boards.page import to_html
+from alignboard.suites import load_suite
+
+JUDGE = "weighted_alpaca_eval_gpt4_turbo"
+
+
+def board_of(n: int) -> Board:
+    """The published board with ``n`` models."""
+    published = published_board(load_suite("alpaca-eval-2"))
+    rows = [
+        msgspec.structs.replace(
+            published.rows[k % len(published.rows)],
+            model=f"{published.rows[k % len(published.rows)].model}-{k}",
+        )
+        for k in range(n)
+    ]
+    return msgspec.structs.replace(published, rows=rows, families={})
+
+
+def examples_of(board: Board, released: Path, n: int) -> tuple[Board, Examples]:
+    """``board`` with its first ``n`` rows named after released models, and their 805 prompts."""
+    every = sorted(path.parents[1].name for path in released.glob(f"*/{JUDGE}/annotations.json"))
+    judged = sorted(every, key=lambda model: model != "gemma-2b-it")[:n]
+    collector = Collector()
+    for model in judged:
+        path = released / model / JUDGE / "annotations.json"
+        collector.add_verdicts(path, WIN, model, "gpt4_1106_preview", "alpaca-eval")
+    rows = [
+        msgspec.structs.replace(row, model=judged[k]) if k < len(judged) else row
+        for k, row in enumerate(board.rows)
+    ]
+    return msgspec.structs.replace(board, rows=rows), collector.examples()
+
+
+def pages(released: Path) -> Iterator[tuple[str, str]]:
+    """(what it holds, the page)."""
+    for n_models, n_texts in ((230, 0), (230, 1), (1000, 0), (20, 20)):
+        board, examples = board_of(n_models), None
+        if n_texts:
+            board, examples = examples_of(board, released, n_texts)
+        what = f"{n_models} models"
+        if examples is not None:
+            what += f", {n_texts + 1} x {len(examples)} responses"
+        yield what, to_html(board, examples)
+
+
+def measured(browser: Browser, path: Path) -> dict[str, float]:
+    """Milliseconds of one fresh visit."""
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    started = time.perf_counter()
+    page.goto(path.as_uri(), wait_until="commit")
+    page.wait_for_selector("html[data-ready]", state="attached", timeout=60_000)
+    found = {"ready": 1000 * (time.perf_counter() - started)}
+    press = "document.querySelectorAll('#board-table th button:not(.pin)')[2].click()"
+    search = "const f = document.getElementById('search'); f.value = 'gpt'; f.dispatchEvent(new Event('input'))"
+    for name, action in (("sort", press), ("search", search)):
+        laid_out = f"{action}; document.body.offsetHeight; return performance.now() - t;"
+        found[name] = page.evaluate(f"() => {{ const t = performance.now(); {laid_out} }}")
+    context.close()
+    return found
+
+
+def main() -> None:
+    """Print the table; write it as JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    released = Path(os.environ["ALIGNBOARD_RELEASED_DATA"]) / "results"
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for what, page in pages(released):
+            path = Path(folder, "page.html")
+            path.write_text(page, encoding="utf-8")
+            visits = [measured(browser, path) for _ in range(chosen.repeats)]
+            row = {name: statistics.median(visit[name] for visit in visits) for name in visits[0]}
+            rows.append({"page": what, "megabytes": path.stat().st_size / 1e6} | row)
+        browser.close()
+    print(f"{'page':<34}{'MB':>7}{'ready ms':>10}{'sort ms':>9}{'search ms':>11}")
+    for row in rows:
+        print(
+            f"{row['page']:<34}{row['megabytes']:>7.2f}{row['ready']:>10.0f}{row['sort']:>9.0f}{row['search']:>11.0f}"
+        )
+    if chosen.json is not None:
+        chosen.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
