@@ -43,6 +43,7 @@ PASSING |= {
     "transformers_version",
     "created",
 }
+PASSING |= {"recipe", "base", "base_fingerprint", "parent_fingerprint", "device"}
 PASSING |= {"end_tokens", "config_general", "lm_eval_version", "libraries", "provenance"}
 
 

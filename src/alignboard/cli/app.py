@@ -19,6 +19,7 @@ from alignboard.cli.compare import compare
 from alignboard.cli.convert import convert
 from alignboard.cli.data import data
 from alignboard.cli.evaluate import evaluate
+from alignboard.cli.export import export
 from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
@@ -211,6 +212,7 @@ cli.add_command(bridge)
 cli.add_command(board)
 cli.add_command(data)
 cli.add_command(train)
+cli.add_command(export)
 cli.add_command(recipe)
 cli.add_command(compare)
 cli.add_command(power)

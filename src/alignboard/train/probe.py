@@ -61,7 +61,12 @@ def logits_of_saved(
     model: Any, folder: Path, batch: Mapping[str, Any]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(logits of the trained model, logits of what lies in ``folder``, loaded anew)."""
-    inputs = {key: batch[key][:2, :TOKENS] for key in ("input_ids", "attention_mask")}
+    known = (
+        "input_ids",
+        "attention_mask",
+        "position_ids",
+    )  # packed rows have positions instead of a mask
+    inputs = {key: batch[key][:2, :TOKENS] for key in known if key in batch}
     model.eval()
     trained = model(**inputs).logits
     if not isinstance(model, PeftModel):

@@ -33,6 +33,7 @@ from datasets.utils import are_progress_bars_disabled
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
 
+from alignboard.models.identity import adapter_fingerprint
 from alignboard.models.turns import taught_spellings
 from alignboard.train import preflight, probe, resume
 from alignboard.train.arguments import Rows, make_trainer, trl_arguments
@@ -52,6 +53,13 @@ class TrainResult:
 
     method: str
     recipe_key: str
+    recipe: Mapping[str, Any]
+    """Its identity."""
+    base: str
+    base_fingerprint: str
+    parent_fingerprint: str | None
+    """Of the adapter that training started from."""
+    device: str
     seed: int
     steps: int
     global_batch: int
@@ -146,6 +154,11 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
         result = TrainResult(
             method=recipe.method,
             recipe_key=recipe.key(),
+            recipe=recipe.identity(),
+            base=loaded.source,
+            base_fingerprint=loaded.fingerprint,
+            parent_fingerprint=None if adapter is None else adapter_fingerprint(Path(adapter)),
+            device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             seed=seed,
             steps=trainer.state.global_step,
             global_batch=recipe.batch.global_,

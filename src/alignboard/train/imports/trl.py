@@ -23,6 +23,8 @@ _LOSS_TYPES: Final = {"sigmoid": "dpo"}
 _NAMED: Final = ("orpo", "kto", "cpo", "simpo")
 """methods whose configurations have no key of their own: the name of the file says them"""
 _PASSED: Final = ("packing", "packing_strategy", "eos_token")
+_NOW: Final = {"ffd": "bfd"}
+"""values that TRL calls otherwise today"""
 
 
 def translate(one: Translation, method: str | None, devices: int) -> None:
@@ -144,7 +146,7 @@ def _passed(one: Translation) -> None:
     for key in _PASSED:
         value = one.take(key, f"trl.{key}")
         if value:
-            one.set(f"trl.{key}", value)
+            one.set(f"trl.{key}", _NOW.get(value, value))
 
 
 def _data(one: Translation) -> None:
