@@ -453,3 +453,19 @@ def test_bitsandbytes_reports_no_missing_kernel():
     code = "from alignboard.extras import calm; calm(); import bitsandbytes"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "gemm_4bit" not in done.stderr
+
+
+def test_a_large_base_is_held_for_no_verdict_that_waits_for_another_base(places):
+    released_plan(places)
+    for name in ("large", "other"):
+        (places.workspace / name).mkdir()
+        (places.workspace / name / "config.json").write_text("{}")
+    plan = RELEASED.replace("two: {outputs: two.json}", "a: {source: large}, b: {source: other}")
+    path = places.workspace / "evaluate/plans/mine.yaml"
+    path.write_text(plan.replace("baseline: one", "baseline: b"))
+    graph = build_graph(load_plan("mine", places.workspace))
+    group = {job.name: job.group for job in graph}
+    verdicts = group["judge demo-simulated demo-world-first-4 a"]
+    bases = {group[f"generate demo-world-first-4 {name}"] for name in ("a", "b")}
+    assert len(bases) == 2
+    assert verdicts not in bases
