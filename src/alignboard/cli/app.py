@@ -21,7 +21,7 @@ from alignboard.cli.data import data
 from alignboard.cli.evaluate import evaluate
 from alignboard.cli.export import export
 from alignboard.cli.generate import generate
-from alignboard.cli.judge import judge as judge_group
+from alignboard.cli.judge.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
 from alignboard.cli.plot import plot
 from alignboard.cli.power import power

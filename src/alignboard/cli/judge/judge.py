@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alignboard.cli.judge_rate import rate
-from alignboard.cli.judge_report import report
-from alignboard.cli.judging import judge_options, outputs_options
+from alignboard.cli.judge.judging import judge_options, outputs_options
+from alignboard.cli.judge.rate import rate
+from alignboard.cli.judge.report import report
 from alignboard.cli.shared import json_option, write_json
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def outputs(
     interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where a verdict is
     missing in the end.
     """
-    from alignboard.cli.judging import (
+    from alignboard.cli.judge.judging import (
         judge_and_print,
         judge_urls,
         judging_here,
