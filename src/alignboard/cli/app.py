@@ -22,6 +22,7 @@ from alignboard.cli.evaluate import evaluate
 from alignboard.cli.export import export
 from alignboard.cli.generate import generate
 from alignboard.cli.judge import judge as judge_group
+from alignboard.cli.label import label
 from alignboard.cli.models import models as models_group
 from alignboard.cli.plot import plot
 from alignboard.cli.power import power
@@ -217,6 +218,7 @@ cli.add_command(recipe)
 cli.add_command(compare)
 cli.add_command(power)
 cli.add_command(plot)
+cli.add_command(label)
 cli.add_command(convert)
 cli.add_command(view)
 cli.add_command(publish)
