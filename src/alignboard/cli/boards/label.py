@@ -34,8 +34,8 @@ def label(
     `compare` and `judge report` read them like any judge's. Start it again to go on.
     """
     from alignboard.boards.labelling import Labels
+    from alignboard.cli.boards.view import serve_until_interrupted
     from alignboard.cli.judge import pair_reader
-    from alignboard.cli.view import serve_until_interrupted
     from alignboard.fetch.sources import rich_progress
     from alignboard.records import Judgment
     from alignboard.results.verdict_places import judge_folder
