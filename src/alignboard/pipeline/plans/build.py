@@ -36,7 +36,7 @@ from alignboard.pipeline.plans.models import (
 from alignboard.pipeline.plans.plan import ResolvedPlan
 from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.results.files import file_sha256
-from alignboard.suites import EvaluationSuite
+from alignboard.suites import EvaluationSuite, Suite
 
 if TYPE_CHECKING:
     from alignboard.train.recipe import Recipe
@@ -410,7 +410,10 @@ class _Builder:
     def _board_parameters(self) -> dict[str, Any]:
         resolved = self.resolved
         pairwise = resolved.pairwise_set
+        published = [suite.name for suite in resolved.suites if isinstance(suite, Suite)]
+        wanted = {"published": {"suites": published, "models": self.plan.published}}
         return {
+            **(wanted if self.plan.published is not None else {}),
             "name": self.plan.name,
             "title": self.plan.title or self.plan.name,
             "seed": self.plan.seed,
