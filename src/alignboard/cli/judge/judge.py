@@ -128,7 +128,7 @@ def outputs(
     urls = judge_urls(access["judge_engine"])
     declared = declared_judge(name, Path.cwd(), order, hardened=hardened, urls=urls)
     with rich_progress() as downloading:
-        read = _reader(set_name, baseline, fields, limit, out, downloading)
+        read = pair_reader(set_name, baseline, fields, limit, out, downloading)
         compared = [read(path) for path in outputs]
     priced = []
     ask = not (dry_run or reparse)
@@ -144,7 +144,7 @@ def outputs(
         sys.exit(EXIT_FOUND)
 
 
-def _reader(
+def pair_reader(
     set_name: str,
     baseline: str | None,
     fields: Path | None,
