@@ -27,6 +27,8 @@ from alignboard.models import prompting
 from alignboard.models.registry import load_model
 from alignboard.pipeline.executors.logs import end_text
 from alignboard.pipeline.judged_outputs import read_fields
+from alignboard.pipeline.locks import held, in_use
+from alignboard.pipeline.store import Places
 from byte_tokenizer import build
 
 
@@ -144,7 +146,51 @@ def test_a_truncated_file_of_a_checkpoint_is_a_sentence(name, content, tmp_path)
         check_model(load_model(str(tmp_path / name if name == "model.gguf" else tmp_path)), "hi")
 
 
-# Printed text, and the logs of workers.
+class _Runs:
+    """What a pickle of somebody else would do when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_for_an_adapter_is_a_sentence_and_runs_nothing(tmp_path):
+    import torch
+
+    from alignboard.models.adapters import _weights
+
+    torch.save({"weight": _Runs(tmp_path / "escaped")}, tmp_path / "adapter_model.bin")
+    with pytest.raises(InputError, match="the adapter's weights cannot be read"):
+        _weights(tmp_path)
+    assert not (tmp_path / "escaped").exists()
+
+
+# Printed text, the logs of workers, and locks.
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--reparse"])
+def test_what_asks_nobody_needs_no_lock(option, tmp_path):
+    rows = [{"instruction": "q", "output": "a", "generator": "m"}]
+    for name in ("m", "base"):
+        folder = tmp_path / "results" / name
+        folder.mkdir(parents=True)
+        (folder / "model_outputs.json").write_text(json.dumps([rows[0] | {"generator": name}]))
+    judging = ["judge", "results/m/model_outputs.json", "--baseline", "base"]
+    places = Places(tmp_path)
+    with in_use(places), held(places, "results/m/demo-simulated-vs-base"):
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "alignboard", *judging, "--judge", "demo-simulated", option],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert "Another command" not in done.stderr
+    assert done.returncode in {0, 3}, done.stderr
+    assert time.monotonic() - started < 60
 
 
 def test_no_control_character_reaches_the_terminal(capsys):

@@ -17,6 +17,8 @@ from alignboard.boards.board import read_board
 from alignboard.data.instruction_sets import read_references
 from alignboard.errors import InputError
 from alignboard.models.registry import load_model
+from alignboard.records import Generation
+from alignboard.results.formats import read_rows
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -79,6 +81,13 @@ def test_a_task_of_a_wrong_shape_is_a_sentence(change, tmp_path):
     path.write_text(json.dumps(good | change))
     with pytest.raises(InputError, match=r"odd\.yaml"):
         digests(["odd"], tmp_path)
+
+
+def test_a_quote_without_an_end_in_the_header_of_a_csv_is_a_sentence(tmp_path):
+    path = tmp_path / "outputs.csv"
+    path.write_text('instruction,"output\na,b\n')
+    with pytest.raises(InputError, match="not valid CSV"):
+        read_rows(path, Generation)
 
 
 def test_odd_boards_references_and_bases_are_sentences(tmp_path):

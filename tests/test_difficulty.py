@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from alignboard.stats import difficulty
 from alignboard.stats.difficulty import difficulties_of_others, fit_difficulty
 from alignboard.stats.length_control import length_controlled_win_rate, length_feature
 from builders import length_difference, released_annotations, released_calibration
@@ -70,6 +71,39 @@ def test_difficulties_of_others_hold_no_verdict_of_ones_own():
     other = difficulties_of_others(model, instruction, flipped, t, 60)
     assert rank_correlation(found[2], other[2]) > 0.98  # only the common prior variance moves
     assert rank_correlation(found[1], other[1]) < 0.9
+
+
+def test_without_own_verdicts_by_a_step_is_nearly_the_fit_to_the_others(monkeypatch):
+    """Within half a percent of the difficulties' spread at 30 models, and nearer with more."""
+    errors = []
+    for models in (30, 60):
+        rows, _, _ = board(models, 80, seed=models, binary=True)
+        monkeypatch.setattr(difficulty, "_MOST_LEFT_OUT", 10)
+        step = difficulties_of_others(*rows, 80)
+        monkeypatch.setattr(difficulty, "_MOST_LEFT_OUT", 100)
+        exact = difficulties_of_others(*rows, 80)
+        monkeypatch.undo()
+        errors.append(np.sqrt(np.mean((step - exact) ** 2)) / exact.std())
+    assert errors[1] < errors[0] < 0.005
+
+
+@pytest.mark.parametrize(("models", "instructions"), [(4, 60), (30, 12)])
+def test_a_newton_step_solves_the_whole_system(models, instructions):
+    """By either side of the Schur complement the step is that of the dense Hessian."""
+    (model, instruction, score, t), _, _ = board(models, instructions)
+    rows = difficulty._Rows(model, instruction, score, t)
+    beta, gamma = np.full(2 * models, 0.1), np.linspace(-1, 1, instructions)
+    design = np.zeros((len(model), 2 * models + instructions))
+    every = np.arange(len(model))
+    design[every, model], design[every, models + model] = 1, t
+    design[every, 2 * models + instruction] = 1
+    p = expit(design @ np.concatenate([beta, gamma]))
+    prior = np.concatenate([np.full(2 * models, 0.01), np.full(instructions, 1 / 1.7)])
+    hessian = design.T @ ((p * (1 - p))[:, None] * design) + np.diag(prior)
+    gradient = design.T @ (score - p) - prior * np.concatenate([beta, gamma])
+    step_beta, step_gamma, _ = difficulty._newton_step(rows, beta, gamma, 1.7)
+    expected = np.linalg.solve(hessian, gradient)
+    assert np.allclose(np.concatenate([step_beta, step_gamma]), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_the_fit_is_stationary():

@@ -15,6 +15,7 @@ import tiny_models
 from alignboard.boards.board import read_board
 from alignboard.errors import AlignboardError, InputError
 from alignboard.judges.backends.endpoint import judge_suffix
+from alignboard.pipeline.executors.machine import Machine
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.runner import run_plan
@@ -325,3 +326,73 @@ def test_a_published_suite_is_a_suite_of_a_plan(workspace, released, monkeypatch
     graph = build_graph(load_plan("mine", workspace))
     job = graph.jobs["judge served alpaca-eval-first-20 phi-2-dpo"]
     assert job.needs["baseline"] == "outputs alpaca-eval-first-20 zephyr-7b-beta"
+
+
+def published_plan(workspace, released, monkeypatch, **changes):
+    """Two released models on twenty instructions of AlpacaEval 2, judged by a judge at an endpoint."""
+    for module in ("data.instruction_sets", "pipeline.judged_outputs"):
+        monkeypatch.setattr(
+            f"alignboard.{module}.released_file", lambda _repo, _commit, file, *_: released / file
+        )
+    models = {
+        name: {"outputs": str(released / "results" / name)}
+        for name in ("phi-2-dpo", "zephyr-7b-beta")
+    }
+    content = {"name": "mine", "models": models, "suites": ["alpaca-eval-2"], "n_prompts": 20}
+    write(workspace, "evaluate/plans/mine.yaml", content | changes)
+
+
+def test_published_rows_stand_beside_a_plans_own(workspace, released, monkeypatch, server):
+    shown = ["zephyr-7b-beta", "gpt4_1106_preview"]
+    published_plan(workspace, released, monkeypatch, judges=[at(server)], published=shown)
+    # Workers of their own would fetch the set.
+    made = run_plan("mine", workspace, machine=Machine(executor="in-process")).board
+    assert made is not None
+    board = read_board(made)
+    assert [row.model for row in board.rows] == ["phi-2-dpo", *shown]
+    reference = [column for column in board.columns if column.source == "published"]
+    assert {column.judge for column in reference} == {"weighted_alpaca_eval_gpt4_turbo"}
+    own = {column.key for column in board.columns if column.judge == named(server)}
+    assert own
+    assert not own & {column.key for column in reference}
+    rows = {row.model: row for row in board.rows}
+    (rate,) = [column for column in reference if column.name.startswith("published win rate")]
+    assert board.score(rows["zephyr-7b-beta"], rate).value == pytest.approx(10.99, abs=0.01)
+    assert board.score(rows["phi-2-dpo"], rate).value is None, "it was not asked for"
+    assert own & set(rows["zephyr-7b-beta"].scores), "one row shows both"
+    assert not own & set(rows["gpt4_1106_preview"].scores)
+    assert rate.name in made.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"published": ["zephyr-7b-betta"]}, "did you mean 'zephyr-7b-beta'"),
+        ({"published": "all", "suites": ["questions"]}, "none of suites has a published board"),
+    ],
+)
+def test_published_rows_that_are_not_there(changes, told, workspace, released, monkeypatch):
+    published_plan(workspace, released, monkeypatch, judges=["served"])
+    models = {"good": {"outputs": "downloaded/good"}, "poor": {"outputs": "downloaded/poor"}}
+    if "suites" in changes:
+        plan(workspace, models=models, pairwise=None, **changes)
+    else:
+        published_plan(workspace, released, monkeypatch, judges=["served"], **changes)
+    with pytest.raises(InputError) as mistake:
+        load_plan("mine", workspace)
+    assert told in str(mistake.value)
+
+
+def test_a_plan_and_the_commands_agree_on_what_a_name_means(workspace, server):
+    """A name of the plan that is another model's in results/ is refused before anything is asked."""
+    models = {"api": {"engine": server.url, "api": "chat", "served_as": "gpt-x"}} | RELEASED
+    plan(workspace, models=models, judges=[at(server)], pairwise=None)
+    run_plan("mine", workspace)
+    record = json.loads((workspace / "results/api/model.json").read_text())
+    assert record == {"base": "gpt-x"}
+    models["api"]["served_as"] = "gpt-y"
+    plan(workspace, models=models, judges=[at(server)], pairwise=None)
+    n = len(server.requests)
+    with pytest.raises(InputError, match="results of gpt-x, and gpt-y has the same name"):
+        run_plan("mine", workspace)
+    assert len(server.requests) == n

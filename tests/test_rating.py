@@ -1,5 +1,6 @@
 """Bradley-Terry: published values, closed form, invariants, refusals, and the coverage of its intervals."""
 
+import itertools
 import math
 
 import numpy as np
@@ -174,6 +175,32 @@ def test_groups_that_never_met_are_refused_or_rated_each_by_itself():
     assert np.isnan(fit.win_probability(0, 2))
     assert fit.log_strength[:2].sum() == pytest.approx(0, abs=1e-9)
     assert fit.win_probability(0, 1) == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_the_arithmetic_board():
+    """Values that other code computed; see the docstring of `bradley_terry` for the estimator."""
+    prompt, first, second, score = [], [], [], []
+    for p in range(30):
+        for i, j in itertools.combinations(range(4), 2):
+            h = (7 * p + 3 * i + 5 * j + p * i * j) % 11
+            prompt.append(p)
+            first.append(i)
+            second.append(j)
+            score.append(1.0 if h < 5 else 0.5 if h < 7 else 0.0)
+    columns = (np.array(first), np.array(second), np.array(score))
+    fit = bradley_terry(Battles(*columns, np.array(prompt)), 4)
+    strengths = [0.134210999868, 0.100618252856, -0.033382546954, -0.201446705770]
+    errors = [0.090814385130, 0.124101927881, 0.148548361575, 0.147667240796]
+    assert fit.log_strength == pytest.approx(strengths, abs=1e-10)
+    assert fit.standard_error == pytest.approx(errors, rel=1e-9)
+    difference, error = fit.differences()
+    assert difference[0, 3] == pytest.approx(0.335657705639, rel=1e-10)
+    assert error[0, 3] == pytest.approx(0.214826859224, rel=1e-10)
+    # Names of clusters of any kind are the same clusters.
+    for names in (np.array(prompt) * 10**12 - 7, np.array([f"p{p}" for p in prompt])):
+        other = bradley_terry(Battles(*columns, names), 4)
+        assert other.n_clusters == 30
+        assert other.covariance == pytest.approx(fit.covariance, rel=1e-12)
 
 
 def test_one_prompt_gives_no_interval():

@@ -24,6 +24,7 @@ ASKED = [
     "Yhyu13/phi-2-sft-dpo-gpt4_en-ep1",
     "Walmart-the-bag/phi-2-uncensored",
     "llmware/bling-phi-2-v0",
+    "lxuechen/phi-2-dpo",
     "mlabonne/phixtral-4x2_8",
     "TheBloke/phixtral-4x2_8-GPTQ",
     "mistralai/Mistral-7B-v0.1",

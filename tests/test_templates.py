@@ -60,6 +60,7 @@ def text_of(name, instruction=INSTRUCTION):
 # The prompts that published answers were made with lie in the alpaca-eval wheel.
 PUBLISHED = {
     "phi-2": "phi-2/prompt.txt",
+    "phi-2-dpo": "phi-2-dpo/prompt.txt",
     "zephyr-7b-alpha": "zephyr-7b-alpha/prompt.txt",
     "zephyr-7b-beta": "zephyr-7b-alpha/prompt.txt",
     "llama-2-7b-chat": "llama-2-7b-chat-hf/prompt.txt",

@@ -120,6 +120,55 @@ def published_board(
     return made if models is None else made.only(models)
 
 
+def with_published(board: Board, suite: Suite, models: Sequence[str] | None = None) -> Board:
+    """``board`` with the published figures of ``suite`` for reference, in columns of their own.
+
+    A published model that is a row of the board already shows both; the others come last. ``models`` limits the rows
+    that are shown.
+    """
+    found = published_board(suite)
+    shown = {row.model: row for row in found.rows if models is None or row.model in models}
+    judge = suite.board.annotator
+    columns = [
+        msgspec.structs.replace(
+            column,
+            key=_reference_key(suite, column.key),
+            name=f"published {column.name} ({suite.name})",
+            set=suite.name,
+            baseline=suite.baseline,
+            judge=judge,
+            source="published",
+            detail=column.key not in {LC, WIN},
+        )
+        for column in found.columns
+    ]
+    scores = {
+        name: {_reference_key(suite, key): score for key, score in row.scores.items()}
+        for name, row in shown.items()
+    }
+    own = {row.model for row in board.rows}
+    rows = [
+        msgspec.structs.replace(row, scores=row.scores | scores.get(row.model, {}))
+        for row in board.rows
+    ]
+    rows += [
+        Row(name, scores[name], family="published", flags=row.flags)
+        for name, row in shown.items()
+        if name not in own
+    ]
+    note = (
+        f"Columns of {suite.name} that say published hold its published board, judged by {judge} against "
+        f"{suite.baseline}; they are for reference and rank nothing here."
+    )
+    return msgspec.structs.replace(
+        board, columns=[*board.columns, *columns], rows=rows, notes=[*board.notes, note]
+    )
+
+
+def _reference_key(suite: Suite, key: str) -> str:
+    return f"published_{suite.name}_{key}".replace("-", "_").replace(".", "_")
+
+
 def recomputed_board(reproduction: Reproduction, suite: Suite) -> Board:
     """A board that `alignboard.published.reproduce` recomputed, beside the published figures."""
     joint = reproduction.length_control == "joint"

@@ -128,7 +128,17 @@ def results_board(
     counts = {m: (int(t.blank.sum()), int(t.cut.sum()), len(t)) for m, t in outputs.items()}
     return msgspec.structs.replace(
         with_registered(with_unfinished(made, counts), files),
-        provenance={"source": f"annotations and lm-eval results of {root.name}"},
+        provenance={
+            "source": f"annotations and lm-eval results of {root.name}",
+            "command": " ".join(
+                [
+                    "alignboard board",
+                    *([set_name] if set_name else []),
+                    f"--from {root.name}",
+                    *([f"--judge {judge}"] if judge else []),
+                ]
+            ),
+        },
     )
 
 

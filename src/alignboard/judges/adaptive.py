@@ -28,7 +28,7 @@ DESIGN = SecondOrderDesign()
 class Waves:
     """The pairs of one run whose first order is known."""
 
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
     """of the pairs that were shown in an order; identical outputs are shown in none"""
     first: FirstOrders
 
@@ -40,31 +40,31 @@ class Waves:
         shown: Mapping[int, float],
     ) -> Waves:
         """``shown`` is the preference of the first order, of [0, 1] for output_2, for those that were scored."""
-        places = tuple(sorted(instructions))
+        indices = tuple(sorted(instructions))
         return cls(
-            places,
+            indices,
             FirstOrders(
-                preference=np.array([shown.get(place, np.nan) for place in places]),
-                model_first=np.array([switched[place] for place in places], dtype=np.bool_),
+                preference=np.array([shown.get(index, np.nan) for index in indices]),
+                model_first=np.array([switched[index] for index in indices], dtype=np.bool_),
                 uniform=np.array(
-                    [uniform("second order", instructions[place]) for place in places]
+                    [uniform("second order", instructions[index]) for index in indices]
                 ),
             ),
         )
 
     def audited(self) -> list[int]:
         """The pairs that are asked again whatever their first verdict."""
-        return [self.places[i] for i in np.flatnonzero(first_wave(self.first, DESIGN))]
+        return [self.indices[i] for i in np.flatnonzero(first_wave(self.first, DESIGN))]
 
     def chosen(self, second: Mapping[int, float]) -> tuple[list[int], dict[int, float]]:
         """Every pair that is asked again, once the audited ones are known; and how probable each was."""
         probability = inclusion(self.first, self._column(second), DESIGN)
         asked = np.flatnonzero(self.first.scored & (self.first.uniform < probability))
-        held = {place: float(p) for place, p in zip(self.places, probability, strict=True)}
-        return [self.places[i] for i in asked], held
+        held = {index: float(p) for index, p in zip(self.indices, probability, strict=True)}
+        return [self.indices[i] for i in asked], held
 
     def _column(self, known: Mapping[int, float]) -> np.ndarray:
-        return np.array([known.get(place, np.nan) for place in self.places])
+        return np.array([known.get(index, np.nan) for index in self.indices])
 
 
 def balanced(judged: Sequence[Judged]) -> SecondOrderEstimate:
@@ -97,6 +97,6 @@ def balanced(judged: Sequence[Judged]) -> SecondOrderEstimate:
     return estimate(shown, np.array(second), np.array(chance), DESIGN, clusters=units)
 
 
-def _known(orders: Sequence[float | None], place: int) -> float:
-    value = orders[place] if place < len(orders) else None
+def _known(orders: Sequence[float | None], index: int) -> float:
+    value = orders[index] if index < len(orders) else None
     return np.nan if value is None else value

@@ -83,8 +83,8 @@ def first_questions(spec: JudgeSpec, pairs: Sequence[Pair]) -> list[PairQuestion
     """Everything that is asked whatever the verdicts are."""
     order = "both" if spec.is_rating else spec.shown_order
     orders = (
-        (place, switched)
-        for place, pair in enumerate(pairs)
+        (index, switched)
+        for index, pair in enumerate(pairs)
         for switched in first_orders(order, pair)
     )
     return questions(spec, pairs, orders)
@@ -95,14 +95,14 @@ def questions(
 ) -> list[PairQuestion]:
     """The questions (place of the pair, switched)."""
     return [
-        PairQuestion(place, switched, _question(spec, pairs[place], switched=switched))
-        for place, switched in wanted
+        PairQuestion(index, switched, _question(spec, pairs[index], switched=switched))
+        for index, switched in wanted
     ]
 
 
 def single_questions(outputs: Sequence[Question]) -> list[PairQuestion]:
     """Of outputs that are rated on their own."""
-    return [PairQuestion(place, switched=False, question=one) for place, one in enumerate(outputs)]
+    return [PairQuestion(index, switched=False, question=one) for index, one in enumerate(outputs)]
 
 
 def _question(spec: JudgeSpec, pair: Pair, *, switched: bool) -> Question:

@@ -88,7 +88,7 @@ def _claim(sources: Mapping[str, ModelSource], paths: Mapping[str, Path]) -> Non
         if there != source:
             raise InputError(
                 f"{path.parent} holds results of {there}, and {source} has the same name; give this model another one "
-                "by --name, or remove that folder."
+                "(--name, or its key in the plan), or remove that folder."
             )
     for name, source in sources.items():
         path = paths[name]

@@ -13,13 +13,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from alignboard.errors import InputError
 from alignboard.extras import require
+from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.executors.machine import Machine
 from alignboard.pipeline.executors.work import Event, Timing, Work, silent
 from alignboard.pipeline.graph import SCHEME, Graph, Job
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.locks import held, in_use
+from alignboard.pipeline.model_names import claim
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.needed import is_light, is_local, required_modules
@@ -156,6 +160,7 @@ def run_resolved(
             require(*required_modules(resolved, missing))
             require_plan(resolved, missing)
             with in_use(places):
+                claim(places.workspace, _claimed(resolved))
                 _forget([job for job in jobs if job.name in again], places, journal)
                 # Another run may have done some meanwhile.
                 records = done_jobs(jobs, places, journal)
@@ -176,6 +181,15 @@ def run_resolved(
         others,
         older,
     )
+
+
+def _claimed(resolved: ResolvedPlan) -> list[ModelSpec]:
+    """The models that names of a plan stand for, as commands record them; what is made here has no other source."""
+    return [
+        msgspec.structs.replace(entry.spec, name=entry.name)
+        for entry in resolved.entries.values()
+        if entry.spec is not None and resolved.suites
+    ]
 
 
 def _to_redo(graph: Graph, kinds: Sequence[str]) -> set[str]:

@@ -185,30 +185,31 @@ def _decode_jsonl(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
 def _decode_csv(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
     csv.field_size_limit(2**31 - 1)
     reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
-    if "instruction" not in (reader.fieldnames or ()):
-        raise unknown_layout(path, dict.fromkeys(reader.fieldnames or ()))
-    optional = {"preference", "annotator", "dataset", "balanced_preference"}
-    rows = []
     try:
-        for number, raw in enumerate(reader, start=1):
-            if None in raw:
-                raise InputError(
-                    f"{path}, row {number}: more values than the header has columns; quote texts that hold a comma."
-                )
-            values: dict[str, Any] = {
-                key: None if value == "" and key in optional else _cell(key, value)
-                for key, value in merged_row(path, number, raw).items()
-                if key in row_type.__struct_fields__
-            }
-            if "generator" not in raw:
-                values["generator"] = file_model(path)
-            try:
-                rows.append(msgspec.convert(values, row_type))
-            except msgspec.ValidationError as error:
-                raise _wrong_field(path, error, row=number) from error
+        if "instruction" not in (reader.fieldnames or ()):
+            raise unknown_layout(path, dict.fromkeys(reader.fieldnames or ()))
+        return [_csv_row(path, number, raw, row_type) for number, raw in enumerate(reader, start=1)]
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error}).") from error
-    return rows
+
+
+def _csv_row(path: Path, number: int, raw: dict[str, Any], row_type: type[Row]) -> Row:
+    if None in raw:
+        raise InputError(
+            f"{path}, row {number}: more values than the header has columns; quote texts that hold a comma."
+        )
+    optional = {"preference", "annotator", "dataset", "balanced_preference"}
+    values: dict[str, Any] = {
+        key: None if value == "" and key in optional else _cell(key, value)
+        for key, value in merged_row(path, number, raw).items()
+        if key in row_type.__struct_fields__
+    }
+    if "generator" not in raw:
+        values["generator"] = file_model(path)
+    try:
+        return msgspec.convert(values, row_type)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(path, error, row=number) from error
 
 
 def _cell(column: str, text: str) -> str | float:

@@ -111,13 +111,13 @@ class Batch:
 
     def leave(self, over: Callable[[RunningSequence], bool]) -> list[RunningSequence]:
         """Take out the rows that are over; the last ones take their places."""
-        ended = [place for place, row in enumerate(self.living) if over(row)]
-        left = [self.living[place] for place in ended]
-        for place in reversed(ended):
+        ended = [index for index, row in enumerate(self.living) if over(row)]
+        left = [self.living[index] for index in ended]
+        for index in reversed(ended):
             last = self.living.pop()
-            if place < len(self.living):
-                self._cache.move(len(self.living), place, last.length)
-                self.living[place] = last
+            if index < len(self.living):
+                self._cache.move(len(self.living), index, last.length)
+                self.living[index] = last
         return left
 
 

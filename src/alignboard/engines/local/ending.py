@@ -18,7 +18,7 @@ def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
     >>> cut("one. Instruct: two", ["Instruct:", "Output:"])
     ('one. ', True)
     """
-    found = [place for place in map(text.find, stops) if place >= 0]
+    found = [index for index in map(text.find, stops) if index >= 0]
     return (text[: min(found)], True) if found else (text, False)
 
 

@@ -58,9 +58,9 @@ class _SlotLayer(CacheLayerMixin):
         self.keys = self._grown(self.keys)
         self.values = self._grown(self.values)
         if cursor.positions is None:
-            places = slice(cursor.first, cursor.first + key_states.shape[0])
-            self.keys[places, :, : key_states.shape[2]] = key_states
-            self.values[places, :, : key_states.shape[2]] = value_states
+            indices = slice(cursor.first, cursor.first + key_states.shape[0])
+            self.keys[indices, :, : key_states.shape[2]] = key_states
+            self.values[indices, :, : key_states.shape[2]] = value_states
             return key_states, value_states
         n = len(cursor.positions)
         self.keys[cursor.rows, :, cursor.positions] = key_states[:, :, 0]

@@ -81,19 +81,19 @@ class Singly:
 
     def read(self, texts: Sequence[Text]) -> Iterator[tuple[Sequence[int], torch.Tensor]]:
         """See `Reader`."""
-        for place, logits in self._whole(texts) if not self._reuse else self._cut(texts):
-            yield [place], logits[:, -1]
+        for index, logits in self._whole(texts) if not self._reuse else self._cut(texts):
+            yield [index], logits[:, -1]
 
     def _whole(self, texts: Sequence[Text]) -> Iterator[tuple[int, torch.Tensor]]:
-        for place, text in enumerate(texts):
-            yield place, whole_logits(self._model, text.ids, 1)
+        for index, text in enumerate(texts):
+            yield index, whole_logits(self._model, text.ids, 1)
 
     def _cut(self, texts: Sequence[Text]) -> Iterator[tuple[int, torch.Tensor]]:
         from alignboard.judges.backends.prefix import PrefixCache
 
         cache, before = PrefixCache(self._model.model), Text(())
-        for place in sorted(range(len(texts)), key=lambda one: texts[one].ids):
-            text = texts[place]
+        for index in sorted(range(len(texts)), key=lambda one: texts[one].ids):
+            text = texts[index]
             shared, last = _shared(before, text), len(text.ids) - 1
             bounds = [shared, *(cut for cut in text.cuts if shared < cut < last), last]
             with _memory_for(self._model, len(text.ids)):
@@ -103,7 +103,7 @@ class Singly:
                 ids = _tensor(self._model, [text.ids[last:]])
                 logits = cache.read(self._model.model, ids, last, 1)
             before = text
-            yield place, logits
+            yield index, logits
 
 
 def _shared(before: Text, text: Text) -> int:
@@ -132,10 +132,10 @@ class Batches:
     def read(self, texts: Sequence[Text]) -> Iterator[tuple[Sequence[int], torch.Tensor]]:
         """See `Reader`."""
         buckets: dict[tuple[tuple[int, ...], int], list[int]] = defaultdict(list)
-        for place, text in enumerate(texts):
+        for index, text in enumerate(texts):
             head = text.ids[: text.cuts[0]] if self._reuse and text.cuts else ()
             rest = len(text.ids) - len(head)
-            buckets[head, -(-rest // self._stride) * self._stride].append(place)
+            buckets[head, -(-rest // self._stride) * self._stride].append(index)
         read: tuple[tuple[int, ...], PrefixCache | None] = ((), None)
         for head, length in sorted(buckets):
             if head != read[0]:
@@ -143,8 +143,8 @@ class Batches:
             waiting = deque(buckets[head, length])
             while waiting:
                 size = self._size(len(head) + length)
-                places = [waiting.popleft() for _ in range(min(size, len(waiting)))]
-                rows = [texts[place].ids[len(head) :] for place in places]
+                indices = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+                rows = [texts[index].ids[len(head) :] for index in indices]
                 try:
                     logits = self._pass(rows, size, length, read)
                 except (MemoryError, RuntimeError) as error:
@@ -154,10 +154,10 @@ class Batches:
                         raise _no_memory(self._model, len(head) + length) from error
                     logits = None
                 if logits is not None:
-                    yield places, logits
+                    yield indices, logits
                     continue
                 # Outside of the handler, whose traceback holds what the pass had in memory.
-                waiting.extendleft(reversed(places))
+                waiting.extendleft(reversed(indices))
                 self._halvings += 1
                 release_memory(self._model)
 

@@ -181,9 +181,9 @@ class LocalJudge:
         if not self._one_token or not self._reader.n_cuts:
             return Text(tuple(ids))
         cuts: list[int] = []
-        for place in self._places(rendered, call):
+        for offset in self._offsets(rendered, call):
             # What ends a part may be read together with what follows it.
-            cut = self._n_tokens(rendered[:place]) - 1
+            cut = self._n_tokens(rendered[:offset]) - 1
             if len(ids) - 1 > cut >= (cuts[-1] if cuts else 0) + _LEAST_PART:
                 cuts.append(cut)
             if len(cuts) == self._reader.n_cuts:
@@ -193,7 +193,7 @@ class LocalJudge:
     def _count(self, text: str) -> int:
         return len(encode(self._model.tokenizer, text, "auto"))
 
-    def _places(self, rendered: str, call: Call) -> list[int]:
+    def _offsets(self, rendered: str, call: Call) -> list[int]:
         """Where prompts that share something part: where the first text of the question begins, where all but the last
         end. What is in front of the first is the judge's own, and the same in every prompt.
         """
@@ -228,39 +228,39 @@ class LocalJudge:
                 groups.setdefault((text, call.key if sampled else ""), []).append(call)
         ask = self._first_tokens if self._one_token else self._replies
         texts, groups_of = [text for text, _ in groups], list(groups.values())
-        for place, reply in self._each(ask(texts, groups_of)):
-            for call in groups_of[place]:
+        for index, reply in self._each(ask(texts, groups_of)):
+            for call in groups_of[index]:
                 yield call, FailedCall(call.key, _NOT_FINITE) if reply is None else reply
 
     def _first_tokens(
         self, texts: Sequence[Text], _: Sequence[Sequence[Call]]
     ) -> Iterator[tuple[int, Reply | None]]:
         n_top, verdicts = self.spec.sampling.top_logprobs, self._verdicts or []
-        for places, logits in self._reader.read(texts):
+        for indices, logits in self._reader.read(texts):
             tokens = self._vocabulary.tokens_at(logits, verdicts, n_top)
-            for place, token in zip(places, tokens, strict=True):
-                n_prompt = len(texts[place].ids)
+            for index, token in zip(indices, tokens, strict=True):
+                n_prompt = len(texts[index].ids)
                 yield (
-                    place,
+                    index,
                     token and Reply(token.token, (token,), n_prompt=n_prompt, n_answer=1),
                 )
 
     def _replies(
         self, texts: Sequence[Text], groups: Sequence[Sequence[Call]]
     ) -> Iterator[tuple[int, Reply | None]]:
-        places = {group[0].key: place for place, group in enumerate(groups)}
+        indices = {group[0].key: index for index, group in enumerate(groups)}
         tokenizer = self._model.tokenizer
         asked = [
             Prompt(key, text.ids, key, opens_reasoning=opens_reasoning(tokenizer, text.ids))
-            for text, key in zip(texts, places, strict=True)
+            for text, key in zip(texts, indices, strict=True)
         ]
         engine = _Engine(self._model)
         for answer in engine.answers(asked, self._decoding):
-            place = places[answer.key]
-            ids, generated = texts[place].ids, engine.generated.pop(answer.key)
+            index = indices[answer.key]
+            ids, generated = texts[index].ids, engine.generated.pop(answer.key)
             tokens = () if self._verdicts is None else self._scored(ids, generated)
             yield (
-                place,
+                index,
                 None
                 if None in tokens
                 else Reply(

@@ -71,8 +71,8 @@ class UpstreamRule(ReplyForm, frozen=True, tag="alpaca_eval"):
     def read(self, reply: Reply, n: int, *, cut_off: bool) -> tuple[Verdict, ...]:
         """AlpacaEval's reading; where expressions search a text that was cut off, its last line is the verdict."""
         verdicts = parse_upstream(self, reply, n)
-        place = last_place(self, reply.text) if cut_off else None
-        if place is None or is_last(reply.text, *place):
+        span = last_span(self, reply.text) if cut_off else None
+        if span is None or is_last(reply.text, *span):
             return verdicts
         return (not_at_its_verdict(reply.text),) * n
 
@@ -105,14 +105,14 @@ def check_parser(name: str, kwargs: dict[str, Any]) -> None:
         check_parser(inner, its)
 
 
-def last_place(rule: UpstreamRule, text: str) -> tuple[int, int] | None:
+def last_span(rule: UpstreamRule, text: str) -> tuple[int, int] | None:
     """Where the last verdict stands in a text that is searched; None for parsers that read the text as a whole."""
     inner = {rule.parser: rule.kwargs} | rule.kwargs.get("parsers_to_kwargs", {})
     if "regex_parser" not in inner:
         return None
     patterns = map(_compiled, inner["regex_parser"]["outputs_to_match"].values())
-    places = [match.span() for pattern in patterns for match in pattern.finditer(text)]
-    return max(places, default=None)
+    spans = [match.span() for pattern in patterns for match in pattern.finditer(text)]
+    return max(spans, default=None)
 
 
 def _verdict(value: Any, mass: float | None, evidence: str) -> Verdict:
@@ -130,21 +130,21 @@ def _verdict(value: Any, mass: float | None, evidence: str) -> Verdict:
 def _evidence(rule: UpstreamRule, reply: Reply) -> str:
     if rule.parser == "logprob_parser" and reply.tokens:
         return likeliest(
-            reply.tokens[_place(rule) if abs(_place(rule)) <= len(reply.tokens) else 0]
+            reply.tokens[_token_index(rule) if abs(_token_index(rule)) <= len(reply.tokens) else 0]
         )
     return excerpt(reply.text)
 
 
-def _place(rule: UpstreamRule) -> int:
-    place = rule.kwargs.get("log_prob_index", "batch")
-    return place if isinstance(place, int) else 0
+def _token_index(rule: UpstreamRule) -> int:
+    index = rule.kwargs.get("log_prob_index", "batch")
+    return index if isinstance(index, int) else 0
 
 
 def _mass(rule: UpstreamRule, reply: Reply) -> float | None:
     if rule.parser != "logprob_parser" or not reply.tokens:
         return None
     names = {*rule.kwargs["denominator_tokens"], rule.kwargs["numerator_token"]}
-    token = reply.tokens[_place(rule)]
+    token = reply.tokens[_token_index(rule)]
     return min(1.0, sum(probability(lp) for name, lp in dict(token.top).items() if name in names))
 
 

@@ -103,11 +103,11 @@ def _parse_tokens(rule: LogprobRule, reply: Reply, n: int) -> tuple[Verdict, ...
     if rule.position == "first":
         return (_verdict(rule, reply.tokens[0]),)
     spelled = {*_stripped(rule.first), *_stripped(rule.second), *_stripped(rule.tie)}
-    for place in range(len(reply.tokens) - 1, -1, -1):
-        token = reply.tokens[place]
+    for index in range(len(reply.tokens) - 1, -1, -1):
+        token = reply.tokens[index]
         if token.token.strip() not in spelled:
             continue
-        after = "".join(one.token for one in reply.tokens[place + 1 :])
+        after = "".join(one.token for one in reply.tokens[index + 1 :])
         if reply.finish == "length" and any(map(str.isalnum, after)):
             break
         return (_verdict(rule, token),)

@@ -37,11 +37,11 @@ def _after_reasoning(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
     if not parts.reasoning:
         return tokens
     start = text.rfind(parts.response) if parts.response else len(text)
-    place, kept = 0, []
+    offset, kept = 0, []
     for token in tokens:
-        if place + len(token.token) > start and (kept or token.token.strip()):
+        if offset + len(token.token) > start and (kept or token.token.strip()):
             kept.append(token)
-        place += len(token.token)
+        offset += len(token.token)
     return tuple(kept)
 
 

@@ -51,12 +51,12 @@ class JsonRule(ReplyForm, frozen=True, tag="json"):
             quoted = rf"""["']{re.escape(self.key)}["']\s*:\s*["']?([^"'\n,}}\]]*)"""
             held = [match[1] for match in re.finditer(quoted, text)]
         # Values have no place of their own: what is shown is where the key was last written.
-        place = max(text.rfind(self.key), 0)
+        index = max(text.rfind(self.key), 0)
         found = []
         for value in held:
             side = side_of(_as_text(value), spelled)
             wrong = None if side is not None else f"{self.key} is {excerpt(_as_text(value))!r}"
-            found.append(Found(str(side), place, place + len(self.key), side, wrong=wrong))
+            found.append(Found(str(side), index, index + len(self.key), side, wrong=wrong))
         return found
 
 

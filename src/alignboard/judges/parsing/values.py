@@ -63,15 +63,15 @@ def _whole(text: str) -> list[Any]:
 
 def _scan(text: str) -> Iterator[Any]:
     """Every outermost JSON object or list in ``text``."""
-    place = 0
+    index = 0
     for _ in range(MAX_STARTS):
-        start = _START.search(text, place)
+        start = _START.search(text, index)
         if start is None:
             return
         try:
-            value, place = _DECODER.raw_decode(text, start.start())
+            value, index = _DECODER.raw_decode(text, start.start())
         except (ValueError, RecursionError):
-            place = start.end()
+            index = start.end()
         else:
             yield value
 

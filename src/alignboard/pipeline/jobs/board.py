@@ -14,6 +14,7 @@ from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score
 from alignboard.boards.examples import Collector, Examples
 from alignboard.boards.files import write_board
+from alignboard.boards.of_alpaca_eval import with_published
 from alignboard.boards.rating import RatingTable
 from alignboard.boards.registered import with_registered
 from alignboard.boards.scoring import (
@@ -39,6 +40,7 @@ from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
 from alignboard.stats.intervals import bounded_mean
+from alignboard.suites import load_suite
 from alignboard.text import count
 
 SCORES = "scores.json"
@@ -82,13 +84,22 @@ def board_of(
         ],
         summary=made.summary(),
         notes=_conditions(parameters, rated),
-        provenance={"source": f"the plan {parameters['name']}", "seed": str(parameters["seed"])},
+        provenance={
+            "source": f"the plan {parameters['name']}",
+            "command": f"alignboard run {parameters['name']}",
+            "seed": str(parameters["seed"]),
+        },
     )
     texts = {
         model: {row.instruction: row.output for row in rows} for model, rows in made.outputs.items()
     }
     counts = {model: _unfinished(rows) for model, rows in made.outputs.items()}
-    return with_registered(with_unfinished(with_identical(whole, texts), counts), made.files)
+    whole = with_registered(with_unfinished(with_identical(whole, texts), counts), made.files)
+    wanted = parameters.get("published", {"suites": [], "models": None})
+    for suite in wanted["suites"]:
+        models = None if wanted["models"] == "all" else wanted["models"]
+        whole = with_published(whole, load_suite(suite), models)
+    return whole
 
 
 def _unfinished(rows: list[Generation]) -> tuple[int, int, int]:

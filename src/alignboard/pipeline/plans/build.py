@@ -36,7 +36,7 @@ from alignboard.pipeline.plans.models import (
 from alignboard.pipeline.plans.plan import ResolvedPlan
 from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.results.files import file_sha256
-from alignboard.suites import EvaluationSuite
+from alignboard.suites import EvaluationSuite, Suite
 
 if TYPE_CHECKING:
     from alignboard.train.recipe import Recipe
@@ -347,9 +347,14 @@ class _Builder:
         return any(entry.spec is not None and entry.spec.too_long == "skip" for entry in entries)
 
     def _judge_group(self, judge: str, model: TrainedModel) -> str:
-        """A judge that costs next to nothing goes where its model is in memory anyway."""
-        slow = self._is_slow(judge)
-        return f"judge {judge}" if slow else self.resolved.entries[model.base].group
+        """A judge that costs next to nothing goes where a tiny model is in memory anyway.
+
+        A large model's group has no verdicts, which may wait for another base: its weights go when it has responded,
+        and two bases never share a device.
+        """
+        entry = self.resolved.entries[model.base]
+        beside = entry.is_tiny and not self._is_slow(judge)
+        return entry.group if beside else f"judge {judge}"
 
     def _is_slow(self, judge: str) -> bool:
         """Whether a judge is loaded or paid for; the tiny one that is trained here is not counted."""
@@ -405,7 +410,10 @@ class _Builder:
     def _board_parameters(self) -> dict[str, Any]:
         resolved = self.resolved
         pairwise = resolved.pairwise_set
+        published = [suite.name for suite in resolved.suites if isinstance(suite, Suite)]
+        wanted = {"published": {"suites": published, "models": self.plan.published}}
         return {
+            **(wanted if self.plan.published is not None else {}),
             "name": self.plan.name,
             "title": self.plan.title or self.plan.name,
             "seed": self.plan.seed,

@@ -39,7 +39,8 @@ from alignboard.pipeline.plans.sets import (
     require_responses,
     set_source,
 )
-from alignboard.suites import EvaluationSuite, convert, load_evaluation, read_yaml
+from alignboard.published.wheel_boards import read_published_board
+from alignboard.suites import EvaluationSuite, Suite, convert, load_evaluation, read_yaml
 from alignboard.workspace import declaration
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class ResolvedPlan:
     recipes: Mapping[str, Recipe]
     judges: Mapping[str, ChosenJudge]
     """by the name of their columns"""
+    suites: tuple[EvaluationSuite, ...]
     sets: tuple[PlanSet, ...]
     """that are answered and judged"""
     outputs: Mapping[tuple[str, str], Path]
@@ -168,6 +170,7 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
         entries=entries,
         recipes=recipes,
         judges=judges,
+        suites=tuple(suites),
         sets=tuple(sets),
         outputs=outputs,
         benchmarks=tuple(suite for suite in suites if suite.benchmarks),
@@ -176,6 +179,7 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
         models=tuple(rows),
     )
     _check_pairwise(path, resolved)
+    _check_published(path, resolved)
     return resolved
 
 
@@ -243,6 +247,24 @@ def _outputs(
                 raise InputError(f"{path}: models.{name}.outputs: {error}") from error
             found[name, one.name] = file
     return found
+
+
+def _check_published(path: Path, resolved: ResolvedPlan) -> None:
+    wanted = resolved.plan.published
+    if wanted is None:
+        return
+    boards = [suite for suite in resolved.suites if isinstance(suite, Suite)]
+    if not boards:
+        raise InputError(
+            f"{path}: published asks for published rows, but none of suites has a published board."
+        )
+    known = {name for suite in boards for name in read_published_board(suite.board.file)}
+    for name in wanted if wanted != "all" else ():
+        if name not in known:
+            hint = nearest(name, known) or "."
+            raise InputError(
+                f"{path}: published names {name!r}, which no published board has{hint}"
+            )
 
 
 def _check_pairwise(path: Path, resolved: ResolvedPlan) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -131,6 +131,8 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     n_prompts: int | None = None
     """instead of the suites' limits"""
     pairwise: Pairwise | None = None
+    published: Literal["all"] | list[str] | None = None
+    """models of the published boards of the plan's suites that the board shows for reference; null: none"""
     overrides: Overrides = Overrides()
     notes: list[str] = []
     """sentences that the board shows below its own: what the plan cannot show"""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.judges.prompting.attacks import AttackReport, detect, lc_jump
+from alignboard.parallel import fork_map
 from alignboard.published.audit.column import AnnotatorResults
 from alignboard.published.audit.finding import Evidence, Finding, names_text, rows_text
 from alignboard.records import Annotations, Generation, Outputs
@@ -27,12 +29,17 @@ _BLANK_SHARE = 0.05
 _FOOLED = 25.0
 # Verdicts that differ from the most frequent one, from which equal columns on unequal answers are no chance.
 _SURE_ROWS = 10
+_WORTH_A_FORK = 16
+"""models"""
 
 
 def audit_answers(
-    folder: ResultsFolder, columns: Sequence[AnnotatorResults], model: str
+    folder: ResultsFolder,
+    columns: Sequence[AnnotatorResults],
+    model: str,
+    report: AttackReport | None,
 ) -> Iterator[Finding]:
-    """Everything about the answers of one model."""
+    """Everything about the answers of one model; ``report`` is that of `attack_reports`."""
     mine = [column for column in columns if model in column.tables]
     outputs = folder.outputs(model)
     place = _place(folder, model)
@@ -45,7 +52,20 @@ def audit_answers(
     yield from _missing_outputs(model, place, outputs, mine or columns)
     yield from _blank(model, place, outputs.blank)
     yield from _average_length(model, place, outputs, mine)
-    yield from _attack(model, place, folder, mine)
+    if report is not None:
+        yield from _attack(model, place, report, mine)
+
+
+def attack_reports(folder: ResultsFolder, models: Sequence[str]) -> list[AttackReport | None]:
+    """What the answers of each model look like, which is what an audit takes its time for; on all cores."""
+    return fork_map(_report, [folder.outputs_path(model) for model in models], least=_WORTH_A_FORK)
+
+
+def _report(path: Path | None) -> AttackReport | None:
+    if path is None:
+        return None
+    rows = read_rows(path, Generation)
+    return detect([row.instruction for row in rows], [row.output for row in rows])
 
 
 def _place(folder: ResultsFolder, model: str) -> str:
@@ -149,14 +169,9 @@ def _average_length(
 
 
 def _attack(
-    model: str, place: str, folder: ResultsFolder, columns: Sequence[AnnotatorResults]
+    model: str, place: str, report: AttackReport, columns: Sequence[AnnotatorResults]
 ) -> Iterator[Finding]:
     """What `alignboard.judges.prompting.attacks` sees in the texts, with the scores that they earned."""
-    path = folder.outputs_path(model)
-    if path is None:
-        return
-    rows = read_rows(path, Generation)
-    report = detect([row.instruction for row in rows], [row.output for row in rows])
     unlisted = [column for column in columns if model not in column.board]
     scores = _scores(model, unlisted if report.verdict == "clean" else columns)
     above = [text for _, raw, lc, text in scores if lc is not None and lc_jump(raw, lc) == "above"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from alignboard.published.audit.answers import audit_answers, audit_copies
+from alignboard.published.audit.answers import attack_reports, audit_answers, audit_copies
 from alignboard.published.audit.boards import audit_boards
 from alignboard.published.audit.column import AnnotatorResults, read_columns
 from alignboard.published.audit.finding import Finding, Severity, at_least, in_order
@@ -27,6 +27,9 @@ from alignboard.published.calibration import Calibration
 from alignboard.results.folder import ResultsFolder
 from alignboard.suites import Suite
 
+_AT_ONCE = 64
+"""models between two signs of life"""
+
 __all__ = ["Finding", "Severity", "at_least", "audit_boards", "audit_results"]
 
 
@@ -39,19 +42,21 @@ def audit_results(
     """Everything that is wrong or suspicious in ``folder``, errors first.
 
     Annotators that no suite knows are audited too, without a published board. Without ``calibration`` the effect
-    of misplaced rows on length control is told in rows only. ``on_model`` is called before each model's texts are
-    read, which is what takes the time.
+    of misplaced rows on length control is told in rows only. ``on_model`` is called before each model's findings,
+    after its texts were read, which is what takes the time.
     """
     columns = read_columns(folder, suites, calibration)
     findings = [finding for column in columns for finding in _of_column(column)]
     outputs = {}
-    for model in folder.models:
-        if on_model is not None:
-            on_model(model)
-        findings += audit_answers(folder, columns, model)
-        table = folder.outputs(model)
-        if table is not None:
-            outputs[model] = table
+    for first in range(0, len(folder.models), _AT_ONCE):
+        models = folder.models[first : first + _AT_ONCE]
+        for model, report in zip(models, attack_reports(folder, models), strict=True):
+            if on_model is not None:
+                on_model(model)
+            findings += audit_answers(folder, columns, model, report)
+            table = folder.outputs(model)
+            if table is not None:
+                outputs[model] = table
     findings += audit_copies(columns, outputs)
     return in_order(findings)
 
