@@ -215,6 +215,7 @@ def test_sorting_searching_and_every_filter(browser, tmp_path):
 
 def scores(made, column, model):
     examples = read_examples(made.with_name(f"{made.stem}.examples.json.gz"))
+    assert examples is not None
     (found,) = [o for o in examples.preferences if (o.column, o.model) == (column, model)]
     return np.array([np.nan if p is None else p - 1 for p in found.preference])
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from alignboard.cli.shared import json_option, write_json
 from alignboard.errors import InputError
 
 _KINDS = ("every-eval-ever", "eval-results", "model-index", "board")
@@ -37,6 +38,7 @@ _RELATIONS = ("first_party", "third_party", "collaborative", "other")
     metavar="NAME=ID[:TASK]",
     help="eval-results: the Hub's benchmark for an instruction set or column of the board; several times.",
 )
+@json_option
 def convert(
     source: str,
     kind: str,
@@ -44,6 +46,7 @@ def convert(
     organization: str | None,
     relationship: str,
     datasets: tuple[str, ...],
+    json_file: Path | None,
 ) -> None:
     """Write the board SOURCE in another format.
 
@@ -71,6 +74,8 @@ def convert(
     if not paths:
         raise InputError(f"The board {board.name!r} has no score that {kind} would hold.")
     print(*paths, sep="\n")
+    if json_file is not None:
+        write_json(json_file, {"board": board.name, "files": [str(path) for path in paths]})
 
 
 def _pairs(datasets: tuple[str, ...]) -> dict[str, str]:

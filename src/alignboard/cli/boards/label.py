@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from alignboard.cli.shared import json_option, write_json
 from alignboard.errors import InputError
 
 
@@ -25,8 +26,16 @@ from alignboard.errors import InputError
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N prompts.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
+@json_option
 def label(
-    outputs: Path, baseline: str, annotator: str, limit: int | None, port: int, *, no_browser: bool
+    outputs: Path,
+    baseline: str,
+    annotator: str,
+    limit: int | None,
+    port: int,
+    *,
+    no_browser: bool,
+    json_file: Path | None,
 ) -> None:
     """Show pairs of responses in random order and without names, and keep a person's verdicts.
 
@@ -35,7 +44,7 @@ def label(
     """
     from alignboard.boards.labelling import Labels
     from alignboard.cli.boards.view import serve_until_interrupted
-    from alignboard.cli.judge import pair_reader
+    from alignboard.cli.judge.judge import pair_reader
     from alignboard.fetch.sources import rich_progress
     from alignboard.records import Judgment
     from alignboard.results.verdict_places import judge_folder
@@ -66,3 +75,5 @@ def label(
     serve_until_interrupted(routes, port, no_browser=no_browser)
     done, n = labels.counts()
     print(f"{done} of {n} done: {labels.path}")
+    if json_file is not None:
+        write_json(json_file, {"done": done, "n": n, "file": str(labels.path)})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alignboard.cli.shared import json_option, write_json
 from alignboard.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ def _kinds(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
     "--size", metavar="WxH", help="Width and height in inches, such as 3.3x2.5 for a column."
 )
 @click.option("--models", metavar="A,B", help="Only these models.")
-def plot(kind: str, board: str, out: Path, size: str | None, models: str | None) -> None:
+@json_option
+def plot(
+    kind: str, board: str, out: Path, size: str | None, models: str | None, json_file: Path | None
+) -> None:
     """Draw one KIND of plot of a BOARD: a name in leaderboards/ or a board's json file.
 
     Kinds: ranking, win rates, lengths, families, benchmarks, ratings; pairs, agreement and difficulty (of boards with
@@ -59,10 +63,14 @@ def plot(kind: str, board: str, out: Path, size: str | None, models: str | None)
         found = found.only(wanted)
         examples = None if examples is None else examples.only(wanted)
     panels = figure_panels(kind, found, examples)
+    written = []
     for k, panel in enumerate(panels, start=1):
         path = out if len(panels) == 1 else out.with_stem(f"{out.stem}-{k}")
         save_panel(panel, path, inches)
         print(path)
+        written.append({"heading": panel.heading, "file": str(path)})
+    if json_file is not None:
+        write_json(json_file, {"figures": written})
 
 
 def _inches(size: str | None) -> tuple[float, float] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alignboard.cli.shared import json_option, write_json
 from alignboard.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -35,8 +36,15 @@ _FOLDER = Path("leaderboards")
     "--port", type=click.IntRange(0, 65535), default=0, help="Of --serve; 0 takes a free one."
 )
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
+@json_option
 def view(
-    board: str | None, results: Path | None, *, serve: bool, port: int, no_browser: bool
+    board: str | None,
+    results: Path | None,
+    *,
+    serve: bool,
+    port: int,
+    no_browser: bool,
+    json_file: Path | None,
 ) -> None:
     """Open the page of a BOARD: a name in leaderboards/ or a page's file; without one the newest."""
     if results is not None and not serve:
@@ -51,7 +59,10 @@ def view(
             {("GET", ""): pages.newest}, port, no_browser=no_browser, refresh=REFRESH_SECONDS
         )
         return
-    _open(_page(board).resolve().as_uri(), no_browser=no_browser)
+    address = _page(board).resolve().as_uri()
+    _open(address, no_browser=no_browser)
+    if json_file is not None:
+        write_json(json_file, {"address": address})
 
 
 def _page(board: str | None) -> Path:
@@ -125,9 +136,13 @@ def _open(address: str, *, no_browser: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("boards", nargs=-1)
 @click.option("--title", default="Leaderboards", show_default=True, help="Heading of the index.")
-def publish(folder: Path, boards: tuple[str, ...], title: str) -> None:
+@json_option
+def publish(folder: Path, boards: tuple[str, ...], title: str, json_file: Path | None) -> None:
     """Write the BOARDS of leaderboards/ (all by default) into FOLDER with an index, for any static host."""
     from alignboard.boards.site import board_files
     from alignboard.boards.site import publish as write
 
-    print(write(board_files(_FOLDER, list(boards) or None), folder, title))
+    index = write(board_files(_FOLDER, list(boards) or None), folder, title)
+    print(index)
+    if json_file is not None:
+        write_json(json_file, {"index": str(index)})
