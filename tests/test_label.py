@@ -113,9 +113,7 @@ def test_keys_and_buttons_in_a_browser(tmp_path):
             page.keyboard.press(key)
             page.wait_for_selector(f"html{wanted}", state="attached")
         page.click("[data-verdict=second]")
-        page.wait_for_function(
-            "document.getElementById('progress').textContent.includes('last one')"
-        )
+        sync_api.expect(page.locator("#progress")).to_contain_text("last one")
         assert page.evaluate("document.documentElement.dataset.hit") is None
         assert faults == []
         browser.close()

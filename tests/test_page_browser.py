@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from alignboard.boards.board import read_board
+from alignboard.boards.board import Board, read_board
 from alignboard.boards.examples import read_examples
 from alignboard.boards.files import to_csv, to_markdown, write_board
 from alignboard.boards.latex import to_latex
@@ -102,10 +103,7 @@ class Opened:
         ]
 
     def shows(self, wanted):
-        self.page.wait_for_function(
-            "n => document.getElementById('n-examples').textContent.startsWith(n + ' of')",
-            arg=str(wanted),
-        )
+        sync_api.expect(self.page.locator("#n-examples")).to_have_text(re.compile(f"^{wanted} of"))
         return self.prompts()
 
     def heads(self):
@@ -342,13 +340,9 @@ def test_keys_blind_mode_and_a_link_to_a_prompt(browser, made):
         page = opened.page
         assert page.inner_text("#example h3") == prompt(40)
         page.keyboard.press("j")
-        page.wait_for_function(
-            "wanted => document.querySelector('#example h3').textContent === wanted", arg=prompt(41)
-        )
+        sync_api.expect(page.locator("#example h3")).to_have_text(prompt(41))
         page.keyboard.press("k")
-        page.wait_for_function(
-            "wanted => document.querySelector('#example h3').textContent === wanted", arg=prompt(40)
-        )
+        sync_api.expect(page.locator("#example h3")).to_have_text(prompt(40))
         assert "dpo" in page.inner_text("#example .responses")
         assert page.locator(".verdicts tbody tr").count() == 4
         assert "I say 40" in page.inner_text(".verdicts")
@@ -373,10 +367,15 @@ def test_downloads_are_the_files_of_the_command(browser, made):
             assert event.value.suggested_filename == f"both.{kind}"
             return Path(event.value.path()).read_text(encoding="utf-8")
 
-        assert downloaded("csv") == to_csv(board)
-        assert downloaded("tex") == to_latex(board)
-        assert downloaded("md") == to_markdown(board)
-        assert downloaded("json") == board.to_json()
+        for kind, write in (
+            ("csv", to_csv),
+            ("tex", to_latex),
+            ("md", to_markdown),
+            ("json", Board.to_json),
+        ):
+            content = made.with_suffix(f".{kind}").read_text(encoding="utf-8")
+            assert downloaded(kind) == content
+            assert write(board) == content, "a board that was read again gives the same files"
         page.fill("#search", "dpo|sft")
         rows = list(csv.DictReader(io.StringIO(downloaded("csv"))))
         assert [row["model"] for row in rows] == opened.models()
@@ -393,10 +392,7 @@ def test_hostile_texts_are_shown_as_they_are_and_do_nothing(browser, made):
         page = opened.page
         for k in range(len(PAYLOADS)):
             page.click(f"#list button[data-prompt='{k}']")
-            page.wait_for_function(
-                "k => document.querySelector('#list button[aria-current=true]').dataset.prompt === k",
-                arg=str(k),
-            )
+            page.wait_for_selector(f"#list button[aria-current=true][data-prompt='{k}']")
             texts = page.eval_on_selector_all(
                 "#example h3, #example .responses pre",
                 "found => found.map(e => [e.textContent, e.children.length])",

@@ -38,6 +38,13 @@ class Score(msgspec.Struct, frozen=True, omit_defaults=True):
     note: str | None = None
     """what the value rests on, such as ``extrapolated``"""
 
+    def __post_init__(self) -> None:
+        """Whole numbers become floats, as they are read again from json: the same board gives the same files."""
+        for name in ("value", "low", "high", "standard_error"):
+            number = getattr(self, name)
+            if number is not None and type(number) is not float:
+                msgspec.structs.force_setattr(self, name, float(number))
+
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
     """What the numbers of one column are, and what they are conditional on."""
