@@ -22,7 +22,7 @@ SLOW := slow
 
 help:
 	@echo "make demo       trains, asks, judges and ranks four families of tiny models: leaderboards/demo.html"
-	@echo "make demo-real  the same on SmolLM2-135M, trained and judged on real data (400 MB, about half an hour): smollm2.html"
+	@echo "make demo-real  the same on SmolLM2-135M, on real data (400 MB): leaderboards/smollm2.html"
 	@echo "make boards     the published AlpacaEval boards as files, and the audit of them (base install, no torch)"
 	@echo "make test       the default test suite (installs every extra)"
 	@echo "make test-slow  the tests marked slow: simulations and parity with upstream"

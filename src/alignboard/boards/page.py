@@ -33,7 +33,8 @@ _SCRIPTS = ("state.js", "table.js", "statistics.js", "compare.js", "examples.js"
 """in this order, each may use the ones before"""
 _LONG = 40
 """rows above which the table scrolls inside a box of its own, so that its head stays in sight"""
-_PARTS = Path(__file__).with_name("page_parts")
+PARTS = Path(__file__).with_name("page_parts")
+"""the folder of templates, style and scripts"""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def to_html(board: Board, examples: Examples | None = None) -> str:
 
     from alignboard.boards.plots import panels, to_svg
 
-    script = "\n".join((_PARTS / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    script = "\n".join((PARTS / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     script = f"(() => {{\n{script}}})();"
     plots = [
         (panel.heading, Markup(to_svg(panel)))  # noqa: S704 - its texts are escaped where it is made
@@ -111,7 +112,7 @@ def table_html(board: Board) -> str:
 
 def template(name: str) -> Template:
     """A template of the pages, with their style; it escapes what it is given."""
-    return _environment().from_string((_PARTS / name).read_text(encoding="utf-8"))
+    return _environment().from_string((PARTS / name).read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=1)
@@ -124,7 +125,7 @@ def _environment() -> Environment:
     )
     environment.filters["shown"] = shown
     # Plain text that this package wrote.
-    style = (_PARTS / "board.css").read_text(encoding="utf-8")
+    style = (PARTS / "board.css").read_text(encoding="utf-8")
     environment.globals["style"] = Markup(style)  # noqa: S704
     return environment
 

@@ -1,23 +1,26 @@
-"""A page on the loopback interface that follows a run: it is made again when its sources have changed.
+"""Pages on the loopback interface: one that follows a run, and one that takes a person's verdicts.
 
-Read-only. The address holds a random token, so that another user of the machine, or a page in the browser, cannot guess
-it; a request under another name than the loopback address is refused (DNS rebinding).
+The address holds a random token, so that another user of the machine, or a page in the browser, cannot guess it; a
+request under another name than the loopback address (DNS rebinding) or from another page is refused.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from alignboard.errors import InputError
 from alignboard.text import shown
 
 HOST = "127.0.0.1"
 REFRESH_SECONDS = 15
-"""after which the browser loads the page again"""
+"""after which the browser loads a page that follows a run again"""
+_LARGEST_BODY = 65_536
+Route: TypeAlias = Callable[[bytes], tuple[str, bytes]]
+"""takes a request's body; returns the media type and the content of the reply, or raises `InputError`"""
 
 
 class Pages:
@@ -29,20 +32,77 @@ class Pages:
         self._of: Hashable = None
         self._page = b""
 
-    def newest(self) -> bytes:
-        """The page; a board that cannot be made now says why, and is tried again."""
+    def newest(self, _: bytes = b"") -> tuple[str, bytes]:
+        """The page; where it cannot be made now, why, and it is tried again."""
         with self._lock:
             now = self._state()
             if not self._page or now != self._of:
-                try:
-                    self._page, self._of = self._make().encode(), now
-                except InputError as error:
-                    return f"{shown(str(error))}\n".encode()
-            return self._page
+                self._page, self._of = self._make().encode(), now
+            return "text/html", self._page
 
 
-def server(pages: Pages, port: int = 0) -> tuple[ThreadingHTTPServer, str]:
-    """A server that is not running yet, and the address of its page.
+class _Handler(BaseHTTPRequestHandler):
+    routes: ClassVar[Mapping[tuple[str, str], Route]]
+    token: ClassVar[str]
+    refresh: ClassVar[int | None]
+
+    def do_GET(self) -> None:
+        self._reply("GET")
+
+    def do_POST(self) -> None:
+        self._reply("POST")
+
+    def _reply(self, method: str) -> None:
+        route = self._route(method)
+        length = int(self.headers.get("Content-Length") or 0)
+        if route is None or not 0 <= length <= _LARGEST_BODY:
+            self.send_error(404)
+            return
+        status = 200
+        try:
+            kind, content = route(self.rfile.read(length))
+        except InputError as error:
+            status, kind, content = 400, "text/plain", f"{shown(str(error))}\n".encode()
+        self.send_response(status)
+        headers = {
+            "Content-Type": f"{kind}; charset=utf-8",
+            "Content-Length": str(len(content)),
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+        }
+        for header, value in (
+            headers | ({"Refresh": str(self.refresh)} if self.refresh else {})
+        ).items():
+            self.send_header(header, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _route(self, method: str) -> Route | None:
+        name, _, own_port = self.headers.get("Host", "").partition(":")
+        origin = self.headers.get("Origin")
+        if name not in {HOST, "localhost"} or origin not in {None, f"http://{name}:{own_port}"}:
+            return None
+        given, _, rest = self.path[1:].partition("/")
+        if not secrets.compare_digest(given.encode(), self.token.encode()):
+            return None
+        return self.routes.get((method, rest))
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Quiet: the terminal belongs to the user."""
+
+
+def server(
+    routes: Mapping[tuple[str, str], Route], port: int = 0, *, refresh: int | None = None
+) -> tuple[ThreadingHTTPServer, str]:
+    """A server that is not running yet, and its address.
+
+    Parameters
+    ----------
+    routes
+        by method and name below the address, such as ``("GET", "")``
+    refresh
+        seconds after which the browser loads a page again
 
     Raises
     ------
@@ -51,36 +111,11 @@ def server(pages: Pages, port: int = 0) -> tuple[ThreadingHTTPServer, str]:
     """
     token = secrets.token_urlsafe(16)
 
-    class Handler(BaseHTTPRequestHandler):
-        path_of_page: ClassVar[str] = f"/{token}/"
-
-        def do_GET(self) -> None:
-            name, _, _ = self.headers.get("Host", "").partition(":")
-            if name not in {HOST, "localhost"} or not secrets.compare_digest(
-                self.path.encode(), self.path_of_page.encode()
-            ):
-                self.send_error(404)
-                return
-            content = pages.newest()
-            kind = "html" if content.startswith(b"<") else "plain"
-            self.send_response(200)
-            for header, value in (
-                ("Content-Type", f"text/{kind}; charset=utf-8"),
-                ("Content-Length", str(len(content))),
-                ("Refresh", str(REFRESH_SECONDS)),
-                ("Cache-Control", "no-store"),
-                ("X-Content-Type-Options", "nosniff"),
-                ("Referrer-Policy", "no-referrer"),
-            ):
-                self.send_header(header, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Quiet: the terminal belongs to the user."""
-
     try:
-        made = ThreadingHTTPServer((HOST, port), Handler)
+        handler = type(
+            "Handler", (_Handler,), {"routes": routes, "token": token, "refresh": refresh}
+        )
+        made = ThreadingHTTPServer((HOST, port), handler)
     except OSError as error:
         raise InputError(
             f"--port {port} cannot be used: {error.strerror}; leave it out."

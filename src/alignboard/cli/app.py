@@ -12,18 +12,20 @@ from typing import Any
 
 import click
 
-from alignboard.cli.board import board
+from alignboard.cli.boards.board import board
+from alignboard.cli.boards.convert import convert
+from alignboard.cli.boards.label import label
+from alignboard.cli.boards.plot import plot
+from alignboard.cli.boards.view import publish, view
 from alignboard.cli.boundary import EXIT_FOUND, guarded
 from alignboard.cli.bridge import bridge
 from alignboard.cli.compare import compare
-from alignboard.cli.convert import convert
 from alignboard.cli.data import data
 from alignboard.cli.evaluate import evaluate
 from alignboard.cli.export import export
 from alignboard.cli.generate import generate
-from alignboard.cli.judge import judge as judge_group
+from alignboard.cli.judge.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
-from alignboard.cli.plot import plot
 from alignboard.cli.power import power
 from alignboard.cli.published import (
     assets_option,
@@ -47,7 +49,6 @@ from alignboard.cli.shared import (
     write_json,
 )
 from alignboard.cli.train import train
-from alignboard.cli.view import publish, view
 from alignboard.extras import calm
 from alignboard.workspace import PUBLISHED
 
@@ -217,6 +218,7 @@ cli.add_command(recipe)
 cli.add_command(compare)
 cli.add_command(power)
 cli.add_command(plot)
+cli.add_command(label)
 cli.add_command(convert)
 cli.add_command(view)
 cli.add_command(publish)

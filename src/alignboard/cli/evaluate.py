@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.generate import served_at
-from alignboard.cli.judging import judge_options
+from alignboard.cli.judge.judging import judge_options
 from alignboard.cli.shared import completes, json_option, name_option, replace_option, write_json
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def evaluate(
     stopped goes on where it was. Exit code 3 where something is missing in the end.
     """
     from alignboard.cli.answering import answered_text, answering
-    from alignboard.cli.judging import (
+    from alignboard.cli.judge.judging import (
         judge_and_print,
         judge_urls,
         judging_here,

@@ -93,6 +93,8 @@ def training_plan(asked: TrainingRequest, workspace: Path) -> ResolvedPlan:
         if model is None and declared.model is not None:
             model, revision = declared.model, declared.revision
         following = declared.start_from
+        if len(chain) == 1:  # the recipe that was asked for
+            following = asked.settings.get("start_from", following)
         if following is not None and is_adapter(following, workspace):
             break
     if model is None:

@@ -132,9 +132,7 @@ class AnnotatorEntry:
         in_turns = ("instruct" not in model) and not model.startswith("text-")
         in_turns = bool(self.kwargs.pop("requires_chatml", in_turns and _newer_than_gpt_3(model)))
         if not in_turns:
-            self.missing.append(
-                f"{model} takes a prompt without turns, which endpoints are not sent here"
-            )
+            self.missing.append(f"{model} takes prompts without turns, not sent here")
         base_url, key = self._client_of()
         if Path(model).is_absolute():
             model, base_url, key = self._published(model), base_url or _LOCAL_SERVER, None
@@ -152,7 +150,7 @@ class AnnotatorEntry:
         native = self.kwargs.pop("client_function_name", "messages")
         if native != "messages" or not self.kwargs.pop("requires_chatml", True):
             self.missing.append(
-                "it asks Anthropic's text completions API, which none of its models answers any more"
+                "it asks Anthropic's text completions API, which no model answers now"
             )
         text = self._text()
         chatty = text.lstrip().startswith("<|im_start|>")

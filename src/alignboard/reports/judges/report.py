@@ -26,6 +26,7 @@ from alignboard.stats.agreement import (
     raw_agreement,
     side,
 )
+from alignboard.stats.calibrated import calibrated_mean
 from alignboard.stats.intervals import Interval, bounded_mean
 
 
@@ -54,6 +55,25 @@ class HumanFigures:
     agreement: Interval
     kappa: Interval
     """with the humans' majority, split votes as a draw"""
+    models: list[CalibratedModel]
+    """of models of which humans labelled a part"""
+
+
+@dataclass(frozen=True)
+class CalibratedModel:
+    """The win rate that people would give a model, from few labels of theirs and the judge's of all rows.
+
+    The labelled rows are taken for a random part of the judged ones.
+    """
+
+    model: str
+    baseline: str
+    n_labels: int
+    judged: Interval
+    humans_alone: Interval
+    calibrated: Interval
+    gain: float
+    """share of the humans' standard error that the judge saves"""
 
 
 @dataclass(frozen=True)
@@ -169,7 +189,36 @@ def _against(name: str, part: Judgments, human: Mapping[PairKey, Sequence[float]
         n_pairs=len(known),
         agreement=agreement_with_humans(score + 1, votes, known.instruction),
         kappa=cohen_kappa(turn * side(score), turn * majority, known.instruction),
+        models=_calibrated(part.where(part.status == "scored"), human),
     )
+
+
+def _calibrated(part: Judgments, human: Mapping[PairKey, Sequence[float]]) -> list[CalibratedModel]:
+    """Every model of which humans labelled a part, in the order of names."""
+    canonical = np.array(
+        [np.mean(human[pair]) - 1 if pair in human else np.nan for pair in part.pair]
+    )
+    labels = np.where(part.mirrored, 1 - canonical, canonical)
+    models = []
+    for model, baseline in sorted(
+        set(zip(part.model.tolist(), part.baseline.tolist(), strict=True))
+    ):
+        own = (part.model == model) & (part.baseline == baseline)
+        if np.isnan(labels[own]).all():
+            continue
+        found = calibrated_mean(part.score[own], labels[own])
+        models.append(
+            CalibratedModel(
+                model,
+                baseline,
+                found.n_labels,
+                bounded_mean(part.score[own], part.instruction[own]),
+                found.humans_alone,
+                found.rate,
+                found.gain,
+            )
+        )
+    return models
 
 
 def _among(human: Mapping[PairKey, Sequence[float]]) -> Interval:

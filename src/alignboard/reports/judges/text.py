@@ -170,6 +170,30 @@ def _humans(report: JudgeReport) -> str:
     return (
         "Agreement with the majority of humans (1 - mean absolute error, as AlpacaEval)\n"
         + table(header, rows, left=(0,))
+        + _calibrated(report)
+    )
+
+
+def _calibrated(report: JudgeReport) -> str:
+    header = ("model", "judge's", "labels", "humans alone", "calibrated", "width saved", "judge")
+    rows = [
+        [
+            printable(model.model),
+            _percent(model.judged),
+            str(model.n_labels),
+            _percent(model.humans_alone),
+            _percent(model.calibrated),
+            "-" if math.isnan(model.gain) else f"{100 * model.gain:.0f} %",
+            printable(one.judge),
+        ]
+        for one in report.humans
+        for model in one.models
+    ]
+    if not rows:
+        return ""
+    return (
+        "\n\nWin rates that humans would give, from their labels and the judge's (labelled pairs: a random part)\n"
+        + table(header, rows, left=(0, 6))
     )
 
 

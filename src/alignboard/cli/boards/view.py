@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import click
 from alignboard.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from alignboard.boards.serving import Pages
+    from alignboard.boards.serving import Pages, Route
 
 _FOLDER = Path("leaderboards")
 
@@ -44,8 +44,12 @@ def view(
     if results is not None and board is not None:
         raise InputError("Give a BOARD or --from DIR, not both.")
     if serve:
+        from alignboard.boards.serving import REFRESH_SECONDS
+
         pages = _of_file(_page(board)) if results is None else _of_results(results)
-        _serve(pages, port, no_browser=no_browser)
+        serve_until_interrupted(
+            {("GET", ""): pages.newest}, port, no_browser=no_browser, refresh=REFRESH_SECONDS
+        )
         return
     _open(_page(board).resolve().as_uri(), no_browser=no_browser)
 
@@ -89,10 +93,17 @@ def _of_results(results: Path) -> Pages:
     return Pages(make, state)
 
 
-def _serve(pages: Pages, port: int, *, no_browser: bool) -> None:
+def serve_until_interrupted(
+    routes: Mapping[tuple[str, str], Route],
+    port: int,
+    *,
+    no_browser: bool,
+    refresh: int | None = None,
+) -> None:
+    """Print the address, open it, and serve ``routes`` until Ctrl-C."""
     from alignboard.boards.serving import server
 
-    made, address = server(pages, port)
+    made, address = server(routes, port, refresh=refresh)
     _open(address, no_browser=no_browser)
     print("Ctrl-C ends.", file=sys.stderr)
     with made:

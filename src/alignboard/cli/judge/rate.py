@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alignboard.cli.judging import outputs_options, rate_options
+from alignboard.cli.judge.judging import outputs_options, rate_options
 from alignboard.cli.shared import json_option, write_json
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def rate(
     files, or answers of two turns (MT-bench's model_answer.jsonl), which are rated turn by turn. Exit code 3 where a
     rating is missing in the end.
     """
-    from alignboard.cli.judging import judge_urls, judging_here, rate_and_print
-    from alignboard.cli.judging_text import cost_text
+    from alignboard.cli.judge.judging import judge_urls, judging_here, rate_and_print
+    from alignboard.cli.judge.text import cost_text
     from alignboard.fetch.sources import rich_progress
     from alignboard.pipeline.evaluation import declared_judge
 

@@ -54,7 +54,7 @@ def convert(
     from alignboard.boards.exports.every_eval_ever import Source, write_folder
     from alignboard.boards.exports.hub import write_eval_results, write_model_index
     from alignboard.boards.files import write_board
-    from alignboard.cli.plot import read_source
+    from alignboard.cli.boards.plot import read_source
 
     board, examples = read_source(source)
     if kind == "every-eval-ever":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alignboard.cli.judging_text import cost_text, rating_text, summary_text
+from alignboard.cli.judge.text import cost_text, rating_text, summary_text
 from alignboard.cli.shared import allow_key_option, completes, progress, replace_option
 
 if TYPE_CHECKING:

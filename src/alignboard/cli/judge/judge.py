@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alignboard.cli.judge_rate import rate
-from alignboard.cli.judge_report import report
-from alignboard.cli.judging import judge_options, outputs_options
+from alignboard.cli.judge.judging import judge_options, outputs_options
+from alignboard.cli.judge.rate import rate
+from alignboard.cli.judge.report import report
 from alignboard.cli.shared import json_option, write_json
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def outputs(
     interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where a verdict is
     missing in the end.
     """
-    from alignboard.cli.judging import (
+    from alignboard.cli.judge.judging import (
         judge_and_print,
         judge_urls,
         judging_here,
@@ -128,7 +128,7 @@ def outputs(
     urls = judge_urls(access["judge_engine"])
     declared = declared_judge(name, Path.cwd(), order, hardened=hardened, urls=urls)
     with rich_progress() as downloading:
-        read = _reader(set_name, baseline, fields, limit, out, downloading)
+        read = pair_reader(set_name, baseline, fields, limit, out, downloading)
         compared = [read(path) for path in outputs]
     priced = []
     ask = not (dry_run or reparse)
@@ -144,7 +144,7 @@ def outputs(
         sys.exit(EXIT_FOUND)
 
 
-def _reader(
+def pair_reader(
     set_name: str,
     baseline: str | None,
     fields: Path | None,

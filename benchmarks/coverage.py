@@ -1,0 +1,317 @@
+"""How often 95 % intervals hold the truth: present rules beside those that they replaced, or that others use.
+
+Run ``python benchmarks/coverage.py --json benchmarks/coverage.json`` for the simulation, a few minutes on one
+core, and add ``--docs docs/coverage.md`` for the page. ``ALIGNBOARD_RELEASED_DATA`` adds the released verdicts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignboard.stats.intervals import bounded_mean, clustered_mean
+from alignboard.stats.paired import paired_difference
+from alignboard.stats.rating import Battles, BradleyTerryFit, bradley_terry
+from alignboard.stats.student import student_quantile
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.intp]
+Limits = tuple[float, float]
+
+REPETITIONS = 2_000
+JUDGE = "weighted_alpaca_eval_gpt4_turbo"
+SIZES = (5, 10, 20, 50, 100, 200, 805)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting: how often the limits held the truth, and how wide they were on average."""
+
+    quantity: str
+    design: str
+    method: str
+    coverage: float
+    error: float
+    """Monte-Carlo standard error of the coverage"""
+    width: float
+    repetitions: int
+
+
+def simulate(
+    quantity: str,
+    design: str,
+    truth: float,
+    draw: Callable[[np.random.Generator], tuple[Any, ...]],
+    methods: dict[str, Callable[..., Limits]],
+    repetitions: int,
+) -> Iterator[Cell]:
+    """The cells of one design: all methods see the same draws, and the seed is the design's own."""
+    rng = np.random.default_rng(zlib.crc32(f"{quantity} {design}".encode()))
+    held, width = dict.fromkeys(methods, 0), dict.fromkeys(methods, 0.0)
+    for _ in range(repetitions):
+        drawn = draw(rng)
+        for name, method in methods.items():
+            low, high = method(*drawn)
+            held[name] += low <= truth <= high
+            width[name] += (high - low) if math.isfinite(high - low) else 0.0
+    for name in methods:
+        p = held[name] / repetitions
+        error = math.sqrt(p * (1 - p) / repetitions)
+        yield Cell(quantity, design, name, p, error, width[name] / repetitions, repetitions)
+
+
+# Methods.
+
+
+def ours(values: Array, clusters: Labels | None = None) -> Limits:
+    """The present interval of a rate."""
+    found = bounded_mean(values, clusters)
+    return found.low, found.high
+
+
+def logit_t(values: Array) -> Limits:
+    """The former rule: the delta method on the logit scale, the exact bound at 0 and 1 alone."""
+    found, _ = clustered_mean(values)
+    m, n = found.value, len(values)
+    bound = 1 - 0.025 ** (1 / n)
+    if m in {0.0, 1.0}:
+        return (0.0, bound) if m == 0 else (1 - bound, 1.0)
+    reach = student_quantile(0.975, n - 1) * found.standard_error / (m * (1 - m))
+    centre = math.log(m / (1 - m))
+    low, high = (
+        1 / (1 + math.exp(-min(max(x, -700), 700))) for x in (centre - reach, centre + reach)
+    )
+    return low, high
+
+
+def rows_t(values: Array, clusters: Labels | None = None) -> Limits:
+    """Rows taken for independent, plus and minus 1.96 standard errors: what evaluation libraries print."""
+    del clusters
+    reach = 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return float(values.mean()) - reach, float(values.mean()) + reach
+
+
+def cr1_t(values: Array, clusters: Labels) -> Limits:
+    """The former clustered rule: CR1 with G - 1 degrees of freedom."""
+    codes = np.unique(clusters, return_inverse=True)[1]
+    mean, groups = float(values.mean()), int(codes.max()) + 1
+    sums = np.bincount(codes, values - mean) / len(values)
+    reach = student_quantile(0.975, groups - 1) * math.sqrt(
+        groups / (groups - 1) * float(sums @ sums)
+    )
+    return mean - reach, mean + reach
+
+
+def paired(a: Array, b: Array) -> Limits:
+    """The present interval of a paired difference."""
+    found = paired_difference(a, b)
+    return found.low, found.high
+
+
+def paired_t(a: Array, b: Array) -> Limits:
+    """Student's interval of a paired difference without corners."""
+    delta = a - b
+    reach = student_quantile(0.975, len(a) - 1) * float(delta.std(ddof=1)) / math.sqrt(len(a))
+    return float(delta.mean()) - reach, float(delta.mean()) + reach
+
+
+# Designs.
+
+
+def rates(repetitions: int) -> Iterator[Cell]:
+    """Win rates of binary, half-tied and soft saturated verdicts."""
+
+    def binary(rng: np.random.Generator, n: int, p: float) -> Array:
+        return (rng.random(n) < p).astype(np.float64)
+
+    def half_ties(rng: np.random.Generator, n: int, p: float) -> Array:
+        return np.asarray(np.where(rng.random(n) < 0.5, 0.5, binary(rng, n, p)), np.float64)
+
+    def soft(rng: np.random.Generator, n: int, p: float) -> Array:
+        return np.asarray(0.0005 + 0.999 * binary(rng, n, p), np.float64)
+
+    drawn = {
+        "binary": (binary, lambda p: p),
+        "half ties": (half_ties, lambda p: 0.25 + p / 2),
+        "soft": (soft, lambda p: 0.0005 + 0.999 * p),
+    }
+    for (name, (draw, truth)), p, n in itertools.product(drawn.items(), (0.02, 0.1, 0.5), SIZES):
+        methods = {"alignboard": ours, "logit-t (former)": logit_t, "rows, 1.96 SE": rows_t}
+        yield from simulate(
+            "win rate",
+            f"{name}, p = {p}, n = {n}",
+            truth(p),
+            lambda rng, draw=draw, n=n, p=p: (draw(rng, n, p),),
+            methods,
+            repetitions,
+        )
+
+
+def clusters(repetitions: int) -> Iterator[Cell]:
+    """Clustered rates: clusters of one size, of 1 to 20 rows, and one that holds half of all rows."""
+    shapes: dict[str, Callable[[int], list[int]]] = {
+        "equal": lambda g: [10] * g,
+        "1 to 20": lambda g: [1 + (7 * k) % 20 for k in range(g)],
+        "one with half": lambda g: [10 * (g - 1)] + [10] * (g - 1),
+    }
+    for (name, shape), g in itertools.product(shapes.items(), (5, 10, 20, 50)):
+        label = np.repeat(np.arange(g), shape(g))
+
+        def draw(
+            rng: np.random.Generator, label: Labels = label, g: int = g
+        ) -> tuple[Array, Labels]:
+            own = rng.beta(1, 1, g)[label]
+            return (rng.random(len(label)) < own).astype(np.float64), label
+
+        methods = {"alignboard": ours, "CR1, G - 1 (former)": cr1_t, "rows, 1.96 SE": rows_t}
+        yield from simulate("clustered rate", f"{name}, G = {g}", 0.5, draw, methods, repetitions)
+
+
+def undefeated(repetitions: int) -> Iterator[Cell]:
+    """Differences of ratings on boards with an undefeated model, which need a prior."""
+    for top, prompts in ((4.0, 20), (5.0, 50)):
+        theta = np.array([top, 0.5, 0.0, -0.5])
+        i, j = np.triu_indices(4, 1)
+        first, second = np.tile(i, prompts), np.tile(j, prompts)
+        prompt = np.repeat(np.arange(prompts), len(i))
+
+        def draw(
+            rng: np.random.Generator,
+            theta: Array = theta,
+            first: Labels = first,
+            second: Labels = second,
+            prompt: Labels = prompt,
+        ) -> tuple[BradleyTerryFit]:
+            while True:
+                p = 1 / (1 + np.exp(theta[second] - theta[first]))
+                score = (rng.random(len(p)) < p).astype(np.float64)
+                if score[first == 0].all():
+                    return (bradley_terry(Battles(first, second, score, prompt), 4, prior_sd=3.0),)
+
+        def by(fit: BradleyTerryFit, *, sandwich: bool) -> Limits:
+            difference, error = fit.differences()
+            se = error[0, 1]
+            if sandwich:
+                c = fit.covariance
+                se = math.sqrt(c[0, 0] + c[1, 1] - 2 * c[0, 1])
+            reach = student_quantile(0.975, fit.n_clusters - 1) * se
+            return difference[0, 1] - reach, difference[0, 1] + reach
+
+        methods = {
+            "alignboard": lambda fit: by(fit, sandwich=False),
+            "sandwich (former)": lambda fit: by(fit, sandwich=True),
+        }
+        design = f"top at {top:g}, {prompts} prompts"
+        yield from simulate(
+            "rating difference, undefeated", design, top - 0.5, draw, methods, repetitions
+        )
+
+
+def released(root: Path, repetitions: int) -> Iterator[Cell]:
+    """Released verdicts drawn anew with replacement: the worst of 23 models, and of 22 adjacent pairs."""
+    from alignboard.results.folder import ResultsFolder
+
+    with ResultsFolder(root / "results") as folder:
+        models = [m for m in folder.annotated_models(JUDGE) if m != "gpt4_1106_preview"]
+        tables = folder.tables(models, JUDGE)
+    score = {
+        m: dict(zip(t.instruction.tolist(), t.preference - 1, strict=True))
+        for m, t in tables.items()
+    }
+    order = sorted(models, key=lambda m: -float(np.nanmean(list(score[m].values()))))
+    for n in (10, 20, 50, 100, 200):
+        cells = []
+        for model in order:
+            values = np.array([x for x in score[model].values() if not math.isnan(x)])
+            methods = {"alignboard": ours, "logit-t (former)": logit_t}
+            cells += simulate(
+                "win rate, released", f"{model}, n = {n}", float(values.mean()),
+                lambda rng, values=values, n=n: (rng.choice(values, n),), methods, repetitions,
+            )  # fmt: skip
+        yield from _worst(cells, f"worst of {len(order)} models, n = {n}")
+        cells = []
+        for a, b in itertools.pairwise(order):
+            both = np.array(
+                [
+                    (x, score[b][k])
+                    for k, x in score[a].items()
+                    if not math.isnan(x + score[b].get(k, math.nan))
+                ]
+            )
+            methods = {"alignboard": paired, "Student's t": paired_t}
+            cells += simulate(
+                "paired difference, released", f"{a}, {b}, n = {n}",
+                float((both[:, 0] - both[:, 1]).mean()),
+                lambda rng, both=both, n=n: tuple(both[rng.integers(0, len(both), n)].T),
+                methods, repetitions,
+            )  # fmt: skip
+        yield from _worst(cells, f"worst of {len(order) - 1} pairs, n = {n}")
+
+
+def _worst(cells: list[Cell], design: str) -> Iterator[Cell]:
+    """Of every method the cell that covers least, with the mean width."""
+    for method in dict.fromkeys(cell.method for cell in cells):
+        own = [cell for cell in cells if cell.method == method]
+        least = min(own, key=lambda cell: cell.coverage)
+        width = float(np.mean([cell.width for cell in own]))
+        yield Cell(
+            least.quantity, design, method, least.coverage, least.error, width, least.repetitions
+        )
+
+
+def markdown(cells: list[Cell]) -> str:
+    """The page: one table per quantity, a line per design, coverage and width of each method."""
+    lines = [
+        "# Do 95 % intervals hold the truth?",
+        "",
+        "Simulated with `benchmarks/coverage.py`: own seeds, the same draws for all methods of a line. Coverage in",
+        f"percent (Monte-Carlo standard error at most {100 * max(c.error for c in cells):.1f} points), mean width in",
+        "parentheses. *Former* rules are those of earlier versions; *rows, 1.96 SE* is what evaluation libraries",
+        "print. Where a limit is infinite the width is left out.",
+    ]  # fmt: skip
+    for quantity in dict.fromkeys(cell.quantity for cell in cells):
+        own = [cell for cell in cells if cell.quantity == quantity]
+        methods = list(dict.fromkeys(cell.method for cell in own))
+        lines += ["", f"## {quantity[0].upper()}{quantity[1:]}", ""]
+        lines += [f"| design | {' | '.join(methods)} |", f"|---|{'---|' * len(methods)}"]
+        for design in dict.fromkeys(cell.design for cell in own):
+            found = {cell.method: cell for cell in own if cell.design == design}
+            texts = (f"{100 * found[m].coverage:.1f} ({found[m].width:.2f})" for m in methods)
+            lines.append(f"| {design} | {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Simulate, and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--docs", type=Path)
+    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
+    arguments = parser.parse_args()
+    cells: list[Cell] = []
+    for part in (rates, clusters, undefeated):
+        cells += part(arguments.repetitions)
+    data = os.environ.get("ALIGNBOARD_RELEASED_DATA")
+    if data:
+        cells += released(Path(data), arguments.repetitions)
+    lines = ",\n".join(json.dumps(asdict(cell)) for cell in cells)
+    arguments.json.write_text(f"[\n{lines}\n]\n")
+    page = markdown(cells)
+    if arguments.docs:
+        arguments.docs.write_text(page)
+    print(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The public names of the package, and the examples of docs/api.md."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import alignboard
+
+PAGE = Path(__file__).parents[1] / "docs" / "api.md"
+EXAMPLES = re.findall(
+    r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+)
+
+
+def test_every_public_name_is_there_and_documented():
+    page = PAGE.read_text(encoding="utf-8")
+    for name in alignboard.__all__:
+        found: Any = getattr(alignboard, name)
+        assert getattr(found, "__name__", "__version__") == name
+    shown = {
+        "__version__",
+        "Board",
+        "Battles",
+        "Generation",
+        "InstructionSet",
+        "RunResult",
+        "WinRate",
+    }
+    assert [
+        name for name in alignboard.__all__ if f"`{name}`" not in page and name not in shown
+    ] == []
+    assert dir(alignboard) == sorted(alignboard.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'leaderbord'"):
+        alignboard.leaderbord  # noqa: B018
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_an_example_runs(example, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"generate: \d+ jobs, \d+ calls|66.7 %, 2 wins, 1 losses", done.stdout), (
+        done.stdout
+    )
