@@ -132,9 +132,7 @@ class AnnotatorEntry:
         in_turns = ("instruct" not in model) and not model.startswith("text-")
         in_turns = bool(self.kwargs.pop("requires_chatml", in_turns and _newer_than_gpt_3(model)))
         if not in_turns:
-            self.missing.append(
-                f"{model} takes prompts without turns, not sent here"
-            )
+            self.missing.append(f"{model} takes prompts without turns, not sent here")
         base_url, key = self._client_of()
         if Path(model).is_absolute():
             model, base_url, key = self._published(model), base_url or _LOCAL_SERVER, None
