@@ -13,7 +13,8 @@ from alignboard.stats.student import student_p_value
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
-_DRAWS_AT_ONCE = 1_000
+# Differences of scores in [0, 1] that are rounding errors.
+_NO_DIFFERENCE = 1e-12
 # Variances of scores in [0, 1] that are rounding errors.
 _NO_SPREAD = 1e-24
 
@@ -92,15 +93,14 @@ def tie_groups(score: Array, adjusted_p: Array, alpha: float = 0.05) -> list[lis
 def probability_of_best(
     score: Array, influence: Array, *, draws: int, rng: np.random.Generator
 ) -> Array:
-    """(models,) how often each has the highest score on new prompts, by a multiplier bootstrap.
+    """(models,) how often each has the highest score on new prompts, by draws from their joint normal law.
 
     ``influence`` is (units, models), each unit's contribution to the error of ``score`` (models,). Models that share
     the first place in a draw share it there.
     """
-    wins = np.zeros(len(score))
-    for start in range(0, draws, _DRAWS_AT_ONCE):
-        size = min(_DRAWS_AT_ONCE, draws - start)
-        drawn = score + rng.standard_normal((size, len(influence))) @ influence
-        first = drawn >= drawn.max(axis=1, keepdims=True)
-        wins += (first / first.sum(axis=1, keepdims=True)).sum(axis=0)
-    return wins / draws
+    # As many normal draws as models have the law of a multiplier for every unit.
+    values, vectors = np.linalg.eigh(influence.T @ influence)
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    drawn = score + rng.standard_normal((draws, len(score))) @ root.T
+    first = drawn >= drawn.max(axis=1, keepdims=True) - _NO_DIFFERENCE
+    return (first / first.sum(axis=1, keepdims=True)).mean(axis=0)

@@ -108,9 +108,7 @@ def judge_report(
     names = sorted(set(rows.judge.tolist()))
     parts = {name: rows.where(rows.judge == name) for name in names}
     rng = np.random.default_rng(seed)
-    turned = dict(zip(reversed(rows.pair), reversed(rows.mirrored.tolist()), strict=True))
-    sides = {name: _sides(part.compared(), turned) for name, part in parts.items()}
-    clusters = dict(zip(rows.pair, rows.instruction.tolist(), strict=True))
+    sides, clusters = _shared(rows, parts) if len(parts) > 1 else ({}, {})
     return JudgeReport(
         judges=[judge_figures(name, part, rows) for name, part in parts.items()],
         between=[
@@ -122,6 +120,15 @@ def judge_report(
         humans=[_against(name, part, human) for name, part in parts.items()] if human else [],
         among_humans=_among(human) if human else None,
     )
+
+
+def _shared(
+    rows: Judgments, parts: Mapping[str, Judgments]
+) -> tuple[dict[str, dict[PairKey, float]], dict[PairKey, int]]:
+    """By judge and pair what was preferred (`_sides`), and by pair what figures are clustered by."""
+    turned = dict(zip(reversed(rows.pair), reversed(rows.mirrored.tolist()), strict=True))
+    sides = {name: _sides(part.compared(), turned) for name, part in parts.items()}
+    return sides, dict(zip(rows.pair, rows.instruction.tolist(), strict=True))
 
 
 def _sides(part: Judgments, turned: Mapping[PairKey, bool]) -> dict[PairKey, float]:

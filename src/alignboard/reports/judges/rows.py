@@ -12,7 +12,9 @@ part in the estimate of `alignboard.stats.second_order`, where the second order 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -21,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.errors import InputError, nearest
+from alignboard.parallel import fork_map
 from alignboard.records import Judgment, text_id
 from alignboard.results.files import SUFFIXES
 from alignboard.results.folder import ResultsFolder
@@ -30,6 +33,8 @@ from alignboard.results.verdict_places import VerdictFile
 
 STATUSES = ("scored", "unparsed", "refused", "truncated", "failed")
 """the first enters means, the others are counted"""
+_WORTH_A_FORK = 64
+"""files"""
 
 PairKey: TypeAlias = tuple[int, int, int]
 """digests of the instruction and of the two answers, the smaller answer first"""
@@ -116,35 +121,12 @@ def read_judgments(paths: Sequence[Path]) -> Judgments:
     files: dict[Path, VerdictFile | None] = {}
     for path in paths:
         files.update(_files(path))
-    rows: list[dict[str, Any]] = []
-    seen: dict[tuple[str, ...], str] = {}
-    held: dict[tuple[str, ...], dict[str, Any]] = {}
-    for file, record in files.items():
-        for number, row in enumerate(_read(file), start=1):
-            made = _columns(file, number, row)
-            if record is not None and made["judge"] != record.judge:
-                raise InputError(
-                    f"{file}, row {number}, field 'annotator': {made['judge']!r}, but the folder is that of "
-                    f"{record.judge!r}; rename one of the two."
-                )
-            key = (
-                *(made[name] for name in ("judge", "model", "baseline")),
-                *map(str, made["pair"]),
-            )
-            here = f"{file}, row {number}"
-            if key in seen:
-                # Two sets may share instructions, and a part is of its set: one verdict, in two files.
-                if record is not None and record.set is not None and _alike(held[key], made):
-                    continue
-                raise InputError(
-                    f"{here}: annotator {made['judge']!r} has judged this pair of {made['model']!r} before, in "
-                    f"{seen[key]}; remove one of the two, or name the annotators apart."
-                )
-            seen[key], held[key] = here, made
-            rows.append(made)
-    columns: dict[str, Any] = {
-        name: [row[name] for row in rows] for name in Judgments.__dataclass_fields__
-    }
+    columns: dict[str, list[Any]] = {name: [] for name in Judgments.__dataclass_fields__}
+    seen: dict[tuple[str, str, str], dict[PairKey, tuple[Path, int, int]]] = defaultdict(dict)
+    for (file, record), own in zip(files.items(), _all_columns(list(files)), strict=True):
+        for row in _new_rows(file, record, own, columns, seen):
+            for name, values in own.items():
+                columns[name].append(values[row])
     arrays = {
         name: np.array(column, dtype=np.uint64 if name == "instruction" else None)
         for name, column in columns.items()
@@ -153,12 +135,58 @@ def read_judgments(paths: Sequence[Path]) -> Judgments:
     return Judgments(**{**columns, **arrays})
 
 
-def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _all_columns(files: Sequence[Path]) -> Iterator[dict[str, list[Any]]]:
+    """The columns of every file, read on all cores, a few files at a time."""
+    for first in range(0, len(files), 2 * _WORTH_A_FORK):
+        some = files[first : first + 2 * _WORTH_A_FORK]
+        yield from fork_map(_file_columns, some, least=_WORTH_A_FORK)
+
+
+def _file_columns(file: Path) -> dict[str, list[Any]]:
+    """The rows of a file as columns; names that repeat are one text."""
+    columns: dict[str, list[Any]] = {name: [] for name in Judgments.__dataclass_fields__}
+    for number, row in enumerate(_read(file), start=1):
+        for name, value in _columns(file, number, row).items():
+            columns[name].append(sys.intern(value) if isinstance(value, str) else value)
+    return columns
+
+
+def _new_rows(
+    file: Path,
+    record: VerdictFile | None,
+    own: Mapping[str, Sequence[Any]],
+    columns: Mapping[str, Sequence[Any]],
+    seen: dict[tuple[str, str, str], dict[PairKey, tuple[Path, int, int]]],
+) -> Iterator[int]:
+    """The rows of a file that no other file holds; ``seen`` says where a pair was met, and its place in ``columns``."""
+    for row, pair in enumerate(own["pair"]):
+        judge, model, baseline = (own[name][row] for name in ("judge", "model", "baseline"))
+        if record is not None and judge != record.judge:
+            raise InputError(
+                f"{file}, row {row + 1}, field 'annotator': {judge!r}, but the folder is that of {record.judge!r}; "
+                "rename one of the two."
+            )
+        met = seen[judge, model, baseline]
+        if pair in met:
+            other, number, place = met[pair]
+            # Two sets may share instructions, and a part is of its set: one verdict, in two files.
+            if record is not None and record.set is not None and _alike(columns, place, own, row):
+                continue
+            raise InputError(
+                f"{file}, row {row + 1}: annotator {judge!r} has judged this pair of {model!r} before, in {other}, "
+                f"row {number}; remove one of the two, or name the annotators apart."
+            )
+        met[pair] = file, row + 1, len(columns["pair"])
+        yield row
+
+
+def _alike(
+    one: Mapping[str, Sequence[Any]], place: int, other: Mapping[str, Sequence[Any]], row: int
+) -> bool:
     """Whether two rows hold one verdict."""
-    same_score = one["score"] == other["score"] or (
-        math.isnan(one["score"]) and math.isnan(other["score"])
-    )
-    return same_score and one["status"] == other["status"]
+    scores = one["score"][place], other["score"][row]
+    same_score = scores[0] == scores[1] or all(map(math.isnan, scores))
+    return same_score and one["status"][place] == other["status"][row]
 
 
 def _files(path: Path) -> dict[Path, VerdictFile | None]:
