@@ -84,7 +84,7 @@ $(GPTQ): $(FULL)
 	@touch $@
 
 test-gptq: $(GPTQ)
-	$(GPTQ_VENV)/bin/python -m pytest tests/test_checkpoint_formats.py -k gptq $(PYTEST_ARGS)
+	$(GPTQ_VENV)/bin/python -m pytest tests/models/test_checkpoint_formats.py -k gptq $(PYTEST_ARGS)
 
 lint: $(FULL)
 	$(BIN)/ruff format --check

@@ -1,7 +1,7 @@
 """The prompt forms that models were tuned on, as Jinja chat templates that registry entries name.
 
 What this module promises
-    A form is the bytes that its models have seen; `tests/test_templates.py` holds each against a published prompt or a
+    A form is the bytes that its models have seen; `test_templates` holds each against a published prompt or a
     string written out. No form writes a BOS unless its models' own template does (Llama-2, Gemma): whether there is
     one is the entry's ``bos``, counted on token ids (`alignboard.models.prompting`). A form that has no system turn
     refuses one instead of dropping it.

@@ -1,7 +1,7 @@
 """The kinds of jobs: for each its version, its function, its libraries and its usual cost.
 
 A job's key holds its kind's `version`, a number that a person raises when the kind's results change; the golden test
-of every kind (`tests/test_job_goldens.py`) fails when numbers move and the version did not. Sources and versions of
+of every kind (`test_job_goldens`) fails when numbers move and the version did not. Sources and versions of
 libraries are no part of a key: a comment, a moved file or an upgrade redoes nothing. A package adds a kind by one
 registration: ``register("job", "name", JobKind(...))``.
 """

@@ -94,7 +94,7 @@ def rate_interval(
     exact one-sided binomial bound of the estimates 0 and 1.
 
     References: Brown, Cai and DasGupta 2001, Statistical Science 16 (the exact bound in the corners);
-    tests/test_intervals.py and benchmarks/coverage.py simulate how often the limits hold the truth.
+    test_intervals and benchmarks/coverage.py simulate how often the limits hold the truth.
     """
     rate, n = estimate.value, estimate.n_clusters
     if not n or not math.isfinite(rate):

@@ -160,7 +160,7 @@ def bradley_terry(
     of prior and likelihood together or larger, and limits that the comparisons do not set are infinite.
 
     The covariance is the sandwich with scores added up within clusters and the factor G/(G-1). Where a judge's taste
-    depends on the prompt, intervals that take rows for independent are far too narrow; tests/test_rating.py simulates
+    depends on the prompt, intervals that take rows for independent are far too narrow; test_rating simulates
     how often these hold the truth.
 
     References: Bradley and Terry 1952, Biometrika 39; Ford 1957, American Mathematical Monthly 64 (existence);

@@ -5,7 +5,7 @@ reference, h_w = log pi(y_w|x)/pi_ref(y_w|x) and h_l likewise. Every function ma
 pair, shape (pairs,); the trainer takes the mean. Its keywords are the parameters that a recipe may set, and
 `alignboard.train.methods` declares their ranges and defaults.
 
-Imports torch and nothing of ours. tests/test_losses.py holds every loss to a worked value, to finite differences, and
+Imports torch and nothing of ours. test_losses holds every loss to a worked value, to finite differences, and
 to TRL's own value where TRL has the loss.
 """
 

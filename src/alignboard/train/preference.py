@@ -1,7 +1,7 @@
 """TRL's DPO trainer with our losses: all paired methods run through `PreferenceTrainer`.
 
 It relies on internals of TRL 1.16 (`fused_lm_head`, `.log_probs`, batches laid out as [chosen; rejected]);
-tests/test_losses.py holds it to TRL's own values.
+test_losses holds it to TRL's own values.
 """
 
 from __future__ import annotations

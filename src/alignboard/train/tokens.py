@@ -1,6 +1,6 @@
 """Training rows as tokens, before any weights are read: their lengths, and what of them is trained.
 
-Rows are rendered and cut as TRL does it; tests/test_train_preview.py holds them to the rows that TRL makes. No torch.
+Rows are rendered and cut as TRL does it; test_train_preview holds them to the rows that TRL makes. No torch.
 """
 
 from __future__ import annotations

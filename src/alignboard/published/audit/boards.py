@@ -2,7 +2,7 @@
 
 Nothing but the boards is read, so every model of the full release is audited although its annotations are not
 here. All rules are identities or bounds, none is a guess: on the nine boards of alpaca-eval 0.6.6 (400 rows) they
-fire on five rows, each of which is wrong (`tests/test_audit.py`).
+fire on five rows, each of which is wrong (`test_audit`).
 """
 
 from __future__ import annotations

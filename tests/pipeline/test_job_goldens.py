@@ -1,8 +1,8 @@
 """Every kind of job against a golden of its numbers: when they move, its version has to be raised.
 
 A job's key holds its kind's version and not its sources, so nobody but this test notices that a change of code made
-another result under the same key. ``ALIGNBOARD_GOLDENS=write pytest -m slow tests/test_job_goldens.py`` writes the
-goldens anew, after the version was raised.
+another result under the same key. ``ALIGNBOARD_GOLDENS=write pytest -m slow tests/pipeline/test_job_goldens.py``
+writes the goldens anew, after the version was raised.
 """
 
 import json

@@ -17,7 +17,7 @@ from alignboard.pipeline.runner import other_versions
 from alignboard.registry import register
 from test_run import small_workspace
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 register("job", "keyed", JobKind(1, "nowhere:run"))
 register("job", "keyed-2", JobKind(2, "nowhere:run"))
 

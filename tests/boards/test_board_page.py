@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -258,7 +259,7 @@ def test_bytes_do_not_depend_on_the_process_or_its_settings(tmp_path):
                 "axes.facecolor: red\npath.sketch: 1, 100, 2\nlines.markeredgewidth: 9\nsvg.hashsalt: x\n"
             )
         finished = subprocess.run(
-            [sys.executable, "-c", script, str(__file__).rpartition("/")[0]],
+            [sys.executable, "-c", script, str(Path(__file__).parents[1])],
             cwd=folder,
             env={
                 "PYTHONHASHSEED": seed,

@@ -259,7 +259,7 @@ def test_a_plan_that_loads_no_large_model_has_a_worker_per_core(models, judge, l
 
 INTERRUPTED = """
 import sys
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from pathlib import Path
 from alignboard.cli.boundary import guarded
 from alignboard.pipeline.executors.processes import Processes
@@ -274,7 +274,13 @@ sys.exit(guarded(lambda: test_executors.execute(graph, places, Processes(Setting
 
 def test_an_interrupt_ends_all_and_what_is_done_is_kept(places):
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, str(places.workspace), str(Path(__file__).parent)],
+        [
+            sys.executable,
+            "-c",
+            INTERRUPTED,
+            str(places.workspace),
+            *map(str, Path(__file__).parents[:2]),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

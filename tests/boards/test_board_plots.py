@@ -196,7 +196,7 @@ def test_the_picture_does_not_depend_on_the_process_or_its_matplotlibrc(tmp_path
     )
     results = {
         subprocess.run(
-            [sys.executable, "-c", script, str(Path(__file__).parent)],
+            [sys.executable, "-c", script, str(Path(__file__).parents[1])],
             cwd=folder,
             capture_output=True,
             text=True,

@@ -230,7 +230,7 @@ def test_the_command_lists_every_key_and_writes_a_recipe(
 
 @pytest.mark.parametrize("name", ["learning_rate", "beta", "eval_steps"])
 def test_what_a_field_says_cannot_be_passed_to_trl(name: str) -> None:
-    content = yaml.safe_load((Path(__file__).parents[1] / "train/demo/dpo.yaml").read_text())
+    content = yaml.safe_load((Path(__file__).parents[2] / "train/demo/dpo.yaml").read_text())
     with pytest.raises(InputError, match=rf"trl\.{name}: the field .* says it"):
         parse_recipe({**content, "trl": {name: 1}}, "x.yaml")
 

@@ -20,7 +20,7 @@ from alignboard.pipeline.progress import job_table
 from alignboard.pipeline.runner import run_plan
 from alignboard.suites import Benchmark, load_evaluation
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NOUNS = ("cat", "dog", "sun", "sea", "tree", "moon")
 
 

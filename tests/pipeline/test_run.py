@@ -202,7 +202,7 @@ def test_a_defect_names_its_log_and_a_killed_worker_its_signal(kind, told, place
 
 RUN = """
 import sys
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from pathlib import Path
 import test_run
 graph = test_run.diamond(a={"n": 30, "sleep": 0.02}, b={"n": 30, "sleep": 0.02})
@@ -213,7 +213,13 @@ test_run.execute(graph, test_run.Places(Path(sys.argv[1])))
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_stopped_at_any_moment_it_goes_on_and_repeats_no_row(stop, places):
-    arguments = [sys.executable, "-c", RUN, str(places.workspace), str(Path(__file__).parent)]
+    arguments = [
+        sys.executable,
+        "-c",
+        RUN,
+        str(places.workspace),
+        *map(str, Path(__file__).parents[:2]),
+    ]
     for pause in (0.3, 0.6, 0.9):
         process = subprocess.Popen(
             arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

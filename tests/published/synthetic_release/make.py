@@ -1,8 +1,9 @@
 """Make the synthetic release: three models, a baseline and calibration files, with goldens by upstream's own code.
 
-``python tests/synthetic_release/make.py`` writes the files beside this one. Texts, verdicts and difficulties are drawn
-from a seed; the goldens are what ``alpaca_eval`` 0.6.6 computes of them (``get_length_controlled_winrate``), so that
-the agreement with upstream can be checked where the released AlpacaEval files are not at hand.
+``python tests/published/synthetic_release/make.py`` writes the files beside this one. Texts, verdicts and difficulties
+are drawn from a seed; the goldens are what ``alpaca_eval`` 0.6.6 computes of them
+(``get_length_controlled_winrate``), so that the agreement with upstream can be checked where the released AlpacaEval
+files are not at hand.
 """
 
 from __future__ import annotations

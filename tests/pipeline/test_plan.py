@@ -17,7 +17,7 @@ from alignboard.pipeline.plans.models import pinned, source_identity, weights_id
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.training import TrainingRequest, training_plan
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SUITE = {
     "kind": "evaluation",
     "name": "small",

@@ -21,7 +21,7 @@ from alignboard.models.reasoning import opens
 from alignboard.models.turns import end_of_turn, reads_the_clock
 
 TEMPLATES: Final = Path(os.environ.get("ALIGNBOARD_REAL", "missing")) / "chat_templates"
-PAGE: Final = Path(__file__).parents[1] / "docs" / "templates.md"
+PAGE: Final = Path(__file__).parents[2] / "docs" / "templates.md"
 MARK: Final = re.compile(
     r"<[|\uff5c][^<>{}]{1,40}?[|\uff5c]>|<\w+\|>|<\|\w+>|\[/?[A-Z][A-Z_]+\]|</?(?:start|end)_of_\w+>"
     r"|<(?:start|end)_of_turn>|\[e~\[|\]~b\]"
@@ -43,7 +43,7 @@ it.
 
 The templates are those of llama.cpp (`released`) and of chujiezheng/chat_templates (`collection`), each read with a
 tokenizer that knows its control tokens. The page is written by `ALIGNBOARD_GOLDENS=write pytest
-tests/test_real_templates.py`.
+tests/models/test_real_templates.py`.
 
 |template|user|system|two turns|ends a turn|notes|
 |---|---|---|---|---|---|

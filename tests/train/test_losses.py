@@ -310,7 +310,7 @@ def test_the_table_of_methods_is_the_registrys() -> None:
     import subprocess
     import sys
 
-    text = (Path(__file__).parents[1] / "docs/training.md").read_text()
+    text = (Path(__file__).parents[2] / "docs/training.md").read_text()
     shown = text.split("methods_table -->\n")[1].split("<!-- end -->")[0].strip()
     # In a process of its own: other tests register losses.
     code = "from alignboard.train.methods import methods_table; print(methods_table())"

@@ -18,7 +18,7 @@ from alignboard.train.pairs import PreferencePair, preference_rows, west_of_n
 from alignboard.train.recipe import Recipe, load_recipe, parse_recipe
 from alignboard.train.sections import RecipeError
 
-LIBRARY = Path(__file__).parents[1] / "train"
+LIBRARY = Path(__file__).parents[2] / "train"
 DEMO = sorted(LIBRARY.glob("demo/*.yaml"))
 REAL = sorted(LIBRARY.glob("*/*-qlora.yaml"))
 FAMILY_OF = {"phi-2": "phi", "mistral-7b": "mistral", "gemma-2b": "gemma", "llama-2-7b": "llama"}
