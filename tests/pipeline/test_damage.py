@@ -22,6 +22,7 @@ from alignboard.text import csv_cell
 from alignboard.workspace import model_name
 
 N = 200
+N_CORRUPTIONS = 1500
 COSTS = {"seconds": 1.0, "cpu_seconds": 1.0, "import_seconds": 0.0}
 
 register("job", "work", JobKind(1, "fake_jobs:work", imports=("json",)))
@@ -84,7 +85,7 @@ def test_no_corruption_loses_or_changes_a_row_in_silence(tmp_path, caplog):
     path, rng = filled(tmp_path / "whole"), random.Random(0)
     content, expected = path.read_bytes(), read_all(tmp_path / "whole")
     outcomes = {"said": 0, "reported": 0, "harmless": 0}
-    for n in range(150):
+    for n in range(N_CORRUPTIONS):
         folder = tmp_path / str(n)
         folder.mkdir()
         (folder / path.name).write_bytes(_corrupted(content, rng))

@@ -107,6 +107,8 @@ def named_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         raise _sentence(path, error) from error
+    except UnicodeDecodeError as error:  # SQLite's own words, which quote what is damaged
+        raise InputError(_damaged(path, "its schema is no text")) from error
 
 
 def open_own(path: Path, *, verify: bool = True) -> Shard:
