@@ -270,7 +270,9 @@ def _board() -> bytes:
     from alignboard.boards.of_results import results_board
 
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(ROOT / "tests/published/synthetic_release/results", folder, dirs_exist_ok=True)
+        shutil.copytree(
+            ROOT / "tests/published/synthetic_release/results", folder, dirs_exist_ok=True
+        )
         return results_board(Path(folder)).to_json().encode()
 
 

@@ -175,7 +175,7 @@ def test_the_hubs_own_readers_read_what_is_written(tmp_path):
         (entry,) = parse_eval_result_entries(yaml.safe_load(path.read_text()))
         assert (entry.dataset_id, entry.task_id) == ("lab/bench", "main")
         assert entry.value == board.score(row, column).value
-        assert "standard error" in entry.notes
+        assert "standard error" in (entry.notes or "")
     for row, path in zip(board.rows, write_model_index(board, tmp_path), strict=True):
         index = yaml.safe_load(path.read_text())["model-index"]
         name, results = model_index_to_eval_results(index)

@@ -69,7 +69,7 @@ def test_judges_agree_where_they_prefer_the_same_side():
 
 def test_prompts_by_difficulty_are_means_over_the_models():
     line = plot_difficulty(examples(), [(BY_A.key, "a")]).lines[0]
-    assert list(line.get_ydata()) == pytest.approx(sorted([200 / 3, 100.0, 50.0, 50.0]))
+    assert list(np.asarray(line.get_ydata())) == pytest.approx(sorted([200 / 3, 100.0, 50.0, 50.0]))
     assert set(preferences_of(examples(), BY_B.key)) == {("x", "base"), ("y", "base")}
 
 
@@ -80,8 +80,10 @@ def test_the_tax_is_the_distance_from_the_familys_base_model():
     bases = {row.family: row for row in made.rows if row.method == "base"}
     for line, row in zip(shown, tuned, strict=True):
         for value, column in zip(line, made.of_kind("benchmark"), strict=True):
-            wanted = made.score(row, column).value - made.score(bases[row.family], column).value
-            assert value == pytest.approx(wanted)
+            own, base = (made.score(one, column).value for one in (row, bases[row.family]))
+            assert own is not None
+            assert base is not None
+            assert value == pytest.approx(own - base)
 
 
 def test_the_frontier_holds_what_nothing_beats():

@@ -65,6 +65,7 @@ def test_the_page_follows_the_results_under_an_address_that_nobody_guesses(tmp_p
         env=dict(os.environ),
     )  # fmt: skip
     try:
+        assert running.stdout is not None
         address = running.stdout.readline().strip()
         status, page = get(address)
         assert status == 200
@@ -103,7 +104,7 @@ def test_a_board_that_cannot_be_made_says_why_and_is_tried_again(tmp_path):
 def test_a_port_that_is_taken_is_a_sentence():
     made, address = server({})
     with made, pytest.raises(InputError, match="cannot be used"):
-        server({}, urlsplit(address).port)
+        server({}, int(urlsplit(address).port or 0))
 
 
 def test_boards_are_published_with_an_index(tmp_path):

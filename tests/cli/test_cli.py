@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from alignboard.records import Generation, Judgment
 from alignboard.results.formats import write_rows
+from alignboard.workspace import library
 
 PROGRAM = Path(sys.executable).parent / "alignboard"
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
@@ -67,6 +69,12 @@ def results(tmp_path):
     write_rows(folder / "model" / "model_outputs.json", outputs)
     write_rows(folder / BASELINE / "model_outputs.json", baseline)
     write_rows(folder / "model" / JUDGE / "annotations.json", rows)
+    # The workspace's own set of that name: it says nothing of the texts, which are not AlpacaEval's.
+    declared = yaml.safe_load((library() / "evaluate/sets/alpaca-eval.yaml").read_text())
+    del declared["texts"]
+    own = tmp_path / "evaluate" / "sets" / "alpaca-eval.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(yaml.safe_dump(declared))
     return folder
 
 
@@ -241,7 +249,8 @@ def test_board_of_a_folder(results, assets, tmp_path):
         "board", "alpaca-eval-2", "--from", results, "--assets", assets, "--out", out, cwd=tmp_path
     )
     assert result.returncode == 0, result.stderr
-    assert {path.suffix for path in out.iterdir()} == {".csv", ".md", ".json", ".png", ".html"}
+    suffixes = {path.suffix for path in out.iterdir()}
+    assert suffixes == {".csv", ".md", ".tex", ".json", ".png", ".html", ".gz"}
     assert "LC win rate (by row) %" in result.stdout
 
 

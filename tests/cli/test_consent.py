@@ -231,7 +231,7 @@ def test_a_generated_task_of_the_workspace_is_looked_at(line, tmp_path):
     folder.mkdir()
     shipped = (library() / "evaluate/tasks/demo_exact.yaml").read_text()
     (folder / "demo_exact.yaml").write_text(f"{shipped}{line}\n")
-    (folder / "other.yaml").write_text("process_docs: !function utils.run\n")
+    (folder / "other.yaml").write_text("task: other\nprocess_docs: !function utils.run\n")
     with pytest.raises(InputError, match="--trust-tasks"):
         build_graph(load_plan("small", workspace))
     build_graph(load_plan("small", workspace, consent=Consent(tasks=True)))

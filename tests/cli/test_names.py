@@ -279,7 +279,9 @@ def test_a_name_stands_for_one_model_over_many_calls(tmp_path):
     one = ModelSpec("dpo", "b", adapter="a/dpo")
     claim(tmp_path, [one])
     claim(tmp_path, [one])
-    with pytest.raises(InputError, match=r"holds results of a/dpo, and b/dpo .* --name"):
+    with pytest.raises(
+        InputError, match=r"holds results of a/dpo, and b/dpo has the same name.*--name"
+    ):
         claim(tmp_path, [ModelSpec("dpo", "b", adapter="b/dpo"), ModelSpec("new", "c")])
     assert not (tmp_path / "results/new").exists(), "none is recorded where one is refused"
 

