@@ -393,7 +393,7 @@ def test_a_start_of_smaller_rank_is_continued_exactly(base: QuickBase, tmp_path:
     expected = small.eval()(ids).logits
     assert not torch.allclose(expected, before, atol=1e-3)
     assert torch.allclose(big.eval()(ids).logits, expected, atol=1e-4)
-    with pytest.raises(RecipeError, match="of rank 4 cannot continue; change lora.r"):
+    with pytest.raises(RecipeError, match=r"of rank 4 cannot continue; change lora\.r"):
         with_adapter(plain, LoraSpec(r=4, alpha=4, target_modules=targets), tmp_path / "sft")
 
 
