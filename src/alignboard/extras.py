@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 from typing import Final
 
@@ -49,6 +48,9 @@ def _packages(module: str) -> list[str]:
 
 
 def _requirements(extra: str) -> list[str]:
+    # 16 ms, and only who lacks a package needs it.
+    from importlib.metadata import PackageNotFoundError, requires  # noqa: PLC0415
+
     try:
         declared = requires("alignboard") or []
     except PackageNotFoundError:  # run from a checkout that was never installed

@@ -8,7 +8,6 @@ that a declaration promises is checked.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -17,21 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from alignboard.data.generated import generated_names, generated_set
+from alignboard.data.set_texts import ROOM, known_texts
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.download import DownloadProgress
 from alignboard.fetch.packages import is_packaged, packaged_path
 from alignboard.fetch.sources import released_file
-from alignboard.records import TextId, text_id
+from alignboard.records import text_id
 from alignboard.results.conversations import read_conversations
 from alignboard.results.files import SUFFIXES
 from alignboard.results.raw_rows import instruction_of, raw_rows
 from alignboard.suites import convert, read_yaml
-from alignboard.workspace import declaration, find
+from alignboard.workspace import declaration
 
-ROOM = "evaluate/sets"
 _COLUMNS = ("instruction", "turns", "prompt", "question", "messages")
 """what holds the instruction in a file without a declaration; the first that is there"""
 ALPACA_EVAL = "alpaca-eval"
@@ -170,22 +168,6 @@ def load_references(
         return {}
     path = _source(declared, spec, spec.references, progress)
     return {row.question_id: row.answers for row in read_conversations(path)}
-
-
-def known_texts(name: str, workspace: Path | None = None) -> TextId | None:
-    """(n,) the identities of the instructions of the set called ``name``, in its order; None where it declares none."""
-    path = find(ROOM, name, workspace)
-    if path is None:
-        return None
-    spec = convert(path, read_yaml(path), SetSpec, "an instruction set")
-    if spec.texts is None:
-        return None
-    try:
-        return np.frombuffer(
-            base64.b64decode("".join(spec.texts.split()), validate=True), dtype="<u8"
-        ).astype(np.uint64)
-    except ValueError as error:
-        raise InputError(f"{path}: texts is no base64 of digests of 8 bytes: {error}.") from error
 
 
 def read_references(path: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from alignboard.data.instruction_sets import known_texts
+from alignboard.data.set_texts import known_texts
 from alignboard.errors import ConvergenceError, InputError
 from alignboard.judges.prompting.attacks import lc_jump
 from alignboard.published.calibration import Calibration
