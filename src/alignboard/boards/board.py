@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from alignboard.boards.columns import Column, Kind, Row, Score
+from alignboard.boards.columns import Column, Kind, Row, Score, rank_key
 from alignboard.errors import InputError, nearest
 from alignboard.text import json_value, shown
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 SCHEMA = 3
 BASELINE_REASON = "baseline"
 """why the baseline has no score: it is not compared with itself"""
-_PARTS = {"low": "low", "high": "high", "SE": "standard_error"}
+_PARTS = {"low": "low", "high": "high", "SE": "standard_error", "effective n": "n_effective"}
+_IN_THE_UNIT = ("low", "high", "SE")
 _COUNTS = ("n", "unparsed", "failed")
 
 
@@ -127,6 +128,17 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
             for value in values
         ]
 
+    def separated_best(self, column: Column) -> str | None:
+        """The model that is first in ``column`` and separated from all others by its rank sets; None where none is."""
+        return next(
+            (
+                row.model
+                for row in self.rows
+                if (rank := row.scores.get(rank_key(column))) is not None and rank.high == 1
+            ),
+            None,
+        )
+
     def only(self, models: Sequence[str]) -> Board:
         """The board of ``models`` alone; raises `InputError` for a model that it does not have."""
         there = [row.model for row in self.rows]
@@ -213,7 +225,7 @@ def records(board: Board) -> list[dict[str, Any]]:
             score, label = board.score(row, column), board.label(column)
             record[f"{label} {column.unit}".rstrip()] = score.value
             for part in parts[column.key]:
-                unit = column.unit if part in _PARTS else ""
+                unit = column.unit if part in _IN_THE_UNIT else ""
                 record[f"{label} {part} {unit}".rstrip()] = _part(score, part)
         record["flags"] = "; ".join(row.flags)
         found.append(record)
