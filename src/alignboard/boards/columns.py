@@ -16,6 +16,9 @@ Kind: TypeAlias = Literal[
     "win rate", "LC win rate", "benchmark", "rating", "place", "accuracy", "length", "diagnostic"
 ]
 
+RANKED = "Ranked by"
+"""how the note begins that names the column of the ranks"""
+
 
 class Score(msgspec.Struct, frozen=True, omit_defaults=True):
     """The number in one cell, in its column's unit; None where it is unknown, with the reason."""
@@ -68,6 +71,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     """decimals in tables; csv and json have all"""
     detail: bool = False
     """in csv and json only, not in tables that are read"""
+    of: str | None = None
+    """of a place: the key of the column whose values it ranks"""
 
     def text(self, value: float | None) -> str:
         """``value`` with the column's decimals; empty where it is unknown."""

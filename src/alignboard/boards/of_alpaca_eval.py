@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from alignboard.boards.board import Board
-from alignboard.boards.columns import Column, Kind, Row, Score, known
+from alignboard.boards.columns import RANKED, Column, Kind, Row, Score, known
 from alignboard.boards.of_results import PAIRED
 from alignboard.boards.scoring import LENGTH, NEW_PROMPTS, length_column
 from alignboard.errors import InputError
@@ -254,8 +254,8 @@ def _board(
 
 def _ranking_note(ranked: Column, rows: Sequence[Row]) -> str:
     if all(ranked.key in row.scores for row in rows):
-        return f"Ranked by {ranked.name}."
-    return f"Ranked by {ranked.name}; models without one are not ranked."
+        return f"{RANKED} {ranked.name}."
+    return f"{RANKED} {ranked.name}; models without one are not ranked."
 
 
 def _ranked(rows: Sequence[Row], key: str) -> list[Row]:

@@ -77,6 +77,7 @@ def rank_column(rate: Column) -> Column:
         better="low",
         digits=0,
         estimator="ranks that are all true at once with 95 %: paired tests on shared prompts, corrected by Holm",
+        of=rate.key,
     )
 
 

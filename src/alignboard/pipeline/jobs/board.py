@@ -249,7 +249,7 @@ class _Plan:
         )
         place = msgspec.structs.replace(
             rating, key=PLACE, name="place", kind="place", unit="", better="low",
-            estimator="best and worst place that the intervals allow",
+            estimator="best and worst place that the intervals allow", of=RATING,
         )  # fmt: skip
         self.columns += [rating, place]
         for model, rated in table.ratings.items():
