@@ -54,6 +54,8 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     provenance: dict[str, str] = {}
     families: dict[str, list[str]] = {}
     """named groups of models that a plot compares, each in its order"""
+    judges: dict[str, str] = {}
+    """by name: what the judge is, and the prompt that it was given, with slots for what it is shown"""
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

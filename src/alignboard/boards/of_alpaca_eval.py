@@ -10,6 +10,7 @@ import msgspec
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import RANKED, Column, Kind, Row, Score, known
+from alignboard.boards.judge_prompts import with_judges
 from alignboard.boards.of_results import PAIRED
 from alignboard.boards.scoring import LENGTH, NEW_PROMPTS, length_column
 from alignboard.errors import InputError
@@ -238,7 +239,7 @@ def _board(
     if beside not in {column.key for column in held}:
         beside = WIN if ranked_by != WIN else None
     ranked = next(column for column in columns if column.key == ranked_by)
-    return Board(
+    made = Board(
         name=name,
         title=suite.title,
         columns=held,
@@ -250,6 +251,7 @@ def _board(
         provenance={"source": source, "suite": suite.name, "annotator": judge},
         families=suite.families,
     )
+    return with_judges(made)
 
 
 def _ranking_note(ranked: Column, rows: Sequence[Row]) -> str:

@@ -18,6 +18,7 @@ from alignboard.benchmarks.scores import TaskScore, read_scores
 from alignboard.boards.board import Board
 from alignboard.boards.columns import RANKED, Column, Row, Score
 from alignboard.boards.examples import Collector, Examples
+from alignboard.boards.judge_prompts import with_judges
 from alignboard.boards.origins import with_origins
 from alignboard.boards.registered import with_registered
 from alignboard.boards.scoring import (
@@ -126,7 +127,7 @@ def results_board(
         benchmarks,
         outputs,
     )
-    made = with_origins(made, root)
+    made = with_judges(with_origins(made, root))
     counts = {m: (int(t.blank.sum()), int(t.cut.sum()), len(t)) for m, t in outputs.items()}
     return msgspec.structs.replace(
         with_registered(with_unfinished(made, counts), files),

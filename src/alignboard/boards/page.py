@@ -127,6 +127,7 @@ def _environment() -> Environment:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["shown"] = shown
+    environment.filters["visible"] = lambda text: "\n".join(map(shown, text.split("\n")))
     # Plain text that this package wrote.
     style = (PARTS / "board.css").read_text(encoding="utf-8")
     environment.globals["style"] = Markup(style)  # noqa: S704
