@@ -4,43 +4,22 @@ import json
 
 import numpy as np
 import pytest
-from msgspec.structs import replace
 
 from alignboard.boards.board import Board, records
-from alignboard.boards.columns import Row, Score, rank_key
+from alignboard.boards.columns import Row
 from alignboard.boards.scoring import (
     benchmark_column,
     benchmark_score,
     interval_score,
     judged_columns,
-    rank_column,
 )
 from alignboard.published.calibration import read_calibration
 from alignboard.published.reproduce import reproduce
 from alignboard.results.folder import ResultsFolder
 from alignboard.stats.intervals import bounded_mean
 from alignboard.suites import load_suite
-from boards import plan_board
 
 RATE, _ = judged_columns("rule", "base", None)
-
-
-def ranked_board(*sets):
-    rank = rank_column(RATE)
-    rows = [
-        Row(f"m{k}", {RATE.key: Score(90.0 - k), rank.key: Score(k + 1, low, high)})
-        for k, (low, high) in enumerate(sets)
-    ]
-    return Board(name="b", title="b", columns=[RATE, rank], rows=rows)
-
-
-def test_the_best_model_is_the_one_that_is_separated_from_all_others():
-    assert ranked_board((1, 1), (2, 3), (2, 3)).separated_best(RATE) == "m0"
-    assert ranked_board((1, 2), (1, 2), (3, 3)).separated_best(RATE) is None
-    assert ranked_board((1, 1), (2, 2)).separated_best(replace(RATE, key="other")) is None
-    rated = plan_board()
-    rating = next(column for column in rated.columns if column.kind == "rating")
-    assert rank_key(rating) in {column.key for column in rated.columns}
 
 
 def test_the_effective_number_of_clusters_stands_beside_the_interval():

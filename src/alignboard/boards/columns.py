@@ -16,6 +16,9 @@ Kind: TypeAlias = Literal[
     "win rate", "LC win rate", "benchmark", "rating", "place", "accuracy", "length", "diagnostic"
 ]
 
+RANKED = "Ranked by"
+"""how the note begins that names the column of the ranks"""
+
 
 class Score(msgspec.Struct, frozen=True, omit_defaults=True):
     """The number in one cell, in its column's unit; None where it is unknown, with the reason."""
@@ -70,6 +73,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     """decimals in tables; csv and json have all"""
     detail: bool = False
     """in csv and json only, not in tables that are read"""
+    of: str | None = None
+    """of a place: the key of the column whose values it ranks"""
 
     def text(self, value: float | None) -> str:
         """``value`` with the column's decimals; empty where it is unknown."""
@@ -103,11 +108,6 @@ class Row(msgspec.Struct, frozen=True):
     """the base model"""
     method: str | None = None
     flags: list[str] = []
-
-
-def rank_key(column: Column) -> str:
-    """The key of the column that holds the rank sets of ``column``."""
-    return "place" if column.kind == "rating" else f"{column.key}/rank"
 
 
 def known(value: float | None, scale: float = 1) -> float | None:

@@ -44,9 +44,9 @@ def to_text(board: Board, width: int | None = None) -> str:
 
 
 def _text(board: Board, *, intervals: bool, width: int | None = None) -> str:
-    groups, names, cells = table(board, intervals=intervals)
-    groups, names = [shown(g) for g in groups], [shown(n) for n in names]
-    cells = [[shown(cell) for cell in line] for line in cells]
+    found = table(board, intervals=intervals)
+    groups, names = [shown(g) for g in found.groups], [shown(n) for n in found.names]
+    cells = [[shown(cell) for cell in line] for line in found.cells]
     left = [k for k, name in enumerate(names) if name in LEFT]
     heads = [(group, name) if group else name for group, name in zip(groups, names, strict=True)]
     return text_table(heads, cells, left, width)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import msgspec
 
 from alignboard.boards.board import Board
-from alignboard.boards.columns import Column, Kind, Row, Score, known
+from alignboard.boards.columns import RANKED, Column, Kind, Row, Score, known
+from alignboard.boards.judge_prompts import with_judges
 from alignboard.boards.of_results import PAIRED
 from alignboard.boards.scoring import LENGTH, NEW_PROMPTS, length_column, rank_column
 from alignboard.errors import InputError
@@ -247,7 +248,7 @@ def _board(
     if beside not in {column.key for column in held}:
         beside = WIN if ranked_by != WIN else None
     ranked = next(column for column in columns if column.key == ranked_by)
-    return Board(
+    made = Board(
         name=name,
         title=suite.title,
         columns=held,
@@ -259,12 +260,13 @@ def _board(
         provenance={"source": source, "suite": suite.name, "annotator": judge},
         families=suite.families,
     )
+    return with_judges(made)
 
 
 def _ranking_note(ranked: Column, rows: Sequence[Row]) -> str:
     if all(ranked.key in row.scores for row in rows):
-        return f"Ranked by {ranked.name}."
-    return f"Ranked by {ranked.name}; models without one are not ranked."
+        return f"{RANKED} {ranked.name}."
+    return f"{RANKED} {ranked.name}; models without one are not ranked."
 
 
 def _ranked(rows: Sequence[Row], key: str) -> list[Row]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignboard import __version__
-from alignboard.boards.board import Board
+from alignboard.boards.board import BEST, Board
 from alignboard.boards.columns import Column, Row, Score
 from alignboard.boards.examples import Examples
 from alignboard.boards.page_data import page_blocks
@@ -46,6 +46,8 @@ class Cell:
     counts: str = ""
     value: float | None = None
     bar: Bar | None = None
+    best: bool = False
+    """first in its column with 95 %; see `Board.best`"""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def to_html(board: Board, examples: Examples | None = None) -> str:
         blocks=page_blocks(board, examples),
         version=__version__,
         long=_LONG,
+        bold=BEST if any(board.best(column) for column in board.shown()) else "",
     )
 
 
@@ -124,6 +127,7 @@ def _environment() -> Environment:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["shown"] = shown
+    environment.filters["visible"] = lambda text: "\n".join(map(shown, text.split("\n")))
     # Plain text that this package wrote.
     style = (PARTS / "board.css").read_text(encoding="utf-8")
     environment.globals["style"] = Markup(style)  # noqa: S704
@@ -186,7 +190,8 @@ def cell(board: Board, row: Row, page_column: PageColumn) -> Cell:
         return Cell(notes=tuple(filter(None, (score.reason,))), counts=counts)
     notes = tuple(filter(None, (column.interval(score),)))
     bar = _bar(score, page_column.span)
-    return Cell(column.text(score.value), notes, _counts(score), score.value, bar)
+    best = board.best(column) is row
+    return Cell(column.text(score.value), notes, _counts(score), score.value, bar, best)
 
 
 def _counts(score: Score) -> str:

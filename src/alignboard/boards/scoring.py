@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from alignboard.boards.board import Board
-from alignboard.boards.columns import Column, Row, Score, known, rank_key
+from alignboard.boards.columns import Column, Row, Score, known
 from alignboard.published.scores import LcScore, joint_lc_win_rates, paired_ranks
 from alignboard.records import Annotations
 from alignboard.stats.intervals import Estimate, Interval, rate_interval
@@ -69,13 +69,14 @@ def rank_column(rate: Column) -> Column:
     """The ranks by the win rates of the column ``rate`` that paired tests leave open."""
     return msgspec.structs.replace(
         rate,
-        key=rank_key(rate),
+        key=f"{rate.key}/rank",
         name="rank by win rate",
         kind="place",
         unit="",
         better="low",
         digits=0,
         estimator="ranks that are all true at once with 95 %: paired tests on shared prompts, corrected by Holm",
+        of=rate.key,
     )
 
 
