@@ -12,7 +12,7 @@ from alignboard.fetch.packages import PREFIX, is_packaged
 from alignboard.guarded_yaml import SAFE_LOADER, parse_yaml
 from alignboard.models.hub import is_repository
 from alignboard.pipeline.executors.work import Event, silent
-from alignboard.pipeline.jobs.train import made_here
+from alignboard.pipeline.jobs.training_data import made_here
 from alignboard.pipeline.plans.made import tiny_families
 from alignboard.pipeline.plans.models import is_adapter
 from alignboard.pipeline.plans.plan import ResolvedPlan, resolve
@@ -129,7 +129,7 @@ def training_rows(resolved: ResolvedPlan) -> tuple[Dataset, list[DataReport]] | 
     if recipe.sole_data is not None and made_here(recipe.sole_data):
         return None
     sources = [one.source(resolved.workspace) for one in recipe.data_sets]
-    return read_all(sources, recipe.kind, resolved.plan.seed + recipe.seed)
+    return read_all(sources, recipe.kind, resolved.plan.seed)
 
 
 def _require_model(model: str | None) -> None:
