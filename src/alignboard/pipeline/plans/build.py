@@ -395,11 +395,20 @@ class _Builder:
                     "method": m.method,
                     "baseline": m.baseline,
                     "trained_in_bits": self._bits(m),
+                    **self._swept(m),
                 }
                 for m in resolved.models
             ],
             **({"notes": self.plan.notes} if self.plan.notes else {}),
         }
+
+    def _swept(self, model: TrainedModel) -> dict[str, Any]:
+        """The row of a run of a sweep, and among what it is chosen."""
+        run = model.run
+        if run is None or run.key == run.recipe:
+            return {}
+        chosen = [s.select_on for s in self.plan.sweeps if run.recipe in s.recipes]
+        return {"row": model.row, "chosen_among": run.selected_by, "select_on": chosen[0]}
 
     def _bits(self, model: TrainedModel) -> int | None:
         """How many bits a weight of the base had while an adapter was trained on it; None = as it is stored."""
