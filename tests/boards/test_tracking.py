@@ -1,6 +1,7 @@
 """Boards in trackers: what was logged is read back by each tracker's own files."""
 
 import struct
+import time
 
 import msgspec
 import pytest
@@ -109,13 +110,24 @@ def records(path):
             held = b""
 
 
+def finished(path):
+    """The records of a run, once W&B's own process has written the last one."""
+    end = time.monotonic() + 20
+    while True:
+        found = list(records(path))
+        if [one.WhichOneof("record_type") for one in found[-1:]] == ["exit"]:
+            return found
+        assert time.monotonic() < end, "the run was never finished"
+        time.sleep(0.05)
+
+
 def test_wandb(board, tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     track(board, "--to", "wandb", "--dir", tmp_path / "w")
     for model, (step, metrics) in WANTED.items():
         (path,) = (tmp_path / "w").glob(f"wandb/offline-run-*-{model}/*.wandb")
-        found = list(records(path))
+        found = finished(path)
         (history,) = [one.history for one in found if one.WhichOneof("record_type") == "history"]
         logged = {
             item.key or "/".join(item.nested_key): msgspec.json.decode(item.value_json)
