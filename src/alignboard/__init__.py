@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from alignboard.registry import register
     from alignboard.reports.compare import compare
     from alignboard.results.formats import read_annotations
-    from alignboard.stats.rating import Battles, bradley_terry
+    from alignboard.stats.rating.battles import Battles
+    from alignboard.stats.rating.bradley_terry import bradley_terry
     from alignboard.stats.win_rate import WinRate, win_rate
     from alignboard.suites import load_suite
 
@@ -58,7 +59,8 @@ _PUBLIC = {
     "registry": ("register",),
     "reports.compare": ("compare",),
     "results.formats": ("read_annotations",),
-    "stats.rating": ("Battles", "bradley_terry"),
+    "stats.rating.battles": ("Battles",),
+    "stats.rating.bradley_terry": ("bradley_terry",),
     "stats.win_rate": ("WinRate", "win_rate"),
     "suites": ("load_suite",),
 }
