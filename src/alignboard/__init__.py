@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from alignboard.records import Generation
     from alignboard.registry import register
     from alignboard.reports.compare import compare
+    from alignboard.reports.rank import rank
     from alignboard.results.formats import read_annotations
     from alignboard.stats.rating.battles import Battles
     from alignboard.stats.rating.bradley_terry import bradley_terry
@@ -58,6 +59,7 @@ _PUBLIC = {
     "records": ("Generation",),
     "registry": ("register",),
     "reports.compare": ("compare",),
+    "reports.rank": ("rank",),
     "results.formats": ("read_annotations",),
     "stats.rating.battles": ("Battles",),
     "stats.rating.bradley_terry": ("bradley_terry",),
@@ -70,7 +72,7 @@ __all__ = [
     "AlignboardError", "Battles", "Board", "Decoding", "Generation", "InputError", "InstructionSet", "Judge",
     "LoadedModel", "Opening", "Pair", "RunResult", "WinRate", "__version__", "bradley_terry", "compare",
     "generate", "judge_pairs", "load_judge", "load_model", "load_plan", "load_set", "load_suite", "open_judge",
-    "rate_outputs", "read_annotations", "read_board", "register", "results_board", "run_plan", "train_recipe",
+    "rank", "rate_outputs", "read_annotations", "read_board", "register", "results_board", "run_plan", "train_recipe",
     "win_rate",
 ]  # fmt: skip
 

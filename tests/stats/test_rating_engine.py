@@ -109,16 +109,16 @@ def test_sums_by_cluster_and_sums_by_row_give_one_fit(seed):
     weight = np.random.default_rng(seed).uniform(0.5, 2, len(battles.score))
     weighted = Battles(battles.first, battles.second, battles.score, battles.cluster, weight)
     dense = bradley_terry(weighted, 6, prior_sd=4.0)
-    # names of clusters far apart leave too many cells to keep
-    sparse = Battles(
-        weighted.first[:40], weighted.second[:40], weighted.score[:40], np.arange(40), weight[:40]
-    )
+    # a cluster for every row leaves too many cells to keep
+    head = slice(0, 40)
+    columns = (weighted.first[head], weighted.second[head], weighted.score[head])
+    sparse = Battles(*columns, np.arange(40), weight[head])
     assert added_up(weighted, 6).won is not None
     assert added_up(sparse, 6).won is None
     by_rows = bradley_terry(sparse, 6, prior_sd=4.0)
+    ten = np.repeat(np.arange(40), 10)
     forced = Battles(
-        *(np.repeat(x, 10) for x in (sparse.first, sparse.second, sparse.score, sparse.cluster)),
-        np.repeat(weight[:40], 10) / 10,
+        sparse.first[ten], sparse.second[ten], sparse.score[ten], ten, weight[head][ten] / 10
     )
     by_cells = bradley_terry(forced, 6, prior_sd=4.0)
     assert np.allclose(by_rows.covariance, by_cells.covariance, atol=1e-12)
@@ -227,10 +227,7 @@ def test_the_fewest_prompts_that_decide_an_order_are_confirmed_by_a_refit():
     assert first.n_removed is not None
     keep = ~np.isin(battles.cluster, first.removed)
     rest = Battles(
-        *(
-            column[keep]
-            for column in (battles.first, battles.second, battles.score, battles.cluster)
-        )
+        battles.first[keep], battles.second[keep], battles.score[keep], battles.cluster[keep]
     )
     again = bradley_terry(rest, 3).log_strength
     assert again[first.better] <= again[first.worse]
@@ -259,3 +256,19 @@ def test_simple_scores_follow_their_definitions():
     assert np.allclose(wins @ vector, vector * np.abs(np.linalg.eigvals(wins)).max())
     one = Battles(np.array([0]), np.array([1]), np.array([1.0]), np.array([0]))
     assert elo_updates(one, 2).tolist() == [1002.0, 998.0]
+
+
+def test_the_compiled_sums_are_numpys():
+    pytest.importorskip("numba")
+    from alignboard.stats.rating.kernel import fast_sums
+
+    battles = simulated(9, n_prompts=40)
+    kernel = fast_sums()
+    assert kernel is not None
+    cluster, n_codes = battles.codes
+    won, played = kernel(cluster, battles.first, battles.second, battles.score, 6, n_codes)
+    sums = added_up(battles, 6)
+    assert sums.won is not None
+    assert sums.played is not None
+    assert np.array_equal(won, sums.won)
+    assert np.array_equal(played, sums.played)

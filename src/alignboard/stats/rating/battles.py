@@ -9,12 +9,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.stats.rating.kernel import fast_sums
+
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
 # Sums by cluster and pair are kept where there are at most so many of them for each comparison.
 _CELLS_PER_ROW = 4
+# Below so many rows importing numba takes longer than what it saves.
+_WORTH_A_KERNEL = 500_000
 
 
 class NotRankableError(ValueError):
@@ -36,8 +40,8 @@ class NotRankableError(ValueError):
 class Battles:
     """Comparisons as columns, each (n,)."""
 
-    first: Index
-    second: Index
+    first: NDArray[np.integer]
+    second: NDArray[np.integer]
     score: Array
     """1 = the first won, 0 = the second, 0.5 = a draw, between = how sure the judge is"""
     cluster: NDArray
@@ -66,18 +70,23 @@ class Battles:
             )
 
     @cached_property
-    def clusters(self) -> tuple[Index, int, int]:
-        """(n,) the clusters as numbers below the last of the result; how many there are; how many numbers.
+    def codes(self) -> tuple[Index, int]:
+        """(n,) the clusters as numbers from 0, and one more than the largest.
 
         Numbers that are already dense stay: sorting a million of them takes longer than everything else.
         """
         cluster = self.cluster
-        dense = cluster.dtype.kind in "iu" and len(cluster) and cluster.min() >= 0
-        if dense and cluster.max() <= len(cluster):
-            counts = np.bincount(cluster)
-            return cluster.astype(np.intp, copy=False), int(np.count_nonzero(counts)), len(counts)
+        if cluster.dtype.kind in "iu" and len(cluster) and cluster.min() >= 0:
+            largest = int(cluster.max())
+            if largest <= len(cluster):
+                return cluster.astype(np.intp, copy=False), largest + 1
         names, codes = np.unique(cluster, return_inverse=True)
-        return codes.astype(np.intp, copy=False), len(names), len(names)
+        return codes.astype(np.intp, copy=False), len(names)
+
+    @cached_property
+    def n_clusters(self) -> int:
+        """How many clusters there are."""
+        return int(np.count_nonzero(np.bincount(self.codes[0])))
 
 
 @dataclass(frozen=True)
@@ -92,17 +101,35 @@ class Sums:
     played: Array | None
     """the same, comparisons"""
 
+    def by_pair(self, n_models: int) -> tuple[Array, Array] | None:
+        """(clusters, pairs) points of the first and comparisons, of pairs i < j in the order of `numpy.triu_indices`.
 
-def summed(codes: Index, values: Array | None, size: int) -> Array:
+        None where they were not kept.
+        """
+        if self.won is None or self.played is None:
+            return None
+        i, j = np.triu_indices(n_models, 1)
+        one, other = i * n_models + j, j * n_models + i
+        points = self.won[:, one] + self.played[:, other] - self.won[:, other]
+        return points, self.played[:, one] + self.played[:, other]
+
+
+def summed(codes: NDArray[np.integer], values: Array | None, size: int) -> Array:
     """(size,) sums of ``values`` (None: ones) over the rows of each code."""
     return np.bincount(codes, values, size).astype(np.float64, copy=False)
 
 
 def added_up(battles: Battles, n_models: int) -> Sums:
     """Points by pair, and by cluster and pair where these are few enough to be kept."""
-    cluster, n_clusters, n_codes = battles.clusters
+    cluster, n_codes = battles.codes
     pairs = n_models**2
     by_cluster = n_codes * pairs <= _CELLS_PER_ROW * len(battles.score)
+    kernel = fast_sums() if by_cluster and len(battles.score) >= _WORTH_A_KERNEL else None
+    if kernel is not None and battles.weight is None:
+        won, played = kernel(
+            cluster, battles.first, battles.second, battles.score, n_models, n_codes
+        )
+        return Sums(_wins(won, played, n_models), _met(played), won, played)
     key = cluster * n_models if by_cluster else np.zeros(len(battles.score), dtype=np.intp)
     key += battles.first
     key *= n_models
@@ -112,12 +139,21 @@ def added_up(battles: Battles, n_models: int) -> Sums:
     points = battles.score if weight is None else battles.score * weight
     played = summed(key, weight, cells).reshape(-1, pairs)
     won = summed(key, points, cells).reshape(-1, pairs)
+    wins = _wins(won, played, n_models)
+    if not by_cluster:
+        return Sums(wins, battles.n_clusters, None, None)
+    return Sums(wins, _met(played), won, played)
+
+
+def _met(played: Array) -> int:
+    """The number of clusters with a comparison."""
+    return int(played.any(axis=1).sum())
+
+
+def _wins(won: Array, played: Array, n_models: int) -> Array:
     shape = (n_models, n_models)
     all_won, all_played = won.sum(axis=0).reshape(shape), played.sum(axis=0).reshape(shape)
-    wins = all_won + (all_played - all_won).T
-    if not by_cluster:
-        return Sums(wins, n_clusters, None, None)
-    return Sums(wins, n_clusters, won, played)
+    return all_won + (all_played - all_won).T
 
 
 def components(wins: Array) -> Index:

@@ -195,6 +195,16 @@ def _of_differences(covariance: Array) -> Array:
     return variance[:, None] + variance[None, :] - 2 * covariance
 
 
+def log_strengths(wins: Array) -> Array:
+    """(models,) the log-strengths alone, from points of the row's model against the column's (models, models).
+
+    Raises `NotRankableError` as `bradley_terry` does.
+    """
+    component = components(wins)
+    require_rankable(wins, component)
+    return _solved(wins, component, 0.0, "newton")[0]
+
+
 def _solved(
     wins: Array, component: Index, precision: float, solver: Solver
 ) -> tuple[Array, Array, int]:
@@ -230,7 +240,7 @@ def influence_on_strengths(
         sides = np.eye(n_models)[first] - np.eye(n_models)[second]
         score = (sums.won - sums.played * p) @ sides
     else:
-        score = _by_rows(battles, p, n_models, battles.clusters[0], battles.clusters[2])
+        score = _by_rows(battles, p, n_models, *battles.codes)
     return np.asarray(np.linalg.solve(hessian, score.T).T, np.float64), sums.n_clusters
 
 
@@ -255,7 +265,7 @@ def two_way_covariance(
     """
     n_models = len(fit.log_strength)
     p = expit(fit.log_strength[:, None] - fit.log_strength).ravel()
-    one, two = battles.clusters[0], np.unique(second, return_inverse=True)[1]
+    one, two = battles.codes[0], np.unique(second, return_inverse=True)[1]
     both = np.unique(one * (int(two.max(initial=0)) + 1) + two, return_inverse=True)[1]
     total, fewest = np.zeros((n_models, n_models)), len(battles.score)
     for codes, sign in ((one, 1), (two, 1), (both, -1)):

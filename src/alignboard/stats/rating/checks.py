@@ -14,10 +14,12 @@ from alignboard.stats.rating.battles import (
     Battles,
     Index,
     NotRankableError,
+    Sums,
+    added_up,
     reachable,
     summed,
 )
-from alignboard.stats.rating.bradley_terry import BradleyTerryFit, bradley_terry, expit
+from alignboard.stats.rating.bradley_terry import BradleyTerryFit, expit, log_strengths
 from alignboard.stats.student import student_p_value
 
 
@@ -84,26 +86,37 @@ def _by_pair(battles: Battles, theta: Array) -> tuple[Index, Array, Array, Array
 
     The errors are those of the residuals from the strengths ``theta``.
     """
-    n_models = len(theta)
-    swap = battles.first > battles.second
-    low, high = (
-        np.where(swap, battles.second, battles.first),
-        np.where(swap, battles.first, battles.second),
-    )
-    score = np.where(swap, 1 - battles.score, battles.score)
-    weight = np.ones(len(score)) if battles.weight is None else battles.weight
-    codes, groups, n_codes = battles.clusters
-    cell, inverse = np.unique((low * n_models + high) * n_codes + codes, return_inverse=True)
-    pair, place = np.unique(cell // n_codes, return_inverse=True)
-    played = summed(inverse, weight, len(cell))
-    points = summed(inverse, weight * score, len(cell))
-    n, total = summed(place, played, len(pair)), summed(place, points, len(pair))
-    pairs = np.stack(np.divmod(pair, n_models))
+    k = len(theta)
+    groups = battles.n_clusters
+    pairs = np.stack(np.triu_indices(k, 1))
     rate = expit(theta[pairs[0]] - theta[pairs[1]])
-    squares = summed(place, (points - played * rate[place]) ** 2, len(pair))
+    found = added_up(battles, k).by_pair(k)
+    if found is not None:
+        points, played = found
+        n, total = played.sum(axis=0), points.sum(axis=0)
+        squares = ((points - played * rate) ** 2).sum(axis=0)
+    else:
+        n, total, squares = _by_rows(battles, k, rate)
+    met = n > 0
     scale = groups / (groups - 1) if groups > 1 else math.nan
     error = np.sqrt(np.where(squares > 0, squares, math.nan) * scale)
-    return pairs, n, total, error
+    return pairs[:, met], n[met], total[met], error[met]
+
+
+def _by_rows(battles: Battles, k: int, rate: Array) -> tuple[Array, Array, Array]:
+    """(pairs,) comparisons, points of the first, and squared sums of residuals, by sorting."""
+    low, high = np.minimum(battles.first, battles.second), np.maximum(battles.first, battles.second)
+    score = np.where(battles.first > battles.second, 1 - battles.score, battles.score)
+    weight = np.ones(len(score)) if battles.weight is None else battles.weight
+    number = low * k - low * (low + 1) // 2 + high - low - 1
+    codes, n_codes = battles.codes
+    cell, inverse = np.unique(number * n_codes + codes, return_inverse=True)
+    pair = cell // n_codes
+    played = summed(inverse, weight, len(cell))
+    points = summed(inverse, weight * score, len(cell))
+    residual = points - played * rate[pair]
+    size = len(rate)
+    return summed(pair, played, size), summed(pair, points, size), summed(pair, residual**2, size)
 
 
 def fragility(battles: Battles, fit: BradleyTerryFit) -> list[Fragility]:
@@ -119,41 +132,41 @@ def fragility(battles: Battles, fit: BradleyTerryFit) -> list[Fragility]:
         for i in np.argsort(-fit.log_strength, kind="stable")
         if math.isfinite(fit.log_strength[i])
     ]
-    return [_fragile(battles, fit, i, j) for i, j in itertools.pairwise(order)]
+    sums = added_up(battles, len(fit.log_strength))
+    return [_fragile(battles, sums, fit, i, j) for i, j in itertools.pairwise(order)]
 
 
-def _fragile(battles: Battles, fit: BradleyTerryFit, better: int, worse: int) -> Fragility:
+def _fragile(
+    battles: Battles, sums: Sums, fit: BradleyTerryFit, better: int, worse: int
+) -> Fragility:
     gap = fit.log_strength[better] - fit.log_strength[worse]
-    # Without a cluster the estimate moves by its influence over 1 less its share: to first order by the influence.
     push = fit.influence[:, better] - fit.influence[:, worse]
-    codes, groups, _ = battles.clusters
     order = np.argsort(-push, kind="stable")
-    reached = np.cumsum(np.maximum(push[order], 0))
-    guess = int(np.searchsorted(reached, gap)) + 1
-    size = guess
-    while size <= groups // 2:
+    size = int(np.searchsorted(np.cumsum(np.maximum(push[order], 0)), gap)) + 1
+    while size <= fit.n_clusters // 2:
         removed = order[:size]
-        if _reversed(battles, len(fit.log_strength), removed, codes, better, worse):
+        try:
+            again = log_strengths(sums.wins - _wins_of(battles, sums, removed))
+        except NotRankableError:
+            break
+        if again[better] <= again[worse]:
             return Fragility(better, worse, size, np.sort(removed))
         size += max(1, size // 10)
     return Fragility(better, worse, None, np.zeros(0, dtype=np.intp))
 
 
-def _reversed(
-    battles: Battles, n_models: int, removed: Index, codes: Index, better: int, worse: int
-) -> bool:
-    keep = ~np.isin(codes, removed)
-    if not keep.any():
-        return False
+def _wins_of(battles: Battles, sums: Sums, clusters: Index) -> Array:
+    """(models, models) the points that some clusters gave."""
+    k = len(sums.wins)
+    if sums.won is not None and sums.played is not None:
+        won = sums.won[clusters].sum(axis=0).reshape(k, k)
+        return won + (sums.played[clusters].sum(axis=0).reshape(k, k) - won).T
+    codes, n_codes = battles.codes
+    chosen = np.zeros(n_codes, dtype=np.bool_)
+    chosen[clusters] = True
+    keep = chosen[codes]
+    weight = None if battles.weight is None else battles.weight[keep]
     rest = Battles(
-        battles.first[keep],
-        battles.second[keep],
-        battles.score[keep],
-        codes[keep],
-        None if battles.weight is None else battles.weight[keep],
+        battles.first[keep], battles.second[keep], battles.score[keep], codes[keep], weight
     )
-    try:
-        fit = bradley_terry(rest, n_models)
-    except NotRankableError:
-        return False
-    return bool(fit.log_strength[better] <= fit.log_strength[worse])
+    return added_up(rest, k).wins

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alignboard.stats.rating.battles import (
     Array,
@@ -95,7 +96,7 @@ class _Model:
 
     def cluster_scores(self, x: Array) -> tuple[Array, int]:
         """(cluster codes, parameters) the gradient of each cluster; how many clusters."""
-        codes, groups, n_codes = self.battles.clusters
+        (codes, n_codes), groups = self.battles.codes, self.battles.n_clusters
         k = self.n_models
         scores = np.zeros((n_codes, self.size))
         for rows, eta, factor, beside in self.parts(x):
@@ -178,6 +179,8 @@ def with_covariates(
     )
 
 
-def _signed(first: Index, second: Index, values: Array, n_models: int) -> Array:
+def _signed(
+    first: NDArray[np.integer], second: NDArray[np.integer], values: Array, n_models: int
+) -> Array:
     """(models,) sums of ``values`` over the rows where a model is first, less those where it is second."""
     return summed(first, values, n_models) - summed(second, values, n_models)

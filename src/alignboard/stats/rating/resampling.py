@@ -86,7 +86,7 @@ def _by_cluster(battles: Battles, k: int) -> tuple[NDArray, NDArray]:
 
     The latter in single precision, which holds what one prompt can have.
     """
-    codes = np.unique(battles.clusters[0], return_inverse=True)[1]
+    codes = np.unique(battles.codes[0], return_inverse=True)[1]
     groups = int(codes.max()) + 1
     weight = np.ones(len(codes)) if battles.weight is None else battles.weight
     played = summed(codes * k**2 + battles.first * k + battles.second, weight, groups * k**2)
