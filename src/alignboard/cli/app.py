@@ -37,6 +37,7 @@ from alignboard.cli.published import (
     names_of,
     released,
 )
+from alignboard.cli.rank import rank
 from alignboard.cli.recipe import recipe
 from alignboard.cli.shared import (
     allow_key_option,
@@ -217,6 +218,7 @@ cli.add_command(train)
 cli.add_command(export)
 cli.add_command(recipe)
 cli.add_command(compare)
+cli.add_command(rank)
 cli.add_command(power)
 cli.add_command(plot)
 cli.add_command(track)
