@@ -12,8 +12,7 @@ from alignboard.fetch.packages import PREFIX, is_packaged
 from alignboard.guarded_yaml import SAFE_LOADER, parse_yaml
 from alignboard.models.hub import is_repository
 from alignboard.pipeline.executors.work import Event, silent
-from alignboard.pipeline.jobs.training_data import made_here
-from alignboard.pipeline.plans.made import tiny_families
+from alignboard.pipeline.plans.made import made_here, tiny_families
 from alignboard.pipeline.plans.models import is_adapter
 from alignboard.pipeline.plans.plan import ResolvedPlan, resolve
 from alignboard.pipeline.plans.schema import (

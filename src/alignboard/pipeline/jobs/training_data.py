@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from alignboard.data.generated import generated_names, generated_set
+from alignboard.data.generated import generated_set
 from alignboard.models.hub import locate_adapter
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.weights import adapter_path, model_path
+from alignboard.pipeline.plans.made import made_here
 from alignboard.train.sections import WEST_OF_N, DataSpec, HeldOutSpec
 
 if TYPE_CHECKING:
@@ -30,11 +31,6 @@ HELD_OUT: Final = "held_out"
 PAIRS: Final = "pairs.json"
 _ROWS: Final = "rows"
 _REPORT: Final = "report.json"
-
-
-def made_here(name: str) -> bool:
-    """Whether jobs or registered programs make a data set, so that there is no source to read."""
-    return name == WEST_OF_N or name in generated_names()
 
 
 def data(task: JobTask) -> dict[str, str]:

@@ -17,8 +17,8 @@ import msgspec
 from alignboard.data.preferences.sources import local_files
 from alignboard.fetch.packages import is_packaged, packaged_digest
 from alignboard.pipeline.graph import digest
-from alignboard.pipeline.jobs.training_data import made_here
 from alignboard.pipeline.plans.baselines import TrainedModel
+from alignboard.pipeline.plans.made import made_here
 from alignboard.pipeline.plans.models import is_adapter, source_identity
 from alignboard.results.files import file_sha256
 
