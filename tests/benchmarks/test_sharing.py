@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 import tiny_models
 from alignboard.benchmarks.scoring import Scorer, can_share
-from alignboard.benchmarks.sharing import Scored, passes
+from alignboard.benchmarks.sharing import ScoredText, passes
 from alignboard.models.loading import LoadedModel
 
 
 def made(ids, n_targets):
     """The text ``ids``, of which the last ``n_targets`` tokens are scored."""
-    return Scored(tuple(ids[:-1]), tuple(ids[-n_targets:]))
+    return ScoredText(tuple(ids[:-1]), tuple(ids[-n_targets:]))
 
 
 @st.composite
@@ -86,8 +86,8 @@ def texts_of(model):
     texts = [made([rng.randrange(n) for _ in range(150)], 149)]
     for size in (1, 1, 3, 7):
         context = examples + [rng.randrange(n) for _ in range(20)]
-        for _ in range(4):
-            texts.append(made(context + [rng.randrange(n) for _ in range(size)], size))
+        choices = ([rng.randrange(n) for _ in range(size)] for _ in range(4))
+        texts.extend(made(context + choice, size) for choice in choices)
     return texts
 
 

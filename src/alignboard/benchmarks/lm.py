@@ -16,7 +16,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from alignboard.benchmarks.request_rows import OpenRequests, RequestRows
 from alignboard.benchmarks.scoring import Scorer, can_share
-from alignboard.benchmarks.sharing import Scored
+from alignboard.benchmarks.sharing import ScoredText
 from alignboard.engines.local.engine import masked_attention
 from alignboard.models.loading import LoadedModel
 
@@ -141,7 +141,7 @@ class ContextOnce(_HFLM):
         texts = []
         for _, context, continuation in requests:
             read = (context + continuation)[-(self.max_length + 1) :][:-1]
-            texts.append(Scored(tuple(read), tuple(continuation)))
+            texts.append(ScoredText(tuple(read), tuple(continuation)))
         with masked_attention(self._loaded):
             yield from Scorer(self._loaded.model, self._budget).scores(texts)
 
@@ -179,6 +179,10 @@ class ContextOnce(_HFLM):
 
 
 def _shortest(requests: Sequence[Tokens]) -> list[Tokens]:
-    """A few of the shortest requests, those of one context together, without their texts."""
-    order = sorted(requests, key=lambda one: (len(one[1]), one[1], len(one[2])))
-    return [(None, context, continuation) for _, context, continuation in order[:_TRIED]]
+    """A few short requests that read different texts, without their names; choices of several tokens come first."""
+    order = sorted(requests, key=lambda one: (len(one[2]) < 2, len(one[1]), one[1]))
+    read = {
+        tuple(context + continuation[:-1]): (context, continuation)
+        for _, context, continuation in reversed(order)
+    }
+    return [(None, *one) for one in list(reversed(read.values()))[:_TRIED]]

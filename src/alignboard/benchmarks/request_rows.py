@@ -28,7 +28,7 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Request:
+class KeyedRequest:
     """One request of lm-eval: its arguments, and the document that it belongs to."""
 
     key: bytes
@@ -54,7 +54,7 @@ class RequestRows:
         self.n_asked = 0
         """requests that were computed, and not read from the journal"""
 
-    def requests(self, kind: str, instances: Sequence[Any]) -> list[Request]:
+    def requests(self, kind: str, instances: Sequence[Any]) -> list[KeyedRequest]:
         """lm-eval's instances with their keys; the same request again (a repeat) counts up."""
         seen: Counter[str] = Counter()
         found = []
@@ -65,7 +65,7 @@ class RequestRows:
                 repeat, seen[text] = seen[text], seen[text] + 1
             content = f"{self._identity}\n{text}\n{repeat}".encode()
             key = hashlib.blake2b(content, digest_size=16).digest()
-            found.append(Request(key, tuple(one.args), (one.task_name, one.doc_id)))
+            found.append(KeyedRequest(key, tuple(one.args), (one.task_name, one.doc_id)))
         return found
 
     def open(self, kind: str, instances: Sequence[Any]) -> OpenRequests:
@@ -96,14 +96,14 @@ class OpenRequests:
     def __init__(
         self,
         rows: RequestRows,
-        requests: Sequence[Request],
+        requests: Sequence[KeyedRequest],
         known: Mapping[bytes, Any],
         on_progress: OnProgress,
     ) -> None:
         self._rows, self._requests, self._on_progress = rows, requests, on_progress
         self._known: dict[bytes, Any] = dict(known)
         self._cuts: dict[str, int] = {}
-        self._waiting: defaultdict[str, list[Request]] = defaultdict(list)
+        self._waiting: defaultdict[str, list[KeyedRequest]] = defaultdict(list)
         self._documents: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
         for one in requests:
             if one.key not in self._known and one.key not in self._documents:

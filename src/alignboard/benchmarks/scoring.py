@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 from transformers.cache_utils import DynamicCache
 
-from alignboard.benchmarks.sharing import Pass, Scored, passes
+from alignboard.benchmarks.sharing import Pass, ScoredText, passes
 from alignboard.engines.local.slots import attended, fits
 
 _ROWS: Final = 256
@@ -29,7 +29,7 @@ class Scorer:
         self._cache = DynamicCache()
         self._kept = 0
 
-    def scores(self, texts: Sequence[Scored]) -> Iterator[tuple[int, float, bool]]:
+    def scores(self, texts: Sequence[ScoredText]) -> Iterator[tuple[int, float, bool]]:
         """(index, log-probability of the targets, whether each is the most likely token) of every text, as known."""
         sums, greedy = [0.0] * len(texts), [True] * len(texts)
         left = [len(text.targets) for text in texts]

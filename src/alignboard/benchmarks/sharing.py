@@ -21,7 +21,7 @@ _WORTH: Final = 32
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredText:
     """A text to score: the tokens that are read, and those that are to follow its last positions."""
 
     ids: tuple[int, ...]
@@ -60,7 +60,7 @@ class Pass:
         return all(parent == place - 1 for place, parent in enumerate(self.parents))
 
 
-def passes(texts: Sequence[Scored], budget: int) -> Iterator[Pass]:
+def passes(texts: Sequence[ScoredText], budget: int) -> Iterator[Pass]:
     """The passes that score every one of ``texts``, at most ``budget`` tokens in each."""
     order = sorted(range(len(texts)), key=lambda index: texts[index].ids)
     walk = _Walk([texts[index] for index in order], order, budget)
@@ -70,7 +70,7 @@ def passes(texts: Sequence[Scored], budget: int) -> Iterator[Pass]:
 class _Walk:
     """A walk over sorted texts; a range of them is a subtree."""
 
-    def __init__(self, texts: Sequence[Scored], names: Sequence[int], budget: int) -> None:
+    def __init__(self, texts: Sequence[ScoredText], names: Sequence[int], budget: int) -> None:
         self._texts, self._names, self._budget = texts, names, budget
         self._shared = [0, *(_common(a.ids, b.ids) for a, b in pairwise(texts))]
         """tokens that a text shares with the one before it"""
