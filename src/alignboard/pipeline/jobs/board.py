@@ -14,6 +14,7 @@ from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score
 from alignboard.boards.examples import Collector, Examples
 from alignboard.boards.files import write_board
+from alignboard.boards.judge_prompts import with_judges
 from alignboard.boards.of_alpaca_eval import with_published
 from alignboard.boards.rating import RatingTable
 from alignboard.boards.registered import with_registered
@@ -53,6 +54,7 @@ def board(task: JobTask) -> dict[str, str]:
     """The files of `write_board` in ``leaderboards/``."""
     name = task.job.hints.get("answer_key")
     made = board_of(task.job.parameters, task.inputs, generated_set(name) if name else None)
+    made = with_judges(made, task.places.workspace)
     paths = write_board(made, task.folder, examples_of(task.job.parameters, task.inputs))
     return {f"leaderboards/{path.name}": path.name for path in paths}
 
@@ -249,7 +251,7 @@ class _Plan:
         )
         place = msgspec.structs.replace(
             rating, key=PLACE, name="place", kind="place", unit="", better="low",
-            estimator="best and worst place that the intervals allow",
+            estimator="best and worst place that the intervals allow", of=RATING,
         )  # fmt: skip
         self.columns += [rating, place]
         for model, rated in table.ratings.items():
