@@ -298,8 +298,9 @@ with Journal(out / "journal", "one") as journal, model.using("one"):
 def test_ten_kills_at_random_moments_leave_the_same_files_and_nothing_twice(tmp_path):
     tasks, rng = write_tasks(tmp_path / "tasks", 30), random.Random(0)
     places = [tiny_models.base(), tiny_models.adapters()["one"], tasks]
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": paths}
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
     def start(out):
         out.mkdir(exist_ok=True)
