@@ -74,6 +74,8 @@ KINDS: Final[dict[str, JobKind]] = {
     ),
     "judge": JobKind(1, f"{_JOBS}.judge:judge", _TORCH, seconds=2.0),
     "pairwise": JobKind(2, f"{_JOBS}.judge:pairwise", (*_TORCH, "numpy"), seconds=5.0),
+    "drift": JobKind(1, f"{_JOBS}.curves:drift", _ADAPTED, _ADAPTED, 2.0),
+    "curves": JobKind(1, f"{_JOBS}.curves:curves", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
     "board": JobKind(4, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
 }
 for _name, _kind in KINDS.items():

@@ -38,7 +38,13 @@ from alignboard.train.sections import (
 FULL: Final = "none"
 """in place of a `lora` section: every weight is trained"""
 _LATER: Final[dict[str, dict[str, Any]]] = {
-    "": {"held_out": None, "revision": None, "train_on": "replies", "trl": {}},
+    "": {
+        "held_out": None,
+        "revision": None,
+        "train_on": "replies",
+        "trl": {},
+        "checkpoints": None,
+    },
     "data": {"share": 1.0},
     "lora": {"dora": False, "rslora": False},
     "optimizer": {"schedule_settings": {}, "warmup_steps": None, "beta1": 0.9},
@@ -113,6 +119,9 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     save_every: Positive | None = None
     """Steps between optimiser checkpoints, from which an interrupted run goes on; None: every ten minutes. No part of
     the identity."""
+    checkpoints: Annotated[int, Meta(ge=2)] | None = None
+    """Points on the way, evenly spaced, at which the adapter is kept: a plan generates with each and judges it. The
+    last one is the result."""
     chat_template: str | None = None
     """Jinja text for a base model that has none; None keeps the tokenizer's own."""
 
@@ -222,6 +231,10 @@ def _check_sections(recipe: Recipe) -> None:
     for name in recipe.trl:
         if name in _SET_HERE:
             raise InputError(f"trl.{name}: the field {_SET_HERE[name]} says it; set that one.")
+    if recipe.is_full and recipe.checkpoints is not None:
+        raise InputError(
+            "checkpoints keeps adapters, and lora: none trains every weight; leave one of them out."
+        )
     if recipe.is_full and recipe.quantization is not None:
         raise InputError(
             "lora: none trains every weight, and a quantization section holds them in few bits; leave one of them out."

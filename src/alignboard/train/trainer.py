@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import huggingface_hub.constants
 import torch
@@ -34,12 +34,17 @@ from alignboard.models.identity import adapter_fingerprint
 from alignboard.models.turns import taught_spellings
 from alignboard.train import preflight, probe, resume
 from alignboard.train.arguments import Rows, make_trainer, prepared, quiet_data, trl_arguments
+from alignboard.train.kept import KeptAdapters, gather
+from alignboard.train.preflight import TokenRow
 from alignboard.train.recipe import Recipe
 from alignboard.train.sections import RecipeError
 from alignboard.train.start import load_base, trainable
 from alignboard.train.threads import few_threads
 from alignboard.train.tokens import training_tokenizer
 from alignboard.train.watch import OnStep, StoppedError, Watch
+
+CHECKPOINTS: Final = "checkpoints"
+"""beside the adapter: those that were kept on the way, by number"""
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,8 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
                 n_trainable = preflight.count_trainable(model)
                 watch = Watch(on_step, work / "steps.jsonl", adapter=not recipe.is_full)
                 arguments = trl_arguments(recipe, model, work, seed)
-                callbacks = [watch, *saving]
+                keeping = KeptAdapters.of(recipe.checkpoints, work, tokenizer, held_out is not None)
+                callbacks = [watch, *saving, *keeping]
                 trained_on = prepared(rows, recipe, tokenizer)
                 held = None if held_out is None else prepared(held_out, recipe, tokenizer)
                 trainer = make_trainer(
@@ -138,13 +144,7 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
                 )
                 # It prints every log line; on_step is the caller's way to show progress.
                 trainer.remove_callback(PrinterCallback)
-                token_rows = preflight.token_rows(
-                    trainer.train_dataset, recipe.max_length, limit=256
-                )
-                preflight.check_rows(token_rows, preflight.token_facts(tokenizer))
-                batch = probe.first_batch(trainer)
-                preflight.check_loss_at_start(probe.loss_of(trainer, batch), _expected_loss(recipe))
-                preflight.check_reference(probe.reference_of(trainer, batch))
+                first_row, batch = _checked(trainer, recipe, tokenizer)
                 _run(trainer, watch, work, last_good or f"{out_dir}-last-good", tokenizer)
                 if held_out is not None and trainer.state.global_step not in watch.held_out:
                     trainer.evaluate()
@@ -173,7 +173,7 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
             held_out=watch.held_out,
             template_digest=preflight.template_digest(tokenizer),
             end_tokens=taught_spellings(tokenizer),
-            sample_row=preflight.show_row(token_rows[0], tokenizer),
+            sample_row=preflight.show_row(first_row, tokenizer),
             seconds=time.monotonic() - started,
             versions={p: version(p) for p in ("torch", "transformers", "trl", "peft")},
             data=data,
@@ -181,11 +181,22 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
         card = json.dumps(asdict(result), indent=2)
         (partial / "made" / "training.json").write_text(card + "\n", encoding="utf-8")
         shutil.copy(work / "steps.jsonl", partial / "made" / "steps.jsonl")
+        gather(recipe.checkpoints, result.steps, work, out_dir.parent / CHECKPOINTS)
         (partial / "made").replace(out_dir)
         shutil.rmtree(work)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return result
+
+
+def _checked(trainer: Any, recipe: Recipe, tokenizer: Any) -> tuple[TokenRow, dict[str, Any]]:
+    """Check rows, loss and reference before the first step; (the first row, the first batch)."""
+    token_rows = preflight.token_rows(trainer.train_dataset, recipe.max_length, limit=256)
+    preflight.check_rows(token_rows, preflight.token_facts(tokenizer))
+    batch = probe.first_batch(trainer)
+    preflight.check_loss_at_start(probe.loss_of(trainer, batch), _expected_loss(recipe))
+    preflight.check_reference(probe.reference_of(trainer, batch))
+    return token_rows[0], batch
 
 
 def _run(trainer: Any, watch: Watch, work: Path, last_good: str | Path, tokenizer: Any) -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column
+from alignboard.boards.drift import KL
+from alignboard.boards.plots.curves import STEP, is_of_curves, plot_curves
 from alignboard.boards.plots.dots import (
     family_rows,
     first_score,
@@ -25,6 +27,7 @@ from alignboard.boards.plots.dots import (
     series,
 )
 from alignboard.boards.plots.lengths import label_lengths, length_points, plot_lengths
+from alignboard.boards.plots.style import drawable
 from alignboard.registry import lookup, names, register
 
 if TYPE_CHECKING:
@@ -134,6 +137,21 @@ def _ratings(board: Board) -> list[Panel]:
     return [Panel(heading, LINE * n + _FRAME, partial(plot_ratings, board))]
 
 
+def _curves(board: Board) -> list[Panel]:
+    if not is_of_curves(board):
+        return []
+    across = [column for column in board.columns if column.key in {STEP, KL}]
+    return [
+        Panel(
+            f"{_capital(up.name)} by {up.judge} against {drawable(x.name)}{_interval(board, up)}",
+            3.2,
+            partial(plot_curves, board, x, up),
+        )
+        for up in board.of_kind("win rate")
+        for x in across
+    ]
+
+
 def _interval(board: Board, column: Column) -> str:
     """What the bars are; nothing is promised where there are none."""
     scores = [board.score(row, column) for row in board.rows]
@@ -153,5 +171,6 @@ for _name, _make in {
     "families": _families,
     "benchmarks": _benchmarks,
     "ratings": _ratings,
+    "curves": _curves,
 }.items():
     register("plot", _name, _make)

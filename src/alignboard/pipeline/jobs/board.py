@@ -12,6 +12,7 @@ import numpy as np
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score
+from alignboard.boards.drift import KL, KL_COLUMN, kl_score
 from alignboard.boards.examples import Collector, Examples
 from alignboard.boards.files import write_board
 from alignboard.boards.judge_prompts import with_judges
@@ -47,6 +48,7 @@ from alignboard.text import count
 
 SCORES = "scores.json"
 RATINGS = "ratings.json"
+DRIFT = "drift.json"
 MEAN = "mean"
 CORRECT, RATING, PLACE = "correct", "rating", "place"
 
@@ -75,6 +77,7 @@ def board_of(
     for asked in parameters["sets"]:
         for judge in parameters["judges"]:
             made.add_judge(judge, asked)
+    made.add_drift()
     made.add_benchmarks()
     rated = made.add_ratings()
     whole = Board(
@@ -215,6 +218,20 @@ class _Plan:
             for model, rank in rank_scores(tables).items():
                 self.scores[model][ranks.key] = rank
         self.columns += [*pair, ranks]
+
+    def add_drift(self) -> None:
+        """How far models are from what they started from, where that was computed."""
+        for model, rows in self.outputs.items():
+            if f"drift {model}" in self.inputs:
+                folder = self.inputs[f"drift {model}"]
+                ratios = json.loads((folder / DRIFT).read_text(encoding="utf-8"))
+                self.scores[model][KL] = kl_score(ratios)
+                known = zip(rows, ratios, strict=True)
+                self.by_prompt.setdefault(KL, {})[model] = {
+                    row.instruction: value for row, value in known if value is not None
+                }
+        if KL in self.by_prompt:
+            self.columns.append(KL_COLUMN)
 
     def add_benchmarks(self) -> None:
         """The numbers of every suite's lm-eval tasks, and their mean where the suite asks for one."""

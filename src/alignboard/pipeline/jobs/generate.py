@@ -108,7 +108,7 @@ def spec_of(task: JobTask) -> ModelSpec:
     spec = msgspec.convert(task.job.hints["spec"], ModelSpec)
     if "base" in task.inputs:
         spec = msgspec.structs.replace(spec, base=model_path(task.inputs))
-    adapter = adapter_path(task.inputs)
+    adapter = adapter_path(task.inputs, checkpoint=task.job.parameters.get("checkpoint"))
     return spec if adapter is None else msgspec.structs.replace(spec, adapter=str(adapter))
 
 

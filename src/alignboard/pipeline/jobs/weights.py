@@ -9,6 +9,8 @@ from typing import Final
 
 CHECKPOINT: Final = "checkpoint"
 ADAPTER: Final = "adapter"
+CHECKPOINTS: Final = "checkpoints"
+"""adapters that were kept on the way, by number"""
 SOURCE: Final = "source.json"
 """a note of where a checkpoint is that no job made"""
 
@@ -24,7 +26,10 @@ def model_path(inputs: Mapping[str, Path], role: str = "adapter") -> str:
     return str(folder / CHECKPOINT)
 
 
-def adapter_path(inputs: Mapping[str, Path], role: str = "adapter") -> Path | None:
-    """Where the adapter of a job is, if it has one."""
-    found = inputs[role] / ADAPTER if role in inputs else None
+def adapter_path(
+    inputs: Mapping[str, Path], role: str = "adapter", checkpoint: int | None = None
+) -> Path | None:
+    """Where the adapter of a job is, if it has one; ``checkpoint`` is the number of one that was kept on the way."""
+    inner = ADAPTER if checkpoint is None else f"{CHECKPOINTS}/{checkpoint}"
+    found = inputs[role] / inner if role in inputs else None
     return found if found is not None and found.is_dir() else None

@@ -21,6 +21,7 @@ from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plans.baselines import TrainedModel
+from alignboard.pipeline.plans.curves import ALL_GROUP, add_curves, drifts
 from alignboard.pipeline.plans.made import JudgeModel, generated_tasks, judge_model
 from alignboard.pipeline.plans.models import (
     ModelEntry,
@@ -35,7 +36,6 @@ from alignboard.results.files import file_sha256
 from alignboard.suites import EvaluationSuite, Suite
 
 _JUDGE_GROUP = "judge model"
-_ALL_GROUP = "all models"
 _RELEASED_GROUP = "released responses"
 
 
@@ -143,12 +143,14 @@ class _Builder:
                 responses |= self._ask(model, trained, board)
         for model in models:
             for asked in self.resolved.sets:
-                self._judge(model, asked, responses, judge_models, board)
+                self.judge(model, asked, responses, judge_models, board)
+        board |= drifts(self, trained, responses)
         if board:
             self._compare(responses, judge_models, board)
             key = self.resolved.sets[0].asked.answer_key if self.resolved.sets else None
             name, parameters = f"board {self.plan.name}", self._board_parameters()
-            self.add(name, "board", _ALL_GROUP, parameters, board, {"answer_key": key})
+            self.add(name, "board", ALL_GROUP, parameters, board, {"answer_key": key})
+        add_curves(self, trained, responses, judge_models, board)
         return self.graph
 
     def _ask(
@@ -168,22 +170,24 @@ class _Builder:
             if path is not None:
                 job = self._released(model.name, asked, path)
             else:
-                job = self._generate(model, entry, asked, needs)
+                job = self.generate(model, entry, asked, needs)
             found[model.name, asked.name] = board[f"outputs {asked.name} {model.name}"] = job
         for suite in self.resolved.benchmarks if weights else ():
             self._benchmark(model, entry, suite, needs, board)
         return found
 
-    def _generate(
+    def generate(
         self,
         model: TrainedModel,
         entry: ModelEntry,
         asked: PlanSet,
         needs: Mapping[str, str | None],
+        checkpoint: int | None = None,
     ) -> str:
-        spec = self._spec(model, entry)
+        spec = self.spec_of(model, entry)
         served = entry.served
         parameters = {
+            **({} if checkpoint is None else {"checkpoint": checkpoint}),
             "model": model.name,
             "set": {"name": asked.name, "digest": asked.asked.digest},
             "decoding": msgspec.to_builtins(asked.declared),
@@ -207,7 +211,7 @@ class _Builder:
         needs: Mapping[str, str | None],
         board: dict[str, str],
     ) -> None:
-        spec = self._spec(model, entry)
+        spec = self.spec_of(model, entry)
         parameters = {
             "model": model.name,
             "asked_as": asked_as(spec),
@@ -239,7 +243,7 @@ class _Builder:
         """Where a worker finds the set."""
         return {"set": asked.source, "instructions": msgspec.to_builtins(asked.declared)}
 
-    def _spec(self, model: TrainedModel, entry: ModelEntry) -> ModelSpec:
+    def spec_of(self, model: TrainedModel, entry: ModelEntry) -> ModelSpec:
         """How a model is asked; a tiny checkpoint and an adapter trained here are found when they are there."""
         spec = ModelSpec(name=model.name, base="") if entry.spec is None else entry.spec
         template = self.chat_template(model.base)
@@ -259,7 +263,7 @@ class _Builder:
             name, "task-data", name, {"seed": 0, "n": suite.n_documents, "templates": templates}
         )
 
-    def _judge(
+    def judge(
         self,
         model: TrainedModel,
         asked: PlanSet,
@@ -355,7 +359,7 @@ class _Builder:
         }
         hints = {"access": self._access(judge)}
         board["pairwise"] = self.add(
-            f"pairwise {self.plan.name}", "pairwise", _ALL_GROUP, parameters, needs, hints
+            f"pairwise {self.plan.name}", "pairwise", ALL_GROUP, parameters, needs, hints
         )
 
     def _board_parameters(self) -> dict[str, Any]:
