@@ -30,7 +30,7 @@ from typing import Any, Final
 
 from alignboard.benchmarks.model import calm, language_model, sandboxed
 from alignboard.benchmarks.scores import TaskScore, read_scores
-from alignboard.benchmarks.tasks import load_tasks
+from alignboard.benchmarks.tasks import chance, chosen_documents, load_tasks, reported_metrics
 from alignboard.engines.generate import library_versions
 from alignboard.models.loading import LoadedModel
 from alignboard.suites import Benchmark
@@ -66,6 +66,11 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
         from lm_eval.loggers import EvaluationTracker
 
         manager, tasks = load_tasks(benchmarks, folders)
+        wanted = {
+            (one.task, metric)
+            for one, task in zip(benchmarks, tasks, strict=True)
+            for metric in ([one.metric] if one.metric else reported_metrics(task))
+        }
         lm = language_model(model, _BATCH_SIZE, on_progress)
         out.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
@@ -75,11 +80,12 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
             found: Any = evaluator.simple_evaluate(
                 model=lm,
                 model_args=_recorded_arguments(model),
-                tasks=tasks,  # pyright: ignore[reportArgumentType] - groups too, which `TaskManager.load` passes on
+                tasks=list({id(one): one for one in tasks}.values()),  # pyright: ignore[reportArgumentType] - groups too, which `TaskManager.load` passes on
                 task_manager=manager,
                 evaluation_tracker=tracker,
                 apply_chat_template=apply_chat_template,
                 fewshot_as_multiturn=apply_chat_template,
+                samples=chosen_documents(benchmarks, tasks),
                 log_samples=True,
             )
             results: dict[str, Any] = dict(found)
@@ -89,11 +95,12 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
                 **provenance(model),
                 "chat_template_sha256": model.template_hash if apply_chat_template else None,
                 "task_files_sha256": dict(task_files),
+                "chance": chance(tasks, samples),
             }
             tracker.save_results_aggregated(results=results, samples=samples)
             for task in samples:
                 tracker.save_results_samples(task_name=task, samples=samples[task])
-            return _put_in_place(partial, out, benchmarks, list(samples))
+            return _put_in_place(partial, out, wanted, list(samples))
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -130,7 +137,7 @@ def _recorded_arguments(model: LoadedModel) -> dict[str, Any]:
 
 
 def _put_in_place(
-    partial: Path, out: Path, benchmarks: Sequence[Benchmark], tasks: Sequence[str]
+    partial: Path, out: Path, wanted: set[tuple[str, str]], tasks: Sequence[str]
 ) -> list[TaskScore]:
     """Check what the tracker wrote, then move it, the results last; raises where anything is missing."""
     results = list(partial.glob("results_*.json"))
@@ -141,9 +148,7 @@ def _put_in_place(
             f"lm-eval did not save its results: {sorted(p.name for p in partial.iterdir())}"
         )
     scores = read_scores(results[0])
-    absent = {(one.task, one.metric) for one in benchmarks} - {
-        (score.task, f"{score.metric},{score.filter}") for score in scores
-    }
+    absent = wanted - {(score.task, f"{score.metric},{score.filter}") for score in scores}
     if absent:
         raise RuntimeError(f"lm-eval gave no number for {sorted(absent)}")
     for path in out.glob("results_*.json"):
