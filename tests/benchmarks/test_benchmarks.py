@@ -18,6 +18,7 @@ from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.progress import job_table
 from alignboard.pipeline.runner import run_plan
+from alignboard.results.journal import Journal
 from alignboard.suites import Benchmark, load_evaluation
 
 ROOT = Path(__file__).parents[2]
@@ -152,30 +153,35 @@ def test_what_cannot_be_asked_is_one_sentence(benchmark, told, model, pair, tmp_
     assert not (tmp_path / "out").exists(), "the model was not asked"
 
 
-def test_batches_are_halved_where_memory_runs_out(model, pair, tmp_path, monkeypatch):
-    from lm_eval.models.huggingface import HFLM
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_batches_are_halved_where_memory_runs_out(is_shared, model, pair, tmp_path, monkeypatch):
+    from alignboard.benchmarks import lm
 
-    model_class: Any = HFLM
-    sizes, original = [], model_class._model_call
+    model_class: Any = model.model.__class__
+    sizes, original = [], model_class.forward
 
-    def small(self, inputs, **more):
-        sizes.append(len(inputs))
-        if len(inputs) > 2:
+    def small(self, input_ids, **more):
+        sizes.append(input_ids.numel())
+        if input_ids.numel() > 40:
             raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return original(self, inputs, **more)
+        return original(self, input_ids, **more)
 
     folder, asked = pair / "evaluate" / "tasks", [Benchmark("pair", "acc,none", 1)]
     expected = run_tasks(model, asked, [folder], tmp_path / "a")
-    monkeypatch.setattr(model_class, "_model_call", small)
+    monkeypatch.setattr(model_class, "forward", small)
+    monkeypatch.setattr(lm, "can_share", lambda _model: is_shared)
+    monkeypatch.setattr(lm.ContextOnce, "_try_passes", lambda *_: None)
     seen = []
-    found = run_tasks(
-        model, asked, [folder], tmp_path / "b", on_progress=lambda *step: seen.append(step)
-    )
+    with Journal(tmp_path / "journal", "one") as journal:
+        found = run_tasks(
+            *(model, asked, [folder], tmp_path / "b"),
+            journal=journal,
+            on_progress=lambda *step: seen.append(step),
+        )
+        assert journal.check().computed_twice == {}
     assert [s.value for s in found] == [s.value for s in expected]
-    assert max(sizes) > 2 >= sizes[-1]
-    assert seen[-1][0] == seen[-1][1] == 6 * 4
-    (file,) = (tmp_path / "b").glob("results_*.json")
-    assert json.loads(file.read_bytes())["config"]["batch_size"] <= 2
+    assert max(sizes) > 40 >= sizes[-1]
+    assert seen[-1] == (6, 6)
 
 
 def test_lm_evals_own_names_are_found_without_indexing_them_all():

@@ -162,6 +162,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
                 apply_chat_template=parameters["apply_chat_template"],
                 task_files=files,
                 trusted=task.job.hints["trust_tasks"],
+                journal=task.journal,
                 on_progress=task.progress,
             )
         except InputError as error:
