@@ -192,7 +192,7 @@ def served(
             return original(path, name, *args, **kwargs)
         return mirror.load(path, name)
 
-    datasets.load_dataset = load  # pyright: ignore[reportAttributeAccessIssue] - lm-eval looks it up at each call
+    datasets.load_dataset = load  # lm-eval looks it up at each call
     try:
         yield
     finally:

@@ -52,6 +52,7 @@ from alignboard.cli.shared import (
     terminal_width,
     write_json,
 )
+from alignboard.cli.sweep import sweep
 from alignboard.cli.train import train
 from alignboard.extras import calm
 from alignboard.workspace import PUBLISHED
@@ -219,6 +220,7 @@ cli.add_command(bridge)
 cli.add_command(board)
 cli.add_command(data)
 cli.add_command(train)
+cli.add_command(sweep)
 cli.add_command(export)
 cli.add_command(recipe)
 cli.add_command(compare)

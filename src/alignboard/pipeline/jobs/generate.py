@@ -23,7 +23,7 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.generation import generate_here, generate_served
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.benchmarks import SCORES
-from alignboard.pipeline.jobs.train import adapter_path, model_path
+from alignboard.pipeline.jobs.weights import adapter_path, model_path
 from alignboard.pipeline.plans.made import write_tasks
 from alignboard.pipeline.plans.models import served_of
 from alignboard.pipeline.plans.schema import PlanModel
