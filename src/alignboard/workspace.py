@@ -12,6 +12,8 @@ from alignboard.errors import InputError, nearest
 
 PUBLISHED = ("alpaca-eval-2", "alpaca-eval-1")
 """the suites whose boards the alpaca-eval wheel carries"""
+CARD = "training.json"
+"""what a trained adapter's folder says of its training"""
 _OURS = frozenset({".", "..", ".journal", ".store", ".logs", ".alignboard"})
 _LONGEST = 200
 """bytes of a model's name; file systems take 255, and temporary names are longer"""

@@ -1,4 +1,4 @@
-"""The board: rows of models by declared columns, whatever the source of the numbers, and its tables as plain data.
+"""The board: rows of models by declared columns, whatever the source of the numbers.
 
 Every writer (csv, md, json, terminal, html, plots) iterates over the columns.
 """
@@ -6,6 +6,7 @@ Every writer (csv, md, json, terminal, html, plots) iterates over the columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 SCHEMA = 3
 BASELINE_REASON = "baseline"
 """why the baseline has no score: it is not compared with itself"""
-_PARTS = {"low": "low", "high": "high", "SE": "standard_error"}
+BEST = "Bold: the one model that is first by its column's ranks; where none is bold, several may be first."
+_PARTS = {"low": "low", "high": "high", "SE": "standard_error", "effective n": "n_effective"}
+_IN_THE_UNIT = ("low", "high", "SE")
 _COUNTS = ("n", "unparsed", "failed")
 
 
@@ -52,6 +55,8 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     provenance: dict[str, str] = {}
     families: dict[str, list[str]] = {}
     """named groups of models that a plot compares, each in its order"""
+    judges: dict[str, str] = {}
+    """by name: what the judge is, and the prompt that it was given, with slots for what it is shown"""
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -127,6 +132,21 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
             for value in values
         ]
 
+    def best(self, column: Column) -> Row | None:
+        """The row that is first in ``column`` with 95 %: no other one may be, by the ranks of paired tests.
+
+        None where several may be first, where the board holds no ranks of the column's values, and where its rows
+        were ranked in groups, each against a baseline of its own.
+        """
+        place = next((c for c in self.columns if c.kind == "place" and c.of == column.key), None)
+        if place is None:
+            return None
+        worst = {row.model: self.score(row, place).high for row in self.rows}
+        ranked = [last for last in worst.values() if last is not None]
+        first = [row for row in self.rows if worst[row.model] == 1]
+        together = bool(ranked) and max(ranked) == len(ranked)
+        return first[0] if together and len(first) == 1 else None
+
     def only(self, models: Sequence[str]) -> Board:
         """The board of ``models`` alone; raises `InputError` for a model that it does not have."""
         there = [row.model for row in self.rows]
@@ -177,17 +197,13 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
             raise InputError("Board.to_frame needs pandas: pip install pandas") from error
         return pd.DataFrame(records(self)).set_index("model")
 
+    def __repr__(self) -> str:
+        """What it is, in a line; its numbers are in `to_frame` and in its files."""
+        return f"Board({self.name!r}: {len(self.rows)} models, {len(self.columns)} columns)"
+
     def _repr_html_(self) -> str:
         """The table for a notebook, with all that others wrote escaped."""
-        groups, names, cells = table(self)
-        heads = [
-            f"{group}: {name}" if group else name for group, name in zip(groups, names, strict=True)
-        ]
-        lines = [("th", heads), *(("td", line) for line in cells)]
-        rows = (
-            "".join(f"<{tag}>{escape(shown(cell))}</{tag}>" for cell in line) for tag, line in lines
-        )
-        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+        return html_table(self)
 
 
 def read_board(path: Path) -> Board:
@@ -196,6 +212,43 @@ def read_board(path: Path) -> Board:
         return Board.from_json(path.read_bytes(), str(path))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+@dataclass(frozen=True)
+class Table:
+    """The table that is read: a group and a name over every place, and the texts of every row."""
+
+    groups: list[str]
+    names: list[str]
+    cells: list[list[str]]
+    best: set[tuple[int, int]] = field(default_factory=set)
+    """(row, place) of the values that are first in their column with 95 %; see `Board.best`"""
+
+    def add(self, group: str, name: str, texts: Sequence[str]) -> None:
+        """One more place of every row."""
+        self.groups.append(group)
+        self.names.append(name)
+        for line, text in zip(self.cells, texts, strict=True):
+            line.append(text)
+
+
+def html_table(board: Board) -> str:
+    """The table for a notebook, with all that others wrote escaped."""
+    found = table(board)
+    heads = [
+        f"{group}: {name}" if group else name
+        for group, name in zip(found.groups, found.names, strict=True)
+    ]
+    lines = ["".join(f"<th>{escape(shown(head))}</th>" for head in heads)]
+    for row, line in enumerate(found.cells):
+        texts = [escape(shown(cell)) for cell in line]
+        lines.append(
+            "".join(
+                f"<td><b>{text}</b></td>" if (row, place) in found.best else f"<td>{text}</td>"
+                for place, text in enumerate(texts)
+            )
+        )
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def records(board: Board) -> list[dict[str, Any]]:
@@ -213,7 +266,7 @@ def records(board: Board) -> list[dict[str, Any]]:
             score, label = board.score(row, column), board.label(column)
             record[f"{label} {column.unit}".rstrip()] = score.value
             for part in parts[column.key]:
-                unit = column.unit if part in _PARTS else ""
+                unit = column.unit if part in _IN_THE_UNIT else ""
                 record[f"{label} {part} {unit}".rstrip()] = _part(score, part)
         record["flags"] = "; ".join(row.flags)
         found.append(record)
@@ -236,39 +289,38 @@ def _part(score: Score, part: str) -> float | None:
 
 def table(
     board: Board, *, intervals: bool = True, columns: Sequence[Column] | None = None
-) -> tuple[list[str], list[str], list[list[str]]]:
-    """Groups, names and cells of the table that is read; intervals stand beside their values."""
-    groups, names = [], []
-    cells: list[list[str]] = [[] for _ in board.rows]
-
-    def add(group: str, name: str, texts: Sequence[str]) -> None:
-        groups.append(group)
-        names.append(name)
-        for line, text in zip(cells, texts, strict=True):
-            line.append(text)
-
+) -> Table:
+    """The table of ``board``; intervals stand beside their values."""
+    made = Table([], [], [[] for _ in board.rows])
     if board.ranked_by is not None:
-        add("", "rank", ["" if rank is None else str(rank) for rank in board.ranks()])
-    add("", "model", [row.model for row in board.rows])
+        made.add("", "rank", ["" if rank is None else str(rank) for rank in board.ranks()])
+    made.add("", "model", [row.model for row in board.rows])
     if any(row.method for row in board.rows):
-        add("", "method", [row.method or "" for row in board.rows])
+        made.add("", "method", [row.method or "" for row in board.rows])
     for column in board.shown() if columns is None else columns:
-        scores = [board.score(row, column) for row in board.rows]
-        group = board.group(column) if column.judge else ""
-        unit = "%" if column.unit == "%" else ""
-        texts = [
-            column.text(s.value) or (s.reason if s.reason == BASELINE_REASON else "")
-            for s in scores
-        ]
-        add(group, f"{column.name} {unit}".rstrip(), texts)
-        spans = [column.interval(score) for score in scores]
-        if intervals and any(spans):
-            ends = any(score.low is not None for score in scores)
-            add(group, "95 %" if ends and column.kind != "place" else "to" if ends else "SE", spans)
-        for name in ("unparsed", "failed"):
-            counts = [getattr(score, name) for score in scores]
-            if any(counts):
-                add(group, name, ["" if n is None else str(n) for n in counts])
+        _add_column(made, board, column, intervals=intervals)
     if any(row.flags for row in board.rows):
-        add("", "flags", ["; ".join(row.flags) for row in board.rows])
-    return groups, names, cells
+        made.add("", "flags", ["; ".join(row.flags) for row in board.rows])
+    return made
+
+
+def _add_column(made: Table, board: Board, column: Column, *, intervals: bool) -> None:
+    """The values of ``column``, then its intervals and the counts of what it leaves out."""
+    scores = [board.score(row, column) for row in board.rows]
+    group = board.group(column) if column.judge else ""
+    unit = "%" if column.unit == "%" else ""
+    texts = [
+        column.text(s.value) or (s.reason if s.reason == BASELINE_REASON else "") for s in scores
+    ]
+    if (first := board.best(column)) is not None:
+        made.best.add((board.rows.index(first), len(made.names)))
+    made.add(group, f"{column.name} {unit}".rstrip(), texts)
+    spans = [column.interval(score) for score in scores]
+    if intervals and any(spans):
+        ends = any(score.low is not None for score in scores)
+        head = "95 %" if ends and column.kind != "place" else "to" if ends else "SE"
+        made.add(group, head, spans)
+    for name in ("unparsed", "failed"):
+        counts = [getattr(score, name) for score in scores]
+        if any(counts):
+            made.add(group, name, ["" if n is None else str(n) for n in counts])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from alignboard.boards.board import Board, table
+from alignboard.boards.board import BEST, Board, table
 from alignboard.boards.lines import TableLines
 from alignboard.text import shown
 
@@ -45,7 +45,8 @@ def _latin(c: str) -> str:
 
 def latex_lines(board: Board) -> TableLines:
     """The table with one line per row of the board."""
-    groups, names, cells = table(board)
+    found = table(board)
+    groups, names, cells = found.groups, found.names, found.cells
     numeric = [_is_numeric([line[k] for line in cells]) for k in range(len(names))]
     spec = "".join(
         _column([line[k] for line in cells], numeric=numeric[k]) for k in range(len(names))
@@ -64,10 +65,17 @@ def latex_lines(board: Board) -> TableLines:
         "\\midrule",
     ]
     rows = [
-        _line([_cell(cell, numeric=numeric[k]) for k, cell in enumerate(line)]) + "\n"
-        for line in cells
+        _line(
+            [
+                _cell(cell, numeric=numeric[k], best=(row, k) in found.best)
+                for k, cell in enumerate(line)
+            ]
+        )
+        + "\n"
+        for row, line in enumerate(cells)
     ]
-    notes = [f"% {shown(note)}\n" for note in board.notes]
+    said = [*board.notes, *([BEST] if found.best else [])]
+    notes = [f"% {shown(note)}\n" for note in said]
     foot = "\\bottomrule\n\\end{tabular}\n" + "".join(notes)
     return TableLines("\n".join(head) + "\n", rows, foot)
 
@@ -95,7 +103,9 @@ def _column(cells: Sequence[str], *, numeric: bool) -> str:
     return f"S[table-format={'-' if any(c.startswith('-') for c in numbers) else ''}{wholes}.{decimals}]"
 
 
-def _cell(text: str, *, numeric: bool) -> str:
+def _cell(text: str, *, numeric: bool, best: bool) -> str:
+    if best:
+        return f"{{\\bfseries {latex_text(text)}}}"
     if numeric and _number(text):
         return text
     return f"{{{latex_text(text)}}}" if numeric else latex_text(text)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from alignboard.boards.board import Board, records, table
+from alignboard.boards.board import BEST, Board, records, table
 from alignboard.text import csv_cell, markdown_text
 
 LEFT = {"model", "method", "flags"}
@@ -45,9 +45,10 @@ def _csv_line(values: Any) -> str:
 
 def markdown_lines(board: Board) -> TableLines:
     """A page of markdown, with the board's picture."""
-    groups, names, cells = table(board)
+    found = table(board)
     heads = [
-        f"{group}: {name}" if group else name for group, name in zip(groups, names, strict=True)
+        f"{group}: {name}" if group else name
+        for group, name in zip(found.groups, found.names, strict=True)
     ]
     title = markdown_text(board.title)
     head = [
@@ -58,10 +59,20 @@ def markdown_lines(board: Board) -> TableLines:
         f"![{title}]({quote(board.name, safe='')}.png)",
         "",
         _markdown_line([markdown_text(head) for head in heads]),
-        _markdown_line([":--" if name in LEFT else "--:" for name in names]),
+        _markdown_line([":--" if name in LEFT else "--:" for name in found.names]),
     ]
-    rows = [_markdown_line([markdown_text(cell) for cell in line]) + "\n" for line in cells]
-    foot = ["", *(f"- {markdown_text(note)}" for note in board.notes)]
+    rows = [
+        _markdown_line(
+            [
+                f"**{markdown_text(cell)}**" if (row, place) in found.best else markdown_text(cell)
+                for place, cell in enumerate(line)
+            ]
+        )
+        + "\n"
+        for row, line in enumerate(found.cells)
+    ]
+    notes = [*board.notes, *([BEST] if found.best else [])]
+    foot = ["", *(f"- {markdown_text(note)}" for note in notes)]
     return TableLines("\n".join(head) + "\n", rows, "\n".join(foot) + "\n")
 
 

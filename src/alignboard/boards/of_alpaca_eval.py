@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import msgspec
 
 from alignboard.boards.board import Board
-from alignboard.boards.columns import Column, Kind, Row, Score, known
+from alignboard.boards.columns import RANKED, Column, Kind, Row, Score, known
+from alignboard.boards.judge_prompts import with_judges
 from alignboard.boards.of_results import PAIRED
-from alignboard.boards.scoring import LENGTH, NEW_PROMPTS, length_column
+from alignboard.boards.scoring import LENGTH, NEW_PROMPTS, length_column, rank_column
 from alignboard.errors import InputError
 from alignboard.fetch.package_file import package_file
 from alignboard.published.reproduce import BoardRow, Reproduction
@@ -194,7 +195,7 @@ def recomputed_board(reproduction: Reproduction, suite: Suite) -> Board:
         columns=[
             *([] if joint else [by_row]),
             by_instruction,
-            *columns.shared(),
+            *_with_ranks(columns.shared()),
             columns.rate(
                 "published_lc_win_rate", "published LC", "diagnostic", "as published", **published
             ),
@@ -221,6 +222,15 @@ def recomputed_board(reproduction: Reproduction, suite: Suite) -> Board:
     )
 
 
+def _with_ranks(columns: list[Column]) -> list[Column]:
+    """``columns`` with the rank sets of the win rate behind it."""
+    return [
+        one
+        for column in columns
+        for one in ([column, rank_column(column)] if column.key == WIN else [column])
+    ]
+
+
 def _board(
     *,
     declared: _Columns,
@@ -238,7 +248,7 @@ def _board(
     if beside not in {column.key for column in held}:
         beside = WIN if ranked_by != WIN else None
     ranked = next(column for column in columns if column.key == ranked_by)
-    return Board(
+    made = Board(
         name=name,
         title=suite.title,
         columns=held,
@@ -250,12 +260,13 @@ def _board(
         provenance={"source": source, "suite": suite.name, "annotator": judge},
         families=suite.families,
     )
+    return with_judges(made)
 
 
 def _ranking_note(ranked: Column, rows: Sequence[Row]) -> str:
     if all(ranked.key in row.scores for row in rows):
-        return f"Ranked by {ranked.name}."
-    return f"Ranked by {ranked.name}; models without one are not ranked."
+        return f"{RANKED} {ranked.name}."
+    return f"{RANKED} {ranked.name}; models without one are not ranked."
 
 
 def _ranked(rows: Sequence[Row], key: str) -> list[Row]:
@@ -335,6 +346,8 @@ def _recomputed_row(row: BoardRow, aligned: str, *, declared: bool) -> Row:
     scores = _scores(
         win_rate=win, lc_win_rate=Score(known(row.lc_win_rate_compat)), **{aligned: lc}, **figures
     )
+    if row.rank is not None:
+        scores[f"{WIN}/rank"] = Score(row.rank, row.rank_low, row.rank_high, n=row.n_total)
     if row.avg_length is not None:
         scores[LENGTH] = Score(row.avg_length)
     flags = [*row.flags, *row.disagreements, *([DECLARED_ADVERSARIAL] if declared else [])]

@@ -16,8 +16,10 @@ import numpy as np
 
 from alignboard.benchmarks.scores import TaskScore, read_scores
 from alignboard.boards.board import Board
-from alignboard.boards.columns import Column, Row, Score
+from alignboard.boards.columns import RANKED, Column, Row, Score
 from alignboard.boards.examples import Collector, Examples
+from alignboard.boards.judge_prompts import with_judges
+from alignboard.boards.origins import with_origins
 from alignboard.boards.registered import with_registered
 from alignboard.boards.scoring import (
     BASELINE,
@@ -125,6 +127,7 @@ def results_board(
         benchmarks,
         outputs,
     )
+    made = with_judges(with_origins(made, root))
     counts = {m: (int(t.blank.sum()), int(t.cut.sum()), len(t)) for m, t in outputs.items()}
     return msgspec.structs.replace(
         with_registered(with_unfinished(made, counts), files),
@@ -396,7 +399,7 @@ def _described(board: Board) -> Board:
     if first is not None:
         rows = by_value(rows, first)
     if ranked is not None:
-        notes.append(f"Ranked by {board.label(board.column(ranked))}.")
+        notes.append(f"{RANKED} {board.label(board.column(ranked))}.")
     return msgspec.structs.replace(
         board,
         rows=rows,

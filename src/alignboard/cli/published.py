@@ -18,8 +18,8 @@ from_option = click.option(
     "--from",
     "results",
     type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A results folder: <model>/[<set>/]<judge>/annotations.json.",
+    metavar="SOURCE",
+    help="A results folder (<model>/[<set>/]<judge>/annotations.json), or for `board` also a board's json file.",
 )
 assets_option = click.option(
     "--assets",

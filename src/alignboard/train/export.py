@@ -24,8 +24,8 @@ from alignboard.models.arithmetic import QLORA, Dtype, Quantization
 from alignboard.models.loading import LoadedModel
 from alignboard.results.files import read_json_object
 from alignboard.train.preflight import SAVED
+from alignboard.workspace import CARD
 
-_CARD: Final = "training.json"
 _PROBES: Final = (
     "What is the capital of France?",
     "Write a short poem about the sea.",
@@ -179,7 +179,7 @@ def _require_same(found: Agreement, logits: torch.Tensor, dtype: str, adapter: P
 
 def _trained_in_bits(adapter: Path) -> int | None:
     """How many bits a weight of the base had in training, as the adapter's card says."""
-    card = adapter / _CARD
+    card = adapter / CARD
     recipe = read_json_object(card).get("recipe") if card.is_file() else None
     quantization = recipe.get("quantization") if isinstance(recipe, dict) else None
     return quantization["bits"] if isinstance(quantization, dict) else None
@@ -199,7 +199,7 @@ def _on_quantised(
 
 def _write_card(folder: Path, adapter: Path, report: ExportReport) -> None:
     """The model's card: what it is, how it was trained, and the proof of the export."""
-    card = read_json_object(adapter / _CARD) if (adapter / _CARD).is_file() else {}
+    card = read_json_object(adapter / CARD) if (adapter / CARD).is_file() else {}
     head = ["---", f"base_model: {json.dumps(report.base)}", "library_name: transformers"]
     head += ["tags: [alignboard]", "---", "", f"# {Path(report.folder).name}", ""]
     body = ["Merged by `alignboard export`.", "", *(line.strip() for line in report.lines()), ""]

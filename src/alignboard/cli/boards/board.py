@@ -53,9 +53,10 @@ def board(
     """Write a board as csv, md, tex, json, png and html.
 
     NAME is a suite with a published board (alpaca-eval-2), a plan whose board has been made (demo), or with --from an
-    instruction set. With --from DIR the board holds the verdicts of every judge, set and baseline in DIR, each in a
-    column of its own, and lm-eval results. A suite with --from DIR is recomputed from the verdicts of its own judge,
-    where DIR has them. Without --from a suite's board has the published figures.
+    instruction set or a preset of leaderboards/ (methods, open-llm, ratings, everything). With --from DIR the board
+    holds the verdicts of every judge, set and baseline in DIR, each in a column of its own, and lm-eval results. A
+    suite with --from DIR is recomputed from the verdicts of its own judge, where DIR has them. Without --from a
+    suite's board has the published figures. --from also takes a board's json file, which a preset shows in its way.
     """
     from functools import partial
 
@@ -65,12 +66,19 @@ def board(
     if results is None and (judge is not None or assets is not None):
         raise InputError("--judge and --assets need --from DIR: a folder of results.")
     wanted = names_of(models)
-    if results is not None:
+    if results is not None and results.is_file():
+        if judge is not None or assets is not None:
+            raise InputError(
+                f"--judge and --assets belong to a folder of results; {results} is a board."
+            )
+        made = [_of_file(results, name, wanted)]
+    elif results is not None:
         made = _of_results(name, results, judge, assets, wanted, mode)
     else:
         made = _without_results(name, wanted)
+    made = [_laid_out(one, name) for one in made]
     # Two processes load matplotlib and draw side by side.
-    write = partial(_write, folder=out, results=results)
+    write = partial(_write, folder=out, source=results or Path("leaderboards", f"{name}.json"))
     written = list(fork_map(write, made, least=2))
     if len(made) == 1 and (results is not None or wanted is not None):
         print(f"{to_text(made[0], terminal_width())}\n")
@@ -81,23 +89,55 @@ def board(
         write_json(json_file, {"boards": [one.name for one in made], "files": files})
 
 
-def _write(board: Board, folder: Path, results: Path | None) -> list[Path]:
-    """The files of ``board``, with the examples of the results, or of the plan, that it was made of."""
+def _write(board: Board, folder: Path, source: Path) -> list[Path]:
+    """The files of ``board``, with the examples of the results, or beside the board, that it was made of."""
     from alignboard.boards.examples import EXAMPLES, read_examples
     from alignboard.boards.files import write_board
     from alignboard.boards.of_results import results_examples
 
-    if results is not None:
-        return write_board(board, folder, results_examples(results, board))
-    kept = read_examples(Path("leaderboards", f"{board.name}.{EXAMPLES}"))
+    if source.is_dir():
+        return write_board(board, folder, results_examples(source, board))
+    kept = read_examples(source.with_name(f"{source.stem}.{EXAMPLES}"))
     models = [row.model for row in board.rows]
     return write_board(board, folder, None if kept is None else kept.only(models))
+
+
+def _laid_out(board: Board, name: str | None) -> Board:
+    """``board`` as the preset ``name`` shows it, or as its own suite's preset does."""
+    from alignboard.boards.presets import ROOM, apply_preset, load_preset
+    from alignboard.workspace import find
+
+    suite = board.provenance.get("suite")
+    wanted = name if name is not None and find(ROOM, name) is not None else suite
+    if wanted is None or find(ROOM, wanted) is None:
+        return board
+    preset = load_preset(wanted)
+    if preset.suite is not None:
+        return apply_preset(board, preset)
+    return apply_preset(
+        board, preset, wanted if board.name == "results" else f"{board.name}-{wanted}"
+    )
+
+
+def _of_file(path: Path, name: str | None, models: list[str] | None) -> Board:
+    """The board of a json file, which the preset ``name`` shows."""
+    from alignboard.boards.board import read_board
+    from alignboard.boards.presets import load_preset
+
+    if name is None:
+        raise InputError(
+            f"{path} is a board already: name a preset that shows it in its way, such as methods."
+        )
+    load_preset(name)
+    board = read_board(path)
+    return board if models is None else board.only(models)
 
 
 def _without_results(name: str | None, models: list[str] | None) -> list[Board]:
     """Published boards, or the board of a plan from its json file."""
     from alignboard.boards.board import read_board
     from alignboard.boards.of_alpaca_eval import published_board
+    from alignboard.boards.presets import ROOM
     from alignboard.suites import load_suite
     from alignboard.workspace import find
 
@@ -105,6 +145,10 @@ def _without_results(name: str | None, models: list[str] | None) -> list[Board]:
         if models is not None:
             raise InputError("--models needs the name of a suite or a plan, or --from DIR.")
         return [published_board(load_suite(suite)) for suite in PUBLISHED]
+    if name not in PUBLISHED and find(ROOM, name) is not None:
+        raise InputError(
+            f"{name} is a preset: give what it shows, --from a folder of results or --from leaderboards/BOARD.json."
+        )
     if name not in PUBLISHED and find("evaluate/plans", name) is not None:
         path = Path("leaderboards", f"{name}.json")
         if not path.is_file():
@@ -124,8 +168,11 @@ def _of_results(
 ) -> list[Board]:
     """The boards of a results folder: recomputed ones of known suites, else one of everything that it holds."""
     from alignboard.boards.of_results import results_board
+    from alignboard.boards.presets import ROOM
     from alignboard.workspace import find
 
+    if name is not None and name not in PUBLISHED and find(ROOM, name) is not None:
+        name = None
     suites = [one for one in PUBLISHED if name in (None, one)]
     recomputed = _recomputed(suites, results, judge, assets, models, mode)
     if recomputed:

@@ -22,9 +22,8 @@ from alignboard.models.registry import load_model
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import Served
 from alignboard.pipeline.plans.schema import BASE_METHOD, UNDECLARED, Plan, PlanModel
-from alignboard.workspace import find
+from alignboard.workspace import CARD, find
 
-CARD = "training.json"
 """what `alignboard train` leaves beside an adapter"""
 _NO_IDENTITY = (
     *("name", "base", "revision", "adapter", "tokenizer", "notes", "licence", "gated", "aliases"),
