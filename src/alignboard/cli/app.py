@@ -16,6 +16,7 @@ from alignboard.cli.boards.board import board
 from alignboard.cli.boards.convert import convert
 from alignboard.cli.boards.label import label
 from alignboard.cli.boards.plot import plot
+from alignboard.cli.boards.track import track
 from alignboard.cli.boards.view import publish, view
 from alignboard.cli.boundary import EXIT_FOUND, guarded
 from alignboard.cli.bridge import bridge
@@ -49,6 +50,7 @@ from alignboard.cli.shared import (
     terminal_width,
     write_json,
 )
+from alignboard.cli.sweep import sweep
 from alignboard.cli.tournament import tournament
 from alignboard.cli.train import train
 from alignboard.extras import calm
@@ -215,6 +217,7 @@ cli.add_command(bridge)
 cli.add_command(board)
 cli.add_command(data)
 cli.add_command(train)
+cli.add_command(sweep)
 cli.add_command(export)
 cli.add_command(recipe)
 cli.add_command(compare)
@@ -222,6 +225,7 @@ cli.add_command(rank)
 cli.add_command(tournament)
 cli.add_command(power)
 cli.add_command(plot)
+cli.add_command(track)
 cli.add_command(label)
 cli.add_command(convert)
 cli.add_command(view)
