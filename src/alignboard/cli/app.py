@@ -51,6 +51,7 @@ from alignboard.cli.shared import (
     write_json,
 )
 from alignboard.cli.sweep import sweep
+from alignboard.cli.tournament import tournament
 from alignboard.cli.train import train
 from alignboard.extras import calm
 from alignboard.workspace import PUBLISHED
@@ -221,6 +222,7 @@ cli.add_command(export)
 cli.add_command(recipe)
 cli.add_command(compare)
 cli.add_command(rank)
+cli.add_command(tournament)
 cli.add_command(power)
 cli.add_command(plot)
 cli.add_command(track)
