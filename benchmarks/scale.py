@@ -38,7 +38,7 @@ BASELINE: Final = "gpt4_1106_preview"
 NOISY: Final = 0.3
 """share of the rows whose verdict is drawn anew"""
 BATCH: Final = 1_000
-SERVER: Final = '''
+SERVER: Final = """
 import asyncio, json, sys
 BODY = json.dumps({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "x"}}],
                    "model": "m", "usage": {"prompt_tokens": 5, "completion_tokens": 1}}).encode()
@@ -61,7 +61,7 @@ async def main():
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 asyncio.run(main())
-'''
+"""
 
 
 @dataclass(frozen=True)
