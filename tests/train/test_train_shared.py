@@ -73,3 +73,20 @@ def test_a_reference_of_another_model_is_refused(
     with pytest.raises(PreflightError, match="made with another base, parent or template"):
         train(recipe, base("llama"), rows, tmp_path / "dpo", adapter=start)
     assert not (tmp_path / "dpo").exists()
+
+
+def test_the_log_probability_of_a_reply_is_that_of_its_tokens(base: QuickBase) -> None:
+    import torch
+
+    from alignboard.models.loading import LoadedModel
+    from alignboard.train.drift import reply_logps
+
+    model = LoadedModel.load(base("llama")).model
+    prompts, replies = [[1, 5, 9], [1, 7], [1, 3, 4, 8]], [[6, 2], [4, 4, 4, 2], [2]]
+    expected = []
+    for prompt, reply in zip(prompts, replies, strict=True):
+        with torch.no_grad():
+            logps = model(torch.tensor([[*prompt, *reply]])).logits[0].log_softmax(-1)
+        places = range(len(prompt) - 1, len(prompt) + len(reply) - 1)
+        expected.append(sum(float(logps[at, i]) for at, i in zip(places, reply, strict=True)))
+    assert reply_logps(model, prompts, replies) == pytest.approx(expected, abs=1e-4)
