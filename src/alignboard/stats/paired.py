@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +41,25 @@ class PairedDifference:
     identical: bool
     """every common row has the same score: no difference was seen, which is no test of one; the limits are those that
     so many rows leave open"""
-    influence: Array
+    influence: Array = field(repr=False)
     """(clusters,) contributions to the estimate's error; their sum is 0"""
 
     @property
     def t(self) -> float:
         """Estimate over standard error; NaN where the error is not known."""
         return self.estimate / self.standard_error if self.standard_error > 0 else math.nan
+
+    def with_fewer_units(self, units: int) -> PairedDifference:
+        """The same with an error that only ``units`` units make known: wider limits, a larger p-value."""
+        known = Estimate(self.estimate, self.standard_error, self.n_clusters, units)
+        reach = known.reach(self.level)
+        return replace(
+            self,
+            low=max(-1.0, float(np.fmin(self.low, self.estimate - reach))),
+            high=min(1.0, float(np.fmax(self.high, self.estimate + reach))),
+            p_value=student_p_value(self.t, units - 1),
+            n_effective=units,
+        )
 
 
 @dataclass(frozen=True)

@@ -93,10 +93,11 @@ def _write(board: Board, folder: Path, source: Path) -> list[Path]:
     """The files of ``board``, with the examples of the results, or beside the board, that it was made of."""
     from alignboard.boards.examples import EXAMPLES, read_examples
     from alignboard.boards.files import write_board
-    from alignboard.boards.of_results import results_examples
+    from alignboard.boards.of_results import with_examples
 
     if source.is_dir():
-        return write_board(board, folder, results_examples(source, board))
+        board, examples = with_examples(source, board)
+        return write_board(board, folder, examples)
     kept = read_examples(source.with_name(f"{source.stem}.{EXAMPLES}"))
     models = [row.model for row in board.rows]
     return write_board(board, folder, None if kept is None else kept.only(models))
@@ -104,7 +105,7 @@ def _write(board: Board, folder: Path, source: Path) -> list[Path]:
 
 def _laid_out(board: Board, name: str | None) -> Board:
     """``board`` as the preset ``name`` shows it, or as its own suite's preset does."""
-    from alignboard.boards.presets import ROOM, laid_out, load_preset
+    from alignboard.boards.presets import ROOM, apply_preset, load_preset
     from alignboard.workspace import find
 
     suite = board.provenance.get("suite")
@@ -113,8 +114,10 @@ def _laid_out(board: Board, name: str | None) -> Board:
         return board
     preset = load_preset(wanted)
     if preset.suite is not None:
-        return laid_out(board, preset, board.name)
-    return laid_out(board, preset, wanted if board.name == "results" else f"{board.name}-{wanted}")
+        return apply_preset(board, preset)
+    return apply_preset(
+        board, preset, wanted if board.name == "results" else f"{board.name}-{wanted}"
+    )
 
 
 def _of_file(path: Path, name: str | None, models: list[str] | None) -> Board:

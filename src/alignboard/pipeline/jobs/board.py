@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,6 @@ from alignboard.boards.scoring import (
     BASELINE,
     LENGTH,
     NEW_PROMPTS,
-    benchmark_column,
-    benchmark_score,
     interval_score,
     judged_columns,
     judged_scores,
@@ -37,6 +34,8 @@ from alignboard.boards.scoring import (
 from alignboard.data.generated import GeneratedSet, generated_set
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.executors.doing import JobTask
+from alignboard.pipeline.jobs.benchmarks import suite_scores
+from alignboard.pipeline.jobs.seeds import ByPrompt, mean_by_prompt, shown_runs, with_seeds
 from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
@@ -44,9 +43,7 @@ from alignboard.stats.intervals import bounded_mean
 from alignboard.suites import load_suite
 from alignboard.text import count
 
-SCORES = "scores.json"
 RATINGS = "ratings.json"
-MEAN = "mean"
 CORRECT, RATING, PLACE = "correct", "rating", "place"
 
 
@@ -97,6 +94,7 @@ def board_of(
     }
     counts = {model: _unfinished(rows) for model, rows in made.outputs.items()}
     whole = with_registered(with_unfinished(with_identical(whole, texts), counts), made.files)
+    whole = with_seeds(whole, parameters, made.by_prompt)
     wanted = parameters.get("published", {"suites": [], "models": None})
     for suite in wanted["suites"]:
         models = None if wanted["models"] == "all" else wanted["models"]
@@ -113,23 +111,25 @@ def _unfinished(rows: list[Generation]) -> tuple[int, int, int]:
 def examples_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> Examples:
     """Every prompt of the plan's sets with responses, verdicts and what the judges replied."""
     collector = Collector()
+    rows = shown_runs(parameters["models"])
     several = len(parameters["sets"]) > 1
     for asked in parameters["sets"]:
         for judge in parameters["judges"]:
             column, _ = judged_columns(judge, None, asked["name"] if several else None)
             for entry in parameters["models"]:
                 role = f"verdicts {judge} {asked['name']} {entry['model']}"
-                if role in inputs:
+                if role in inputs and entry["model"] in rows:
                     collector.add_verdicts(
                         found(inputs[role], ANNOTATIONS),
                         column.key,
-                        entry["model"],
+                        rows[entry["model"]],
                         asked["reference"] or entry["baseline"],
                         asked["name"],
                     )
         files = _output_files(asked["name"], parameters["models"], inputs)
         for model, path in files.items():
-            collector.add_responses(path, model, asked["name"])
+            if model in rows:
+                collector.add_responses(path, rows[model], asked["name"])
     return collector.examples()
 
 
@@ -147,6 +147,8 @@ class _Plan:
         self.files = _output_files(self.sets[0]["name"], self.models, inputs) if self.sets else {}
         """the responses to the first set; those of two turns are not shown"""
         self.outputs = {model: read_rows(path, Generation) for model, path in self.files.items()}
+        self.by_prompt: dict[str, dict[str, ByPrompt]] = {}
+        """column -> model -> value by prompt, in the column's unit; for rows of several seeds"""
 
     def add_responses(self) -> None:
         """Correct responses, where a program knows the answers, and mean lengths."""
@@ -166,7 +168,16 @@ class _Plan:
             self.columns.append(length_column())
         for model, rows in self.outputs.items():
             if self.key is not None:
+                right = {
+                    row.instruction: float(self.key.check(row.instruction, row.output))
+                    for row in rows
+                }
+                self.by_prompt.setdefault(CORRECT, {})[model] = {
+                    p: 100 * v for p, v in right.items()
+                }
                 self.scores[model][CORRECT] = _correct(rows, self.key)
+            lengths = {row.instruction: float(len(row.output)) for row in rows}
+            self.by_prompt.setdefault(LENGTH, {})[model] = lengths
             self.scores[model][LENGTH] = mean_length([len(row.output) for row in rows])
 
     def add_judge(self, judge: str, asked: Mapping[str, Any]) -> None:
@@ -192,6 +203,9 @@ class _Plan:
             elif baseline == entry["model"]:
                 self.scores[entry["model"]] |= {column.key: BASELINE for column in pair}
         for tables in by_baseline.values():
+            for model, table in tables.items():
+                rates = mean_by_prompt(table.instruction, 100 * (table.balanced - 1))
+                self.by_prompt.setdefault(pair[0].key, {})[model] = rates
             for model, scores in judged_scores(tables, pair).items():
                 self.scores[model] |= scores
             for model, rank in rank_scores(tables).items():
@@ -199,36 +213,14 @@ class _Plan:
         self.columns += [*pair, ranks]
 
     def add_benchmarks(self) -> None:
-        """The numbers of every suite's lm-eval tasks, and their mean where the suite asks for one."""
+        """The numbers of every suite's lm-eval tasks, and their means where the suite asks for them."""
+        names = [entry["model"] for entry in self.models]
+        several = len(self.parameters["suites"]) > 1
         for suite in self.parameters["suites"]:
-            several = len(self.parameters["suites"]) > 1
-            wanted = [
-                (
-                    one,
-                    benchmark_column(
-                        one["task"], one["metric"], suite=suite["name"] if several else None
-                    ),
-                )
-                for one in suite["benchmarks"]
-            ]
-            self.columns += [column for _, column in wanted]
-            mean = _mean_column(suite["name"])
-            if suite["average"] == MEAN:
-                self.columns.append(mean)
-            for entry in self.models:
-                role = f"lm-eval {suite['name']} {entry['model']}"
-                if role not in self.inputs:
-                    continue
-                scores = json.loads((self.inputs[role] / SCORES).read_text(encoding="utf-8"))
-                own = {}
-                for one, column in wanted:
-                    score = scores[one["task"]][one["metric"]]
-                    own[column.key] = benchmark_score(
-                        column, score["value"], score["standard_error"]
-                    )
-                self.scores[entry["model"]] |= own
-                if suite["average"] == MEAN:
-                    self.scores[entry["model"]][mean.key] = _mean(list(own.values()))
+            columns, scores = suite_scores(suite, names, self.inputs, several=several)
+            self.columns += columns
+            for model, own in scores.items():
+                self.scores[model] |= own
 
     def add_ratings(self) -> RatingTable | None:
         """Ratings and places of the round robin."""
@@ -297,31 +289,6 @@ def _correct(rows: list[Generation], key: GeneratedSet) -> Score:
     right = np.array([key.check(row.instruction, row.output) for row in rows], dtype=np.float64)
     found = bounded_mean(right)
     return interval_score(found.estimate, found, len(rows))
-
-
-def _mean_column(suite: str) -> Column:
-    return Column(
-        key=f"lm-eval/{suite}/{MEAN}",
-        name=f"{suite} {MEAN}",
-        kind="benchmark",
-        unit="%",
-        set=suite,
-        source="lm-eval",
-        estimator="unweighted mean of the tasks, standard error of independent tasks",
-        conditional_on="new documents drawn like these; the model and its decoding held fixed",
-    )
-
-
-def _mean(scores: list[Score]) -> Score:
-    """The unweighted mean, with the standard error of independent tasks; None where one of them is unknown."""
-    values = [score.value for score in scores if score.value is not None]
-    errors = [score.standard_error for score in scores if score.standard_error is not None]
-    if not scores or len(values) < len(scores):
-        return Score(reason="a task is missing")
-    error = None
-    if len(errors) == len(scores):
-        error = sum(e * e for e in errors) ** 0.5 / len(errors)
-    return Score(sum(values) / len(values), standard_error=error)
 
 
 _AGAINST_METHOD = "the {baseline} model of the same family"

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from alignboard.benchmarks.task_data import data_digests
-from alignboard.benchmarks.task_files import digests
+from alignboard.benchmarks.records import suite_files
 from alignboard.engines.openai.keys import require_consent
 from alignboard.errors import InputError, nearest
 from alignboard.judges.spec import JudgeSpec
@@ -39,6 +38,7 @@ from alignboard.pipeline.plans.sets import (
     require_responses,
     set_source,
 )
+from alignboard.pipeline.plans.sweeps import RecipeRun, check_selection, runs_of
 from alignboard.published.wheel_boards import read_published_board
 from alignboard.suites import EvaluationSuite, Suite, convert, load_evaluation, read_yaml
 from alignboard.workspace import declaration
@@ -145,7 +145,8 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
     """``plan`` with everything that it names; ``path`` is what errors call it."""
     consent = consent or Consent()
     check(path, plan)
-    recipes = {recipe: _recipe(recipe, plan, root) for recipe in sorted(plan.all_recipes)}
+    runs = [run for recipe in sorted(plan.all_recipes) for run in runs_of(recipe, plan.sweeps)]
+    recipes = {run.key: _recipe(run, plan, root) for run in runs}
     entries = read_entries(path, plan, root)
     suites = [load_evaluation(suite, root) for suite in plan.suites]
     judges = _judges(path, plan, suites, root)
@@ -174,12 +175,13 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
         sets=tuple(sets),
         outputs=outputs,
         benchmarks=tuple(suite for suite in suites if suite.benchmarks),
-        task_files={suite.name: _task_files(suite, root, consent) for suite in suites},
+        task_files={suite.name: task_files(suite, root, consent) for suite in suites},
         consent=consent,
         models=tuple(rows),
     )
     _check_pairwise(path, resolved)
     _check_published(path, resolved)
+    check_selection(path, plan.sweeps, [one.suite.name for one in sets])
     return resolved
 
 
@@ -290,24 +292,25 @@ def _check_pairwise(path: Path, resolved: ResolvedPlan) -> None:
         )
 
 
-def _task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[str, str]:
+def task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[str, str]:
+    """sha256 of the files that a suite's benchmarks are made of, as far as they are known here."""
     try:
-        made = generated_tasks()
-        names = (b.task for b in suite.benchmarks if b.task not in made)
-        found = digests(names, root, trusted=consent.tasks)
-        return found | data_digests(suite.benchmarks, root)
+        return suite_files(suite, root, trusted=consent.tasks, generated=generated_tasks())
     except InputError as error:
         raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
 
 
-def _recipe(name: str, plan: Plan, root: Path) -> Recipe:
+def _recipe(run: RecipeRun, plan: Plan, root: Path) -> Recipe:
     from alignboard.train.recipe import parse_recipe
 
-    path = declaration("train", name, root)
-    content, changes = read_yaml(path), plan.overrides.recipes.get(name, {})
+    path = declaration("train", run.recipe, root)
+    content, changes = read_yaml(path), plan.overrides.recipes.get(run.recipe, {})
     if "name" in changes.get("data", {}):  # the rest of the section is about the data that it named
         content.pop("data", None)
-    return parse_recipe(merged(content, changes), str(path))
+    content = merged(merged(content, changes), run.changes)
+    if run.seed is not None:
+        content["seed"] = content.get("seed", 0) + run.seed
+    return parse_recipe(content, str(path))
 
 
 def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
