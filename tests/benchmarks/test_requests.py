@@ -16,6 +16,7 @@ import tiny_models
 from alignboard.benchmarks.request_rows import KIND
 from alignboard.benchmarks.run import run_tasks
 from alignboard.models.loading import LoadedModel
+from alignboard.pipeline.jobs.benchmarks import suite_notes
 from alignboard.results.journal import Journal
 from alignboard.suites import Benchmark
 
@@ -259,6 +260,24 @@ def test_what_is_cut_on_the_left_is_counted(model, folder, tmp_path, monkeypatch
             assert cut["letter"]["requests"] == 48
             assert cut["letter"]["tokens"] > 48
             assert 0 < cut["written"]["requests"] <= 12
+
+
+def test_the_board_notes_idle_adapters_cut_contexts_and_models_without_a_run(tmp_path):
+    (tmp_path / "lm_eval").mkdir()
+    found = {
+        "adapter_moved_logprobs": 0.0,
+        "cut_on_the_left": {"t": {"requests": 3, "tokens": 41}},
+    }
+    path = tmp_path / "lm_eval" / "results_s.json"
+    path.write_text(json.dumps({"alignboard": found}))
+    notes = suite_notes({"name": "s"}, ["tuned", "served"], {"lm-eval s tuned": tmp_path})
+    assert [note.partition(":")[0] for note in notes] == [
+        *("tuned", "tuned, t", "served has no benchmarks of s"),
+    ]
+    assert "not in force" in notes[0]
+    assert "3 requests did not fit in the context and lost 41 tokens on the left" in notes[1]
+    path.write_text(json.dumps({"alignboard": {"adapter_moved_logprobs": 0.2}}))
+    assert suite_notes({"name": "s"}, ["tuned"], {"lm-eval s tuned": tmp_path}) == []
 
 
 def test_a_result_that_json_cannot_say_is_computed_again(tmp_path):

