@@ -21,7 +21,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alignboard.cli.app import cli
-from alignboard.data.instruction_sets import load_set
 from alignboard.errors import InputError
 from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import reference_set
@@ -61,7 +60,7 @@ def served(script: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def log_message(self, *_: Any) -> None: ...
+        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - as the base
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -110,14 +109,10 @@ def test_05_a_prompt_that_is_refused_costs_its_own_row(workspace):
     folder = case("05")
     with served(folder / "azure_filter.py") as (url, requests):
         done = generate(folder / "questions.jsonl", url)
-        (poisoned,) = [
-            number
-            for number, row in enumerate(load_set(folder / "questions.jsonl").rows, start=1)
-            if "poison" in row.turns[0]
-        ]
         assert done.exit_code == 3, done.output
         assert "content management policy" in done.output
-        assert str(poisoned) in done.output
+        assert "29 answered" in done.output
+        assert "no answer to 'Is this poison berry edible?'" in done.output
         assert len(requests) == 30
         again = generate(folder / "questions.jsonl", url)
         assert again.exit_code == 3
