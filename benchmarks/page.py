@@ -16,7 +16,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -44,10 +44,13 @@ def board_of(n: int) -> Board:
     return msgspec.structs.replace(published, rows=rows, families={})
 
 
-def examples_of(board: Board, released: Path, n: int) -> tuple[Board, Examples]:
-    """``board`` with its first ``n`` rows named after released models, and their 805 prompts."""
-    every = sorted(path.parents[1].name for path in released.glob(f"*/{JUDGE}/annotations.json"))
-    judged = sorted(every, key=lambda model: model != "gemma-2b-it")[:n]
+def judged_models(released: Path) -> list[str]:
+    """The released models that have verdicts."""
+    return sorted(path.parents[1].name for path in released.glob(f"*/{JUDGE}/annotations.json"))
+
+
+def examples_of(board: Board, released: Path, judged: Sequence[str]) -> tuple[Board, Examples]:
+    """``board`` with its first rows named after the models ``judged``, and their 805 prompts."""
     collector = Collector()
     for model in judged:
         path = released / model / JUDGE / "annotations.json"
@@ -61,13 +64,21 @@ def examples_of(board: Board, released: Path, n: int) -> tuple[Board, Examples]:
 
 def pages(released: Path) -> Iterator[tuple[str, str]]:
     """(what it holds, the page)."""
-    for n_models, n_texts in ((230, 0), (230, 1), (1000, 0), (20, 20)):
+    cases = (
+        (230, ()),
+        (230, ("NullModel",)),
+        (230, ("gemma-2b-it",)),
+        (1000, ()),
+        (20, judged_models(released)[:20]),
+    )
+    for n_models, judged in cases:
         board, examples = board_of(n_models), None
-        if n_texts:
-            board, examples = examples_of(board, released, n_texts)
+        if judged:
+            board, examples = examples_of(board, released, judged)
         what = f"{n_models} models"
         if examples is not None:
-            what += f", {n_texts + 1} x {len(examples)} responses"
+            named = f" ({judged[0]})" if len(judged) == 1 else ""
+            what += f", {len(judged) + 1} x {len(examples)} responses{named}"
         yield what, to_html(board, examples)
 
 

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from alignboard.records import Generation
     from alignboard.registry import register
     from alignboard.reports.compare import compare
+    from alignboard.reports.rank import rank
     from alignboard.results.formats import read_annotations
-    from alignboard.stats.rating import Battles, bradley_terry
+    from alignboard.stats.rating.battles import Battles
+    from alignboard.stats.rating.bradley_terry import bradley_terry
     from alignboard.stats.win_rate import WinRate, win_rate
     from alignboard.suites import load_suite
 
@@ -57,8 +59,10 @@ _PUBLIC = {
     "records": ("Generation",),
     "registry": ("register",),
     "reports.compare": ("compare",),
+    "reports.rank": ("rank",),
     "results.formats": ("read_annotations",),
-    "stats.rating": ("Battles", "bradley_terry"),
+    "stats.rating.battles": ("Battles",),
+    "stats.rating.bradley_terry": ("bradley_terry",),
     "stats.win_rate": ("WinRate", "win_rate"),
     "suites": ("load_suite",),
 }
@@ -68,7 +72,7 @@ __all__ = [
     "AlignboardError", "Battles", "Board", "Decoding", "Generation", "InputError", "InstructionSet", "Judge",
     "LoadedModel", "Opening", "Pair", "RunResult", "WinRate", "__version__", "bradley_terry", "compare",
     "generate", "judge_pairs", "load_judge", "load_model", "load_plan", "load_set", "load_suite", "open_judge",
-    "rate_outputs", "read_annotations", "read_board", "register", "results_board", "run_plan", "train_recipe",
+    "rank", "rate_outputs", "read_annotations", "read_board", "register", "results_board", "run_plan", "train_recipe",
     "win_rate",
 ]  # fmt: skip
 

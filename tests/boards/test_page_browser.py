@@ -8,11 +8,13 @@ import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 from urllib.parse import quote
 
 import msgspec
 import numpy as np
 import pytest
+from pypdf import PdfReader
 
 from alignboard.boards.board import Board, read_board
 from alignboard.boards.examples import read_examples
@@ -469,3 +471,92 @@ def test_a_page_is_opened_by_names_with_any_characters(browser, made, tmp_path):
     assert quote("#") in target.as_uri()
     with Opened(browser, target) as opened:
         assert len(opened.models()) == 3
+
+
+@pytest.fixture
+def large(made, tmp_path, monkeypatch):
+    """The same board as if its texts were too many for one file."""
+    monkeypatch.setattr("alignboard.boards.page.MOST_TEXT", 1000)
+    board = read_board(made.with_suffix(".json"))
+    examples = read_examples(made.with_name("both.examples.json.gz"))
+    folder = tmp_path / "ä [x] #%"
+    write_board(msgspec.structs.replace(board, name="large % one"), folder, examples)
+    return folder / "large % one.html"
+
+
+def test_texts_beside_the_page_are_read_when_they_are_looked_at(browser, large):
+    files = sorted(path.name for path in large.with_suffix(".texts").iterdir())
+    assert files == ["chunk-0.css", "chunk-1.css", "chunk-2.css"]
+    asked = []
+    with Opened(browser, large, "#a=dpo&b=ipo") as opened:
+        page = opened.page
+        page.on("request", lambda request: asked.append(request.url))
+        for k in (0, len(PAYLOADS) - 1, N - 1):
+            page.click(f"#list button[data-prompt='{k}']")
+            page.wait_for_selector(f"#list button[aria-current=true][data-prompt='{k}']")
+            assert page.locator("#example h3").text_content() == prompt(k)
+            texts = page.eval_on_selector_all(
+                "#example .responses pre", "found => found.map(e => e.textContent)"
+            )
+            assert texts == [response("dpo", k), response("ipo", k)]
+        assert [url.rpartition("/")[2] for url in asked] == ["chunk-2.css"], (
+            "only what is looked at"
+        )
+        page.fill("#text", f"dpo answers {N - 1}")
+        assert opened.shows(1) == [N - 1]
+        assert page.evaluate("document.documentElement.dataset.hit") is None
+
+
+def test_a_missing_file_of_texts_is_said_in_its_place(browser, large):
+    (large.with_suffix(".texts") / "chunk-2.css").unlink()
+    opened = Opened(browser, large, "#a=dpo&b=ipo")
+    opened.page.click(f"#list button[data-prompt='{N - 1}']")
+    wanted = "The file large % one.texts/chunk-2.css is missing beside this page."
+    sync_api.expect(opened.page.locator("#example")).to_have_text(wanted)
+    opened.page.click("#list button[data-prompt='1']")
+    sync_api.expect(opened.page.locator("#example h3")).to_have_text(prompt(1))
+    opened.context.close()
+
+
+def test_a_board_that_shrank_leaves_no_texts_beside_its_page(large, monkeypatch):
+    board = read_board(large.with_suffix(".json"))
+    monkeypatch.setattr("alignboard.boards.page.MOST_TEXT", 10**9)
+    paths = write_board(board, large.parent, None)
+    assert not large.with_suffix(".texts").exists()
+    assert all(path.is_file() for path in paths)
+
+
+def test_a_published_or_served_page_has_its_texts(browser, large, tmp_path):
+    from alignboard.boards.serving import server
+    from alignboard.boards.site import publish
+    from alignboard.cli.boards.view import _of_file
+
+    publish([large.with_suffix(".json")], tmp_path / "public", "Boards")
+    with Opened(browser, tmp_path / "public" / large.name, "#a=dpo&b=ipo") as opened:
+        opened.page.click(f"#list button[data-prompt='{N - 1}']")
+        sync_api.expect(opened.page.locator("#example h3")).to_have_text(prompt(N - 1))
+    made, address = server(_of_file(large))
+    with made:
+        Thread(target=made.serve_forever, daemon=True).start()
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(address + "#a=dpo&b=ipo")
+        page.wait_for_selector("html[data-ready]", state="attached")
+        page.click(f"#list button[data-prompt='{N - 1}']")
+        sync_api.expect(page.locator("#example h3")).to_have_text(prompt(N - 1))
+        context.close()
+        made.shutdown()
+
+
+def test_every_page_of_a_print_has_the_heads_of_the_table(browser, tmp_path):
+    """A long board prints its whole table, and names its columns on every sheet."""
+    rows = [msgspec.structs.replace(plan_board().rows[0], model=f"model-{k}") for k in range(120)]
+    write_board(msgspec.structs.replace(plan_board(), rows=rows, families={}), tmp_path)
+    with Opened(browser, tmp_path / f"{plan_board().name}.html") as opened:
+        opened.page.pdf(path=tmp_path / "print.pdf", format="A4", landscape=True)
+    pages = PdfReader(tmp_path / "print.pdf").pages
+    sheets = [text for page in pages if " base 90.0" in (text := page.extract_text())]
+    text = "\n".join(sheets)
+    assert len(sheets) > 1
+    assert all("win rate" in sheet for sheet in sheets)
+    assert all(f"model-{k}" in text for k in range(120))

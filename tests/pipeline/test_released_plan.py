@@ -50,7 +50,9 @@ def workspace(tmp_path, released):
     shared = set.intersection(*(set(rows) for rows in found.values()))
     words = {q: sum(len(rows[q].output.split()) for rows in found.values()) for q in shared}
     questions = sorted(shared, key=lambda q: (words[q] + len(q.split()), q))[:N]
-    write(tmp_path, SET, json.dumps([{"instruction": q} for q in questions]))
+    datasets = {q: found[RELEASED[0]][q].dataset for q in questions}
+    rows = [{"instruction": q, "dataset": datasets[q]} for q in questions]
+    write(tmp_path, SET, json.dumps(rows))
     write(tmp_path, "evaluate/judges/served.yaml", ENDPOINT_JUDGE)
     local = LOCAL_JUDGE.replace("MODEL", str(tiny_models.base(FAMILY)))
     write(tmp_path, "evaluate/judges/here.yaml", local)

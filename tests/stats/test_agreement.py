@@ -197,6 +197,10 @@ def test_what_cannot_be_known_is_not_shown_as_known():
     perfect = cohen_kappa(np.array([1.0, 2.0, 1.0]), np.array([1.0, 2.0, 1.0]))
     assert perfect.estimate == 1
     assert math.isnan(perfect.standard_error)
+    # three agreements leave any agreement open; two hundred do not
+    assert (perfect.low, perfect.high) == (pytest.approx(1 - (1 - 0.025 ** (1 / 3)) * 9 / 4), 1)
+    many = np.tile([1.0, 2.0], 100)
+    assert cohen_kappa(many, many).low == pytest.approx(1 - 2 * (1 - 0.025 ** (1 / 200)))
     agreed = np.array([[1.0, 2, 1, 2], [1, 2, 1, 2]])
     unanimous = krippendorff_alpha(agreed, "nominal", np.random.default_rng(0))
     assert unanimous.alpha == 1

@@ -24,7 +24,8 @@ SCHEMA = 3
 BASELINE_REASON = "baseline"
 """why the baseline has no score: it is not compared with itself"""
 BEST = "Bold: the one model that is first by its column's ranks; where none is bold, several may be first."
-_PARTS = {"low": "low", "high": "high", "SE": "standard_error"}
+_PARTS = {"low": "low", "high": "high", "SE": "standard_error", "effective n": "n_effective"}
+_IN_THE_UNIT = ("low", "high", "SE")
 _COUNTS = ("n", "unparsed", "failed")
 
 
@@ -261,7 +262,7 @@ def records(board: Board) -> list[dict[str, Any]]:
             score, label = board.score(row, column), board.label(column)
             record[f"{label} {column.unit}".rstrip()] = score.value
             for part in parts[column.key]:
-                unit = column.unit if part in _PARTS else ""
+                unit = column.unit if part in _IN_THE_UNIT else ""
                 record[f"{label} {part} {unit}".rstrip()] = _part(score, part)
         record["flags"] = "; ".join(row.flags)
         found.append(record)

@@ -36,6 +36,8 @@ class Score(msgspec.Struct, frozen=True, omit_defaults=True):
     """calls that failed (refused, truncated, errors): left out of the value"""
     counts: dict[str, int] = {}
     """what the scored verdicts were: ``won``, ``drawn``, ``lost``"""
+    n_effective: float | None = None
+    """where clusters of several sizes leave the error less well known: as many clusters of one size would"""
     reason: str | None = None
     """why there is no value, such as ``baseline``"""
     note: str | None = None
@@ -43,7 +45,7 @@ class Score(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         """Whole numbers become floats, as they are read again from json: the same board gives the same files."""
-        for name in ("value", "low", "high", "standard_error"):
+        for name in ("value", "low", "high", "standard_error", "n_effective"):
             number = getattr(self, name)
             if number is not None and type(number) is not float:
                 msgspec.structs.force_setattr(self, name, float(number))
@@ -81,9 +83,11 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     def interval(self, score: Score) -> str:
         """The interval of ``score``, else its standard error; empty where neither is known.
 
-        A limit that stands alone is one-sided: an undefeated model's rating is "at least" something. A note follows.
+        A limit that stands alone is one-sided: an undefeated model's rating is "at least" something. The effective
+        number of clusters follows where it is less than that of the rows, then a note.
         """
-        return ", ".join(filter(None, (self._limits(score), score.note)))
+        few = None if score.n_effective is None else f"n_eff {score.n_effective:.0f}"
+        return ", ".join(filter(None, (self._limits(score), few, score.note)))
 
     def _limits(self, score: Score) -> str:
         if score.low is not None and score.high is not None:

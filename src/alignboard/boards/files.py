@@ -5,6 +5,7 @@ The same board gives the same bytes. Text that others wrote never acts as a form
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from alignboard.text import shown
 from alignboard.text import table as text_table
 from alignboard.workspace import model_name
 
+TEXTS = "texts"
+"""suffix of the folder beside a large page"""
 _WHOLE = 100_000
 """columns of a line that is not broken"""
 
@@ -72,16 +75,21 @@ def write_board(board: Board, folder: Path, examples: Examples | None = None) ->
     """Write ``<name>.csv``, ``.md``, ``.tex``, ``.json``, ``.png`` and ``.html``, each whole or not at all.
 
     The prompts, responses and verdicts in ``examples`` go onto the page and into ``<name>.examples.json.gz``, from
-    which the page is made again. All are made before the first is written: a board that cannot be drawn leaves
-    nothing behind.
+    which the page is made again; where they are many, the page reads them from ``<name>.texts/``. All are made before
+    the first is written: a board that cannot be drawn leaves nothing behind.
     """
-    from alignboard.boards.page import to_html
+    from alignboard.boards.page import page_files
 
     name = model_name(board.name)
     contents = {suffix: make(board) for suffix, make in WRITERS.items()}
-    contents["html"] = to_html(board, examples)
+    beside = f"{name}.{TEXTS}"
+    files = page_files(board, examples, beside)
+    contents["html"] = files.pop("")
+    contents |= {f"{TEXTS}/{file}": content for file, content in files.items()}
     if examples is not None:
         contents[EXAMPLES] = packed(examples)
+    if (folder / beside).is_dir() and not files:
+        shutil.rmtree(folder / beside)
     paths = []
     for suffix, content in contents.items():
         path = folder / f"{name}.{suffix}"

@@ -12,7 +12,7 @@ from alignboard.boards.board import Board
 from alignboard.boards.columns import RANKED, Column, Kind, Row, Score, known
 from alignboard.boards.judge_prompts import with_judges
 from alignboard.boards.of_results import PAIRED
-from alignboard.boards.scoring import LENGTH, NEW_PROMPTS, length_column
+from alignboard.boards.scoring import LENGTH, NEW_PROMPTS, length_column, rank_column
 from alignboard.errors import InputError
 from alignboard.fetch.package_file import package_file
 from alignboard.published.reproduce import BoardRow, Reproduction
@@ -195,7 +195,7 @@ def recomputed_board(reproduction: Reproduction, suite: Suite) -> Board:
         columns=[
             *([] if joint else [by_row]),
             by_instruction,
-            *columns.shared(),
+            *_with_ranks(columns.shared()),
             columns.rate(
                 "published_lc_win_rate", "published LC", "diagnostic", "as published", **published
             ),
@@ -220,6 +220,15 @@ def recomputed_board(reproduction: Reproduction, suite: Suite) -> Board:
         notes=[_RECOMPUTED_CONDITIONS.format(calibration=calibration), PAIRED],
         source="recomputed from the annotations",
     )
+
+
+def _with_ranks(columns: list[Column]) -> list[Column]:
+    """``columns`` with the rank sets of the win rate behind it."""
+    return [
+        one
+        for column in columns
+        for one in ([column, rank_column(column)] if column.key == WIN else [column])
+    ]
 
 
 def _board(
@@ -337,6 +346,8 @@ def _recomputed_row(row: BoardRow, aligned: str, *, declared: bool) -> Row:
     scores = _scores(
         win_rate=win, lc_win_rate=Score(known(row.lc_win_rate_compat)), **{aligned: lc}, **figures
     )
+    if row.rank is not None:
+        scores[f"{WIN}/rank"] = Score(row.rank, row.rank_low, row.rank_high, n=row.n_total)
     if row.avg_length is not None:
         scores[LENGTH] = Score(row.avg_length)
     flags = [*row.flags, *row.disagreements, *([DECLARED_ADVERSARIAL] if declared else [])]

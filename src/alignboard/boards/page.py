@@ -22,7 +22,7 @@ from alignboard import __version__
 from alignboard.boards.board import BEST, Board
 from alignboard.boards.columns import Column, Row, Score
 from alignboard.boards.examples import Examples
-from alignboard.boards.page_data import page_blocks
+from alignboard.boards.page_data import page_blocks, text_blocks, text_file
 from alignboard.text import shown
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _SCRIPTS = ("state.js", "table.js", "statistics.js", "compare.js", "examples.js"
 """in this order, each may use the ones before"""
 _LONG = 40
 """rows above which the table scrolls inside a box of its own, so that its head stays in sight"""
+MOST_TEXT = 10_000_000
+"""characters of compressed texts above which these lie in files beside the page"""
 PARTS = Path(__file__).with_name("page_parts")
 """the folder of templates, style and scripts"""
 
@@ -73,7 +75,21 @@ class PageColumn:
 
 
 def to_html(board: Board, examples: Examples | None = None) -> str:
-    """The page, with prompts, responses and verdicts where there are ``examples``."""
+    """The page, with prompts, responses and verdicts where there are ``examples``; it needs no other file."""
+    return _page(board, page_blocks(board, examples) | text_blocks(examples), beside=None)
+
+
+def page_files(board: Board, examples: Examples | None, folder: str) -> dict[str, str | bytes]:
+    """The page as ``""``, and where its texts are many, the files in ``folder`` beside it that it loads them from."""
+    texts = text_blocks(examples)
+    blocks = page_blocks(board, examples)
+    if sum(map(len, texts.values())) <= MOST_TEXT:
+        return {"": _page(board, blocks | texts, beside=None)}
+    files = {f"{name}.css": text_file(name, content) for name, content in texts.items()}
+    return {"": _page(board, blocks, beside=folder), **files}
+
+
+def _page(board: Board, blocks: dict[str, str], beside: str | None) -> str:
     from markupsafe import Markup
 
     from alignboard.boards.plots import panels, to_svg
@@ -91,7 +107,8 @@ def to_html(board: Board, examples: Examples | None = None) -> str:
         script=Markup(script),  # noqa: S704
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         plots=plots,
-        blocks=page_blocks(board, examples),
+        blocks={name: Markup(content) for name, content in blocks.items()},  # noqa: S704 - see page_text
+        beside=beside,
         version=__version__,
         long=_LONG,
         bold=BEST if any(board.best(column) for column in board.shown()) else "",

@@ -1,17 +1,18 @@
-"""What the page's script reads: the files to download, and the examples, as compressed blocks in the page.
+"""What the page's script reads: the files to download, and the examples, as compressed blocks.
 
-A block is base64, which holds nothing that could end its element. Names are as the table shows them.
+Blocks stand in the page, or those with texts in files beside it: style sheets, because these are what a page that was
+opened from disk may load, and because a style sheet runs nothing. Names are as the table shows them.
 """
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 from alignboard.boards.board import Board
 from alignboard.boards.examples import CHUNK, Examples, packed
 from alignboard.boards.latex import latex_lines
 from alignboard.boards.lines import TableLines, csv_lines, markdown_lines
+from alignboard.boards.page_text import to_text
 from alignboard.text import shown
 
 _TITLE = 90
@@ -19,19 +20,32 @@ _TITLE = 90
 
 
 def page_blocks(board: Board, examples: Examples | None) -> dict[str, str]:
-    """The page's blocks by their identity: ``files``, and of ``examples`` ``core`` and ``chunk-<k>``."""
+    """The page's blocks by their identity: ``files``, and of ``examples`` ``core``; see `text_blocks`."""
     blocks: dict[str, Any] = {"files": _files(board)}
     if examples is not None and len(examples):
         blocks["core"] = _core(board, examples)
-        for k, chunk in enumerate(examples.chunks):
-            responses = {shown(model): own for model, own in chunk.responses.items()}
-            blocks[f"chunk-{k}"] = {
-                "texts": chunk.texts,
-                "prompts": chunk.prompts,
-                "responses": responses,
-                "said": chunk.said,
-            }
-    return {name: base64.b64encode(packed(content)).decode() for name, content in blocks.items()}
+    return {name: to_text(packed(content)) for name, content in blocks.items()}
+
+
+def text_blocks(examples: Examples | None) -> dict[str, str]:
+    """The blocks with texts, ``chunk-<k>``, each of `alignboard.boards.examples.CHUNK` prompts."""
+    if examples is None:
+        return {}
+    blocks = {
+        f"chunk-{k}": {
+            "texts": chunk.texts,
+            "prompts": chunk.prompts,
+            "responses": {shown(model): own for model, own in chunk.responses.items()},
+            "said": chunk.said,
+        }
+        for k, chunk in enumerate(examples.chunks)
+    }
+    return {name: to_text(packed(content)) for name, content in blocks.items()}
+
+
+def text_file(name: str, content: str) -> bytes:
+    """The style sheet that holds the block ``name``."""
+    return f':root{{--{name}:"{content}"}}\n'.encode()
 
 
 def _files(board: Board) -> dict[str, Any]:

@@ -11,10 +11,9 @@ import numpy as np
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score, known
-from alignboard.published.scores import LcScore, joint_lc_win_rates
+from alignboard.published.scores import LcScore, joint_lc_win_rates, paired_ranks
 from alignboard.records import Annotations
-from alignboard.stats.intervals import Interval
-from alignboard.stats.ranks import paired_rank_sets
+from alignboard.stats.intervals import Estimate, Interval, rate_interval
 from alignboard.stats.win_rate import WinRate, win_rate
 
 NEW_PROMPTS = "new prompts drawn like these; models, judge and the baseline's responses held fixed"
@@ -83,20 +82,9 @@ def rank_column(rate: Column) -> Column:
 
 def rank_scores(tables: Mapping[str, Annotations]) -> dict[str, Score]:
     """The rank of every model but the baseline by its win rate, with the best and the worst that it may have."""
-    others = {name: table for name, table in tables.items() if table.generator != table.baseline}
-    if len(others) < 2:
-        return {}
-    prompts = np.unique(np.concatenate([table.instruction for table in others.values()]))
-    score = np.full((len(prompts), len(others)), np.nan)
-    for column, table in enumerate(others.values()):
-        score[np.searchsorted(prompts, table.instruction), column] = table.balanced
-    scored = ~np.isnan(score)
-    rate = np.where(scored, score, 0).sum(axis=0) / np.maximum(1, scored.sum(axis=0))
-    low, high = paired_rank_sets(score)
     return {
-        name: Score(1 + int((rate > rate[k]).sum()), int(low[k]), int(high[k]), n=int(n))
-        for k, (name, n) in enumerate(zip(others, scored.sum(axis=0), strict=True))
-        if n
+        name: Score(rank, low, high, n=n)
+        for name, (rank, low, high, n) in paired_ranks(tables).items()
     }
 
 
@@ -132,6 +120,7 @@ def rate_score(rate: WinRate, failed: int | None = None) -> Score:
         unparsed=max(rate.n_unparsed - (failed or 0), 0),
         failed=failed,
         counts={"won": rate.n_wins, "drawn": rate.n_draws, "lost": rate.n_wins_base},
+        n_effective=_fewer(rate.interval),
         reason=None if rate.n_total else "no scored verdict",
     )
 
@@ -152,7 +141,13 @@ def interval_score(value: float, interval: Interval, n: int | None = None) -> Sc
         known(interval.high, 100),
         known(interval.standard_error, 100),
         n=n,
+        n_effective=_fewer(interval),
     )
+
+
+def _fewer(interval: Interval) -> float | None:
+    """The effective number of clusters, where their sizes make it less than their number."""
+    return known(interval.n_effective) if interval.n_effective < interval.n_clusters else None
 
 
 def benchmark_column(
@@ -188,6 +183,10 @@ def benchmark_score(
     """A number of lm-eval with its standard error, in the column's unit."""
     scale = 100 if column.unit == "%" else 1
     shown = known(value, scale)
+    if scale == 100 and value in {0, 1}:  # a standard error of 0 is no knowledge of the error
+        return interval_score(
+            value, rate_interval(Estimate.of_equal_clusters(value, math.nan, n or 0)), n
+        )
     return Score(
         shown,
         standard_error=known(error, scale),

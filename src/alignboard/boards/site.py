@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape as glob_escape
 from pathlib import Path
 
 from alignboard import __version__
 from alignboard.boards.board import Board, read_board
+from alignboard.boards.files import TEXTS
 from alignboard.boards.page import template
 from alignboard.errors import InputError
 from alignboard.results.files import write_atomically
@@ -60,6 +62,8 @@ def publish(paths: Sequence[Path], target: Path, title: str) -> Path:
         there = [name for name in files if (path.parent / name).is_file()]
         for name in there:
             write_atomically(target / name, (path.parent / name).read_bytes())
+        for text in path.parent.glob(f"{glob_escape(path.stem)}.{TEXTS}/*.css"):
+            write_atomically(target / text.parent.name / text.name, text.read_bytes())
         entries.append(Entry(board, there, _leaders(board)))
     index = target / "index.html"
     page = template("index.html").render(title=title, entries=entries, version=__version__)

@@ -63,7 +63,9 @@ COMMANDS = Commands(
     plot="boards.plot:plot",
     power="power:power",
     publish="boards.view:publish",
+    rank="rank:rank",
     recipe="recipe:recipe",
+    track="boards.track:track",
     train="train:train",
     view="boards.view:view",
 )

@@ -17,6 +17,7 @@ from alignboard.published.scores import (
     LcScores,
     joint_lc_win_rates,
     lc_jump,
+    paired_ranks,
     reference_position,
 )
 from alignboard.published.wheel_boards import PublishedRow, read_published_board
@@ -37,6 +38,11 @@ COMPARED = (
     "n_draws",
     "n_total",
 )
+
+
+# Below this share of the instructions the calibration rows, whose weight is fixed, hold the length effect more firmly.
+_NEARLY_ALL = 0.99
+_SUBSET = "LC of {n} of {all} instructions, another quantity than that of all: calibration rows weigh more"
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,10 @@ class BoardRow:
     win_rate_difference: float | None = None
     lc_difference: float | None = None
     """of the mode's length-controlled win rate to the published one"""
+    rank: int | None = None
+    """by win rate, with the best and the worst that paired tests leave open"""
+    rank_low: int | None = None
+    rank_high: int | None = None
     disagreements: list[str] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
 
@@ -147,10 +157,14 @@ def reproduce(
     if scores is not None:
         scores.compute(list(tables.values()))
     joint = {} if calibration is not None else joint_lc_win_rates(tables)
+    ranks = paired_ranks(tables)
     rows = []
     for name, table in tables.items():
         lc, reason = _length_control(table, scores, joint.get(name, ""))
         row = _row(name, table, folder.outputs(name), reference, lc, reason)
+        if name in ranks:
+            rank, low, high, _ = ranks[name]
+            row = replace(row, rank=rank, rank_low=low, rank_high=high)
         row = _compared(row, published.get(name), suite, mode)
         if mode == "compat" and scores is not None:
             row = _explained(row, table, scores, suite)
@@ -223,7 +237,9 @@ def _length_control(
             return None, f"no length control: {joint}"
         return joint, f"LC win rate {joint.note}" if joint.note else None
     try:
-        return scores.score(table), None
+        short = len(table) < _NEARLY_ALL * len(scores.reference)
+        subset = _SUBSET.format(n=len(table), all=len(scores.reference)) if short else None
+        return scores.score(table), subset
     except (ConvergenceError, np.linalg.LinAlgError) as error:
         return None, f"no length control: {error}"
 

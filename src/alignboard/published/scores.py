@@ -203,6 +203,30 @@ def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore |
     return scores
 
 
+def paired_ranks(tables: Mapping[str, Annotations]) -> dict[str, tuple[int, int, int, int]]:
+    """By model but the baseline: the rank by win rate, the best and the worst that paired tests leave open, prompts.
+
+    Empty for fewer than two models. The ranks are true all at once with 95 %.
+    """
+    others = {name: table for name, table in tables.items() if table.generator != table.baseline}
+    if len(others) < 2:
+        return {}
+    from alignboard.stats.ranks import paired_rank_sets
+
+    prompts = np.unique(np.concatenate([table.instruction for table in others.values()]))
+    score = np.full((len(prompts), len(others)), np.nan)
+    for column, table in enumerate(others.values()):
+        score[np.searchsorted(prompts, table.instruction), column] = table.balanced
+    scored = ~np.isnan(score)
+    rate = np.where(scored, score, 0).sum(axis=0) / np.maximum(1, scored.sum(axis=0))
+    low, high = paired_rank_sets(score)
+    return {
+        name: (1 + int((rate > rate[k]).sum()), int(low[k]), int(high[k]), int(n))
+        for k, (name, n) in enumerate(zip(others, scored.sum(axis=0), strict=True))
+        if n
+    }
+
+
 def reference_position(annotations: Annotations, reference: TextId) -> NDArray[np.intp]:
     """(n,) where each row's instruction stands in the reference set."""
     order = np.argsort(reference)

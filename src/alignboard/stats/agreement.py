@@ -92,7 +92,13 @@ def cohen_kappa(
     influence = -(observed - observed.mean()) / expected
     influence += ratio * (by_chance - 2 * expected) / expected
     estimate = replace(clustered_mean(influence, clusters)[0], value=1 - ratio)
-    return student_interval(estimate, level, within=(-1.0, 1.0))
+    limits = student_interval(estimate, level, within=(-1.0, 1.0))
+    if observed.any():
+        return limits
+    # Raters that never differed: as much disagreement as so many prompts leave open, at the chance that was seen.
+    furthest = float(distance.max())
+    unseen = bounded_mean(observed / furthest, clusters, level).high * furthest
+    return replace(limits, low=max(-1.0, 1 - unseen / expected), high=1.0)
 
 
 def krippendorff_alpha(

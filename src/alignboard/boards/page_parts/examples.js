@@ -112,7 +112,13 @@ const responseBox = (heading, text, n) => {
 const showExample = async (k, moves = true) => {
   current = k;
   if (moves) state.set("prompt", k + 1);
-  const example = await loaded(k);
+  let example;
+  try {
+    example = await loaded(k);
+  } catch (error) {
+    byId("example").replaceChildren(element("p", { class: "nothing" }, error.message));
+    return;
+  }
   const { a, b } = chosen();
   const blind = byId("blind").checked;
   const sides = blind && (k * 7919) % 2 ? [b, a] : [a, b];

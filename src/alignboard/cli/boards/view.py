@@ -6,6 +6,7 @@ import sys
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 
@@ -13,7 +14,7 @@ from alignboard.cli.shared import json_option, write_json
 from alignboard.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from alignboard.boards.serving import Pages, Route
+    from alignboard.boards.serving import Route
 
 _FOLDER = Path("leaderboards")
 
@@ -54,10 +55,8 @@ def view(
     if serve:
         from alignboard.boards.serving import REFRESH_SECONDS
 
-        pages = _of_file(_page(board)) if results is None else _of_results(results)
-        serve_until_interrupted(
-            {("GET", ""): pages.newest}, port, no_browser=no_browser, refresh=REFRESH_SECONDS
-        )
+        routes = _of_file(_page(board)) if results is None else _of_results(results)
+        serve_until_interrupted(routes, port, no_browser=no_browser, refresh=REFRESH_SECONDS)
         return
     address = _page(board).resolve().as_uri()
     _open(address, no_browser=no_browser)
@@ -78,13 +77,22 @@ def _page(board: str | None) -> Path:
     return path
 
 
-def _of_file(page: Path) -> Pages:
+def _of_file(page: Path) -> dict[tuple[str, str], Route]:
+    from alignboard.boards.files import TEXTS
     from alignboard.boards.serving import Pages
 
-    return Pages(lambda: page.read_text(encoding="utf-8"), lambda: page.stat().st_mtime_ns)
+    pages = Pages(lambda: page.read_text(encoding="utf-8"), lambda: page.stat().st_mtime_ns)
+    texts = sorted(page.with_suffix(f".{TEXTS}").glob("*.css"))
+    return {("GET", ""): pages.newest} | {
+        ("GET", quote(f"{text.parent.name}/{text.name}")): _style_sheet(text) for text in texts
+    }
 
 
-def _of_results(results: Path) -> Pages:
+def _style_sheet(path: Path) -> Route:
+    return lambda _: ("text/css", path.read_bytes())
+
+
+def _of_results(results: Path) -> dict[tuple[str, str], Route]:
     from alignboard.boards.serving import Pages
 
     def make() -> str:
@@ -101,7 +109,7 @@ def _of_results(results: Path) -> Pages:
             for path in sorted(results.rglob(name))
         )
 
-    return Pages(make, state)
+    return {("GET", ""): Pages(make, state).newest}
 
 
 def serve_until_interrupted(
