@@ -101,7 +101,7 @@ def has(tree: ast.Module) -> set[str]:
             of_transformers = (
                 called.endswith(".generate") and {"max_new_tokens", "do_sample"} & given
             )
-            if of_transformers or called in _DRAWS or called.endswith(".multinomial"):
+            if of_transformers or called in _DRAWS:
                 found.add("sampler")
     return found
 

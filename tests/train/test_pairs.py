@@ -6,11 +6,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-import tiny_models  # noqa: E402 - after the check for torch
-from alignboard.engines.generate import Decoding, generate  # noqa: E402
-from alignboard.models.loading import LoadedModel  # noqa: E402
-from alignboard.train.pairs import build_pairs, candidates  # noqa: E402
-from alignboard.train.sections import PairSpec  # noqa: E402
+import tiny_models
+from alignboard.engines.generate import Decoding, generate
+from alignboard.models.loading import LoadedModel
+from alignboard.train.pairs import build_pairs, candidates
+from alignboard.train.sections import PairSpec
 
 PROMPTS = [f"name each kind: cow key {i}." for i in range(4)]
 SAMPLED = Decoding(6, 1.0, seed=3)

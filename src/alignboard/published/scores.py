@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -181,7 +181,7 @@ def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore |
     }
     if len(others) < 2:
         return scores | dict.fromkeys(others, "fewer than two models")
-    instructions = np.unique(np.concatenate([table.instruction for table in others.values()]))
+    instructions = _shared_prompts(others.values())
     judged = {
         name: JudgedLengths(
             np.searchsorted(instructions, table.instruction),
@@ -203,6 +203,12 @@ def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore |
     return scores
 
 
+def _shared_prompts(tables: Iterable[Annotations]) -> TextId:
+    """The instructions of all ``tables``, each once, in order; `numpy.unique` would load `numpy.ma`, for 18 ms."""
+    ordered = np.sort(np.concatenate([table.instruction for table in tables]))
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
+
+
 def paired_ranks(tables: Mapping[str, Annotations]) -> dict[str, tuple[int, int, int, int]]:
     """By model but the baseline: the rank by win rate, the best and the worst that paired tests leave open, prompts.
 
@@ -213,7 +219,7 @@ def paired_ranks(tables: Mapping[str, Annotations]) -> dict[str, tuple[int, int,
         return {}
     from alignboard.stats.ranks import paired_rank_sets
 
-    prompts = np.unique(np.concatenate([table.instruction for table in others.values()]))
+    prompts = _shared_prompts(others.values())
     score = np.full((len(prompts), len(others)), np.nan)
     for column, table in enumerate(others.values()):
         score[np.searchsorted(prompts, table.instruction), column] = table.balanced
