@@ -108,14 +108,20 @@ def golden_of(file: Path) -> dict[str, Any]:
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
         values = [x for t in tensors.values() for x in (float(t.sum()), float((t**2).sum().sqrt()))]
         return {"digest": digest(shapes), "values": values}
-    text = file.read_text(encoding="utf-8")
     fractions: list[float] = []
-    content = (
-        [json.loads(line) for line in text.splitlines() if line]
-        if file.suffix == ".jsonl"
-        else json.loads(text)
-    )
+    content = content_of(file)
     return {"digest": digest(canonical(content, fractions)), "values": rounded(fractions)}
+
+
+def content_of(file: Path) -> Any:
+    if file.suffix == ".arrow":
+        from datasets import Dataset
+
+        return Dataset.from_file(str(file)).to_list()
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".jsonl":
+        return [json.loads(line) for line in text.splitlines() if line]
+    return json.loads(text)
 
 
 def rounded(fractions: list[float]) -> list[float]:
@@ -132,14 +138,14 @@ def sums(values: list[float]) -> list[float]:
 
 
 def made_by(folder: Path) -> dict[str, Any]:
-    files = [
-        path for path in folder.rglob("*") if path.suffix in {".json", ".jsonl", ".safetensors"}
-    ]
-    tokenizer = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
+    kinds = {".json", ".jsonl", ".safetensors", ".arrow"}
+    files = [path for path in folder.rglob("*") if path.suffix in kinds]
+    notes = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
+    notes |= {"state.json", "dataset_info.json"}  # how `datasets` keeps the rows
     return {
         path.name.split("_2")[0]: golden_of(path)  # lm-eval puts the time into names
         for path in sorted(files)
-        if path.name not in tokenizer and not path.name.startswith(".")
+        if path.name not in notes and not path.name.startswith(".")
     }
 
 

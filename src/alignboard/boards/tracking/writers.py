@@ -6,6 +6,7 @@ One of another package is one registration: ``register("tracker", "mine", "my_pa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 

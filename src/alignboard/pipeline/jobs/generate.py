@@ -22,7 +22,7 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.generation import generate_here, generate_served
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.board import SCORES
-from alignboard.pipeline.jobs.train import adapter_path, model_path
+from alignboard.pipeline.jobs.weights import adapter_path, model_path
 from alignboard.pipeline.plans.made import write_tasks
 from alignboard.pipeline.plans.models import served_of
 from alignboard.pipeline.plans.schema import PlanModel
@@ -87,7 +87,9 @@ def released_rows(job: Job, asked: InstructionSet) -> list[Generation]:
     path = Path(job.hints["path"])
     rows = select(path, read_rows(path, Generation), asked)
     return [
-        Generation(row.instruction, row.output, job.parameters["model"], own.subset, row.finish)
+        msgspec.structs.replace(
+            row, generator=job.parameters["model"], dataset=own.subset or row.dataset
+        )
         for row, own in zip(rows, asked.rows, strict=True)
     ]
 
@@ -162,6 +164,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
                 apply_chat_template=parameters["apply_chat_template"],
                 task_files=files,
                 trusted=task.job.hints["trust_tasks"],
+                journal=task.journal,
                 on_progress=task.progress,
             )
         except InputError as error:

@@ -7,16 +7,13 @@ that it judges; the judge that is trained here is another; so are the comparison
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from alignboard.benchmarks.task_files import generated_contents
-from alignboard.data.preferences.sources import local_files
-from alignboard.fetch.packages import is_packaged, packaged_digest
 from alignboard.judges.load import load_judge
 from alignboard.judges.spec import JudgeSpec
 from alignboard.models.spec import ModelSpec, PromptFormat
@@ -28,18 +25,14 @@ from alignboard.pipeline.plans.made import JudgeModel, generated_tasks, judge_mo
 from alignboard.pipeline.plans.models import (
     ModelEntry,
     asked_as,
-    is_adapter,
     pinned,
-    source_identity,
     weights_identity,
 )
 from alignboard.pipeline.plans.plan import ResolvedPlan
 from alignboard.pipeline.plans.sets import PlanSet
+from alignboard.pipeline.plans.trainings import Training, add_training
 from alignboard.results.files import file_sha256
 from alignboard.suites import EvaluationSuite, Suite
-
-if TYPE_CHECKING:
-    from alignboard.train.recipe import Recipe
 
 _JUDGE_GROUP = "judge model"
 _ALL_GROUP = "all models"
@@ -91,53 +84,11 @@ class _Builder:
         return self.add(f"checkpoint {base}", "checkpoint", entry.group, parameters, hints=hints)
 
     def train(self, model: TrainedModel, adapters: Mapping[str, str]) -> str:
-        recipe = self.resolved.recipes[str(model.recipe)]
+        training = Training(model, self.resolved.recipes[str(model.recipe)], self.resolved)
         base = self.checkpoint(model.base)
-        start = adapters[model.start] if model.start else None
-        pairs = None
-        if recipe.pairs is not None:
-            # Recipes that ask for the same pairs share them.
-            settings = {"pairs": msgspec.to_builtins(recipe.pairs), "seed": self.plan.seed}
-            name = f"pairs {model.start or model.base}"
-            known = self.graph.jobs.get(name)
-            if known is not None and known.parameters != settings:
-                name = f"pairs for {model.name}"
-            pairs = self.add(name, "pairs", model.base, settings, {"base": base, "adapter": start})
-        parameters = {
-            "model": model.name,
-            "recipe": recipe.identity(),
-            "data": self.data_file(recipe),
-            "seed": self.plan.seed + recipe.seed,
-        }
-        hints: dict[str, Any] = {
-            "per_device": recipe.batch.per_device,
-            "save_every": recipe.save_every,
-        }
-        root = self.resolved.workspace
-        if recipe.start_from is not None and is_adapter(recipe.start_from, root):
-            parameters["start"] = source_identity(recipe.start_from, root)
-            local = root / recipe.start_from
-            hints["start"] = str(local) if local.exists() else recipe.start_from
-        needs = {"base": base, "start": start, "pairs": pairs}
-        return self.add(f"train {model.name}", "train", model.base, parameters, needs, hints)
-
-    def data_file(self, recipe: Recipe) -> str | None:
-        """sha256 over the files, local or of a package, that a recipe trains on; None where its rows are elsewhere."""
-        held_out = recipe.held_out.data if recipe.held_out else None
-        found = [self._digest(one.name) for one in recipe.data_sets]
-        found += [] if held_out is None else [self._digest(held_out.name)]
-        known = [one for one in found if one is not None]
-        if len(known) < 2:
-            return known[0] if known else None
-        return hashlib.sha256("".join(known).encode()).hexdigest()
-
-    def _digest(self, name: str) -> str | None:
-        if is_packaged(name):
-            return packaged_digest(name, self.resolved.workspace)
-        files = local_files(name, self.resolved.workspace)
-        if not files:
-            return None
-        return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
+        return add_training(
+            self.add, training, base, adapters[model.start] if model.start else None
+        )
 
     def chat_template(self, base: str) -> str | None:
         """The template that the recipes of a base model give it; None = its own."""
@@ -444,11 +395,20 @@ class _Builder:
                     "method": m.method,
                     "baseline": m.baseline,
                     "trained_in_bits": self._bits(m),
+                    **self._swept(m),
                 }
                 for m in resolved.models
             ],
             **({"notes": self.plan.notes} if self.plan.notes else {}),
         }
+
+    def _swept(self, model: TrainedModel) -> dict[str, Any]:
+        """The row of a run of a sweep, and among what it is chosen."""
+        run = model.run
+        if run is None or run.key == run.recipe:
+            return {}
+        chosen = [s.select_on for s in self.plan.sweeps if run.recipe in s.recipes]
+        return {"row": model.row, "chosen_among": run.selected_by, "select_on": chosen[0]}
 
     def _bits(self, model: TrainedModel) -> int | None:
         """How many bits a weight of the base had while an adapter was trained on it; None = as it is stored."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from alignboard.data.generated import generated_names
 from alignboard.registry import lookup, names
+from alignboard.train.sections import WEST_OF_N
 
 
 class TinyCheckpoint(Protocol):
@@ -85,3 +87,8 @@ def write_tasks(
         by_writer.setdefault(lookup("generated task", task), []).append(task)
     for write, own in by_writer.items():
         write(folder, own, seed=seed, n=n, workspace=workspace, found_at=found_at)
+
+
+def made_here(name: str) -> bool:
+    """Whether jobs or registered programs make a data set, so that there is no source to read."""
+    return name == WEST_OF_N or name in generated_names()

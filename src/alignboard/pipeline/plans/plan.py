@@ -39,6 +39,7 @@ from alignboard.pipeline.plans.sets import (
     require_responses,
     set_source,
 )
+from alignboard.pipeline.plans.sweeps import RecipeRun, check_selection, runs_of
 from alignboard.published.wheel_boards import read_published_board
 from alignboard.suites import EvaluationSuite, Suite, convert, load_evaluation, read_yaml
 from alignboard.workspace import declaration
@@ -145,7 +146,8 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
     """``plan`` with everything that it names; ``path`` is what errors call it."""
     consent = consent or Consent()
     check(path, plan)
-    recipes = {recipe: _recipe(recipe, plan, root) for recipe in sorted(plan.all_recipes)}
+    runs = [run for recipe in sorted(plan.all_recipes) for run in runs_of(recipe, plan.sweeps)]
+    recipes = {run.key: _recipe(run, plan, root) for run in runs}
     entries = read_entries(path, plan, root)
     suites = [load_evaluation(suite, root) for suite in plan.suites]
     judges = _judges(path, plan, suites, root)
@@ -180,6 +182,7 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
     )
     _check_pairwise(path, resolved)
     _check_published(path, resolved)
+    check_selection(path, plan.sweeps, [one.suite.name for one in sets])
     return resolved
 
 
@@ -300,14 +303,17 @@ def _task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[st
         raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
 
 
-def _recipe(name: str, plan: Plan, root: Path) -> Recipe:
+def _recipe(run: RecipeRun, plan: Plan, root: Path) -> Recipe:
     from alignboard.train.recipe import parse_recipe
 
-    path = declaration("train", name, root)
-    content, changes = read_yaml(path), plan.overrides.recipes.get(name, {})
+    path = declaration("train", run.recipe, root)
+    content, changes = read_yaml(path), plan.overrides.recipes.get(run.recipe, {})
     if "name" in changes.get("data", {}):  # the rest of the section is about the data that it named
         content.pop("data", None)
-    return parse_recipe(merged(content, changes), str(path))
+    content = merged(merged(content, changes), run.changes)
+    if run.seed is not None:
+        content["seed"] = content.get("seed", 0) + run.seed
+    return parse_recipe(content, str(path))
 
 
 def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
