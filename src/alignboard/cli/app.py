@@ -49,6 +49,7 @@ def main() -> None:
 
 
 COMMANDS = Commands(
+    benchmark="benchmark:benchmark",
     board="boards.board:board",
     bridge="bridge:bridge",
     compare="compare:compare",
@@ -56,6 +57,7 @@ COMMANDS = Commands(
     data="data:data",
     evaluate="evaluate:evaluate",
     export="export:export",
+    fetch="fetch:fetch",
     generate="generate:generate",
     judge="judge.judge:judge",
     label="boards.label:label",

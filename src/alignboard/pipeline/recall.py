@@ -32,7 +32,7 @@ def run_key(spec: ModelSpec, asked: InstructionSet, decoding: Decoding) -> bytes
     from alignboard.engines.generate import library_versions
     from alignboard.models.arithmetic import choose_device, choose_dtype
     from alignboard.models.checks.opened import open_small
-    from alignboard.models.hub import locate, locate_adapter, locate_tokenizer
+    from alignboard.models.hub import base_of_adapter, locate, locate_adapter, locate_tokenizer
     from alignboard.models.identity import (
         adapter_fingerprint,
         fingerprint,
@@ -40,9 +40,10 @@ def run_key(spec: ModelSpec, asked: InstructionSet, decoding: Decoding) -> bytes
     )
 
     remote = spec.trust_remote_code
-    path, gguf_file = locate(
-        spec.base, revision=spec.revision, gguf_file=spec.gguf_file, remote_code=remote
-    )
+    with base_of_adapter(spec.base, spec.adapter):
+        path, gguf_file = locate(
+            spec.base, revision=spec.revision, gguf_file=spec.gguf_file, remote_code=remote
+        )
     other: Path | None = None if spec.tokenizer is None else locate_tokenizer(spec.tokenizer)
     opened = open_small(spec)
     device = choose_device("auto")
