@@ -104,6 +104,7 @@ SOURCES = {
     ),
     "examples": (lambda: (board(), examples()), "pairs, agreement, difficulty"),
     "ranked": (lambda: (ranked(), None), "ranking, families"),
+    "benchmarks": (lambda: (plan_board(benchmarks=["a acc", "b acc", "c acc"]), None), "radar"),
 }
 
 
