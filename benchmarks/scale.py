@@ -38,7 +38,7 @@ BASELINE: Final = "gpt4_1106_preview"
 NOISY: Final = 0.3
 """share of the rows whose verdict is drawn anew"""
 BATCH: Final = 1_000
-SERVER: Final = '''
+SERVER: Final = """
 import asyncio, json, sys
 BODY = json.dumps({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "x"}}],
                    "model": "m", "usage": {"prompt_tokens": 5, "completion_tokens": 1}}).encode()
@@ -61,7 +61,7 @@ async def main():
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 asyncio.run(main())
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -219,9 +219,17 @@ for first in range(0, {n}, {BATCH}):
         "first row": "next(journal.rows('generation'))",
         "check": "assert journal.check().n_rows == {'generation': len(keys)}",
     }
+    one_by_one = """
+for key in keys:
+    claimed = journal.claim([key.hex()])
+    journal.add([JournalRow(key, "generation", PAYLOAD)])
+    journal.release(claimed)"""
     with tempfile.TemporaryDirectory() as scratch:
         for name, body in steps.items():
             yield _script(f"journal, {name}", n, Path(scratch), keys, body)
+    with tempfile.TemporaryDirectory() as scratch:
+        few = f"[hashlib.sha256(str(k).encode()).digest() for k in range({BATCH})]"
+        yield _script("journal, claim and commit one", BATCH, Path(scratch), few, one_by_one)
 
 
 def _script(name: str, n: int, folder: Path, keys: str, body: str) -> Figure:
