@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from alignboard.benchmarks.mirror import Mirror, served
 from alignboard.benchmarks.run import generated_files, run_tasks
 from alignboard.benchmarks.task_files import rooms
 from alignboard.data.instruction_sets import InstructionSet
@@ -21,7 +22,7 @@ from alignboard.pipeline.answering import OUTPUTS, GenerationProgress, decoding_
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.generation import generate_here, generate_served
 from alignboard.pipeline.graph import Job
-from alignboard.pipeline.jobs.board import SCORES
+from alignboard.pipeline.jobs.benchmarks import LM_EVAL, SCORES
 from alignboard.pipeline.jobs.weights import adapter_path, model_path
 from alignboard.pipeline.plans.made import write_tasks
 from alignboard.pipeline.plans.models import served_of
@@ -33,7 +34,6 @@ from alignboard.results.formats import read_rows, write_rows
 from alignboard.suites import Benchmark, Instructions
 
 _TASKS = "tasks"
-_LM_EVAL = "lm_eval"
 _DECODING = ("max_new_tokens", "temperature", "top_p", "seed")
 
 
@@ -87,7 +87,9 @@ def released_rows(job: Job, asked: InstructionSet) -> list[Generation]:
     path = Path(job.hints["path"])
     rows = select(path, read_rows(path, Generation), asked)
     return [
-        Generation(row.instruction, row.output, job.parameters["model"], own.subset, row.finish)
+        msgspec.structs.replace(
+            row, generator=job.parameters["model"], dataset=own.subset or row.dataset
+        )
         for row, own in zip(rows, asked.rows, strict=True)
     ]
 
@@ -152,16 +154,22 @@ def lm_eval(task: JobTask) -> dict[str, str]:
         _require_no_pattern(task.places.workspace)
         folders.append(task.inputs["tasks"] / _TASKS)
         files = files | generated_files(folders[-1])
-    with models_of(task).open(spec_of(task)) as model:
+    hints = task.job.hints
+    root = hints["data_root"]
+    mirror = None if root is None else Mirror(root, task.places.workspace)
+    with (
+        models_of(task).open(spec_of(task)) as model,
+        served(mirror, hints["revisions"]),
+    ):
         try:
             scores = run_tasks(
                 model.loaded,
                 msgspec.convert(parameters["tasks"], list[Benchmark]),
                 folders,
-                task.folder / _LM_EVAL,
+                task.folder / LM_EVAL,
                 apply_chat_template=parameters["apply_chat_template"],
                 task_files=files,
-                trusted=task.job.hints["trust_tasks"],
+                trusted=hints["trust_tasks"],
                 journal=task.journal,
                 on_progress=task.progress,
             )
@@ -173,11 +181,12 @@ def lm_eval(task: JobTask) -> dict[str, str]:
         table.setdefault(score.task, {})[f"{score.metric},{score.filter}"] = {
             "value": score.value,
             "standard_error": error,
+            "chance": score.chance,
         }
     (task.folder / SCORES).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return {
-        f"results/{parameters['model']}/{_LM_EVAL}/{inner.name}": f"{_LM_EVAL}/{inner.name}"
-        for inner in _named_after(suite, task.folder / _LM_EVAL)
+        f"results/{parameters['model']}/{LM_EVAL}/{inner.name}": f"{LM_EVAL}/{inner.name}"
+        for inner in _named_after(suite, task.folder / LM_EVAL)
     }
 
 

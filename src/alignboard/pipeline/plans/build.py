@@ -221,6 +221,8 @@ class _Builder:
         hints = {
             "spec": msgspec.to_builtins(pinned(spec)),
             "trust_tasks": self.resolved.consent.tasks,
+            "data_root": suite.data_root,
+            "revisions": suite.revisions,
         }
         board[name] = self.add(name, "lm-eval", entry.group, parameters, needs, hints)
 
@@ -381,11 +383,7 @@ class _Builder:
                 for asked in resolved.sets
             ],
             "baseline": resolved.baseline_method,
-            "suites": [
-                msgspec.to_builtins(suite)
-                | {"benchmarks": [task.parameters() for task in suite.benchmarks]}
-                for suite in resolved.benchmarks
-            ],
+            "suites": [_shown(suite) for suite in resolved.benchmarks],
             "rating_judge": resolved.pairwise_judge,
             "rating_set": None if pairwise is None else pairwise.name,
             "models": [
@@ -414,6 +412,17 @@ class _Builder:
         """How many bits a weight of the base had while an adapter was trained on it; None = as it is stored."""
         quantization = self.resolved.recipes[model.recipe].quantization if model.recipe else None
         return quantization.bits if quantization else None
+
+
+def _shown(suite: EvaluationSuite) -> dict[str, Any]:
+    """What a board shows of a suite; where its data lie is part of the jobs that read them."""
+    content = msgspec.to_builtins(suite)
+    for field in ("data_root", "revisions"):
+        content.pop(field)
+    for field in ("source", "lacks"):
+        if content[field] is None:
+            content.pop(field)
+    return content | {"benchmarks": [task.shown() for task in suite.benchmarks]}
 
 
 def build_graph(resolved: ResolvedPlan) -> Graph:

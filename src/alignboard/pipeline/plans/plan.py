@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from alignboard.benchmarks.task_data import data_digests
-from alignboard.benchmarks.task_files import digests
+from alignboard.benchmarks.records import suite_files
 from alignboard.engines.openai.keys import require_consent
 from alignboard.errors import InputError, nearest
 from alignboard.judges.spec import JudgeSpec
@@ -176,7 +175,7 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
         sets=tuple(sets),
         outputs=outputs,
         benchmarks=tuple(suite for suite in suites if suite.benchmarks),
-        task_files={suite.name: _task_files(suite, root, consent) for suite in suites},
+        task_files={suite.name: task_files(suite, root, consent) for suite in suites},
         consent=consent,
         models=tuple(rows),
     )
@@ -293,12 +292,10 @@ def _check_pairwise(path: Path, resolved: ResolvedPlan) -> None:
         )
 
 
-def _task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[str, str]:
+def task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[str, str]:
+    """sha256 of the files that a suite's benchmarks are made of, as far as they are known here."""
     try:
-        made = generated_tasks()
-        names = (b.task for b in suite.benchmarks if b.task not in made)
-        found = digests(names, root, trusted=consent.tasks)
-        return found | data_digests(suite.benchmarks, root)
+        return suite_files(suite, root, trusted=consent.tasks, generated=generated_tasks())
     except InputError as error:
         raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
 
