@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "src" / "alignboard"
+_DRAWS = {"torch.multinomial", "torch.searchsorted", "torch.distributions.Categorical"}
+"""how a token is drawn from probabilities"""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,11 @@ def has(tree: ast.Module) -> set[str]:
             }:
                 found.add("loader")
             given = {one.arg for one in node.keywords}
-            if called.endswith(".generate") and {"max_new_tokens", "do_sample"} & given:
-                found.add("sampler of transformers")
+            of_transformers = (
+                called.endswith(".generate") and {"max_new_tokens", "do_sample"} & given
+            )
+            if of_transformers or called in _DRAWS:
+                found.add("sampler")
     return found
 
 
