@@ -22,7 +22,12 @@ from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.curves import ALL_GROUP, add_curves, drifts
-from alignboard.pipeline.plans.made import JudgeModel, generated_tasks, judge_model
+from alignboard.pipeline.plans.made import (
+    JudgeModel,
+    generated_tasks,
+    judge_model,
+    made_here,
+)
 from alignboard.pipeline.plans.models import (
     ModelEntry,
     asked_as,
@@ -145,6 +150,7 @@ class _Builder:
             for asked in self.resolved.sets:
                 self.judge(model, asked, responses, judge_models, board)
         board |= drifts(self, trained, responses)
+        self._contamination(trained, board)
         if board:
             self._compare(responses, judge_models, board)
             key = self.resolved.sets[0].asked.answer_key if self.resolved.sets else None
@@ -363,6 +369,42 @@ class _Builder:
         board["pairwise"] = self.add(
             f"pairwise {self.plan.name}", "pairwise", ALL_GROUP, parameters, needs, hints
         )
+
+    def _contamination(self, trained: Mapping[str, str], board: dict[str, str]) -> None:
+        """What the rows of each training, and of those it starts from, share with what models are asked."""
+        needs = {
+            role: next((job for job in board.values() if job.startswith(f"{role} ")), None)
+            for role in (f"lm-eval {suite.name}" for suite in self.resolved.benchmarks)
+        }
+        sets = [{"name": one.name, "digest": one.asked.digest} for one in self.resolved.sets]
+        if not board or not (sets or any(needs.values())):
+            return
+        hints = {"sets": [self._asked_hints(one) for one in self.resolved.sets]}
+        for model, job in trained.items():
+            for number, data in enumerate(self._released_rows(job)):
+                board[f"contamination {number} {model}"] = self.add(
+                    f"contamination {data.partition(' ')[2]}",
+                    "contamination",
+                    ALL_GROUP,
+                    {"sets": sets},
+                    {**needs, "data": data},
+                    hints,
+                )
+
+    def _released_rows(self, job: str | None) -> list[str]:
+        """The jobs of the rows that a training, and what it starts from, reads; not of rows that are made here."""
+        found: list[str] = []
+        while job is not None:
+            needs = self.graph.jobs[job].needs
+            data = self.graph.jobs[needs["data"]]
+            if not data.needs.get("pairs") and not self._is_made(data.parameters["data"]):
+                found.append(data.name)
+            job = needs.get("start")
+        return found
+
+    @staticmethod
+    def _is_made(data: Any) -> bool:
+        return isinstance(data, dict) and made_here(str(data["name"]))
 
     def _board_parameters(self) -> dict[str, Any]:
         resolved = self.resolved
