@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alignboard.cli.generate import served_at
+from alignboard.cli.generate import endpoint_fields
 from alignboard.cli.judge.judging import judge_options
 from alignboard.cli.shared import completes, json_option, name_option, replace_option, write_json
 
@@ -100,7 +100,7 @@ def evaluate(
     another baseline than the judge's usual one: <judge>-vs-<baseline>/). Both are kept as they come: a run that was
     stopped goes on where it was. Exit code 3 where something is missing in the end.
     """
-    from alignboard.cli.answering import answered_text, answering
+    from alignboard.cli.answering import consent_of, entries_of, planned_generation, run_generation
     from alignboard.cli.judge.judging import (
         judge_and_print,
         judge_urls,
@@ -108,56 +108,45 @@ def evaluate(
         print_costs,
     )
     from alignboard.fetch.sources import rich_progress
-    from alignboard.models.registry import load_model
-    from alignboard.pipeline.answerers import by_base
-    from alignboard.pipeline.answering import decoding_of
     from alignboard.pipeline.evaluation import declared_judge, expected, instructions_of, suite_of
     from alignboard.pipeline.judged_outputs import compare, load_baseline
-    from alignboard.pipeline.model_names import claim, named
-    from alignboard.pipeline.preflight import require_generation
+    from alignboard.pipeline.plans.single import generation_plan
     from alignboard.records import Generation
     from alignboard.results.formats import read_rows
     from alignboard.results.verdict_places import beside
+    from alignboard.suites import Instructions
 
     workspace, declared_suite = Path.cwd(), suite_of(suite)
     chosen = name or declared_suite.annotator
     judge_at = judge_urls(access["judge_engine"])
     declared = declared_judge(chosen, workspace, order, hardened=hardened, urls=judge_at)
-    specs = by_base(named([load_model(model) for model in models], model_names))
+    limits = (access["concurrency"], None, None)
+    endpoint = endpoint_fields(engine, "chat", None, api_key_env, limits, None)
+    entries = entries_of(models, model_names, trust_remote_code=trust_remote_code, **endpoint)
     with rich_progress() as downloading:
         against = load_baseline(declared_suite.baseline, workspace, progress=downloading)
     asked = instructions_of(declared_suite, against).first(limit)
-    served = served_at(engine, "chat", None, api_key_env, (access["concurrency"], None, None), None)
+    resolved = generation_plan(
+        "alignboard evaluate",
+        entries,
+        Instructions(set=asked.name, max_new_tokens=max_new_tokens),
+        workspace,
+        asked,
+        consent=consent_of(endpoint, replace=replace),
+    )
     found, incomplete = [], False
     with judging_here(access, declared, "evaluate", ask=not dry_run, replace=replace) as evaluation:
         if dry_run:
-            compared = [expected(spec.name, asked, against, workspace) for spec in specs]
+            compared = [expected(name, asked, against, workspace) for name in entries]
             priced = print_costs(evaluation, declared, compared)
             print(f"if answers are as long as those of {declared_suite.baseline}")
             if json_file is not None:
                 write_json(json_file, priced)
             return
         evaluation.require_ready(
-            declared, [expected(spec.name, asked, against, workspace) for spec in specs]
+            declared, [expected(name, asked, against, workspace) for name in entries]
         )
-        require_generation(
-            specs, asked, workspace, served, remote_code=trust_remote_code, replace=replace
-        )
-        claim(workspace, specs)
-        answer = answering(
-            served,
-            asked,
-            evaluation.journal,
-            workspace,
-            remote_code=trust_remote_code,
-            replace=replace,
-        )
-        answered = [
-            answer(spec, decoding_of(spec, max_new_tokens=max_new_tokens)) for spec in specs
-        ]
-        del answer  # the judge's model needs the room
-        for one in answered:
-            print(answered_text(one))
+        for one in run_generation(planned_generation(resolved)):
             if one.failures:
                 incomplete = True
                 continue

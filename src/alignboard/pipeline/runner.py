@@ -64,6 +64,8 @@ class RunResult:
     seconds: float
     other_versions: dict[str, str]
     """by kind of job: which jobs that were done before were made by other versions, and of what, in a sentence"""
+    reports: dict[str, Mapping[str, Any]]
+    """by job that had been done before: what it came to"""
     n_older: int
     """finished jobs in this workspace whose keys are of an older scheme: they are kept, and never taken for today's"""
 
@@ -145,6 +147,7 @@ def run_resolved(
     )
     executor = machine.open(environment)
     timings: list[Timing] = []
+    replace = resolved.consent.replace
     with Journal(places.journal, "run") as journal:
         records = done_jobs(jobs, places, journal)
         older = _of_older_schemes(journal)
@@ -164,8 +167,8 @@ def run_resolved(
                 _forget([job for job in jobs if job.name in again], places, journal)
                 # Another run may have done some meanwhile.
                 records = done_jobs(jobs, places, journal)
-                _export(jobs, records, places)
-                work = Work(jobs, set(records), places, journal, on_progress)
+                _export(jobs, records, places, replace=replace)
+                work = Work(jobs, set(records), places, journal, on_progress, replace=replace)
                 timings = work.timings
                 executor.run(work)
                 work.require_done()
@@ -179,6 +182,7 @@ def run_resolved(
         timings,
         time.monotonic() - started,
         others,
+        {name: record.get("report", {}) for name, record in records.items()},
         older,
     )
 
@@ -247,13 +251,16 @@ def _export(
     places: Places,
     *,
     only_check: bool = False,
+    replace: bool = False,
 ) -> list[str]:
     """Copy what done jobs export to its place again, where it is not there; returns what was not."""
     return [
         name
         for job in jobs
         if job.name in records
-        for name in export(job, records[job.name]["exports"], places, only_check=only_check)
+        for name in export(
+            job, records[job.name]["exports"], places, only_check=only_check, replace=replace
+        )
     ]
 
 

@@ -193,7 +193,7 @@ class _Builder:
         for model in models:
             for asked in self.resolved.sets:
                 self._judge(model, asked, responses, judge_models, board)
-        if board:
+        if board and self.resolved.makes_board:
             self._compare(responses, judge_models, board)
             key = self.resolved.sets[0].asked.answer_key if self.resolved.sets else None
             name, parameters = f"board {self.plan.name}", self._board_parameters()
@@ -285,7 +285,9 @@ class _Builder:
         return self.add(name, "outputs", _RELEASED_GROUP, parameters, hints=hints)
 
     def _asked_hints(self, asked: PlanSet) -> dict[str, Any]:
-        """Where a worker finds the set."""
+        """Where a worker finds the set; one that has no source travels with its jobs."""
+        if asked.source is None:
+            return {"rows": msgspec.to_builtins(asked.asked.rows)}
         return {"set": asked.source, "instructions": msgspec.to_builtins(asked.declared)}
 
     def _spec(self, model: TrainedModel, entry: ModelEntry) -> ModelSpec:

@@ -77,6 +77,8 @@ class ResolvedPlan:
     models: tuple[TrainedModel, ...]
     """base by base, the base model first"""
     consent: Consent
+    makes_board: bool = True
+    """False for the one step of a command"""
 
     @property
     def n_prompts(self) -> int:
