@@ -101,12 +101,7 @@ def evaluate(
     stopped goes on where it was. Exit code 3 where something is missing in the end.
     """
     from alignboard.cli.answering import consent_of, entries_of, planned_generation, run_generation
-    from alignboard.cli.judge.judging import (
-        judge_and_print,
-        judge_urls,
-        judging_here,
-        print_costs,
-    )
+    from alignboard.cli.judge.judging import checking, judge_urls, print_costs, run_judging
     from alignboard.fetch.sources import rich_progress
     from alignboard.pipeline.evaluation import declared_judge, expected, instructions_of, suite_of
     from alignboard.pipeline.judged_outputs import compare, load_baseline
@@ -134,30 +129,28 @@ def evaluate(
         asked,
         consent=consent_of(endpoint, replace=replace),
     )
-    found, incomplete = [], False
-    with judging_here(access, declared, "evaluate", ask=not dry_run, replace=replace) as evaluation:
+    with checking(access, declared, ask=not dry_run, replace=replace) as evaluation:
+        planned = [expected(name, asked, against, workspace) for name in entries]
         if dry_run:
-            compared = [expected(name, asked, against, workspace) for name in entries]
-            priced = print_costs(evaluation, declared, compared)
+            priced = print_costs(evaluation, declared, planned)
             print(f"if answers are as long as those of {declared_suite.baseline}")
             if json_file is not None:
                 write_json(json_file, priced)
             return
-        evaluation.require_ready(
-            declared, [expected(name, asked, against, workspace) for name in entries]
-        )
-        for one in run_generation(planned_generation(resolved)):
-            if one.failures:
-                incomplete = True
-                continue
-            place = beside(one.path, one.model)
-            compared = compare(read_rows(one.path, Generation), against[: len(asked)], place)
-            found.append(judge_and_print(evaluation, declared, compared))
-            if not limit and declared.name == declared_suite.annotator:
-                print(_length_control(workspace, declared_suite, one.model, assets))
+        evaluation.require_ready(declared, planned)
+    answered = run_generation(planned_generation(resolved))
+    whole = [one for one in answered if not one.failures]
+    compared = [
+        compare(read_rows(one.path, Generation), against[: len(asked)], beside(one.path, one.model))
+        for one in whole
+    ]
+    found = run_judging(declared, compared, access, ask=True, replace=replace)
+    if not limit and declared.name == declared_suite.annotator:
+        for one in whole:
+            print(f"{one.model}:{_length_control(workspace, declared_suite, one.model, assets)}")
     if json_file is not None:
         write_json(json_file, found)
-    if incomplete or any(one.statuses.get("scored", 0) < one.n for one in found):
+    if len(whole) < len(answered) or any(one.statuses.get("scored", 0) < one.n for one in found):
         sys.exit(EXIT_FOUND)
 
 
@@ -174,8 +167,8 @@ def _length_control(workspace: Path, suite: Any, model: str, assets: Path | None
                 assets = calibration_folder(suite, progress=progress)
         score = length_controlled(workspace, suite, model, read_calibration(assets))
     except SourceError as error:
-        return f"  no length-controlled win rate: {error}"
+        return f" no length-controlled win rate: {error}"
     return (
-        f"  length-controlled win rate {100 * score.win_rate:.2f} % ({100 * score.interval.low:.2f} to "
+        f" length-controlled win rate {100 * score.win_rate:.2f} % ({100 * score.interval.low:.2f} to "
         f"{100 * score.interval.high:.2f})"
     )

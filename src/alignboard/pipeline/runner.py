@@ -187,6 +187,19 @@ def run_resolved(
     )
 
 
+def run_graph(graph: Graph, workspace: Path, on_progress: Callable[[Event], None]) -> None:
+    """Do the jobs of a command in this process; what they come to is told by the events.
+
+    Raises `RunFailedError` where a job could not be done, or lacks a part.
+    """
+    places = Places(workspace)
+    executor = Machine(1, executor="in-process").open(_CALM)
+    with in_use(places), Journal(places.journal, "run") as journal:
+        work = Work(list(graph), set(), places, journal, on_progress)
+        executor.run(work)
+        work.require_done()
+
+
 def _claimed(resolved: ResolvedPlan) -> list[ModelSpec]:
     """The models that names of a plan stand for, as commands record them; what is made here has no other source."""
     return [

@@ -115,8 +115,9 @@ class Doer:
                 "cpu_seconds": time.process_time() - cpu,
                 "import_seconds": imported - started,
             }
-            folder = self._places.folder(job)
-            commit_folder(temporary, folder, exports, costs, made_by(job), task.report)
+            if job.is_kept:
+                folder = self._places.folder(job)
+                commit_folder(temporary, folder, exports, costs, made_by(job), task.report)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return Done(exports, costs, _peak_mib(), report=task.report)

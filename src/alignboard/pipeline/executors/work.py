@@ -238,9 +238,10 @@ class Work:
             self._failed[job.name] = str(error)
             self._on_event(Event("failed", job, worker, message=str(error)))
             return
-        row = done_row(job, outcome.exports, outcome.costs, outcome.report)
-        self._journal.forget([row.key])  # a job is done again where its folder was gone
-        self._journal.add([row])
+        if job.is_kept:
+            row = done_row(job, outcome.exports, outcome.costs, outcome.report)
+            self._journal.forget([row.key])  # a job is done again where its folder was gone
+            self._journal.add([row])
         self._done.add(job.name)
         seconds = 0.0
         if outcome.done_here:
