@@ -26,7 +26,7 @@ from alignboard.pipeline.answering import outputs_path
 from alignboard.pipeline.evaluation import require_second_turns
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.judges import Judges
-from alignboard.pipeline.plans.build import judge_trained_here
+from alignboard.pipeline.plans.made import judge_trained_here
 from alignboard.pipeline.plans.plan import ChosenJudge, ResolvedPlan, access_of
 from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.pipeline.replacing import n_rows, require_no_loss

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from alignboard.judges.spec import JudgeSpec
 from alignboard.registry import lookup, names
 
 
@@ -85,3 +86,8 @@ def write_tasks(
         by_writer.setdefault(lookup("generated task", task), []).append(task)
     for write, own in by_writer.items():
         write(folder, own, seed=seed, n=n, workspace=workspace, found_at=found_at)
+
+
+def judge_trained_here(declared: JudgeSpec) -> JudgeModel | None:
+    """The judge's model that the plan trains; None for judges that are there already."""
+    return None if declared.prompted is None else judge_model(declared.prompted.model)
