@@ -103,9 +103,10 @@ def evaluate(
     from alignboard.cli.answering import consent_of, entries_of, planned_generation, run_generation
     from alignboard.cli.judge.judging import checking, judge_urls, print_costs, run_judging
     from alignboard.fetch.sources import rich_progress
-    from alignboard.pipeline.evaluation import declared_judge, expected, instructions_of, suite_of
+    from alignboard.pipeline.evaluation import declared_judge
     from alignboard.pipeline.judged_outputs import compare, load_baseline
     from alignboard.pipeline.plans.single import generation_plan
+    from alignboard.pipeline.suite_evaluation import expected, instructions_of, suite_of
     from alignboard.records import Generation
     from alignboard.results.formats import read_rows
     from alignboard.results.verdict_places import beside
@@ -158,7 +159,7 @@ def _length_control(workspace: Path, suite: Any, model: str, assets: Path | None
     """The board row's length-controlled win rate, or why there is none."""
     from alignboard.errors import SourceError
     from alignboard.fetch.sources import calibration_folder, rich_progress
-    from alignboard.pipeline.evaluation import length_controlled
+    from alignboard.pipeline.suite_evaluation import length_controlled
     from alignboard.published.calibration import read_calibration
 
     try:

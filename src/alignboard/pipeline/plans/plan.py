@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from alignboard.benchmarks.task_data import data_digests
-from alignboard.benchmarks.task_files import digests
 from alignboard.engines.openai.keys import require_consent
 from alignboard.errors import InputError, nearest
 from alignboard.judges.spec import JudgeSpec
@@ -29,8 +27,8 @@ from alignboard.pipeline.plans.baselines import (
     with_reference,
 )
 from alignboard.pipeline.plans.consent import Consent
-from alignboard.pipeline.plans.made import generated_tasks
 from alignboard.pipeline.plans.models import ModelEntry, read_entries
+from alignboard.pipeline.plans.references import planned_recipe, task_files
 from alignboard.pipeline.plans.schema import BASE_METHOD, Plan, PlanJudge, check
 from alignboard.pipeline.plans.sets import (
     PlanSet,
@@ -147,7 +145,7 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
     """``plan`` with everything that it names; ``path`` is what errors call it."""
     consent = consent or Consent()
     check(path, plan)
-    recipes = {recipe: _recipe(recipe, plan, root) for recipe in sorted(plan.all_recipes)}
+    recipes = {recipe: planned_recipe(recipe, plan, root) for recipe in sorted(plan.all_recipes)}
     entries = read_entries(path, plan, root)
     suites = [load_evaluation(suite, root) for suite in plan.suites]
     judges = _judges(path, plan, suites, root)
@@ -176,7 +174,7 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
         sets=tuple(sets),
         outputs=outputs,
         benchmarks=tuple(suite for suite in suites if suite.benchmarks),
-        task_files={suite.name: _task_files(suite, root, consent) for suite in suites},
+        task_files={suite.name: task_files(suite, root, consent) for suite in suites},
         consent=consent,
         models=tuple(rows),
     )
@@ -290,38 +288,3 @@ def _check_pairwise(path: Path, resolved: ResolvedPlan) -> None:
         raise InputError(
             f"{path}: pairwise compares responses of one turn, and {chosen.name} has two."
         )
-
-
-def _task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[str, str]:
-    try:
-        made = generated_tasks()
-        names = (b.task for b in suite.benchmarks if b.task not in made)
-        found = digests(names, root, trusted=consent.tasks)
-        return found | data_digests(suite.benchmarks, root)
-    except InputError as error:
-        raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
-
-
-def _recipe(name: str, plan: Plan, root: Path) -> Recipe:
-    from alignboard.train.recipe import parse_recipe
-
-    path = declaration("train", name, root)
-    content, changes = read_yaml(path), plan.overrides.recipes.get(name, {})
-    if "name" in changes.get("data", {}):  # the rest of the section is about the data that it named
-        content.pop("data", None)
-    return parse_recipe(merged(content, changes), str(path))
-
-
-def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``content`` with ``changes`` in place, mappings key by key.
-
-    >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
-    {'a': {'b': 1, 'c': 3}}
-    """
-    result = dict(content)
-    for key, value in changes.items():
-        old = result.get(key)
-        result[key] = (
-            merged(old, value) if isinstance(value, dict) and isinstance(old, dict) else value
-        )
-    return result

@@ -1,0 +1,56 @@
+"""What a plan refers to: files of tasks, and recipes with the plan's own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignboard.benchmarks.task_data import data_digests
+from alignboard.benchmarks.task_files import digests
+from alignboard.errors import InputError
+from alignboard.pipeline.plans.consent import Consent
+from alignboard.pipeline.plans.made import generated_tasks
+from alignboard.pipeline.plans.schema import Plan
+from alignboard.suites import EvaluationSuite, read_yaml
+from alignboard.workspace import declaration
+
+if TYPE_CHECKING:
+    from alignboard.train.recipe import Recipe
+
+
+def task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[str, str]:
+    """sha256 of the files that a suite's tasks are made of."""
+    try:
+        made = generated_tasks()
+        names = (b.task for b in suite.benchmarks if b.task not in made)
+        found = digests(names, root, trusted=consent.tasks)
+        return found | data_digests(suite.benchmarks, root)
+    except InputError as error:
+        raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
+
+
+def planned_recipe(name: str, plan: Plan, root: Path) -> Recipe:
+    """A recipe with what the plan sets in place of its fields."""
+    from alignboard.train.recipe import parse_recipe
+
+    path = declaration("train", name, root)
+    content, changes = read_yaml(path), plan.overrides.recipes.get(name, {})
+    if "name" in changes.get("data", {}):  # the rest of the section is about the data that it named
+        content.pop("data", None)
+    return parse_recipe(merged(content, changes), str(path))
+
+
+def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``content`` with ``changes`` in place, mappings key by key.
+
+    >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
+    {'a': {'b': 1, 'c': 3}}
+    """
+    result = dict(content)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = (
+            merged(old, value) if isinstance(value, dict) and isinstance(old, dict) else value
+        )
+    return result
