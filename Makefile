@@ -18,7 +18,7 @@ SITE := $(SITE_VENV)/.stamp
 SLOW := slow
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real boards test test-slow test-real test-gptq lint bench site clean distclean
+.PHONY: help demo examples demo-real boards test test-slow test-real test-gptq lint bench site clean distclean
 
 help:
 	@echo "make demo       trains, asks, judges and ranks four families of tiny models: leaderboards/demo.html"
@@ -30,6 +30,7 @@ help:
 	@echo "make test-gptq  GPTQ checkpoints, in a venv with gptqmodel (built there, two minutes)"
 	@echo "make lint       formatting, lint, types and import contracts"
 	@echo "make bench      the benchmarks, side by side with upstream where that is the claim"
+	@echo "make examples   run the notebooks of examples/ again"
 	@echo "make site       the documentation as a site that needs no network: site/index.html"
 	@echo "make clean      remove build products and caches; distclean removes $(VENV) as well"
 
@@ -94,6 +95,10 @@ lint: $(FULL)
 
 bench: $(FULL)
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# The models of the notebooks are the demo's.
+examples: $(FULL)
+	$(BIN)/python examples/execute.py $(EXAMPLES_ARGS)
 
 # A venv of its own: the tools of the site are no part of the tests.
 $(SITE): pyproject.toml

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from alignboard.stats.intervals import bounded_mean, clustered_mean
 from alignboard.stats.paired import paired_difference
-from alignboard.stats.rating import Battles, BradleyTerryFit, bradley_terry
+from alignboard.stats.rating.battles import Battles
+from alignboard.stats.rating.bradley_terry import BradleyTerryFit, bradley_terry
 from alignboard.stats.student import student_quantile
 
 Array = NDArray[np.float64]

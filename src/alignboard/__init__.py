@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alignboard.boards.board import Board, read_board
+    from alignboard.boards.examples import Examples, read_examples
+    from alignboard.boards.of_alpaca_eval import published_board, recomputed_board
     from alignboard.boards.of_results import results_board
+    from alignboard.boards.plots import (
+        plot_families,
+        plot_lengths,
+        plot_ranking,
+        plot_ratings,
+        plot_scores,
+        plot_win_rates,
+    )
+    from alignboard.boards.presets import apply_preset, load_preset
     from alignboard.data.instruction_sets import InstructionSet, load_set
     from alignboard.engines.generate import generate
     from alignboard.engines.rows import Decoding
@@ -20,16 +31,22 @@ if TYPE_CHECKING:
     from alignboard.judges.opening import Opening
     from alignboard.judges.pairs import Pair
     from alignboard.judges.runner import judge_pairs, rate_outputs
+    from alignboard.models.asked import load_spec
     from alignboard.models.loading import LoadedModel
     from alignboard.models.registry import load_model
     from alignboard.pipeline.plans.plan import load_plan
     from alignboard.pipeline.runner import RunResult, run_plan
     from alignboard.pipeline.training import train_recipe
+    from alignboard.published.calibration import read_calibration
+    from alignboard.published.reproduce import reproduce
     from alignboard.records import Generation
     from alignboard.registry import register
     from alignboard.reports.compare import compare
+    from alignboard.reports.rank import rank
+    from alignboard.results.folder import ResultsFolder
     from alignboard.results.formats import read_annotations
-    from alignboard.stats.rating import Battles, bradley_terry
+    from alignboard.stats.rating.battles import Battles
+    from alignboard.stats.rating.bradley_terry import bradley_terry
     from alignboard.stats.win_rate import WinRate, win_rate
     from alignboard.suites import load_suite
 
@@ -38,7 +55,18 @@ __version__ = "0.1.0"
 # Public names by module.
 _PUBLIC = {
     "boards.board": ("Board", "read_board"),
+    "boards.examples": ("Examples", "read_examples"),
+    "boards.of_alpaca_eval": ("published_board", "recomputed_board"),
     "boards.of_results": ("results_board",),
+    "boards.plots": (
+        "plot_families",
+        "plot_lengths",
+        "plot_ranking",
+        "plot_ratings",
+        "plot_scores",
+        "plot_win_rates",
+    ),
+    "boards.presets": ("apply_preset", "load_preset"),
     "data.instruction_sets": ("InstructionSet", "load_set"),
     "engines.generate": ("generate",),
     "engines.rows": ("Decoding",),
@@ -49,27 +77,35 @@ _PUBLIC = {
     "judges.opening": ("Opening",),
     "judges.pairs": ("Pair",),
     "judges.runner": ("judge_pairs", "rate_outputs"),
+    "models.asked": ("load_spec",),
     "models.loading": ("LoadedModel",),
     "models.registry": ("load_model",),
     "pipeline.plans.plan": ("load_plan",),
     "pipeline.runner": ("RunResult", "run_plan"),
     "pipeline.training": ("train_recipe",),
+    "published.calibration": ("read_calibration",),
+    "published.reproduce": ("reproduce",),
     "records": ("Generation",),
     "registry": ("register",),
     "reports.compare": ("compare",),
+    "reports.rank": ("rank",),
+    "results.folder": ("ResultsFolder",),
     "results.formats": ("read_annotations",),
-    "stats.rating": ("Battles", "bradley_terry"),
+    "stats.rating.battles": ("Battles",),
+    "stats.rating.bradley_terry": ("bradley_terry",),
     "stats.win_rate": ("WinRate", "win_rate"),
     "suites": ("load_suite",),
 }
 _MODULES = {name: module for module, names in _PUBLIC.items() for name in names}
 
 __all__ = [
-    "AlignboardError", "Battles", "Board", "Decoding", "Generation", "InputError", "InstructionSet", "Judge",
-    "LoadedModel", "Opening", "Pair", "RunResult", "WinRate", "__version__", "bradley_terry", "compare",
-    "generate", "judge_pairs", "load_judge", "load_model", "load_plan", "load_set", "load_suite", "open_judge",
-    "rate_outputs", "read_annotations", "read_board", "register", "results_board", "run_plan", "train_recipe",
-    "win_rate",
+    "AlignboardError", "Battles", "Board", "Decoding", "Examples", "Generation", "InputError", "InstructionSet",
+    "Judge", "LoadedModel", "Opening", "Pair", "ResultsFolder", "RunResult", "WinRate", "__version__", "apply_preset",
+    "bradley_terry", "compare", "generate", "judge_pairs", "load_judge", "load_model", "load_plan", "load_preset",
+    "load_set", "load_spec", "load_suite", "open_judge", "plot_families", "plot_lengths", "plot_ranking",
+    "plot_ratings", "plot_scores", "plot_win_rates", "published_board", "rank", "rate_outputs", "read_annotations",
+    "read_board", "read_calibration", "read_examples", "recomputed_board", "register", "reproduce", "results_board",
+    "run_plan", "train_recipe", "win_rate",
 ]  # fmt: skip
 
 

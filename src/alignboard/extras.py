@@ -14,7 +14,7 @@ from typing import Final
 
 from alignboard.errors import InputError
 
-_USED: Final = ("train", "lm-eval", "gguf", "gptq")
+_USED: Final = ("train", "lm-eval", "gguf", "gptq", "fast")
 _REQUIREMENT: Final = re.compile(r"(?P<package>[A-Za-z0-9._-]+)[^;]*")
 
 

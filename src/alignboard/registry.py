@@ -32,6 +32,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "plot": ("alignboard.boards.plots.registry",),
     "executor": ("alignboard.pipeline.executors.machine",),
     "figure": ("alignboard.boards.plots.figures",),
+    "tracker": ("alignboard.boards.tracking.writers",),
 }
 """By kind, the modules whose import registers the built-in parts."""
 PLUGINS: Final = ("alignboard.demo.plugin",)

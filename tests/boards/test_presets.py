@@ -12,7 +12,7 @@ from alignboard.boards.columns import Column, Row, Score
 from alignboard.boards.files import to_csv, to_markdown, to_text
 from alignboard.boards.latex import to_latex
 from alignboard.boards.origins import with_origins
-from alignboard.boards.presets import Described, Preset, laid_out, load_preset
+from alignboard.boards.presets import Described, Preset, apply_preset, load_preset
 from alignboard.boards.scoring import judged_columns, rank_column
 from alignboard.cli.app import cli
 from alignboard.errors import InputError
@@ -38,7 +38,7 @@ def test_these_presets_are_shipped_and_read():
 
 
 def test_methods_stand_family_by_family_with_base_and_sft_first():
-    made = laid_out(plan_board(), load_preset("methods"), "mine")
+    made = apply_preset(plan_board(), load_preset("methods"), "mine")
     by_family = [row.family for row in made.rows]
     assert len(set(by_family)) == sum(
         one != before for one, before in zip(by_family, [None, *by_family], strict=False)
@@ -59,7 +59,7 @@ def test_methods_stand_family_by_family_with_base_and_sft_first():
 @pytest.mark.parametrize("name", ["methods", "open-llm", "ratings", "everything"])
 def test_a_preset_changes_no_number_and_keeps_the_others_in_the_files(name):
     board = plan_board()
-    made = laid_out(board, load_preset(name), "mine")
+    made = apply_preset(board, load_preset(name), "mine")
     for row in made.rows:
         assert row.scores == next(old for old in board.rows if old.model == row.model).scores
     assert {column.key for column in made.columns} == {column.key for column in board.columns}
@@ -75,7 +75,7 @@ def test_a_preset_of_columns_that_the_board_lacks_says_what_there_is():
     with pytest.raises(
         InputError, match=r"no column that this preset shows \(kind rating\); it has: .*win rate"
     ):
-        laid_out(board, preset, "x")
+        apply_preset(board, preset, "x")
 
 
 @pytest.mark.parametrize(

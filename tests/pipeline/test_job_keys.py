@@ -83,8 +83,10 @@ def test_a_changed_plan_changes_the_keys_that_depend_on_it(workspace):
     before = keys(workspace)
     plan = workspace / "evaluate" / "plans" / "small.yaml"
     replace(plan, "demo/dpo: {duration: {steps: 3}", "demo/dpo: {duration: {steps: 4}")
-    after = changed(before, keys(workspace))
+    now = keys(workspace)
+    after = {name for name in before if before[name] != now.get(name)}
     assert "train tiny-phi-dpo" in after
+    after = {name for name in after if not name.startswith("reference ")}  # of as many rows
     assert not {name for name in after if "dpo" not in name} - {"pairwise small", "board small"}
 
 

@@ -78,16 +78,15 @@ def test_the_graph_has_what_the_plan_asks(write, tmp_path):
     names = list(graph.jobs)
     for job in graph:
         assert all(names.index(need) < names.index(job.name) for need in job.needs.values())
-    assert graph.jobs["train tiny-phi-dpo"].needs == {
-        "base": "checkpoint tiny-phi",
-        "start": "train tiny-phi-sft",
-        "pairs": "pairs tiny-phi-sft",
-    }
-    assert graph.jobs["train tiny-phi-ipo"].needs["pairs"] == "pairs tiny-phi-sft"
+    needs = graph.jobs["train tiny-phi-dpo"].needs
+    assert (needs["base"], needs["start"]) == ("checkpoint tiny-phi", "train tiny-phi-sft")
+    assert graph.jobs[needs["data"]].needs["pairs"].startswith("pairs tiny-phi-sft ")
+    assert graph.jobs["train tiny-phi-ipo"].needs == needs, "rows, tokens and reference are shared"
     assert "judge rule demo-world-first-20 tiny-phi-sft" not in graph.jobs, (
         "the baseline is not compared with itself"
     )
     assert {job.group for job in graph} == {
+        "training data",
         "tiny-phi",
         "tiny-llama",
         "all models",
@@ -138,10 +137,13 @@ def test_other_changes_redo_what_depends_on_them(write, tmp_path):
     write(PLAN | {"title": "Another"})
     assert changed(before, jobs(tmp_path)) == {"board small"}
     write(PLAN | {"seed": 1})
-    assert changed(before, jobs(tmp_path)) == set(before) - {"tasks of small"}
+    assert set(before.items()) & set(jobs(tmp_path).items()) == {
+        ("tasks of small", before["tasks of small"])
+    }
     write(PLAN | {"overrides": {"recipes": {"demo/ipo": {"duration": {"steps": 3}}}}})
-    assert "train tiny-phi-ipo" in changed(before, jobs(tmp_path))
-    assert "train tiny-phi-dpo" not in changed(before, jobs(tmp_path))
+    after = jobs(tmp_path)
+    assert after["train tiny-phi-ipo"] != before["train tiny-phi-ipo"]
+    assert after["train tiny-phi-dpo"] == before["train tiny-phi-dpo"]
 
 
 @pytest.mark.parametrize(
@@ -207,14 +209,37 @@ def test_a_file_that_is_no_mapping_is_one_sentence(content, write, tmp_path):
 def test_one_recipe_is_a_plan_of_its_chain(write, tmp_path):
     write(PLAN)
     graph = build_graph(training_plan(TrainingRequest("demo/dpo", "tiny-gemma"), tmp_path))
-    assert list(graph.jobs) == [
-        "checkpoint tiny-gemma",
-        "train tiny-gemma-sft",
-        "pairs tiny-gemma-sft",
-        "train tiny-gemma-dpo",
+    assert [(job.kind, job.name.split()[1]) for job in graph] == [
+        ("checkpoint", "tiny-gemma"),
+        ("data", "demo-world"),
+        ("tokens", "tiny-gemma"),
+        ("train", "tiny-gemma-sft"),
+        ("pairs", "tiny-gemma-sft"),
+        ("data", "tiny-gemma-sft"),
+        ("tokens", "tiny-gemma"),
+        ("reference", "tiny-gemma"),
+        ("train", "tiny-gemma-dpo"),
     ]
     graph = build_graph(training_plan(TrainingRequest("demo/sft", "org/Some-Model"), tmp_path))
-    assert list(graph.jobs) == ["checkpoint Some-Model", "train Some-Model-sft"]
+    assert [job.kind for job in graph] == ["checkpoint", "data", "tokens", "train"]
+
+
+def test_seeds_and_settings_share_what_comes_before_training(write, tmp_path):
+    def needs(**settings):
+        asked = TrainingRequest("demo/dpo", "tiny-phi", settings)
+        graph = build_graph(training_plan(asked, tmp_path))
+        job = graph.jobs["train tiny-phi-dpo"]
+        return job.key, {role: graph.jobs[name].key for role, name in job.needs.items()}
+
+    write(PLAN)
+    key, shared = needs()
+    for settings in ({"seed": 3}, {"loss": {"beta": 0.3}}, {"method": "ipo", "loss": {"beta": 1}}):
+        other, also = needs(**settings)
+        assert (other != key, also) == (True, shared), settings
+    _, longer = needs(max_length=32)
+    assert {role for role in shared if shared[role] != longer[role]} == {"reference"}
+    _, on_all = needs(chat_template="{{ messages }}")
+    assert {role for role in shared if shared[role] != on_all[role]} == {"tokens", "reference"}
 
 
 def test_a_folder_is_told_by_its_content(tmp_path):

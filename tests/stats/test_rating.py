@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from alignboard.stats.rating import Battles, NotRankableError, bradley_terry
+from alignboard.stats.rating.battles import Battles, NotRankableError
+from alignboard.stats.rating.bradley_terry import bradley_terry
 
 
 def from_table(wins, cluster=None):

@@ -119,7 +119,7 @@ def test_an_adapter_in_a_folder_is_a_start(tmp_path: Path) -> None:
     (tmp_path / "train" / "mine.yaml").write_text(json.dumps(recipe))
     graph = build_graph(training_plan(TrainingRequest("mine", "tiny-phi"), tmp_path))
     job = graph.jobs["train tiny-phi-mine"]
-    assert set(job.needs) == {"base"}
+    assert set(job.needs) == {"base", "data", "tokens", "reference"}
     assert job.hints["start"] == str(start)
     first = job.parameters["start"]["adapter"]
     (start / "adapter_model.safetensors").write_bytes(b"y")

@@ -14,7 +14,7 @@ from alignboard.data.preferences.contamination import contamination
 from alignboard.errors import InputError
 from alignboard.pipeline.training import TrainingRequest, parse_settings, training_plan
 from alignboard.train.preflight import PreflightError, token_rows
-from alignboard.train.tokens import encoded, token_lengths
+from alignboard.train.tokens import encoded, token_lengths, training_tokenizer
 from test_train import SMOL, QuickBase, base, conversations, pair_rows, sft_rows, short
 
 __all__ = ["base"]  # the fixture
@@ -30,8 +30,10 @@ def written(file: Path, rows: list[dict[str, Any]]) -> Path:
 def test_rows_as_tokens_are_those_that_trl_makes(
     base: QuickBase, tmp_path: Path, kind: str, template: str
 ) -> None:
-    from alignboard.train.arguments import make_trainer, trl_arguments
-    from alignboard.train.start import load_base, load_tokenizer, with_adapter
+    from datasets import Dataset
+
+    from alignboard.train.arguments import make_trainer, prepared, trl_arguments
+    from alignboard.train.start import load_base, with_adapter
 
     rows = {"pairs": pair_rows, "completions": sft_rows, "messages": conversations}[kind](8)
     rows[0][list(rows[0])[-1]][-1]["content"] += " cat dog" * 60  # over max_length
@@ -40,15 +42,25 @@ def test_rows_as_tokens_are_those_that_trl_makes(
     )
     recipe = short("demo/dpo" if kind == "pairs" else "demo/sft", 4, max_length=40, **changes)
     loaded = load_base(recipe, base("llama"))
-    tokenizer, model = load_tokenizer(recipe, loaded, None), loaded.model
+    tokenizer = training_tokenizer(loaded.tokenizer, recipe.chat_template, None, loaded.path)
+    model = loaded.model
     model = with_adapter(model, recipe.adapter, None)
     arguments = trl_arguments(recipe, model, tmp_path / "work", 0)
-    trainer = make_trainer(recipe, arguments, model, tokenizer, rows, [])
-    theirs = token_rows(trainer.train_dataset, recipe.max_length, limit=8)
-    ours = [one.cut(recipe.max_length) for row in rows for one in encoded(tokenizer, row)]
+    messages = Dataset.from_list(rows)
+    prepared_rows = prepared(messages, recipe, tokenizer)
+    trainer = make_trainer(recipe, arguments, model, tokenizer, prepared_rows, [])
+    ours = token_rows(trainer.train_dataset, recipe.max_length, limit=8)
+    # TRL's own preparation of the messages.
+    rest = (False, None) if kind != "pairs" else ()
+    trainer.args.assistant_only_loss = kind == "messages"
+    trainer.chat_template, trainer.completion_only_loss = None, kind == "completions"
+    theirs = trainer._prepare_dataset(messages, tokenizer, trainer.args, *rest, "train")
+    theirs = token_rows(theirs, recipe.max_length, limit=8)
+    looked = [one.cut(recipe.max_length) for row in rows for one in encoded(tokenizer, row)]
     assert [(list(r.ids), list(r.trained)) for r in ours] == [
         (list(r.ids), list(r.trained)) for r in theirs
     ]
+    assert [list(r.ids) for r in looked] == [list(r.ids) for r in ours]
     assert any(r.truncated for r in ours)
 
 

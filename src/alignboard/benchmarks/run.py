@@ -8,9 +8,10 @@ What this module promises
     provenance has none for local models, and its tracker answers a failed save with a warning.
 Differs from `lm_eval run`
     Each task has its own number of examples (`alignboard.benchmarks.tasks`). `fewshot_as_multiturn` is always
-    passed, since its default differs between lm-eval's own functions. A batch that does not fit into memory is halved;
-    the longest texts come first, so that this happens at the start. What lm-eval finds out about the machine it finds
-    out once per process. Embeddings are never resized: lm-eval does so where `peft=` is given and the
+    passed, since its default differs between lm-eval's own functions. A batch that does not fit into memory is halved.
+    Contexts are read once (`alignboard.benchmarks.lm`), and every result of a request is a row of the journal: a run
+    that was killed, or is repeated with more documents, computes what is missing. What lm-eval finds out about the
+    machine it finds out once per process. Embeddings are never resized: lm-eval does so where `peft=` is given and the
     tokenizer is smaller than the vocabulary (Phi-2's is), which makes a base and its adapter not like for like.
 
 Importing this module loads neither torch nor lm-eval.
@@ -23,16 +24,18 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from alignboard.benchmarks.model import calm, language_model, sandboxed
+from alignboard.benchmarks.harness import calm, sandboxed
+from alignboard.benchmarks.request_rows import OnProgress, RequestRows
 from alignboard.benchmarks.scores import TaskScore, read_scores
 from alignboard.benchmarks.tasks import load_tasks
-from alignboard.engines.generate import library_versions
+from alignboard.engines.generate import library_versions, model_identity
 from alignboard.models.loading import LoadedModel
+from alignboard.results.journal import Journal
 from alignboard.suites import Benchmark
 
 _BATCH_SIZE: Final = 32
@@ -50,7 +53,8 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
     apply_chat_template: bool = True,
     task_files: Mapping[str, str] = MappingProxyType({}),
     trusted: bool = False,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    journal: Journal | None = None,
+    on_progress: OnProgress = lambda _done, _total: None,
 ) -> list[TaskScore]:
     """Ask the adapter in use the tasks that ``benchmarks`` name; ``out`` is ``results/<model>/lm_eval``.
 
@@ -65,8 +69,13 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
         from lm_eval import evaluator
         from lm_eval.loggers import EvaluationTracker
 
+        from alignboard.benchmarks.lm import ContextOnce
+
         manager, tasks = load_tasks(benchmarks, folders)
-        lm = language_model(model, _BATCH_SIZE, on_progress)
+        rows = RequestRows(
+            _identity(model, apply_chat_template=apply_chat_template), journal, on_progress
+        )
+        lm = ContextOnce(model, _BATCH_SIZE, rows)
         out.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
         try:
@@ -89,6 +98,12 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
                 **provenance(model),
                 "chat_template_sha256": model.template_hash if apply_chat_template else None,
                 "task_files_sha256": dict(task_files),
+                "passes": "context-once" if lm.own_passes is None else f"lm-eval ({lm.own_passes})",
+                "adapter_moved_logprobs": lm.adapter_moved,
+                "cut_on_the_left": {
+                    task: {"requests": rows.n_cut[task], "tokens": tokens}
+                    for task, tokens in sorted(rows.cut.items())
+                },
             }
             tracker.save_results_aggregated(results=results, samples=samples)
             for task in samples:
@@ -108,6 +123,17 @@ def provenance(model: LoadedModel) -> dict[str, Any]:
         "quantization": model.quantization,
         "embedding_rows": int(embedding.weight.shape[0]),
         "libraries": library_versions("lm_eval", "torch", "transformers", "peft"),
+    }
+
+
+def _identity(model: LoadedModel, *, apply_chat_template: bool) -> dict[str, Any]:
+    """What determines the results of requests, but the requests."""
+    return {
+        **model_identity(model),
+        "scheme": "benchmark-1",
+        "template": model.template_hash if apply_chat_template else None,
+        "context": model.context,
+        "lm_eval": library_versions("lm_eval"),
     }
 
 

@@ -197,6 +197,10 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
             raise InputError("Board.to_frame needs pandas: pip install pandas") from error
         return pd.DataFrame(records(self)).set_index("model")
 
+    def __repr__(self) -> str:
+        """What it is, in a line; its numbers are in `to_frame` and in its files."""
+        return f"Board({self.name!r}: {len(self.rows)} models, {len(self.columns)} columns)"
+
     def _repr_html_(self) -> str:
         """The table for a notebook, with all that others wrote escaped."""
         return html_table(self)

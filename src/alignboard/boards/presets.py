@@ -70,8 +70,8 @@ def load_preset(name: str, workspace: Path | None = None) -> Preset:
     return convert(path, read_yaml(path), Preset, "the preset")
 
 
-def laid_out(board: Board, preset: Preset, name: str) -> Board:
-    """``board`` as ``preset`` shows it, under ``name``.
+def apply_preset(board: Board, preset: Preset, name: str | None = None) -> Board:
+    """``board`` as ``preset`` shows it, under ``name`` or its own.
 
     Columns that the preset does not describe are kept for csv and json; rows without a value in any described column
     are left out.
@@ -106,7 +106,7 @@ def laid_out(board: Board, preset: Preset, name: str) -> Board:
     ]
     made = msgspec.structs.replace(
         board,
-        name=name,
+        name=name or board.name,
         title=preset.title if preset.suite is None else board.title,
         columns=[*shown, *others],
         rows=rows,

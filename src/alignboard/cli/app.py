@@ -16,6 +16,7 @@ from alignboard.cli.boards.board import board
 from alignboard.cli.boards.convert import convert
 from alignboard.cli.boards.label import label
 from alignboard.cli.boards.plot import plot
+from alignboard.cli.boards.track import track
 from alignboard.cli.boards.view import publish, view
 from alignboard.cli.boundary import EXIT_FOUND, guarded
 from alignboard.cli.bridge import bridge
@@ -36,6 +37,7 @@ from alignboard.cli.published import (
     names_of,
     released,
 )
+from alignboard.cli.rank import rank
 from alignboard.cli.recipe import recipe
 from alignboard.cli.shared import (
     allow_key_option,
@@ -48,6 +50,7 @@ from alignboard.cli.shared import (
     terminal_width,
     write_json,
 )
+from alignboard.cli.sweep import sweep
 from alignboard.cli.train import train
 from alignboard.extras import calm
 from alignboard.workspace import PUBLISHED
@@ -213,11 +216,14 @@ cli.add_command(bridge)
 cli.add_command(board)
 cli.add_command(data)
 cli.add_command(train)
+cli.add_command(sweep)
 cli.add_command(export)
 cli.add_command(recipe)
 cli.add_command(compare)
+cli.add_command(rank)
 cli.add_command(power)
 cli.add_command(plot)
+cli.add_command(track)
 cli.add_command(label)
 cli.add_command(convert)
 cli.add_command(view)

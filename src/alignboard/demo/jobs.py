@@ -13,7 +13,8 @@ import msgspec
 from alignboard.demo import world
 from alignboard.errors import InputError, nearest
 from alignboard.pipeline.executors.doing import JobTask
-from alignboard.pipeline.jobs.train import CHECKPOINT, PAIRS, adapter_path, model_path
+from alignboard.pipeline.jobs.training_data import PAIRS
+from alignboard.pipeline.jobs.weights import CHECKPOINT, adapter_path, model_path
 
 
 class _World:

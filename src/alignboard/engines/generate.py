@@ -69,21 +69,27 @@ def generation_key(identity: str, ids: Sequence[int]) -> str:
 
 def _identity(model: LoadedModel, decoding: Decoding) -> str:
     """All that determines an answer except its prompt: weights, adapter, template, decoding, arithmetic, libraries."""
-    content = {
+    content = model_identity(model) | {
         "scheme": "generation-1",
-        "weights": model.fingerprint,
-        "adapter": model.adapter_fingerprint,
         "template": model.template_hash,
         "end": sorted(model.end_tokens | set(decoding.stop_tokens)),
+    }
+    if decoding.temperature > 0:
+        content["sampler"] = "inverse-cdf"
+    return json.dumps(content | decoding.identity(), sort_keys=True)
+
+
+def model_identity(model: LoadedModel) -> dict[str, object]:
+    """Weights, adapter, arithmetic and libraries: what determines everything that a model computes."""
+    return {
+        "weights": model.fingerprint,
+        "adapter": model.adapter_fingerprint,
         "dtype": model.dtype,
         "quantization": model.quantization,
         "device": model.model.device.type,
         "attention": model.attention,
         "libraries": library_versions("torch", "transformers", "peft"),
     }
-    if decoding.temperature > 0:
-        content["sampler"] = "inverse-cdf"
-    return json.dumps(content | decoding.identity(), sort_keys=True)
 
 
 @lru_cache(maxsize=8)

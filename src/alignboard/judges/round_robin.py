@@ -17,7 +17,8 @@ import numpy as np
 from alignboard.errors import InputError
 from alignboard.judges.pairs import Judged, Pair
 from alignboard.records import Generation
-from alignboard.stats.rating import Battles, BradleyTerryFit, NotRankableError, bradley_terry
+from alignboard.stats.rating.battles import Battles, NotRankableError
+from alignboard.stats.rating.bradley_terry import BradleyTerryFit, bradley_terry
 
 WEAK_PRIOR_SD = 3.0
 """Standard deviation, in log-strengths (521 Elo), of the prior that is used where the verdicts alone give no finite

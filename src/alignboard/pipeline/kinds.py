@@ -44,8 +44,23 @@ _HARNESS: Final = ("lm_eval.evaluator", "lm_eval.models.huggingface")
 
 KINDS: Final[dict[str, JobKind]] = {
     "checkpoint": JobKind(1, f"{_JOBS}.train:checkpoint", _TORCH, _TORCH, 25.0),
-    "train": JobKind(
+    "data": JobKind(1, f"{_JOBS}.training_data:data", ("datasets",), ("datasets",), 1.0),
+    "tokens": JobKind(
         1,
+        f"{_JOBS}.training_data:tokens",
+        ("datasets", "transformers", "trl"),
+        ("datasets", "transformers"),
+        1.0,
+    ),
+    "reference": JobKind(
+        1,
+        f"{_JOBS}.training_data:reference",
+        (*_ADAPTED, "accelerate", "trl"),
+        (*_ADAPTED, "accelerate", "trl", "alignboard.train.trainer"),
+        2.0,
+    ),
+    "train": JobKind(
+        2,
         f"{_JOBS}.train:train",
         (*_ADAPTED, "accelerate", "trl"),
         (*_ADAPTED, "accelerate", "trl", "alignboard.train.trainer"),

@@ -20,6 +20,7 @@ from alignboard.judges.spec import JudgeSpec
 from alignboard.models.asked import require_agreed
 from alignboard.models.checks.report import check_model
 from alignboard.models.checks.rules import context_of
+from alignboard.models.hub import locate_adapter
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import Served, ServedModel, rendered, too_long
 from alignboard.pipeline.answering import outputs_path
@@ -64,6 +65,9 @@ def require_plan(resolved: ResolvedPlan, jobs: Iterable[Job]) -> None:
     require_writable(places.results)
     if resolved.makes_board:
         require_writable(places.leaderboards)
+    for job in todo:
+        if "start" in job.hints:  # an adapter that is not there is noticed before rows are fetched
+            locate_adapter(job.hints["start"])
     with contextlib.chdir(resolved.workspace):  # declarations name files relative to it
         for name, own in _judges(todo).items():
             sets = [one for one in resolved.sets if one.name in own]

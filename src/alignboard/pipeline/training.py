@@ -12,11 +12,17 @@ from alignboard.fetch.packages import PREFIX, is_packaged
 from alignboard.guarded_yaml import SAFE_LOADER, parse_yaml
 from alignboard.models.hub import is_repository
 from alignboard.pipeline.executors.work import Event, silent
-from alignboard.pipeline.jobs.train import made_here
-from alignboard.pipeline.plans.made import tiny_families
+from alignboard.pipeline.plans.made import made_here, tiny_families
 from alignboard.pipeline.plans.models import is_adapter
 from alignboard.pipeline.plans.plan import ResolvedPlan, resolve
-from alignboard.pipeline.plans.schema import Overrides, Plan, PlanModel, require_name
+from alignboard.pipeline.plans.schema import (
+    BASE_METHOD,
+    Overrides,
+    Plan,
+    PlanModel,
+    require_name,
+)
+from alignboard.pipeline.plans.sweeps import Sweep
 from alignboard.pipeline.runner import RunResult, run_resolved
 from alignboard.pipeline.store import Places
 from alignboard.workspace import declaration
@@ -38,6 +44,24 @@ class TrainingRequest:
     """merged into the recipe, mappings key by key"""
     name: str | None = None
     """the trained model's folder in results/; None: ``<base>-<last part of the recipe's name>``"""
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """Recipes, the settings and seeds that each is trained with, and what the board compares them on."""
+
+    recipes: Sequence[str]
+    over: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """a field's path, and its values"""
+    seeds: int = 1
+    model: str | None = None
+    data: str | None = None
+    report_on: str = "demo"
+    """the suite of the board"""
+    select_on: str | None = None
+    """the suite that chooses settings; None: the same"""
+    judge: str | None = None
+    name: str = "sweep"
 
 
 def parse_settings(given: Sequence[str]) -> dict[str, Any]:
@@ -78,13 +102,71 @@ def train_recipe(
     return Places(resolved.workspace).results / resolved.models[-1].name / "adapter", result
 
 
-def training_plan(asked: TrainingRequest, workspace: Path) -> ResolvedPlan:
-    """A plan that trains a recipe, and the recipes that it starts from, on one model, and asks nothing."""
+def parse_values(given: Sequence[str]) -> dict[str, list[Any]]:
+    """Values of fields from ``loss.beta=0.01,0.1``.
+
+    >>> parse_values(["loss.beta=0.01,0.1", "method=dpo,ipo"])
+    {'loss.beta': [0.01, 0.1], 'method': ['dpo', 'ipo']}
+    """
+    found = {}
+    for one in given:
+        path, equals, text = one.partition("=")
+        if not equals or not path or not text.strip():
+            raise InputError(
+                f"--over {one}: FIELD=VALUE,VALUE was expected, such as loss.beta=0.01,0.1."
+            )
+        try:
+            found[path] = parse_yaml(f"[{text}]", SAFE_LOADER)
+        except InputError as error:
+            raise InputError(f"--over {one}: the values are not readable YAML: {error}.") from error
+    return found
+
+
+def sweep_plan(asked: SweepRequest, workspace: Path) -> ResolvedPlan:
+    """A plan that trains recipes with each setting and seed, and compares them with what they start from."""
+    model, revision, chains = asked.model, None, dict[str, None]()
+    own = {} if asked.data is None else {"data": {"name": asked.data}, "pairs": None}
+    starts = set[str]()
+    for recipe in asked.recipes:
+        chain, model, found = _chain(recipe, model, {}, workspace)
+        revision = revision or found
+        chains |= dict.fromkeys(chain)
+        starts.add(chain[-2].rsplit("/", 1)[-1] if len(chain) > 1 else BASE_METHOD)
+    base, entry = _entry(str(model), revision)
+    suites = [asked.report_on]
+    if asked.select_on is not None and asked.select_on != asked.report_on:
+        suites.append(asked.select_on)
+    plan = Plan(
+        name=asked.name,
+        title=f"{', '.join(asked.recipes)} on {base}",
+        models={base: entry},
+        suites=suites,
+        recipes=list(chains),
+        judges=None if asked.judge is None else [asked.judge],
+        baseline=starts.pop() if len(starts) == 1 else None,
+        sweep=Sweep(
+            recipes=list(asked.recipes),
+            over={name: list(values) for name, values in asked.over.items()},
+            seeds=asked.seeds,
+            select_on=asked.select_on,
+        ),
+        overrides=Overrides(recipes=dict.fromkeys(asked.recipes, own) if own else {}),
+    )
+    resolved = resolve(plan, Path("--over"), workspace)
+    if resolved.sets and not resolved.judges:
+        raise InputError(f"The suite {asked.report_on} names no judge; say one with --judge.")
+    return resolved
+
+
+def _chain(
+    recipe: str, model: str | None, settings: Mapping[str, Any], workspace: Path
+) -> tuple[list[str], str, str | None]:
+    """(a recipe after those that it starts from, the model, its revision where the recipe names it)."""
     from alignboard.train.recipe import load_recipe
 
-    model, chain, revision = asked.model, list[str](), None
+    chain, revision = list[str](), None
     _require_model(model)
-    following: str | None = asked.recipe
+    following: str | None = recipe
     while following is not None:
         if following in chain:
             raise InputError(f"The recipes {', '.join(reversed(chain))} start from each other.")
@@ -94,15 +176,26 @@ def training_plan(asked: TrainingRequest, workspace: Path) -> ResolvedPlan:
             model, revision = declared.model, declared.revision
         following = declared.start_from
         if len(chain) == 1:  # the recipe that was asked for
-            following = asked.settings.get("start_from", following)
+            following = settings.get("start_from", following)
         if following is not None and is_adapter(following, workspace):
             break
     if model is None:
-        raise InputError(f"The recipe {asked.recipe} names no model; say which one to train.")
+        raise InputError(f"The recipe {recipe} names no model; say which one to train.")
+    return chain, model, revision
+
+
+def _entry(model: str, revision: str | None) -> tuple[str, PlanModel]:
+    """(what a model is called in a plan, its entry)."""
     family = model.removeprefix("tiny-")
     tiny = model.startswith("tiny-") and family in tiny_families()
-    entry = PlanModel(tiny=family) if tiny else PlanModel(source=model, revision=revision)
     base = model.rstrip("/").rsplit("/", 1)[-1].removeprefix(PREFIX)
+    return base, PlanModel(tiny=family) if tiny else PlanModel(source=model, revision=revision)
+
+
+def training_plan(asked: TrainingRequest, workspace: Path) -> ResolvedPlan:
+    """A plan that trains a recipe, and the recipes that it starts from, on one model, and asks nothing."""
+    chain, model, revision = _chain(asked.recipe, asked.model, asked.settings, workspace)
+    base, entry = _entry(model, revision)
     settings = {asked.recipe: dict(asked.settings)} if asked.settings else {}
     plan = Plan(
         name=f"train-{base}",
@@ -129,7 +222,7 @@ def training_rows(resolved: ResolvedPlan) -> tuple[Dataset, list[DataReport]] | 
     if recipe.sole_data is not None and made_here(recipe.sole_data):
         return None
     sources = [one.source(resolved.workspace) for one in recipe.data_sets]
-    return read_all(sources, recipe.kind, resolved.plan.seed + recipe.seed)
+    return read_all(sources, recipe.kind, resolved.plan.seed)
 
 
 def _require_model(model: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class PairedDifference:
     identical: bool
     """every common row has the same score: no difference was seen, which is no test of one; the limits are those that
     so many rows leave open"""
-    influence: Array
+    influence: Array = field(repr=False)
     """(clusters,) contributions to the estimate's error; their sum is 0"""
 
     @property

@@ -5,15 +5,17 @@ Heavy: imports torch and trl.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
+from datasets.utils import are_progress_bars_disabled
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
@@ -21,10 +23,11 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from alignboard.errors import nearest
-from alignboard.train.preference import PreferenceTrainer
+from alignboard.train.preference import CHOSEN, PreferenceTrainer
 from alignboard.train.recipe import Recipe
 from alignboard.train.sections import RecipeError
 from alignboard.train.start import compute_dtype
+from alignboard.train.tokens import is_tokenized, tokenized
 
 Row = Mapping[str, Any]
 """SFT: {prompt, completion} or {messages}; pairs: {prompt, chosen, rejected}; each a list of messages; KTO: {prompt,
@@ -37,44 +40,35 @@ def make_trainer(
     arguments: Mapping[str, Any],
     model: Any,
     tokenizer: Any,
-    rows: Rows,
+    rows: datasets.Dataset,
     callbacks: Sequence[Any],
-    held_out: Rows | None = None,
+    held_out: datasets.Dataset | None = None,
 ) -> Any:
-    """The TRL trainer that the recipe asks for."""
-    data = _dataset(rows)
+    """The TRL trainer that the recipe asks for; its rows are tokens (`prepared`)."""
     given: dict[str, Any] = {
         "model": model,
-        "train_dataset": data,
-        "eval_dataset": None if held_out is None else _dataset(held_out),
+        "train_dataset": rows,
+        "eval_dataset": held_out,
         "processing_class": tokenizer,
         "callbacks": list(callbacks),
     }
     if recipe.loss is None:
-        # Prompt-completion rows are trained on the completion by default; conversations need the template's markers.
-        conversation = "messages" in data.column_names
-        replies = recipe.train_on == "replies"
-        arguments = {
-            **arguments,
-            "assistant_only_loss": conversation and replies,
-            "completion_only_loss": None if replies else False,
-        }
         return SFTTrainer(args=_config(SFTConfig, recipe, arguments), **given)
     spec = recipe.loss_spec
-    if recipe.is_full:
+    no_copy = not spec.uses_reference or CHOSEN in rows.column_names
+    if recipe.is_full and not no_copy:
         given["ref_model"] = copy.deepcopy(model)
     if spec.rated:
         # Its KL term pairs neighbours in a fixed order, so the rows are shuffled here.
-        given["train_dataset"] = data.shuffle(seed=arguments["seed"])
+        given["train_dataset"] = rows.shuffle(seed=arguments["seed"])
         loss: dict[str, Any] = dict(recipe.loss)
         arguments = {**arguments, "loss_type": spec.function, **loss}
         return KTOTrainer(args=_config(KTOConfig, recipe, arguments), **given)
     beta = float(recipe.loss.get("beta", 1.0))
+    # Where an adapter is trained TRL would take the digest of all weights, which no one reads.
+    arguments = {**arguments, "precompute_ref_log_probs": no_copy and recipe.is_full}
     config = _config(DPOConfig, recipe, {**arguments, "beta": beta})
-    trainer = PreferenceTrainer(args=config, **given, loss=spec, settings=recipe.loss)
-    if not spec.uses_reference:
-        trainer.ref_model = None
-    return trainer
+    return PreferenceTrainer(args=config, **given, loss=spec, settings=recipe.loss)
 
 
 def _config(kind: type[Any], recipe: Recipe, arguments: Mapping[str, Any]) -> Any:
@@ -89,10 +83,28 @@ def _config(kind: type[Any], recipe: Recipe, arguments: Mapping[str, Any]) -> An
     return _one_device(kind(**arguments, **recipe.trl))
 
 
-def _dataset(rows: Rows) -> datasets.Dataset:
-    if isinstance(rows, datasets.Dataset):
+def prepared(rows: Rows, recipe: Recipe, tokenizer: Any) -> datasets.Dataset:
+    """``rows`` as tokens; rated replies stay messages, which TRL's trainer prepares with those of its KL term."""
+    if not isinstance(rows, datasets.Dataset):
+        rows = datasets.Dataset.from_list([dict(row) for row in rows])
+    if recipe.kind == "rated" or is_tokenized(rows):
         return rows
-    return datasets.Dataset.from_list([dict(row) for row in rows])
+    return tokenized(rows, tokenizer, whole=recipe.train_on == "all")
+
+
+@contextlib.contextmanager
+def quiet_data() -> Iterator[None]:
+    """Without the data library's progress bars, and without cache files beside data sets that are read."""
+    was_off, cached = are_progress_bars_disabled(), datasets.is_caching_enabled()
+    datasets.disable_progress_bars()
+    datasets.disable_caching()
+    try:
+        yield
+    finally:
+        if cached:
+            datasets.enable_caching()
+        if not was_off:
+            datasets.enable_progress_bars()
 
 
 def _one_device(config: Any) -> Any:

@@ -7,13 +7,19 @@ test_losses holds it to TRL's own values.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from alignboard.train.losses import PairLogps
 from alignboard.train.methods import LossSpec, Value
+
+CHOSEN: Final = "ref_chosen_logps"
+REJECTED: Final = "ref_rejected_logps"
+"""TRL's names for the columns of the reference"""
 
 
 class PreferenceTrainer(DPOTrainer):
@@ -23,8 +29,37 @@ class PreferenceTrainer(DPOTrainer):
         self, *args: Any, loss: LossSpec, settings: Mapping[str, Value], **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
+        train_dataset: Any = self.train_dataset
+        self.precompute_ref_logps = CHOSEN in train_dataset.column_names
         self._function, self._uses_reference = loss.load(), loss.uses_reference
         self._settings, self._beta = dict(settings), float(settings.get("beta", 1.0))
+
+    def _prepare_dataset(
+        self, dataset: Any, processing_class: Any, args: Any, dataset_name: str
+    ) -> Any:
+        """Leave out rows whose prompt fills max_length; rows that are no tokens yet are TRL's to prepare."""
+        if "prompt_ids" not in dataset.column_names:
+            return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        longest = args.max_length
+        return dataset.filter(lambda row: len(row["prompt_ids"]) < longest)
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:  # noqa: ARG002 - TRL's
+        """Leave the rows as they are: their reference is in them, or about to be computed (`reference`)."""
+        return dataset
+
+    @torch.no_grad()
+    def reference(self, rows: Dataset, batch_size: int) -> tuple[list[float], list[float]]:
+        """The reference's log-probabilities of chosen and rejected replies, in the order of ``rows``."""
+        chosen, rejected = list[float](), list[float]()
+        model: Any = self.ref_model or self.model
+        model.eval()
+        collate: Any = self.data_collator
+        for batch in DataLoader(rows, batch_size=batch_size, collate_fn=collate):  # pyright: ignore[reportArgumentType]
+            here = {name: value.to(model.device) for name, value in batch.items()}
+            won, lost = self.compute_ref_log_probs(model, here)
+            chosen += won.tolist()
+            rejected += lost.tolist()
+        return chosen, rejected
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:  # noqa: FBT001 - TRL's
         mask = inputs["completion_mask"]  # (2 pairs, length), chosen first

@@ -166,6 +166,16 @@ def check_loss_at_start(loss: float, expected: float | None) -> None:
         )
 
 
+def check_reference(found: Iterable[tuple[float, float]]) -> None:
+    """The log-probabilities that were computed before are those of the reference: (known, computed anew)."""
+    for known, anew in found:
+        if not math.isclose(known, anew, rel_tol=2e-2, abs_tol=1e-2):
+            raise PreflightError(
+                f"the reference gives a reply of the first batch the log-probability {anew:.4f}, and the rows hold "
+                f"{known:.4f}: they were made with another base, parent or template"
+            )
+
+
 def check_saved(trained: Any, saved: Any) -> None:
     """The adapter that was written computes what the trained one did; tensors of logits."""
     difference = float((trained.float() - saved.float()).abs().max())

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from alignboard.errors import InputError
-from alignboard.models.adapters import default_template
 from alignboard.models.checks.opened import Opened, open_small
 from alignboard.models.spec import ModelSpec
 from alignboard.train import preflight
 from alignboard.train.recipe import Recipe
-from alignboard.train.tokens import TokenLengths, encoded, spread, token_lengths
+from alignboard.train.tokens import (
+    TokenLengths,
+    encoded,
+    spread,
+    token_lengths,
+    training_tokenizer,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,12 +54,7 @@ class TrainingPreview:
 def open_for_training(recipe: Recipe, model: ModelSpec) -> Opened:
     """The small files of ``model``, its tokenizer with the recipe's template; `InputError` where they are not there."""
     opened = open_small(model)
-    template = recipe.chat_template or default_template(opened.tokenizer.chat_template)
-    if not template:
-        raise InputError(
-            f"{model.base} has no chat template; give one in the recipe's chat_template."
-        )
-    opened.tokenizer.chat_template = template
+    training_tokenizer(opened.tokenizer, recipe.chat_template, None, model.base)
     return opened
 
 
@@ -65,7 +64,8 @@ def preview(recipe: Recipe, opened: Opened, rows: Dataset) -> TrainingPreview:
     Raises `PreflightError` for rows on which training would mean nothing: no end token that is trained, a wrong BOS.
     """
     tokenizer = opened.tokenizer
-    sequences = [encoded(tokenizer, row) for row in spread(rows)]
+    whole = recipe.train_on == "all"
+    sequences = [encoded(tokenizer, row, whole=whole) for row in spread(rows)]
     lengths = token_lengths(sequences, recipe.max_length)
     kept = [one for one in sequences if not _filled(one, recipe.max_length)]
     cut = [row.cut(recipe.max_length) for one in kept for row in one]

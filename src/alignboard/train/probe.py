@@ -15,6 +15,7 @@ from peft import PeftModel
 from alignboard.models.arithmetic import Arithmetic
 from alignboard.models.formats import identify
 from alignboard.models.weights import open_model
+from alignboard.train.preference import CHOSEN, REJECTED
 
 ROWS = 8
 """rows of the batch at most"""
@@ -45,6 +46,15 @@ def loss_of(trainer: Any, batch: Mapping[str, Any]) -> float:
     finally:
         model.train(was_training)
         trainer._metrics["eval"].clear()  # noqa: SLF001 - TRL's trainers collect them there
+
+
+def reference_of(trainer: Any, batch: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """The reference's log-probabilities of ``batch``: those in its rows, and computed anew; none where none are in."""
+    if CHOSEN not in batch:
+        return []
+    won, lost = trainer.compute_ref_log_probs(trainer.ref_model or trainer.model, dict(batch))
+    known = [*batch[CHOSEN].tolist(), *batch[REJECTED].tolist()]
+    return list(zip(known, [*won.tolist(), *lost.tolist()], strict=True))
 
 
 def save(model: Any, folder: Path) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, get_peft_model
 from peft.utils import load_peft_weights
-from transformers import AutoTokenizer
 
 from alignboard.models.adapters import require_same_base
 from alignboard.models.arithmetic import QLORA
@@ -37,23 +36,6 @@ def load_base(recipe: Recipe, model_path: str | Path) -> LoadedModel:
     # PEFT writes this name into the adapter: the one that was asked for, not the folder of a download.
     loaded.model.name_or_path = loaded.source
     return loaded
-
-
-def load_tokenizer(recipe: Recipe, loaded: LoadedModel, adapter: str | Path | None) -> Any:
-    """The start adapter's tokenizer, else the base's, with the recipe's template and a pad token."""
-    tokenizer: Any = loaded.tokenizer
-    if adapter is not None and (Path(adapter) / "tokenizer.json").exists():
-        tokenizer = AutoTokenizer.from_pretrained(adapter)
-        if recipe.chat_template is not None:
-            tokenizer.chat_template = recipe.chat_template
-    if not tokenizer.chat_template:
-        raise RecipeError(
-            f"{loaded.path} has no chat template; give one in the recipe's chat_template."
-        )
-    if tokenizer.pad_token is None:
-        # TRL masks padding by length, not by token, so the end token stays trained.
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def trainable(loaded: LoadedModel, recipe: Recipe, start: str | Path | None) -> Any:

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final
+
+TINY_PARAMETERS: Final = 5_000_000
+"""below this a CPU trains fastest on one thread, and deterministically"""
+
+
+def few_threads(base: Any) -> AbstractContextManager[None]:
+    """One thread where ``base`` is tiny and there is no GPU."""
+    import torch
+
+    small = base.num_parameters() < TINY_PARAMETERS and not torch.cuda.is_available()
+    return one_thread() if small else nullcontext()
 
 
 @contextmanager

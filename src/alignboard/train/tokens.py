@@ -1,15 +1,21 @@
 """Training rows as tokens, before any weights are read: their lengths, and what of them is trained.
 
-Rows are rendered and cut as TRL does it; test_train_preview holds them to the rows that TRL makes. No torch.
+Rows are rendered as TRL does it; test_train_preview holds them to the rows that TRL makes. No torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from alignboard.train.preflight import TokenRow
+from alignboard.models.adapters import default_template
+from alignboard.train.preflight import IGNORED, TokenRow
+from alignboard.train.sections import RecipeError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 ROWS: Final = 2000
 """how many rows are counted at most, evenly spaced"""
@@ -38,21 +44,85 @@ class TokenLengths:
         )
 
 
-def encoded(tokenizer: Any, row: Mapping[str, Any]) -> list[TokenRow]:
-    """The sequences of a canonical row, whole: one, or the two sides of a pair."""
+def encoded(
+    tokenizer: Any, row: Mapping[str, Any], *, whole: bool = False, template: str | None = None
+) -> list[TokenRow]:
+    """The sequences of a canonical row, not cut: one, or the two sides of a pair.
+
+    ``whole`` trains every token of a demonstration, not its replies alone; ``template`` replaces the tokenizer's.
+    """
     if "messages" in row:
-        found = _render(tokenizer, row["messages"], return_assistant_tokens_mask=True)
-        trained = [bool(one) for one in found["assistant_masks"]]
-        return [TokenRow(found["input_ids"], trained)]
+        settings = {"return_assistant_tokens_mask": not whole, "chat_template": template}
+        found = _render(tokenizer, row["messages"], **settings)
+        marks = found["assistant_masks"] if not whole else [1] * len(found["input_ids"])
+        return [TokenRow(found["input_ids"], [bool(one) for one in marks])]
     prompt = _render(tokenizer, row["prompt"], add_generation_prompt=True)["input_ids"]
     sides = [side for side in ("completion", "chosen", "rejected") if side in row]
-    whole = [_render(tokenizer, row["prompt"] + row[side])["input_ids"] for side in sides]
-    start = min(_common(prompt, ids) for ids in whole)
+    rendered = [_render(tokenizer, row["prompt"] + row[side])["input_ids"] for side in sides]
+    start = min(_common(prompt, ids) for ids in rendered)
     names = ["reply" if side == "completion" else side for side in sides]
     return [
-        TokenRow(ids, [n >= start for n in range(len(ids))], side=name)
-        for name, ids in zip(names, whole, strict=True)
+        TokenRow(ids, [whole or n >= start for n in range(len(ids))], side=name)
+        for name, ids in zip(names, rendered, strict=True)
     ]
+
+
+def training_tokenizer(
+    base: Any, template: str | None, adapter: str | Path | None, source: str | Path
+) -> Any:
+    """The start adapter's tokenizer, else the base's, with the recipe's template and a pad token."""
+    tokenizer = base
+    if adapter is not None and (Path(adapter) / "tokenizer.json").exists():
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(adapter)
+    tokenizer.chat_template = template or default_template(tokenizer.chat_template)
+    if not tokenizer.chat_template:
+        raise RecipeError(f"{source} has no chat template; give one in the recipe's chat_template.")
+    if tokenizer.pad_token is None:
+        # TRL masks padding by length, not by token, so the end token stays trained.
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def is_tokenized(rows: Dataset) -> bool:
+    """Whether `tokenized` has made ``rows``."""
+    return bool({"input_ids", "chosen_ids"} & set(rows.column_names))
+
+
+def tokenized(rows: Dataset, tokenizer: Any, *, whole: bool = False) -> Dataset:
+    """Demonstrations or pairs as the trainers read them, not cut; see `encoded`."""
+    template = None
+    if "messages" in rows.column_names and not whole:
+        template = _marked(tokenizer)
+
+    def demonstration(row: Mapping[str, Any]) -> dict[str, list[int]]:
+        (one,) = encoded(tokenizer, row, whole=whole, template=template)
+        labels = [
+            i if trained else IGNORED for i, trained in zip(one.ids, one.trained, strict=True)
+        ]
+        return {"input_ids": list(one.ids), "labels": labels}
+
+    def pair(row: Mapping[str, Any]) -> dict[str, list[int]]:
+        chosen, rejected = encoded(tokenizer, row)
+        start = list(chosen.trained).count(False)
+        return {
+            "prompt_ids": list(chosen.ids[:start]),
+            "chosen_ids": list(chosen.ids[start:]),
+            "rejected_ids": list(rejected.ids[start:]),
+        }
+
+    convert = pair if "chosen" in rows.column_names else demonstration
+    return rows.map(convert, remove_columns=rows.column_names)
+
+
+def _marked(tokenizer: Any) -> str | None:
+    """The template that marks replies, where the tokenizer's own does not and TRL knows it with its marks."""
+    from trl.chat_template_utils import get_training_chat_template, has_generation_markers
+
+    if has_generation_markers(tokenizer.chat_template):
+        return None
+    return get_training_chat_template(tokenizer)
 
 
 def _render(tokenizer: Any, messages: Any, **settings: Any) -> Any:

@@ -15,36 +15,31 @@ Heavy: imports torch, transformers, peft and trl. `train.recipe` is the light pa
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import datasets
 import huggingface_hub.constants
 import torch
-from datasets.utils import are_progress_bars_disabled
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from alignboard.models.identity import adapter_fingerprint
 from alignboard.models.turns import taught_spellings
 from alignboard.train import preflight, probe, resume
-from alignboard.train.arguments import Rows, make_trainer, trl_arguments
+from alignboard.train.arguments import Rows, make_trainer, prepared, quiet_data, trl_arguments
 from alignboard.train.recipe import Recipe
 from alignboard.train.sections import RecipeError
-from alignboard.train.start import load_base, load_tokenizer, trainable
-from alignboard.train.threads import one_thread
+from alignboard.train.start import load_base, trainable
+from alignboard.train.threads import few_threads
+from alignboard.train.tokens import training_tokenizer
 from alignboard.train.watch import OnStep, StoppedError, Watch
-
-TINY_PARAMETERS = 5_000_000
-"""Below this a CPU trains fastest on one thread, and deterministically."""
 
 
 @dataclass(frozen=True)
@@ -123,18 +118,23 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
     work = partial / "work" if work is None else Path(work)
     resume.claim(work, {"recipe": recipe.key(), "seed": seed, "rows": len(rows)})
     try:
-        with _quiet():
+        with quiet_data():
             loaded = load_base(recipe, model_path)
-            tokenizer, base = load_tokenizer(recipe, loaded, adapter), loaded.model
-            small = base.num_parameters() < TINY_PARAMETERS and not torch.cuda.is_available()
-            with one_thread() if small else contextlib.nullcontext():
+            base = loaded.model
+            tokenizer = training_tokenizer(
+                loaded.tokenizer, recipe.chat_template, adapter, loaded.path
+            )
+            with few_threads(base):
                 set_seed(seed)
                 model = trainable(loaded, recipe, adapter)
                 n_trainable = preflight.count_trainable(model)
                 watch = Watch(on_step, work / "steps.jsonl", adapter=not recipe.is_full)
                 arguments = trl_arguments(recipe, model, work, seed)
+                callbacks = [watch, *saving]
+                trained_on = prepared(rows, recipe, tokenizer)
+                held = None if held_out is None else prepared(held_out, recipe, tokenizer)
                 trainer = make_trainer(
-                    recipe, arguments, model, tokenizer, rows, [watch, *saving], held_out
+                    recipe, arguments, model, tokenizer, trained_on, callbacks, held
                 )
                 # It prints every log line; on_step is the caller's way to show progress.
                 trainer.remove_callback(PrinterCallback)
@@ -144,6 +144,7 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
                 preflight.check_rows(token_rows, preflight.token_facts(tokenizer))
                 batch = probe.first_batch(trainer)
                 preflight.check_loss_at_start(probe.loss_of(trainer, batch), _expected_loss(recipe))
+                preflight.check_reference(probe.reference_of(trainer, batch))
                 _run(trainer, watch, work, last_good or f"{out_dir}-last-good", tokenizer)
                 if held_out is not None and trainer.state.global_step not in watch.held_out:
                     trainer.evaluate()
@@ -205,15 +206,3 @@ def _expected_loss(recipe: Recipe) -> float | None:
     if recipe.loss is None or recipe.loss_spec.at_start is None:
         return None
     return recipe.loss_spec.at_start(recipe.loss)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the data library's progress bars: the caller has its own."""
-    was_off = are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not was_off:
-            datasets.enable_progress_bars()

@@ -104,7 +104,7 @@ def _write(board: Board, folder: Path, source: Path) -> list[Path]:
 
 def _laid_out(board: Board, name: str | None) -> Board:
     """``board`` as the preset ``name`` shows it, or as its own suite's preset does."""
-    from alignboard.boards.presets import ROOM, laid_out, load_preset
+    from alignboard.boards.presets import ROOM, apply_preset, load_preset
     from alignboard.workspace import find
 
     suite = board.provenance.get("suite")
@@ -113,8 +113,10 @@ def _laid_out(board: Board, name: str | None) -> Board:
         return board
     preset = load_preset(wanted)
     if preset.suite is not None:
-        return laid_out(board, preset, board.name)
-    return laid_out(board, preset, wanted if board.name == "results" else f"{board.name}-{wanted}")
+        return apply_preset(board, preset)
+    return apply_preset(
+        board, preset, wanted if board.name == "results" else f"{board.name}-{wanted}"
+    )
 
 
 def _of_file(path: Path, name: str | None, models: list[str] | None) -> Board:

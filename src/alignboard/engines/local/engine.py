@@ -73,7 +73,7 @@ class LocalEngine:
                 f"A prompt has {short.length} tokens, but {self._model.path} takes {context} in all: "
                 f"{short.prompt.instruction[:60]!r}."
             )
-        with _masked_attention(self._model):
+        with masked_attention(self._model):
             yield from self._answers(rows, ending, decoding)
 
     def _answers(
@@ -120,7 +120,7 @@ class LocalEngine:
 
 
 @contextmanager
-def _masked_attention(model: LoadedModel) -> Iterator[None]:
+def masked_attention(model: LoadedModel) -> Iterator[None]:
     """With an attention that takes a mask for every row: flash attention does not, and is put back afterwards."""
     base: Any = model.model
     if model.adapters:

@@ -121,21 +121,26 @@ class SlotCache(Cache):
 
 
 def masks(config: Any, positions: torch.Tensor, length: int, dtype: torch.dtype) -> Any:
-    """What each row's token may attend to, (rows, 1, 1, length): its own columns up to ``positions``.
+    """What each row's token may attend to, (rows, 1, 1, length): its own columns up to ``positions``."""
+    columns = torch.arange(length, device=positions.device)
+    seen = (columns <= positions[:, None])[:, None, None]
+    return attended(config, seen, (positions[:, None] - columns)[:, None, None], dtype)
+
+
+def attended(config: Any, seen: torch.Tensor, back: torch.Tensor, dtype: torch.dtype) -> Any:
+    """The masks of a pass whose tokens may attend to what is ``seen``, which lies ``back`` positions before them.
 
     A model of which every layer slides (Mistral-7B-v0.1) gets the mask of its window, one of both kinds gets both by
     name, as its `forward` takes them.
     """
-    columns = torch.arange(length, device=positions.device)
-    full = columns <= positions[:, None]
-    kinds = {"full_attention": full}
+    kinds = {"full_attention": seen}
     window = getattr(config, "sliding_window", None)
     layers = set(getattr(config, "layer_types", None) or ())
     if not layers:
         layers = {"sliding_attention"} if window is not None else {"full_attention"}
     if window is not None:
-        kinds["sliding_attention"] = full & (columns > positions[:, None] - window)
-    found = {kind: _as_read(config, kinds[kind][:, None, None], dtype) for kind in layers}
+        kinds["sliding_attention"] = seen & (back < window)
+    found = {kind: _as_read(config, kinds[kind], dtype) for kind in layers}
     return found if len(found) > 1 else next(iter(found.values()))
 
 

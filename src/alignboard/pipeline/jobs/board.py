@@ -38,6 +38,7 @@ from alignboard.data.generated import GeneratedSet, generated_set
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.jobs.board_notes import conditions, inside, summary
+from alignboard.pipeline.jobs.seeds import ByPrompt, mean_by_prompt, shown_runs, with_seeds
 from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
@@ -97,6 +98,7 @@ def board_of(
     }
     counts = {model: _unfinished(rows) for model, rows in made.outputs.items()}
     whole = with_registered(with_unfinished(with_identical(whole, texts), counts), made.files)
+    whole = with_seeds(whole, parameters, made.by_prompt)
     wanted = parameters.get("published", {"suites": [], "models": None})
     for suite in wanted["suites"]:
         models = None if wanted["models"] == "all" else wanted["models"]
@@ -113,23 +115,25 @@ def _unfinished(rows: list[Generation]) -> tuple[int, int, int]:
 def examples_of(parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> Examples:
     """Every prompt of the plan's sets with responses, verdicts and what the judges replied."""
     collector = Collector()
+    rows = shown_runs(parameters["models"])
     several = len(parameters["sets"]) > 1
     for asked in parameters["sets"]:
         for judge in parameters["judges"]:
             column, _ = judged_columns(judge, None, asked["name"] if several else None)
             for entry in parameters["models"]:
                 role = f"verdicts {judge} {asked['name']} {entry['model']}"
-                if role in inputs:
+                if role in inputs and entry["model"] in rows:
                     collector.add_verdicts(
                         found(inputs[role], ANNOTATIONS),
                         column.key,
-                        entry["model"],
+                        rows[entry["model"]],
                         asked["reference"] or entry["baseline"],
                         asked["name"],
                     )
         files = _output_files(asked["name"], parameters["models"], inputs)
         for model, path in files.items():
-            collector.add_responses(path, model, asked["name"])
+            if model in rows:
+                collector.add_responses(path, rows[model], asked["name"])
     return collector.examples()
 
 
@@ -147,6 +151,8 @@ class _Plan:
         self.files = _output_files(self.sets[0]["name"], self.models, inputs) if self.sets else {}
         """the responses to the first set; those of two turns are not shown"""
         self.outputs = {model: read_rows(path, Generation) for model, path in self.files.items()}
+        self.by_prompt: dict[str, dict[str, ByPrompt]] = {}
+        """column -> model -> value by prompt, in the column's unit; for rows of several seeds"""
 
     def add_responses(self) -> None:
         """Correct responses, where a program knows the answers, and mean lengths."""
@@ -166,7 +172,16 @@ class _Plan:
             self.columns.append(length_column())
         for model, rows in self.outputs.items():
             if self.key is not None:
+                right = {
+                    row.instruction: float(self.key.check(row.instruction, row.output))
+                    for row in rows
+                }
+                self.by_prompt.setdefault(CORRECT, {})[model] = {
+                    p: 100 * v for p, v in right.items()
+                }
                 self.scores[model][CORRECT] = _correct(rows, self.key)
+            lengths = {row.instruction: float(len(row.output)) for row in rows}
+            self.by_prompt.setdefault(LENGTH, {})[model] = lengths
             self.scores[model][LENGTH] = mean_length([len(row.output) for row in rows])
 
     def add_judge(self, judge: str, asked: Mapping[str, Any]) -> None:
@@ -192,6 +207,9 @@ class _Plan:
             elif baseline == entry["model"]:
                 self.scores[entry["model"]] |= {column.key: BASELINE for column in pair}
         for tables in by_baseline.values():
+            for model, table in tables.items():
+                rates = mean_by_prompt(table.instruction, 100 * (table.balanced - 1))
+                self.by_prompt.setdefault(pair[0].key, {})[model] = rates
             for model, scores in judged_scores(tables, pair).items():
                 self.scores[model] |= scores
             for model, rank in rank_scores(tables).items():

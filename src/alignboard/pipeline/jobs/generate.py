@@ -24,7 +24,7 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.executors.work import IncompleteError
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.board import SCORES
-from alignboard.pipeline.jobs.train import adapter_path, model_path
+from alignboard.pipeline.jobs.weights import adapter_path, model_path
 from alignboard.pipeline.plans.made import write_tasks
 from alignboard.pipeline.plans.models import served_of
 from alignboard.pipeline.plans.schema import PlanModel
@@ -172,6 +172,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
                 apply_chat_template=parameters["apply_chat_template"],
                 task_files=files,
                 trusted=task.job.hints["trust_tasks"],
+                journal=task.journal,
                 on_progress=task.progress,
             )
         except InputError as error:

@@ -27,7 +27,7 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.board import RATINGS, found
 from alignboard.pipeline.jobs.generate import exported
-from alignboard.pipeline.jobs.train import CHECKPOINT
+from alignboard.pipeline.jobs.weights import CHECKPOINT
 from alignboard.pipeline.judged_outputs import Answers, PairedOutputs, compare
 from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.judging import JournalReplies

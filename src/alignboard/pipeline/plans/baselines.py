@@ -11,6 +11,7 @@ from alignboard.errors import InputError, nearest
 from alignboard.pipeline.plans.models import ModelEntry, is_adapter
 from alignboard.pipeline.plans.schema import BASE_METHOD, Plan, ReleasedOutputs
 from alignboard.pipeline.plans.sets import PlanSet, named_baseline, released_baseline
+from alignboard.pipeline.plans.sweeps import RecipeRun, runs_of
 
 if TYPE_CHECKING:
     from alignboard.train.recipe import Recipe
@@ -31,6 +32,14 @@ class TrainedModel:
     """the model of the plan that it is compared with, on sets without a baseline of their own"""
     family: str
     """the models that it is shown beside"""
+    run: RecipeRun | None = None
+    """of a recipe: which setting and seed"""
+
+    @property
+    def row(self) -> str:
+        """The row of the board that it is in, with the other seeds of its setting."""
+        seed = None if self.run is None else self.run.seed
+        return self.name if seed is None else self.name.removesuffix(f"-seed{seed}")
 
 
 def models_of(
@@ -40,22 +49,24 @@ def models_of(
     base = entry.name
     made: dict[str, str] = {}  # recipe -> model
     found = [TrainedModel(base, base, entry.method, None, None, None, entry.family)]
-    for recipe in plan.recipes_of(entry.declared):
-        method = recipe.rsplit("/", 1)[-1]
-        name = f"{base}-{method}"
-        if method == entry.method or name in made.values():
+    runs = [
+        run for recipe in plan.recipes_of(entry.declared) for run in runs_of(recipe, plan.sweeps)
+    ]
+    for run in runs:
+        name = f"{base}-{run.suffix}"
+        if run.method == entry.method or name in made.values():
             raise InputError(f"{path}: two recipes of {base} would both make the model {name}.")
-        start = recipes[recipe].start_from
+        start = recipes[run.key].start_from
         if start is not None and is_adapter(start, root):
             start = None  # no model of the plan
         if start is not None and start not in made:
             raise InputError(
-                f"{path}: the recipe {recipe} starts from {start}, which has to stand before it in the recipes of "
-                f"{base}."
+                f"{path}: the recipe {run.recipe} starts from {start}, which has to stand before it in the recipes of "
+                f"{base}, and be no part of a sweep."
             )
-        made[recipe] = name
+        made[run.key] = name
         begins = made[start] if start else None
-        found.append(TrainedModel(name, base, method, recipe, begins, None, entry.family))
+        found.append(TrainedModel(name, base, run.method, run.key, begins, None, entry.family, run))
     return found
 
 

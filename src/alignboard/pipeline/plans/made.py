@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from alignboard.data.generated import generated_names
 from alignboard.judges.spec import JudgeSpec
 from alignboard.registry import lookup, names
+from alignboard.train.sections import WEST_OF_N
 
 
 class TinyCheckpoint(Protocol):
@@ -91,3 +93,8 @@ def write_tasks(
 def judge_trained_here(declared: JudgeSpec) -> JudgeModel | None:
     """The judge's model that the plan trains; None for judges that are there already."""
     return None if declared.prompted is None else judge_model(declared.prompted.model)
+
+
+def made_here(name: str) -> bool:
+    """Whether jobs or registered programs make a data set, so that there is no source to read."""
+    return name == WEST_OF_N or name in generated_names()

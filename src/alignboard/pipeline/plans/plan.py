@@ -37,6 +37,7 @@ from alignboard.pipeline.plans.sets import (
     require_responses,
     set_source,
 )
+from alignboard.pipeline.plans.sweeps import check_selection, runs_of
 from alignboard.published.wheel_boards import read_published_board
 from alignboard.suites import EvaluationSuite, Suite, convert, load_evaluation, read_yaml
 from alignboard.workspace import declaration
@@ -145,7 +146,8 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
     """``plan`` with everything that it names; ``path`` is what errors call it."""
     consent = consent or Consent()
     check(path, plan)
-    recipes = {recipe: planned_recipe(recipe, plan, root) for recipe in sorted(plan.all_recipes)}
+    runs = [run for recipe in sorted(plan.all_recipes) for run in runs_of(recipe, plan.sweeps)]
+    recipes = {run.key: planned_recipe(run, plan, root) for run in runs}
     entries = read_entries(path, plan, root)
     suites = [load_evaluation(suite, root) for suite in plan.suites]
     judges = _judges(path, plan, suites, root)
@@ -180,6 +182,7 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
     )
     _check_pairwise(path, resolved)
     _check_published(path, resolved)
+    check_selection(path, plan.sweeps, [one.suite.name for one in sets])
     return resolved
 
 

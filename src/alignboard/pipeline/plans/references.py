@@ -12,6 +12,7 @@ from alignboard.errors import InputError
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.made import generated_tasks
 from alignboard.pipeline.plans.schema import Plan
+from alignboard.pipeline.plans.sweeps import RecipeRun
 from alignboard.suites import EvaluationSuite, read_yaml
 from alignboard.workspace import declaration
 
@@ -30,15 +31,18 @@ def task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[str
         raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
 
 
-def planned_recipe(name: str, plan: Plan, root: Path) -> Recipe:
-    """A recipe with what the plan sets in place of its fields."""
+def planned_recipe(run: RecipeRun, plan: Plan, root: Path) -> Recipe:
+    """A recipe with what the plan, and the run of a sweep, set in place of its fields."""
     from alignboard.train.recipe import parse_recipe
 
-    path = declaration("train", name, root)
-    content, changes = read_yaml(path), plan.overrides.recipes.get(name, {})
+    path = declaration("train", run.recipe, root)
+    content, changes = read_yaml(path), plan.overrides.recipes.get(run.recipe, {})
     if "name" in changes.get("data", {}):  # the rest of the section is about the data that it named
         content.pop("data", None)
-    return parse_recipe(merged(content, changes), str(path))
+    content = merged(merged(content, changes), run.changes)
+    if run.seed is not None:
+        content["seed"] = content.get("seed", 0) + run.seed
+    return parse_recipe(content, str(path))
 
 
 def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

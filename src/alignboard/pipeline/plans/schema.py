@@ -14,6 +14,7 @@ from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError, nearest
 from alignboard.judges.spec import Order
 from alignboard.pipeline.plans.made import tiny_families
+from alignboard.pipeline.plans.sweeps import Sweep, check_sweeps
 from alignboard.workspace import model_name
 
 BASE_METHOD = "base"
@@ -133,6 +134,8 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     pairwise: Pairwise | None = None
     published: Literal["all"] | list[str] | None = None
     """models of the published boards of the plan's suites that the board shows for reference; null: none"""
+    sweep: Sweep | list[Sweep] = []
+    """recipes that are trained with several settings and seeds; the board has one row per setting"""
     overrides: Overrides = Overrides()
     notes: list[str] = []
     """sentences that the board shows below its own: what the plan cannot show"""
@@ -147,6 +150,11 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         if entry.recipes is not None:
             return entry.recipes
         return [] if entry.outputs or entry.engine or entry.adapter else self.recipes
+
+    @property
+    def sweeps(self) -> list[Sweep]:
+        """The sweeps."""
+        return self.sweep if isinstance(self.sweep, list) else [self.sweep]
 
     @property
     def all_recipes(self) -> set[str]:
@@ -172,6 +180,9 @@ def check(path: Path, plan: Plan) -> None:
     if plan.pairwise is not None:
         _require_positive(path, "pairwise.n_prompts", plan.pairwise.n_prompts)
     known = plan.all_recipes
+    check_sweeps(path, plan.sweeps, known)
+    if plan.sweeps and plan.pairwise is not None:
+        raise InputError(f"{path}: pairwise compares single runs; leave it or sweep out.")
     for name in sorted(plan.overrides.recipes.keys() - known):
         hint = nearest(name, known) or "."
         raise InputError(

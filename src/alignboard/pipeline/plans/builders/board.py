@@ -57,11 +57,21 @@ def _parameters(build: Builder) -> dict[str, Any]:
                 "method": m.method,
                 "baseline": m.baseline,
                 "trained_in_bits": _bits(build, m),
+                **_swept(build, m),
             }
             for m in resolved.models
         ],
         **({"notes": build.plan.notes} if build.plan.notes else {}),
     }
+
+
+def _swept(build: Builder, model: TrainedModel) -> dict[str, Any]:
+    """The row of a run of a sweep, and among what it is chosen."""
+    run = model.run
+    if run is None or run.key == run.recipe:
+        return {}
+    chosen = [s.select_on for s in build.plan.sweeps if run.recipe in s.recipes]
+    return {"row": model.row, "chosen_among": run.selected_by, "select_on": chosen[0]}
 
 
 def _bits(build: Builder, model: TrainedModel) -> int | None:

@@ -10,54 +10,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.stats.rating.battles import (
+    Array,
+    Battles,
+    Index,
+    Mask,
+    Sums,
+    added_up,
+    components,
+    one_sided,
+    require_rankable,
+    summed,
+)
+from alignboard.stats.rating.solvers import maximise, minorise, newman
 from alignboard.stats.student import student_quantile
-
-Array = NDArray[np.float64]
-Index = NDArray[np.intp]
-Mask = NDArray[np.bool_]
 
 ELO_PER_LOG_STRENGTH = 400 / math.log(10)
 """Elo's scale: 400 points are odds of ten to one."""
 
-_MAX_STEPS = 100
-_TOLERANCE = 1e-10
-
-
-class NotRankableError(ValueError):
-    """Strengths that the comparisons do not determine.
-
-    ``groups`` are the models that can be ranked among themselves, the strongest group first where they have met.
-    """
-
-    def __init__(self, message: str, groups: list[list[int]]) -> None:
-        super().__init__(message)
-        self.groups = groups
-
-
-@dataclass(frozen=True)
-class Battles:
-    """Comparisons as columns, each (n,)."""
-
-    first: Index
-    second: Index
-    score: Array
-    """1 = the first won, 0 = the second, 0.5 = a draw, between = how sure the judge is"""
-    cluster: NDArray
-    """comparisons of one cluster are dependent: the prompt"""
-
-    def __post_init__(self) -> None:
-        if not len(self.first) == len(self.second) == len(self.score) == len(self.cluster):
-            raise ValueError("first, second, score and cluster must have one length")
-        if np.any(self.first == self.second):
-            raise ValueError("a model was compared with itself")
-        if len(self.score) and not (
-            self.score.min() >= 0 and self.score.max() <= 1
-        ):  # NaN is neither
-            raise ValueError("scores must lie in [0, 1]; leave out what was not scored")
+Solver = Literal["newton", "newman", "mm"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +51,10 @@ class BradleyTerryFit:
     prior_sd: float | None
     """standard deviation of the normal prior on log-strengths; None = none"""
     steps: int
+    influence: Array
+    """(cluster codes, models) what each cluster contributes to the error of the log-strengths, to first order"""
+    hessian: Array
+    """(models, models) of the log-likelihood, with the means fixed"""
     prior_covariance: Array | None = None
     """(models, models) inverse Hessian, with a prior: what the comparisons and the prior together leave open. The
     sandwich measures how residuals scatter, which is hardly at all for a model that never lost"""
@@ -118,7 +98,7 @@ class BradleyTerryFit:
         """P(i beats j), a draw counted as half; NaN where the two are in different components."""
         if self.component[i] != self.component[j]:
             return math.nan
-        return float(_expit(self.log_strength[i] - self.log_strength[j]))
+        return float(expit(self.log_strength[i] - self.log_strength[j]))
 
     def differences(self) -> tuple[Array, Array]:
         """``log_strength[i] - log_strength[j]`` and its standard error, both (models, models)."""
@@ -150,7 +130,7 @@ class BradleyTerryFit:
 
 
 def bradley_terry(
-    battles: Battles, n_models: int, *, prior_sd: float | None = None
+    battles: Battles, n_models: int, *, prior_sd: float | None = None, solver: Solver = "newton"
 ) -> BradleyTerryFit:
     """Maximum-likelihood log-strengths, a draw as half a win for either side.
 
@@ -167,26 +147,34 @@ def bradley_terry(
     Cameron and Miller 2015, Journal of Human Resources 50 (CR1). Differs from the first: draws and weighted verdicts
     enter as fractions of a win, which makes it a quasi-likelihood.
     """
-    pair = battles.first * n_models + battles.second
-    played = np.bincount(pair, minlength=n_models**2).reshape(n_models, n_models)
-    won = np.bincount(pair, battles.score, n_models**2).reshape(n_models, n_models)
-    wins = np.asarray(won + (played - won).T, dtype=np.float64)
-    component = _labels(_reachable((wins + wins.T) > 0))
+    sums = added_up(battles, n_models)
+    wins, component = sums.wins, components(sums.wins)
     if prior_sd is None:
-        _require_rankable(wins, component)
+        require_rankable(wins, component)
     precision = 0.0 if prior_sd is None else prior_sd**-2
-    theta, hessian, steps = _newton(wins, component, precision)
-    covariance, n_clusters = _sandwich(battles, pair, theta, hessian)
+    theta, hessian, steps = _solved(wins, component, precision, solver)
+    influence, n_clusters = influence_on_strengths(battles, sums, theta, hessian)
+    covariance = np.full((n_models, n_models), np.nan)
+    if n_clusters > 1:
+        covariance = n_clusters / (n_clusters - 1) * (influence.T @ influence)
     alone = np.bincount(component)[component] == 1
     theta[alone] = np.nan
     covariance[alone, :] = covariance[:, alone] = np.nan
     fit = BradleyTerryFit(
-        theta, covariance, len(battles.score), n_clusters, component, prior_sd, steps
+        theta,
+        covariance,
+        len(battles.score),
+        n_clusters,
+        component,
+        prior_sd,
+        steps,
+        influence,
+        hessian,
     )
     if prior_sd is None:
         return fit
     centred = np.eye(n_models) - _same(component)
-    undefeated, winless = _one_sided(wins)
+    undefeated, winless = one_sided(wins)
     return replace(
         fit,
         prior_covariance=centred @ np.linalg.inv(hessian) @ centred,
@@ -207,115 +195,90 @@ def _of_differences(covariance: Array) -> Array:
     return variance[:, None] + variance[None, :] - 2 * covariance
 
 
-def _one_sided(wins: Array) -> tuple[Mask, Mask]:
-    """(models,) whether a model is in a group that never lost a point to others; and in one that never won one."""
-    beat = _reachable(wins > 0)
-    above = np.asarray((beat & ~beat.T).any(axis=1))
-    below = np.asarray((beat.T & ~beat).any(axis=1))
-    return above & ~below, below & ~above
+def log_strengths(wins: Array) -> Array:
+    """(models,) the log-strengths alone, from points of the row's model against the column's (models, models).
+
+    Raises `NotRankableError` as `bradley_terry` does.
+    """
+    component = components(wins)
+    require_rankable(wins, component)
+    return _solved(wins, component, 0.0, "newton")[0]
 
 
-def _newton(wins: Array, component: Index, precision: float) -> tuple[Array, Array, int]:
+def _solved(
+    wins: Array, component: Index, precision: float, solver: Solver
+) -> tuple[Array, Array, int]:
     """Log-strengths, the Hessian with the means fixed, and the number of steps; raises where they do not settle."""
     games = wins + wins.T
     fixed = _same(component)  # fixes the mean of each component without changing the optimum
-    theta = np.zeros(len(wins))
-    value = _log_likelihood(wins, theta, precision)
-    for step in range(1, _MAX_STEPS + 1):
-        p = _expit(theta[:, None] - theta[None, :])
-        gradient = (wins - games * p).sum(axis=1) - precision * theta
+
+    def derivatives(theta: Array) -> tuple[float, Array, Array]:
+        gap = theta[:, None] - theta
+        p = expit(gap)
         weight = games * p * (1 - p)
+        value = float(-(wins * np.logaddexp(0, -gap)).sum() - precision / 2 * theta @ theta)
+        gradient = (wins - games * p).sum(axis=1) - precision * theta
         hessian = np.diag(weight.sum(axis=1)) - weight + precision * np.eye(len(wins)) + fixed
-        move = np.linalg.solve(hessian, gradient)
-        if np.max(np.abs(move), initial=0.0) < _TOLERANCE:
-            return theta, hessian, step
-        theta, value = _climb(wins, theta, move, value, precision)
-        theta = theta - fixed @ theta
-    raise ArithmeticError(f"The log-strengths did not settle within {_MAX_STEPS} steps.")
+        return value, gradient, hessian
+
+    if solver == "newton":
+        return maximise(derivatives, np.zeros(len(wins)))
+    if precision:
+        raise ValueError(f"the solver {solver} knows no prior; use newton")
+    theta, steps = {"newman": newman, "mm": minorise}[solver](wins, fixed)
+    return theta, derivatives(theta)[2], steps
 
 
-def _climb(
-    wins: Array, theta: Array, move: Array, value: float, precision: float
-) -> tuple[Array, float]:
-    """A step along ``move`` that does not lower the log-likelihood; halved where it would."""
-    for halvings in range(30):
-        candidate = theta + move / 2**halvings
-        reached = _log_likelihood(wins, candidate, precision)
-        if reached >= value - 1e-12 * abs(value):
-            return candidate, reached
-    raise ArithmeticError("No step along Newton's direction raises the likelihood.")
-
-
-def _log_likelihood(wins: Array, theta: Array, precision: float) -> float:
-    difference = theta[:, None] - theta[None, :]
-    return float(-(wins * np.logaddexp(0, -difference)).sum() - precision / 2 * theta @ theta)
-
-
-def _sandwich(battles: Battles, pair: Index, theta: Array, hessian: Array) -> tuple[Array, int]:
-    """CR1 covariance of the log-strengths and the number of clusters; NaN with fewer than two."""
-    cluster, n_clusters, n_codes = _coded(battles.cluster)
+def influence_on_strengths(
+    battles: Battles, sums: Sums, theta: Array, hessian: Array
+) -> tuple[Array, int]:
+    """(cluster codes, models) what each cluster contributes to the error of the log-strengths; how many clusters."""
     n_models = len(theta)
-    if n_clusters < 2:
-        return np.full((n_models, n_models), np.nan), n_clusters
-    residual = battles.score - _expit(theta[:, None] - theta).ravel()[pair]
-    cells = n_codes * n_models
-    start = cluster * n_models
-    sums = np.bincount(start + battles.first, residual, cells)
-    sums -= np.bincount(start + battles.second, residual, cells)
-    sums = sums.reshape(n_codes, n_models)
-    half = np.linalg.solve(hessian, sums.T)  # (models, clusters)
-    return n_clusters / (n_clusters - 1) * (half @ half.T), n_clusters
+    p = expit(theta[:, None] - theta).ravel()
+    if sums.won is not None and sums.played is not None:
+        first, second = np.divmod(np.arange(n_models**2), n_models)
+        sides = np.eye(n_models)[first] - np.eye(n_models)[second]
+        score = (sums.won - sums.played * p) @ sides
+    else:
+        score = _by_rows(battles, p, n_models, *battles.codes)
+    return np.asarray(np.linalg.solve(hessian, score.T).T, np.float64), sums.n_clusters
 
 
-def _coded(cluster: NDArray) -> tuple[Index, int, int]:
-    """(n,) the clusters as numbers below the last of the result; how many there are; how many numbers.
+def _by_rows(battles: Battles, p: Array, n_models: int, codes: Index, n_codes: int) -> Array:
+    """(codes, models) sums of residuals, where there are too many cells of cluster and pair to keep."""
+    residual = battles.score - p[battles.first * n_models + battles.second]
+    if battles.weight is not None:
+        residual *= battles.weight
+    cells, start = n_codes * n_models, codes * n_models
+    sums = summed(start + battles.first, residual, cells)
+    sums -= summed(start + battles.second, residual, cells)
+    return sums.reshape(n_codes, n_models)
 
-    Numbers that are already dense stay: sorting a million of them takes longer than everything else.
+
+def two_way_covariance(
+    battles: Battles, fit: BradleyTerryFit, second: NDArray
+) -> tuple[Array, int]:
+    """(models, models) covariance where rows of one prompt, or of one ``second`` (n,) such as annotator, are dependent.
+
+    The sum of both sandwiches less that of their intersections, with negative eigenvalues set to 0; and the smaller
+    number of clusters. References: Cameron, Gelbach and Miller 2011, Journal of Business and Economic Statistics 29.
     """
-    dense = cluster.dtype.kind in "iu" and len(cluster) and cluster.min() >= 0
-    if dense and cluster.max() <= len(cluster):
-        counts = np.bincount(cluster)
-        return cluster.astype(np.intp, copy=False), int(np.count_nonzero(counts)), len(counts)
-    names, codes = np.unique(cluster, return_inverse=True)
-    return codes.astype(np.intp, copy=False), len(names), len(names)
+    n_models = len(fit.log_strength)
+    p = expit(fit.log_strength[:, None] - fit.log_strength).ravel()
+    one, two = battles.codes[0], np.unique(second, return_inverse=True)[1]
+    both = np.unique(one * (int(two.max(initial=0)) + 1) + two, return_inverse=True)[1]
+    total, fewest = np.zeros((n_models, n_models)), len(battles.score)
+    for codes, sign in ((one, 1), (two, 1), (both, -1)):
+        n_codes, groups = int(codes.max()) + 1, len(np.unique(codes))
+        if groups < 2:
+            return np.full((n_models, n_models), np.nan), groups
+        half = np.linalg.solve(fit.hessian, _by_rows(battles, p, n_models, codes, n_codes).T)
+        total += sign * groups / (groups - 1) * (half @ half.T)
+        fewest = min(fewest, groups)
+    values, vectors = np.linalg.eigh(total)
+    return (vectors * np.maximum(values, 0)) @ vectors.T, fewest
 
 
-def _require_rankable(wins: Array, component: Index) -> None:
-    parts = [np.flatnonzero(component == c).tolist() for c in range(component.max(initial=-1) + 1)]
-    if len(parts) > 1:
-        raise NotRankableError(
-            f"The models fall into {len(parts)} groups that were never compared with each other; rank each group by "
-            "itself, or compare across.",
-            parts,
-        )
-    beat = _reachable(wins > 0)
-    groups = _labels(beat & beat.T)
-    if groups.max(initial=0) == 0:
-        return
-    found = [np.flatnonzero(groups == g).tolist() for g in range(groups.max() + 1)]
-    found.sort(key=lambda group: -int(beat[group[0]].sum()))
-    raise NotRankableError(
-        f"The models fall into {len(found)} groups of which one never lost a point to another: their distance is "
-        "infinite. Compare more, or state a prior (prior_sd).",
-        found,
-    )
-
-
-def _reachable(edges: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(k, k) whether j can be reached from i, itself included: squares the relation until it stays."""
-    reach = edges | np.eye(len(edges), dtype=bool)
-    while True:
-        further = (reach.astype(np.float32) @ reach.astype(np.float32)) > 0
-        if np.array_equal(further, reach):
-            return reach
-        reach = further
-
-
-def _labels(related: NDArray[np.bool_]) -> Index:
-    """(k,) numbers of the classes of an equivalence relation, by first member."""
-    first = related.argmax(axis=1)
-    return np.unique(first, return_inverse=True)[1].astype(np.intp)
-
-
-def _expit(x: Array) -> Array:
+def expit(x: Array) -> Array:
+    """The logistic function, without overflow."""
     return 1 / (1 + np.exp(-np.clip(x, -700, 700)))

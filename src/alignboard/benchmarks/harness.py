@@ -1,4 +1,4 @@
-"""A loaded model as lm-eval sees it, and lm-eval itself: quiet, and quick where it asks the machine what it knows.
+"""lm-eval itself: quiet, quick where it asks the machine what it knows, its templates in a sandbox.
 
 Importing this module loads neither torch nor lm-eval.
 """
@@ -14,52 +14,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from alignboard.errors import InputError
-from alignboard.models.loading import LoadedModel
-
-
-def language_model(
-    model: LoadedModel, batch_size: int, on_progress: Callable[[int, int], None]
-) -> Any:
-    """lm-eval's model of what is in memory. It halves its batches where they do not fit, and tells how far it is.
-
-    lm-eval's own ``batch_size="auto"`` tries out generation at the full context, which for Mistral's 32,768 tokens
-    leaves batches of one.
-    """
-    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-    from lm_eval.models import huggingface
-
-    make: Any = huggingface.HFLM  # its registration hides its parameters from type checkers
-    lm = make(
-        pretrained=model.model,
-        tokenizer=model.tokenizer,
-        batch_size=batch_size,
-        max_length=model.context,
-    )
-
-    class Bar(huggingface.tqdm):
-        def update(self, n: float | None = 1) -> bool | None:
-            shown = super().update(n)
-            on_progress(int(self.n), int(self.total or 0))
-            return shown
-
-    def fitting(ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def asked(requests: Any) -> Any:
-            while True:
-                with contextlib.ExitStack() as stack:
-                    _replace(stack, huggingface, "tqdm", lambda _: Bar)
-                    try:
-                        return ask(requests)
-                    except RuntimeError as error:
-                        if lm.batch_size_per_gpu == 1 or not should_reduce_batch_size(error):
-                            raise
-                lm.batch_size_per_gpu //= 2
-                clear_device_cache(garbage_collection=True)
-
-        return asked
-
-    for kind in ("loglikelihood", "loglikelihood_rolling", "generate_until"):
-        setattr(lm, kind, fitting(getattr(lm, kind)))
-    return lm
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""Boards in experiment trackers: W&B, Trackio, MLflow and TensorBoard."""

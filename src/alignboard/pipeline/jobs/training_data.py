@@ -1,0 +1,157 @@
+"""Jobs before a training: its rows, their tokens, and their log-probabilities under the reference.
+
+Each depends on what decides its content and on nothing else, so that methods, settings and seeds on one base and one
+file share all three. Rated replies (KTO) share their rows alone: TRL prepares them with those of its KL term.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from alignboard.data.generated import generated_set
+from alignboard.models.hub import locate_adapter
+from alignboard.pipeline.executors.doing import JobTask
+from alignboard.pipeline.graph import Job
+from alignboard.pipeline.jobs.weights import adapter_path, model_path
+from alignboard.pipeline.plans.made import made_here
+from alignboard.train.sections import WEST_OF_N, DataSpec, HeldOutSpec
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from alignboard.train.recipe import Recipe
+
+TRAINED: Final = "train"
+HELD_OUT: Final = "held_out"
+PAIRS: Final = "pairs.json"
+_ROWS: Final = "rows"
+_REPORT: Final = "report.json"
+
+
+def data(task: JobTask) -> dict[str, str]:
+    """The rows that a recipe trains on and those that it holds out, in canonical form, with their report."""
+    import datasets
+
+    from alignboard.data.preferences.read import read_all, split
+
+    parameters = task.job.parameters
+    kind, seed = parameters["kind"], parameters["seed"]
+    sources = msgspec.convert(parameters["data"], DataSpec | list[DataSpec])
+    held_out = msgspec.convert(parameters["held_out"], HeldOutSpec | None)
+    if isinstance(sources, DataSpec) and made_here(sources.name):
+        rows, report = datasets.Dataset.from_list(_made_rows(sources, task)), None
+    else:
+        several = sources if isinstance(sources, list) else [sources]
+        rows, found = read_all([one.source() for one in several], kind, seed)
+        whole = [one.to_json() for one in found]
+        report = whole[0] if len(whole) == 1 else {"sources": whole}
+    splits = {TRAINED: rows}
+    if held_out is not None and held_out.data is not None:
+        splits[HELD_OUT] = read_all([held_out.data.source()], kind, seed)[0]
+    elif held_out is not None:
+        splits[TRAINED], splits[HELD_OUT] = split(rows, held_out.count(len(rows)), seed)
+    _write(task.folder, splits)
+    (task.folder / _REPORT).write_text(json.dumps(report) + "\n", encoding="utf-8")
+    return {}
+
+
+def _made_rows(source: DataSpec, task: JobTask) -> list[Any]:
+    if source.name == WEST_OF_N:
+        from alignboard.train.pairs import PreferencePair, preference_rows
+
+        content = json.loads((task.inputs["pairs"] / PAIRS).read_text(encoding="utf-8"))
+        return preference_rows([PreferencePair(**pair) for pair in content])[: source.n]
+    return generated_set(source.name).demonstrations(source.n or 1000, task.job.parameters["seed"])
+
+
+def tokens(task: JobTask) -> dict[str, str]:
+    """The rows as tokens of the base's tokenizer, or of the one that the start adapter brought."""
+    from alignboard.models.checks.opened import open_small
+    from alignboard.models.spec import ModelSpec
+    from alignboard.train.arguments import quiet_data
+    from alignboard.train.tokens import tokenized, training_tokenizer
+
+    parameters = task.job.parameters
+    base = open_small(ModelSpec(name="base", base=model_path(task.inputs, "start")))
+    tokenizer = training_tokenizer(
+        base.tokenizer, parameters["chat_template"], start_of(task), base.checkpoint.path
+    )
+    with quiet_data():
+        found = {
+            name: tokenized(rows, tokenizer, whole=parameters["whole"])
+            for name, rows in splits_in(task.inputs["data"]).items()
+        }
+        _write(task.folder, found)
+    return {}
+
+
+def reference(task: JobTask) -> dict[str, str]:
+    """The tokens with the log-probabilities of the reference; nothing where a training would see less than the rows.
+
+    Then the few rows that it sees are computed on its way.
+    """
+    from alignboard.train.reference import reference_columns
+
+    splits = splits_in(task.inputs["tokens"])
+    at_most = task.job.parameters["at_most"]
+    if at_most is not None and at_most < len(splits[TRAINED]):
+        return {}
+    start = start_of(task)
+    path = model_path(task.inputs, "start")
+    _write(task.folder, reference_columns(recipe_of(task.job), path, splits, adapter=start))
+    return {}
+
+
+def recipe_of(job: Job) -> Recipe:
+    """The recipe of a training, with what is no part of its identity: how a batch is divided, what is kept."""
+    from alignboard.train.recipe import parse_recipe
+
+    hints = job.hints
+    content = hints["recipe"] if "recipe" in hints else job.parameters["recipe"]
+    content = {**content, "save_every": hints.get("save_every")}
+    content["batch"] = {**content["batch"], "per_device": hints["per_device"]}
+    return parse_recipe(content, job.name)
+
+
+def start_of(task: JobTask) -> Path | None:
+    """The adapter that a training starts from: made by a job, in a folder, or on the hub."""
+    if "start" in task.job.hints:
+        return locate_adapter(task.job.hints["start"])
+    return adapter_path(task.inputs, "start")
+
+
+def splits_of(task: JobTask) -> dict[str, Dataset]:
+    """What a training reads: the rows with their reference, else as tokens, else as messages."""
+    for role in ("reference", "tokens", "data"):
+        if role in task.inputs:
+            found = splits_in(task.inputs[role])
+            if found:
+                return found
+    raise KeyError(f"{task.job.name} has no rows")
+
+
+def splits_in(folder: Path) -> dict[str, Dataset]:
+    """The data sets in a job's folder, by split; read from the disk as they are needed."""
+    import datasets
+
+    places = (folder / _ROWS / name for name in (TRAINED, HELD_OUT))
+    found = {place.name: datasets.load_from_disk(str(place)) for place in places if place.is_dir()}
+    return {name: rows for name, rows in found.items() if isinstance(rows, datasets.Dataset)}
+
+
+def report_of(task: JobTask) -> dict[str, Any] | None:
+    """The report about a training's rows; None where they were made here."""
+    return json.loads((task.inputs["data"] / _REPORT).read_text(encoding="utf-8"))
+
+
+def _write(folder: Path, splits: Mapping[str, Dataset]) -> None:
+    from alignboard.train.arguments import quiet_data
+
+    with quiet_data():
+        for name, rows in splits.items():
+            rows.save_to_disk(folder / _ROWS / name)

@@ -1,0 +1,361 @@
+"""Comparisons of models from files: csv, jsonl, json and parquet, read in batches and encoded as they come."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from alignboard.errors import InputError, nearest
+from alignboard.extras import require
+from alignboard.results.battle_layouts import LAYOUTS
+from alignboard.stats.rating.battles import Battles
+
+_ROWS_AT_ONCE = 65_536
+_LABELS = {"model_a": 1.0, "a": 1.0, "tie": 0.5, "model_b": 0.0, "b": 0.0}
+_BOTH_BAD = ("tie (bothbad)", "both_bad", "bothbad")
+_UNSCORED = ("", "error")
+_PROMPT = ("prompt_id", "question_id", "uid")
+_WHO = ("annotator", "judge")
+_PLACES = {"model_a": 1, "a": 1, "1": 1, "model_b": -1, "b": -1, "2": -1, "": 0}
+_NEEDED = ("model_a", "model_b", "winner")
+
+
+@dataclass(frozen=True)
+class BattleTable:
+    """Scored comparisons as encoded columns, and what was left out."""
+
+    models: tuple[str, ...]
+    battles: Battles
+    """clustered by ``cluster``"""
+    fields: Mapping[str, NDArray]
+    """(n,) numbers of the values of other columns: prompts, annotators, judges; by field"""
+    names: Mapping[str, tuple[str, ...]]
+    """the values themselves, by field"""
+    position: NDArray[np.float64] | None
+    """(n,) 1: the first was shown first, -1: the second, 0: not known; None: no such column"""
+    features: Mapping[str, NDArray[np.float64]]
+    """(n,) first minus second over their sum, such as of lengths; by name"""
+    n_rows: int
+    n_unscored: int
+    n_both_bad: int
+    """draws because neither response was any good; they count as draws"""
+
+
+def read_battles(paths: Sequence[Path], cluster: str | None = None) -> BattleTable:
+    """All comparisons of ``paths``, in bounded memory.
+
+    Parameters
+    ----------
+    paths
+        Files with ``model_a, model_b, winner``, or verdicts of AlpacaEval, FastChat (pairs) or Arena-Hard.
+    cluster
+        The field whose equal values are dependent; None: the prompt, else every row its own.
+
+    Raises
+    ------
+    InputError
+        Naming file, row and field, for what is no comparison: an unknown label, a model against itself, no number.
+    """
+    table = _Table()
+    for path in paths:
+        first = 1
+        for columns in _batches(path):
+            first += table.add(path, first, columns)
+    return table.finished(paths[0], cluster)
+
+
+@dataclass
+class _Coded:
+    """Texts as numbers, in the order of their first appearance."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+    parts: list[NDArray[np.int32]] = field(default_factory=list)
+
+    def add(self, values: _Texts, keep: NDArray[np.bool_]) -> None:
+        known = self.numbers
+        places = np.array([known.setdefault(v, len(known)) for v in values.values], np.int32)
+        self.parts.append(places[values.codes][keep])
+
+    def column(self) -> NDArray[np.int32]:
+        found = np.concatenate(self.parts)
+        self.parts.clear()
+        return found
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """A column of one batch: its different values, and (n,) which."""
+
+    values: list[str]
+    codes: NDArray[np.integer]
+
+    @classmethod
+    def of(cls, cells: Iterable[Any]) -> _Texts:
+        known: dict[str, int] = {}
+        codes = np.array(
+            [known.setdefault("" if c is None else str(c), len(known)) for c in cells], np.int32
+        )
+        return cls(list(known), codes)
+
+
+_Columns = Mapping[str, _Texts | NDArray[np.float64]]
+
+
+class _Table:
+    """What the batches hold so far."""
+
+    def __init__(self) -> None:
+        self.models = _Coded()
+        self.fields: dict[str, _Coded] = {}
+        self.score: list[NDArray[np.float64]] = []
+        self.weight: list[NDArray[np.float64]] = []
+        self.position: list[NDArray[np.float64]] = []
+        self.features: dict[str, list[NDArray[np.float64]]] = {}
+        self.n_rows = self.n_unscored = self.n_both_bad = 0
+        self.shape: tuple[str, ...] | None = None
+
+    def add(self, path: Path, row: int, columns: _Columns) -> int:
+        """Add a batch whose first row is ``row``; returns the number of its rows."""
+        self._require_shape(path, columns)
+        one, two, winner = (_texts(columns[name]) for name in _NEEDED)
+        n = len(one.codes)
+        score = _scores(path, row, winner)
+        both_bad = np.isin(np.array(winner.values, dtype=object), _BOTH_BAD)[winner.codes]
+        for name, texts in (("model_a", one), ("model_b", two)):
+            if "" in texts.values:
+                at = row + int(np.flatnonzero(texts.codes == texts.values.index(""))[0])
+                raise InputError(f"{path}, row {at}, field {name!r}: no model is named.")
+        keep = ~np.isnan(score)
+        self.n_rows += n
+        self.n_unscored += int((~keep).sum())
+        self.n_both_bad += int(both_bad.sum())
+        self.models.add(one, keep)
+        self.models.add(two, keep)
+        own = self.models.parts[-2] == self.models.parts[-1]
+        if own.any():
+            at = row + int(np.flatnonzero(keep)[np.flatnonzero(own)[0]])
+            raise InputError(f"{path}, row {at}: a model is compared with itself; remove the row.")
+        self.score.append(score[keep])
+        self._add_others(path, row, columns, keep)
+        return n
+
+    def _add_others(self, path: Path, row: int, columns: _Columns, keep: NDArray[np.bool_]) -> None:
+        for name, column in columns.items():
+            if name in _NEEDED:
+                continue
+            if name == "weight":
+                weight = _numbers(path, row, name, column)
+                bad = np.flatnonzero(keep & ~((weight > 0) & np.isfinite(weight)))
+                if len(bad):
+                    raise InputError(
+                        f"{path}, row {row + bad[0]}, field 'weight': {weight[bad[0]]:g}, a number above 0 expected."
+                    )
+                self.weight.append(weight[keep])
+            elif name == "position":
+                self.position.append(_places(path, row, _texts(column))[keep])
+            elif name.endswith("_a") and f"{name[:-2]}_b" in columns:
+                a, b = (_numbers(path, row, n, columns[n]) for n in (name, f"{name[:-2]}_b"))
+                total = np.where(a + b == 0, 1, a + b)
+                self.features.setdefault(name[:-2], []).append(((a - b) / total)[keep])
+            elif not (name.endswith("_b") and f"{name[:-2]}_a" in columns):
+                self.fields.setdefault(name, _Coded()).add(_texts(column), keep)
+
+    def _require_shape(self, path: Path, columns: _Columns) -> None:
+        for name in _NEEDED:
+            if name not in columns:
+                raise InputError(
+                    f"{path} has no field {name!r}{nearest(name, list(columns)) or '.'} Expected are model_a, model_b "
+                    "and winner, or files of AlpacaEval, FastChat or Arena-Hard."
+                )
+        shape = tuple(sorted(columns))
+        if self.shape not in {None, shape}:
+            raise InputError(
+                f"{path} has other fields than the rows before; give files of one layout."
+            )
+        self.shape = shape
+
+    def finished(self, path: Path, cluster: str | None) -> BattleTable:
+        """The table, clustered by ``cluster``."""
+        if not self.score or not sum(map(len, self.score)):
+            raise InputError(f"{path}: no comparison was scored, so there is nothing to rank.")
+        fields = {name: coded.column() for name, coded in self.fields.items()}
+        wanted = cluster or next((name for name in _PROMPT if name in fields), None)
+        if wanted is not None and wanted not in fields:
+            raise InputError(
+                f"{path} has no field {wanted!r} to cluster by{nearest(wanted, list(fields)) or '.'}"
+            )
+        sides = self.models.parts
+        first, second = np.concatenate(sides[::2]), np.concatenate(sides[1::2])
+        score = np.concatenate(self.score)
+        battles = Battles(
+            first,
+            second,
+            score,
+            np.arange(len(score)) if wanted is None else fields[wanted],
+            np.concatenate(self.weight) if self.weight else None,
+        )
+        return BattleTable(
+            models=tuple(self.models.numbers),
+            battles=battles,
+            fields=fields,
+            names={name: tuple(coded.numbers) for name, coded in self.fields.items()},
+            position=np.concatenate(self.position) if self.position else None,
+            features={name: np.concatenate(parts) for name, parts in self.features.items()},
+            n_rows=self.n_rows,
+            n_unscored=self.n_unscored,
+            n_both_bad=self.n_both_bad,
+        )
+
+
+def _scores(path: Path, row: int, winner: _Texts) -> NDArray[np.float64]:
+    """(n,) points of the first; NaN = not scored."""
+    table = np.array([_score(value) for value in winner.values])
+    unknown = np.flatnonzero(np.isinf(table)[winner.codes])
+    if len(unknown):
+        value = winner.values[winner.codes[unknown[0]]]
+        raise InputError(
+            f"{path}, row {row + unknown[0]}, field 'winner': {value!r}; expected model_a, model_b, tie, both_bad, or "
+            "the first one's share from 0 to 1."
+        )
+    return table[winner.codes]
+
+
+def _score(value: str) -> float:
+    if value in _LABELS:
+        return _LABELS[value]
+    if value in _BOTH_BAD:
+        return 0.5
+    if value in _UNSCORED:
+        return math.nan
+    try:
+        number = float(value)
+    except ValueError:
+        return math.inf
+    return number if 0 <= number <= 1 else math.inf
+
+
+def _places(path: Path, row: int, column: _Texts) -> NDArray[np.float64]:
+    table = np.array([_PLACES.get(value, math.inf) for value in column.values], np.float64)
+    unknown = np.flatnonzero(np.isinf(table)[column.codes])
+    if len(unknown):
+        value = column.values[column.codes[unknown[0]]]
+        raise InputError(
+            f"{path}, row {row + unknown[0]}, field 'position': {value!r}; expected which was shown first, "
+            "model_a or model_b."
+        )
+    return table[column.codes]
+
+
+def _texts(column: _Texts | NDArray[np.float64]) -> _Texts:
+    return column if isinstance(column, _Texts) else _Texts.of(column.tolist())
+
+
+def _numbers(
+    path: Path, row: int, name: str, column: _Texts | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    if not isinstance(column, _Texts):
+        return column
+    found = []
+    for value in column.values:
+        try:
+            found.append(float(value))
+        except ValueError:
+            at = row + int(np.flatnonzero(column.codes == column.values.index(value))[0])
+            raise InputError(
+                f"{path}, row {at}, field {name!r}: {value!r}, a number was expected."
+            ) from None
+    return np.array(found)[column.codes]
+
+
+def _batches(path: Path) -> Iterator[_Columns]:
+    """The file's columns, a bounded number of rows at a time."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        yield from _parquet(path)
+        return
+    if suffix not in {".csv", ".json", ".jsonl"}:
+        raise InputError(
+            f"{path}: comparisons are read from .csv, .json, .jsonl and .parquet files."
+        )
+    try:
+        rows = _csv_rows(path) if suffix == ".csv" else _json_rows(path)
+        while batch := list(itertools.islice(rows, _ROWS_AT_ONCE)):
+            yield {name: _Texts.of(one.get(name) for one in batch) for name in batch[0]}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: {error.reason}.") from error
+
+
+def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        for number, row in enumerate(reader, start=1):
+            if None in row or None in row.values():
+                raise InputError(
+                    f"{path}, row {number}: another number of fields than the header has."
+                )
+            yield row
+
+
+def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Flat rows of a known layout."""
+    for number, row in enumerate(_objects(path), start=1):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, row {number}: an object was expected.")
+        layout = next((one for one in LAYOUTS if one.fits(row)), None)
+        try:
+            yield from [row] if layout is None else layout.rows(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}, row {number}: no comparison of the layout of {layout.name if layout else 'battles'}: "
+                f"{error}."
+            ) from error
+
+
+def _objects(path: Path) -> Iterator[Any]:
+    try:
+        if path.suffix.lower() == ".json":
+            found = msgspec.json.decode(path.read_bytes())
+            yield from found if isinstance(found, list) else [found]
+            return
+        decoder = msgspec.json.Decoder()
+        with path.open("rb") as file:
+            for line in file:
+                if line.strip():
+                    yield decoder.decode(line)
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path} is no JSON: {error}.") from error
+
+
+def _parquet(path: Path) -> Iterator[_Columns]:
+    require("pyarrow")
+    import pyarrow as pa  # noqa: PLC0415 - heavy, and only this format needs it
+    import pyarrow.parquet as pq  # noqa: PLC0415 - as above
+
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+    for batch in file.iter_batches(_ROWS_AT_ONCE):
+        yield {name: _arrow_column(batch.column(name)) for name in batch.schema.names}
+
+
+def _arrow_column(column: Any) -> _Texts | NDArray[np.float64]:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    if pa.types.is_floating(column.type) and not column.null_count:
+        return column.to_numpy(zero_copy_only=False).astype(np.float64)
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    values = ["" if v is None else str(v) for v in coded.dictionary.to_pylist()]
+    codes = coded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
+    return _Texts([*values, ""] if column.null_count else values, codes)

@@ -1,0 +1,1 @@
+"""Ratings from pairwise comparisons: strengths with intervals that cluster by prompt, and what they rest on."""

@@ -1,0 +1,212 @@
+"""Comparisons as encoded columns, their sums by pair and cluster, and whether they determine a rating."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignboard.stats.rating.kernel import fast_sums
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+Mask = NDArray[np.bool_]
+
+# Sums by cluster and pair are kept where there are at most so many of them for each comparison.
+_CELLS_PER_ROW = 4
+# Below so many rows importing numba takes longer than what it saves.
+_WORTH_A_KERNEL = 500_000
+
+
+class NotRankableError(ValueError):
+    """Strengths that the comparisons do not determine.
+
+    ``groups`` are the models that can be ranked among themselves, the strongest group first where they have met.
+    ``missing`` are pairs, one of each two neighbouring groups, whose comparison would connect or determine the board.
+    """
+
+    def __init__(
+        self, message: str, groups: list[list[int]], missing: list[tuple[int, int]]
+    ) -> None:
+        super().__init__(message)
+        self.groups = groups
+        self.missing = missing
+
+
+@dataclass(frozen=True)
+class Battles:
+    """Comparisons as columns, each (n,)."""
+
+    first: NDArray[np.integer]
+    second: NDArray[np.integer]
+    score: Array
+    """1 = the first won, 0 = the second, 0.5 = a draw, between = how sure the judge is"""
+    cluster: NDArray
+    """comparisons of one cluster are dependent: the prompt"""
+    weight: Array | None = None
+    """how many comparisons each stands for; None: one"""
+
+    def __post_init__(self) -> None:
+        columns = [self.second, self.score, self.cluster]
+        columns += [] if self.weight is None else [self.weight]
+        if any(len(column) != len(self.first) for column in columns):
+            raise ValueError("first, second, score, cluster and weight must have one length")
+        if np.any(self.first == self.second):
+            raise ValueError("a model was compared with itself")
+        if len(self.score) and not (
+            self.score.min() >= 0 and self.score.max() <= 1
+        ):  # NaN is neither
+            raise ValueError("scores must lie in [0, 1]; leave out what was not scored")
+        if (
+            self.weight is not None
+            and len(self.weight)
+            and not (self.weight.min() > 0 and np.isfinite(self.weight).all())
+        ):
+            raise ValueError(
+                "weights must be finite numbers above 0; leave out what does not count"
+            )
+
+    @cached_property
+    def codes(self) -> tuple[Index, int]:
+        """(n,) the clusters as numbers from 0, and one more than the largest.
+
+        Numbers that are already dense stay: sorting a million of them takes longer than everything else.
+        """
+        cluster = self.cluster
+        if cluster.dtype.kind in "iu" and len(cluster) and cluster.min() >= 0:
+            largest = int(cluster.max())
+            if largest <= len(cluster):
+                return cluster.astype(np.intp, copy=False), largest + 1
+        names, codes = np.unique(cluster, return_inverse=True)
+        return codes.astype(np.intp, copy=False), len(names)
+
+    @cached_property
+    def n_clusters(self) -> int:
+        """How many clusters there are."""
+        return int(np.count_nonzero(np.bincount(self.codes[0])))
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a fit needs of the comparisons, added up in one pass."""
+
+    wins: Array
+    """(models, models) points of the row's model against the column's"""
+    n_clusters: int
+    won: Array | None
+    """(cluster codes, models x models) points of the first of each pair; None where there are too many cells"""
+    played: Array | None
+    """the same, comparisons"""
+
+    def by_pair(self, n_models: int) -> tuple[Array, Array] | None:
+        """(clusters, pairs) points of the first and comparisons, of pairs i < j in the order of `numpy.triu_indices`.
+
+        None where they were not kept.
+        """
+        if self.won is None or self.played is None:
+            return None
+        i, j = np.triu_indices(n_models, 1)
+        one, other = i * n_models + j, j * n_models + i
+        points = self.won[:, one] + self.played[:, other] - self.won[:, other]
+        return points, self.played[:, one] + self.played[:, other]
+
+
+def summed(codes: NDArray[np.integer], values: Array | None, size: int) -> Array:
+    """(size,) sums of ``values`` (None: ones) over the rows of each code."""
+    return np.bincount(codes, values, size).astype(np.float64, copy=False)
+
+
+def added_up(battles: Battles, n_models: int) -> Sums:
+    """Points by pair, and by cluster and pair where these are few enough to be kept."""
+    cluster, n_codes = battles.codes
+    pairs = n_models**2
+    by_cluster = n_codes * pairs <= _CELLS_PER_ROW * len(battles.score)
+    kernel = fast_sums() if by_cluster and len(battles.score) >= _WORTH_A_KERNEL else None
+    if kernel is not None and battles.weight is None:
+        won, played = kernel(
+            cluster, battles.first, battles.second, battles.score, n_models, n_codes
+        )
+        return Sums(_wins(won, played, n_models), _met(played), won, played)
+    key = cluster * n_models if by_cluster else np.zeros(len(battles.score), dtype=np.intp)
+    key += battles.first
+    key *= n_models
+    key += battles.second
+    cells = (n_codes if by_cluster else 1) * pairs
+    weight = battles.weight
+    points = battles.score if weight is None else battles.score * weight
+    played = summed(key, weight, cells).reshape(-1, pairs)
+    won = summed(key, points, cells).reshape(-1, pairs)
+    wins = _wins(won, played, n_models)
+    if not by_cluster:
+        return Sums(wins, battles.n_clusters, None, None)
+    return Sums(wins, _met(played), won, played)
+
+
+def _met(played: Array) -> int:
+    """The number of clusters with a comparison."""
+    return int(played.any(axis=1).sum())
+
+
+def _wins(won: Array, played: Array, n_models: int) -> Array:
+    shape = (n_models, n_models)
+    all_won, all_played = won.sum(axis=0).reshape(shape), played.sum(axis=0).reshape(shape)
+    return all_won + (all_played - all_won).T
+
+
+def components(wins: Array) -> Index:
+    """(models,) models of different components have never met, not even through others."""
+    return _labels(reachable((wins + wins.T) > 0))
+
+
+def one_sided(wins: Array) -> tuple[Mask, Mask]:
+    """(models,) whether a model is in a group that never lost a point to others; and in one that never won one."""
+    beat = reachable(wins > 0)
+    above = np.asarray((beat & ~beat.T).any(axis=1))
+    below = np.asarray((beat.T & ~beat).any(axis=1))
+    return above & ~below, below & ~above
+
+
+def require_rankable(wins: Array, component: Index) -> None:
+    """Raise `NotRankableError` unless every model has beaten every other one, if only through others.
+
+    References: Ford 1957, American Mathematical Monthly 64.
+    """
+    parts = [np.flatnonzero(component == c).tolist() for c in range(component.max(initial=-1) + 1)]
+    if len(parts) > 1:
+        raise NotRankableError(
+            f"The models fall into {len(parts)} groups that were never compared with each other; rank each group by "
+            "itself, or compare across.",
+            parts,
+            [(a[0], b[0]) for a, b in itertools.pairwise(parts)],
+        )
+    beat = reachable(wins > 0)
+    groups = _labels(beat & beat.T)
+    if groups.max(initial=0) == 0:
+        return
+    found = [np.flatnonzero(groups == g).tolist() for g in range(groups.max() + 1)]
+    found.sort(key=lambda group: -int(beat[group[0]].sum()))
+    raise NotRankableError(
+        f"The models fall into {len(found)} groups of which one never lost a point to another: their distance is "
+        "infinite. Compare more, or state a prior (prior_sd).",
+        found,
+        [(a[0], b[0]) for a, b in itertools.pairwise(found)],
+    )
+
+
+def reachable(edges: Mask) -> Mask:
+    """(k, k) whether j can be reached from i, itself included: squares the relation until it stays."""
+    reach = edges | np.eye(len(edges), dtype=bool)
+    while True:
+        further = (reach.astype(np.float32) @ reach.astype(np.float32)) > 0
+        if np.array_equal(further, reach):
+            return reach
+        reach = further
+
+
+def _labels(related: Mask) -> Index:
+    """(k,) numbers of the classes of an equivalence relation, by first member."""
+    first = related.argmax(axis=1)
+    return np.unique(first, return_inverse=True)[1].astype(np.intp)

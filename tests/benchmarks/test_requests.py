@@ -1,0 +1,369 @@
+"""lm-eval's requests through our model class: the numbers are lm-eval's, and no result is computed twice."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import tiny_models
+from alignboard.benchmarks.request_rows import KIND
+from alignboard.benchmarks.run import run_tasks
+from alignboard.models.loading import LoadedModel
+from alignboard.results.journal import Journal
+from alignboard.suites import Benchmark
+
+NOUNS = ("cat", "dog", "sun", "sea", "tree", "moon", "the cat and the dog", "the sea or the sun")
+FAMILIES = ("phi", "mistral", "gemma", "llama")
+TASKS = {
+    "long_choice": {
+        "output_type": "multiple_choice",
+        "doc_to_text": "question",
+        "doc_to_choice": "choices",
+        "doc_to_target": "label",
+        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
+        "num_fewshot": 2,
+    },
+    "letter": {
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question}} {{choices[0]}} or {{choices[1]}} ?",
+        "doc_to_choice": ["cat", "dog", "sun", "sea"],
+        "doc_to_target": "label",
+        "metric_list": [{"metric": "acc"}],
+        "num_fewshot": 3,
+        "fewshot_config": {"sampler": "first_n"},
+    },
+    "written": {
+        "output_type": "generate_until",
+        "doc_to_text": "question",
+        "doc_to_target": "{{choices[label]}}",
+        "generation_kwargs": {"until": ["."], "max_gen_toks": 12, "do_sample": False},
+        "filter_list": [
+            {"name": "first", "filter": [{"function": "take_first"}]},
+            {
+                "name": "noun",
+                "filter": [
+                    {"function": "regex", "regex_pattern": "(cat|dog|sun|sea)"},
+                    {"function": "take_first"},
+                ],
+            },
+        ],
+        "metric_list": [{"metric": "exact_match"}],
+        "num_fewshot": 1,
+    },
+    "perplexity": {
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "text",
+        "metric_list": [{"metric": "word_perplexity"}, {"metric": "bits_per_byte"}],
+    },
+}
+BENCHMARKS = [
+    Benchmark("long_choice", "acc_norm,none", 2),
+    Benchmark("letter", "acc,none", 3),
+    Benchmark("written", "exact_match,noun", 1),
+    Benchmark("perplexity", "word_perplexity,none"),
+]
+
+
+def write_tasks(folder: Path, n: int = 12) -> Path:
+    """A multiple choice of several tokens, one of a token, a generation with filters, and a perplexity."""
+    rng = random.Random(0)
+    rows = [
+        {
+            "question": f"{i} what is a {rng.choice(NOUNS)} ?",
+            "choices": rng.sample(NOUNS, 4),
+            "label": i % 4,
+            "text": " ".join(rng.choice(NOUNS) for _ in range(40 if i else 200)),
+        }
+        for i in range(40)
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, some in (("test", rows[:n]), ("train", rows[-10:])):
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, some)))
+    files = {split: str(folder / f"{split}.jsonl") for split in ("test", "train")}
+    for name, task in TASKS.items():
+        declared = {
+            "task": name,
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": files},
+            "training_split": "train",
+            "test_split": "test",
+            **task,
+        }
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(declared))
+    return folder
+
+
+def responses(out: Path) -> dict[tuple[str, int], Any]:
+    """Every response of every sample, by task and document; log-probabilities as numbers."""
+    found = {}
+    for path in sorted(out.glob("*samples_*.jsonl")):
+        task = next(name for name in TASKS if f"samples_{name}_" in path.name)
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            found[task, row["doc_id"]] = row["resps"]
+    return found
+
+
+def assert_alike(ours: Any, theirs: Any) -> None:
+    """Numbers within 1e-4 of each other, everything else equal."""
+    if isinstance(ours, list):
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs, strict=True):
+            assert_alike(one, other)
+        return
+    try:
+        assert float(ours) == pytest.approx(float(theirs), abs=1e-4, rel=1e-6)
+    except ValueError:
+        assert ours == theirs
+
+
+@pytest.fixture(scope="module")
+def model():
+    loaded = LoadedModel.load(tiny_models.base())
+    for name, path in tiny_models.adapters().items():
+        loaded.add_adapter(name, path)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_tasks(tmp_path_factory.mktemp("tasks"))
+
+
+def stamp(out: Path) -> dict[str, Any]:
+    (file,) = out.glob("results_*.json")
+    return json.loads(file.read_bytes())["alignboard"]
+
+
+def check_own_passes(model, folder, tmp_path, chat, monkeypatch):
+    """Scores and responses are those of lm-eval's own passes over the same model."""
+    from alignboard.benchmarks import lm
+
+    ours = run_tasks(model, BENCHMARKS, [folder], tmp_path / "a", apply_chat_template=chat)
+    assert stamp(tmp_path / "a")["passes"] == "context-once"
+    monkeypatch.setattr(lm, "can_share", lambda _model: False)
+    theirs = run_tasks(model, BENCHMARKS, [folder], tmp_path / "b", apply_chat_template=chat)
+    assert stamp(tmp_path / "b")["passes"] == "lm-eval (the model's architecture)"
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.value == pytest.approx(other.value, rel=1e-6)
+        assert (one.task, one.metric, one.n_shot) == (other.task, other.metric, other.n_shot)
+    found, expected = responses(tmp_path / "a"), responses(tmp_path / "b")
+    assert found.keys() == expected.keys()
+    assert len(found) == 48
+    for key, value in found.items():
+        assert_alike(value, expected[key])
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_responses_are_those_of_lm_evals_own_passes(model, folder, tmp_path, chat, monkeypatch):
+    with model.using("one"):
+        check_own_passes(model, folder, tmp_path, chat, monkeypatch)
+
+
+def test_passes_that_a_model_does_not_heed_are_found(model, folder, tmp_path, monkeypatch):
+    from alignboard.benchmarks import scoring
+
+    kept = scoring.attended
+    monkeypatch.setattr(scoring, "attended", lambda c, seen, *rest: kept(c, seen | True, *rest))
+    asked = BENCHMARKS[:1]
+    run_tasks(model, asked, [folder], tmp_path / "a", apply_chat_template=False)
+    assert stamp(tmp_path / "a")["passes"].startswith("lm-eval (log-probabilities of -")
+    monkeypatch.setattr(scoring, "attended", kept)
+    run_tasks(model, asked, [folder], tmp_path / "b", apply_chat_template=False)
+    found, expected = responses(tmp_path / "a"), responses(tmp_path / "b")
+    for key, value in found.items():
+        assert_alike(value, expected[key])
+
+
+def asked_rows(journal: Journal) -> tuple[int, int]:
+    """How many requests were computed, and how many of them twice."""
+    check = journal.check()
+    return check.n_computed.get(KIND, 0), check.computed_twice.get(KIND, 0)
+
+
+def test_a_repeated_or_longer_run_computes_what_is_new(model, tmp_path):
+    with Journal(tmp_path / "journal", "one") as journal:
+
+        def run(n, name):
+            tasks = write_tasks(tmp_path / "tasks", n)
+            return run_tasks(model, BENCHMARKS, [tasks], tmp_path / name, journal=journal)
+
+        run(4, "a")
+        assert asked_rows(journal) == (4 * (4 + 4 + 1 + 1), 0)
+        longer = run(9, "b")
+        assert asked_rows(journal) == (9 * (4 + 4 + 1 + 1), 0)
+        assert run(9, "c") == longer
+        assert asked_rows(journal) == (9 * (4 + 4 + 1 + 1), 0)
+        assert responses(tmp_path / "b") == responses(tmp_path / "c")
+
+
+def test_adapters_templates_and_the_base_share_no_result(model, folder, tmp_path):
+    """lm-eval's own cache gives the second adapter the first one's answers."""
+    found = {}
+    with Journal(tmp_path / "journal", "one") as journal:
+        for number, (adapter, chat) in enumerate(
+            [(None, False), ("one", False), ("two", False), ("one", True)], start=1
+        ):
+            out = tmp_path / f"{adapter}-{chat}"
+            with model.using(adapter):
+                run_tasks(
+                    *(model, BENCHMARKS, [folder], out),
+                    apply_chat_template=chat,
+                    journal=journal,
+                )
+            found[adapter, chat] = responses(out)
+            assert asked_rows(journal) == (number * 12 * 10, 0)
+    assert all(
+        found["one", False][key] != found["two", False][key]
+        for key in found["one", False]
+        if key[0] != "written"
+    )
+
+
+def test_an_adapter_that_changes_nothing_is_found(model, folder, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    plain = AutoModelForCausalLM.from_pretrained(tiny_models.base())
+    config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    get_peft_model(plain, config).save_pretrained(str(tmp_path / "untrained"))
+    model.add_adapter("untrained", tmp_path / "untrained")
+    moved = {}
+    for adapter in (None, "one", "untrained"):
+        with model.using(adapter):
+            run_tasks(model, BENCHMARKS[:1], [folder], tmp_path / str(adapter))
+        moved[adapter] = stamp(tmp_path / str(adapter))["adapter_moved_logprobs"]
+    assert moved[None] is None
+    assert moved["one"] > 0.01
+    assert moved["untrained"] == 0
+
+
+def test_what_is_cut_on_the_left_is_counted(model, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(model.model.config, "max_position_embeddings", 30)
+    with Journal(tmp_path / "journal", "one") as journal:
+        for name in ("a", "b"):  # the second time from the journal
+            run_tasks(
+                *(model, BENCHMARKS[:3], [folder], tmp_path / name),
+                apply_chat_template=False,
+                journal=journal,
+            )
+            cut = stamp(tmp_path / name)["cut_on_the_left"]
+            assert cut["letter"]["requests"] == 48
+            assert cut["letter"]["tokens"] > 48
+            assert 0 < cut["written"]["requests"] <= 12
+
+
+def test_a_result_that_json_cannot_say_is_computed_again(tmp_path):
+    from alignboard.benchmarks.request_rows import RequestRows
+
+    class Instance:
+        args, task_name, doc_id = ("a", "b"), "t", 0
+
+    with Journal(tmp_path / "journal", "one") as journal:
+        rows = RequestRows({}, journal, lambda *_: None)
+        opened = rows.open("loglikelihood", [Instance])
+        opened.add_partial("loglikelihood", ("a", "b"), (float("-inf"), False))
+        rows.flush()
+        assert list(opened.values()) == [(float("-inf"), False)]
+        assert rows.open("loglikelihood", [Instance]).missing == [0]
+
+
+RUN = """
+import sys
+from pathlib import Path
+from alignboard.benchmarks.run import run_tasks
+from alignboard.models.loading import LoadedModel
+from alignboard.results.journal import Journal
+from test_requests import BENCHMARKS
+
+base, adapter, tasks, out = map(Path, sys.argv[1:])
+model = LoadedModel.load(base)
+model.add_adapter("one", adapter)
+print("ready", flush=True)
+with Journal(out / "journal", "one") as journal, model.using("one"):
+    run_tasks(model, BENCHMARKS, [tasks], out / "lm_eval", journal=journal)
+"""
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_leave_the_same_files_and_nothing_twice(tmp_path):
+    tasks, rng = write_tasks(tmp_path / "tasks", 30), random.Random(0)
+    places = [tiny_models.base(), tiny_models.adapters()["one"], tasks]
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+    def start(out):
+        out.mkdir(exist_ok=True)
+        command = [sys.executable, "-c", RUN, *map(str, places), str(out)]
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        return child
+
+    began = time.monotonic()
+    assert start(tmp_path / "whole").wait() == 0
+    seconds = time.monotonic() - began
+    killed = 0
+    for _ in range(10):
+        child = start(tmp_path / "killed")
+        try:
+            child.wait(rng.uniform(0, seconds / 2))
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            killed += 1
+    assert killed
+    assert start(tmp_path / "killed").wait() == 0
+    whole, resumed = (responses(tmp_path / name / "lm_eval") for name in ("whole", "killed"))
+    assert whole.keys() == resumed.keys()
+    for key, value in whole.items():
+        assert_alike(value, resumed[key])
+    with Journal(tmp_path / "killed" / "journal") as journal:
+        assert asked_rows(journal) == (30 * 10, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_and_log_probabilities_are_the_lm_eval_commands(family, tmp_path):
+    tasks, adapter = write_tasks(tmp_path / "tasks"), tiny_models.adapters(family)["one"]
+    model = LoadedModel.load(tiny_models.base(family))
+    model.add_adapter("one", adapter)
+    with model.using("one"):
+        ours = run_tasks(model, BENCHMARKS, [tasks], tmp_path / "ours")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "lm_eval", "run", "--model", "hf"),
+            "--model_args",
+            f"pretrained={tiny_models.base(family)},peft={adapter},dtype=float32",
+            *("--tasks", ",".join(TASKS), "--include_path", str(tasks)),
+            *("--device", "cpu", "--batch_size", "8", "--apply_chat_template"),
+            *("--log_samples", "--output_path", str(tmp_path / "theirs" / "hand.json")),
+        ],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"},
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    from alignboard.benchmarks.run import read_scores
+
+    (by_hand,) = (tmp_path / "theirs").glob("hand_*.json")
+    theirs = {(s.task, s.metric, s.filter): s for s in read_scores(by_hand)}
+    for score in ours:
+        other = theirs[score.task, score.metric, score.filter]
+        # Perplexities are made of log-probabilities, which agree to 1e-4; what counts documents agrees exactly.
+        exact = score.task != "perplexity"
+        assert score.value == pytest.approx(other.value, abs=1e-9 if exact else 0, rel=1e-6)
+    found, expected = responses(tmp_path / "ours"), responses(tmp_path / "theirs")
+    assert found.keys() == expected.keys()
+    for key, value in found.items():
+        assert_alike(value, expected[key])

@@ -1,0 +1,274 @@
+"""`alignboard rank`: files of anybody to ratings, refusals by row and field, and exit codes."""
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import alignboard
+from alignboard.cli.app import cli
+from alignboard.errors import InputError
+from alignboard.reports.rank import rank
+
+MODELS = ("strong", "middle", "weak")
+
+
+def battles(n=120, seed=0, **extra):
+    rng = random.Random(seed)
+    rows = []
+    for prompt in range(n):
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            u = rng.random()
+            p = 0.45 + 0.15 * (b - a)
+            winner = "model_a" if u < p else "tie" if u < p + 0.1 else "model_b"
+            rows.append(
+                {
+                    "model_a": MODELS[a],
+                    "model_b": MODELS[b],
+                    "winner": winner,
+                    "prompt_id": f"q{prompt}",
+                }
+                | {name: make(rng) for name, make in extra.items()}
+            )
+    return rows
+
+
+def write(path: Path, rows) -> Path:
+    if path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, ["rank", *map(str, arguments)])
+
+
+def as_json(*arguments):
+    result = CliRunner().invoke(cli, ["rank", *map(str, arguments), "--json", "-"])
+    assert result.exit_code in {0, 3}, result.output
+    return json.loads(result.stdout)
+
+
+def test_csv_jsonl_and_parquet_give_one_rating(tmp_path):
+    rows = battles()
+    files = [write(tmp_path / f"b.{suffix}", rows) for suffix in ("csv", "jsonl", "parquet")]
+    one, two, three = (as_json(file) for file in files)
+    assert one == two == three
+    assert one["status"] == "ranked"
+    assert [line["model"] for line in one["models"]] == list(MODELS)
+    assert one["n_clusters"] == 120
+    assert one["clustered_by"] == "prompts"
+    top = one["models"][0]
+    assert top["ci_low"] < top["elo"] < top["ci_high"]
+    assert (top["rank_low"], top["rank_high"]) == (1, 1)
+    assert top["n"] == 240
+    assert sum(line["log_strength"] for line in one["models"]) == pytest.approx(0, abs=1e-9)
+    assert one["components"] == [sorted(MODELS)]
+    assert [order["better"] for order in one["orders"]] == ["strong", "middle"]
+    text = run(files[0]).output
+    assert "360 comparisons, 0 not scored" in text
+    assert alignboard.rank(files[0]).models[0].model == "strong"
+
+
+def test_an_unranked_board_exits_with_3_and_names_the_pairs(tmp_path):
+    unbeaten = [
+        {"model_a": "a", "model_b": "b", "winner": "model_a", "prompt_id": "1"},
+        {"model_a": "b", "model_b": "c", "winner": "tie", "prompt_id": "1"},
+    ]
+    path = write(tmp_path / "b.jsonl", unbeaten)
+    result = run(path)
+    assert result.exit_code == 3
+    assert "a with b" in result.output
+    found = as_json(path)
+    assert (found["status"], found["components"], found["missing"]) == (
+        "not identified",
+        [["a"], ["b", "c"]],
+        [["a", "b"]],
+    )
+    with_prior = as_json(path, "--prior", "normal:2")
+    assert with_prior["models"][0]["ci_high"] is None
+    assert with_prior["models"][0]["rank_high"] > 1
+    apart = write(tmp_path / "c.jsonl", [*battles(3), {**unbeaten[0], "winner": "tie"}])
+    assert len(as_json(apart)["components"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"winner": "model_c"}, r"row 2, field 'winner': 'model_c'; expected model_a"),
+        ({"winner": "nan"}, "row 2, field 'winner'"),
+        ({"winner": 1.5}, "row 2, field 'winner'"),
+        ({"model_b": "strong"}, "row 2: a model is compared with itself"),
+        ({"model_a": None}, "row 2, field 'model_a': no model is named"),
+        ({"weight": 0}, "row 2, field 'weight': 0"),
+        ({"weight": -1}, "row 2, field 'weight': -1"),
+        ({"weight": "heavy"}, "row 2, field 'weight': 'heavy', a number was expected"),
+        ({"position": "left"}, "row 2, field 'position': 'left'"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_what_is_no_comparison_is_refused_by_row_and_field(tmp_path, change, message, suffix):
+    if suffix == "parquet" and not all(isinstance(value, str | None) for value in change.values()):
+        pytest.skip("a column of parquet has one type")
+    rows = battles(2)
+    for row in rows:
+        row |= {name: 1 if name == "weight" else "model_a" for name in change if name not in row}
+        row |= {name: str(row[name]) for name, value in change.items() if isinstance(value, str)}
+    rows[1] |= change
+    path = write(tmp_path / f"b.{suffix}", rows)
+    with pytest.raises(InputError, match=message):
+        rank(path)
+
+
+def test_unscored_rows_and_both_bad_are_counted_apart(tmp_path):
+    rows = battles(20)
+    rows[0]["winner"], rows[1]["winner"], rows[2]["winner"] = "both_bad", None, "tie (bothbad)"
+    found = as_json(write(tmp_path / "b.jsonl", rows))
+    assert (found["n_rows"], found["n_unscored"], found["n_both_bad"]) == (60, 1, 2)
+    assert sum(line["n"] for line in found["models"]) == 2 * 59
+
+
+def test_methods_and_what_does_not_go_together(tmp_path):
+    path = write(tmp_path / "b.csv", battles(judge=lambda r: r.choice(["j1", "j2"])))
+    davidson = as_json(path, "--method", "davidson")
+    assert davidson["tie"] > 0
+    for method in ("elo", "win-rate", "eigenvector"):
+        found = as_json(path, "--method", method)
+        assert found["models"][0]["model"] == "strong"
+        assert "without an interval" in found["note"]
+        assert found["models"][0]["ci_low"] is None
+    sharp = as_json(path, "--method", "judge-aware")
+    assert [one["name"] for one in sharp["effects"]] == [
+        "discrimination of j1",
+        "discrimination of j2",
+    ]
+    assert sharp["effects"][0]["value"] * sharp["effects"][1]["value"] == pytest.approx(1)
+    for arguments in (
+        ("--method", "elo", "--prior", "normal:1"),
+        ("--method", "elo", "--style"),
+        ("--prior", "normal:0"),
+        ("--prior", "cauchy:1"),
+        ("--cluster", "prompt"),
+        ("--style",),
+    ):
+        assert isinstance(run(path, *arguments).exception, InputError), arguments
+
+
+def test_style_and_place_are_taken_out(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for prompt in range(1500):
+        a, b = rng.permutation(2)
+        long = {0: 300, 1: 600}  # the second model is worse, and writes twice as much
+        first = rng.random() < 0.5
+        eta = 0.8 * (b - a) + 1.5 * (long[a] - long[b]) / 900 * 3 + (0.5 if first else -0.5)
+        rows.append(
+            {
+                "model_a": f"m{a}",
+                "model_b": f"m{b}",
+                "winner": "model_a" if rng.random() < 1 / (1 + np.exp(-eta)) else "model_b",
+                "prompt_id": prompt,
+                "position": "model_a" if first else "model_b",
+                "length_a": int(long[a] * rng.uniform(0.5, 2)),
+                "length_b": int(long[b] * rng.uniform(0.5, 2)),
+            }
+        )
+    found = as_json(write(tmp_path / "b.jsonl", rows), "--style")
+    effects = {one["name"]: one for one in found["effects"]}
+    assert effects["shown first"]["low"] < 0.5 < effects["shown first"]["high"]
+    assert set(effects) == {"length", "shown first"}
+
+
+def test_two_way_clusters(tmp_path):
+    rows = battles(60, annotator=lambda r: f"u{r.randrange(6)}")
+    path = write(tmp_path / "b.jsonl", rows)
+    found = as_json(path, "--cluster", "prompt_id", "--cluster", "annotator")
+    assert found["clustered_by"] == "prompt_id and annotator"
+    single = as_json(path)
+    assert found["models"][0]["elo"] == single["models"][0]["elo"]
+    assert found["models"][0]["ci_low"] != single["models"][0]["ci_low"]
+
+
+def test_fastchat_and_arena_hard_files(tmp_path):
+    chat = [
+        {
+            "question_id": q,
+            "model_1": "x",
+            "model_2": "y",
+            "g1_winner": "model_1" if q % 3 else "model_2",
+            "g2_winner": ("tie", "model_2", "model_1", "error")[q % 4],
+            "judge": ["gpt-4", "pair-v2"],
+            "turn": 1,
+        }
+        for q in range(40)
+    ]
+    found = as_json(write(tmp_path / "mt.jsonl", chat))
+    assert (found["n_rows"], found["n_unscored"], found["n_clusters"]) == (80, 10, 40)
+    assert as_json(tmp_path / "mt.jsonl", "--style")["effects"][0]["name"].startswith("shown first")
+    scores = ("A>>B", "A>B", "A=B", "B>A", "B>>A", None)
+    hard = [
+        {
+            "question_id": str(q),
+            "model": "mine",
+            "judge": "gpt-4",
+            "games": [{"score": scores[q % 6]}, {"score": scores[(q + 1) % 5]}],
+        }
+        for q in range(60)
+    ]
+    found = as_json(write(tmp_path / "ah.jsonl", hard))
+    assert {line["model"] for line in found["models"]} == {"mine", "gpt-4-0314"}
+    # by upstream's rule: a decided verdict counts three times, the second game is seen from the other side
+    value = {"A>>B": (1, 3), "A>B": (1, 1), "A=B": (0.5, 1), "B>A": (0, 1), "B>>A": (0, 3)}
+    points = games = 0.0
+    for row in hard:
+        for number, game in enumerate(row["games"]):
+            if game["score"] is not None:
+                score, weight = value[game["score"]]
+                points += weight * (1 - score if number else score)
+                games += weight
+    strength = {line["model"]: line["log_strength"] for line in found["models"]}
+    gap = strength["gpt-4-0314"] - strength["mine"]
+    assert gap == pytest.approx(np.log(points / (games - points)), abs=1e-9)
+
+
+def test_released_annotations_of_several_models(released):
+    judge = "weighted_alpaca_eval_gpt4_turbo"
+    models = ("claude-2.1", "alpaca-7b", "phi-2-sft")
+    files = [released / "results" / model / judge / "annotations.json" for model in models]
+    found = as_json(*files)
+    assert [line["model"] for line in found["models"]][:2] == ["gpt4_1106_preview", "claude-2.1"]
+    assert found["n_clusters"] == 805
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    for name, content, message in (
+        ("a.csv", "model_a,model_b\nx,y\n", "no field 'winner'"),
+        ("a.csv", "model_a,model_b,winner\nx,y\n", "row 1: another number of fields"),
+        ("a.csv", "", "nothing to rank"),
+        ("a.jsonl", "{", "is no JSON"),
+        ("a.jsonl", "3\n", "an object was expected"),
+        ("a.txt", "", "comparisons are read from"),
+        ("a.parquet", "no parquet", "cannot be read"),
+    ):
+        path = tmp_path / name
+        path.write_text(content)
+        with pytest.raises(InputError, match=message):
+            rank(path)
+    path.write_bytes(b"\xff\xfe")
+    path.rename(tmp_path / "b.csv")
+    with pytest.raises(InputError, match="UTF-8"):
+        rank(tmp_path / "b.csv")
