@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gzip
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -25,6 +27,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 from alignboard.engines.openai.format import UnreadableError
@@ -111,7 +114,7 @@ def readers() -> dict[str, Reader]:
     from alignboard.judges.backends.chat_format import read_judge_reply
     from alignboard.judges.load import read_judge
     from alignboard.models.gguf.file import read_header
-    from alignboard.models.registry import load_model
+    from alignboard.models.registry import _local
     from alignboard.models.spec import read_spec
     from alignboard.pipeline.plans.schema import Plan, check
     from alignboard.records import Generation, Judgment
@@ -142,6 +145,9 @@ def readers() -> dict[str, Reader]:
         "results": {"t": {"acc,none": 0.5, "acc_stderr,none": 0.1}},
         "n-samples": {"t": {"effective": 5}},
     }
+
+    adapter = {"base_model_name_or_path": "a/b", "peft_type": "LORA", "r": 8, "lora_alpha": 16.0}
+    adapter |= {"target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM", "bias": "none"}
 
     def declared(room: str) -> tuple[bytes, ...]:
         return tuple(path.read_bytes() for path in sorted((ROOT / room).rglob("*.yaml"))[:8])
@@ -180,16 +186,21 @@ def readers() -> dict[str, Reader]:
         "recipe": Reader(".yaml", declared("train"), load_recipe),
         "plan": Reader(".yaml", declared("evaluate/plans"), plan),
         "judge": Reader(".yaml", declared("evaluate/judges"), read_judge),
-        "model": Reader(".yaml", declared("evaluate/models"), read_spec),
+        "model": Reader(".yaml", _renamed(declared("evaluate/models")), read_spec),
         "set": Reader(".yaml", declared("evaluate/sets"), lambda p: convert(p, read_yaml(p), SetSpec, "a set")),
         "suite": Reader(".yaml", declared("evaluate/suites"), lambda p: convert(p, read_yaml(p), Suite, "a suite")),
         "package": Reader(
             ".yaml", declared("evaluate/packages"), lambda p: convert(p, read_yaml(p), PackageSource, "a package")
         ),
         "gguf": Reader(".gguf", (_gguf(),), read_header),
-        "adapter": Reader(".json", (b'{"base_model_name_or_path": "a/b"}',), lambda p: load_model(str(_adapter(p)))),
+        "adapter": Reader(".json", (json.dumps(adapter).encode(),), lambda p: _local(_adapter(p))),
     }  # fmt: skip
-    return found | _readers_of_results(outputs, verdicts, reply) | _readers_of_workspaces()
+    return (
+        found
+        | _readers_of_results(outputs, verdicts, reply)
+        | _readers_of_comparisons(verdicts)
+        | _readers_of_workspaces()
+    )
 
 
 def _readers_of_results(
@@ -227,6 +238,59 @@ def _readers_of_results(
     }  # fmt: skip
 
 
+def _readers_of_comparisons(verdicts: list[dict[str, Any]]) -> dict[str, Reader]:
+    """Of labels by people, lm-eval's samples, recipes of other tools, presets, and boards of other formats."""
+    from alignboard.boards.examples import read_examples
+    from alignboard.boards.exports.every_eval_ever import read_folder
+    from alignboard.boards.presets import Preset
+    from alignboard.reports.judges.humans import read_human
+    from alignboard.reports.samples import read_samples
+    from alignboard.suites import convert, read_yaml
+    from alignboard.train.imports.read import import_recipe
+
+    labels = [row | {"annotator_index": n} for n, row in enumerate(verdicts)]
+    sample = {"doc_id": 0, "doc": {"q": "a"}, "doc_hash": "1", "prompt_hash": "2", "filter": "none"}
+    sample |= {"metrics": ["acc"], "acc": 1.0}
+    samples = b"\n".join(json.dumps(sample | {"doc_id": n}).encode() for n in range(3))
+    configurations = tuple(
+        yaml.safe_dump(one).encode()
+        for one in (
+            {
+                "model_name_or_path": "a/b",
+                "dataset_name": "c/d",
+                "learning_rate": 5e-7,
+                "use_peft": True,
+            },
+            {"base_model": "a/b", "rl": "dpo", "adapter": "lora", "learning_rate": 1e-4}
+            | {"datasets": [{"path": "c/d", "type": "chatml.intel"}], "lora_r": 8},
+            {"model_name_or_path": "a/b", "stage": "dpo", "finetuning_type": "lora", "dataset": "c"}
+            | {"lora_target": "all", "learning_rate": 1e-4, "pref_beta": 0.1},
+        )
+    )
+    presets = tuple(path.read_bytes() for path in sorted((ROOT / "leaderboards").glob("*.yaml")))
+
+    def record(path: Path) -> object:
+        folder = path.parent / "adapter" / "records"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "one.json").write_bytes(path.read_bytes())
+        return read_folder(folder)
+
+    def compressed(path: Path) -> object:
+        target = path.parent / "adapter" / "examples.json.gz"
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(gzip.compress(path.read_bytes(), 1))
+        return read_examples(target)
+
+    return {
+        "labels": Reader(".json", (json.dumps(labels).encode(),), read_human),
+        "samples": Reader(".jsonl", (samples,), read_samples),
+        "imported recipe": Reader(".yaml", configurations, lambda p: import_recipe(p, "dpo")),
+        "preset": Reader(".yaml", presets, lambda p: convert(p, read_yaml(p), Preset, "a preset")),
+        "record": Reader(".json", (_record(),), record),
+        "examples": Reader(".json", (_examples(),), compressed),
+    }  # fmt: skip
+
+
 def _readers_of_workspaces() -> dict[str, Reader]:
     """Of files with a place: tasks, prices, questions; and of a listing of a repository."""
     from alignboard.benchmarks.task_files import digests
@@ -240,7 +304,8 @@ def _readers_of_workspaces() -> dict[str, Reader]:
     task = {"task": "case", "dataset_path": "json", "metric_list": [{"metric": "acc"}]}
     task |= {"doc_to_text": "{{ q }}", "output_type": "multiple_choice", "dataset_kwargs": {}}
     both = b"\n".join(json.dumps(question | {"turns": [one]}).encode() for one in "ab")
-    prices = (ROOT / "evaluate" / "prices.yaml").read_bytes()
+    prices = yaml.safe_load((ROOT / "evaluate" / "prices.yaml").read_bytes())
+    prices["models"] = dict(list(prices["models"].items())[:6])
 
     def in_room(path: Path, room: str, read: Callable[[Path], object]) -> object:
         target = path.parent / "adapter" / "evaluate" / room / path.name
@@ -257,7 +322,7 @@ def _readers_of_workspaces() -> dict[str, Reader]:
     return {
         "questions": Reader(".jsonl", (both,), lambda p: load_set(str(p))),
         "listing": Reader(".json", (listing,), lambda p: _parse_listing("http://x", p.read_bytes())),
-        "prices": Reader(".yaml", (prices,), price),
+        "prices": Reader(".yaml", (yaml.safe_dump(prices).encode(),), price),
         "task": Reader(
             ".yaml", (yaml.safe_dump(task).encode(),),
             lambda p: in_room(p, "tasks", lambda root: digests(["case"], root)),
@@ -274,6 +339,28 @@ def _board() -> bytes:
             ROOT / "tests/published/synthetic_release/results", folder, dirs_exist_ok=True
         )
         return results_board(Path(folder)).to_json().encode()
+
+
+def _record() -> bytes:
+    """The first model of that board, as Every Eval Ever has it."""
+    from alignboard.boards.board import Board
+    from alignboard.boards.exports.every_eval_ever import Source, write_folder
+
+    board = msgspec.json.decode(_board(), type=Board)
+    with tempfile.TemporaryDirectory() as folder:
+        return write_folder(board, Path(folder), Source("x"))[0].read_bytes()
+
+
+def _examples() -> bytes:
+    """The examples of a board of one prompt, before they are compressed."""
+    from alignboard.boards.examples import Examples
+
+    return msgspec.json.encode(Examples(["x"], {"m": [3], "b": [-1]}, [], []))
+
+
+def _renamed(entries: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Entries of the registry under the name that a mutated file has."""
+    return tuple(re.sub(rb"(?m)^name: .*$", b"name: case", one) for one in entries)
 
 
 def _gguf() -> bytes:

@@ -1,6 +1,6 @@
 """Ratings of encoded comparisons with prompt-clustered intervals, beside evalica, arena-rank and choix.
 
-Run ``python benchmarks/rating.py --peers PYTHON --json benchmarks/results/rating.json``, where PYTHON is an interpreter
+Run ``python benchmarks/rating.py --peers PYTHON --json benchmarks/rating.json``, where PYTHON is an interpreter
 with evalica 0.4, arena-rank 0.1 and choix 0.4. Every tool runs in a process of its own, one at a time; the least CPU
 time of several repetitions counts. Only alignboard's times contain an interval that clusters by prompt.
 """
@@ -18,7 +18,8 @@ _TIMER = """
 import json, sys, time
 import numpy as np
 data = np.load(sys.argv[1])
-first, second, score, prompt = (data[k] for k in ("first", "second", "score", "prompt"))
+first, second, prompt = (data[k].astype(np.int32) for k in ("first", "second", "prompt"))
+score = data["score"]
 models = int(data["models"])
 def least(run, repeats):
     run()
@@ -43,8 +44,8 @@ fit = bradley_terry(battles, models)
 least(lambda: prompt_bootstrap(battles, fit, draws=1000, rng=np.random.default_rng(0)), 3)
 """
 _TOOLS = {
-    "alignboard, numpy": "from alignboard.stats.rating import kernel, battles\n"
-    "battles.fast_sums = lambda: None\n" + _OURS,
+    "alignboard, numpy": "from alignboard.stats.rating import kernel\nkernel._WORTH_IT = 10**9\n"
+    + _OURS,
     "alignboard, numba (extra fast)": _OURS,
     "evalica kernel, arrays": """
 from evalica import _brzo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import random
@@ -14,11 +15,16 @@ import pytest
 from alignboard.benchmarks.scores import read_scores
 from alignboard.benchmarks.task_files import digests
 from alignboard.boards.board import read_board
+from alignboard.boards.examples import read_examples
+from alignboard.boards.exports.every_eval_ever import read_folder
 from alignboard.data.instruction_sets import read_references
 from alignboard.errors import InputError
 from alignboard.models.registry import load_model
 from alignboard.records import Generation
+from alignboard.reports.judges.humans import read_human
+from alignboard.reports.samples import read_samples
 from alignboard.results.formats import read_rows
+from alignboard.train.imports.read import import_recipe
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -104,6 +110,59 @@ def test_odd_boards_references_and_bases_are_sentences(tmp_path):
     )
     with pytest.raises(InputError, match="which is not here"):
         load_model(str(tmp_path))
+
+
+LABEL = {
+    "instruction": "Q",
+    "output_1": "a",
+    "output_2": "b",
+    "preference": 1,
+    "annotator_index": 0,
+}
+SAMPLE = {"doc_id": 0, "doc": {}, "doc_hash": "1", "prompt_hash": "2", "filter": "none", "acc": 1.0}
+
+
+def test_labels_samples_and_examples_that_are_none_are_sentences(tmp_path):
+    labels = tmp_path / "labels.json"
+    labels.write_bytes(json.dumps([LABEL]).encode().replace(b"Q", b"\xc2"))
+    with pytest.raises(InputError, match=r"labels\.json is not readable JSON"):
+        read_human(labels)
+    samples = tmp_path / "samples_x.jsonl"
+    for metrics in (None, 0.5, [["acc"]], [{}]):
+        samples.write_text(json.dumps(SAMPLE | {"metrics": metrics}))
+        with pytest.raises(InputError, match="row 1, field 'metrics': a list of names"):
+            read_samples(samples)
+    examples = tmp_path / "x.examples.json.gz"
+    examples.write_bytes(gzip.compress(b'{"sets": ["\xff"]}'))
+    with pytest.raises(InputError, match="does not hold the examples of a board"):
+        read_examples(examples)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff", b"[]", b'{"source_metadata": 3}', b"[" * 5000, b'{"source_metadata": []}']
+)
+def test_a_record_of_another_format_is_a_sentence(content, tmp_path):
+    (tmp_path / "one.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"one\.json is no record of Every Eval Ever"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("lora_r", "x"), ("lora_r", {}), ("datasets", [3]), ("datasets", 0.5)),
+        *(("sequence_len", []), ("gradient_accumulation_steps", " "), ("val_set_size", "x")),
+    ],
+)
+def test_a_recipe_of_another_tool_with_odd_values_is_a_sentence(key, value, tmp_path):
+    good = {"base_model": "a/b", "rl": "dpo", "adapter": "lora", "learning_rate": 1e-4}
+    good |= {"datasets": [{"path": "c/d"}]}
+    path = tmp_path / "odd.yaml"
+    path.write_text(json.dumps(good))
+    assert import_recipe(path).tool == "axolotl"
+    path.write_text(json.dumps(good | {key: value}))
+    with pytest.raises(InputError, match=rf"odd\.yaml: .*{key}"):
+        import_recipe(path)
 
 
 # Kills.

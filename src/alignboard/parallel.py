@@ -7,10 +7,12 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_inherited: list[Callable[[Any], Any]] = []
+"""what the processes of the last fork call"""
 
 
 def fork_map(
@@ -19,7 +21,8 @@ def fork_map(
     """``[function(item) for item in items]``, in forked processes where there are at least ``least`` items.
 
     A fork shares what is imported and starts in milliseconds, but copies only the calling thread: with other threads
-    running, or torch loaded, the work is done here. An exception of ``function`` is raised as it is.
+    running, or torch loaded, the work is done here. An exception of ``function`` is raised as it is. The processes
+    inherit ``function`` with all that it holds; items and results go between them.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     if len(items) < least or cores < 2 or threading.active_count() > 1 or "torch" in sys.modules:
@@ -31,5 +34,13 @@ def fork_map(
     with warnings.catch_warnings():
         # Python 3.12 counts the idle threads of numpy's BLAS, which takes care of forks itself.
         warnings.simplefilter("ignore", DeprecationWarning)
-        with multiprocessing.get_context("fork").Pool(cores) as pool:
-            return pool.map(function, items, chunksize=max(1, len(items) // (4 * cores)))
+        _inherited.append(function)
+        try:
+            with multiprocessing.get_context("fork").Pool(cores) as pool:
+                return pool.map(_call, items, chunksize=max(1, len(items) // (4 * cores)))
+        finally:
+            _inherited.pop()
+
+
+def _call(item: Any) -> Any:
+    return _inherited[-1](item)

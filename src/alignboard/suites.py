@@ -63,23 +63,31 @@ class Benchmark(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """One lm-eval task and the metric that a board shows of it."""
 
     task: str
-    metric: str
-    """as in lm-eval's results: ``acc,none``"""
+    metric: str | None = None
+    """as in lm-eval's results: ``acc,none``; None = every one that the task reports"""
     num_fewshot: int | None = None
     """None = as the task says"""
     data: str | None = None
     """documents in place of those that the task names: a file, relative to the workspace, or ``package:NAME/FILE``"""
     limit: int | None = None
-    """of ``data``: only the first documents"""
+    """only the first documents, of every task of a group"""
+    split: str | None = None
+    """whose documents are asked, in place of the task's own; None = as the task says"""
+    part: str | None = None
+    """benchmarks of one part are averaged with each other first, and then with the other parts"""
+    chance: float | None = None
+    """the metric of guessing, a fraction: 0 on a rescaled board"""
 
     def parameters(self) -> dict[str, Any]:
         """What of it is part of a job's key; the digest of ``data`` is among the job's files."""
+        shown = self.shown()
+        return {key: value for key, value in shown.items() if key not in {"part", "chance"}}
+
+    def shown(self) -> dict[str, Any]:
+        """What of it a board shows."""
         content = msgspec.to_builtins(self)
-        return {
-            key: value
-            for key, value in content.items()
-            if value is not None or key not in {"data", "limit"}
-        }
+        always = {"task", "metric", "num_fewshot"}
+        return {key: value for key, value in content.items() if value is not None or key in always}
 
 
 class EvaluationSuite(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -99,8 +107,17 @@ class EvaluationSuite(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
     """of each benchmark whose documents are generated here: demo_choice, demo_exact"""
     apply_chat_template: bool = True
     """whether benchmarks are asked in the model's chat template, their examples as turns"""
-    average: Literal["mean"] | None = None
-    """``mean``: the board also shows the unweighted mean of the benchmarks' metrics"""
+    average: Literal["mean", "rescaled mean"] | None = None
+    """``mean``: the board also shows the unweighted mean of the benchmarks' metrics, part by part; ``rescaled mean``:
+    of how far each lies between chance (0) and all (100)"""
+    source: str | None = None
+    """where the tasks, their examples and their average are taken from"""
+    lacks: str | None = None
+    """what of the source lm-eval does not have, or does otherwise"""
+    data_root: str | None = None
+    """a mirror of the hub's data sets: a folder, relative to the workspace, or ``package:NAME``"""
+    revisions: dict[str, str] = {}
+    """by data set of the hub: the commit that its documents are of"""
 
 
 class Suite(EvaluationSuite, forbid_unknown_fields=True, frozen=True, kw_only=True):

@@ -179,7 +179,7 @@ def test_sets_and_training_rows_are_read_from_a_package(workspace):
 @pytest.mark.parametrize(
     ("benchmark", "message"),
     [
-        (Benchmark("piqa", "acc,none", limit=5), "limit is for documents of data"),
+        (Benchmark("piqa", "acc,none", limit=0), "limit is 0; 1 is the least"),
         (Benchmark("piqa", "acc,none", data="x.jsonl"), "names 'x.jsonl', which is not there"),
         (Benchmark("piqa", "acc,none", data="x.txt"), "none of the formats"),
         (Benchmark("piqa", "acc,none", 5, data="x.jsonl"), "holds no examples"),

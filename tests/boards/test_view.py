@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
+from alignboard.boards import of_results
 from alignboard.boards.files import write_board
+from alignboard.boards.of_results import results_board, with_examples
 from alignboard.boards.serving import Pages, server
 from alignboard.errors import InputError
 from alignboard.records import Judgment
@@ -55,6 +57,20 @@ def judged(folder, model, preferences):
     ]
     (folder / model / "judge-vs-base").mkdir(parents=True, exist_ok=True)
     write_rows(folder / model / "judge-vs-base" / "annotations.json", rows)
+
+
+def test_a_board_of_too_many_verdicts_has_a_page_without_their_texts(tmp_path, monkeypatch):
+    for model in ("one", "two"):
+        judged(tmp_path / "results", model, [1.0, 2.0, 2.0])
+    board = results_board(tmp_path / "results")
+    assert with_examples(tmp_path / "results", board)[0] == board
+    monkeypatch.setattr(of_results, "MOST_VERDICTS", 5)
+    noted, examples = with_examples(tmp_path / "results", board)
+    assert examples is None
+    assert noted.rows == board.rows
+    assert "more than 5 verdicts" in noted.notes[-1]
+    part = results_board(tmp_path / "results", models=["one"])
+    assert with_examples(tmp_path / "results", part)[1] is not None
 
 
 def test_the_page_follows_the_results_under_an_address_that_nobody_guesses(tmp_path):

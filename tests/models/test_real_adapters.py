@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
     Gemma3Config,
@@ -184,10 +184,31 @@ def test_a_rewriting_adapter_is_not_put_beside_others(plain, tmp_path):
 
 def test_a_kind_that_nobody_listed_is_seen_by_the_weights(plain, tmp_path, monkeypatch):
     pissa = adapter(tmp_path / "pissa", plain, init_lora_weights="pissa")
-    monkeypatch.setattr("alignboard.models.loading.rewrites_base", lambda _path: False)
+    monkeypatch.setattr("alignboard.models.loading.needs_own_load", lambda _path: False)
     model = LoadedModel.load(plain)
     model.add_adapter("pissa", pissa)
     assert model.sole == "pissa"
+
+
+def test_an_adapter_of_token_rows_is_not_put_beside_others(plain, tmp_path):
+    rows = adapter(tmp_path / "rows", plain, trainable_token_indices={"embed_tokens": [9]})
+    other = adapter(tmp_path / "other", plain)
+    for first, second in ((rows, other), (other, rows)):
+        model = LoadedModel.load(plain)
+        model.add_adapter("first", first)
+        with pytest.raises(InputError, match="rows needs a load of its own"):
+            model.add_adapter("second", second)
+    assert base_of(load_model(str(rows))) != base_of(load_model(str(other)))
+
+
+def test_an_adapter_of_virtual_tokens_is_refused_before_anything(plain, tmp_path):
+    network = AutoModelForCausalLM.from_pretrained(plain, dtype=torch.float32)
+    config = PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
+    get_peft_model(network, config).save_pretrained(tmp_path / "prompt")
+    spec = load_model(str(tmp_path / "prompt"))
+    for ask in (load_spec, check_model):
+        with pytest.raises(InputError, match="of the kind PROMPT_TUNING, which cannot be asked"):
+            ask(spec)
 
 
 # What ends a reply.
@@ -290,6 +311,24 @@ def test_a_base_of_another_machine_is_named_with_the_way_out(plain, tmp_path):
     entry = ModelSpec(name="mine", base=str(plain), adapter=str(folder), end_of_turn="allow")
     model, name = load_spec(entry)
     assert name in model.adapters
+
+
+def test_a_base_of_the_hub_that_cannot_be_had_is_named_with_the_way_out(
+    plain, tmp_path, monkeypatch
+):
+    folder = adapter(tmp_path / "mirrored", plain)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "mirrors/base"
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+    def gone(base, _revision, _files):
+        raise InputError(f"{base} is neither a folder nor a repository.")
+
+    monkeypatch.setattr("alignboard.models.hub._download", gone)
+    spec = load_model(str(folder))
+    told = rf"{folder} is an adapter on the base 'mirrors/base'.*base: and adapter: {folder}"
+    with pytest.raises(InputError, match=told):
+        load_spec(spec)
 
 
 def test_another_base_is_allowed_where_the_entry_says_so(plain, tmp_path):

@@ -258,17 +258,14 @@ def test_simple_scores_follow_their_definitions():
     assert elo_updates(one, 2).tolist() == [1002.0, 998.0]
 
 
-def test_the_compiled_sums_are_numpys():
+def test_the_compiled_sums_are_numpys(monkeypatch):
     pytest.importorskip("numba")
-    from alignboard.stats.rating.kernel import fast_sums
+    from alignboard.stats.rating import kernel
 
     battles = simulated(9, n_prompts=40)
-    kernel = fast_sums()
-    assert kernel is not None
-    cluster, n_codes = battles.codes
-    won, played = kernel(cluster, battles.first, battles.second, battles.score, 6, n_codes)
-    sums = added_up(battles, 6)
-    assert sums.won is not None
-    assert sums.played is not None
-    assert np.array_equal(won, sums.won)
-    assert np.array_equal(played, sums.played)
+    plain = bradley_terry(battles, 6)
+    monkeypatch.setattr(kernel, "_WORTH_IT", 0)
+    compiled = bradley_terry(battles, 6)
+    assert np.allclose(compiled.log_strength, plain.log_strength, atol=1e-13)
+    assert np.allclose(compiled.covariance, plain.covariance, atol=1e-14)
+    assert compiled.n_clusters == plain.n_clusters == 40

@@ -32,7 +32,7 @@ from typing import Any, Final
 from alignboard.benchmarks.harness import calm, sandboxed
 from alignboard.benchmarks.request_rows import OnProgress, RequestRows
 from alignboard.benchmarks.scores import TaskScore, read_scores
-from alignboard.benchmarks.tasks import load_tasks
+from alignboard.benchmarks.tasks import chance, chosen_documents, load_tasks, reported_metrics
 from alignboard.engines.generate import library_versions, model_identity
 from alignboard.models.loading import LoadedModel
 from alignboard.results.journal import Journal
@@ -72,6 +72,11 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
         from alignboard.benchmarks.lm import ContextOnce
 
         manager, tasks = load_tasks(benchmarks, folders)
+        wanted = {
+            (one.task, metric)
+            for one, task in zip(benchmarks, tasks, strict=True)
+            for metric in ([one.metric] if one.metric else reported_metrics(task))
+        }
         rows = RequestRows(
             _identity(model, apply_chat_template=apply_chat_template), journal, on_progress
         )
@@ -84,11 +89,12 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
             found: Any = evaluator.simple_evaluate(
                 model=lm,
                 model_args=_recorded_arguments(model),
-                tasks=tasks,  # pyright: ignore[reportArgumentType] - groups too, which `TaskManager.load` passes on
+                tasks=list({id(one): one for one in tasks}.values()),  # pyright: ignore[reportArgumentType] - groups too, which `TaskManager.load` passes on
                 task_manager=manager,
                 evaluation_tracker=tracker,
                 apply_chat_template=apply_chat_template,
                 fewshot_as_multiturn=apply_chat_template,
+                samples=chosen_documents(benchmarks, tasks),
                 log_samples=True,
             )
             results: dict[str, Any] = dict(found)
@@ -98,6 +104,7 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
                 **provenance(model),
                 "chat_template_sha256": model.template_hash if apply_chat_template else None,
                 "task_files_sha256": dict(task_files),
+                "chance": chance(tasks, samples),
                 "passes": "context-once" if lm.own_passes is None else f"lm-eval ({lm.own_passes})",
                 "adapter_moved_logprobs": lm.adapter_moved,
                 "cut_on_the_left": {
@@ -108,7 +115,7 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
             tracker.save_results_aggregated(results=results, samples=samples)
             for task in samples:
                 tracker.save_results_samples(task_name=task, samples=samples[task])
-            return _put_in_place(partial, out, benchmarks, list(samples))
+            return _put_in_place(partial, out, wanted, list(samples))
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -156,7 +163,7 @@ def _recorded_arguments(model: LoadedModel) -> dict[str, Any]:
 
 
 def _put_in_place(
-    partial: Path, out: Path, benchmarks: Sequence[Benchmark], tasks: Sequence[str]
+    partial: Path, out: Path, wanted: set[tuple[str, str]], tasks: Sequence[str]
 ) -> list[TaskScore]:
     """Check what the tracker wrote, then move it, the results last; raises where anything is missing."""
     results = list(partial.glob("results_*.json"))
@@ -167,9 +174,7 @@ def _put_in_place(
             f"lm-eval did not save its results: {sorted(p.name for p in partial.iterdir())}"
         )
     scores = read_scores(results[0])
-    absent = {(one.task, one.metric) for one in benchmarks} - {
-        (score.task, f"{score.metric},{score.filter}") for score in scores
-    }
+    absent = wanted - {(score.task, f"{score.metric},{score.filter}") for score in scores}
     if absent:
         raise RuntimeError(f"lm-eval gave no number for {sorted(absent)}")
     for path in out.glob("results_*.json"):

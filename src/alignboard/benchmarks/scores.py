@@ -27,13 +27,23 @@ class TaskScore:
     n_documents: int
     n_shot: int
     higher_is_better: bool
+    chance: float | None = None
+    """what guessing gives, where our own file says it"""
 
 
 class _Counts(msgspec.Struct):
     effective: int
 
 
-class _Results(msgspec.Struct, rename={"samples": "n-samples", "shots": "n-shot"}):
+class _Stamp(msgspec.Struct):
+    """What is read of our own provenance."""
+
+    chance: dict[str, float] = {}
+
+
+class _Results(
+    msgspec.Struct, rename={"samples": "n-samples", "shots": "n-shot", "stamp": "alignboard"}
+):
     """The parts of lm-eval's file that are read."""
 
     results: dict[str, dict[str, Any]]
@@ -41,6 +51,7 @@ class _Results(msgspec.Struct, rename={"samples": "n-samples", "shots": "n-shot"
     shots: dict[str, int | float | None] = {}
     higher_is_better: dict[str, Any] = {}
     group_subtasks: dict[str, list[str] | None] = {}
+    stamp: _Stamp = msgspec.field(default_factory=_Stamp)
 
     def better_when_higher(self, task: str, metric: str) -> bool:
         """What the file says of a metric; True where it says nothing."""
@@ -58,6 +69,15 @@ class _Results(msgspec.Struct, rename={"samples": "n-samples", "shots": "n-shot"
         """The number of documents of a task, or of all tasks of a group."""
         found = (self.samples.get(task) for task in self.tasks_of(name))
         return sum(int(one.effective if isinstance(one, _Counts) else one) for one in found if one)
+
+    def chance(self, name: str, metric: str) -> float | None:
+        """What guessing gives in a multiple choice, on average over the documents of a group; None = unknown."""
+        tasks = self.tasks_of(name)
+        if metric not in {"acc", "acc_norm"} or any(one not in self.stamp.chance for one in tasks):
+            return None
+        n = [self.n_documents(one) for one in tasks]
+        weighted = sum(k * self.stamp.chance[one] for k, one in zip(n, tasks, strict=True))
+        return weighted / sum(n) if sum(n) else None
 
     def n_shot(self, name: str) -> int:
         """The number of examples of a task, or the largest of a group."""
@@ -92,4 +112,5 @@ def _scores(content: _Results) -> Iterator[TaskScore]:
                 n_documents=content.n_documents(task),
                 n_shot=content.n_shot(task),
                 higher_is_better=content.better_when_higher(task, metric),
+                chance=content.chance(task, metric),
             )

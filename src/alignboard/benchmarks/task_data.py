@@ -26,17 +26,15 @@ def data_digests(benchmarks: Iterable[Benchmark], workspace: Path) -> dict[str, 
     """sha256 of every file that benchmarks name as ``data``; raises `InputError` for what cannot be used."""
     found = {}
     for one in benchmarks:
+        if one.limit is not None and one.limit < 1:
+            raise InputError(f"the benchmark {one.task}: limit is {one.limit}; 1 is the least.")
         if one.data is None:
-            if one.limit is not None:
-                raise InputError(f"the benchmark {one.task}: limit is for documents of data.")
             continue
         if one.num_fewshot:
             raise InputError(
                 f"the benchmark {one.task}: num_fewshot is {one.num_fewshot}, and data holds no examples beside the "
                 "documents; leave it out."
             )
-        if one.limit is not None and one.limit < 1:
-            raise InputError(f"the benchmark {one.task}: limit is {one.limit}; 1 is the least.")
         found[one.data] = _digest(one.data, workspace)
     return found
 

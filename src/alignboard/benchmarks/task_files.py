@@ -75,12 +75,13 @@ def generated_contents(name: str, workspace: Path, *, trusted: bool) -> dict[str
     found = _Files(workspace, trusted=trusted, with_data=False)
     found.add_task(name)
     return {
-        label: file_sha256(path) if path.suffix == ".py" else _read(path)
+        label: file_sha256(path) if path.suffix == ".py" else read_declaration(path)
         for label, path in sorted(found.files.items())
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_declaration(path: Path) -> dict[str, Any]:
+    """What a task's file declares; a function is its name, and nothing is imported."""
     return read_yaml(path, _Loader, ("!function",))
 
 
@@ -140,7 +141,7 @@ class _Files:
     def _add_declaration(self, path: Path, name: str | None = None) -> None:
         if not self._add(path):
             return
-        content = _read(path)
+        content = read_declaration(path)
         _require_shape(path, content)
         declared = content.get("group") or content.get("task")
         if name is not None and name != declared:
@@ -152,7 +153,7 @@ class _Files:
         included = content.get("include", [])
         for other in [included] if isinstance(included, str) else included:
             self._add_declaration(path.parent / other)
-        for function in _functions(content):
+        for function in functions_of(content):
             module = path.parent / f"{function.rpartition('.')[0].replace('.', '/')}.py"
             if module.is_file():
                 self._add(module)
@@ -237,7 +238,7 @@ def require_no_code(path: Path, content: Mapping[str, Any]) -> None:
 
 def _code(content: Mapping[str, Any]) -> Iterator[str]:
     """What of a declaration runs code; metrics that lm-eval does not have are scripts of a folder or of the hub."""
-    yield from (f"!function {function}" for function in _functions(content))
+    yield from (f"!function {function}" for function in functions_of(content))
     for text in _strings(content):
         if ("{{" in text or "{%" in text) and _INTERNALS.search(text):
             yield f"the template {text[:60]!r}"
@@ -268,7 +269,8 @@ def _metrics() -> frozenset[str]:
     return frozenset(re.findall(r"@register_metric\(\s*metric=\"([^\"]+)\"", source))
 
 
-def _functions(value: Any) -> Iterator[_Function]:
+def functions_of(value: Any) -> Iterator[str]:
+    """The functions that a declaration names: ``utils.process_docs``."""
     return (text for text in _strings(value) if isinstance(text, _Function))
 
 
@@ -293,12 +295,14 @@ def _lm_eval_folders() -> tuple[Path, ...]:
 @lru_cache(maxsize=1024)
 def _declared(folder: Path) -> frozenset[str]:
     """The names of the tasks, groups and tags that the files of ``folder`` declare."""
-    found: set[bytes] = set()
-    for path in folder.rglob("*"):
-        if path.suffix not in {"", ".yaml"} or not path.is_file():  # some templates have no suffix
-            continue
-        text = path.read_bytes()
-        found.update(_NAME.findall(text))
-        for tags in _TAGS.findall(text):
-            found.update(tag.strip(b" \t\"'") for tag in re.findall(rb"-[ \t]+(.*)", tags))
+    paths = (path for path in folder.rglob("*") if path.suffix in {"", ".yaml"})
+    return frozenset(name for path in paths if path.is_file() for name in declared_names(path))
+
+
+def declared_names(path: Path) -> frozenset[str]:
+    """The names of the task, the group and the tags that a file declares."""
+    text = path.read_bytes()  # some templates have no suffix
+    found = set(_NAME.findall(text))
+    for tags in _TAGS.findall(text):
+        found.update(tag.strip(b" \t\"'") for tag in re.findall(rb"-[ \t]+(.*)", tags))
     return frozenset(name.decode() for name in found)

@@ -32,7 +32,19 @@ def load_tasks(
     for a task that nobody declares, whose documents cannot be had, or that does not report the benchmark's metric.
     """
     manager = _task_manager([benchmark.task for benchmark in benchmarks], folders)
-    return manager, [_loaded(manager, benchmark) for benchmark in benchmarks]
+    found: dict[tuple[Any, ...], Task | Group] = {}
+    for one in benchmarks:
+        key = (one.task, one.num_fewshot, one.data, one.split, one.limit)
+        if key not in found and any(known[0] == one.task for known in found):
+            raise InputError(
+                f"the task {one.task!r} stands in the suite twice with other examples or documents; make two suites."
+            )
+        if key not in found:
+            found[key] = _loaded(manager, one)
+    by_task = {key[0]: item for key, item in found.items()}
+    for one in benchmarks:
+        _require_metric(one, by_task[one.task])
+    return manager, [by_task[one.task] for one in benchmarks]
 
 
 def leaves(item: Task | Group) -> list[Any]:
@@ -90,7 +102,7 @@ def _reached(names: Sequence[Any], index: Mapping[str, Any]) -> Iterator[str]:
 def _loaded(manager: TaskManager, benchmark: Benchmark) -> Task | Group:
     name = benchmark.task
     try:
-        found = manager.load(name if benchmark.data is None else _with_data(benchmark))
+        found = manager.load(_changed(benchmark))
     except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the task {name!r} cannot be loaded: {reason}") from error
@@ -103,29 +115,65 @@ def _loaded(manager: TaskManager, benchmark: Benchmark) -> Task | Group:
     for task in leaves(item):
         if benchmark.num_fewshot is not None:
             task.set_config(key="num_fewshot", value=benchmark.num_fewshot)
-    reported = _reported(item)
-    if benchmark.metric not in reported:
-        raise InputError(
-            f"the task {name!r} reports no metric {benchmark.metric!r}; it has: "
-            f"{'; '.join(reported) or 'none'}."
-        )
     return item
 
 
-def _with_data(benchmark: Benchmark) -> dict[str, Any]:
-    """The task on other documents, as lm-eval takes it: a member of a group, whose settings replace its own."""
-    member = {"task": benchmark.task, **dataset_settings(benchmark)}
-    return {"group": f"{benchmark.task} on {benchmark.data}", "task": [member]}
+def _require_metric(benchmark: Benchmark, item: Task | Group) -> None:
+    reported = reported_metrics(item)
+    if benchmark.metric is not None and benchmark.metric not in reported:
+        raise InputError(
+            f"the task {benchmark.task!r} reports no metric {benchmark.metric!r}; it has: "
+            f"{'; '.join(reported) or 'none'}."
+        )
 
 
-def _reported(item: Task | Group) -> list[str]:
+def _changed(benchmark: Benchmark) -> str | dict[str, Any]:
+    """The task; on other documents, as lm-eval takes it, a member of a group, whose settings replace its own."""
+    if benchmark.data is not None:
+        settings = dataset_settings(benchmark)
+    elif benchmark.split is not None:
+        settings = {"test_split": benchmark.split}
+    else:
+        return benchmark.task
+    member = {"task": benchmark.task, **settings}
+    return {"group": f"{benchmark.task} on {benchmark.data or benchmark.split}", "task": [member]}
+
+
+def chosen_documents(
+    benchmarks: Sequence[Benchmark], tasks: Sequence[Task | Group]
+) -> dict[str, list[int]] | None:
+    """By task: which documents are asked, for lm-eval's ``samples``, where a benchmark takes the first ones only."""
+    found = {
+        leaf.config.task: list(range(min(one.limit, len(leaf.eval_docs))))
+        for one, item in zip(benchmarks, tasks, strict=True)
+        if one.limit is not None
+        for leaf in leaves(item)
+    }
+    return found or None
+
+
+def chance(
+    tasks: Sequence[Task | Group], samples: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, float]:
+    """By multiple-choice task of lm-eval's own scoring: the accuracy of guessing on the documents asked."""
+    return {
+        name: sum(1 / len(row["arguments"]) for row in samples[name]) / len(samples[name])
+        for item in tasks
+        for leaf in leaves(item)
+        if leaf.OUTPUT_TYPE == "multiple_choice"
+        and leaf.config.process_results is None
+        and samples.get(name := leaf.config.task)
+    }
+
+
+def reported_metrics(item: Task | Group) -> list[str]:
     """The metrics of a task or group, as ``results_*.json`` names them: ``acc,none``."""
     from lm_eval.api.group import Group
 
     if not isinstance(item, Group):
         filters = [one.name for one in getattr(item, "_filters", [])]
         return [f"{metric},{one}" for metric in item.aggregation() or {} for one in filters]
-    members = [metric for task in leaves(item) for metric in _reported(task)]
+    members = [metric for task in leaves(item) for metric in reported_metrics(task)]
     return [
         metric
         for metric in dict.fromkeys(members)

@@ -15,6 +15,7 @@ import msgspec
 
 from alignboard.boards.columns import Column, Kind, Row, Score
 from alignboard.errors import InputError, nearest
+from alignboard.results.files import UNREADABLE
 from alignboard.text import json_value, shown
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
         """
         try:
             found = msgspec.json.decode(text, type=Board)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise InputError(f"{name} is not a board of alignboard: {error}.") from error
         if found.schema != SCHEMA:
             raise InputError(

@@ -18,6 +18,7 @@ import msgspec
 
 from alignboard.errors import InputError
 from alignboard.records import Generation, Judgment
+from alignboard.results.files import UNREADABLE
 from alignboard.results.formats import preference_value, read_rows
 from alignboard.text import storable
 
@@ -117,7 +118,7 @@ def read_examples(path: Path) -> Examples | None:
         return msgspec.json.decode(gzip.decompress(path.read_bytes()), type=Examples)
     except FileNotFoundError:
         return None
-    except (OSError, EOFError, zlib.error, msgspec.MsgspecError) as error:
+    except (OSError, EOFError, zlib.error, *UNREADABLE) as error:
         raise InputError(
             f"{path} does not hold the examples of a board: {error}; remove it."
         ) from error

@@ -19,6 +19,7 @@ import msgspec
 from alignboard.boards.page import PARTS, template
 from alignboard.errors import InputError
 from alignboard.records import Judgment
+from alignboard.results.files import UNREADABLE
 from alignboard.results.formats import read_rows
 from alignboard.results.verdict_places import annotation_file
 
@@ -106,7 +107,7 @@ class Labels:
         """Keep the verdict in ``body`` and give the next pair; one that was taken before is not taken twice."""
         try:
             given = msgspec.json.decode(body, type=_Given)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise InputError(f"This is no verdict: {error}.") from error
         with self._lock:
             if given.pair in self._todo:

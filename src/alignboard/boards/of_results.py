@@ -59,6 +59,8 @@ _JOINT = (
 )
 ALPACA_EVAL = "alpaca-eval"
 """the set whose verdicts lie in no folder of its own"""
+MOST_VERDICTS = 250_000
+"""on a page that holds their prompts and responses; the whole of AlpacaEval 2 has 180,000"""
 _FAILED = ("refused", "truncated", "failed")
 _LM_EVAL = "Benchmarks are lm-eval's own numbers with its standard errors."
 
@@ -145,25 +147,45 @@ def results_board(
     )
 
 
+def with_examples(root: Path, board: Board) -> tuple[Board, Examples | None]:
+    """``board`` and its `results_examples`; without them, and with a note, where they are too many for a page."""
+    shown = _shown(root, board)
+    if sum(len(one.table) for one, _ in shown) <= MOST_VERDICTS:
+        return board, _examples(root, board, shown)
+    note = (
+        f"The page holds no prompts, because there are more than {MOST_VERDICTS:,} verdicts, whose texts a browser "
+        "does not open in one page; --models A,B makes a page with the prompts of some models."
+    )
+    return msgspec.structs.replace(board, notes=[*board.notes, note]), None
+
+
 def results_examples(root: Path, board: Board) -> Examples:
     """The prompts behind the columns of verdicts of ``board``, a board of the results folder ``root``."""
-    folders = _model_folders(root, [row.model for row in board.rows if (root / row.model).is_dir()])
-    cache = TableCache(root)
+    return _examples(root, board, _shown(root, board))
+
+
+def _shown(root: Path, board: Board) -> list[tuple[Verdicts, str]]:
+    """The verdicts that ``board`` shows, with the keys of their columns."""
     columns = {
         # Suites with published boards stand for AlpacaEval's own place.
-        (c.judge, c.baseline, ALPACA_EVAL if c.set in PUBLISHED else c.set): c.key
+        (c.judge, ALPACA_EVAL if c.set in PUBLISHED else c.set, c.baseline): c.key
         for c in board.of_kind("win rate")
     }
+    found = find_verdicts(_board_folders(root, board), TableCache(root))
+    return [(one, columns[one.column]) for one in found if one.column in columns]
+
+
+def _board_folders(root: Path, board: Board) -> dict[str, Path]:
+    return _model_folders(root, [row.model for row in board.rows if (root / row.model).is_dir()])
+
+
+def _examples(root: Path, board: Board, shown: Sequence[tuple[Verdicts, str]]) -> Examples:
     collector = Collector()
-    sets = set()
-    for one in find_verdicts(folders, cache):
-        key = columns.get((one.judge, one.baseline, one.set))
-        if key is not None:
-            sets.add(one.set)
-            path = Path(one.table.path)
-            collector.add_verdicts(path, key, one.model, one.baseline, one.set)
-    for set_name in sorted(sets) or [ALPACA_EVAL]:
-        for model, path in _output_files(folders, set_name).items():
+    for one, key in shown:
+        path = Path(one.table.path)
+        collector.add_verdicts(path, key, one.model, one.baseline, one.set)
+    for set_name in sorted({one.set for one, _ in shown}) or [ALPACA_EVAL]:
+        for model, path in _output_files(_board_folders(root, board), set_name).items():
             collector.add_responses(path, model, set_name)
     return collector.examples()
 

@@ -9,6 +9,7 @@ import msgspec
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Row
+from alignboard.results.files import UNREADABLE
 from alignboard.workspace import CARD
 
 _RECORD = "model.json"
@@ -54,5 +55,5 @@ def _read(path: Path, schema: type[Schema]) -> Schema | None:
     """What ``path`` says; None where there is no such file, or another one of that name."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=schema)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNREADABLE):
         return None

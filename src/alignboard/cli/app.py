@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from alignboard.cli.benchmark import benchmark
 from alignboard.cli.boards.board import board
 from alignboard.cli.boards.convert import convert
 from alignboard.cli.boards.label import label
@@ -24,6 +25,7 @@ from alignboard.cli.compare import compare
 from alignboard.cli.data import data
 from alignboard.cli.evaluate import evaluate
 from alignboard.cli.export import export
+from alignboard.cli.fetch import fetch
 from alignboard.cli.generate import generate
 from alignboard.cli.judge.judge import judge as judge_group
 from alignboard.cli.models import models as models_group
@@ -51,6 +53,7 @@ from alignboard.cli.shared import (
     write_json,
 )
 from alignboard.cli.sweep import sweep
+from alignboard.cli.tournament import tournament
 from alignboard.cli.train import train
 from alignboard.extras import calm
 from alignboard.workspace import PUBLISHED
@@ -212,6 +215,8 @@ cli.add_command(models_group)
 cli.add_command(generate)
 cli.add_command(judge_group)
 cli.add_command(evaluate)
+cli.add_command(benchmark)
+cli.add_command(fetch)
 cli.add_command(bridge)
 cli.add_command(board)
 cli.add_command(data)
@@ -221,6 +226,7 @@ cli.add_command(export)
 cli.add_command(recipe)
 cli.add_command(compare)
 cli.add_command(rank)
+cli.add_command(tournament)
 cli.add_command(power)
 cli.add_command(plot)
 cli.add_command(track)

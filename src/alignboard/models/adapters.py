@@ -27,6 +27,11 @@ from alignboard.results.files import read_json_object
 
 _REWRITING: Final = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """values of ``init_lora_weights``, or how they begin, with which PEFT changes the base when it adds an adapter"""
+_PROMPTS: Final = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT")
+_NOT_ASKED: Final = frozenset(
+    (*_PROMPTS, "CARTRIDGE", "ADAPTION_PROMPT", "POLY", "XLORA", "SHADOW")
+)
+"""kinds that need more than a prompt: tokens without a text before it, a task's number, a second pass"""
 _EMBEDDING: Final = re.compile(r".*(?:embed_tokens|lm_head|wte|embed_out)\b.*weight")
 _LORA: Final = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 
@@ -48,11 +53,22 @@ class Adapter:
 
 def read_adapter(name: str, path: Path) -> Adapter:
     """The adapter in the folder ``path``; raises `InputError` where there is none, and for a name PEFT cannot hold."""
-    if not (path / "adapter_config.json").is_file():
-        raise InputError(f"{path} is no adapter: it holds no adapter_config.json.")
+    require_kind(path)
     if not re.fullmatch(r"[\w-]+", name):
         raise InputError(f"The adapter name {name!r} may only hold letters, digits, '-' and '_'.")
     return Adapter(name, path, adapter_fingerprint(path), saved_template(path), taught_ends(path))
+
+
+def require_kind(path: Path) -> None:
+    """Raise `InputError` where the folder ``path`` holds no adapter, or one of a kind that cannot be asked."""
+    if not (path / "adapter_config.json").is_file():
+        raise InputError(f"{path} is no adapter: it holds no adapter_config.json.")
+    kind = read_json_object(path / "adapter_config.json").get("peft_type")
+    if kind in _NOT_ASKED:
+        raise InputError(
+            f"{path} is an adapter of the kind {kind}, which cannot be asked here; train one that changes weights, "
+            "such as LORA."
+        )
 
 
 def rewrites_base(path: Path) -> bool:
@@ -60,6 +76,17 @@ def rewrites_base(path: Path) -> bool:
     config = read_json_object(path / "adapter_config.json")
     kind = config.get("init_lora_weights")
     return isinstance(kind, str) and kind.casefold().startswith(_REWRITING)
+
+
+def needs_own_load(path: Path) -> bool:
+    """Whether the adapter in ``path`` cannot share a load with others.
+
+    It rewrites the base's weights, or is of a kind beside which PEFT cannot add another: one that trains rows of the
+    embedding (``trainable_token_indices``), or no LoRA.
+    """
+    config = read_json_object(path / "adapter_config.json")
+    other_kind = config.get("peft_type", "LORA") != "LORA"
+    return rewrites_base(path) or other_kind or bool(config.get("trainable_token_indices"))
 
 
 def own_tokenizer(path: Path, base: Any) -> Any:

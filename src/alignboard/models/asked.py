@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from alignboard.errors import InputError
-from alignboard.models.adapters import rewrites_base, taught_ends
+from alignboard.models.adapters import needs_own_load, taught_ends
 from alignboard.models.arithmetic import Attention
 from alignboard.models.ends import ends_of
-from alignboard.models.hub import locate_adapter
+from alignboard.models.hub import base_of_adapter, locate_adapter
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import (
     bos_fault,
@@ -57,18 +57,19 @@ def load_base(
 ) -> LoadedModel:
     """The base of ``spec``, as it is; see `load_spec`. It serves every entry with the same `base_of`."""
     require_agreed(spec, remote_code=remote_code)
-    return LoadedModel.load(
-        spec.base,
-        dtype=spec.dtype,
-        quantization=spec.quantization,
-        device=device,
-        format=spec.format,
-        gguf_file=spec.gguf_file,
-        revision=spec.revision,
-        tokenizer=spec.tokenizer,
-        attn_implementation=attn_implementation,
-        trust_remote_code=spec.trust_remote_code,
-    )
+    with base_of_adapter(spec.base, spec.adapter):
+        return LoadedModel.load(
+            spec.base,
+            dtype=spec.dtype,
+            quantization=spec.quantization,
+            device=device,
+            format=spec.format,
+            gguf_file=spec.gguf_file,
+            revision=spec.revision,
+            tokenizer=spec.tokenizer,
+            attn_implementation=attn_implementation,
+            trust_remote_code=spec.trust_remote_code,
+        )
 
 
 def require_agreed(spec: ModelSpec, *, remote_code: bool) -> None:
@@ -82,7 +83,7 @@ def require_agreed(spec: ModelSpec, *, remote_code: bool) -> None:
 
 
 def base_of(spec: ModelSpec) -> tuple[str | bool | None, ...]:
-    """What of ``spec`` decides which weights are loaded, and how; an adapter that rewrites its base is part of it."""
+    """What of ``spec`` decides which weights are loaded, and how: also an adapter that needs a load of its own."""
     weights = (spec.base, spec.revision, spec.format, spec.gguf_file, spec.tokenizer)
     alone = spec.adapter if spec.adapter is not None and _needs_own_load(spec.adapter) else None
     return (*weights, spec.dtype, spec.quantization, spec.trust_remote_code, alone)
@@ -93,7 +94,7 @@ def _needs_own_load(adapter: str) -> bool:
         folder = locate_adapter(adapter)
     except InputError:
         return False  # said where it is opened
-    return (folder / "adapter_config.json").is_file() and rewrites_base(folder)
+    return (folder / "adapter_config.json").is_file() and needs_own_load(folder)
 
 
 def ask_as(model: LoadedModel, spec: ModelSpec, own: str | None) -> str | None:

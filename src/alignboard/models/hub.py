@@ -11,6 +11,8 @@ Importing this module loads neither torch nor transformers.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -75,6 +77,20 @@ def locate_adapter(base: str | Path, revision: str | None = None) -> Path:
         return Path(base)
     files = ["adapter_config.json", "adapter_model.*", "training.json", *_TOKENIZER]
     return _download(base, revision, files)
+
+
+@contextmanager
+def base_of_adapter(base: str, adapter: str | None) -> Iterator[None]:
+    """Inside the block, an error about the base of an adapter also names the adapter and the way out."""
+    try:
+        yield
+    except InputError as error:
+        if adapter is None:
+            raise
+        raise InputError(
+            f"{adapter} is an adapter on the base {base!r}: {error} Where that model lies elsewhere, write an entry "
+            f"evaluate/models/NAME.yaml with base: and adapter: {adapter}."
+        ) from error
 
 
 def is_repository(base: str) -> bool:

@@ -26,12 +26,12 @@ from alignboard.errors import InputError, nearest
 from alignboard.models.adapters import (
     Adapter,
     default_template,
+    needs_own_load,
     own_tokenizer,
     read_adapter,
     require_fitting,
     require_placed,
     require_same_base,
-    rewrites_base,
 )
 from alignboard.models.arithmetic import (
     QLORA,
@@ -190,11 +190,7 @@ class LoadedModel:
             )
         if not any_base:
             require_same_base(path, self.path, self.source, self.fingerprint)
-        if self.adapters and (self.sole is not None or rewrites_base(path)):
-            raise InputError(
-                f"{path if self.sole is None else self.adapters[self.sole].path} rewrites the weights of its base, so "
-                "it needs a load of its own; ask it apart from the other models of that base."
-            )
+        self._require_company(path)
         model: Any = self.model  # PEFT's, as soon as there is an adapter
         adapter = self._with_tokenizer(adapter)
         base = model.get_base_model() if self.adapters else model
@@ -218,6 +214,21 @@ class LoadedModel:
         self.adapters[name] = adapter
         self._switch(self.active)  # PEFT switches to what it loads first
         return adapter
+
+    def _require_company(self, path: Path) -> None:
+        """Raise `InputError` where the adapter in ``path`` and those of this load cannot share it."""
+        alone = [
+            one
+            for one in (path, *(one.path for one in self.adapters.values()))
+            if needs_own_load(one)
+        ]
+        if self.sole is not None:
+            alone.append(self.adapters[self.sole].path)
+        if self.adapters and alone:
+            raise InputError(
+                f"{alone[0]} needs a load of its own (it rewrites the weights of its base, trains rows of the "
+                "embedding, or is no LoRA); ask it apart from the other models of that base."
+            )
 
     def _with_tokenizer(self, adapter: Adapter) -> Adapter:
         """The adapter with the tokenizer that it brought, where that is another; its fingerprint then names it, too."""

@@ -30,17 +30,24 @@ def open_tokenizer(
     known = {"config": PhiConfig()} if checkpoint.format in {"phi-msft", "phixtral"} else {}
     try:
         if replaced_by is not None:
-            return AutoTokenizer.from_pretrained(replaced_by, trust_remote_code=remote_code)
-        if checkpoint.gguf_file is not None:
-            return build_tokenizer(read_header(checkpoint.place))
-        return AutoTokenizer.from_pretrained(
-            checkpoint.path, trust_remote_code=remote_code, **known
-        )
+            found = AutoTokenizer.from_pretrained(replaced_by, trust_remote_code=remote_code)
+        elif checkpoint.gguf_file is not None:
+            found = build_tokenizer(read_header(checkpoint.place))
+        else:
+            found = AutoTokenizer.from_pretrained(
+                checkpoint.path, trust_remote_code=remote_code, **known
+            )
     except (ImportError, LookupError, OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{checkpoint.place}: its tokenizer cannot be loaded; give one as tokenizer, such as that of the model "
             f"it was made from ({' '.join(str(error).split())})."
         ) from error
+    if set(found.get_vocab()) <= set(found.all_special_tokens):  # transformers makes one of nothing
+        raise InputError(
+            f"{replaced_by or checkpoint.place} holds no files of a tokenizer; give one as tokenizer, such as that of "
+            "the model it was made from."
+        )
+    return found
 
 
 def _require_sentencepiece(folder: Path, checkpoint: Checkpoint) -> None:

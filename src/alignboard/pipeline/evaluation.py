@@ -125,6 +125,10 @@ class Evaluation:
         )
         return summary, judged
 
+    def judge_pairs(self, declared: JudgeSpec, pairs: Sequence[Pair]) -> list[Judged]:
+        """The verdicts on any pairs, through the journal; no file is written."""
+        return self._judges.judge(declared, pairs, self._replies)
+
     def rate(
         self,
         declared: JudgeSpec,

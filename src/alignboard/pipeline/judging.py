@@ -22,7 +22,7 @@ from alignboard.pipeline.judged_outputs import PairedOutputs
 from alignboard.pipeline.replacing import n_preferences, require_no_loss
 from alignboard.records import text_id
 from alignboard.results.commits import Commits
-from alignboard.results.files import write_atomically
+from alignboard.results.files import UNREADABLE, write_atomically
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal, JournalRow
 from alignboard.results.verdict_places import judge_folder
@@ -84,7 +84,7 @@ def verdict_path(
         return path
     try:
         there = msgspec.json.decode(record.read_bytes(), type=_Record)
-    except (msgspec.DecodeError, OSError) as error:
+    except (*UNREADABLE, OSError) as error:
         raise InputError(f"{record} cannot be read: {error}; remove the folder.") from error
     now = _Record(judge, compared.model, compared.baseline, list(asked))
     for what, old, new in (

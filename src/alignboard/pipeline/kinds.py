@@ -74,6 +74,7 @@ KINDS: Final[dict[str, JobKind]] = {
     ),
     "judge": JobKind(1, f"{_JOBS}.judge:judge", _TORCH, seconds=2.0),
     "rate": JobKind(1, f"{_JOBS}.judge:rate", _TORCH, seconds=2.0),
+    "tournament": JobKind(1, f"{_JOBS}.tournament:tournament", _TORCH, seconds=5.0),
     "pairwise": JobKind(2, f"{_JOBS}.judge:pairwise", (*_TORCH, "numpy"), seconds=5.0),
     "board": JobKind(4, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
 }

@@ -16,7 +16,7 @@ from alignboard.errors import InputError
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.locks import held
 from alignboard.pipeline.store import Places
-from alignboard.results.files import write_atomically
+from alignboard.results.files import UNREADABLE, write_atomically
 from alignboard.workspace import model_name
 
 RECORD = "model.json"
@@ -83,7 +83,7 @@ def _claim(sources: Mapping[str, ModelSource], paths: Mapping[str, Path]) -> Non
             continue
         try:
             there = msgspec.json.decode(path.read_bytes(), type=ModelSource)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise InputError(f"{path} cannot be read: {error}; remove it.") from error
         if there != source:
             raise InputError(

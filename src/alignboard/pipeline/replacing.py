@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.results.files import write_atomically
+from alignboard.results.files import UNREADABLE, write_atomically
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -25,7 +25,7 @@ def n_rows(content: bytes) -> int:
     """How many rows a file of outputs holds; a file of answers of several turns is one row a line."""
     try:
         return len(msgspec.json.decode(content, type=list[_Row]))
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return len([line for line in content.splitlines() if line.strip()])
 
 
@@ -62,7 +62,7 @@ def require_no_less(path: Path, new: Path, *, replace: bool = False) -> None:
         return
     try:
         there, n = counted(path.read_bytes()), counted(new.read_bytes())
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} cannot be read ({error}); move it away and run again.") from error
     if there > n:
         raise InputError(
@@ -95,7 +95,7 @@ def require_no_loss(
         return
     try:
         there = counted(old)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         there = None
     if there is not None and there <= n:
         return

@@ -173,6 +173,8 @@ def run_resolved(
                 executor.run(work)
                 work.require_done()
                 journal.settle()
+        elif not dry_run:
+            claim(places.workspace, _claimed(resolved))  # of another model that is its copy
     return RunResult(
         resolved,
         jobs,

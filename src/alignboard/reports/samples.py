@@ -55,6 +55,10 @@ def read_samples(path: Path, cluster: str | None = None) -> list[TaskSamples]:
                 f"{path}, row {number}, field {missing[0]!r}: missing; expected a samples file of lm-eval >= 0.4.5, "
                 "as --log_samples writes it."
             )
+        if not _is_list_of_texts(row["metrics"]):
+            raise InputError(
+                f"{path}, row {number}, field 'metrics': a list of names was expected, as lm-eval writes it."
+            )
     found = []
     for filter_name in dict.fromkeys(str(row["filter"]) for row in rows):
         own = [row for row in rows if str(row["filter"]) == filter_name]
@@ -120,6 +124,10 @@ def _clusters(path: Path, rows: Sequence[dict[str, Any]], cluster: str) -> list[
                 f"{path}, row {number}, field 'doc': no {cluster!r} to cluster by; its fields: {there}."
             )
     return [str(row["doc"][cluster]) for row in rows]
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _is_bounded(value: Any) -> bool:

@@ -29,7 +29,7 @@ import numpy as np
 
 from alignboard.parallel import fork_map
 from alignboard.records import Annotations, Outputs
-from alignboard.results.files import write_atomically
+from alignboard.results.files import UNREADABLE, write_atomically
 
 Table = TypeVar("Table", Annotations, Outputs)
 Result = TypeVar("Result")
@@ -151,7 +151,7 @@ class TableCache:
             if not hmac.compare_digest(signed[:_SIGNATURE_LENGTH], _signature(content)):
                 return _Index()
             index = msgspec.json.decode(content, type=_Index)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (OSError, *UNREADABLE):
             return _Index()
         return index if index.schema == SCHEMA else _Index()
 

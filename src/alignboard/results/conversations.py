@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.results.files import write_atomically
+from alignboard.results.files import UNREADABLE, write_atomically
 from alignboard.text import storable
 
 CONVERSATIONS: Final = "model_answer.jsonl"
@@ -53,7 +53,7 @@ def is_conversations(path: Path) -> bool:
         with path.open("rb") as file:
             first = next((line for line in file if line.strip()), b"")
         row = msgspec.json.decode(first)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *UNREADABLE):
         return False
     return isinstance(row, dict) and ("choices" in row or {"model", "messages"} <= row.keys())
 

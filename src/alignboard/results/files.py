@@ -9,9 +9,13 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from alignboard.errors import InputError
 
 SUFFIXES = (".json", ".jsonl", ".csv")
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""what msgspec raises where bytes are no JSON of the wanted type"""
 _ROOM: Final = 100 * 2**20
 """bytes that have to be free before a run, for rows and boards"""
 

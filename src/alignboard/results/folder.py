@@ -100,9 +100,15 @@ class ResultsFolder:
 
         The models' outputs are read along, so that `outputs` has them.
         """
+        files = [self._judged(model, annotator) for model in models]
+        return dict(zip(models, self.read(files), strict=True))
+
+    def read(self, files: Sequence[AnnotationFile]) -> list[Annotations]:
+        """As `tables`, of any files."""
         wanted: list[tuple[Path, Kind]] = [
-            (self._absolute(self._judged(model, annotator).path), Annotations) for model in models
+            (self._absolute(file.path), Annotations) for file in files
         ]
+        models = dict.fromkeys(file.model for file in files)
         answers = [path for model in models if (path := self.outputs_path(model))]
         read = self.cache.read_all(
             [*wanted, *((self._absolute(path), Outputs) for path in answers)]
@@ -110,7 +116,7 @@ class ResultsFolder:
         judged = [table for table in read if isinstance(table, Annotations)]
         answered = [table for table in read if isinstance(table, Outputs)]
         self._outputs.update(zip(answers, answered, strict=True))
-        return dict(zip(models, judged, strict=True))
+        return judged
 
     def table(self, file: AnnotationFile) -> Annotations:
         """The verdicts in ``file``."""

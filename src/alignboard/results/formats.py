@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ from alignboard.errors import InputError
 from alignboard.records import Annotations, Generation, Judgment, Outputs, TextId, text_id
 from alignboard.results.files import SUFFIXES, write_atomically
 from alignboard.results.order import is_switched
-from alignboard.results.raw_rows import file_model, merged_row, merged_rows, plain, unknown_layout
+from alignboard.results.raw_rows import BESIDE, file_model, merged_row, merged_rows, unknown_layout
 from alignboard.text import storable
 
 Row = TypeVar("Row", bound=Generation | Judgment)
@@ -129,13 +130,16 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
             f"{path} is empty; a {'list of rows' if path.suffix == '.json' else 'row'} was expected."
         )
     content = content.removeprefix(codecs.BOM_UTF8)
-    _require_utf8(path, content)
     decode = _DECODERS.get(path.suffix)
     if decode is None:
         raise InputError(f"{path} has none of the formats that are read: {', '.join(SUFFIXES)}.")
-    if path.suffix == ".csv" or plain(content, named=row_type is Generation):
-        rows = decode(path, content, row_type)
-    else:
+    try:
+        unnamed = row_type is Generation and b'"generator"' not in content
+        rows = None if unnamed and path.suffix != ".csv" else decode(path, content, row_type)
+    except (InputError, UnicodeDecodeError):
+        _require_utf8(path, content)
+        raise
+    if rows is None:
         rows = _converted(path, merged_rows(path), row_type)
     if not rows:
         raise InputError(f"{path} holds no rows.")
@@ -154,22 +158,38 @@ def write_rows(path: Path, rows: Sequence[Generation] | Sequence[Judgment]) -> N
 
 
 @lru_cache(maxsize=8)
-def _list_decoder(row_type: type[Row]) -> msgspec.json.Decoder[list[Row]]:
-    return msgspec.json.Decoder(list[row_type])
+def _decoders(row_type: type[Row]) -> tuple[msgspec.json.Decoder, msgspec.json.Decoder]:
+    """Of a list of rows and of one row, with what may stand beside an instruction (`raw_rows.BESIDE`)."""
+    beside = [(name, Any, None) for name in BESIDE]
+    wide = msgspec.defstruct(
+        row_type.__name__, beside, bases=(row_type,), gc=row_type.__struct_config__.gc
+    )
+    return msgspec.json.Decoder(list[wide]), msgspec.json.Decoder(wide)
 
 
-def _decode_json(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
+_beside: Callable[[Any], tuple[Any, ...]] = attrgetter(*BESIDE)
+
+
+def _narrow(rows: list[Any], row_type: type[Row]) -> list[Row] | None:
+    """The decoded rows as they are typed; None where an instruction is more than its column."""
+    wide = (row for row in rows if type(row) is not row_type)
+    if any(value is not None for row in wide for value in _beside(row)):
+        return None
+    return msgspec.convert(rows, list[row_type], from_attributes=True)
+
+
+def _decode_json(path: Path, content: bytes, row_type: type[Row]) -> list[Row] | None:
     try:
-        return _list_decoder(row_type).decode(content)
+        return _narrow(_decoders(row_type)[0].decode(content), row_type)
     except msgspec.ValidationError as error:
         raise _wrong_field(path, error) from error
     except (msgspec.DecodeError, RecursionError) as error:
         return _decode_again(path, content, row_type, error)
 
 
-def _decode_jsonl(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
-    decoder = msgspec.json.Decoder(row_type)
-    rows = []
+def _decode_jsonl(path: Path, content: bytes, row_type: type[Row]) -> list[Row] | None:
+    decoder = _decoders(row_type)[1]
+    rows: list[Any] = []
     for number, line in enumerate(content.splitlines(), start=1):
         if not line.strip():
             continue
@@ -178,8 +198,11 @@ def _decode_jsonl(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
         except msgspec.ValidationError as error:
             raise _wrong_field(path, error, row=number) from error
         except (msgspec.DecodeError, RecursionError) as error:
-            rows += _decode_again(path, line, row_type, error, line=number)
-    return rows
+            again = _decode_again(path, line, row_type, error, line=number)
+            if again is None:
+                return None
+            rows += again
+    return _narrow(rows, row_type)
 
 
 def _decode_csv(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
@@ -223,7 +246,7 @@ def _cell(column: str, text: str) -> str | float:
     return number if math.isfinite(number) else text
 
 
-_DECODERS: dict[str, Callable[[Path, bytes, type], list]] = {
+_DECODERS: dict[str, Callable[[Path, bytes, type], list | None]] = {
     ".json": _decode_json,
     ".jsonl": _decode_jsonl,
     ".csv": _decode_csv,
@@ -260,7 +283,7 @@ def _wrong_field(
 
 def _decode_again(
     path: Path, content: bytes, row_type: type[Row], error: Exception, line: int | None = None
-) -> list[Row]:
+) -> list[Row] | None:
     """What the fast decoder refuses: half of a surrogate pair is replaced, since no file can hold it again; anything
     else is an error that names the row where the file breaks, or the NaN that Python's own writer leaves.
 
@@ -284,6 +307,9 @@ def _decode_again(
                     f"{path}, row {number}, field {field!r}: {value} is not valid JSON; write null for a verdict "
                     "that could not be parsed."
                 ) from error
+    listed = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    if any(row.get(name) is not None for row in listed for name in BESIDE):
+        return None
     return _converted(path, storable(rows), row_type, first)
 
 
@@ -295,8 +321,7 @@ def _converted(path: Path, rows: Any, row_type: type[Row], first: int = 1) -> li
 
 
 def _require_utf8(path: Path, content: bytes) -> None:
-    if content.isascii():
-        return
+    """What could not be decoded may be no text at all; what could holds none but UTF-8 in the fields that are read."""
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:

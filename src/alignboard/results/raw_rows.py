@@ -22,6 +22,7 @@ MERGED: Final = ("input", "context")
 """columns that are the second part of an instruction"""
 REFUSED: Final = ("system", "system_prompt", "history")
 """columns of a question that an instruction cannot hold"""
+BESIDE: Final = (*MERGED, *REFUSED)
 LAYOUTS: Final = (
     "AlpacaEval's (instruction, output, generator)",
     "AlpacaFarm's (instruction, input, output)",
@@ -78,13 +79,6 @@ def instruction_of(path: Path, number: int, row: Mapping[str, Any], column: str,
         if more and more.strip():
             parts.append(more)
     return "\n\n".join(parts)
-
-
-def plain(content: bytes, *, named: bool) -> bool:
-    """Whether the rows in ``content`` are AlpacaEval's own: nothing beside the instruction, and ``named`` its model."""
-    if named and b'"generator"' not in content:
-        return False
-    return not any(f'"{name}"'.encode() in content for name in (*MERGED, *REFUSED))
 
 
 def merged_rows(path: Path) -> list[Any]:

@@ -22,7 +22,7 @@ from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score
 from alignboard.boards.examples import CHUNK, Examples, Preferences
 from alignboard.errors import InputError
-from alignboard.results.files import write_atomically
+from alignboard.results.files import UNREADABLE, write_atomically
 from alignboard.text import storable
 
 SCHEMA = "0.2.2"
@@ -92,13 +92,12 @@ def read_folder(folder: Path) -> Board:
     boards: dict[str, None] = {}
     rows: list[tuple[int, Row]] = []
     for path in paths:
-        record = _record(path)
-        details = record["source_metadata"]["additional_details"]
-        boards[details[_BOARD]] = None
-        rows.append((int(details[_PLACE]), _row(record)))
+        board, place, row = _record(path)
+        boards[board] = None
+        rows.append((place, row))
     if len(boards) != 1:
         raise InputError(f"{folder} holds records of {len(boards)} boards; give the folder of one.")
-    whole = msgspec.json.decode(next(iter(boards)), type=Board)
+    whole = Board.from_json(next(iter(boards)), str(folder))
     columns = {column.key for column in whole.columns}
     for _, row in rows:
         unknown = next((key for key in row.scores if key not in columns), None)
@@ -244,13 +243,15 @@ def _verdict(
     }
 
 
-def _record(path: Path) -> dict[str, Any]:
+def _record(path: Path) -> tuple[str, int, Row]:
+    """The board of a record as json, the place of its row there, and the row."""
     try:
         record = msgspec.json.decode(path.read_bytes())
         details = record["source_metadata"]["additional_details"]
-        if _BOARD in details and _PLACE in details and record["schema_version"] == SCHEMA:
-            return record
-    except (msgspec.MsgspecError, KeyError, TypeError):
+        board, place = str(details[_BOARD]), int(details[_PLACE])
+        if record["schema_version"] == SCHEMA:
+            return board, place, _row(record)
+    except (*UNREADABLE, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         pass
     raise InputError(
         f"{path} is no record of Every Eval Ever {SCHEMA} that alignboard wrote; give a folder of those alone."
@@ -267,10 +268,11 @@ def _row(record: dict[str, Any]) -> Row:
         for one in record["evaluation_results"]
     }
     scores |= msgspec.json.decode(details[_UNSCORED], type=dict[str, Score])
-    return Row(
-        model["name"],
-        scores,
-        details.get("family"),
-        details.get("method"),
-        msgspec.json.decode(details["flags"], type=list[str]),
-    )
+    found = {
+        "model": model["name"],
+        "scores": scores,
+        "family": details.get("family"),
+        "method": details.get("method"),
+        "flags": msgspec.json.decode(details["flags"], type=list[str]),
+    }
+    return msgspec.convert(found, Row)

@@ -6,6 +6,7 @@ One of another package is one registration: ``register("tracker", "mine", "my_pa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
@@ -46,7 +47,7 @@ def to_wandb(points: Sequence[Point], project: str, folder: Path | None) -> str:
 def to_trackio(points: Sequence[Point], project: str, folder: Path | None) -> str:
     """Runs of Trackio, named after the models; it keeps them in its own place (TRACKIO_DIR)."""
     require("trackio")
-    import trackio
+    trackio = import_module("trackio")
 
     _refuse(folder, "trackio", "the environment variable TRACKIO_DIR")
     for point in points:

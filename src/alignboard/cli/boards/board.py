@@ -93,10 +93,11 @@ def _write(board: Board, folder: Path, source: Path) -> list[Path]:
     """The files of ``board``, with the examples of the results, or beside the board, that it was made of."""
     from alignboard.boards.examples import EXAMPLES, read_examples
     from alignboard.boards.files import write_board
-    from alignboard.boards.of_results import results_examples
+    from alignboard.boards.of_results import with_examples
 
     if source.is_dir():
-        return write_board(board, folder, results_examples(source, board))
+        board, examples = with_examples(source, board)
+        return write_board(board, folder, examples)
     kept = read_examples(source.with_name(f"{source.stem}.{EXAMPLES}"))
     models = [row.model for row in board.rows]
     return write_board(board, folder, None if kept is None else kept.only(models))

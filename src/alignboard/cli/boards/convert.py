@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
+from alignboard.cli.published import assets_option, calibration
 from alignboard.cli.shared import json_option, write_json
 from alignboard.errors import InputError
 
-_KINDS = ("every-eval-ever", "eval-results", "model-index", "board")
+_KINDS = ("every-eval-ever", "eval-results", "model-index", "alpaca-eval", "board")
+_SUITE = "alpaca-eval-2"
 _RELATIONS = ("first_party", "third_party", "collaborative", "other")
 
 
@@ -38,6 +40,7 @@ _RELATIONS = ("first_party", "third_party", "collaborative", "other")
     metavar="NAME=ID[:TASK]",
     help="eval-results: the Hub's benchmark for an instruction set or column of the board; several times.",
 )
+@assets_option
 @json_option
 def convert(
     source: str,
@@ -46,14 +49,25 @@ def convert(
     organization: str | None,
     relationship: str,
     datasets: tuple[str, ...],
+    assets: Path | None,
     json_file: Path | None,
 ) -> None:
     """Write the board SOURCE in another format.
 
-    SOURCE is a name in leaderboards/, a board's json file, or a folder of Every Eval Ever that alignboard wrote.
+    SOURCE is a name in leaderboards/, a board's json file, a folder of Every Eval Ever that alignboard wrote, or a
+    folder of Inspect's logs.
     every-eval-ever writes one JSON per model with a row per verdict; eval-results writes .eval_results/ for a model's
-    repository on the Hub; model-index writes the head of a model card; board writes a board's usual files.
+    repository on the Hub; model-index writes the head of a model card; board writes a board's usual files. alpaca-eval
+    takes a model's folder of results in place of a board, and writes what a submission to its leaderboard holds.
     """
+    if kind == "alpaca-eval":
+        paths = _submission(Path(source), assets, out)
+        print(*paths, sep="\n")
+        if json_file is not None:
+            write_json(
+                json_file, {"model": Path(source).name, "files": [str(path) for path in paths]}
+            )
+        return
     from alignboard.boards.exports.every_eval_ever import Source, write_folder
     from alignboard.boards.exports.hub import write_eval_results, write_model_index
     from alignboard.boards.files import write_board
@@ -96,3 +110,15 @@ def _pairs(datasets: tuple[str, ...]) -> dict[str, str]:
     if wrong is not None:
         raise InputError(f"--dataset {wrong}: expected NAME=ID or NAME=ID:TASK.")
     return {name: value for name, _, value in pairs}
+
+
+def _submission(model: Path, assets: Path | None, out: Path) -> list[Path]:
+    from alignboard.boards.exports.alpaca_eval import write_submission
+    from alignboard.suites import load_suite
+
+    if not model.is_dir():
+        raise InputError(
+            f"There is no folder {model}; alpaca-eval takes a model's results: results/MODEL."
+        )
+    suite = load_suite(_SUITE)
+    return write_submission(model, suite, calibration(suite, assets), out)

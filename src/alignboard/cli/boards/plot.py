@@ -86,13 +86,19 @@ def _inches(size: str | None) -> tuple[float, float] | None:
 
 
 def read_source(source: str) -> tuple[Board, Examples | None]:
-    """A board and the examples beside it: a name in leaderboards/, a json file, or a folder of Every Eval Ever."""
+    """A board and the examples beside it: a name in leaderboards/, a json file, or a folder of another tool's files.
+
+    Folders are those of Every Eval Ever and of Inspect's logs.
+    """
     from alignboard.boards.board import read_board
     from alignboard.boards.examples import EXAMPLES, read_examples
     from alignboard.boards.exports.every_eval_ever import read_folder
+    from alignboard.boards.exports.inspect_logs import is_log, read_logs
 
     path = Path(source)
     if path.is_dir():
+        if any(one.is_file() and is_log(one) for one in path.rglob("*")):
+            return read_logs(path), None
         return read_folder(path), None
     if path.suffix != ".json":
         path = Path("leaderboards", f"{source}.json")

@@ -96,11 +96,11 @@ def _of_results(results: Path) -> dict[tuple[str, str], Route]:
     from alignboard.boards.serving import Pages
 
     def make() -> str:
-        from alignboard.boards.of_results import results_board, results_examples
+        from alignboard.boards.of_results import results_board, with_examples
         from alignboard.boards.page import to_html
 
         made = results_board(results)
-        return to_html(made, results_examples(results, made))
+        return to_html(*with_examples(results, made))
 
     def state() -> Hashable:
         return tuple(

@@ -189,7 +189,11 @@ def warn(judges: Judges, declared: JudgeSpec, *, ask: bool) -> None:
 
 @contextmanager
 def checking(
-    access: Mapping[str, Any], declared: JudgeSpec, *, ask: bool, replace: bool
+    access: Mapping[str, Any],
+    declared: JudgeSpec,
+    *,
+    ask: bool,
+    replace: bool,
 ) -> Iterator[Evaluation]:
     """What is known before anybody is asked: judges that are being switched off, costs, and what is missing."""
     from alignboard.pipeline.evaluation import Evaluation, hardening_secret

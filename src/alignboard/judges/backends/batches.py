@@ -29,7 +29,7 @@ from alignboard.judges.backends.chat_format import reply_of, request_body, used
 from alignboard.judges.backends.endpoint import endpoint_identity
 from alignboard.judges.rows import Call, FailedCall, Reply
 from alignboard.judges.spec import PromptedSpec
-from alignboard.results.files import write_atomically
+from alignboard.results.files import UNREADABLE, write_atomically
 
 MOST_REQUESTS: Final = 50_000
 MOST_BYTES: Final = 190_000_000
@@ -177,7 +177,7 @@ class BatchJudge:
 def _noted(path: Path) -> _Note:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Note)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise InputError(
             f"{path}, the note of a batch, cannot be read ({error}); look in the account whether one is under way, and "
             "remove the note to ask anew."

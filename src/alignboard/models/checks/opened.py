@@ -10,12 +10,13 @@ from alignboard.errors import InputError
 from alignboard.models.adapters import (
     default_template,
     own_tokenizer,
+    require_kind,
     saved_template,
     taught_ends,
 )
 from alignboard.models.ends import ends_of
 from alignboard.models.formats import Checkpoint, identify, text_config
-from alignboard.models.hub import is_repository, locate, locate_tokenizer
+from alignboard.models.hub import base_of_adapter, is_repository, locate, locate_tokenizer
 from alignboard.models.spec import ModelSpec
 from alignboard.models.tokenizers import open_tokenizer
 from alignboard.results.files import read_json_object
@@ -57,18 +58,8 @@ class Opened:
 def open_small(spec: ModelSpec) -> Opened:
     """The small files of ``spec``; raises `InputError` where they cannot be had."""
     here = Path(spec.base).exists() or not is_repository(spec.base)
-    if here:
-        folder, gguf_file = locate(spec.base, gguf_file=spec.gguf_file, revision=spec.revision)
-        checkpoint = identify(folder, gguf_file)
-    elif spec.format == "gguf":
-        if spec.tokenizer is None:
-            raise InputError(
-                f"{spec.base}: the tokenizer lies inside {spec.gguf_file}; download that file and name it, or say "
-                "tokenizer: in the entry."
-            )
-        checkpoint = Checkpoint(Path(spec.base), "gguf", {}, spec.gguf_file)
-    else:
-        checkpoint = identify(_from_hub(spec.base, spec.revision))
+    with base_of_adapter(spec.base, spec.adapter):
+        checkpoint = _checkpoint(spec, here=here)
     other = None if spec.tokenizer is None else locate_tokenizer(spec.tokenizer)
     tokenizer = open_tokenizer(checkpoint, other)
     settings = checkpoint.path / "generation_config.json"
@@ -80,11 +71,24 @@ def open_small(spec: ModelSpec) -> Opened:
     return Opened(spec, checkpoint, tokenizer, generation, adapter, here)
 
 
+def _checkpoint(spec: ModelSpec, *, here: bool) -> Checkpoint:
+    if here:
+        folder, gguf_file = locate(spec.base, gguf_file=spec.gguf_file, revision=spec.revision)
+        return identify(folder, gguf_file)
+    if spec.format == "gguf":
+        if spec.tokenizer is None:
+            raise InputError(
+                f"{spec.base}: the tokenizer lies inside {spec.gguf_file}; download that file and name it, or say "
+                "tokenizer: in the entry."
+            )
+        return Checkpoint(Path(spec.base), "gguf", {}, spec.gguf_file)
+    return identify(_from_hub(spec.base, spec.revision))
+
+
 def _adapter(name: str) -> Path:
     local = Path(name).exists() or not is_repository(name)
     folder = Path(name) if local else _from_hub(name, None)
-    if not (folder / "adapter_config.json").is_file():
-        raise InputError(f"{name} is no adapter: it holds no adapter_config.json.")
+    require_kind(folder)
     return folder
 
 

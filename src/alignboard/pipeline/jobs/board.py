@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,6 @@ from alignboard.boards.scoring import (
     BASELINE,
     LENGTH,
     NEW_PROMPTS,
-    benchmark_column,
-    benchmark_score,
     interval_score,
     judged_columns,
     judged_scores,
@@ -37,6 +34,7 @@ from alignboard.boards.scoring import (
 from alignboard.data.generated import GeneratedSet, generated_set
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.executors.doing import JobTask
+from alignboard.pipeline.jobs.benchmarks import suite_scores
 from alignboard.pipeline.jobs.board_notes import conditions, inside, summary
 from alignboard.pipeline.jobs.seeds import ByPrompt, mean_by_prompt, shown_runs, with_seeds
 from alignboard.pipeline.judging import ANNOTATIONS
@@ -45,9 +43,7 @@ from alignboard.results.formats import read_annotations, read_rows
 from alignboard.stats.intervals import bounded_mean
 from alignboard.suites import load_suite
 
-SCORES = "scores.json"
 RATINGS = "ratings.json"
-MEAN = "mean"
 CORRECT, RATING, PLACE = "correct", "rating", "place"
 
 
@@ -217,36 +213,14 @@ class _Plan:
         self.columns += [*pair, ranks]
 
     def add_benchmarks(self) -> None:
-        """The numbers of every suite's lm-eval tasks, and their mean where the suite asks for one."""
+        """The numbers of every suite's lm-eval tasks, and their means where the suite asks for them."""
+        names = [entry["model"] for entry in self.models]
+        several = len(self.parameters["suites"]) > 1
         for suite in self.parameters["suites"]:
-            several = len(self.parameters["suites"]) > 1
-            wanted = [
-                (
-                    one,
-                    benchmark_column(
-                        one["task"], one["metric"], suite=suite["name"] if several else None
-                    ),
-                )
-                for one in suite["benchmarks"]
-            ]
-            self.columns += [column for _, column in wanted]
-            mean = _mean_column(suite["name"])
-            if suite["average"] == MEAN:
-                self.columns.append(mean)
-            for entry in self.models:
-                role = f"lm-eval {suite['name']} {entry['model']}"
-                if role not in self.inputs:
-                    continue
-                scores = json.loads((self.inputs[role] / SCORES).read_text(encoding="utf-8"))
-                own = {}
-                for one, column in wanted:
-                    score = scores[one["task"]][one["metric"]]
-                    own[column.key] = benchmark_score(
-                        column, score["value"], score["standard_error"]
-                    )
-                self.scores[entry["model"]] |= own
-                if suite["average"] == MEAN:
-                    self.scores[entry["model"]][mean.key] = _mean(list(own.values()))
+            columns, scores = suite_scores(suite, names, self.inputs, several=several)
+            self.columns += columns
+            for model, own in scores.items():
+                self.scores[model] |= own
 
     def add_ratings(self) -> RatingTable | None:
         """Ratings and places of the round robin."""
@@ -299,28 +273,3 @@ def _correct(rows: list[Generation], key: GeneratedSet) -> Score:
     right = np.array([key.check(row.instruction, row.output) for row in rows], dtype=np.float64)
     found = bounded_mean(right)
     return interval_score(found.estimate, found, len(rows))
-
-
-def _mean_column(suite: str) -> Column:
-    return Column(
-        key=f"lm-eval/{suite}/{MEAN}",
-        name=f"{suite} {MEAN}",
-        kind="benchmark",
-        unit="%",
-        set=suite,
-        source="lm-eval",
-        estimator="unweighted mean of the tasks, standard error of independent tasks",
-        conditional_on="new documents drawn like these; the model and its decoding held fixed",
-    )
-
-
-def _mean(scores: list[Score]) -> Score:
-    """The unweighted mean, with the standard error of independent tasks; None where one of them is unknown."""
-    values = [score.value for score in scores if score.value is not None]
-    errors = [score.standard_error for score in scores if score.standard_error is not None]
-    if not scores or len(values) < len(scores):
-        return Score(reason="a task is missing")
-    error = None
-    if len(errors) == len(scores):
-        error = sum(e * e for e in errors) ** 0.5 / len(errors)
-    return Score(sum(values) / len(values), standard_error=error)

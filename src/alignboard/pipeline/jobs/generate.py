@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from alignboard.benchmarks.mirror import Mirror, served
 from alignboard.benchmarks.run import generated_files, run_tasks
 from alignboard.benchmarks.task_files import rooms
 from alignboard.data.instruction_sets import Instruction, InstructionSet
@@ -23,7 +24,7 @@ from alignboard.pipeline.answering import OUTPUTS, ReadyModel, answer_set, decod
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.executors.work import IncompleteError
 from alignboard.pipeline.graph import Job
-from alignboard.pipeline.jobs.board import SCORES
+from alignboard.pipeline.jobs.benchmarks import SCORES
 from alignboard.pipeline.jobs.weights import adapter_path, model_path
 from alignboard.pipeline.plans.made import write_tasks
 from alignboard.pipeline.plans.models import served_of
@@ -162,7 +163,13 @@ def lm_eval(task: JobTask) -> dict[str, str]:
         _require_no_pattern(task.places.workspace)
         folders.append(task.inputs["tasks"] / _TASKS)
         files = files | generated_files(folders[-1])
-    with models_of(task).open(spec_of(task)) as model:
+    hints = task.job.hints
+    root = hints["data_root"]
+    mirror = None if root is None else Mirror(root, task.places.workspace)
+    with (
+        models_of(task).open(spec_of(task)) as model,
+        served(mirror, hints["revisions"]),
+    ):
         try:
             scores = run_tasks(
                 model.loaded,
@@ -171,7 +178,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
                 task.folder / _LM_EVAL,
                 apply_chat_template=parameters["apply_chat_template"],
                 task_files=files,
-                trusted=task.job.hints["trust_tasks"],
+                trusted=hints["trust_tasks"],
                 journal=task.journal,
                 on_progress=task.progress,
             )
@@ -183,6 +190,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
         table.setdefault(score.task, {})[f"{score.metric},{score.filter}"] = {
             "value": score.value,
             "standard_error": error,
+            "chance": score.chance,
         }
     (task.folder / SCORES).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return {

@@ -48,10 +48,10 @@ SHOWN = 5
 
 def judge(task: JobTask) -> dict[str, str]:
     """One judge's verdicts on one model against its baseline."""
-    declared = _declared(task)
+    declared = declared_of(task)
     if "pairs" in task.job.hints:
         return _judge_beside(task, declared)
-    evaluation = Evaluation(_judges(task, declared), task.journal, root=task.folder)
+    evaluation = Evaluation(judges_of(task, declared), task.journal, root=task.folder)
     file = CONVERSATIONS if task.job.parameters["two_turns"] else OUTPUTS
     given, against = (
         read_responses(found(task.inputs[role], file)) for role in ("outputs", "baseline")
@@ -74,7 +74,7 @@ def _judge_beside(task: JobTask, declared: JudgeSpec) -> dict[str, str]:
 
 def rate(task: JobTask) -> dict[str, str]:
     """One judge's ratings of one model's outputs by themselves, beside them."""
-    declared = _declared(task)
+    declared = declared_of(task)
     answers = _given(task, "outputs", Answers)
     with _evaluating(task, declared, answers.place, None) as (evaluation, ask):
         summary, rated = evaluation.rate(declared, answers, _shown(task), ask=ask)
@@ -101,7 +101,7 @@ def _evaluating(
     ask: bool = hints["ask"]
     folder = str(place / judge_folder(declared.name, baseline))
     with held(task.places, folder) if ask else nullcontext():
-        judges = _judges(task, declared, ask=ask)
+        judges = judges_of(task, declared, ask=ask)
         yield Evaluation(judges, task.journal, replace=hints["replace"]), ask
 
 
@@ -147,8 +147,8 @@ def pairwise(task: JobTask) -> dict[str, str]:
         for model in parameters["models"]
     }
     pairs = round_robin(outputs, parameters["n_prompts"], parameters["seed"])
-    declared = _declared(task)
-    judges = _judges(task, declared)
+    declared = declared_of(task)
+    judges = judges_of(task, declared)
     judged = judges.judge(declared, pairs, JournalReplies(task.journal), _shown(task))
     _require_asked(declared, judged, "the round robin")
     table = rate_models(judged)
@@ -170,7 +170,8 @@ def pairwise(task: JobTask) -> dict[str, str]:
     return {}
 
 
-def _declared(task: JobTask) -> JudgeSpec:
+def declared_of(task: JobTask) -> JudgeSpec:
+    """The judge of a job; one that is trained here with the model that an earlier job made."""
     declared: dict[str, Any] = task.job.parameters["declared"]
     read = decode_judge(declared)
     trained = task.inputs.get("judge-model")
@@ -179,7 +180,7 @@ def _declared(task: JobTask) -> JudgeSpec:
     return msgspec.structs.replace(read.prompted, model=str(trained / CHECKPOINT))
 
 
-def _judges(task: JobTask, declared: JudgeSpec, *, ask: bool = True) -> Judges:
+def judges_of(task: JobTask, declared: JudgeSpec, *, ask: bool = True) -> Judges:
     """Whoever is asked, as the plan says; each model is loaded once, and each address has one queue."""
     given = msgspec.convert(task.job.hints["access"], PlanJudge)
     journal = task.places.journal

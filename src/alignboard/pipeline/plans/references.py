@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignboard.benchmarks.task_data import data_digests
-from alignboard.benchmarks.task_files import digests
+from alignboard.benchmarks.records import suite_files
 from alignboard.errors import InputError
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.made import generated_tasks
@@ -21,12 +20,9 @@ if TYPE_CHECKING:
 
 
 def task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[str, str]:
-    """sha256 of the files that a suite's tasks are made of."""
+    """sha256 of the files that a suite's benchmarks are made of, as far as they are known here."""
     try:
-        made = generated_tasks()
-        names = (b.task for b in suite.benchmarks if b.task not in made)
-        found = digests(names, root, trusted=consent.tasks)
-        return found | data_digests(suite.benchmarks, root)
+        return suite_files(suite, root, trusted=consent.tasks, generated=generated_tasks())
     except InputError as error:
         raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
 

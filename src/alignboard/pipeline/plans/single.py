@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -44,6 +45,17 @@ def generation_plan(
     suite = EvaluationSuite(name=asked.name, title=asked.title, instructions=declared)
     sets = (PlanSet(suite, declared, source, asked, None),)
     return replace(resolved, suites=(suite,), sets=sets, makes_board=False)
+
+
+def tournament_graph(
+    declared: JudgeSpec, models: Sequence[str], access: PlanJudge, **settings: Any
+) -> Graph:
+    """The job of a tournament; ``settings`` are those of `alignboard.pipeline.jobs.tournament.hold`."""
+    graph = Graph()
+    hints = {"models": list(models), "access": msgspec.to_builtins(access), **settings}
+    parameters = {"declared": msgspec.to_builtins(declared)}
+    graph.add("tournament", "tournament", "judge", parameters, hints=hints | {"kept": False})
+    return graph
 
 
 def judging_graph(

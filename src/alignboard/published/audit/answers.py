@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.judges.prompting.attacks import AttackReport, detect, lc_jump
-from alignboard.parallel import fork_map
 from alignboard.published.audit.column import AnnotatorResults
 from alignboard.published.audit.finding import Evidence, Finding, names_text, rows_text
 from alignboard.records import Annotations, Generation, Outputs
@@ -29,17 +28,14 @@ _BLANK_SHARE = 0.05
 _FOOLED = 25.0
 # Verdicts that differ from the most frequent one, from which equal columns on unequal answers are no chance.
 _SURE_ROWS = 10
-_WORTH_A_FORK = 16
-"""models"""
 
 
 def audit_answers(
     folder: ResultsFolder,
     columns: Sequence[AnnotatorResults],
     model: str,
-    report: AttackReport | None,
 ) -> Iterator[Finding]:
-    """Everything about the answers of one model; ``report`` is that of `attack_reports`."""
+    """Everything about the answers of one model."""
     mine = [column for column in columns if model in column.tables]
     outputs = folder.outputs(model)
     place = _place(folder, model)
@@ -52,20 +48,9 @@ def audit_answers(
     yield from _missing_outputs(model, place, outputs, mine or columns)
     yield from _blank(model, place, outputs.blank)
     yield from _average_length(model, place, outputs, mine)
-    if report is not None:
-        yield from _attack(model, place, report, mine)
-
-
-def attack_reports(folder: ResultsFolder, models: Sequence[str]) -> list[AttackReport | None]:
-    """What the answers of each model look like, which is what an audit takes its time for; on all cores."""
-    return fork_map(_report, [folder.outputs_path(model) for model in models], least=_WORTH_A_FORK)
-
-
-def _report(path: Path | None) -> AttackReport | None:
-    if path is None:
-        return None
-    rows = read_rows(path, Generation)
-    return detect([row.instruction for row in rows], [row.output for row in rows])
+    rows = read_rows(Path(outputs.path), Generation)
+    report = detect([row.instruction for row in rows], [row.output for row in rows])
+    yield from _attack(model, place, report, mine)
 
 
 def _place(folder: ResultsFolder, model: str) -> str:

@@ -121,7 +121,7 @@ def read_columns(
             files.setdefault(file.annotator, {})[model] = file
     columns = []
     for annotator, of_models in sorted(files.items()):
-        tables = {model: folder.table(file) for model, file in of_models.items()}
+        tables = dict(zip(of_models, folder.read(list(of_models.values())), strict=True))
         votes = Counter(table.baseline for table in tables.values())
         usual = max(sorted(votes), key=votes.__getitem__)
         suite, board = _suite_of(annotator, usual, suites)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from alignboard.published.audit.answers import attack_reports, audit_answers, audit_copies
+from alignboard.parallel import fork_map
+from alignboard.published.audit.answers import audit_answers, audit_copies
 from alignboard.published.audit.boards import audit_boards
 from alignboard.published.audit.column import AnnotatorResults, read_columns
 from alignboard.published.audit.finding import Finding, Severity, at_least, in_order
@@ -29,6 +30,8 @@ from alignboard.suites import Suite
 
 _AT_ONCE = 64
 """models between two signs of life"""
+_WORTH_A_FORK = 16
+"""models"""
 
 __all__ = ["Finding", "Severity", "at_least", "audit_boards", "audit_results"]
 
@@ -47,16 +50,20 @@ def audit_results(
     """
     columns = read_columns(folder, suites, calibration)
     findings = [finding for column in columns for finding in _of_column(column)]
-    outputs = {}
+    outputs = {
+        model: table for model in folder.models if (table := folder.outputs(model)) is not None
+    }
+
+    def of_model(model: str) -> list[Finding]:
+        return list(audit_answers(folder, columns, model))
+
     for first in range(0, len(folder.models), _AT_ONCE):
         models = folder.models[first : first + _AT_ONCE]
-        for model, report in zip(models, attack_reports(folder, models), strict=True):
+        # The texts of a model are read and searched on all cores: that is what an audit takes its time for.
+        for model, own in zip(models, fork_map(of_model, models, least=_WORTH_A_FORK), strict=True):
             if on_model is not None:
                 on_model(model)
-            findings += audit_answers(folder, columns, model, report)
-            table = folder.outputs(model)
-            if table is not None:
-                outputs[model] = table
+            findings += own
     findings += audit_copies(columns, outputs)
     return in_order(findings)
 
@@ -64,9 +71,13 @@ def audit_results(
 def _of_column(column: AnnotatorResults) -> Iterator[Finding]:
     yield from audit_reference(column)
     yield from audit_judged_baseline(column)
-    for model in column.tables:
-        for check in (audit_rows, audit_outputs, audit_names, audit_published):
-            yield from check(column, model)
+
+    def of_model(model: str) -> list[Finding]:
+        checks = (audit_rows, audit_outputs, audit_names, audit_published)
+        return [finding for check in checks for finding in check(column, model)]
+
+    for own in fork_map(of_model, list(column.tables), least=_WORTH_A_FORK):
+        yield from own
     yield from audit_position(column.annotator, column.tables)
     yield from audit_unparsed(column.annotator, column.tables)
     yield from audit_coverage(column)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.reports.judges.columns import Names
 from alignboard.reports.judges.rows import Judgments, PairKey
 from alignboard.stats.intervals import Interval, bounded_mean, clustered_mean, student_interval
 
@@ -62,27 +64,20 @@ def self_preference(judge: str, part: Judgments, everything: Judgments) -> SelfP
     own = family(judge)
     if own is None:
         return None
-    known = {name: _families(name) for name in {*part.model.tolist(), *part.baseline.tolist()}}
-    ambiguous = np.array(
-        [
-            any(own in known[name] and len(known[name]) > 1 for name in pair)
-            for pair in zip(part.model.tolist(), part.baseline.tolist(), strict=True)
-        ],
-        dtype=bool,
-    )
+    ambiguous = _each(part.model, lambda name: own in _families(name) != [own])
+    ambiguous |= _each(part.baseline, lambda name: own in _families(name) != [own])
     clear = part.where(~ambiguous)
-    lean = np.array(
-        [
-            (known[model] == [own]) - (known[baseline] == [own])
-            for model, baseline in zip(clear.model.tolist(), clear.baseline.tolist(), strict=True)
-        ],
-        dtype=float,
+    model, baseline = (
+        _each(names, lambda n: family(n) == own) for names in (clear.model, clear.baseline)
     )
+    lean = model.astype(float) - baseline
     if not lean.any():
         return None
     won = np.where(lean > 0, clear.score, 1 - clear.score)[lean != 0]
     others = _others_scores(own, everything)
-    excess = clear.canonical_score() - np.array([others.get(pair, math.nan) for pair in clear.pair])
+    pairs = clear.pair_keys() if others else []
+    theirs = np.array([others.get(pair, math.nan) for pair in pairs] or math.nan)
+    excess = clear.canonical_score() - theirs
     excess = np.where(clear.mirrored, -excess, excess)
     compared = ~np.isnan(excess)
     slope, controlled = _slope(excess[compared], lean[compared], clear.instruction[compared])
@@ -96,15 +91,24 @@ def self_preference(judge: str, part: Judgments, everything: Judgments) -> SelfP
     )
 
 
+def _each(names: Names, holds: Callable[[str], bool]) -> NDArray[np.bool_]:
+    """(n,) of which names ``holds`` is true."""
+    return np.array([holds(text) for text in names.texts], dtype=np.bool_)[names.code]
+
+
 def _others_scores(own: str, everything: Judgments) -> dict[PairKey, float]:
     """The mean score per pair of the judges that are known to be of other families."""
     other = {
         name: (found := family(name)) is not None and found != own
-        for name in set(everything.judge.tolist())
+        for name in everything.judge.present()
     }
+    if not any(other.values()):
+        return {}
     scores: dict[PairKey, list[float]] = {}
     values = everything.canonical_score()
-    for pair, name, value in zip(everything.pair, everything.judge.tolist(), values, strict=True):
+    for pair, name, value in zip(
+        everything.pair_keys(), everything.judge.tolist(), values, strict=True
+    ):
         if other[name] and not math.isnan(value):
             scores.setdefault(pair, []).append(float(value))
     return {pair: float(np.mean(found)) for pair, found in scores.items()}

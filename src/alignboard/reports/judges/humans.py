@@ -56,6 +56,8 @@ def _rows(path: Path) -> list[HumanRow]:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     try:
         rows = msgspec.json.decode(content, type=list[HumanRow])
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not readable JSON: {error}.") from error
     except msgspec.DecodeError as error:
         what, _, where = str(error).partition(" - at `$[")
         number, _, rest = where.partition("]")

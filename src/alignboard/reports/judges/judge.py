@@ -86,12 +86,11 @@ def judge_figures(name: str, part: Judgments, everything: Judgments) -> JudgeFig
     both = asked.where(~np.isnan(asked.other_score))
     masses = part.mass[~np.isnan(part.mass)]
     prices = part.price[~np.isnan(part.price)]
-    pairs = sorted(set(zip(asked.model.tolist(), asked.baseline.tolist(), strict=True)))
     return JudgeFigures(
         judge=name,
         n_rows=len(part),
         n_instructions=len(np.unique(part.instruction)),
-        status={status: int((part.status == status).sum()) for status in STATUSES},
+        status={status: int((part.status.equal(status)).sum()) for status in STATUSES},
         order=_order(asked),
         n_both_orders=len(both),
         paired=paired,
@@ -107,12 +106,18 @@ def judge_figures(name: str, part: Judgments, everything: Judgments) -> JudgeFig
         mass=float(masses.mean()) if len(masses) else None,
         flags=dict(sorted(Counter(flag for flags in part.flags for flag in flags).items())),
         price=float(prices.sum()) if len(prices) else None,
-        self_preference=self_preference(name, part.where(part.status == "scored"), everything),
-        models=[
-            _model(part.where((part.model == model) & (part.baseline == baseline)))
-            for model, baseline in pairs
-        ],
+        self_preference=self_preference(name, part.where(part.status.equal("scored")), everything),
+        models=[_model(one) for one in _by_model(part) if len(one.compared())],
     )
+
+
+def _by_model(part: Judgments) -> list[Judgments]:
+    """The rows of each model and baseline, in the order of names."""
+    code = _model_codes(part)
+    order = np.argsort(code, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(code[order])) + 1) if len(code) else []
+    parts = [part.where(rows) for rows in groups]
+    return sorted(parts, key=lambda one: (one.model.tolist()[0], one.baseline.tolist()[0]))
 
 
 def _model(part: Judgments) -> ModelFigures:
@@ -123,10 +128,10 @@ def _model(part: Judgments) -> ModelFigures:
     if not np.isnan(part.balanced).all():
         balanced = bounded_mean(part.balanced, part.instruction)
     return ModelFigures(
-        model=str(part.model[0]),
-        baseline=str(part.baseline[0]),
+        model=part.model.tolist()[0],
+        baseline=part.baseline.tolist()[0],
         n_rows=len(part),
-        n_scored=int((part.status == "scored").sum()),
+        n_scored=int((part.status.equal("scored")).sum()),
         win_rate=bounded_mean(part.score, part.instruction),
         balanced=balanced,
         position_gap=gap,
@@ -137,7 +142,7 @@ def _is_paired(part: Judgments) -> bool:
     """Whether every scored row was asked in both orders. Where only some were, they were chosen, and what they say
     about the place holds for them alone.
     """
-    scored = part.status == "scored"
+    scored = part.status.equal("scored")
     return bool(scored.any() and part.asked_both[scored].all())
 
 
@@ -197,9 +202,8 @@ def _in_both_places(part: Judgments) -> Judgments:
 
 def _model_codes(part: Judgments) -> NDArray[np.intp]:
     """(n,) a number for the row's model and baseline."""
-    _, model = np.unique(part.model, return_inverse=True)
-    _, baseline = np.unique(part.baseline, return_inverse=True)
-    return np.unique(model * (baseline.max(initial=0) + 1) + baseline, return_inverse=True)[1]
+    both = part.model.code.astype(np.int64) * len(part.baseline.texts) + part.baseline.code
+    return np.unique(both, return_inverse=True)[1]
 
 
 def _means(code: NDArray[np.intp], values: Array) -> Array:

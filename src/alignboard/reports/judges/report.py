@@ -100,13 +100,13 @@ def judge_report(
 
     Raises `InputError` where ``human`` labels none of their pairs.
     """
-    if human and human.keys().isdisjoint(rows.pair):
+    if human and human.keys().isdisjoint(rows.pair_keys()):
         raise InputError(
             f"None of the {len(human)} pairs that humans labelled was judged; instruction, output_1 and output_2 have "
             "to be the very texts of the judgments."
         )
-    names = sorted(set(rows.judge.tolist()))
-    parts = {name: rows.where(rows.judge == name) for name in names}
+    names = rows.judge.present()
+    parts = {name: rows.where(rows.judge.equal(name)) for name in names}
     rng = np.random.default_rng(seed)
     sides, clusters = _shared(rows, parts) if len(parts) > 1 else ({}, {})
     return JudgeReport(
@@ -126,9 +126,10 @@ def _shared(
     rows: Judgments, parts: Mapping[str, Judgments]
 ) -> tuple[dict[str, dict[PairKey, float]], dict[PairKey, int]]:
     """By judge and pair what was preferred (`_sides`), and by pair what figures are clustered by."""
-    turned = dict(zip(reversed(rows.pair), reversed(rows.mirrored.tolist()), strict=True))
+    pairs = rows.pair_keys()
+    turned = dict(zip(reversed(pairs), reversed(rows.mirrored.tolist()), strict=True))
     sides = {name: _sides(part.compared(), turned) for name, part in parts.items()}
-    return sides, dict(zip(rows.pair, rows.instruction.tolist(), strict=True))
+    return sides, dict(zip(pairs, rows.instruction.tolist(), strict=True))
 
 
 def _sides(part: Judgments, turned: Mapping[PairKey, bool]) -> dict[PairKey, float]:
@@ -138,7 +139,7 @@ def _sides(part: Judgments, turned: Mapping[PairKey, bool]) -> dict[PairKey, flo
     each side is preferred, so the baseline has to stay the baseline.
     """
     found: dict[PairKey, float] = {}
-    for pair, value in zip(part.pair, side(part.canonical_score()).tolist(), strict=True):
+    for pair, value in zip(part.pair_keys(), side(part.canonical_score()).tolist(), strict=True):
         if not math.isnan(value):
             found.setdefault(pair, -value if turned[pair] else value)
     return found
@@ -178,9 +179,9 @@ def _jury(
 
 
 def _against(name: str, part: Judgments, human: Mapping[PairKey, Sequence[float]]) -> HumanFigures:
-    labelled = np.array([pair in human for pair in part.pair], dtype=bool)
-    known = part.where(labelled & (part.status == "scored"))
-    votes = [human[pair] for pair in known.pair]
+    labelled = np.array([pair in human for pair in part.pair_keys()], dtype=bool)
+    known = part.where(labelled & (part.status.equal("scored")))
+    votes = [human[pair] for pair in known.pair_keys()]
     score = known.canonical_score()
     majority = np.array([np.sign(np.sign(np.asarray(vote) - 1.5).sum()) for vote in votes])
     turn = np.where(known.mirrored, -1, 1)
@@ -189,21 +190,21 @@ def _against(name: str, part: Judgments, human: Mapping[PairKey, Sequence[float]
         n_pairs=len(known),
         agreement=agreement_with_humans(score + 1, votes, known.instruction),
         kappa=cohen_kappa(turn * side(score), turn * majority, known.instruction),
-        models=_calibrated(part.where(part.status == "scored"), human),
+        models=_calibrated(part.where(part.status.equal("scored")), human),
     )
 
 
 def _calibrated(part: Judgments, human: Mapping[PairKey, Sequence[float]]) -> list[CalibratedModel]:
     """Every model of which humans labelled a part, in the order of names."""
     canonical = np.array(
-        [np.mean(human[pair]) - 1 if pair in human else np.nan for pair in part.pair]
+        [np.mean(human[pair]) - 1 if pair in human else np.nan for pair in part.pair_keys()]
     )
     labels = np.where(part.mirrored, 1 - canonical, canonical)
     models = []
     for model, baseline in sorted(
         set(zip(part.model.tolist(), part.baseline.tolist(), strict=True))
     ):
-        own = (part.model == model) & (part.baseline == baseline)
+        own = (part.model.equal(model)) & (part.baseline.equal(baseline))
         if np.isnan(labels[own]).all():
             continue
         found = calibrated_mean(part.score[own], labels[own])

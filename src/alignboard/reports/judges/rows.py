@@ -12,9 +12,8 @@ part in the estimate of `alignboard.stats.second_order`, where the second order 
 from __future__ import annotations
 
 import math
-import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from alignboard.errors import InputError, nearest
 from alignboard.parallel import fork_map
 from alignboard.records import Judgment, text_id
+from alignboard.reports.judges.columns import Names
 from alignboard.results.files import SUFFIXES
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows
@@ -60,17 +60,18 @@ class JudgedRow(Judgment, gc=True):
 class Judgments:
     """Rows of one or more judges as columns, each (n,)."""
 
-    judge: NDArray[np.str_]
-    model: NDArray[np.str_]
-    baseline: NDArray[np.str_]
+    judge: Names
+    model: Names
+    baseline: Names
     instruction: NDArray[np.uint64]
     """what figures are clustered by; the turns of one conversation share it"""
-    pair: Sequence[PairKey]
+    pair: NDArray[np.uint64]
+    """(n, 3) what a `PairKey` holds"""
     mirrored: NDArray[np.bool_]
     """whether `pair` holds the answers in the other order than the row"""
     score: NDArray[np.float64]
     """preference for the model in [0, 1]; NaN unless scored"""
-    status: NDArray[np.str_]
+    status: Names
     model_first: NDArray[np.bool_]
     """whether the model's answer was shown first, in the first call"""
     first_score: NDArray[np.float64]
@@ -96,16 +97,19 @@ class Judgments:
     def __len__(self) -> int:
         return len(self.score)
 
-    def where(self, keep: NDArray[np.bool_]) -> Judgments:
-        """The rows for which ``keep`` (n,) is true."""
-        rows = np.flatnonzero(keep)
+    def where(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> Judgments:
+        """The rows for which ``keep`` (n,) is true, or those whose numbers it holds."""
+        rows = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
         taken: dict[str, Any] = {
-            name: (
-                column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows]
-            )
+            name: [column[row] for row in rows.tolist()] if name == "flags" else column[rows]
             for name, column in vars(self).items()
         }
         return Judgments(**taken)
+
+    def pair_keys(self, rows: Sequence[int] | None = None) -> list[PairKey]:
+        """`pair` as keys, of all rows or of some."""
+        pairs = self.pair if rows is None else self.pair[list(rows)]
+        return list(map(tuple, pairs.tolist()))
 
     def canonical_score(self) -> NDArray[np.float64]:
         """(n,) the preference for the second answer of `pair`, so that mirrored rows can be compared."""
@@ -113,7 +117,23 @@ class Judgments:
 
     def compared(self) -> Judgments:
         """The rows of two different answers: about equal ones there is nothing to ask."""
-        return self.where(np.array([one != two for _, one, two in self.pair], dtype=bool))
+        return self.where(self.pair[:, 1] != self.pair[:, 2])
+
+
+_COLUMNS = tuple(Judgments.__dataclass_fields__)
+_NAMES = frozenset(["judge", "model", "baseline", "status"])
+_IDS = frozenset(["instruction", "pair"])
+_Compared: TypeAlias = tuple[str, str, str]
+"""judge, model and baseline"""
+
+
+@dataclass(frozen=True)
+class _Met:
+    """The rows of one comparison in one file."""
+
+    file: Path
+    rows: Judgments
+    kept: Sequence[int]
 
 
 def read_judgments(paths: Sequence[Path]) -> Judgments:
@@ -121,72 +141,93 @@ def read_judgments(paths: Sequence[Path]) -> Judgments:
     files: dict[Path, VerdictFile | None] = {}
     for path in paths:
         files.update(_files(path))
-    columns: dict[str, list[Any]] = {name: [] for name in Judgments.__dataclass_fields__}
-    seen: dict[tuple[str, str, str], dict[PairKey, tuple[Path, int, int]]] = defaultdict(dict)
-    for (file, record), own in zip(files.items(), _all_columns(list(files)), strict=True):
-        for row in _new_rows(file, record, own, columns, seen):
-            for name, values in own.items():
-                columns[name].append(values[row])
-    arrays = {
-        name: np.array(column, dtype=np.uint64 if name == "instruction" else None)
-        for name, column in columns.items()
-        if name not in {"pair", "flags"}
-    }
-    return Judgments(**{**columns, **arrays})
+    parts: list[Judgments] = []
+    seen: dict[_Compared, list[_Met]] = defaultdict(list)
+    for (file, record), own in zip(files.items(), _all_rows(list(files)), strict=True):
+        kept = _new_rows(file, record, own, seen)
+        parts.append(own if len(kept) == len(own) else own.where(np.array(kept, dtype=np.intp)))
+    return Judgments(**{name: _joined([vars(p)[name] for p in parts]) for name in _COLUMNS})
 
 
-def _all_columns(files: Sequence[Path]) -> Iterator[dict[str, list[Any]]]:
-    """The columns of every file, read on all cores, a few files at a time."""
+def _all_rows(files: Sequence[Path]) -> Iterator[Judgments]:
+    """The rows of every file, read on all cores, a few files at a time."""
     for first in range(0, len(files), 2 * _WORTH_A_FORK):
         some = files[first : first + 2 * _WORTH_A_FORK]
-        yield from fork_map(_file_columns, some, least=_WORTH_A_FORK)
+        yield from fork_map(_file_rows, some, least=_WORTH_A_FORK)
 
 
-def _file_columns(file: Path) -> dict[str, list[Any]]:
-    """The rows of a file as columns; names that repeat are one text."""
-    columns: dict[str, list[Any]] = {name: [] for name in Judgments.__dataclass_fields__}
-    for number, row in enumerate(_read(file), start=1):
-        for name, value in _columns(file, number, row).items():
-            columns[name].append(sys.intern(value) if isinstance(value, str) else value)
-    return columns
+def _file_rows(file: Path) -> Judgments:
+    """The rows of a file."""
+    values = [_columns(file, number, row) for number, row in enumerate(_read(file), start=1)]
+    columns = dict(zip(_COLUMNS, zip(*values, strict=True), strict=True))
+    made: dict[str, Any] = {}
+    for name, column in columns.items():
+        if name in _NAMES:
+            made[name] = Names.of(column)
+        elif name == "flags":
+            made[name] = list(column)
+        else:
+            made[name] = np.array(column, dtype=np.uint64 if name in _IDS else None)
+    return Judgments(**made)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """One column of those of several files."""
+    if isinstance(parts[0], Names):
+        return Names.joined(parts)
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return [value for part in parts for value in part]
 
 
 def _new_rows(
     file: Path,
     record: VerdictFile | None,
-    own: Mapping[str, Sequence[Any]],
-    columns: Mapping[str, Sequence[Any]],
-    seen: dict[tuple[str, str, str], dict[PairKey, tuple[Path, int, int]]],
-) -> Iterator[int]:
-    """The rows of a file that no other file holds; ``seen`` says where a pair was met, and its place in ``columns``."""
-    for row, pair in enumerate(own["pair"]):
-        judge, model, baseline = (own[name][row] for name in ("judge", "model", "baseline"))
-        if record is not None and judge != record.judge:
+    own: Judgments,
+    seen: dict[_Compared, list[_Met]],
+) -> list[int]:
+    """The rows of a file that no other file holds, by number; ``seen`` says where a comparison was met before."""
+    of: dict[_Compared, list[int]] = defaultdict(list)
+    named = zip(own.judge.tolist(), own.model.tolist(), own.baseline.tolist(), strict=True)
+    for row, compared in enumerate(named):
+        of[compared].append(row)
+    keys, kept = own.pair_keys(), []
+    for compared, rows in of.items():
+        if record is not None and compared[0] != record.judge:
             raise InputError(
-                f"{file}, row {row + 1}, field 'annotator': {judge!r}, but the folder is that of {record.judge!r}; "
-                "rename one of the two."
+                f"{file}, row {rows[0] + 1}, field 'annotator': {compared[0]!r}, but the folder is that of "
+                f"{record.judge!r}; rename one of the two."
             )
-        met = seen[judge, model, baseline]
-        if pair in met:
-            other, number, place = met[pair]
-            # Two sets may share instructions, and a part is of its set: one verdict, in two files.
-            if record is not None and record.set is not None and _alike(columns, place, own, row):
-                continue
-            raise InputError(
-                f"{file}, row {row + 1}: annotator {judge!r} has judged this pair of {model!r} before, in {other}, "
-                f"row {number}; remove one of the two, or name the annotators apart."
-            )
-        met[pair] = file, row + 1, len(columns["pair"])
-        yield row
+        known = {
+            key: (met.file, row, met.rows)
+            for met in seen[compared]
+            for row, key in zip(met.kept, met.rows.pair_keys(met.kept), strict=True)
+        }
+        new = []
+        for row in rows:
+            there = known.setdefault(keys[row], (file, row, own))
+            if there[2] is own and there[1] == row:
+                new.append(row)
+            elif not _same_verdict(record, there, own, row):
+                raise InputError(
+                    f"{file}, row {row + 1}: annotator {compared[0]!r} has judged this pair of {compared[1]!r} "
+                    f"before, in {there[0]}, row {there[1] + 1}; remove one of the two, or name the annotators apart."
+                )
+        seen[compared].append(_Met(file, own, new))
+        kept += new
+    return sorted(kept)
 
 
-def _alike(
-    one: Mapping[str, Sequence[Any]], place: int, other: Mapping[str, Sequence[Any]], row: int
+def _same_verdict(
+    record: VerdictFile | None, there: tuple[Path, int, Judgments], own: Judgments, row: int
 ) -> bool:
-    """Whether two rows hold one verdict."""
-    scores = one["score"][place], other["score"][row]
+    """Whether a row repeats another file's: two sets may share instructions, and a part is of its set."""
+    if record is None or record.set is None or there[2] is own:
+        return False
+    other, at = there[2], there[1]
+    scores = float(other.score[at]), float(own.score[row])
     same_score = scores[0] == scores[1] or all(map(math.isnan, scores))
-    return same_score and one["status"][place] == other["status"][row]
+    return same_score and other.status.tolist()[at] == own.status.tolist()[row]
 
 
 def _files(path: Path) -> dict[Path, VerdictFile | None]:
@@ -216,8 +257,8 @@ def _read(path: Path) -> Iterable[JudgedRow]:
     return cast("list[JudgedRow]", read_rows(path, JudgedRow))
 
 
-def _columns(path: Path, number: int, row: JudgedRow) -> dict[str, Any]:
-    """One row of `Judgments`."""
+def _columns(path: Path, number: int, row: JudgedRow) -> tuple[Any, ...]:
+    """One row of `Judgments`, in the order of its fields."""
     status, score = _status(path, number, row)
     switched = row.switched or [is_switched(row.instruction)]
     calls = _calls(path, number, row, switched, score)
@@ -234,28 +275,28 @@ def _columns(path: Path, number: int, row: JudgedRow) -> dict[str, Any]:
     pair, mirrored = pair_of(row.instruction, row.output_1, row.output_2)
     same = pair[1] == pair[2]  # equal answers read the same in both orders
     ordered = bool(row.switched) or row.status is None
-    return {
-        "judge": row.annotator or path.parent.name,
-        "model": row.generator_2,
-        "baseline": row.generator_1,
-        "instruction": pair[0] if row.first_turn is None else text_id(row.first_turn),
-        "pair": pair,
-        "mirrored": mirrored,
-        "score": score,
-        "status": status,
-        "model_first": first_side,
-        "first_score": calls[0][1] if scored and (ordered or same) else math.nan,
-        "other_score": score if same else other[0] if other and scored else math.nan,
-        "inclusion": 1.0 if row.inclusion is None else row.inclusion,
-        "balanced": balanced - 1 if scored and balanced is not None else math.nan,
-        "order_recorded": bool(row.switched),
-        "ordered": ordered,
-        "asked_both": same or any(side != first_side for side in switched[1:]),
-        "longer": len(row.output_2) - len(row.output_1),
-        "mass": min(masses, default=math.nan),
-        "price": _price(path, number, row),
-        "flags": tuple(sorted(set(row.flags or ()))),
-    }
+    return (
+        row.annotator or path.parent.name,
+        row.generator_2,
+        row.generator_1,
+        pair[0] if row.first_turn is None else text_id(row.first_turn),
+        pair,
+        mirrored,
+        score,
+        status,
+        first_side,
+        calls[0][1] if scored and (ordered or same) else math.nan,
+        score if same else other[0] if other and scored else math.nan,
+        1.0 if row.inclusion is None else row.inclusion,
+        balanced - 1 if scored and balanced is not None else math.nan,
+        bool(row.switched),
+        ordered,
+        same or any(side != first_side for side in switched[1:]),
+        len(row.output_2) - len(row.output_1),
+        min(masses, default=math.nan),
+        _price(path, number, row),
+        tuple(sorted(set(row.flags or ()))),
+    )
 
 
 def _status(path: Path, number: int, row: JudgedRow) -> tuple[str, float]:

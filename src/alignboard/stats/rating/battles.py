@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.stats.rating.kernel import fast_sums
+from alignboard.stats.rating.kernel import kernels_for
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -17,8 +17,6 @@ Mask = NDArray[np.bool_]
 
 # Sums by cluster and pair are kept where there are at most so many of them for each comparison.
 _CELLS_PER_ROW = 4
-# Below so many rows importing numba takes longer than what it saves.
-_WORTH_A_KERNEL = 500_000
 
 
 class NotRankableError(ValueError):
@@ -70,7 +68,7 @@ class Battles:
             )
 
     @cached_property
-    def codes(self) -> tuple[Index, int]:
+    def codes(self) -> tuple[NDArray[np.integer], int]:
         """(n,) the clusters as numbers from 0, and one more than the largest.
 
         Numbers that are already dense stay: sorting a million of them takes longer than everything else.
@@ -79,7 +77,7 @@ class Battles:
         if cluster.dtype.kind in "iu" and len(cluster) and cluster.min() >= 0:
             largest = int(cluster.max())
             if largest <= len(cluster):
-                return cluster.astype(np.intp, copy=False), largest + 1
+                return cluster, largest + 1
         names, codes = np.unique(cluster, return_inverse=True)
         return codes.astype(np.intp, copy=False), len(names)
 
@@ -95,7 +93,6 @@ class Sums:
 
     wins: Array
     """(models, models) points of the row's model against the column's"""
-    n_clusters: int
     won: Array | None
     """(cluster codes, models x models) points of the first of each pair; None where there are too many cells"""
     played: Array | None
@@ -119,18 +116,25 @@ def summed(codes: NDArray[np.integer], values: Array | None, size: int) -> Array
     return np.bincount(codes, values, size).astype(np.float64, copy=False)
 
 
+def pair_sums(battles: Battles, n_models: int) -> Sums:
+    """Points by pair in the quickest way: sums by cluster are kept only where they cost nothing."""
+    kernels = kernels_for(len(battles.score))
+    if kernels is None or battles.weight is not None:
+        return added_up(battles, n_models)
+    sums = kernels.by_pair(battles.first, battles.second, battles.score, n_models)
+    return Sums(_wins(sums[None, :, 0], sums[None, :, 1], n_models), None, None)
+
+
 def added_up(battles: Battles, n_models: int) -> Sums:
     """Points by pair, and by cluster and pair where these are few enough to be kept."""
     cluster, n_codes = battles.codes
     pairs = n_models**2
     by_cluster = n_codes * pairs <= _CELLS_PER_ROW * len(battles.score)
-    kernel = fast_sums() if by_cluster and len(battles.score) >= _WORTH_A_KERNEL else None
-    if kernel is not None and battles.weight is None:
-        won, played = kernel(
-            cluster, battles.first, battles.second, battles.score, n_models, n_codes
-        )
-        return Sums(_wins(won, played, n_models), _met(played), won, played)
-    key = cluster * n_models if by_cluster else np.zeros(len(battles.score), dtype=np.intp)
+    key = (
+        cluster.astype(np.intp) * n_models
+        if by_cluster
+        else np.zeros(len(battles.score), dtype=np.intp)
+    )
     key += battles.first
     key *= n_models
     key += battles.second
@@ -141,13 +145,8 @@ def added_up(battles: Battles, n_models: int) -> Sums:
     won = summed(key, points, cells).reshape(-1, pairs)
     wins = _wins(won, played, n_models)
     if not by_cluster:
-        return Sums(wins, battles.n_clusters, None, None)
-    return Sums(wins, _met(played), won, played)
-
-
-def _met(played: Array) -> int:
-    """The number of clusters with a comparison."""
-    return int(played.any(axis=1).sum())
+        return Sums(wins, None, None)
+    return Sums(wins, won, played)
 
 
 def _wins(won: Array, played: Array, n_models: int) -> Array:

@@ -21,12 +21,13 @@ from alignboard.stats.rating.battles import (
     Index,
     Mask,
     Sums,
-    added_up,
     components,
     one_sided,
+    pair_sums,
     require_rankable,
     summed,
 )
+from alignboard.stats.rating.kernel import kernels_for
 from alignboard.stats.rating.solvers import maximise, minorise, newman
 from alignboard.stats.student import student_quantile
 
@@ -147,7 +148,7 @@ def bradley_terry(
     Cameron and Miller 2015, Journal of Human Resources 50 (CR1). Differs from the first: draws and weighted verdicts
     enter as fractions of a win, which makes it a quasi-likelihood.
     """
-    sums = added_up(battles, n_models)
+    sums = pair_sums(battles, n_models)
     wins, component = sums.wins, components(sums.wins)
     if prior_sd is None:
         require_rankable(wins, component)
@@ -239,20 +240,27 @@ def influence_on_strengths(
         first, second = np.divmod(np.arange(n_models**2), n_models)
         sides = np.eye(n_models)[first] - np.eye(n_models)[second]
         score = (sums.won - sums.played * p) @ sides
+        n_clusters = int(sums.played.any(axis=1).sum())
     else:
-        score = _by_rows(battles, p, n_models, *battles.codes)
-    return np.asarray(np.linalg.solve(hessian, score.T).T, np.float64), sums.n_clusters
+        score, n_clusters = _by_rows(battles, p, n_models, *battles.codes)
+    return np.asarray(np.linalg.solve(hessian, score.T).T, np.float64), n_clusters
 
 
-def _by_rows(battles: Battles, p: Array, n_models: int, codes: Index, n_codes: int) -> Array:
-    """(codes, models) sums of residuals, where there are too many cells of cluster and pair to keep."""
+def _by_rows(
+    battles: Battles, p: Array, n_models: int, codes: NDArray[np.integer], n_codes: int
+) -> tuple[Array, int]:
+    """(codes, models) sums of residuals, where sums by cluster and pair are not kept; how many codes have a row."""
+    kernels = kernels_for(len(battles.score))
+    if kernels is not None and battles.weight is None:
+        columns = (codes, battles.first, battles.second, battles.score)
+        return kernels.by_cluster(*columns, p, n_models, n_codes)
     residual = battles.score - p[battles.first * n_models + battles.second]
     if battles.weight is not None:
         residual *= battles.weight
-    cells, start = n_codes * n_models, codes * n_models
+    cells, start = n_codes * n_models, codes.astype(np.intp) * n_models
     sums = summed(start + battles.first, residual, cells)
     sums -= summed(start + battles.second, residual, cells)
-    return sums.reshape(n_codes, n_models)
+    return sums.reshape(n_codes, n_models), int(np.count_nonzero(np.bincount(codes)))
 
 
 def two_way_covariance(
@@ -269,10 +277,10 @@ def two_way_covariance(
     both = np.unique(one * (int(two.max(initial=0)) + 1) + two, return_inverse=True)[1]
     total, fewest = np.zeros((n_models, n_models)), len(battles.score)
     for codes, sign in ((one, 1), (two, 1), (both, -1)):
-        n_codes, groups = int(codes.max()) + 1, len(np.unique(codes))
+        score, groups = _by_rows(battles, p, n_models, codes, int(codes.max()) + 1)
         if groups < 2:
             return np.full((n_models, n_models), np.nan), groups
-        half = np.linalg.solve(fit.hessian, _by_rows(battles, p, n_models, codes, n_codes).T)
+        half = np.linalg.solve(fit.hessian, score.T)
         total += sign * groups / (groups - 1) * (half @ half.T)
         fewest = min(fewest, groups)
     values, vectors = np.linalg.eigh(total)

@@ -108,6 +108,7 @@ def _by_rows(battles: Battles, k: int, rate: Array) -> tuple[Array, Array, Array
     low, high = np.minimum(battles.first, battles.second), np.maximum(battles.first, battles.second)
     score = np.where(battles.first > battles.second, 1 - battles.score, battles.score)
     weight = np.ones(len(score)) if battles.weight is None else battles.weight
+    low, high = low.astype(np.intp), high.astype(np.intp)
     number = low * k - low * (low + 1) // 2 + high - low - 1
     codes, n_codes = battles.codes
     cell, inverse = np.unique(number * n_codes + codes, return_inverse=True)

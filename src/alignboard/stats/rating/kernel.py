@@ -1,11 +1,12 @@
-"""The sums by cluster and pair in one pass over the rows, compiled by numba where it is installed (extra ``fast``).
+"""Sums over comparisons in one pass, compiled by numba where it is installed (the extra ``fast``).
 
-Measured by benchmarks/rating.py: numpy takes three passes for the same sums.
+benchmarks/rating.py measures them: numpy takes several passes, over sums by cluster and pair that leave the cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -13,27 +14,53 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Kernel = Callable[..., tuple[NDArray[np.float64], NDArray[np.float64]]]
+# Below so many rows importing numba takes longer than what it saves.
+_WORTH_IT = 500_000
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Compiled functions of first, second and score (n,)."""
+
+    by_pair: Callable[..., NDArray[np.float64]]
+    """``(first, second, score, models) -> (models x models, 2)`` points of the first, comparisons"""
+    by_cluster: Callable[..., tuple[NDArray[np.float64], int]]
+    """``(cluster, first, second, score, p, models, clusters) -> (clusters, models)`` residuals from ``p`` (pairs,), and
+    how many clusters have a row"""
+
+
+def kernels_for(n_rows: int) -> Kernels | None:
+    """The compiled functions, where numba is installed and ``n_rows`` is worth its import."""
+    return _compiled() if n_rows >= _WORTH_IT else None
 
 
 @lru_cache(maxsize=1)
-def fast_sums() -> Kernel | None:
-    """``(cluster, first, second, score, n_models, n_codes) -> won, played``, compiled; None without numba."""
+def _compiled() -> Kernels | None:
     if find_spec("numba") is None:
         return None
     import numba  # noqa: PLC0415 - half a second, and only large inputs need it
 
-    return numba.njit(cache=True, nogil=True)(_sums)
+    compiled = numba.njit(cache=True, nogil=True)
+    return Kernels(compiled(_by_pair), compiled(_by_cluster))
 
 
-def _sums(
-    cluster: Any, first: Any, second: Any, score: Any, n_models: int, n_codes: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    pairs = n_models * n_models
-    both = np.zeros((n_codes * pairs, 2))  # side by side, so that a row touches one cache line
+def _by_pair(first: Any, second: Any, score: Any, models: int) -> NDArray[np.float64]:
+    sums = np.zeros((models * models, 2))
     for row in range(len(score)):
-        cell = cluster[row] * pairs + first[row] * n_models + second[row]
-        both[cell, 0] += score[row]
-        both[cell, 1] += 1.0
-    won = both[:, 0].copy().reshape((n_codes, pairs))
-    return won, both[:, 1].copy().reshape((n_codes, pairs))
+        pair = first[row] * models + second[row]
+        sums[pair, 0] += score[row]
+        sums[pair, 1] += 1.0
+    return sums
+
+
+def _by_cluster(
+    cluster: Any, first: Any, second: Any, score: Any, p: Any, models: int, clusters: int
+) -> tuple[NDArray[np.float64], int]:
+    sums, there = np.zeros((clusters, models)), np.zeros(clusters, np.bool_)
+    for row in range(len(score)):
+        one, two = first[row], second[row]
+        residual = score[row] - p[one * models + two]
+        there[cluster[row]] = True
+        sums[cluster[row], one] += residual
+        sums[cluster[row], two] -= residual
+    return sums, there.sum()

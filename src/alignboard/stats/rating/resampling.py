@@ -89,7 +89,9 @@ def _by_cluster(battles: Battles, k: int) -> tuple[NDArray, NDArray]:
     codes = np.unique(battles.codes[0], return_inverse=True)[1]
     groups = int(codes.max()) + 1
     weight = np.ones(len(codes)) if battles.weight is None else battles.weight
-    played = summed(codes * k**2 + battles.first * k + battles.second, weight, groups * k**2)
+    played = summed(
+        codes.astype(np.intp) * k**2 + battles.first * k + battles.second, weight, groups * k**2
+    )
     played = played.reshape(groups, k, k)
     points = summed(codes * k + battles.first, weight * battles.score, groups * k)
     points += summed(codes * k + battles.second, weight * (1 - battles.score), groups * k)

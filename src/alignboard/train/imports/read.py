@@ -74,9 +74,17 @@ def import_recipe(file: str | Path, method: str | None = None, devices: int = 1)
     content = _content(path)
     tool, translate = _tool(path, content)
     one = Translation(str(path), dict(content))
-    translate(one, method, devices)
-    ordered = {key: one.recipe[key] for key in Recipe.__struct_fields__ if key in one.recipe}
-    recipe = parse_recipe(json.loads(json.dumps(ordered)), str(path))
+    try:
+        translate(one, method, devices)
+        ordered = {key: one.recipe[key] for key in Recipe.__struct_fields__ if key in one.recipe}
+        plain = json.loads(json.dumps(ordered))
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+        # A list where a text belongs, a text where a number does: at whichever key was read last.
+        key = one.notes[-1].key if one.notes else "its first key"
+        raise InputError(
+            f"{path}: {key}, or a key beside it, has a value that {tool} does not take there ({error})."
+        ) from error
+    recipe = parse_recipe(plain, str(path))
     return ImportedRecipe(
         str(path), tool, ordered, recipe, tuple(one.notes), tuple(one.differences)
     )

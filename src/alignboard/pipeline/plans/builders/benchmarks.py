@@ -38,6 +38,8 @@ def benchmark(
     hints = {
         "spec": msgspec.to_builtins(pinned(spec)),
         "trust_tasks": build.resolved.consent.tasks,
+        "data_root": suite.data_root,
+        "revisions": suite.revisions,
     }
     board[name] = build.add(name, "lm-eval", entry.group, parameters, needs, hints)
 

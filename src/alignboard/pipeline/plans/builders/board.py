@@ -9,7 +9,7 @@ import msgspec
 
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.builders.base import ALL_GROUP, Builder
-from alignboard.suites import Suite
+from alignboard.suites import EvaluationSuite, Suite
 
 
 def board(build: Builder, needs: Mapping[str, str]) -> str:
@@ -43,11 +43,7 @@ def _parameters(build: Builder) -> dict[str, Any]:
             for asked in resolved.sets
         ],
         "baseline": resolved.baseline_method,
-        "suites": [
-            msgspec.to_builtins(suite)
-            | {"benchmarks": [task.parameters() for task in suite.benchmarks]}
-            for suite in resolved.benchmarks
-        ],
+        "suites": [_shown(suite) for suite in resolved.benchmarks],
         "rating_judge": resolved.pairwise_judge,
         "rating_set": None if pairwise is None else pairwise.name,
         "models": [
@@ -78,3 +74,14 @@ def _bits(build: Builder, model: TrainedModel) -> int | None:
     """How many bits a weight of the base had while an adapter was trained on it; None = as it is stored."""
     quantization = build.resolved.recipes[model.recipe].quantization if model.recipe else None
     return quantization.bits if quantization else None
+
+
+def _shown(suite: EvaluationSuite) -> dict[str, Any]:
+    """What a board shows of a suite; where its data lie is part of the jobs that read them."""
+    content = msgspec.to_builtins(suite)
+    for field in ("data_root", "revisions"):
+        content.pop(field)
+    for field in ("source", "lacks"):
+        if content[field] is None:
+            content.pop(field)
+    return content | {"benchmarks": [task.shown() for task in suite.benchmarks]}

@@ -1,0 +1,123 @@
+"""`alignboard benchmark`: lm-eval's tasks on models, and their board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from alignboard.cli.shared import (
+    completes,
+    json_option,
+    name_option,
+    redo_option,
+    say_versions,
+    terminal_width,
+    write_json,
+)
+
+
+@click.command(
+    epilog="Example: alignboard benchmark my-base my-dpo/adapter --suite open-llm-v1 --data-root mirror"
+)
+@click.argument("models", nargs=-1)
+@click.option(
+    "--tasks", metavar="T,T", help="Tasks of lm-eval, or of evaluate/tasks; every metric is shown."
+)
+@click.option(
+    "--suite",
+    metavar="NAME",
+    shell_complete=completes("evaluate/suites"),
+    help="A suite: open-llm-v1, open-llm-v2, nous, quick, smoke, or one of evaluate/suites.",
+)
+@name_option
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Only the first N documents of each task (default: all).",
+)
+@click.option(
+    "--data-root",
+    metavar="DIR",
+    help="A mirror of the hub's data sets: a folder as `alignboard fetch suite` writes it, or package:NAME.",
+)
+@click.option(
+    "--chat-template/--no-chat-template",
+    default=None,
+    help="Ask in the models' chat templates, examples as turns (default: as the suite; for --tasks plain text).",
+)
+@click.option(
+    "--checkpoints",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Ask every checkpoint-<step> of this training, too, and show the curve of each task.",
+)
+@click.option(
+    "--trust-tasks",
+    is_flag=True,
+    help="Run the code that task files in evaluate/tasks name (!function), and their templates outside a sandbox.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the jobs and their tasks; load no weights.")
+@redo_option
+@json_option
+def benchmark(
+    models: tuple[str, ...],
+    tasks: str | None,
+    suite: str | None,
+    model_names: str | None,
+    limit: int | None,
+    data_root: str | None,
+    *,
+    chat_template: bool | None,
+    checkpoints: Path | None,
+    trust_tasks: bool,
+    dry_run: bool,
+    redo: tuple[str, ...],
+    json_file: Path | None,
+) -> None:
+    """Run lm-eval's tasks on every MODEL and show the scores on a board.
+
+    A MODEL is a name of `alignboard models list`, a folder (a checkpoint or an adapter), an id on the hub, or
+    package:NAME. Models on one base are loaded once. Interrupt it at any moment and start it again.
+    """
+    from alignboard.boards.board import read_board
+    from alignboard.boards.files import to_text
+    from alignboard.pipeline.executors.machine import Machine
+    from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
+    from alignboard.pipeline.plans.consent import Consent
+    from alignboard.pipeline.progress import job_table, showing, time_table
+    from alignboard.pipeline.runner import run_resolved
+
+    asked = BenchmarkRequest(
+        models,
+        _parts(tasks),
+        suite,
+        _parts(model_names),
+        limit,
+        data_root,
+        chat_template,
+        checkpoints,
+    )
+    resolved = benchmark_plan(asked, Path.cwd(), Consent(tasks=trust_tasks))
+    machine = Machine(executor="in-process")
+    planned = run_resolved(resolved, dry_run=True, machine=machine, redo=redo)
+    if dry_run:
+        if json_file is not None:
+            write_json(json_file, planned.to_json() | {"costs": planned.costs()})
+        print(job_table(planned.jobs, planned.done_before, planned.expected, planned.n_workers))
+        return
+    with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
+        result = run_resolved(resolved, machine=machine, redo=redo, on_progress=listener)
+    say_versions(result)
+    print(time_table(result.timings, result.seconds))
+    path = result.board
+    made = None if path is None else read_board(path)
+    if json_file is not None:
+        write_json(json_file, result.to_json())
+    if path is not None and made is not None:
+        print(f"\n{to_text(made, terminal_width())}\n\n{path.with_suffix('.html')}")
+
+
+def _parts(text: str | None) -> list[str]:
+    return [one.strip() for one in (text or "").split(",") if one.strip()]

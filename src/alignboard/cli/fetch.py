@@ -1,0 +1,40 @@
+"""`alignboard fetch`: data of the hub, for machines without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from alignboard.cli.shared import completes
+
+
+@click.group()
+def fetch() -> None:
+    """Download what later commands read from a folder."""
+
+
+@fetch.command(epilog="Example: alignboard fetch suite open-llm-v1 --to mirror")
+@click.argument("name", shell_complete=completes("evaluate/suites"))
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="The mirror: data sets by their ids, and mirror.json with the sha256 of every file.",
+)
+def suite(name: str, folder: Path) -> None:
+    """Write the data sets of the benchmarks of suite NAME to DIR, at the revisions that the suite pins.
+
+    `alignboard benchmark --data-root DIR` reads them without a network.
+    """
+    from alignboard.benchmarks.declared import declared_tasks
+    from alignboard.benchmarks.mirror import called, fetch
+    from alignboard.suites import load_evaluation
+
+    declared = load_evaluation(name)
+    tasks = [task for one in declared.benchmarks for task in declared_tasks(one, Path.cwd())]
+    for (dataset, config), n_rows in fetch(tasks, declared.revisions, folder).items():
+        pinned = declared.revisions.get(dataset, "no revision pinned")
+        print(f"{called(dataset, config)}: {n_rows:,} rows ({pinned})")

