@@ -96,6 +96,7 @@ def tournament(
     from alignboard.cli.judge.judging import checking, judge_urls, plan_judge
     from alignboard.judges.tournament import Standings
     from alignboard.pipeline.evaluation import declared_judge
+    from alignboard.pipeline.judged_outputs import baseline_file
     from alignboard.pipeline.plans.single import tournament_graph
     from alignboard.pipeline.progress import showing
     from alignboard.pipeline.runner import run_graph
@@ -104,6 +105,8 @@ def tournament(
     declared = declared_judge(
         name, Path.cwd(), order, hardened=hardened, urls=judge_urls(access["judge_engine"])
     )
+    for model in models:
+        baseline_file(model, Path.cwd())  # what is not there is refused before anybody is asked
     with checking(access, declared, ask=True, replace=False):
         graph = tournament_graph(
             declared,
