@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.stats.calibrated import calibrated_mean
 from alignboard.stats.intervals import bounded_mean, clustered_mean
 from alignboard.stats.paired import paired_difference
-from alignboard.stats.rating.battles import Battles
-from alignboard.stats.rating.bradley_terry import BradleyTerryFit, bradley_terry
+from alignboard.stats.ranks import paired_rank_sets
+from alignboard.stats.rating.battles import Battles, NotRankableError
+from alignboard.stats.rating.bradley_terry import BradleyTerryFit, bradley_terry, log_strengths
 from alignboard.stats.student import student_quantile
 
 Array = NDArray[np.float64]
@@ -219,6 +221,155 @@ def undefeated(repetitions: int) -> Iterator[Cell]:
         )
 
 
+def round_robins(repetitions: int) -> Iterator[Cell]:
+    """Strengths and differences of a round robin; each prompt favours some models, seen in both orders."""
+    designs = itertools.product((3, 8, 20), (5, 10, 20, 50, 200), (0.0, 1.0))
+    for models, prompts, sd in designs:
+        i, j = np.triu_indices(models, 1)
+        first, second = np.tile(i, 2 * prompts), np.tile(j, 2 * prompts)
+        prompt = np.repeat(np.arange(prompts), 2 * len(i))
+        theta = np.linspace(0.5, -0.5, models)
+        truth = _pseudo_truth(theta, sd)
+
+        def draw(
+            rng: np.random.Generator,
+            sd: float = sd,
+            prompts: int = prompts,
+            theta: Array = theta,
+            first: Labels = first,
+            second: Labels = second,
+            prompt: Labels = prompt,
+        ) -> tuple[BradleyTerryFit | None, ...]:
+            own = theta + sd * rng.standard_normal((prompts, len(theta)))
+            p = 1 / (1 + np.exp(own[prompt, second] - own[prompt, first]))
+            score = (rng.random(len(p)) < p).astype(np.float64)
+            both = []
+            for cluster in (prompt, np.arange(len(p))):
+                try:
+                    both.append(bradley_terry(Battles(first, second, score, cluster), len(theta)))
+                except NotRankableError:
+                    both.append(
+                        bradley_terry(
+                            Battles(first, second, score, cluster), len(theta), prior_sd=3.0
+                        )
+                    )
+            return tuple(both)
+
+        def difference(fit: BradleyTerryFit) -> Limits:
+            found, error = fit.differences()
+            reach = student_quantile(0.975, fit.n_clusters - 1) * error[0, -1]
+            return found[0, -1] - reach, found[0, -1] + reach
+
+        methods = {
+            "alignboard": lambda by_prompt, _: difference(by_prompt),
+            "rows independent": lambda _, by_row: difference(by_row),
+        }
+        yield from simulate(
+            "rating difference, round robin",
+            f"{models} models, {prompts} prompts, prompt-by-model sd {sd:g}",
+            truth, draw, methods, repetitions,
+        )  # fmt: skip
+
+
+def _pseudo_truth(theta: Array, sd: float) -> float:
+    """The first model's strength less the last one's, as a fit to endless prompts would find them."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    gap = (theta[:, None] - theta)[..., None] + math.sqrt(2) * sd * nodes
+    wins = (1 / (1 + np.exp(-gap)) * weights / weights.sum()).sum(axis=-1)
+    np.fill_diagonal(wins, 0)
+    found = log_strengths(wins)
+    return float(found[0] - found[-1])
+
+
+def rank_families(repetitions: int) -> Iterator[Cell]:
+    """Whether all rank sets of ten models hold their models' ranks at once."""
+    designs = {
+        "all equal": np.zeros(10),
+        "one gap": np.repeat([0.15, 0.0], 5),
+        "ladder": np.linspace(0.2, -0.2, 10),
+    }
+    for (name, shift), prompts in itertools.product(designs.items(), (50, 200)):
+        better = (shift[:, None] < shift).sum(axis=1)
+        worse = (shift[:, None] > shift).sum(axis=1)
+
+        def draw(
+            rng: np.random.Generator, shift: Array = shift, prompts: int = prompts
+        ) -> tuple[Array]:
+            hard = rng.normal(0, 0.15, (prompts, 1))
+            return (np.clip(0.5 + shift + hard + rng.normal(0, 0.2, (prompts, len(shift))), 0, 1),)
+
+        def holds(
+            score: Array, *, each: bool, better: Array = better, worse: Array = worse
+        ) -> Limits:
+            low, high = _single_ranks(score) if each else paired_rank_sets(score)
+            models = len(better)
+            all_hold = bool(((low <= 1 + better) & (high >= models - worse)).all())
+            return (
+                (0.0, float((high - low).mean()))
+                if all_hold
+                else (1.0, 1.0 + float((high - low).mean()))
+            )
+
+        methods = {
+            "alignboard": lambda score, holds=holds: holds(score, each=False),
+            "tests without correction": lambda score, holds=holds: holds(score, each=True),
+        }
+        yield from simulate(
+            "rank sets, all at once", f"{name}, {prompts} prompts", 0.0, draw, methods, repetitions
+        )
+
+
+def _single_ranks(score: Array) -> tuple[Labels, Labels]:
+    n, models = score.shape
+    delta = score[:, :, None] - score[:, None, :]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = delta.mean(axis=0) / (delta.std(axis=0, ddof=1) / math.sqrt(n))
+    bar = student_quantile(0.975, n - 1)
+    return 1 + (t < -bar).sum(axis=1), models - (t > bar).sum(axis=1)
+
+
+def people(repetitions: int) -> Iterator[Cell]:
+    """Win rates by few human labels beside a judge's on 805 rows."""
+    judges = itertools.product(((0.7, 0.6), (0.85, 0.8)), (0.1, 0.3, 0.5), (20, 50, 100, 200))
+    for (sensitivity, specificity), p, labels in judges:
+
+        def draw(
+            rng: np.random.Generator,
+            p: float = p,
+            labels: int = labels,
+            right: tuple[float, float] = (sensitivity, specificity),
+        ) -> tuple[Array, Array]:
+            truth = rng.random(805) < p
+            judge = rng.random(805) < np.where(truth, right[0], 1 - right[1])
+            human = np.full(805, np.nan)
+            chosen = rng.choice(805, labels, replace=False)
+            human[chosen] = truth[chosen]
+            return judge.astype(np.float64), human
+
+        def calibrated(judge: Array, human: Array) -> Limits:
+            found = calibrated_mean(judge, human).rate
+            return found.low, found.high
+
+        def untuned(judge: Array, human: Array) -> Limits:
+            known = ~np.isnan(human)
+            rest = human[known] - judge[known]
+            centre = float(judge.mean() + rest.mean())
+            reach = 1.96 * math.sqrt(judge.var() / 805 + rest.var(ddof=1) / len(rest))
+            return centre - reach, centre + reach
+
+        methods = {
+            "alignboard": calibrated,
+            "people alone": lambda _, human: ours(human),
+            "weight 1 (PPI), 1.96 SE": untuned,
+            "judge alone": lambda judge, _: ours(judge),
+        }
+        yield from simulate(
+            "win rate by people, with a judge",
+            f"sens {sensitivity}, spec {specificity}, p = {p}, {labels} labels",
+            p, draw, methods, repetitions,
+        )  # fmt: skip
+
+
 def released(root: Path, repetitions: int) -> Iterator[Cell]:
     """Released verdicts drawn anew with replacement: the worst of 23 models, and of 22 adjacent pairs."""
     from alignboard.results.folder import ResultsFolder
@@ -293,19 +444,36 @@ def markdown(cells: list[Cell]) -> str:
     return "\n".join(lines) + "\n"
 
 
+PARTS: dict[str, Callable[[int], Iterator[Cell]]] = {
+    "rates": rates,
+    "clusters": clusters,
+    "undefeated": undefeated,
+    "round-robins": round_robins,
+    "ranks": rank_families,
+    "people": people,
+}
+
+
 def main() -> None:
     """Simulate, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--docs", type=Path)
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
+    parser.add_argument(
+        "--only", nargs="+", choices=list(PARTS), help="keep the other cells of --json"
+    )
     arguments = parser.parse_args()
     cells: list[Cell] = []
-    for part in (rates, clusters, undefeated):
-        cells += part(arguments.repetitions)
+    for name in arguments.only or PARTS:
+        cells += PARTS[name](arguments.repetitions)
     data = os.environ.get("ALIGNBOARD_RELEASED_DATA")
-    if data:
+    if data and not arguments.only:
         cells += released(Path(data), arguments.repetitions)
+    if arguments.only:
+        new = {cell.quantity for cell in cells}
+        kept = [Cell(**one) for one in json.loads(arguments.json.read_text())]
+        cells = [cell for cell in kept if cell.quantity not in new] + cells
     lines = ",\n".join(json.dumps(asdict(cell)) for cell in cells)
     arguments.json.write_text(f"[\n{lines}\n]\n")
     page = markdown(cells)

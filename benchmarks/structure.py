@@ -27,6 +27,8 @@ LOOPS = (
     "models.loading",
 )
 """what loads or asks a model; commands leave it to the jobs that `pipeline.runner` runs"""
+_DRAWS = {"torch.multinomial", "torch.searchsorted", "torch.distributions.Categorical"}
+"""how a token is drawn from probabilities"""
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,11 @@ def has(tree: ast.Module) -> set[str]:
             }:
                 found.add("loader")
             given = {one.arg for one in node.keywords}
-            if called.endswith(".generate") and {"max_new_tokens", "do_sample"} & given:
-                found.add("sampler of transformers")
+            of_transformers = (
+                called.endswith(".generate") and {"max_new_tokens", "do_sample"} & given
+            )
+            if of_transformers or called in _DRAWS:
+                found.add("sampler")
     return found
 
 

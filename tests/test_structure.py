@@ -69,13 +69,14 @@ def test_no_two_public_classes_have_one_name(house, structure, tmp_path):
     assert found.repeated_classes == {"Row": ["one/a.py", "two/b.py"]}
 
 
-def test_there_is_one_board_one_requester_and_one_loader(house, structure, tmp_path):
+def test_there_is_one_board_one_requester_one_loader_and_one_sampler(house, structure, tmp_path):
     one_of = {
         "board": ["boards/board.py"],
         "loader": ["models/weights.py"],
         "requester": ["fetch/http.py"],
+        "sampler": ["engines/local/batch.py"],
     }
-    assert {what: where for what, where in house.one_of.items() if what in one_of} == one_of
+    assert house.one_of == one_of
     text = (
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import httpx\n"
         "else:\n    import requests\n"
@@ -84,8 +85,10 @@ def test_there_is_one_board_one_requester_and_one_loader(house, structure, tmp_p
     )
     found = planted(structure, tmp_path, one__a=text)
     assert found.one_of == {
-        name: ["one/a.py"] for name in ("board", "loader", "requester", "sampler of transformers")
+        name: ["one/a.py"] for name in ("board", "loader", "requester", "sampler")
     }
+    drawn = planted(structure, tmp_path, one__a="torch.multinomial(probabilities, 1)\n")
+    assert drawn.one_of == {"sampler": ["one/a.py"]}
     typed = planted(structure, tmp_path, one__a="if TYPE_CHECKING:\n    import httpx\n")
     assert typed.one_of == {}
 

@@ -14,7 +14,9 @@ PUBLISHED = ("alpaca-eval-2", "alpaca-eval-1")
 """the suites whose boards the alpaca-eval wheel carries"""
 CARD = "training.json"
 """what a trained adapter's folder says of its training"""
-_OURS = frozenset({".", "..", ".journal", ".store", ".logs", ".alignboard"})
+STORE = ".store"
+"""the folder in results/ of what jobs made, each in a folder named after its key"""
+_OURS = frozenset({".", "..", ".journal", STORE, ".logs", ".alignboard"})
 _LONGEST = 200
 """bytes of a model's name; file systems take 255, and temporary names are longer"""
 

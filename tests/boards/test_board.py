@@ -55,28 +55,59 @@ def numbers_of(board):
 @pytest.mark.parametrize("make", [plan_board, board_with_gaps])
 def test_csv_json_html_and_terminal_hold_the_same_numbers(make):
     board = make()
-    lines = csv_rows(to_csv(board))
-    plain = Board.from_json(board.to_json())
-    _, page = table(to_html(board))
-    text = {line.split()[0]: line for line in to_text(board).splitlines() if line.strip()}
+    formats_agree(
+        board, to_csv(board), board.to_json(), to_html(board), to_text(board), to_markdown(board)
+    )
+
+
+def formats_agree(board, csv_text, json_text, page, text, markdown):
+    """Every cell of ``board`` is in every format, in its place: with all digits in csv and json, as shown elsewhere."""
+    lines, plain = csv_rows(csv_text), Board.from_json(json_text)
+    _, cells = table(page)
     by_key = {column.column.key: column for column in page_columns(board)}
+    shown_columns = [column for column in board.columns if not column.detail]
+    assert len(lines) == len(plain.rows) == len(cells) == len(board.rows)
     for n, row in enumerate(board.rows):
+        assert lines[n]["model"] == plain.rows[n].model == cells[n]["model"][0] == row.model
+        in_text = [
+            [part.strip() for part in re.split(r"\s{2,}", line.strip())]
+            for line in text.splitlines()
+            if row.model in line.split()[:2]
+        ]
+        in_markdown = [
+            [cell.strip("* ").replace("\\", "") for cell in line.split("|")]
+            for line in markdown.splitlines()
+            if f" {row.model} " in line.replace("\\", "")
+        ]
+        expected = []
         for column in board.columns:
             score = board.score(row, column)
-            label = f"{board.label(column)} {column.unit}".rstrip()
-            cell = lines[n][label]
-            assert cell == ("" if score.value is None else repr(score.value))
+            label = board.label(column)
+            for part, value in (("", score.value), (" low", score.low), (" high", score.high)):
+                name = f"{label}{part} {column.unit}".rstrip()
+                assert lines[n].get(name, "") == ("" if value is None else repr(value)), name
             assert plain.score(plain.rows[n], column.key) == score
+            if column.detail:
+                continue
             head = by_key[column.key]
-            if score.value is not None:
-                assert page[n][f"{head.group}: {head.name}"][0] == column.text(score.value)
-                assert column.text(score.value) in text[row.model].split()
-                assert column.text(score.value) in to_markdown(board)
-            if score.low is not None:
-                assert (
-                    float(lines[n][f"{board.label(column)} low {column.unit}".rstrip()])
-                    == score.low
-                )
+            value, notes = cells[n][f"{head.group}: {head.name}"]
+            if score.value is None:
+                assert value in ("", "n/a")
+                continue
+            assert value == column.text(score.value)
+            expected.append(column.text(score.value))
+            if column.interval(score):
+                assert column.interval(score) in notes
+                expected.append(column.interval(score))
+        for read in (in_text, in_markdown):
+            assert any(in_order(expected, line) for line in read), (row.model, expected, read)
+    assert {column.key for column in shown_columns} == set(by_key)
+
+
+def in_order(expected, line):
+    """Whether the texts stand in the line, in this order."""
+    left = iter(line)
+    return all(text in left for text in expected)
 
 
 def test_a_board_comes_back_from_its_json(tmp_path):

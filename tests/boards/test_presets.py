@@ -1,7 +1,5 @@
 """Presets: the same columns in the same order whatever the source, and bold only where a first place is certain."""
 
-import shutil
-
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -155,7 +153,7 @@ def test_the_best_is_bold_only_where_no_other_model_may_be_first(places, best):
 def test_family_and_method_of_a_results_folder_come_from_its_records(tmp_path):
     results, adapter = tmp_path / "results", tmp_path / "runs" / "mine"
     adapter.mkdir(parents=True)
-    (adapter / "training.json").write_text('{"method": "ipo", "seconds": 1}')
+    (adapter / "training.json").write_text('{"method": "ipo", "seconds": 1800, "steps": 20}')
     records = {
         "mine": {"base": "org/small", "adapter": "runs/mine"},
         "small": {"base": "org/small"},
@@ -175,4 +173,5 @@ def test_family_and_method_of_a_results_folder_come_from_its_records(tmp_path):
         "broken": (None, None),
         "unknown": (None, None),
     }
-    shutil.rmtree(adapter)
+    mine = next(row for row in made.rows if row.model == "mine")
+    assert (mine.scores["training steps"].value, mine.scores["training time"].value) == (20, 0.5)

@@ -208,3 +208,18 @@ def test_length_control_that_cannot_be_fitted_says_why(tmp_path):
     assert score.value is None
     assert score.reason is not None
     assert "length differences are equal" in score.reason
+
+
+def test_what_judging_cost_and_how_consistent_it_was_stand_in_the_files(tmp_path):
+    """Recorded beside the verdicts in ``judging.json``; a preset may show it."""
+    path = verdicts(tmp_path, "a", "judge")
+    path.with_name("judging.json").write_text(
+        '{"statuses": {"scored": 3, "refused": 1}, "price": 1.25, "n_both": 4, "n_consistent": 3}'
+    )
+    board = results_board(tmp_path)
+    values = {c.name: board.score(board.rows[0], c).value for c in board.columns if c.detail}
+    assert values["swap consistency"] == 75.0
+    assert values["judging cost"] == 1.25
+    assert board.score(board.rows[0], board.of_kind("win rate")[0]).failed == 1
+    assert "swap consistency" not in {column.name for column in board.shown()}
+    assert "judging cost" in to_csv(board)

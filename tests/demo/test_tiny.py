@@ -12,6 +12,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from alignboard.demo import tiny, world  # noqa: E402 - after the check for torch
+from alignboard.engines.generate import Decoding, generate  # noqa: E402
+from alignboard.models.loading import LoadedModel  # noqa: E402
 
 QUICK = tiny.PretrainConfig(steps=4, n_documents=200)
 ARCHITECTURES = {
@@ -134,25 +136,15 @@ def test_orthogonalised_updates_have_singular_values_near_one() -> None:
 def test_a_base_model_knows_the_facts_and_answers_badly_in_a_chat(
     family: str, tmp_path: Path
 ) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from alignboard.train.pairs import sample
-
     path = tiny.build(family, tmp_path / family, seed=0)
-    model, tokenizer = (
-        AutoModelForCausalLM.from_pretrained(path),
-        AutoTokenizer.from_pretrained(path),
-    )
     prompts = world.prompts("eval", 100, seed=0)
 
-    def accuracy() -> float:
-        replies = sample(model, tokenizer, prompts)
-        return sum(world.check(p, r[0]) for p, r in zip(prompts, replies, strict=True)) / len(
-            prompts
-        )
+    def accuracy(template: str | None = None) -> float:
+        model = LoadedModel.load(path, chat_template=template)
+        answers = generate(model, prompts, Decoding(24))
+        return sum(world.check(a.instruction, a.output) for a in answers) / len(prompts)
 
     in_chat = accuracy()
-    tokenizer.chat_template = "{{ bos_token }}question: {{ messages[0]['content'] }} answer:"
-    as_exam = accuracy()
+    as_exam = accuracy("{{ bos_token }}question: {{ messages[0]['content'] }} answer:")
     assert as_exam > 0.85
     assert in_chat < as_exam - 0.3

@@ -14,10 +14,10 @@ from alignboard.judges.prompting.attacks import (
     MIN_RELEVANCE,
     detect,
     distinct_ratio,
-    lc_jump,
     relevance,
     template_markers,
 )
+from alignboard.published.scores import lc_jump
 from alignboard.records import Generation
 from alignboard.results.formats import read_rows
 

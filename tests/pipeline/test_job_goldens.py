@@ -1,32 +1,41 @@
-"""Every kind of job against a golden of its numbers: when they move, its version has to be raised.
+"""Every kind of job against a golden of what it makes: when that moves, its version has to be raised.
 
 A job's key holds its kind's version and not its sources, so nobody but this test notices that a change of code made
-another result under the same key. ``ALIGNBOARD_GOLDENS=write pytest -m slow tests/pipeline/test_job_goldens.py``
-writes the goldens anew, after the version was raised.
+another result under the same key. A golden of a json file is a digest of its canonical content, with every text, count
+and name, and the list of its fractions, which have to agree to 1e-6; of weights it is a digest of their shapes, and the
+sum and norm of every tensor. What follows from arithmetic in floating point is the same on machines of one instruction
+set: on others it is held to counts, sums and norms within 0.2 %, and only what is `EXACT` to its digest.
+
+``ALIGNBOARD_GOLDENS=write pytest -m slow tests/pipeline/test_job_goldens.py`` writes the goldens anew, after the
+version was raised.
 """
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from alignboard.demo import plugin
+from alignboard.demo import plugin, world
 from alignboard.pipeline import kinds
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.runner import run_plan
 from alignboard.pipeline.store import Places
+from alignboard.records import Generation
 from alignboard.registry import lookup
+from alignboard.results.formats import write_rows
 from test_run import small_workspace
 
 KINDS = kinds.KINDS | plugin.KINDS
 GOLDENS = Path(__file__).parent / "job_goldens.json"
-UNKEPT = {"outputs", "rate", "tournament"}
-"""kinds without a golden: copies of files, and jobs of commands whose files lie in no job's folder"""
+EXACT = {"outputs", "task-data"}
+"""kinds whose results follow from text alone: the same digest on every machine"""
+OF_COMMANDS = {"rate", "tournament"}
+"""kinds that commands alone have, whose files lie in no job's folder"""
 # Times, versions and places, which are no result.
 PASSING = {
     "versions",
@@ -46,85 +55,172 @@ PASSING |= {
     "created",
 }
 PASSING |= {"recipe", "base", "base_fingerprint", "parent_fingerprint", "device"}
-PASSING |= {"end_tokens", "config_general", "lm_eval_version", "libraries", "provenance"}
+PASSING |= {
+    "model_name_sanitized",
+    "end_tokens",
+    "config_general",
+    "lm_eval_version",
+    "libraries",
+    "provenance",
+}
+GIVEN = """
+name: given
+models:
+  good: {outputs: given/good, method: dpo}
+  poor: {outputs: given/poor, method: sft}
+suites: [small]
+judges: [rule]
+baseline: poor
+"""
 
 
-def numbers(content: Any) -> Iterator[float]:
-    """Every number in ``content``, and the length of every text."""
+def arithmetic() -> str:
+    """What decides how floating point rounds: torch's version and the instructions that it uses."""
+    import torch
+
+    return f"torch {torch.__version__.partition('+')[0]} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def canonical(content: Any, fractions: list[float]) -> Any:
+    """``content`` without what passes, its fractions taken out into a list."""
     if isinstance(content, dict):
-        for key, value in content.items():
-            if key not in PASSING:
-                yield from numbers(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from numbers(value)
-    elif isinstance(content, str):
-        yield float(len(content)) if not content.startswith("/") else 0.0
-    elif isinstance(content, int | float) and not isinstance(content, bool):
-        yield float(content)
+        kept = sorted(content.items())
+        return {k: canonical(v, fractions) for k, v in kept if k not in PASSING}
+    if isinstance(content, list):
+        return [canonical(value, fractions) for value in content]
+    if isinstance(content, str):
+        return "a place" if content.startswith("/") else content
+    if isinstance(content, float) and not content.is_integer():
+        fractions.append(content)
+        return "a fraction"
+    return content
 
 
-def summary(file: Path) -> list[float]:
-    """How many numbers a file holds, their sum, and the root of the sum of their squares."""
+def digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def golden_of(file: Path) -> dict[str, Any]:
+    """A digest of what is discrete, and what is not as numbers."""
     if file.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        tensors = [tensor.double() for tensor in load_file(file).values()]
-        total = sum(float(tensor.sum()) for tensor in tensors)
-        squares = sum(float((tensor**2).sum()) for tensor in tensors)
-        return [sum(tensor.numel() for tensor in tensors), total, math.sqrt(squares)]
-    lines = file.read_text(encoding="utf-8")
-    content = (
-        [json.loads(line) for line in lines.splitlines() if line]
-        if file.suffix == ".jsonl"
-        else json.loads(lines)
-    )
-    found = [one for one in numbers(content) if math.isfinite(one)]
-    return [len(found), math.fsum(found), math.sqrt(math.fsum(one * one for one in found))]
+        tensors = {name: tensor.double() for name, tensor in sorted(load_file(file).items())}
+        shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+        values = [x for t in tensors.values() for x in (float(t.sum()), float((t**2).sum().sqrt()))]
+        return {"digest": digest(shapes), "values": values}
+    fractions: list[float] = []
+    content = content_of(file)
+    return {"digest": digest(canonical(content, fractions)), "values": rounded(fractions)}
 
 
-def summaries(folder: Path) -> dict[str, list[float]]:
-    files = [
-        path for path in folder.rglob("*") if path.suffix in {".json", ".jsonl", ".safetensors"}
-    ]
-    tokenizer = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
+def content_of(file: Path) -> Any:
+    if file.suffix == ".arrow":
+        from datasets import Dataset
+
+        return Dataset.from_file(str(file)).to_list()
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".jsonl":
+        return [json.loads(line) for line in text.splitlines() if line]
+    return json.loads(text)
+
+
+def rounded(fractions: list[float]) -> list[float]:
+    """Up to 400 fractions; of more a sum and a norm for each 400th part of them, in their order."""
+    found = [one for one in fractions if math.isfinite(one)]
+    size = max(1, -(-len(found) // 400))
+    parts = [found[k : k + size] for k in range(0, len(found), size)]
+    return [float(f"{math.fsum(part):.10g}") for part in parts]
+
+
+def sums(values: list[float]) -> list[float]:
+    """How many they are, their sum and norm: what agrees on other machines, too."""
+    return [len(values), math.fsum(values), math.sqrt(math.fsum(one * one for one in values))]
+
+
+def made_by(folder: Path) -> dict[str, Any]:
+    kinds = {".json", ".jsonl", ".safetensors", ".arrow"}
+    files = [path for path in folder.rglob("*") if path.suffix in kinds]
+    notes = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
+    notes |= {"state.json", "dataset_info.json"}  # how `datasets` keeps the rows
     return {
-        path.name.split("_2")[0]: summary(path)  # lm-eval puts the time into names
+        path.name.split("_2")[0]: golden_of(path)  # lm-eval puts the time into names
         for path in sorted(files)
-        if path.name not in tokenizer and not path.name.startswith(".")
+        if path.name not in notes and not path.name.startswith(".")
     }
+
+
+def goldens_workspace(folder: Path) -> Path:
+    """The scaled-down plan, and one of two models that exist as responses alone."""
+    workspace = small_workspace(folder)
+    (workspace / "evaluate/plans/given.yaml").write_text(GIVEN)
+    prompts = world.prompts("eval", 60, 0)
+    for model, text in (("good", "cow cow cow."), ("poor", "no.")):
+        rows = [Generation(prompt, text, model) for prompt in prompts]
+        write_rows(workspace / "given" / model / "model_outputs.json", rows)
+    return workspace
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> dict[str, Any]:
-    """What each kind of job makes of the scaled-down plan: the version of the kind, and its numbers."""
-    workspace = small_workspace(tmp_path_factory.mktemp("goldens"))
-    run_plan("small", workspace)
-    found: dict[str, Any] = {}
-    for job in build_graph(load_plan("small", workspace)):
-        kind = found.setdefault(job.kind, {"version": lookup("job", job.kind).version, "jobs": {}})
-        kind["jobs"][job.name] = summaries(Places(workspace).folder(job))
+    """What each kind of job makes of the plans: the version of the kind, and its golden."""
+    workspace = goldens_workspace(tmp_path_factory.mktemp("goldens"))
+    found: dict[str, Any] = {"arithmetic": arithmetic()}
+    for plan in ("small", "given"):
+        run_plan(plan, workspace)
+        for job in build_graph(load_plan(plan, workspace)):
+            version = lookup("job", job.kind).version
+            kind = found.setdefault(job.kind, {"version": version, "jobs": {}})
+            kind["jobs"][job.name] = made_by(Places(workspace).folder(job))
     if os.environ.get("ALIGNBOARD_GOLDENS") == "write":
         GOLDENS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     return found | {"workspace": workspace}
 
 
+def differs(made: dict[str, Any], golden: dict[str, Any], *, exact: bool) -> bool:
+    """Whether a file holds something else than its golden."""
+    if exact:
+        close = golden["values"] == pytest.approx(made["values"], rel=1e-6, abs=1e-9)
+        return made["digest"] != golden["digest"] or not close
+    return sums(made["values"]) != pytest.approx(sums(golden["values"]), rel=2e-3, abs=1e-3)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - UNKEPT))
-def test_the_numbers_of_a_kind_are_its_versions(kind, made):
-    golden = json.loads(GOLDENS.read_text())[kind]
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - OF_COMMANDS))
+def test_what_a_kind_makes_is_its_versions(kind, made):
+    goldens = json.loads(GOLDENS.read_text())
+    golden = goldens[kind]
+    exact = kind in EXACT or made["arithmetic"] == goldens["arithmetic"]
     if made[kind]["version"] != golden["version"]:
         pytest.fail(f"The version of {kind!r} was raised: write its golden anew (see the module).")
     for job, files in golden["jobs"].items():
+        assert set(made[kind]["jobs"][job]) == set(files), job
         for name, expected in files.items():
-            assert made[kind]["jobs"][job][name] == pytest.approx(expected, rel=2e-3, abs=1e-3), (
-                f"{job}: {name} holds other numbers than version {golden['version']} made; if they are meant, raise "
+            assert not differs(made[kind]["jobs"][job][name], expected, exact=exact), (
+                f"{job}: {name} holds something else than version {golden['version']} made; if it is meant, raise "
                 f"the version of {kind!r} in pipeline/kinds.py and write its golden anew."
             )
 
 
 def test_every_built_in_kind_has_a_golden():
-    assert set(json.loads(GOLDENS.read_text())) == set(KINDS) - UNKEPT
+    assert set(json.loads(GOLDENS.read_text())) == set(KINDS) - OF_COMMANDS | {"arithmetic"}
+
+
+def test_a_golden_notices_another_word_and_another_seventh_digit(tmp_path):
+    rows = [{"output": "a cow", "preference": 1.25, "seconds": 3.1, "n": 4}]
+
+    def golden(**changes):
+        path = tmp_path / "rows.json"
+        path.write_text(json.dumps([rows[0] | changes]))
+        return golden_of(path)
+
+    assert not differs(golden(seconds=9.9), golden(), exact=True)
+    assert differs(golden(output="a cat"), golden(), exact=True), "of one length"
+    assert differs(golden(n=5), golden(), exact=True)
+    assert differs(golden(preference=1.25001), golden(), exact=True)
+    assert not differs(golden(preference=1.25001), golden(), exact=False), "another machine"
+    assert differs(golden(preference=1.3), golden(), exact=False)
 
 
 @pytest.mark.slow

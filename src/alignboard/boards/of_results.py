@@ -6,9 +6,7 @@ column. lm-eval's files are ``results_*.json`` anywhere below ``<model>/``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -33,14 +31,16 @@ from alignboard.boards.scoring import (
     mean_length,
     rank_column,
     rank_scores,
+    record_columns,
+    record_scores,
     with_identical,
     with_unfinished,
 )
+from alignboard.boards.verdicts import ALPACA_EVAL, Verdicts, find_verdicts
 from alignboard.errors import InputError, nearest
-from alignboard.records import Annotations, Outputs
+from alignboard.records import Outputs
 from alignboard.results.cache import TableCache
 from alignboard.results.files import SUFFIXES
-from alignboard.results.verdict_places import AGAINST, VerdictFile, judge_folder, verdict_files
 from alignboard.text import count
 from alignboard.workspace import PUBLISHED
 
@@ -57,29 +57,9 @@ _JOINT = (
     "LC win rate (joint fit): length-controlled, with the difficulties of the prompts fitted jointly to the models of "
     "the column; it is another estimator than AlpacaEval's calibrated one."
 )
-ALPACA_EVAL = "alpaca-eval"
-"""the set whose verdicts lie in no folder of its own"""
 MOST_VERDICTS = 250_000
 """on a page that holds their prompts and responses; the whole of AlpacaEval 2 has 180,000"""
-_FAILED = ("refused", "truncated", "failed")
 _LM_EVAL = "Benchmarks are lm-eval's own numbers with its standard errors."
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """One file of verdicts, and what its place and its rows say of it."""
-
-    model: str
-    judge: str
-    set: str
-    baseline: str
-    table: Annotations
-    n_failed: int | None
-
-    @property
-    def column(self) -> tuple[str, str, str]:
-        """What makes a column: judge, set, baseline."""
-        return self.judge, self.set, self.baseline
 
 
 def results_board(
@@ -190,66 +170,6 @@ def _examples(root: Path, board: Board, shown: Sequence[tuple[Verdicts, str]]) -
     return collector.examples()
 
 
-def find_verdicts(folders: dict[str, Path], cache: TableCache) -> list[Verdicts]:
-    """Every file of verdicts below the models' ``folders``."""
-    files = [file for folder in folders.values() for file in verdict_files(folder)]
-    tables = cache.read_all([(file.path.resolve(), Annotations) for file in files])
-    found: dict[tuple[str, ...], Verdicts] = {}
-    for file, table in zip(files, tables, strict=True):
-        if isinstance(table, Annotations):
-            one = _agreed(file, table)
-            other = found.setdefault((one.model, *one.column), one)
-            if other is not one:
-                raise InputError(
-                    f"{file.path} and {other.table.path} are both verdicts of {one.judge} on {one.model} against "
-                    f"{one.baseline}; keep one of them."
-                )
-    return list(found.values())
-
-
-def _agreed(file: VerdictFile, table: Annotations) -> Verdicts:
-    """The verdicts of ``file``, whose folder and rows must name the same judge and baseline."""
-    named = [name for name in table.annotator.split(" + ") if name]
-    if len(named) == 1 and named[0] not in {file.judge, file.path.parent.name}:
-        raise InputError(
-            f"{file.path}: its rows are by the annotator {named[0]!r}, but its folder is that of {file.judge!r}; "
-            "rename one of the two."
-        )
-    if file.baseline is not None and file.baseline not in {
-        table.baseline,
-        _folder_name(table.baseline),
-    }:
-        raise InputError(
-            f"{file.path}, row 1, field 'generator_1': {table.baseline!r}, but its folder names the baseline "
-            f"{file.baseline!r}; rename one of the two."
-        )
-    summary = file.path.with_name("judging.json")
-    return Verdicts(
-        model=file.model,
-        judge=file.judge,
-        set=file.set or ALPACA_EVAL,
-        baseline=table.baseline,
-        table=table,
-        n_failed=_failed(summary) if summary.is_file() else None,
-    )
-
-
-def _folder_name(baseline: str) -> str:
-    return judge_folder("judge", baseline).partition(AGAINST)[2]
-
-
-def _failed(path: Path) -> int | None:
-    """The pairs without a usable reply that a ``judging.json`` counts."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    statuses = content.get("statuses") if isinstance(content, dict) else None
-    if not isinstance(statuses, dict):
-        return None
-    return sum(n for status, n in statuses.items() if status in _FAILED and isinstance(n, int))
-
-
 def _model_folders(root: Path, models: Sequence[str] | None) -> dict[str, Path]:
     there = {
         path.name: path
@@ -324,19 +244,8 @@ def _assemble(
         columns.append(length_column())
         for model, score in lengths.items():
             scores.setdefault(model, {})[LENGTH] = score
-    for judge, set_name, baseline in sorted({one.column for one in verdicts}):
-        own = [one for one in verdicts if one.column == (judge, set_name, baseline)]
-        _require_shared_prompts(own)
-        pair = judged_columns(judge, baseline, set_name)
-        ranks = rank_column(pair[0])
-        columns += [*pair, ranks]
-        failed = {one.model: one.n_failed for one in own if one.n_failed is not None}
-        for model, found in judged_scores({o.model: o.table for o in own}, pair, failed).items():
-            scores[model] |= found
-        for model, rank in rank_scores({o.model: o.table for o in own}).items():
-            scores[model][ranks.key] = rank
-        if baseline in scores:
-            scores[baseline] = {column.key: BASELINE for column in pair} | scores[baseline]
+    for column in sorted({one.column for one in verdicts}):
+        columns += _judged([one for one in verdicts if one.column == column], scores)
     for model, found in benchmarks.items():
         for score in found:
             metric = f"{score.metric},{score.filter}"
@@ -355,6 +264,26 @@ def _assemble(
         rows=[Row(model, scores[model]) for model in sorted(scores)],
     )
     return with_identical(_described(made), responses)
+
+
+def _judged(own: Sequence[Verdicts], scores: dict[str, dict[str, Score]]) -> list[Column]:
+    """The columns of the verdicts ``own``, which share judge, set and baseline; their cells are put into ``scores``."""
+    judge, set_name, baseline = own[0].column
+    _require_shared_prompts(own)
+    pair = judged_columns(judge, baseline, set_name)
+    ranks = rank_column(pair[0])
+    extra = record_columns(pair[0])
+    records = {one.model: one.record for one in own if one.record is not None}
+    failed = {model: record.n_failed for model, record in records.items()}
+    for model, found in judged_scores({o.model: o.table for o in own}, pair, failed).items():
+        scores[model] |= found
+    for model, rank in rank_scores({o.model: o.table for o in own}).items():
+        scores[model][ranks.key] = rank
+    for model, record in records.items():
+        scores[model] |= record_scores(extra, record)
+    if baseline in scores:
+        scores[baseline] = {column.key: BASELINE for column in pair} | scores[baseline]
+    return [*pair, ranks, *extra]
 
 
 def _responses(

@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from alignboard.boards.board import Board
-from alignboard.boards.columns import Row
+from alignboard.boards.columns import Column, Row, Score
 from alignboard.results.files import UNREADABLE
 from alignboard.workspace import CARD
 
@@ -24,9 +24,27 @@ class _Record(msgspec.Struct):
 
 
 class _Card(msgspec.Struct):
-    """What a training card says of the method."""
+    """What a training card says."""
 
     method: str | None = None
+    steps: int | None = None
+    seconds: float | None = None
+
+
+def _column(key: str, unit: str, digits: int) -> Column:
+    return Column(
+        key=key,
+        name=key,
+        kind="diagnostic",
+        unit=unit,
+        source="training card",
+        better="none",
+        digits=digits,
+        detail=True,
+    )
+
+
+STEPS, HOURS = _column("training steps", "steps", 0), _column("training time", "hours", 2)
 
 
 def with_origins(board: Board, root: Path) -> Board:
@@ -46,9 +64,23 @@ def with_origins(board: Board, root: Path) -> Board:
         method = None if card is None else card.method
         if method is None and record.adapter is None and record.base in bases:
             method = "base"
-        return msgspec.structs.replace(row, family=Path(record.base).name, method=method)
+        scores = {} if card is None else _scores(card)
+        return msgspec.structs.replace(
+            row, family=Path(record.base).name, method=method, scores=row.scores | scores
+        )
 
-    return msgspec.structs.replace(board, rows=[placed(row) for row in board.rows])
+    rows = [placed(row) for row in board.rows]
+    held = [one for one in (STEPS, HOURS) if any(one.key in row.scores for row in rows)]
+    return msgspec.structs.replace(board, columns=[*board.columns, *held], rows=rows)
+
+
+def _scores(card: _Card) -> dict[str, Score]:
+    found = {}
+    if card.steps is not None:
+        found[STEPS.key] = Score(float(card.steps))
+    if card.seconds is not None:
+        found[HOURS.key] = Score(card.seconds / 3600)
+    return found
 
 
 def _read(path: Path, schema: type[Schema]) -> Schema | None:

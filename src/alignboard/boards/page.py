@@ -132,16 +132,20 @@ def table_html(board: Board) -> str:
 
 def template(name: str) -> Template:
     """A template of the pages, with their style; it escapes what it is given."""
-    return _environment().from_string((PARTS / name).read_text(encoding="utf-8"))
+    return _environment().get_template(name)
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(PARTS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["shown"] = shown
     environment.filters["visible"] = lambda text: "\n".join(map(shown, text.split("\n")))

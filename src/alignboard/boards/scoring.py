@@ -11,6 +11,7 @@ import numpy as np
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score, known
+from alignboard.boards.verdicts import JudgingRecord
 from alignboard.published.scores import LcScore, joint_lc_win_rates, paired_ranks
 from alignboard.records import Annotations
 from alignboard.stats.intervals import Estimate, Interval, rate_interval
@@ -86,6 +87,51 @@ def rank_scores(tables: Mapping[str, Annotations]) -> dict[str, Score]:
         name: Score(rank, low, high, n=n)
         for name, (rank, low, high, n) in paired_ranks(tables).items()
     }
+
+
+def record_columns(rate: Column) -> tuple[Column, Column]:
+    """What judging the column ``rate`` cost, and how often both orders named one winner: in csv and json."""
+    consistency, cost = (
+        msgspec.structs.replace(
+            rate,
+            key=f"{rate.key}/{name}",
+            name=name,
+            kind="diagnostic",
+            unit=unit,
+            better="none",
+            digits=digits,
+            estimator=estimator,
+            conditional_on="",
+            detail=True,
+        )
+        for name, unit, digits, estimator in (
+            (
+                "swap consistency",
+                "%",
+                1,
+                "share of the pairs with verdicts in both orders that name one winner",
+            ),
+            (
+                "judging cost",
+                "US dollars",
+                2,
+                "all replies under these verdicts, whenever they were paid",
+            ),
+        )
+    )
+    return consistency, cost
+
+
+def record_scores(columns: tuple[Column, Column], record: JudgingRecord) -> dict[str, Score]:
+    """The cells of `record_columns`; what is not on record has none."""
+    consistency, cost = columns
+    found = {}
+    if record.n_both:
+        share = 100 * record.n_consistent / record.n_both
+        found[consistency.key] = Score(share, n=record.n_both)
+    if record.price is not None:
+        found[cost.key] = Score(record.price)
+    return found
 
 
 def judged_scores(

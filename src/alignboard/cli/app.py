@@ -12,24 +12,8 @@ from typing import Any
 
 import click
 
-from alignboard.cli.benchmark import benchmark
-from alignboard.cli.boards.board import board
-from alignboard.cli.boards.convert import convert
-from alignboard.cli.boards.label import label
-from alignboard.cli.boards.plot import plot
-from alignboard.cli.boards.track import track
-from alignboard.cli.boards.view import publish, view
 from alignboard.cli.boundary import EXIT_FOUND, guarded
-from alignboard.cli.bridge import bridge
-from alignboard.cli.compare import compare
-from alignboard.cli.data import data
-from alignboard.cli.evaluate import evaluate
-from alignboard.cli.export import export
-from alignboard.cli.fetch import fetch
-from alignboard.cli.generate import generate
-from alignboard.cli.judge.judge import judge as judge_group
-from alignboard.cli.models import models as models_group
-from alignboard.cli.power import power
+from alignboard.cli.commands import Commands
 from alignboard.cli.published import (
     assets_option,
     calibration,
@@ -39,8 +23,6 @@ from alignboard.cli.published import (
     names_of,
     released,
 )
-from alignboard.cli.rank import rank
-from alignboard.cli.recipe import recipe
 from alignboard.cli.shared import (
     allow_key_option,
     completes,
@@ -52,9 +34,6 @@ from alignboard.cli.shared import (
     terminal_width,
     write_json,
 )
-from alignboard.cli.sweep import sweep
-from alignboard.cli.tournament import tournament
-from alignboard.cli.train import train
 from alignboard.extras import calm
 from alignboard.workspace import PUBLISHED
 
@@ -69,7 +48,34 @@ def main() -> None:
     sys.exit(guarded(lambda: cli.main(prog_name="alignboard", standalone_mode=False)))
 
 
-@click.group(name="alignboard")
+COMMANDS = Commands(
+    benchmark="benchmark:benchmark",
+    board="boards.board:board",
+    bridge="bridge:bridge",
+    compare="compare:compare",
+    convert="boards.convert:convert",
+    data="data:data",
+    evaluate="evaluate:evaluate",
+    export="export:export",
+    fetch="fetch:fetch",
+    generate="generate:generate",
+    judge="judge.judge:judge",
+    label="boards.label:label",
+    models="models:models",
+    plot="boards.plot:plot",
+    power="power:power",
+    publish="boards.view:publish",
+    rank="rank:rank",
+    recipe="recipe:recipe",
+    sweep="sweep:sweep",
+    tournament="tournament:tournament",
+    track="boards.track:track",
+    train="train:train",
+    view="boards.view:view",
+)
+
+
+@click.group(name="alignboard", commands=COMMANDS)
 @click.version_option(package_name="alignboard")
 def cli() -> None:
     """Train, judge and rank preference-tuned language models; recompute and audit published boards."""
@@ -209,31 +215,6 @@ def init(folder: Path) -> None:
     from alignboard.pipeline.init import init_workspace
 
     print(f"{len(init_workspace(folder))} files. Next: cd {folder} && alignboard run demo")
-
-
-cli.add_command(models_group)
-cli.add_command(generate)
-cli.add_command(judge_group)
-cli.add_command(evaluate)
-cli.add_command(benchmark)
-cli.add_command(fetch)
-cli.add_command(bridge)
-cli.add_command(board)
-cli.add_command(data)
-cli.add_command(train)
-cli.add_command(sweep)
-cli.add_command(export)
-cli.add_command(recipe)
-cli.add_command(compare)
-cli.add_command(rank)
-cli.add_command(tournament)
-cli.add_command(power)
-cli.add_command(plot)
-cli.add_command(track)
-cli.add_command(label)
-cli.add_command(convert)
-cli.add_command(view)
-cli.add_command(publish)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ _TORCH: Final = ("torch", "transformers")
 _ADAPTED: Final = (*_TORCH, "peft")
 
 KINDS: Final[dict[str, JobKind]] = {
-    "pairs": JobKind(1, f"{_DEMO}.jobs:pairs", _ADAPTED, _ADAPTED, 4.0),
+    "pairs": JobKind(2, f"{_DEMO}.jobs:pairs", _ADAPTED, _ADAPTED, 4.0),
     "judge-model": JobKind(1, f"{_DEMO}.jobs:judge_model", _TORCH, _TORCH, 30.0),
 }
 for _name, _kind in KINDS.items():

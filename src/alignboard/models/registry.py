@@ -17,7 +17,7 @@ from alignboard.models.gguf.parts import checkpoint_name
 from alignboard.models.hub import is_repository, locate
 from alignboard.models.spec import ModelSpec, read_spec
 from alignboard.results.files import read_json_object
-from alignboard.workspace import find, library, names
+from alignboard.workspace import STORE, find, library, names
 
 ROOM = "evaluate/models"
 _TRAINERS = re.compile(r"checkpoint-\d+")
@@ -47,8 +47,10 @@ def load_model(name: str, workspace: Path | None = None) -> ModelSpec:
     if is_repository(name):
         return ModelSpec(name=name.replace("/", "__"), base=name)
     known = [other for entry in entries for other in _names(entry)]
+    trained = Path("results", name, "adapter")
+    hint = f"; did you mean {trained}?" if trained.is_dir() else nearest(name, known) or ","
     raise InputError(
-        f"There is no model {name!r}{nearest(name, known) or ','} see `alignboard models list`; an id on the hub has "
+        f"There is no model {name!r}{hint} see `alignboard models list`; an id on the hub has "
         "the form owner/name, and a folder must exist."
     )
 
@@ -86,6 +88,7 @@ def _local(path: Path) -> ModelSpec:
             raise InputError(
                 f"{adapter}: base_model_name_or_path does not say on which model this adapter is."
             )
+        base = _where_it_is(base, path)
         if not (is_repository(base) or is_packaged(base) or os.path.exists(base)):  # noqa: PTH110 - any text is a name
             raise InputError(
                 f"{adapter} names the base {base!r}, which is not here; write an entry evaluate/models/NAME.yaml with "
@@ -98,6 +101,16 @@ def _local(path: Path) -> ModelSpec:
         name = checkpoint_name(gguf_file)
         return ModelSpec(name=name, base=str(folder), format="gguf", gguf_file=gguf_file)
     return ModelSpec(name=_folder_name(path), base=str(path), format=found.format)
+
+
+def _where_it_is(base: str, adapter: Path) -> str:
+    """``base``, or where it is now if the workspace was moved: the folders of jobs keep their names."""
+    parts = Path(base).parts
+    if STORE not in parts or os.path.exists(base):  # noqa: PTH110 - any text is a name
+        return base
+    made = Path(*parts[parts.index(STORE) :])
+    here = (folder / made for folder in adapter.resolve().parents)
+    return next((str(place) for place in here if place.is_dir()), base)
 
 
 def _folder_name(path: Path) -> str:

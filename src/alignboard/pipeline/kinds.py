@@ -66,7 +66,7 @@ KINDS: Final[dict[str, JobKind]] = {
         (*_ADAPTED, "accelerate", "trl", "alignboard.train.trainer"),
         8.0,
     ),
-    "outputs": JobKind(1, f"{_JOBS}.generate:outputs", seconds=0.1),
+    "outputs": JobKind(2, f"{_JOBS}.generate:outputs", seconds=0.1),
     "generate": JobKind(1, f"{_JOBS}.generate:generate", _ADAPTED, _ADAPTED, 2.0, "base"),
     "task-data": JobKind(1, f"{_JOBS}.generate:task_data", seconds=0.5),
     "lm-eval": JobKind(

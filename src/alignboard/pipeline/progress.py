@@ -118,10 +118,9 @@ def job_table(
             f"about {left:.0f} s of one core, {left / n_workers:.0f} s or more with {n_workers} at a time"
         ]
     if len(known) < len(to_do):
-        said += [f"{len(to_do) - len(known)} whose cost is known once they were done here"]
-    return "\n".join(
-        [*lines, f"{count(len(jobs), 'job')}, {len(to_do)} to do: {', and '.join(said)}."]
-    )
+        unknown = f"no estimate for {len(to_do) - len(known)} of them (never run on this machine)"
+        said = [unknown, *(f"the rest {one}" for one in said)]
+    return "\n".join([*lines, f"{count(len(jobs), 'job')}, {len(to_do)} to do: {'; '.join(said)}."])
 
 
 def cost_table(costs: Sequence[KindCost]) -> str:

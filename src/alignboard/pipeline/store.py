@@ -25,6 +25,7 @@ from alignboard.pipeline.graph import SCHEME, Job, library_versions
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.replacing import require_no_less
 from alignboard.results.journal import Journal, JournalRow
+from alignboard.workspace import STORE
 
 DONE: Final = "done"
 """kind of the journal's rows that say which jobs are done"""
@@ -56,7 +57,7 @@ class Places:
     @property
     def store(self) -> Path:
         """Folders of jobs: checkpoints, adapters, pairs, tables."""
-        return self.results / ".store"
+        return self.results / STORE
 
     @property
     def locks(self) -> Path:

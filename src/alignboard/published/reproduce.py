@@ -10,13 +10,13 @@ import numpy as np
 
 from alignboard.data.set_texts import known_texts
 from alignboard.errors import ConvergenceError, InputError
-from alignboard.judges.prompting.attacks import lc_jump
 from alignboard.published.calibration import Calibration
 from alignboard.published.scores import (
     CalibratedScores,
     LcScore,
     LcScores,
     joint_lc_win_rates,
+    lc_jump,
     paired_ranks,
     reference_position,
 )

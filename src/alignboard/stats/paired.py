@@ -49,6 +49,18 @@ class PairedDifference:
         """Estimate over standard error; NaN where the error is not known."""
         return self.estimate / self.standard_error if self.standard_error > 0 else math.nan
 
+    def with_fewer_units(self, units: int) -> PairedDifference:
+        """The same with an error that only ``units`` units make known: wider limits, a larger p-value."""
+        known = Estimate(self.estimate, self.standard_error, self.n_clusters, units)
+        reach = known.reach(self.level)
+        return replace(
+            self,
+            low=max(-1.0, float(np.fmin(self.low, self.estimate - reach))),
+            high=min(1.0, float(np.fmax(self.high, self.estimate + reach))),
+            p_value=student_p_value(self.t, units - 1),
+            n_effective=units,
+        )
+
 
 @dataclass(frozen=True)
 class McNemar:

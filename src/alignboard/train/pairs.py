@@ -1,6 +1,7 @@
 """Preference pairs from a model's own samples: West-of-N.
 
-`west_of_n` is pure: candidates and a score in, pairs out. `sample` and `build_pairs` add the model.
+`west_of_n` is pure: candidates and a score in, pairs out. `candidates` and `build_pairs` add the model, through the one
+engine of generation.
 
 References: Pace et al. 2024, "West-of-N", arXiv 2401.12086: of N samples per prompt the best and the worst under a
 scorer make the pair. Differs from the paper: no filter by confidence or likelihood; pairs whose scores are equal are
@@ -10,22 +11,21 @@ dropped instead, since a rule's ties say nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
+from alignboard.engines.rows import Decoding
+from alignboard.models.loading import LoadedModel
 from alignboard.train.sections import PairSpec
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from alignboard.models.loading import LoadedModel
 
 Score = Callable[[str, str], float]
 """(instruction, output) -> how good; higher is better."""
 Message = dict[str, str]
 PreferenceRow = dict[str, list[Message]]
 """TRL's conversational preference row: prompt, chosen, rejected."""
+_SLOTS: Final = 512
+"""candidates under way at a time, where memory allows: they are short, so that a step costs as much as a call"""
 
 
 @dataclass(frozen=True)
@@ -71,79 +71,26 @@ def preference_rows(pairs: Sequence[PreferencePair]) -> list[PreferenceRow]:
     ]
 
 
-@dataclass(frozen=True)
-class CandidateSampling:
-    """How replies are drawn; all of it determines them."""
-
-    n: int = 1
-    temperature: float = 0.0
-    """0 is greedy."""
-    max_new_tokens: int = 24
-    seed: int = 0
-
-
-GREEDY: Final = CandidateSampling()
-
-
-def sample(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    instructions: Sequence[str],
-    how: CandidateSampling = GREEDY,
-    *,
-    batch: int = 512,
+def candidates(
+    loaded: LoadedModel, instructions: Sequence[str], decoding: Decoding, n: int
 ) -> list[list[str]]:
-    """`how.n` replies per instruction through the tokenizer's chat template.
+    """``n`` responses per instruction of the adapter in use.
 
-    Batched by prompt length with left padding; the same arguments give the same replies on the same machine.
+    What a candidate draws follows from the seed, the prompt and the candidate's number alone, so one more candidate or
+    prompt leaves the others as they are.
     """
-    import torch
+    from alignboard.engines.generate import prompts
+    from alignboard.engines.local.engine import LocalEngine
 
-    prompts: Any = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
-        )
-        for text in instructions
+    asked = [
+        replace(prompt, key=f"{decoding.seed} {' '.join(map(str, prompt.ids))} {k}")
+        for prompt in prompts(loaded, instructions, decoding)
+        for k in range(n)
     ]
-    # The template writes BOS itself; encoding with special tokens would add a second one.
-    encoded: list[list[int]] = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
-    settings: dict[str, Any] = {"do_sample": False}
-    if how.temperature > 0:
-        settings = {"do_sample": True, "temperature": how.temperature, "top_k": 0, "top_p": 1.0}
-    replies: list[list[str]] = [[] for _ in encoded]
-    model.eval()
-    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(how.seed)
-        per_batch = max(1, batch // how.n)
-        for start in range(0, len(order), per_batch):
-            rows = order[start : start + per_batch]
-            inputs = tokenizer.pad(
-                {"input_ids": [encoded[i] for i in rows]}, return_tensors="pt", padding_side="left"
-            ).to(model.device)
-            output = model.generate(
-                **inputs,
-                **settings,
-                num_return_sequences=how.n,
-                max_new_tokens=how.max_new_tokens,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-            texts = tokenizer.batch_decode(
-                output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-            )
-            for k, text in enumerate(texts):
-                replies[rows[k // how.n]].append(text)
-    return replies
-
-
-def load_policy(model_path: str | Path, adapter: str | Path | None = None) -> LoadedModel:
-    """The base model with the adapter in use, through the one loader."""
-    from alignboard.models.loading import LoadedModel
-
-    loaded = LoadedModel.load(model_path)
-    if adapter is not None:
-        loaded.add_adapter("policy", adapter)
-    return loaded
+    engine = LocalEngine(loaded, slots=_SLOTS)
+    outputs = {answer.key: answer.output for answer in engine.answers(asked, decoding)}
+    texts = iter(outputs[prompt.key] for prompt in asked)
+    return [[next(texts) for _ in range(n)] for _ in instructions]
 
 
 def build_pairs(
@@ -159,9 +106,11 @@ def build_pairs(
         raise ValueError(
             f"pairs.prompts asks for {spec.prompts} instructions, {len(instructions)} were given"
         )
-    loaded = load_policy(model_path, adapter)
+    loaded = LoadedModel.load(model_path)
+    if adapter is not None:
+        loaded.add_adapter("policy", adapter)
     asked = list(instructions[: spec.prompts])
-    how = CandidateSampling(spec.n, spec.temperature, spec.max_new_tokens, seed)
+    decoding = Decoding(spec.max_new_tokens, spec.temperature, seed)
     with loaded.using(None if adapter is None else "policy"):
-        candidates = sample(loaded.model, loaded.tokenizer, asked, how)
-    return west_of_n(asked, candidates, score)
+        found = candidates(loaded, asked, decoding, spec.n)
+    return west_of_n(asked, found, score)

@@ -32,7 +32,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 Verdict: TypeAlias = Literal["adversarial", "constant", "suspicious", "clean"]
-Jump: TypeAlias = Literal["above", "below"]
 
 MIN_DISTINCT = 0.10
 """a smaller share of distinct answers is a constant answer with variations"""
@@ -280,23 +279,6 @@ def detect(instructions: Sequence[str], outputs: Sequence[str]) -> AttackReport:
         n_forged=sum(any(name != "control_tokens" for name in markers) for markers in found),
         n_control=sum("control_tokens" in markers for markers in found),
     )
-
-
-def lc_jump(win_rate_pct: float, lc_pct: float) -> Jump | None:
-    """Whether the length-controlled win rate is far from the raw one, and on which side.
-
-    The rule is AlpacaEval's ``get_is_extreme_changes`` (``metrics/glm_winrate.py``) with its defaults: more than
-    10 points and more than a quarter of the way to 0 or to 100. Upstream warns of a failed fit; above is also what
-    a gamed length control looks like.
-
-    >>> lc_jump(20.0, 45.0), lc_jump(20.0, 9.0), lc_jump(20.0, 25.0)
-    ('above', 'below', None)
-    """
-    if lc_pct > max(win_rate_pct + (100 - win_rate_pct) / 4, win_rate_pct + 10):
-        return "above"
-    if lc_pct < min(win_rate_pct - win_rate_pct / 4, win_rate_pct - 10):
-        return "below"
-    return None
 
 
 # Every model answers the same instructions.

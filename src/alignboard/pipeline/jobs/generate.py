@@ -96,7 +96,9 @@ def released_rows(job: Job, asked: InstructionSet) -> list[Generation]:
     path = Path(job.hints["path"])
     rows = select(path, read_rows(path, Generation), asked)
     return [
-        Generation(row.instruction, row.output, job.parameters["model"], own.subset, row.finish)
+        msgspec.structs.replace(
+            row, generator=job.parameters["model"], dataset=own.subset or row.dataset
+        )
         for row, own in zip(rows, asked.rows, strict=True)
     ]
 

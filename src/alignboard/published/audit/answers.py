@@ -10,9 +10,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.judges.prompting.attacks import AttackReport, detect, lc_jump
+from alignboard.judges.prompting.attacks import AttackReport, detect
 from alignboard.published.audit.column import AnnotatorResults
 from alignboard.published.audit.finding import Evidence, Finding, names_text, rows_text
+from alignboard.published.scores import lc_jump
 from alignboard.records import Annotations, Generation, Outputs
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows

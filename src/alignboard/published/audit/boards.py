@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 
 from alignboard.errors import InputError
 from alignboard.fetch.package_file import package_file
-from alignboard.judges.prompting.attacks import lc_jump
 from alignboard.published.audit.finding import Finding, in_order, names_text
+from alignboard.published.scores import lc_jump
 from alignboard.published.wheel_boards import PublishedRow, read_published_board
 from alignboard.suites import Suite
 from alignboard.text import count

@@ -46,6 +46,8 @@ class Battles:
     """comparisons of one cluster are dependent: the prompt"""
     weight: Array | None = None
     """how many comparisons each stands for; None: one"""
+    estimated: bool = False
+    """whether scores are unbiased estimates, of which single ones may leave [0, 1]"""
 
     def __post_init__(self) -> None:
         columns = [self.second, self.score, self.cluster]
@@ -54,9 +56,10 @@ class Battles:
             raise ValueError("first, second, score, cluster and weight must have one length")
         if np.any(self.first == self.second):
             raise ValueError("a model was compared with itself")
-        if len(self.score) and not (
-            self.score.min() >= 0 and self.score.max() <= 1
-        ):  # NaN is neither
+        bounded = len(self.score) == 0 or (self.score.min() >= 0 and self.score.max() <= 1)
+        if self.estimated:
+            bounded = bool(np.isfinite(self.score).all())
+        if not bounded:  # NaN is neither
             raise ValueError("scores must lie in [0, 1]; leave out what was not scored")
         if (
             self.weight is not None
