@@ -219,9 +219,17 @@ for first in range(0, {n}, {BATCH}):
         "first row": "next(journal.rows('generation'))",
         "check": "assert journal.check().n_rows == {'generation': len(keys)}",
     }
+    one_by_one = """
+for key in keys:
+    claimed = journal.claim([key.hex()])
+    journal.add([JournalRow(key, "generation", PAYLOAD)])
+    journal.release(claimed)"""
     with tempfile.TemporaryDirectory() as scratch:
         for name, body in steps.items():
             yield _script(f"journal, {name}", n, Path(scratch), keys, body)
+    with tempfile.TemporaryDirectory() as scratch:
+        few = f"[hashlib.sha256(str(k).encode()).digest() for k in range({BATCH})]"
+        yield _script("journal, claim and commit one", BATCH, Path(scratch), few, one_by_one)
 
 
 def _script(name: str, n: int, folder: Path, keys: str, body: str) -> Figure:

@@ -1,12 +1,11 @@
 """lm-eval's requests through our model class: the numbers are lm-eval's, and no result is computed twice."""
 
 import json
+import multiprocessing
 import os
 import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import tiny_models
 from alignboard.benchmarks.request_rows import KIND
 from alignboard.benchmarks.run import run_tasks
 from alignboard.models.loading import LoadedModel
+from alignboard.pipeline.jobs.benchmarks import suite_notes
 from alignboard.results.journal import Journal
 from alignboard.suites import Benchmark
 
@@ -262,6 +262,24 @@ def test_what_is_cut_on_the_left_is_counted(model, folder, tmp_path, monkeypatch
             assert 0 < cut["written"]["requests"] <= 12
 
 
+def test_the_board_notes_idle_adapters_cut_contexts_and_models_without_a_run(tmp_path):
+    (tmp_path / "lm_eval").mkdir()
+    found = {
+        "adapter_moved_logprobs": 0.0,
+        "cut_on_the_left": {"t": {"requests": 3, "tokens": 41}},
+    }
+    path = tmp_path / "lm_eval" / "results_s.json"
+    path.write_text(json.dumps({"alignboard": found}))
+    notes = suite_notes({"name": "s"}, ["tuned", "served"], {"lm-eval s tuned": tmp_path})
+    assert [note.partition(":")[0] for note in notes] == [
+        *("tuned", "tuned, t", "served has no benchmarks of s"),
+    ]
+    assert "not in force" in notes[0]
+    assert "3 requests did not fit in the context and lost 41 tokens on the left" in notes[1]
+    path.write_text(json.dumps({"alignboard": {"adapter_moved_logprobs": 0.2}}))
+    assert suite_notes({"name": "s"}, ["tuned"], {"lm-eval s tuned": tmp_path}) == []
+
+
 def test_a_result_that_json_cannot_say_is_computed_again(tmp_path):
     from alignboard.benchmarks.request_rows import RequestRows
 
@@ -278,52 +296,50 @@ def test_a_result_that_json_cannot_say_is_computed_again(tmp_path):
 
 
 RUN = """
-import sys
-from pathlib import Path
 from alignboard.benchmarks.run import run_tasks
 from alignboard.models.loading import LoadedModel
 from alignboard.results.journal import Journal
-from test_requests import BENCHMARKS
 
-base, adapter, tasks, out = map(Path, sys.argv[1:])
 model = LoadedModel.load(base)
 model.add_adapter("one", adapter)
-print("ready", flush=True)
 with Journal(out / "journal", "one") as journal, model.using("one"):
-    run_tasks(model, BENCHMARKS, [tasks], out / "lm_eval", journal=journal)
+    run_tasks(model, benchmarks, [tasks], out / "lm_eval", journal=journal)
 """
 
 
 @pytest.mark.slow
 def test_ten_kills_at_random_moments_leave_the_same_files_and_nothing_twice(tmp_path):
-    tasks, rng = write_tasks(tmp_path / "tasks", 30), random.Random(0)
-    places = [tiny_models.base(), tiny_models.adapters()["one"], tasks]
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    context, rng = multiprocessing.get_context("forkserver"), random.Random(0)
+    context.set_forkserver_preload(["peft", "alignboard.benchmarks.lm", "lm_eval.evaluator"])
+    given = {
+        "base": tiny_models.base(),
+        "adapter": tiny_models.adapters()["one"],
+        "tasks": write_tasks(tmp_path / "tasks", 30),
+        "benchmarks": BENCHMARKS,
+    }
 
-    def start(out):
-        out.mkdir(exist_ok=True)
-        command = [sys.executable, "-c", RUN, *map(str, places), str(out)]
-        child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
+    def start(name):
+        """A process of a server that has imported everything, so that kills fall into the work."""
+        child = context.Process(target=exec, args=(RUN, given | {"out": tmp_path / name}))
+        child.start()
         return child
 
-    began = time.monotonic()
-    assert start(tmp_path / "whole").wait() == 0
-    seconds = time.monotonic() - began
-    killed = 0
+    start("whole").join()
+    folder, stages = tmp_path / "killed" / "journal", set[int]()
     for _ in range(10):
-        child = start(tmp_path / "killed")
-        try:
-            child.wait(rng.uniform(0, seconds / 2))
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-            killed += 1
-    assert killed
-    assert start(tmp_path / "killed").wait() == 0
+        child, wanted = start("killed"), max(stages, default=0) + rng.randrange(1, 25)
+        while child.is_alive():
+            with Journal(folder) as journal:
+                n_asked = asked_rows(journal)[0] if folder.is_dir() else 0
+            if n_asked >= wanted:
+                child.kill()
+            child.join(0.002)
+        with Journal(folder) as journal:
+            stages.add(asked_rows(journal)[0])
+    assert len(stages) > 3, "kills fell into the work"
+    last = start("killed")
+    last.join()
+    assert last.exitcode == 0
     whole, resumed = (responses(tmp_path / name / "lm_eval") for name in ("whole", "killed"))
     assert whole.keys() == resumed.keys()
     for key, value in whole.items():

@@ -6,6 +6,7 @@ import sys
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Row, Score
@@ -15,8 +16,10 @@ from alignboard.boards.plots.figure import save_panel
 from alignboard.boards.plots.figures import figure_panels, kinds
 from alignboard.boards.plots.heat import plot_agreement, plot_pairs, plot_tax, preferences_of
 from alignboard.boards.plots.points import frontier, plot_difficulty
+from alignboard.boards.plots.radar import plot_radar
 from alignboard.boards.plots.registry import Panel
 from alignboard.boards.scoring import judged_columns
+from alignboard.errors import InputError
 from alignboard.registry import register
 from boards import plan_board
 
@@ -101,6 +104,7 @@ SOURCES = {
     ),
     "examples": (lambda: (board(), examples()), "pairs, agreement, difficulty"),
     "ranked": (lambda: (ranked(), None), "ranking, families"),
+    "benchmarks": (lambda: (plan_board(benchmarks=["a acc", "b acc", "c acc"]), None), "radar"),
 }
 
 
@@ -166,3 +170,23 @@ def test_a_mistake_is_one_sentence(tmp_path, arguments, wanted):
     assert finished.returncode == 2
     assert wanted in finished.stderr
     assert len(finished.stderr.splitlines()) == 1
+
+
+def test_a_radar_holds_every_benchmark_of_the_models_that_have_all():
+    names = ["arc acc", "hellaswag acc", "mmlu acc", "gsm8k exact_match"]
+    board = plan_board(("tiny-phi", "tiny-gemma"), benchmarks=names)
+    gone = board.of_kind("benchmark")[0].key
+    rows = [
+        replace(row, scores={k: v for k, v in row.scores.items() if k != gone}) if k == 0 else row
+        for k, row in enumerate(board.rows)
+    ]
+    ax = plot_radar(replace(board, rows=rows))
+    polygons = [line for line in ax.lines if not line.get_label().startswith("_")]
+    assert len(polygons) == len(rows) - 1
+    for line, row in zip(polygons, rows[1:], strict=True):
+        radii = np.hypot(*line.get_data())[:-1]
+        assert radii == pytest.approx(
+            [board.score(row, c).value for c in board.of_kind("benchmark")]
+        )
+    with pytest.raises(InputError, match="radar"):
+        figure_panels("radar", plan_board(benchmarks=names[:2]), None)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -126,13 +127,25 @@ def test_a_probability_above_one_is_no_reply(place):
         "{{ 'x' * 10 ** 15 }}",
     ],
 )
-def test_a_template_without_an_end_is_a_sentence(template, monkeypatch):
+@pytest.mark.parametrize("thread", ["main", "another"])
+def test_a_template_without_an_end_is_a_sentence(thread, template, monkeypatch):
+    if thread == "another":
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(require_end, template, monkeypatch).result()
+            assert pool.submit(
+                prompting.prompt_text, build(), "{{ messages }}", "a", source="x"
+            ).result()
+    else:
+        require_end(template, monkeypatch)
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+def require_end(template, monkeypatch):
     monkeypatch.setattr(prompting, "RENDERING_SECONDS", 0.3)
     started = time.monotonic()
     with pytest.raises(InputError, match="the chat template does not take"):
         prompting.prompt_text(build(), template, "hello", source="here")
     assert time.monotonic() - started < 5
-    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"GGUF", b"GGUF\x03\0\0\0" + b"\xff" * 16, b""])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from typing import cast
 
 import pytest
 
@@ -12,6 +14,7 @@ from alignboard.demo.simulated import (
     label_noise_for_agreement,
     rule_score,
 )
+from alignboard.errors import InputError
 
 
 def tasks(n: int, seed: int = 0) -> list[world.WorldTask]:
@@ -22,6 +25,17 @@ def tasks(n: int, seed: int = 0) -> list[world.WorldTask]:
 def test_there_are_at_least_six_families_and_all_are_drawn() -> None:
     assert len(world.FAMILIES) >= 6
     assert {t.family for t in tasks(500)} == set(world.FAMILIES)
+
+
+def test_prompts_that_the_world_does_not_have_are_a_sentence(monkeypatch) -> None:
+    with pytest.raises(InputError, match="no split 'evl', did you mean 'eval'"):
+        world.prompts(cast("world.Split", "evl"), 3, 0)
+    questions = tasks(4)
+    drawn = iter(itertools.cycle(questions))
+    monkeypatch.setattr(world, "draw_instruction", lambda *_: (next(drawn), "q"))
+    assert len(world.prompts("eval", 4, 0)) == 4
+    with pytest.raises(InputError, match="no 5 questions of the split 'eval'; about 4"):
+        world.prompts("eval", 5, 0)
 
 
 @pytest.mark.parametrize("family", world.FAMILIES)

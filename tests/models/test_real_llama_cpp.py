@@ -16,7 +16,11 @@ import httpx
 import pytest
 import torch
 
+from alignboard.errors import InputError
 from alignboard.fetch.packages import packaged_path
+from alignboard.models.gguf.file import GgufHeader, read_header
+from alignboard.models.gguf.pre_tokenizers import PRE_TOKENIZERS
+from alignboard.models.gguf.tokenizer import build_tokenizer
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import prompt_ids
 
@@ -26,6 +30,21 @@ llama_cpp = pytest.importorskip(
 REAL = Path(os.environ.get("ALIGNBOARD_REAL", "missing"))
 VECTORS = sorted(REAL.glob("tokenizers/*.inp"))
 pytestmark = pytest.mark.real
+SEPARATOR = "\n__ggml_vocab_test__\n"
+PAGE = Path(__file__).parents[2] / "docs" / "tokenizers.md"
+HEAD = """# Tokenizers of GGUF files
+
+Token ids beside llama.cpp's. Models: instructions and responses of LLaMA-Factory's demonstration rows and llama.cpp's
+vectors, tokenized by llama.cpp itself. Vocabularies: the ids that llama.cpp stores for its 47 vectors. A vocabulary
+whose rule of splitting words is not known is refused, and `tokenizer:` in the model's entry names another.
+
+Rules that are known (`tokenizer.ggml.pre`): {pre}.
+
+The page is written by `ALIGNBOARD_GOLDENS=write pytest -m real tests/models/test_real_llama_cpp.py`.
+
+|file|kind|rule|token ids|
+|---|---|---|---|
+"""
 N_PROMPTS, N_TOKENS = {"smollm2": 20, "gemma3": 10}, 32
 
 
@@ -33,6 +52,7 @@ N_PROMPTS, N_TOKENS = {"smollm2": 20, "gemma3": 10}, 32
 class Pair:
     """One file in both programs."""
 
+    file: Path
     ours: LoadedModel
     post: Callable[[str, dict[str, Any]], dict[str, Any]]
 
@@ -54,7 +74,7 @@ def pair(package: str) -> Iterator[Pair]:
         def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
             return client.post(path, json=body).raise_for_status().json()
 
-        yield Pair(LoadedModel.load(file), post)
+        yield Pair(file, LoadedModel.load(file), post)
 
 
 @pytest.fixture(scope="module")
@@ -76,21 +96,52 @@ def texts_of(rows: Sequence[dict[str, str]]) -> list[str]:
     """Instructions and responses, then llama.cpp's own vectors where they are."""
     texts = [text for row in rows for text in (row["instruction"], row["output"]) if text]
     for path in VECTORS:
-        texts += path.read_bytes().decode().split("\n__ggml_vocab_test__\n")
+        texts += path.read_bytes().decode().split(SEPARATOR)
     return texts
 
 
-@pytest.mark.parametrize("name", ["smollm2", "gemma3"])
-def test_the_token_ids_of_real_texts_are_those_of_llama_cpp(name, request, rows):
-    both: Pair = request.getfixturevalue(name)
-    texts = texts_of(rows[:400])
+def stored(path: Path) -> tuple[list[str], list[list[int]]]:
+    """llama.cpp's own vectors of a vocabulary: texts and their ids."""
+    texts = path.with_name(f"{path.name}.inp").read_bytes().decode().split(SEPARATOR)
+    lines = path.with_name(f"{path.name}.out").read_text("utf-8").split("\n")
+    return texts, [[int(one) for one in line.split()] for line in lines[: len(texts)]]
+
+
+def row(name: str, header: GgufHeader, verdict: str) -> str:
+    kind, pre = (str(header.of_tokenizer(key) or "not stated") for key in ("model", "pre"))
+    return f"|{name}|{kind}|{pre}|{verdict}|\n"
+
+
+def verdict(tokenizer: Any, texts: Sequence[str], expected: Sequence[list[int]]) -> str:
+    same = sum(
+        tokenizer.encode(text, add_special_tokens=False) == ids
+        for text, ids in zip(texts, expected, strict=True)
+    )
+    return f"{same:,} of {len(texts):,} texts"
+
+
+@pytest.mark.skipif(not VECTORS, reason="ALIGNBOARD_REAL has no tokenizers")
+def test_the_token_ids_are_those_of_llama_cpp_and_the_page_says_so(smollm2, gemma3, rows):
+    texts, lines = texts_of(rows[:400]), []
     assert len(texts) >= 700
-    differ = [
-        text
-        for text in texts
-        if both.ours.tokenizer.encode(text, add_special_tokens=False) != both.theirs(text)
-    ]
-    assert differ == []
+    for name, both in (("SmolLM2-135M-Instruct", smollm2), ("Gemma 3 270M", gemma3)):
+        found = verdict(both.ours.tokenizer, texts, [both.theirs(text) for text in texts])
+        lines.append(row(name, read_header(both.file), found))
+        assert found == f"{len(texts):,} of {len(texts):,} texts"
+    for path in sorted((REAL / "tokenizers").glob("*.gguf")):
+        header, name = read_header(path), path.stem.removeprefix("ggml-vocab-")
+        try:
+            found = verdict(build_tokenizer(header), *stored(path))
+        except InputError:
+            found = "refused: its file names no rule that splits words"
+            assert header.of_tokenizer("pre") is None
+        else:
+            assert found == "47 of 47 texts"
+        lines.append(row(name, header, found))
+    text = HEAD.format(pre=", ".join(sorted(PRE_TOKENIZERS))) + "".join(lines)
+    if os.environ.get("ALIGNBOARD_GOLDENS") == "write":
+        PAGE.write_text(text, encoding="utf-8")
+    assert PAGE.read_text("utf-8") == text
 
 
 def agreement(both: Pair, prompts: Sequence[list[int]]) -> float:

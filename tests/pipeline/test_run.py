@@ -15,9 +15,10 @@ import pytest
 from alignboard.boards.board import read_board
 from alignboard.boards.files import to_text
 from alignboard.errors import InputError
+from alignboard.pipeline import progress
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.executors.processes import Processes
-from alignboard.pipeline.executors.work import RunFailedError, Settings, Work, silent
+from alignboard.pipeline.executors.work import Event, RunFailedError, Settings, Work, silent
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.init import init_workspace
 from alignboard.pipeline.jobs.generate import generate
@@ -253,6 +254,27 @@ def test_progress_lines_tables_and_estimates(places, capsys):
     spent = time_table(timings, 1.0)
     assert spent.splitlines()[-1].startswith("1.0 s in all")
     assert "imports" in spent
+
+
+def test_a_job_at_work_tells_a_pipe_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "EVERY", 0.05)
+    job = next(iter(diamond()))
+    with showing(3) as listener:
+        listener(Event("start", job, 0))
+        listener(Event("progress", job, 0, 10, 50))  # what was known before is no part of the rate
+        time.sleep(0.2)
+        listener(Event("progress", job, 0, 30, 50))
+        time.sleep(0.2)
+        listener(Event("done", job, 0, seconds=0.4))
+        time.sleep(0.2)
+    lines = capsys.readouterr().err.splitlines()
+    told = [line for line in lines if " at work " in line]
+    assert any(line.endswith(f"0/3 at work {job.name} 10/50") for line in told)
+    (rate, left) = re.findall(r" 30/50, ([\d.]+)/s, (\d+) s left$", "\n".join(told), re.MULTILINE)[
+        -1
+    ]
+    assert float(left) == pytest.approx(20 / float(rate), abs=0.6)
+    assert " at work " not in lines[-1], "the job has ended"
 
 
 def test_init_makes_a_workspace_from_the_library_and_refuses_a_full_folder(tmp_path):

@@ -13,7 +13,7 @@ from alignboard.published.audit.folder import Finding, at_least, audit_boards, a
 from alignboard.published.audit.judge import audit_position, position_gap
 from alignboard.published.calibration import read_calibration
 from alignboard.published.wheel_boards import PublishedRow
-from alignboard.records import Annotations, Generation, Judgment
+from alignboard.records import Annotations, Generation, Judgment, text_id
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows, write_rows
 from alignboard.results.order import is_switched
@@ -317,6 +317,8 @@ class Folder:
         self.asked = [
             f"Explain {draw.choice(WORDS)} and {draw.choice(WORDS)}, case {i}" for i in range(n)
         ]
+        self.known = [*self.asked, "one more"]
+        """what the suite asks; None where that is not known"""
         self.outputs, self.annotations = {}, {}
         for name in (BASELINE, *models):
             self.add(name)
@@ -344,7 +346,9 @@ class Folder:
             write_rows(self.root / name / annotator / "annotations.json", rows)
         suite = load_suite("alpaca-eval-2")
         suite = msgspec.structs.replace(suite, n_instructions=len(self.asked))
-        with ResultsFolder(self.root) as folder:
+        known = None if self.known is None else np.array([*map(text_id, self.known)], np.uint64)
+        with ResultsFolder(self.root) as folder, pytest.MonkeyPatch.context() as patch:
+            patch.setattr("alignboard.published.audit.column.suite_texts", lambda _suite: known)
             findings = audit_results(folder, [suite], None)
         assert all(json.dumps(finding.to_json(), allow_nan=False) for finding in findings)
         return [finding for finding in findings if finding.kind != "coverage"]
@@ -410,6 +414,16 @@ def test_a_baseline_with_too_few_outputs_cannot_hide_missing_rows(planted):
     )
     (finding,) = planted.findings()
     assert (finding.kind, finding.evidence["n_reference"]) == ("reference_set", 60)
+
+
+def test_planted_other_questions(planted):
+    planted.known = planted.asked[10:]
+    (finding,) = planted.findings()
+    assert (finding.kind, finding.severity) == ("other_questions", "error")
+    assert finding.evidence["rows"] == list(range(1, 11))
+    assert "10 of 60 instructions" in finding.message
+    planted.known = None
+    assert planted.findings() == []
 
 
 def test_planted_annotations_on_other_outputs(planted):

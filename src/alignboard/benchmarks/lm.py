@@ -25,7 +25,8 @@ _BUDGET: Final = {"cuda": 4096}
 _BUDGET_ELSEWHERE: Final = 512
 _TRIED: Final = 4
 """requests on which our passes are held against lm-eval's, and an adapter against its base"""
-_TRIED_TOKENS: Final = 1024
+_TRIED_TOKENS: Final = 64
+"""of each, the last ones"""
 
 Tokens = tuple[tuple[str, str] | None, list[int], list[int]]
 """a request as lm-eval has it: its texts, the context's tokens, the continuation's"""
@@ -146,11 +147,11 @@ class ContextOnce(_HFLM):
             yield from Scorer(self._loaded.model, self._budget).scores(texts)
 
     def _try_passes(self, requests: Sequence[Tokens]) -> None:
-        """Hold our passes against lm-eval's on the shortest of ``requests``, once: a model may not heed our masks."""
+        """Hold our passes against lm-eval's on a few short texts, once: a model may not heed our masks."""
         if self._tried:
             return
         self._tried = True
-        some = _shortest(requests)
+        some = _short(requests)
         ours = {index: logprob for index, logprob, _ in self._scores(some)}
         theirs = super()._loglikelihood_tokens(some, disable_tqdm=True)
         exact = self._loaded.dtype == "float32" and self._loaded.quantization is None
@@ -164,25 +165,22 @@ class ContextOnce(_HFLM):
         model = self._loaded
         if model.active is None or model.sole is not None or self.adapter_moved is not None:
             return
-        self.adapter_moved = 0.0
-        some = []
-        for _, context, continuation in _shortest(requests):
-            ids = (context + continuation)[-_TRIED_TOKENS:]
-            if len(ids) > 1:
-                some.append((None, ids[:1], ids[1:]))
+        some = _short([(None, one[:1], one[1:]) for one in (a + b for _, a, b in requests)])
         ask = super()._loglikelihood_tokens
         with_adapter = ask(some, disable_tqdm=True)
         with model.using(None):
             without = ask(some, disable_tqdm=True)
         moved = (abs(a[0] - b[0]) for a, b in zip(with_adapter, without, strict=True))
-        self.adapter_moved = max(moved, default=0.0)
+        self.adapter_moved = max(moved, default=None)
 
 
-def _shortest(requests: Sequence[Tokens]) -> list[Tokens]:
-    """A few short requests that read different texts, without their names; choices of several tokens come first."""
-    order = sorted(requests, key=lambda one: (len(one[2]) < 2, len(one[1]), one[1]))
-    read = {
-        tuple(context + continuation[:-1]): (context, continuation)
-        for _, context, continuation in reversed(order)
-    }
-    return [(None, *one) for one in list(reversed(read.values()))[:_TRIED]]
+def _short(requests: Sequence[Tokens]) -> list[Tokens]:
+    """The ends of a few requests that read different texts, without names; choices of several tokens come first."""
+    order = sorted(requests, key=lambda one: (len(one[2]) < 2, len(one[1]) + len(one[2])))
+    found: dict[tuple[int, ...], Tokens] = {}
+    for _, context, continuation in order:
+        end = (context + continuation)[-_TRIED_TOKENS:]
+        n = min(len(continuation), len(end) - 1)
+        if n > 0 and len(found) < _TRIED:
+            found.setdefault(tuple(end[:-1]), (None, end[:-n], end[-n:]))
+    return list(found.values())

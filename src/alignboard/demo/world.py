@@ -34,9 +34,12 @@ from alignboard.demo.world_words import (
     OPPOSITES,
     PUNCTUATION,
 )
+from alignboard.errors import InputError, nearest
 
 Split = Literal["sft", "preference", "eval"]
 SPLITS: Final[tuple[Split, ...]] = ("sft", "preference", "eval")
+_ALL_DRAWN: Final = 10_000
+"""questions drawn one after the other that were drawn before, after which there are no others"""
 
 
 @dataclass(frozen=True)
@@ -154,10 +157,21 @@ def prompts(split: Split, n: int, seed: int) -> list[str]:
     >>> len(set(prompts("eval", 50, seed=0)))
     50
     """
+    if split not in SPLITS:
+        raise InputError(
+            f"The demo world has no split {split!r}{nearest(split, SPLITS)}; its splits are {', '.join(SPLITS)}."
+        )
     rng = random.Random(f"prompts|{split}|{seed}")
     seen: dict[WorldTask, str] = {}
+    repeated = 0
     while len(seen) < n:
+        before = len(seen)
         seen.setdefault(*draw_instruction(rng, (split,)))
+        repeated = repeated + 1 if len(seen) == before else 0
+        if repeated > _ALL_DRAWN:
+            raise InputError(
+                f"The demo world has no {n} questions of the split {split!r}; about {len(seen)} can be had."
+            )
     return list(seen.values())
 
 

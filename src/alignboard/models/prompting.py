@@ -10,6 +10,7 @@ Nothing heavy is imported: the functions take the tokenizer that somebody has lo
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import re
@@ -123,13 +124,21 @@ def conversation_text(
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise `TimeoutError` in what takes longer. Only where the main thread does it: others get no signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """Raise `TimeoutError` in what takes longer, whichever thread does it."""
+    in_main = threading.current_thread() is threading.main_thread()
+    try:
+        with _alarm(seconds) if in_main else _raised_in_thread(seconds):
+            yield
+    except TimeoutError as error:
+        raise TimeoutError(f"it takes more than {seconds:g} s") from error
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """The limit of the main thread, which alone gets signals."""
 
     def end(_number: int, _frame: object) -> None:
-        raise TimeoutError(f"it takes more than {seconds:g} s")
+        raise TimeoutError
 
     before = signal.signal(signal.SIGALRM, end)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -138,6 +147,28 @@ def _time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _raised_in_thread(seconds: float) -> Iterator[None]:
+    """The limit of any other thread: the interpreter raises what another thread hands to it."""
+    thread, lock, over = ctypes.c_ulong(threading.get_ident()), threading.Lock(), threading.Event()
+
+    def end() -> None:
+        with lock:
+            if not over.is_set():
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(TimeoutError))
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        with lock:
+            over.set()
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)
 
 
 def encode(tokenizer: Any, text: str, bos: BosPolicy) -> list[int]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self, TextIO
 
 from alignboard.pipeline.executors.work import Event, Timing
 from alignboard.pipeline.graph import Job
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from alignboard.pipeline.costs import KindCost, Total
 from alignboard.text import count, table
 
+EVERY: Final = 30.0
+"""seconds between two lines of a job at work, in a pipe"""
 _WHAT = {
     "waiting": "waits for another run:",
     "start": "start ",
@@ -37,7 +41,8 @@ def showing(
         with _bars(n_jobs, target, n_before) as listener:
             yield listener
     else:
-        yield _lines(n_jobs, target, n_before)
+        with _Lines(n_jobs, target, n_before) as lines:
+            yield lines
 
 
 @contextmanager
@@ -81,24 +86,75 @@ def _bars(n_jobs: int, stream: TextIO, n_done: int) -> Iterator[Callable[[Event]
         yield listener
 
 
-def _lines(n_jobs: int, stream: TextIO, n_done: int) -> Callable[[Event], None]:
-    started = time.monotonic()
+@dataclass
+class _Running:
+    """A job that is at work, as its last report has it."""
 
-    def listener(event: Event) -> None:
-        nonlocal n_done
-        if event.kind == "progress":
-            return
-        n_done += event.kind == "done"
-        passed = time.monotonic() - started
-        what = _WHAT[event.kind]
-        took = f" in {event.seconds:.1f} s" if event.kind == "done" else ""
-        print(
-            f"[{passed:6.1f} s] {n_done}/{n_jobs} {what} {event.job.name}{took}",
-            file=stream,
-            flush=True,
-        )
+    first: Event | None = None
+    """the first report of this total"""
+    since: float = 0.0
+    last: Event | None = None
 
-    return listener
+    def take(self, event: Event) -> None:
+        """Note a report; a job that counts something else begins anew."""
+        if self.last is None or event.total != self.last.total or event.done < self.last.done:
+            self.first, self.since = event, time.monotonic()
+        self.last = event
+
+    def __str__(self) -> str:
+        if self.first is None or self.last is None:
+            return ""
+        told = f" {self.last.done}/{self.last.total}"
+        passed = time.monotonic() - self.since
+        new = self.last.done - self.first.done
+        if new <= 0 or passed <= 0:
+            return told
+        left = (self.last.total - self.last.done) * passed / new
+        return f"{told}, {new / passed:.3g}/s, {left:.0f} s left"
+
+
+class _Lines:
+    """Lines for a pipe: one an event, and one for every job at work each `EVERY` seconds."""
+
+    def __init__(self, n_jobs: int, stream: TextIO, n_done: int) -> None:
+        self._n_jobs, self._stream, self._n_done = n_jobs, stream, n_done
+        self._started = time.monotonic()
+        self._running: dict[str, _Running] = {}
+        self._lock, self._over = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._tell, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def __call__(self, event: Event) -> None:
+        name = event.job.name
+        with self._lock:
+            if event.kind == "progress":
+                self._running[name].take(event)
+                return
+            if event.kind == "start":
+                self._running[name] = _Running()
+            elif event.kind != "waiting":
+                self._running.pop(name, None)
+            self._n_done += event.kind == "done"
+            took = f" in {event.seconds:.1f} s" if event.kind == "done" else ""
+            self._print(f"{_WHAT[event.kind]} {name}{took}")
+
+    def _tell(self) -> None:
+        while not self._over.wait(EVERY):
+            with self._lock:
+                for name, running in self._running.items():
+                    self._print(f"at work {name}{running}")
+
+    def _print(self, text: str) -> None:
+        passed = time.monotonic() - self._started
+        line = f"[{passed:6.1f} s] {self._n_done}/{self._n_jobs} {text}"
+        print(line, file=self._stream, flush=True)
 
 
 def job_table(

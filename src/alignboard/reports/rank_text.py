@@ -68,4 +68,4 @@ def _cells(one: RankedModel) -> list[str]:
             if one.rank_low == one.rank_high
             else f"{one.rank_low} to {one.rank_high}"
         )
-    return [shown(one.model), score, limits, ranks, f"{one.n:g}"]
+    return [shown(one.model), score, limits, ranks, f"{one.n:.10g}"]

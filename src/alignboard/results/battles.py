@@ -20,6 +20,7 @@ from alignboard.results.battle_layouts import LAYOUTS
 from alignboard.stats.rating.battles import Battles
 
 _ROWS_AT_ONCE = 65_536
+_ARROW_ROWS_AT_ONCE = 1_000_000
 _LABELS = {"model_a": 1.0, "a": 1.0, "tie": 0.5, "model_b": 0.0, "b": 0.0}
 _BOTH_BAD = ("tie (bothbad)", "both_bad", "bothbad")
 _UNSCORED = ("", "error")
@@ -343,10 +344,11 @@ def _parquet(path: Path) -> Iterator[_Columns]:
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
     try:
-        file = pq.ParquetFile(path)
+        texts = [one.name for one in pq.read_schema(path) if pa.types.is_string(one.type)]
+        file = pq.ParquetFile(path, read_dictionary=texts)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
-    for batch in file.iter_batches(_ROWS_AT_ONCE):
+    for batch in file.iter_batches(_ARROW_ROWS_AT_ONCE):
         yield {name: _arrow_column(batch.column(name)) for name in batch.schema.names}
 
 

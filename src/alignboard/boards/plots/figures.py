@@ -21,6 +21,7 @@ from alignboard.boards.plots.points import (
     plot_two,
     two_values,
 )
+from alignboard.boards.plots.radar import LEAST, plot_radar, radar_columns, radar_rows
 from alignboard.boards.plots.registry import Panel
 from alignboard.errors import InputError, nearest
 from alignboard.registry import lookup, names, register
@@ -116,6 +117,12 @@ def _length_control(board: Board, _: Examples | None) -> list[Panel]:
     return found
 
 
+def _radar(board: Board, _: Examples | None) -> list[Panel]:
+    if len(radar_columns(board)) < LEAST or not radar_rows(board):
+        return []
+    return [Panel("Benchmarks", 4.2, partial(plot_radar, board))]
+
+
 def _two(
     board: Board, across: Column, up: Column, heading: str, draw: Callable[..., object]
 ) -> Panel:
@@ -134,5 +141,6 @@ for _name, _make in {
     "alignment tax": _tax,
     "frontier": _frontier,
     "length control": _length_control,
+    "radar": _radar,
 }.items():
     register("figure", _name, _make)

@@ -47,7 +47,7 @@ def plot(
     """Draw one KIND of plot of a BOARD: a name in leaderboards/ or a board's json file.
 
     Kinds: ranking, win rates, lengths, families, benchmarks, ratings; pairs, agreement and difficulty (of boards with
-    prompts behind them); alignment tax, frontier, length control; and those of plug-ins.
+    prompts behind them); alignment tax, frontier, length control, radar; and those of plug-ins.
     """
     from alignboard.boards.plots.figure import FORMATS, save_panel
     from alignboard.boards.plots.figures import figure_panels

@@ -11,9 +11,12 @@ import msgspec
 
 from alignboard.boards.columns import Column, Score
 from alignboard.boards.scoring import benchmark_column, benchmark_score
+from alignboard.text import count
 
 SCORES: Final = "scores.json"
 """the numbers of an lm-eval job: by task and metric, ``value``, ``standard_error``, ``n`` and ``chance``"""
+LM_EVAL: Final = "lm_eval"
+"""the folder of lm-eval's own files in the job's"""
 RESCALED: Final = "rescaled mean"
 AT_CHANCE: Final = "at chance"
 _Z: Final = 1.959963984540054
@@ -59,6 +62,38 @@ def suite_scores(
                     [_from_chance(own.get(key, Score()), chance) for key, chance in members]
                 )
     return columns, scores
+
+
+def suite_notes(
+    suite: Mapping[str, Any], models: Sequence[str], inputs: Mapping[str, Path]
+) -> list[str]:
+    """What a reader of a suite's numbers has to know of the runs: no run, an adapter without effect, cut contexts."""
+    notes: list[str] = []
+    for model in models:
+        role = f"lm-eval {suite['name']} {model}"
+        if role not in inputs:
+            notes.append(
+                f"{model} has no benchmarks of {suite['name']}: lm-eval asks weights that are loaded here."
+            )
+            continue
+        for file in (inputs[role] / LM_EVAL).glob("results_*.json"):
+            notes += _run_notes(model, json.loads(file.read_bytes()).get("alignboard", {}))
+    return notes
+
+
+def _run_notes(model: str, stamp: Mapping[str, Any]) -> list[str]:
+    notes: list[str] = []
+    if stamp.get("adapter_moved_logprobs") == 0:
+        notes.append(
+            f"{model}: the adapter changes no log-probability of the requests that were tried; it is not in force, or "
+            "does nothing."
+        )
+    for task, cut in stamp.get("cut_on_the_left", {}).items():
+        notes.append(
+            f"{model}, {task}: {count(cut['requests'], 'request')} did not fit in the context and lost "
+            f"{count(cut['tokens'], 'token')} on the left, as lm-eval does it."
+        )
+    return notes
 
 
 def _metrics(one: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[str]:

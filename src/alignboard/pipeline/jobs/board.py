@@ -34,7 +34,7 @@ from alignboard.boards.scoring import (
 from alignboard.data.generated import GeneratedSet, generated_set
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.executors.doing import JobTask
-from alignboard.pipeline.jobs.benchmarks import suite_scores
+from alignboard.pipeline.jobs.benchmarks import suite_notes, suite_scores
 from alignboard.pipeline.jobs.board_notes import conditions, inside, summary
 from alignboard.pipeline.jobs.seeds import ByPrompt, mean_by_prompt, shown_runs, with_seeds
 from alignboard.pipeline.judging import ANNOTATIONS
@@ -82,7 +82,7 @@ def board_of(
             for entry in parameters["models"]
         ],
         summary=summary(parameters, {name: len(rows) for name, rows in made.outputs.items()}),
-        notes=conditions(parameters, rated),
+        notes=[*conditions(parameters, rated), *made.benchmark_notes()],
         provenance={
             "source": f"the plan {parameters['name']}",
             "command": f"alignboard run {parameters['name']}",
@@ -221,6 +221,12 @@ class _Plan:
             self.columns += columns
             for model, own in scores.items():
                 self.scores[model] |= own
+
+    def benchmark_notes(self) -> list[str]:
+        """What has to be known of the runs of lm-eval."""
+        names = [entry["model"] for entry in self.models]
+        suites = self.parameters["suites"]
+        return [note for suite in suites for note in suite_notes(suite, names, self.inputs)]
 
     def add_ratings(self) -> RatingTable | None:
         """Ratings and places of the round robin."""

@@ -24,7 +24,7 @@ from alignboard.pipeline.answering import OUTPUTS, ReadyModel, answer_set, decod
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.executors.work import IncompleteError
 from alignboard.pipeline.graph import Job
-from alignboard.pipeline.jobs.benchmarks import SCORES
+from alignboard.pipeline.jobs.benchmarks import LM_EVAL, SCORES
 from alignboard.pipeline.jobs.weights import adapter_path, model_path
 from alignboard.pipeline.plans.made import write_tasks
 from alignboard.pipeline.plans.models import served_of
@@ -36,7 +36,6 @@ from alignboard.results.formats import read_rows, write_rows
 from alignboard.suites import Benchmark, Instructions
 
 _TASKS = "tasks"
-_LM_EVAL = "lm_eval"
 _DECODING = ("max_new_tokens", "temperature", "top_p", "seed")
 
 
@@ -177,7 +176,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
                 model.loaded,
                 msgspec.convert(parameters["tasks"], list[Benchmark]),
                 folders,
-                task.folder / _LM_EVAL,
+                task.folder / LM_EVAL,
                 apply_chat_template=parameters["apply_chat_template"],
                 task_files=files,
                 trusted=hints["trust_tasks"],
@@ -196,8 +195,8 @@ def lm_eval(task: JobTask) -> dict[str, str]:
         }
     (task.folder / SCORES).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return {
-        f"results/{parameters['model']}/{_LM_EVAL}/{inner.name}": f"{_LM_EVAL}/{inner.name}"
-        for inner in _named_after(suite, task.folder / _LM_EVAL)
+        f"results/{parameters['model']}/{LM_EVAL}/{inner.name}": f"{LM_EVAL}/{inner.name}"
+        for inner in _named_after(suite, task.folder / LM_EVAL)
     }
 
 

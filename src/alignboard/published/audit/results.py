@@ -20,8 +20,11 @@ _LISTED_ROWS = 20
 
 
 def audit_reference(column: AnnotatorResults) -> Iterator[Finding]:
-    """A reference set of another size than the suite's, which would hide missing rows."""
-    if column.suite is None or len(column.reference) == column.suite.n_instructions:
+    """A reference set of other questions or of another size than the suite's."""
+    if column.suite is None:
+        return
+    yield from _other_questions(column, column.suite.name)
+    if len(column.reference) == column.suite.n_instructions:
         return
     message = (
         f"The reference set of {column.annotator} has {len(column.reference)} instructions, the suite "
@@ -29,6 +32,22 @@ def audit_reference(column: AnnotatorResults) -> Iterator[Finding]:
     )
     evidence = {"n_reference": len(column.reference), "n_suite": column.suite.n_instructions}
     yield Finding("reference_set", "warning", None, column.baseline_place, message, evidence)
+
+
+def _other_questions(column: AnnotatorResults, suite: str) -> Iterator[Finding]:
+    """Questions that the suite does not ask: its difficulties and its published figures are not about them."""
+    known, reference = column.suite_texts, column.reference
+    if known is None:
+        return
+    other = (np.flatnonzero(~np.isin(reference, known)) + 1).tolist()
+    if not other:
+        return
+    message = (
+        f"{len(other)} of {len(reference)} instructions of {column.annotator} are other questions than those of the "
+        f"suite {suite}: {rows_text(other)}; its length control and its published figures do not apply to them."
+    )
+    evidence = {"n_reference": len(reference), "n_other": len(other), "rows": other[:_LISTED_ROWS]}
+    yield Finding("other_questions", "error", None, column.baseline_place, message, evidence)
 
 
 def audit_rows(column: AnnotatorResults, model: str) -> Iterator[Finding]:

