@@ -115,6 +115,23 @@ def test_a_model_without_a_tokenizer_is_refused_before_the_run(workspace):
     assert not Path("results/bare/lm_eval").exists()
 
 
+def test_checkpoints_are_asked_in_the_order_of_their_steps_on_one_load(workspace):
+    import shutil
+
+    adapter = next(iter(tiny_models.adapters().values()))
+    for step in (20, 100):
+        shutil.copytree(adapter, f"run/checkpoint-{step}")
+    Path("run/checkpoint-last").mkdir()
+    asked = BenchmarkRequest(
+        [str(tiny_models.base())], suite="own", names=["b"], checkpoints=Path("run")
+    )
+    resolved = benchmark_plan(asked, workspace)
+    assert list(resolved.entries) == ["b", "run-step-20", "run-step-100"]
+    steps = [entry.group for entry in resolved.entries.values()][1:]
+    assert len(set(steps)) == 1
+    assert [model.method for model in resolved.models][1:] == ["step 20", "step 100"]
+
+
 def test_a_request_is_a_plan_of_one_step(workspace):
     asked = BenchmarkRequest(
         [str(tiny_models.base())], suite="own", names=["b"], chat_template=True

@@ -191,6 +191,26 @@ def test_another_prompt_is_refused_unless_it_is_allowed(tmp_path: Path) -> None:
     assert "boolq acc" in run(a, b, "--any-prompt")
 
 
+def results(path: Path, n: int, version: float) -> None:
+    """The results file of the same run, beside the samples."""
+    content = {"n-samples": {"boolq": {"effective": n}}, "versions": {"boolq": version}}
+    (path / f"results_{STAMP}.json").write_text(json.dumps(content))
+
+
+def test_samples_that_are_not_whole_or_of_another_version_are_refused(tmp_path: Path) -> None:
+    a = samples(tmp_path / "A" / f"samples_boolq_{STAMP}.jsonl", A_SCORES)
+    b = samples(tmp_path / "B" / f"samples_boolq_{STAMP}.jsonl", B_SCORES)
+    results(tmp_path / "A", 16, 2.0)
+    results(tmp_path / "B", 16, 2.0)
+    assert "boolq acc" in run(a, b)
+    results(tmp_path / "B", 16, 1.0)
+    with pytest.raises(InputError, match=r"boolq has version 2.0 in one and 1.0 in the other"):
+        run(a, b)
+    results(tmp_path / "A", 20, 2.0)
+    with pytest.raises(InputError, match=r"holds 16 documents of boolq, but results_.* counted 20"):
+        run(a, b)
+
+
 def test_another_filter_is_no_shared_task(tmp_path: Path) -> None:
     a = samples(tmp_path / "A" / f"samples_gsm8k_{STAMP}.jsonl", A_SCORES, filter="strict-match")
     b = samples(tmp_path / "B" / f"samples_gsm8k_{STAMP}.jsonl", B_SCORES, filter="flexible")

@@ -86,7 +86,8 @@ def test_rows_that_hold_what_is_evaluated_are_found() -> None:
     ]
     found = contamination(rows, ["What is the capital of France?", long], "mine")
     assert (found.exact, found.overlapping) == (1, 1)
-    assert found.first == (1, "What is the capital of France?")
+    assert found.examples == ((1, "What is the capital of France?"), (2, long))
+    assert (found.shared, found.n_texts) == (2, 2)
     assert "no row shares" in str(contamination(rows[2:], [long], "mine"))
 
 

@@ -51,7 +51,7 @@ from alignboard.cli.shared import (
     "--checkpoints",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Ask every checkpoint-<step> of this training, too, and show the curve of each task.",
+    help="Ask every checkpoint-<step> of this training, too, a row for each.",
 )
 @click.option(
     "--trust-tasks",

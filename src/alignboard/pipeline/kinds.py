@@ -70,13 +70,16 @@ KINDS: Final[dict[str, JobKind]] = {
     "generate": JobKind(1, f"{_JOBS}.generate:generate", _ADAPTED, _ADAPTED, 2.0, "base"),
     "task-data": JobKind(1, f"{_JOBS}.generate:task_data", seconds=0.5),
     "lm-eval": JobKind(
-        1, f"{_JOBS}.generate:lm_eval", (*_ADAPTED, "lm-eval"), (*_ADAPTED, *_HARNESS), 4.0
+        2, f"{_JOBS}.generate:lm_eval", (*_ADAPTED, "lm-eval"), (*_ADAPTED, *_HARNESS), 4.0
     ),
     "judge": JobKind(1, f"{_JOBS}.judge:judge", _TORCH, seconds=2.0),
     "rate": JobKind(1, f"{_JOBS}.judge:rate", _TORCH, seconds=2.0),
     "tournament": JobKind(1, f"{_JOBS}.tournament:tournament", _TORCH, seconds=5.0),
     "pairwise": JobKind(2, f"{_JOBS}.judge:pairwise", (*_TORCH, "numpy"), seconds=5.0),
-    "board": JobKind(4, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
+    "contamination": JobKind(
+        1, f"{_JOBS}.contamination:contamination", ("numpy", "datasets"), ("datasets",), 1.0
+    ),
+    "board": JobKind(5, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
 }
 for _name, _kind in KINDS.items():
     register("job", _name, _kind)

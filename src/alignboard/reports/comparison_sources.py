@@ -144,6 +144,11 @@ def _means(
 def _sampled(
     a: TaskSamples, b: TaskSamples, *, any_prompt: bool
 ) -> tuple[PairedDifference, NDArray]:
+    if None not in {a.version, b.version} and a.version != b.version:
+        raise InputError(
+            f"{a.path} and {b.path}: {a.task} has version {a.version} in one and {b.version} in the other, which are "
+            "two tasks; repeat one run with the other's lm-eval."
+        )
     union = sorted({*a.documents, *b.documents})
     place = {document: number for number, document in enumerate(union)}
     scores = np.full((2, len(union)), np.nan)

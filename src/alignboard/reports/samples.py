@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class TaskSamples:
     """(n,) in [0, 1]"""
     clusters: Sequence[str]
     """the document itself, or what it shares with others"""
+    version: str | None = None
+    """of the task, where the results file of the same run stands beside"""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -59,6 +62,7 @@ def read_samples(path: Path, cluster: str | None = None) -> list[TaskSamples]:
             raise InputError(
                 f"{path}, row {number}, field 'metrics': a list of names was expected, as lm-eval writes it."
             )
+    version = _checked_version(path, rows)
     found = []
     for filter_name in dict.fromkeys(str(row["filter"]) for row in rows):
         own = [row for row in rows if str(row["filter"]) == filter_name]
@@ -72,7 +76,8 @@ def read_samples(path: Path, cluster: str | None = None) -> list[TaskSamples]:
                 task = _task(path)
                 found.append(
                     TaskSamples(
-                        path, task, metric, filter_name, documents, prompts, score, clusters
+                        *(path, task, metric, filter_name, documents, prompts, score, clusters),
+                        version,
                     )
                 )
     if not found:
@@ -81,6 +86,30 @@ def read_samples(path: Path, cluster: str | None = None) -> list[TaskSamples]:
             "compared."
         )
     return found
+
+
+def _checked_version(path: Path, rows: Sequence[dict[str, Any]]) -> str | None:
+    """The task's version by the results file of the same run; None without one.
+
+    Raises `InputError` where the samples are not the documents that the run counted.
+    """
+    task = _task(path)
+    beside = path.with_name(f"results_{path.stem.rpartition('_')[2]}.json")
+    if not beside.is_file():
+        return None
+    try:
+        content = json.loads(beside.read_bytes())
+        counted = content.get("n-samples", {}).get(task, {}).get("effective")
+        version = content.get("versions", {}).get(task)
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{beside} is not a results file of lm-eval: {error}.") from error
+    found = len({row["doc_id"] for row in rows})
+    if counted is not None and counted != found:
+        raise InputError(
+            f"{path} holds {found} documents of {task}, but {beside.name} counted {counted}; the file is not whole: "
+            "copy it again, or repeat the run."
+        )
+    return None if version is None else str(version)
 
 
 def latest_samples(folder: Path, tasks: Collection[str] = ()) -> list[Path]:

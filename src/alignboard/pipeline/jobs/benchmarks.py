@@ -9,12 +9,15 @@ from typing import Any, Final
 
 import msgspec
 
+from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Score
 from alignboard.boards.scoring import benchmark_column, benchmark_score
 from alignboard.text import count
 
 SCORES: Final = "scores.json"
 """the numbers of an lm-eval job: by task and metric, ``value``, ``standard_error``, ``n`` and ``chance``"""
+WARNINGS: Final = "warnings.json"
+"""what is to be said of a model in an lm-eval job"""
 LM_EVAL: Final = "lm_eval"
 """the folder of lm-eval's own files in the job's"""
 RESCALED: Final = "rescaled mean"
@@ -62,6 +65,22 @@ def suite_scores(
                     [_from_chance(own.get(key, Score()), chance) for key, chance in members]
                 )
     return columns, scores
+
+
+def with_warnings(board: Board, inputs: Mapping[str, Path]) -> Board:
+    """``board`` with the warnings of lm-eval jobs as flags of their models."""
+    said: dict[str, dict[str, None]] = {}
+    for folder in inputs.values():
+        if (folder / WARNINGS).is_file():
+            found = json.loads((folder / WARNINGS).read_text(encoding="utf-8"))
+            said.setdefault(found["model"], {}).update(dict.fromkeys(found["warnings"]))
+    rows = [
+        msgspec.structs.replace(row, flags=[*row.flags, *said[row.model]])
+        if row.model in said
+        else row
+        for row in board.rows
+    ]
+    return msgspec.structs.replace(board, rows=rows)
 
 
 def suite_notes(

@@ -34,8 +34,9 @@ from alignboard.boards.scoring import (
 from alignboard.data.generated import GeneratedSet, generated_set
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.executors.doing import JobTask
-from alignboard.pipeline.jobs.benchmarks import suite_notes, suite_scores
+from alignboard.pipeline.jobs.benchmarks import suite_notes, suite_scores, with_warnings
 from alignboard.pipeline.jobs.board_notes import conditions, inside, summary
+from alignboard.pipeline.jobs.contamination import with_contamination
 from alignboard.pipeline.jobs.seeds import ByPrompt, mean_by_prompt, shown_runs, with_seeds
 from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.records import Annotations, Generation
@@ -94,7 +95,8 @@ def board_of(
     }
     counts = {model: _unfinished(rows) for model, rows in made.outputs.items()}
     whole = with_registered(with_unfinished(with_identical(whole, texts), counts), made.files)
-    whole = with_seeds(whole, parameters, made.by_prompt)
+    whole = with_contamination(with_seeds(whole, parameters, made.by_prompt), inputs)
+    whole = with_warnings(whole, inputs)
     wanted = parameters.get("published", {"suites": [], "models": None})
     for suite in wanted["suites"]:
         models = None if wanted["models"] == "all" else wanted["models"]

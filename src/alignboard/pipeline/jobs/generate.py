@@ -24,7 +24,7 @@ from alignboard.pipeline.answering import OUTPUTS, ReadyModel, answer_set, decod
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.executors.work import IncompleteError
 from alignboard.pipeline.graph import Job
-from alignboard.pipeline.jobs.benchmarks import LM_EVAL, SCORES
+from alignboard.pipeline.jobs.benchmarks import LM_EVAL, SCORES, WARNINGS
 from alignboard.pipeline.jobs.weights import adapter_path, model_path
 from alignboard.pipeline.plans.made import write_tasks
 from alignboard.pipeline.plans.models import served_of
@@ -193,11 +193,23 @@ def lm_eval(task: JobTask) -> dict[str, str]:
             "standard_error": error,
             "chance": score.chance,
         }
+    said = _warnings(spec_of(task)) if parameters["apply_chat_template"] else []
+    if said:
+        content = {"model": parameters["model"], "warnings": said}
+        (task.folder / WARNINGS).write_text(json.dumps(content) + "\n", encoding="utf-8")
     (task.folder / SCORES).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return {
         f"results/{parameters['model']}/{LM_EVAL}/{inner.name}": f"{LM_EVAL}/{inner.name}"
         for inner in _named_after(suite, task.folder / LM_EVAL)
     }
+
+
+def _warnings(spec: ModelSpec) -> list[str]:
+    from alignboard.models.checks.opened import open_small
+
+    if open_small(spec).own_template is not None:
+        return []
+    return ["benchmarks in a chat template that its checkpoint does not bring, as of a base model"]
 
 
 def _require_no_pattern(workspace: Path) -> None:

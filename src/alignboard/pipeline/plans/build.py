@@ -10,6 +10,7 @@ from __future__ import annotations
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.plans.builders.base import Builder
 from alignboard.pipeline.plans.builders.board import board
+from alignboard.pipeline.plans.builders.contamination import contamination
 from alignboard.pipeline.plans.builders.judging import judge, pairwise
 from alignboard.pipeline.plans.builders.models import judge_models, train
 from alignboard.pipeline.plans.builders.responses import released, respond
@@ -39,6 +40,7 @@ def build_graph(resolved: ResolvedPlan) -> Graph:
     for model in models:
         for asked in resolved.sets:
             judge(build, model, asked, responses, trained_judges, needs)
+    contamination(build, trained, needs)
     if needs and resolved.makes_board:
         pairwise(build, responses, trained_judges, needs)
         board(build, needs)
