@@ -13,6 +13,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "src" / "alignboard"
+LOOPS = (
+    "engines.generate",
+    "engines.local",
+    "engines.openai.endpoint",
+    "judges.backends",
+    "judges.calls",
+    "judges.runner",
+    "benchmarks.run",
+    "train.trainer",
+    "pipeline.answerers",
+    "pipeline.jobs",
+    "models.loading",
+)
+"""what loads or asks a model; commands leave it to the jobs that `pipeline.runner` runs"""
 _DRAWS = {"torch.multinomial", "torch.searchsorted", "torch.distributions.Categorical"}
 """how a token is drawn from probabilities"""
 
@@ -35,6 +49,8 @@ class Structure:
     """pairs of rooms that import each other"""
     one_of: dict[str, list[str]]
     """what there is to be one of -> the modules that have it"""
+    loops_of_commands: list[str]
+    """modules of ``cli`` that load or ask a model by themselves"""
 
 
 def modules(package: Path) -> Iterator[tuple[Path, ast.Module]]:
@@ -66,6 +82,17 @@ def imported_rooms(tree: ast.Module, package: Path) -> set[str]:
             parts = str(node.module).split(".")
             found.add(parts[1] if (package / parts[1]).is_dir() else ".")
     return found
+
+
+def has_loop(tree: ast.Module) -> bool:
+    """Whether a module imports one of `LOOPS`, at its top or inside functions."""
+    names = [
+        f"{node.module}.{one.name}"
+        for node in run_time(tree)
+        if isinstance(node, ast.ImportFrom)
+        for one in node.names
+    ]
+    return any(f"{name}.".startswith(f"alignboard.{loop}.") for name in names for loop in LOOPS)
 
 
 def run_time(tree: ast.Module) -> Iterator[ast.AST]:
@@ -114,6 +141,7 @@ def measure(package: Path = PACKAGE) -> Structure:
     imports: dict[str, set[str]] = defaultdict(set)
     one_of: dict[str, list[str]] = defaultdict(list)
     spec_checks = 0
+    loops: list[str] = []
     for path, tree in modules(package):
         lines[room(path)] += len((package / path).read_text(encoding="utf-8").splitlines())
         folders[path.parent.as_posix()] += path.name != "__init__.py"
@@ -122,6 +150,8 @@ def measure(package: Path = PACKAGE) -> Structure:
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 classes[node.name].append(path.as_posix())
+        if room(path) == "cli" and has_loop(tree):
+            loops.append(path.as_posix())
         for one in has(tree):
             one_of[one].append(path.as_posix())
     total = sum(lines.values())
@@ -133,6 +163,7 @@ def measure(package: Path = PACKAGE) -> Structure:
         repeated_classes={n: where for n, where in sorted(classes.items()) if len(where) > 1},
         circles=sorted((a, b) for a in imports for b in imports[a] if a < b and a in imports[b]),
         one_of=dict(sorted(one_of.items())),
+        loops_of_commands=loops,
     )
 
 

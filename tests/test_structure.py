@@ -91,3 +91,18 @@ def test_there_is_one_board_one_requester_one_loader_and_one_sampler(house, stru
     assert drawn.one_of == {"sampler": ["one/a.py"]}
     typed = planted(structure, tmp_path, one__a="if TYPE_CHECKING:\n    import httpx\n")
     assert typed.one_of == {}
+
+
+def test_commands_load_and_ask_nothing_themselves(house, structure, tmp_path):
+    """They build jobs and give them to the runner; types are no loop."""
+    assert house.loops_of_commands == []
+    found = planted(
+        structure,
+        tmp_path,
+        cli__engine="def f():\n    from alignboard.engines.generate import generate\n",
+        cli__judge__backend="from alignboard.judges import backends\n",
+        cli__typed="if TYPE_CHECKING:\n    from alignboard.judges.runner import Counts\n",
+        cli__plan="from alignboard.pipeline.runner import run_plan\n",
+        pipeline__jobs="from alignboard.engines.generate import generate\n",
+    )
+    assert found.loops_of_commands == ["cli/engine.py", "cli/judge/backend.py"]

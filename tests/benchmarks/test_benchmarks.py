@@ -14,7 +14,7 @@ from alignboard.benchmarks.task_files import digests, lm_eval_folder, rooms
 from alignboard.boards.board import read_board
 from alignboard.errors import InputError
 from alignboard.models.loading import LoadedModel
-from alignboard.pipeline.jobs.board import _conditions
+from alignboard.pipeline.jobs.board_notes import conditions
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.progress import job_table
@@ -342,7 +342,7 @@ def test_the_zephyr_plan_lists_its_jobs_without_weights_or_network(tmp_path):
         "board zephyr-dpo",
     ]
     (board,) = [job for job in result.jobs if job.kind == "board"]
-    assert _conditions(board.parameters, None) == [
+    assert conditions(board.parameters, None) == [
         "open-llm-v1 is asked in plain text, without the models' chat templates.",
         (
             "Trained on the base model in 4 bits, and evaluated on it unquantised, in its own precision: "

@@ -231,7 +231,7 @@ def test_a_hardened_judge_of_a_plan_draws_its_marks_from_the_workspaces_secret(t
         given = msgspec.to_builtins(PlanJudge(judge="demo-simulated"))
         job = SimpleNamespace(hints={"access": given})
         task: Any = SimpleNamespace(held={}, places=places, journal=journal, job=job)
-        judges = jobs_judge._judges(task, load_judge("demo-simulated"))
+        judges = jobs_judge.judges_of(task, load_judge("demo-simulated"))
     secret = (places.journal / "hardened-secret").read_text().strip()
     assert len(secret) == 64
     assert judges.secret == secret

@@ -279,7 +279,7 @@ def test_a_judge_that_takes_the_first_is_not_believed():
     judged = judged_by(lambda _: "[[A]]")
     found = summarise(spec(), judged, "both", Path("annotations.json"))
     assert (found.n_both, found.n_consistent, found.first_share) == (10, 0, 1.0)
-    text = summary_text(found, judged)
+    text = summary_text(found, [])
     assert "swap consistency 0 of 10 pairs, first position 100.0 %" in text
     assert "BEWARE of this judge: its verdicts change with the order shown" in text
 
@@ -290,7 +290,7 @@ def test_a_consistent_judge_is_printed_without_doubts():
     )
     found = summarise(spec(), judged, "both", Path("annotations.json"))
     assert (found.n_consistent, found.first_share) == (10, 0.5)
-    text = summary_text(found, judged)
+    text = summary_text(found, [])
     assert "swap consistency 10 of 10 pairs" in text
     assert "BEWARE" not in text
 
@@ -300,6 +300,6 @@ def test_a_judge_whose_probability_is_elsewhere_is_not_believed():
     verdict = Verdict("scored", preference=2.0, mass=0.01)
     judged = [Judged(pair, "scored", 2.0, (False,), (verdict,))]
     found = summarise(cast("Any", SimpleNamespace(name="j")), judged, "given", Path("a.json"))
-    text = summary_text(found, judged)
+    text = summary_text(found, [])
     assert "verdict mass 0.01" in text
     assert "BEWARE of this judge: most of its probability" in text

@@ -19,8 +19,6 @@ import msgspec
 import pytest
 import torch
 
-from alignboard.data.instruction_sets import load_set
-from alignboard.engines.rows import Decoding
 from alignboard.errors import InputError
 from alignboard.models.adapters import needs_own_load
 from alignboard.models.asked import load_spec
@@ -31,7 +29,7 @@ from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import adds_bos, prompt_ids
 from alignboard.models.registry import load_model
 from alignboard.models.spec import ModelSpec, PromptFormat
-from alignboard.pipeline.recall import run_key
+from alignboard.pipeline.plans.models import weights_identity
 
 REAL = Path(os.environ.get("ALIGNBOARD_REAL", "missing"))
 BUGS = REAL / "bugs"
@@ -236,8 +234,7 @@ def test_25_a_corrected_generation_config_is_another_model(tmp_path):
         tmp_path / "made"
     )
     shutil.copyfile(tmp_path / "made" / "model.safetensors", folder / "model.safetensors")
-    asked = load_set(BUGS / "12-thinking-answers" / "q.jsonl")
     spec = msgspec.structs.replace(load_model(str(folder)), end_of_turn="allow")
-    fixed = run_key(spec, asked, Decoding(8))
+    fixed = weights_identity(spec, tmp_path)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [257]}))
-    assert run_key(spec, asked, Decoding(8)) != fixed
+    assert weights_identity(spec, tmp_path) != fixed

@@ -15,9 +15,11 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from click.testing import CliRunner
 from peft import LoraConfig, get_peft_model
 
 import tiny_models
+from alignboard.cli.app import cli
 from alignboard.data.instruction_sets import Instruction, InstructionSet, load_set
 from alignboard.engines.openai.served import Limits
 from alignboard.engines.rows import Decoding
@@ -27,9 +29,13 @@ from alignboard.models.asked import load_spec
 from alignboard.models.loading import loads
 from alignboard.models.registry import load_model
 from alignboard.models.spec import DecodingDefaults, Number
-from alignboard.pipeline.answerers import LocalModels, Served, ServedModel, by_base
-from alignboard.pipeline.answering import answer_again, answer_set, decoding_of, outputs_path
-from alignboard.pipeline.recall import Finished, recall, remember, run_key
+from alignboard.pipeline.answerers import LocalModels, Served, ServedModel
+from alignboard.pipeline.answering import answer_set, decoding_of, outputs_path
+from alignboard.pipeline.plans.plan import resolve
+from alignboard.pipeline.plans.schema import Plan, PlanModel
+from alignboard.pipeline.runner import run_resolved
+from alignboard.records import Generation
+from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal
 from faulty_endpoint import FaultyEndpoint, status
 
@@ -277,11 +283,10 @@ def test_the_command_says_what_it_did_and_what_is_wrong(asked, tmp_path):
 
 
 def test_adapters_of_one_base_are_swapped_on_one_load(spec, asked, tmp_path, adapters):
-    """Asked between others, each answers as it does alone; two entries on one base load it once."""
+    """Each answers as it does alone; entries on one base load it once."""
     ones = [msgspec.structs.replace(spec, name=path.name, adapter=str(path)) for path in adapters]
     other = msgspec.structs.replace(spec, name="other", base=str(tiny_models.base("llama")))
-    mixed = by_base([ones[0], other, spec, ones[1]])
-    assert [one.name for one in mixed] == [ones[0].name, spec.name, ones[1].name, "other"]
+    mixed = [ones[0], spec, ones[1], other]
     before, models, files = len(loads), LocalModels(), []
     for one in mixed:
         with models.open(one) as opened:
@@ -295,31 +300,42 @@ def test_adapters_of_one_base_are_swapped_on_one_load(spec, asked, tmp_path, ada
     assert len({tuple(one) for one in outputs}) == 4
 
 
-def test_a_finished_run_is_written_again_without_loading_anything(spec, asked, tmp_path):
-    decoding = decoding_of(spec, **SHORT)
-    key = run_key(spec, asked, decoding)
-    assert run_key(msgspec.structs.replace(spec, name="x", licence="y"), asked, decoding) == key
-    others = [
-        run_key(msgspec.structs.replace(spec, context=64), asked, decoding),
-        run_key(spec, asked.first(3), decoding),
-        run_key(spec, asked, Decoding(max_new_tokens=3)),
-    ]
-    assert len({key, *others}) == 4
-    with Journal(tmp_path / "results" / ".journal", "test") as journal:
-        assert recall(journal, key) is None
-        with LocalModels().open(spec) as opened:
-            found = answer_set(opened, spec, asked, decoding, journal, tmp_path)
-        remember(journal, key, Finished([list(row) for row in found.keys], []))
-        content = found.path.read_bytes()
-        found.path.unlink()
-        before = len(loads)
-        known = recall(journal, key)
-        assert known is not None
-        again = answer_again(spec, asked, *known, tmp_path)
-        assert again.path.read_bytes() == content
-        assert (again.n_known, len(loads)) == (12, before)
-        journal.forget([bytes.fromhex(found.keys[0][0])])
-        assert recall(journal, key) is None
+def test_a_finished_command_is_a_finished_job_of_a_plan(asked, tmp_path, monkeypatch):
+    """Its file is written again, and a plan that asks the same of the model under its name has nothing to do."""
+    monkeypatch.chdir(tmp_path)
+    options = ["--set", "demo-world", "--limit", "4", "--max-new-tokens", "8", "--name", "tiny"]
+    command = ["generate", str(tiny_models.base("phi")), *options, "--json", "out.json"]
+    assert CliRunner().invoke(cli, command).exit_code == 0
+    path = tmp_path / "results/tiny/demo-world-first-4/model_outputs.json"
+    content, before = path.read_bytes(), len(loads)
+    path.unlink()
+    again = CliRunner().invoke(cli, command)
+    assert "0 answered now in 0.0 s, 4 known before" in again.stdout
+    (told,) = json.loads((tmp_path / "out.json").read_text())
+    assert (told["n_rows"], told["n_known"], told["path"]) == (4, 4, str(path))
+    assert (path.read_bytes(), len(loads)) == (content, before), "nothing is loaded"
+    planned = Plan("mine", {"tiny": PlanModel(source=command[1])}, ["some"])
+    suite = "kind: evaluation\nname: some\ntitle: Some\ninstructions: {set: demo-world, limit: 4, max_new_tokens: 8}\n"
+    (tmp_path / "evaluate/suites").mkdir(parents=True)
+    (tmp_path / "evaluate/suites/some.yaml").write_text(suite)
+    found = run_resolved(resolve(planned, tmp_path / "mine.yaml", tmp_path), dry_run=True)
+    assert "generate demo-world-first-4 tiny" in found.done_before
+
+
+def test_fewer_responses_take_the_place_of_more_only_with_replace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "results/tiny/demo-world-first-4/model_outputs.json"
+    rows = [Generation(f"{n}", "from elsewhere", "tiny") for n in range(6)]
+    write_rows(path, rows)
+    before = path.read_bytes()
+    options = ["--set", "demo-world", "--limit", "4", "--max-new-tokens", "8", "--name", "tiny"]
+    command = ["generate", str(tiny_models.base("phi")), *options]
+    refused = CliRunner().invoke(cli, command)
+    assert "holds 6 scored rows and the new file would hold 4" in str(refused.exception)
+    assert path.read_bytes() == before
+    assert CliRunner().invoke(cli, [*command, "--replace"]).exit_code == 0
+    assert path.with_name("model_outputs.json.1").read_bytes() == before
+    assert len(json.loads(path.read_text())) == 4
 
 
 def test_limits_and_prices_are_said_on_the_command_line(tmp_path):

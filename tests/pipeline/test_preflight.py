@@ -15,7 +15,7 @@ from alignboard.cli.app import cli
 from alignboard.data.instruction_sets import Instruction, InstructionSet
 from alignboard.errors import AlignboardError, InputError
 from alignboard.models.registry import load_model
-from alignboard.pipeline.preflight import require_generation
+from alignboard.pipeline.preflight import require_model
 from alignboard.pipeline.runner import run_plan
 from alignboard.records import Generation
 from alignboard.results.formats import write_rows
@@ -109,17 +109,8 @@ def test_a_prompt_without_room_for_a_response_is_found_before_weights_are_read(w
     spec = load_model(str(tiny_models.base("phi")))
     long = asked("reverse the order of: cow.", "reverse the order of: " + "cow " * 3000)
     with pytest.raises(InputError, match=r"Instruction 2 has \d+ tokens .* too_long: skip"):
-        require_generation([spec], long, workspace)
-    require_generation([spec], asked("reverse the order of: cow."), workspace)
-
-
-def test_results_that_would_be_lost_are_found_before_anything_is_generated(workspace):
-    spec = load_model(str(tiny_models.base("phi")))
-    rows = [Generation(f"{i}", "a", spec.name) for i in range(3)]
-    write_rows(workspace / "results" / spec.name / "some" / "model_outputs.json", rows)
-    with pytest.raises(InputError, match="holds 3 scored rows and the new file would hold 1"):
-        require_generation([spec], asked("reverse the order of: cow."), workspace)
-    require_generation([spec], asked("reverse the order of: cow."), workspace, replace=True)
+        require_model(spec, [long])
+    require_model(spec, [asked("reverse the order of: cow.")])
 
 
 def test_a_full_disk_and_a_place_that_cannot_be_written(workspace, monkeypatch):

@@ -1,59 +1,101 @@
-"""How the command line lets models answer: who is asked, what is shown meanwhile, and what came of it."""
+"""How the command line generates responses: the models that are asked, their run, and what came of it."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from alignboard.cli.shared import progress
 from alignboard.text import shown
 
 if TYPE_CHECKING:
-    from alignboard.data.instruction_sets import InstructionSet
-    from alignboard.engines.rows import Decoding
-    from alignboard.models.spec import ModelSpec
-    from alignboard.pipeline.answerers import Served
-    from alignboard.pipeline.answering import Answered, GenerationProgress, OnProgress
-    from alignboard.results.journal import Journal
-
-Answering = Callable[["ModelSpec", "Decoding"], "Answered"]
+    from alignboard.pipeline.answering import Answered
+    from alignboard.pipeline.executors.work import Event
+    from alignboard.pipeline.plans.consent import Consent
+    from alignboard.pipeline.plans.plan import ResolvedPlan
+    from alignboard.pipeline.plans.schema import PlanModel
+    from alignboard.pipeline.runner import RunResult
 
 
-def answering(
-    served: Served | None,
-    asked: InstructionSet,
-    journal: Journal,
-    workspace: Path,
-    *,
-    remote_code: bool = False,
-    replace: bool = False,
-) -> Answering:
-    """What lets one model after the other answer ``asked``: here where ``served`` is None, else behind an endpoint.
+def entries_of(
+    models: Sequence[str], names: str | None, *, trust_remote_code: bool, **endpoint: Any
+) -> dict[str, PlanModel]:
+    """The models of a command as entries of a plan, by name; ``endpoint`` are the fields of `PlanModel` for one."""
+    from alignboard.models.asked import require_agreed
+    from alignboard.models.registry import load_model
+    from alignboard.pipeline.model_names import named
+    from alignboard.pipeline.plans.schema import PlanModel
 
-    ``replace`` allows a file with fewer rows to take the place of one with more.
-    """
-    from alignboard.pipeline.answerers import LocalModels
-    from alignboard.pipeline.answering import outputs_path
-    from alignboard.pipeline.generation import generate_here, generate_served
-    from alignboard.pipeline.locks import held
-    from alignboard.pipeline.store import Places
+    specs = named([load_model(name) for name in models], names)
+    found = {}
+    for spec, source in zip(specs, models, strict=True):
+        if not endpoint:
+            require_agreed(spec, remote_code=trust_remote_code)
+        trusted = spec.trust_remote_code and not endpoint
+        found[spec.name] = PlanModel(source=source, trust_remote_code=trusted, **endpoint)
+    return found
 
-    models = LocalModels(remote_code=remote_code)
 
-    def answer(spec: ModelSpec, decoding: Decoding) -> Answered:
-        rest = (spec, asked, decoding, journal, workspace)
-        if served is not None and (ends := served.retirement(spec)) is not None:
+def consent_of(endpoint: Mapping[str, Any], *, replace: bool) -> Consent:
+    """What the options agree to: whoever names an address and a key's variable has it sent there."""
+    from alignboard.pipeline.plans.consent import Consent
+
+    variable, urls = endpoint.get("api_key_env"), endpoint.get("engine", "").split(",")
+    keys = {f"{variable}@{urlsplit(url.strip()).netloc}" for url in urls if variable}
+    return Consent(frozenset(keys), replace=replace)
+
+
+def planned_generation(resolved: ResolvedPlan) -> RunResult:
+    """What a run of the plan would do; says of served models whether they are being switched off."""
+    from alignboard.pipeline.runner import run_resolved
+
+    for entry in resolved.entries.values():
+        ends = entry.served.retirement(entry.spec) if entry.served and entry.spec else None
+        if ends is not None:
             print(f"alignboard: {ends}.", file=sys.stderr)
-        product = str(outputs_path(Path(), spec.name, asked))
-        with held(Places(workspace), product), showing() as listener:
-            if served is None:
-                return generate_here(models, *rest, listener, replace=replace)
-            return generate_served(served, *rest, listener, replace=replace)
+    return run_resolved(resolved, dry_run=True)
 
-    return answer
+
+def run_generation(planned: RunResult) -> list[Answered]:
+    """Generate what is missing, print what came of each model as it comes, and return it."""
+    from alignboard.pipeline.answering import read_report
+    from alignboard.pipeline.executors.machine import Machine
+    from alignboard.pipeline.executors.work import RunFailedError
+    from alignboard.pipeline.progress import showing
+    from alignboard.pipeline.runner import run_resolved
+
+    resolved, stdout = planned.plan, sys.stdout  # libraries print to a log meanwhile
+    jobs = [job for job in planned.jobs if job.kind == "generate"]
+    found: dict[str, Answered] = {}
+
+    def take(name: str, report: Mapping[str, Any], *, known: bool) -> None:
+        one = read_report(report, resolved.workspace)
+        if known:
+            one = replace(one, n_known=one.n_rows, n_tokens=0, price=0.0, seconds=0.0)
+        found[name] = one
+        print(answered_text(one), file=stdout)
+
+    with showing(len(planned.jobs), n_before=len(planned.done_before)) as show:
+
+        def listen(event: Event) -> None:
+            show(event)
+            if event.report and event.job in jobs:
+                take(event.job.name, event.report, known=False)
+
+        try:
+            result = run_resolved(
+                resolved, on_progress=listen, machine=Machine(executor="in-process")
+            )
+        except RunFailedError as error:
+            if not error.only_incomplete:
+                raise
+            result = planned
+    for job in jobs:
+        if job.name not in found and job.name in result.reports:
+            take(job.name, result.reports[job.name], known=True)
+    return [found[job.name] for job in jobs]
 
 
 def answered_text(one: Answered) -> str:
@@ -79,25 +121,14 @@ def answered_text(one: Answered) -> str:
 
 
 def _unfinished(one: Answered) -> list[str]:
-    """What is said of responses that are empty or were cut off."""
+    """What is printed of responses that are empty or were cut off."""
     counts = ((one.n_empty, "empty"), (one.n_cut, "cut off at the limit of new tokens"))
-    said = [
+    parts = [
         f"{n} of {one.n_rows} responses {'is' if n == 1 else 'are'} {what}"
         for n, what in counts
         if n
     ]
-    if not said:
+    if not parts:
         return []
     beware = "BEWARE: " if 2 * max(one.n_empty, one.n_cut) > one.n_rows else ""
-    return [f"  {beware}{', '.join(said)}; a higher --max-new-tokens may mend it"]
-
-
-@contextmanager
-def showing() -> Iterator[OnProgress]:
-    """How many answers, tokens per second, time left."""
-    with progress("loading") as show:
-        yield lambda now: show(now.model, now.done, now.total, _speed(now))
-
-
-def _speed(now: GenerationProgress) -> str:
-    return f"{now.n_tokens / now.seconds:.0f} tokens/s" if now.seconds > 0 else ""
+    return [f"  {beware}{', '.join(parts)}; a higher --max-new-tokens may mend it"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alignboard.cli.generate import served_at
+from alignboard.cli.generate import endpoint_fields
 from alignboard.cli.judge.judging import judge_options
 from alignboard.cli.shared import completes, json_option, name_option, replace_option, write_json
 
@@ -100,75 +100,58 @@ def evaluate(
     another baseline than the judge's usual one: <judge>-vs-<baseline>/). Both are kept as they come: a run that was
     stopped goes on where it was. Exit code 3 where something is missing in the end.
     """
-    from alignboard.cli.answering import answered_text, answering
-    from alignboard.cli.judge.judging import (
-        judge_and_print,
-        judge_urls,
-        judging_here,
-        print_costs,
-    )
+    from alignboard.cli.answering import consent_of, entries_of, planned_generation, run_generation
+    from alignboard.cli.judge.judging import checking, judge_urls, print_costs, run_judging
     from alignboard.fetch.sources import rich_progress
-    from alignboard.models.registry import load_model
-    from alignboard.pipeline.answerers import by_base
-    from alignboard.pipeline.answering import decoding_of
-    from alignboard.pipeline.evaluation import declared_judge, expected, instructions_of, suite_of
+    from alignboard.pipeline.evaluation import declared_judge
     from alignboard.pipeline.judged_outputs import compare, load_baseline
-    from alignboard.pipeline.model_names import claim, named
-    from alignboard.pipeline.preflight import require_generation
+    from alignboard.pipeline.plans.single import generation_plan
+    from alignboard.pipeline.suite_evaluation import expected, instructions_of, suite_of
     from alignboard.records import Generation
     from alignboard.results.formats import read_rows
     from alignboard.results.verdict_places import beside
+    from alignboard.suites import Instructions
 
     workspace, declared_suite = Path.cwd(), suite_of(suite)
     chosen = name or declared_suite.annotator
     judge_at = judge_urls(access["judge_engine"])
     declared = declared_judge(chosen, workspace, order, hardened=hardened, urls=judge_at)
-    specs = by_base(named([load_model(model) for model in models], model_names))
+    limits = (access["concurrency"], None, None)
+    endpoint = endpoint_fields(engine, "chat", None, api_key_env, limits, None)
+    entries = entries_of(models, model_names, trust_remote_code=trust_remote_code, **endpoint)
     with rich_progress() as downloading:
         against = load_baseline(declared_suite.baseline, workspace, progress=downloading)
     asked = instructions_of(declared_suite, against).first(limit)
-    served = served_at(engine, "chat", None, api_key_env, (access["concurrency"], None, None), None)
-    found, incomplete = [], False
-    with judging_here(access, declared, "evaluate", ask=not dry_run, replace=replace) as evaluation:
+    resolved = generation_plan(
+        "alignboard evaluate",
+        entries,
+        Instructions(set=asked.name, max_new_tokens=max_new_tokens),
+        workspace,
+        asked,
+        consent=consent_of(endpoint, replace=replace),
+    )
+    with checking(access, declared, ask=not dry_run, replace=replace) as evaluation:
+        planned = [expected(name, asked, against, workspace) for name in entries]
         if dry_run:
-            compared = [expected(spec.name, asked, against, workspace) for spec in specs]
-            priced = print_costs(evaluation, declared, compared)
+            priced = print_costs(evaluation, declared, planned)
             print(f"if answers are as long as those of {declared_suite.baseline}")
             if json_file is not None:
                 write_json(json_file, priced)
             return
-        evaluation.require_ready(
-            declared, [expected(spec.name, asked, against, workspace) for spec in specs]
-        )
-        require_generation(
-            specs, asked, workspace, served, remote_code=trust_remote_code, replace=replace
-        )
-        claim(workspace, specs)
-        answer = answering(
-            served,
-            asked,
-            evaluation.journal,
-            workspace,
-            remote_code=trust_remote_code,
-            replace=replace,
-        )
-        answered = [
-            answer(spec, decoding_of(spec, max_new_tokens=max_new_tokens)) for spec in specs
-        ]
-        del answer  # the judge's model needs the room
-        for one in answered:
-            print(answered_text(one))
-            if one.failures:
-                incomplete = True
-                continue
-            place = beside(one.path, one.model)
-            compared = compare(read_rows(one.path, Generation), against[: len(asked)], place)
-            found.append(judge_and_print(evaluation, declared, compared))
-            if not limit and declared.name == declared_suite.annotator:
-                print(_length_control(workspace, declared_suite, one.model, assets))
+        evaluation.require_ready(declared, planned)
+    answered = run_generation(planned_generation(resolved))
+    whole = [one for one in answered if not one.failures]
+    compared = [
+        compare(read_rows(one.path, Generation), against[: len(asked)], beside(one.path, one.model))
+        for one in whole
+    ]
+    found = run_judging(declared, compared, access, ask=True, replace=replace)
+    if not limit and declared.name == declared_suite.annotator:
+        for one in whole:
+            print(f"{one.model}:{_length_control(workspace, declared_suite, one.model, assets)}")
     if json_file is not None:
         write_json(json_file, found)
-    if incomplete or any(one.statuses.get("scored", 0) < one.n for one in found):
+    if len(whole) < len(answered) or any(one.statuses.get("scored", 0) < one.n for one in found):
         sys.exit(EXIT_FOUND)
 
 
@@ -176,7 +159,7 @@ def _length_control(workspace: Path, suite: Any, model: str, assets: Path | None
     """The board row's length-controlled win rate, or why there is none."""
     from alignboard.errors import SourceError
     from alignboard.fetch.sources import calibration_folder, rich_progress
-    from alignboard.pipeline.evaluation import length_controlled
+    from alignboard.pipeline.suite_evaluation import length_controlled
     from alignboard.published.calibration import read_calibration
 
     try:
@@ -185,8 +168,8 @@ def _length_control(workspace: Path, suite: Any, model: str, assets: Path | None
                 assets = calibration_folder(suite, progress=progress)
         score = length_controlled(workspace, suite, model, read_calibration(assets))
     except SourceError as error:
-        return f"  no length-controlled win rate: {error}"
+        return f" no length-controlled win rate: {error}"
     return (
-        f"  length-controlled win rate {100 * score.win_rate:.2f} % ({100 * score.interval.low:.2f} to "
+        f" length-controlled win rate {100 * score.win_rate:.2f} % ({100 * score.interval.low:.2f} to "
         f"{100 * score.interval.high:.2f})"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -12,14 +12,12 @@ from alignboard.cli.shared import completes, json_option, name_option, replace_o
 
 if TYPE_CHECKING:
     from alignboard.data.instruction_sets import InstructionSet
-    from alignboard.engines.rows import Decoding
     from alignboard.models.spec import ModelSpec
-    from alignboard.pipeline.answerers import Served
     from alignboard.pipeline.answering import Answered
     from alignboard.pipeline.costs import GenerationCost
+    from alignboard.suites import Instructions
 
 EXIT_FOUND = 3
-_LINE_SECONDS = 10.0
 
 
 @click.command(epilog="Example: alignboard generate runs/dpo --set prompts.jsonl")
@@ -139,79 +137,61 @@ def generate(
     interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where an endpoint
     left something unanswered in the end, or where all responses of a model are empty.
     """
-    from alignboard.cli.answering import answered_text, answering
-    from alignboard.data.instruction_sets import load_set
+    from alignboard.cli.answering import consent_of, entries_of, planned_generation, run_generation
     from alignboard.fetch.sources import rich_progress
-    from alignboard.models.registry import load_model
-    from alignboard.pipeline.answerers import by_base
-    from alignboard.pipeline.answering import decoding_of
-    from alignboard.pipeline.costs import generation_cost
-    from alignboard.pipeline.locks import in_use
-    from alignboard.pipeline.model_names import claim, named
-    from alignboard.pipeline.preflight import require_generation
-    from alignboard.pipeline.store import Places
-    from alignboard.results.journal import Journal
+    from alignboard.pipeline.plan_costs import generation_costs
+    from alignboard.pipeline.plans.single import generation_plan
+    from alignboard.suites import Instructions
 
-    specs = by_base(named([load_model(name) for name in models], model_names))
     limits = (concurrency, requests_per_minute, tokens_per_minute)
-    served = served_at(engine, api, served_as, api_key_env, limits, price)
+    endpoint = endpoint_fields(engine, api, served_as, api_key_env, limits, price)
+    entries = entries_of(models, model_names, trust_remote_code=trust_remote_code, **endpoint)
+    declared = Instructions(
+        set=set_name,
+        limit=limit,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+    )
     with rich_progress() as downloading:
-        asked = load_set(set_name, progress=downloading).first(limit)
-    if temperature is not None:
-        asked = asked.at_one_temperature()
-    given = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-    decodings = [decoding_of(spec, **given) for spec in specs]
+        resolved = generation_plan(
+            "alignboard generate",
+            entries,
+            declared,
+            Path.cwd(),
+            consent=consent_of(endpoint, replace=replace),
+            progress=downloading,
+        )
+    planned = planned_generation(resolved)
     if dry_run:
-        with Journal(Places(Path.cwd()).journal) as journal:
-            costs = [
-                generation_cost(spec, decoding, asked, served, journal)
-                for spec, decoding in zip(specs, decodings, strict=True)
-            ]
-        for cost, spec, decoding in zip(costs, specs, decodings, strict=True):
-            print(_cost_text(cost, spec, decoding, asked, engine))
+        costs = generation_costs(resolved, planned.jobs, planned.done_before)
+        specs = [one.spec for one in resolved.entries.values() if one.spec is not None]
+        for cost, spec in zip(costs, specs, strict=True):
+            print(_cost_text(cost, spec, declared, resolved.sets[0].asked, engine))
         if json_file is not None:
             write_json(json_file, costs)
         return
-    results = []
-    places = Places(Path.cwd())
-    with in_use(places), Journal(places.journal, "generate") as journal:
-        require_generation(
-            *(specs, asked, places.workspace, served),
-            remote_code=trust_remote_code,
-            replace=replace,
-        )
-        claim(places.workspace, specs)
-        answer = answering(
-            served,
-            asked,
-            journal,
-            places.workspace,
-            remote_code=trust_remote_code,
-            replace=replace,
-        )
-        for spec, decoding in zip(specs, decodings, strict=True):
-            one = answer(spec, decoding)
-            results.append(one)
-            print(answered_text(one))
+    results = run_generation(planned)
     if json_file is not None:
         _write(json_file, results)
     if any(one.failures or 0 < one.n_rows == one.n_empty for one in results):
         sys.exit(EXIT_FOUND)
 
 
-def served_at(
+def endpoint_fields(
     engine: str,
     api: Literal["completions", "chat"],
     served_as: str | None,
     api_key_env: str | None,
     limits: tuple[int, float | None, float | None],
     price: tuple[float, float] | None,
-) -> Served | None:
-    """Where the models are served; None: here. Raises `InputError` for options of an endpoint without one."""
+) -> dict[str, Any]:
+    """Where the models are served, as fields of a plan's model; none: here.
+
+    Raises `InputError` for options of an endpoint without one.
+    """
     from alignboard.engines.openai.prices import Rate
-    from alignboard.engines.openai.served import Limits
     from alignboard.errors import InputError
-    from alignboard.pipeline.answerers import Served
 
     if engine == "local":
         if served_as or api_key_env or price or any(limits[1:]):
@@ -219,21 +199,29 @@ def served_at(
                 "--served-as, --api-key-env, --price and limits per minute belong to an endpoint; give its address "
                 "as --engine."
             )
-        return None
-    return Served(
-        tuple(url.strip() for url in engine.split(",") if url.strip()),
-        api,
-        served_as,
-        api_key_env,
-        Limits(*limits),
-        None if price is None else Rate(*price),
-    )
+        return {}
+    names = ("concurrency", "requests_per_minute", "tokens_per_minute")
+    return {
+        "engine": engine,
+        "api": api,
+        "served_as": served_as,
+        "api_key_env": api_key_env,
+        "price": None if price is None else Rate(*price),
+        **dict(zip(names, limits, strict=True)),
+    }
 
 
 def _cost_text(
-    cost: GenerationCost, spec: ModelSpec, decoding: Decoding, asked: InstructionSet, engine: str
+    cost: GenerationCost,
+    spec: ModelSpec,
+    declared: Instructions,
+    asked: InstructionSet,
+    engine: str,
 ) -> str:
-    """What a dry run says of one model."""
+    """What a dry run prints of one model."""
+    from alignboard.pipeline.answering import decoding_of
+
+    decoding = decoding_of(spec, temperature=declared.temperature)
     known = "" if cost.n_known is None else f" ({cost.n_known} responses known)"
     tokens = "prompt tokens unknown"
     if cost.n_prompt is not None:

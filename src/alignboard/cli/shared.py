@@ -1,12 +1,11 @@
-"""What several commands have alike: the option ``--json``, and progress on long work."""
+"""What several commands have alike: the option ``--json``, names, and how a run uses the machine."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,6 @@ import click
 if TYPE_CHECKING:
     from alignboard.pipeline.executors.machine import Machine
     from alignboard.pipeline.runner import RunResult
-
-_LINE_SECONDS = 10.0
 
 _STDOUT = "alignboard.stdout"
 
@@ -90,52 +87,6 @@ allow_key_option = click.option(
     help="Let a file have the key in VARIABLE sent to HOST, where it does not belong (OPENAI_API_KEY belongs to "
     "api.openai.com).",
 )
-
-Show = Callable[[str, int, int, str], None]
-"""(what, done, total, how fast)"""
-
-
-@contextmanager
-def progress(label: str) -> Iterator[Show]:
-    """A bar on a terminal, with the time left; a line now and then in a pipe."""
-    if not sys.stderr.isatty():
-        yield _lines()
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task(label, total=None, speed="")
-
-        def show(what: str, done: int, total: int, speed: str) -> None:
-            bars.update(bar, description=what, completed=done, total=total, speed=speed)
-
-        yield show
-
-
-def _lines() -> Show:
-    last = time.monotonic()
-
-    def show(what: str, done: int, total: int, speed: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > _LINE_SECONDS:
-            last = time.monotonic()
-            print(f"{what}: {done}/{total} {speed}", file=sys.stderr, flush=True)
-
-    return show
 
 
 def terminal_width() -> int | None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.judge.judging import judge_options
-from alignboard.cli.shared import completes, json_option, progress, write_json
+from alignboard.cli.shared import completes, json_option, write_json
 
 if TYPE_CHECKING:
     from alignboard.judges.spec import Order
     from alignboard.judges.tournament import Policy
+    from alignboard.pipeline.executors.work import Event
 
 _POLICY = (
     "round-robin: every pair on every prompt. open-pairs: those that are not separated. information: of these the half "
@@ -90,32 +91,43 @@ def tournament(
     at every step costs nothing, and the chance of any false claim in the run is at most 5 %. Replies are kept as they
     come; started again, it asks only for what is missing. battles.jsonl is what `alignboard rank` reads.
     """
-    from alignboard.cli.judge.judging import judge_urls, judging_here
+    import msgspec
+
+    from alignboard.cli.judge.judging import checking, judge_urls, plan_judge
+    from alignboard.judges.tournament import Standings
     from alignboard.pipeline.evaluation import declared_judge
-    from alignboard.pipeline.jobs.tournament import hold, read_models
+    from alignboard.pipeline.judged_outputs import baseline_file
+    from alignboard.pipeline.plans.single import tournament_graph
+    from alignboard.pipeline.progress import showing
+    from alignboard.pipeline.runner import run_graph
     from alignboard.reports.tournament_text import to_text
 
     declared = declared_judge(
         name, Path.cwd(), order, hardened=hardened, urls=judge_urls(access["judge_engine"])
     )
-    outputs = read_models(models, Path.cwd())
-    with (
-        judging_here(access, declared, "tournament", ask=True, replace=False) as evaluation,
-        progress(f"loading {declared.name}") as show,
-    ):
-        found = hold(
-            evaluation,
+    for model in models:
+        baseline_file(model, Path.cwd())  # what is not there is refused before anybody is asked
+    with checking(access, declared, ask=True, replace=False):
+        graph = tournament_graph(
             declared,
-            outputs,
-            out,
-            budget,
+            models,
+            plan_judge(access),
+            folder=str(out),
+            budget=budget,
             policy=policy,
             seed=seed,
             n_people=n_people,
-            on_round=lambda spent, separated: show(
-                declared.name, spent, budget, f"{separated} pairs separated"
-            ),
         )
+    reports: list[Any] = []
+    with showing(len(graph)) as show:
+
+        def listen(event: Event) -> None:
+            show(event)
+            if event.report:
+                reports.append(event.report)
+
+        run_graph(graph, Path.cwd(), listen)
+    found = msgspec.convert(reports[0], Standings)
     if json_file is not None:
         write_json(json_file, found)
     print(to_text(found))

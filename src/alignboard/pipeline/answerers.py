@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class LocalModels:
     """The models of this process: one load of a base serves every entry on it, their adapters swapped.
 
-    One base is held at a time; ask entries of one base one after the other (`by_base`).
+    One base is held at a time; ask entries of one base one after the other.
     """
 
     def __init__(self, *, remote_code: bool = False) -> None:
@@ -44,14 +44,6 @@ class LocalModels:
         _, model, own = self._held
         with model.using(ask_as(model, spec, own)):
             yield LocalModel(spec, model)
-
-
-def by_base(specs: Sequence[ModelSpec]) -> list[ModelSpec]:
-    """``specs`` in their order, but those on one base together."""
-    from alignboard.models.asked import base_of
-
-    first = {base_of(spec): place for place, spec in reversed(list(enumerate(specs)))}
-    return sorted(specs, key=lambda spec: first[base_of(spec)])
 
 
 class LocalModel:

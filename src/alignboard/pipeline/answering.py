@@ -8,10 +8,10 @@ look for it, of every other set (or of a part of one) in a folder of that name b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,7 +19,6 @@ from alignboard.data.instruction_sets import ALPACA_EVAL, InstructionSet
 from alignboard.engines.rows import Answer, Decoding, Engine, Failure, Prompt, read_answer
 from alignboard.models.prompting import History
 from alignboard.models.spec import ModelSpec
-from alignboard.pipeline.replacing import n_rows, require_no_loss
 from alignboard.records import Generation
 from alignboard.results.claims import ask_once
 from alignboard.results.commits import Commits
@@ -38,19 +37,8 @@ OUTPUTS = "model_outputs.json"
 _SHOW_SECONDS = 0.2
 
 
-@dataclass(frozen=True)
-class GenerationProgress:
-    """How far one model is."""
-
-    model: str
-    done: int
-    total: int
-    n_tokens: int
-    """generated in this run"""
-    seconds: float
-
-
-OnProgress = Callable[[GenerationProgress], None]
+OnProgress = Callable[[int, int], None]
+"""(responses that are there, of)"""
 
 
 @dataclass(frozen=True)
@@ -71,12 +59,21 @@ class Answered:
     """instructions left out, where the entry says ``too_long: skip``"""
     failures: tuple[Failure, ...]
     """where there are any, no file was written"""
-    keys: tuple[tuple[str, ...], ...]
-    """of the answers of each row, turn by turn"""
     n_empty: int
     """responses without a text, such as those that ended while the model was reasoning"""
     n_cut: int
     """responses that the limit of new tokens ended"""
+
+    def to_report(self, root: Path) -> dict[str, Any]:
+        """As JSON, with the place of the file below ``root``."""
+        inner = replace(self, path=self.path.relative_to(root))
+        return msgspec.to_builtins(inner, enc_hook=str)
+
+
+def read_report(report: Mapping[str, Any], root: Path) -> Answered:
+    """What `Answered.to_report` wrote, with its file below ``root``."""
+    found = msgspec.convert(report, Answered, dec_hook=lambda kind, value: kind(value))
+    return replace(found, path=root / found.path)
 
 
 class ReadyModel(Protocol):
@@ -122,7 +119,7 @@ def outputs_path(workspace: Path, model: str, asked: InstructionSet) -> Path:
     return folder / model_name(asked.name) / (CONVERSATIONS if asked.n_turns > 1 else OUTPUTS)
 
 
-def answer_set(  # noqa: PLR0913 - what is asked, of whom, and where it is kept
+def answer_set(
     model: ReadyModel,
     spec: ModelSpec,
     asked: InstructionSet,
@@ -130,18 +127,15 @@ def answer_set(  # noqa: PLR0913 - what is asked, of whom, and where it is kept
     journal: Journal,
     workspace: Path,
     on_progress: OnProgress | None = None,
-    *,
-    replace: bool = False,
 ) -> Answered:
     """Answer what is missing of the set, turn by turn, then write the file.
 
-    Interrupt it at any moment: rows that had finished are not asked for again. ``replace`` allows fewer rows than the
-    file there has; see `require_no_loss`.
+    Interrupt it at any moment: rows that had finished are not asked for again.
     """
     started = time.monotonic()
     decoding = model.decoding(decoding)
     total = sum(len(row.turns) for row in asked.rows)
-    commit = _Commit(journal, spec.name, total, on_progress)
+    commit = _Commit(journal, total, on_progress)
     responses: list[list[Answer]] = [[] for _ in asked.rows]
     too_long: list[str] = []
     failures: list[Failure] = []
@@ -167,7 +161,7 @@ def answer_set(  # noqa: PLR0913 - what is asked, of whom, and where it is kept
                     responses[places[k]].append(read_answer(found))
     path = outputs_path(workspace, spec.name, asked)
     if not failures:
-        _write(path, spec.name, asked, responses, replace=replace)
+        _write(path, spec.name, asked, responses)
     return Answered(
         model=spec.name,
         path=path,
@@ -178,7 +172,6 @@ def answer_set(  # noqa: PLR0913 - what is asked, of whom, and where it is kept
         seconds=time.monotonic() - started,
         too_long=tuple(too_long),
         failures=tuple(failures),
-        keys=tuple(tuple(answer.key for answer in row) for row in responses),
         n_empty=_count(responses, lambda answer: not answer.output),
         n_cut=_count(responses, lambda answer: answer.finish == "length"),
     )
@@ -186,27 +179,6 @@ def answer_set(  # noqa: PLR0913 - what is asked, of whom, and where it is kept
 
 def _count(responses: Sequence[Sequence[Answer]], counts: Callable[[Answer], bool]) -> int:
     return sum(counts(answer) for row in responses for answer in row)
-
-
-def answer_again(
-    spec: ModelSpec,
-    asked: InstructionSet,
-    responses: Sequence[Sequence[Answer]],
-    too_long: Sequence[str],
-    workspace: Path,
-    *,
-    replace: bool = False,
-) -> Answered:
-    """Write the file of a run that had finished (`alignboard.pipeline.recall`); nobody is asked."""
-    started = time.monotonic()
-    path = outputs_path(workspace, spec.name, asked)
-    _write(path, spec.name, asked, responses, replace=replace)
-    n = sum(map(len, responses))
-    return Answered(
-        spec.name, path, n, n, 0, 0.0, time.monotonic() - started, tuple(too_long), (), (),
-        _count(responses, lambda answer: not answer.output),
-        _count(responses, lambda answer: answer.finish == "length"),
-    )  # fmt: skip
 
 
 def by_temperature(
@@ -243,12 +215,7 @@ def _ask(
 
 
 def _write(
-    path: Path,
-    model: str,
-    asked: InstructionSet,
-    responses: Sequence[Sequence[Answer]],
-    *,
-    replace: bool,
+    path: Path, model: str, asked: InstructionSet, responses: Sequence[Sequence[Answer]]
 ) -> None:
     """The answers of the rows that have all of theirs: AlpacaEval's file, or of several turns FastChat's."""
     whole = [
@@ -256,7 +223,6 @@ def _write(
         for row, answers in zip(asked.rows, responses, strict=True)
         if len(answers) == len(row.turns)
     ]
-    require_no_loss(path, len(whole), n_rows, replace=replace)
     if asked.n_turns == 1:
         # Two instructions can be one prompt to a model (what its tokenizer does not know): one answer, two rows.
         rows = [_written(answers[0], row.turns[0], model, row.subset) for row, answers in whole]
@@ -288,13 +254,11 @@ def _written(answer: Answer, instruction: str, model: str, dataset: str | None) 
 class _Commit:
     """Commits answers as they come, and tells how far it is."""
 
-    def __init__(
-        self, journal: Journal, model: str, n_total: int, on_progress: OnProgress | None
-    ) -> None:
+    def __init__(self, journal: Journal, n_total: int, on_progress: OnProgress | None) -> None:
         self.journal = journal
-        self._commits, self._model, self._on_progress = Commits(journal), model, on_progress
+        self._commits, self._on_progress = Commits(journal), on_progress
         self._n_total, self._n_done = n_total, 0
-        self._started = self._shown = time.monotonic()
+        self._shown = time.monotonic()
         self.n_known, self.n_tokens, self.price = 0, 0, 0.0
 
     def missing(self, prompts: Sequence[Prompt]) -> list[Prompt]:
@@ -328,7 +292,4 @@ class _Commit:
         """Tell how far it is."""
         self._shown = time.monotonic()
         if self._on_progress is not None:
-            seconds = self._shown - self._started
-            self._on_progress(
-                GenerationProgress(self._model, self._n_done, self._n_total, self.n_tokens, seconds)
-            )
+            self._on_progress(self._n_done, self._n_total)

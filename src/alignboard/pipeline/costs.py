@@ -21,7 +21,6 @@ from alignboard.models.checks.opened import open_small
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import Served, ServedModel, rendered
 from alignboard.pipeline.answering import by_temperature
-from alignboard.pipeline.generation import is_finished
 from alignboard.results.journal import Journal
 
 
@@ -92,8 +91,6 @@ def _missing(
     """(rows whose first turn is missing, responses that are there, tokens of every first turn)."""
     places = list(range(len(asked.rows)))
     if served is None:
-        if is_finished(spec, asked, decoding, journal):
-            return [], sum(len(row.turns) for row in asked.rows), [0] * len(places)
         opened = open_small(spec)
         return places, None, [len(rendered(opened, row.turns[0])) for row in asked.rows]
     model = ServedModel(spec, served)

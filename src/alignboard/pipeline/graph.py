@@ -43,6 +43,11 @@ class Job:
     """JSON that an implementation may use and that changes no result, such as how many rows fit into memory"""
 
     @property
+    def is_kept(self) -> bool:
+        """False of a command's judging: its files go beside the outputs, and it is done anew from known replies."""
+        return self.hints.get("kept", True)
+
+    @property
     def folder(self) -> str:
         """The name of its folder in the store."""
         return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', self.name)}-{self.key[:16]}"

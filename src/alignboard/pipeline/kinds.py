@@ -73,6 +73,8 @@ KINDS: Final[dict[str, JobKind]] = {
         2, f"{_JOBS}.generate:lm_eval", (*_ADAPTED, "lm-eval"), (*_ADAPTED, *_HARNESS), 4.0
     ),
     "judge": JobKind(1, f"{_JOBS}.judge:judge", _TORCH, seconds=2.0),
+    "rate": JobKind(1, f"{_JOBS}.judge:rate", _TORCH, seconds=2.0),
+    "tournament": JobKind(1, f"{_JOBS}.tournament:tournament", _TORCH, seconds=5.0),
     "pairwise": JobKind(2, f"{_JOBS}.judge:pairwise", (*_TORCH, "numpy"), seconds=5.0),
     "drift": JobKind(1, f"{_JOBS}.curves:drift", _ADAPTED, _ADAPTED, 2.0),
     "curves": JobKind(1, f"{_JOBS}.curves:curves", ("numpy", "matplotlib", "jinja2"), seconds=1.0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from alignboard.judges.round_robin import round_robin
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.costs import (
+    GenerationCost,
     JobCost,
     KindCost,
     by_kind,
@@ -84,10 +85,7 @@ def plan_costs(
     seconds: Mapping[str, float | None],
 ) -> list[KindCost]:
     """The costs of the jobs that are not ``done``, by kind; ``seconds`` are expected of each job."""
-    places = Places(resolved.workspace)
-    with Journal(places.journal) as journal, contextlib.chdir(resolved.workspace):
-        sets = {one.name: one.asked for one in resolved.sets}
-        plan = _Estimating(sets, {job.name: job for job in jobs}, done, places, journal)
+    with _estimating(resolved, jobs, done) as plan:
         return by_kind(
             (job.kind, _COSTS.get(job.kind, _free)(job, plan), seconds[job.name])
             for job in jobs
@@ -95,25 +93,52 @@ def plan_costs(
         )
 
 
+@contextlib.contextmanager
+def _estimating(
+    resolved: ResolvedPlan, jobs: Sequence[Job], done: set[str]
+) -> Iterator[_Estimating]:
+    places = Places(resolved.workspace)
+    with Journal(places.journal) as journal, contextlib.chdir(resolved.workspace):
+        sets = {one.name: one.asked for one in resolved.sets}
+        yield _Estimating(sets, {job.name: job for job in jobs}, done, places, journal)
+
+
 def _free(_job: Job, _plan: _Estimating) -> JobCost:
     """Of a job that asks no model for text."""
     return JobCost()
+
+
+def generation_costs(
+    resolved: ResolvedPlan, jobs: Sequence[Job], done: set[str]
+) -> list[GenerationCost]:
+    """The costs of every model's responses, those of jobs that are ``done`` included."""
+    with _estimating(resolved, jobs, done) as plan:
+        return [_generation(job, plan) for job in jobs if job.kind == "generate"]
+
+
+def _generation(job: Job, plan: _Estimating) -> GenerationCost:
+    spec = msgspec.convert(job.hints["spec"], ModelSpec)
+    asked = plan.sets[job.parameters["set"]["name"]]
+    if job.name in plan.done:
+        n = sum(len(row.turns) for row in asked.rows)
+        return GenerationCost(spec.name, 0, n, 0, 0, 0, 0.0)
+    entry = job.hints.get("entry")
+    served = None if entry is None else served_of(msgspec.convert(entry, PlanModel))
+    decoding = decoding_of_job(job, spec)
+    return generation_cost(spec, decoding, asked, served, plan.journal)
 
 
 def _generate(job: Job, plan: _Estimating) -> JobCost:
     spec = msgspec.convert(job.hints["spec"], ModelSpec)
     asked = plan.sets[job.parameters["set"]["name"]]
     decoding = decoding_of_job(job, spec)
-    here = "entry" not in job.hints
     trained = any(plan.jobs[name].kind == "train" for name in job.needs.values())
-    if here and (
-        trained or not spec.base
-    ):  # the prompt is the base's, but its checkpoint is made first
+    # The prompt is the base's, but its checkpoint is made first.
+    if "entry" not in job.hints and (trained or not spec.base):
         n = sum(len(row.turns) for row in asked.rows)
         reason = f"prompt tokens of {spec.name}: it is not trained yet"
         return JobCost(n, None, n * decoding.max_new_tokens, 0.0, (reason,))
-    served = None if here else served_of(msgspec.convert(job.hints["entry"], PlanModel))
-    return of_generation(generation_cost(spec, decoding, asked, served, plan.journal))
+    return of_generation(_generation(job, plan))
 
 
 def _benchmark(_job: Job, _plan: _Estimating) -> JobCost:

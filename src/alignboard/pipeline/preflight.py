@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -28,29 +27,12 @@ from alignboard.pipeline.answering import outputs_path
 from alignboard.pipeline.evaluation import require_second_turns
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.judges import Judges
-from alignboard.pipeline.plans.build import judge_trained_here
+from alignboard.pipeline.plans.made import judge_trained_here
 from alignboard.pipeline.plans.plan import ChosenJudge, ResolvedPlan, access_of
 from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.pipeline.replacing import n_rows, require_no_loss
-from alignboard.pipeline.store import Places
+from alignboard.pipeline.store import Places, is_kept
 from alignboard.results.files import require_writable
-
-
-def require_generation(
-    specs: Iterable[ModelSpec],
-    asked: InstructionSet,
-    workspace: Path,
-    served: Served | None = None,
-    *,
-    remote_code: bool = False,
-    replace: bool = False,
-) -> None:
-    """Raise `InputError` for what any of ``specs`` would meet when it responds to ``asked``."""
-    require_writable(Places(workspace).results)
-    for spec in specs:
-        require_model(spec, [asked], served, remote_code=remote_code)
-        if not replace:
-            require_no_loss(outputs_path(workspace, spec.name, asked), len(asked.rows), n_rows)
 
 
 def require_model(
@@ -80,8 +62,9 @@ def require_model(
 def require_plan(resolved: ResolvedPlan, jobs: Iterable[Job]) -> None:
     """Raise `InputError` for the first thing that ``jobs``, which are to be done, would meet."""
     todo, places = list(jobs), Places(resolved.workspace)
-    for folder in (places.results, places.leaderboards):
-        require_writable(folder)
+    require_writable(places.results)
+    if resolved.makes_board:
+        require_writable(places.leaderboards)
     for job in todo:
         if "start" in job.hints:  # an adapter that is not there is noticed before rows are fetched
             locate_adapter(job.hints["start"])
@@ -96,6 +79,19 @@ def require_plan(resolved: ResolvedPlan, jobs: Iterable[Job]) -> None:
                 require_model(spec, asked, served, remote_code=True)  # agreed to in the plan
             except InputError as error:
                 raise InputError(f"{resolved.path}: models.{spec.name}: {error}") from error
+        if not resolved.consent.replace:
+            _require_places(resolved, todo, places)
+
+
+def _require_places(resolved: ResolvedPlan, jobs: Iterable[Job], places: Places) -> None:
+    """Raise `InputError` where responses would take the place of more that no job's folder holds."""
+    sets = {one.name: one.asked for one in resolved.sets}
+    for job in jobs:
+        if job.kind == "generate":
+            asked = sets[job.parameters["set"]["name"]]
+            path = outputs_path(places.workspace, job.parameters["model"], asked)
+            if not is_kept(path, path.relative_to(places.workspace).as_posix(), places):
+                require_no_loss(path, len(asked.rows), n_rows)
 
 
 def _judges(jobs: Iterable[Job]) -> dict[str, set[str]]:

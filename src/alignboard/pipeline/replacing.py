@@ -49,10 +49,16 @@ _COUNTED: Final = {
 }
 
 
-def require_no_less(path: Path, new: Path) -> None:
-    """Raise `InputError` where a plan's file ``new`` has fewer scored rows than ``path``, whose place it would take."""
+def require_no_less(path: Path, new: Path, *, replace: bool = False) -> None:
+    """Raise `InputError` where a job's file ``new`` has fewer scored rows than ``path``, whose place it would take.
+
+    ``replace`` as in `require_no_loss`.
+    """
     counted = _COUNTED.get(path.name)
     if counted is None or not path.is_file():
+        return
+    if replace:
+        require_no_loss(path, counted(new.read_bytes()), counted, replace=True)
         return
     try:
         there, n = counted(path.read_bytes()), counted(new.read_bytes())

@@ -64,6 +64,8 @@ class RunResult:
     seconds: float
     other_versions: dict[str, str]
     """by kind of job: which jobs that were done before were made by other versions, and of what, in a sentence"""
+    reports: dict[str, Mapping[str, Any]]
+    """by job that had been done before: what it came to"""
     n_older: int
     """finished jobs in this workspace whose keys are of an older scheme: they are kept, and never taken for today's"""
 
@@ -145,6 +147,7 @@ def run_resolved(
     )
     executor = machine.open(environment)
     timings: list[Timing] = []
+    replace = resolved.consent.replace
     with Journal(places.journal, "run") as journal:
         records = done_jobs(jobs, places, journal)
         older = _of_older_schemes(journal)
@@ -164,12 +167,14 @@ def run_resolved(
                 _forget([job for job in jobs if job.name in again], places, journal)
                 # Another run may have done some meanwhile.
                 records = done_jobs(jobs, places, journal)
-                _export(jobs, records, places)
-                work = Work(jobs, set(records), places, journal, on_progress)
+                _export(jobs, records, places, replace=replace)
+                work = Work(jobs, set(records), places, journal, on_progress, replace=replace)
                 timings = work.timings
                 executor.run(work)
                 work.require_done()
                 journal.settle()
+        elif not dry_run:
+            claim(places.workspace, _claimed(resolved))  # of another model that is its copy
     return RunResult(
         resolved,
         jobs,
@@ -179,8 +184,22 @@ def run_resolved(
         timings,
         time.monotonic() - started,
         others,
+        {name: record.get("report", {}) for name, record in records.items()},
         older,
     )
+
+
+def run_graph(graph: Graph, workspace: Path, on_progress: Callable[[Event], None]) -> None:
+    """Do the jobs of a command in this process; what they come to is told by the events.
+
+    Raises `RunFailedError` where a job could not be done, or lacks a part.
+    """
+    places = Places(workspace)
+    executor = Machine(1, executor="in-process").open(_CALM)
+    with in_use(places), Journal(places.journal, "run") as journal:
+        work = Work(list(graph), set(), places, journal, on_progress)
+        executor.run(work)
+        work.require_done()
 
 
 def _claimed(resolved: ResolvedPlan) -> list[ModelSpec]:
@@ -247,13 +266,16 @@ def _export(
     places: Places,
     *,
     only_check: bool = False,
+    replace: bool = False,
 ) -> list[str]:
     """Copy what done jobs export to its place again, where it is not there; returns what was not."""
     return [
         name
         for job in jobs
         if job.name in records
-        for name in export(job, records[job.name]["exports"], places, only_check=only_check)
+        for name in export(
+            job, records[job.name]["exports"], places, only_check=only_check, replace=replace
+        )
     ]
 
 

@@ -84,10 +84,12 @@ def commit_folder(
     exports: Mapping[str, str],
     costs: Mapping[str, float],
     versions: Mapping[str, str | None] | None = None,
+    report: Mapping[str, Any] | None = None,
 ) -> None:
     """Flush everything under ``temporary`` and rename it to ``final``, which stays where it is whole already.
 
-    ``versions`` are those that `made_by` gives, for the record where the journal is lost.
+    ``versions`` are those that `made_by` gives, and ``report`` is what a command tells of the job: for the record
+    where the journal is lost.
     """
     sizes = {
         path.relative_to(temporary).as_posix(): path.stat().st_size
@@ -99,6 +101,7 @@ def commit_folder(
         "exports": dict(exports),
         "costs": dict(costs),
         "versions": None if versions is None else dict(versions),
+        "report": dict(report or {}),
     }
     (temporary / _NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
     for path in sorted(temporary.rglob("*"), reverse=True):
@@ -132,7 +135,12 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def done_row(job: Job, exports: Mapping[str, str], costs: Mapping[str, float]) -> JournalRow:
+def done_row(
+    job: Job,
+    exports: Mapping[str, str],
+    costs: Mapping[str, float],
+    report: Mapping[str, Any] | None = None,
+) -> JournalRow:
     """The record that ``job`` is done."""
     return JournalRow(
         bytes.fromhex(job.key),
@@ -144,6 +152,7 @@ def done_row(job: Job, exports: Mapping[str, str], costs: Mapping[str, float]) -
             "exports": dict(exports),
             "versions": made_by(job),
             "typical": job.seconds is not None,
+            "report": dict(report or {}),
             **costs,
         },
     )
@@ -170,7 +179,8 @@ def done_jobs(jobs: Sequence[Job], places: Places, journal: Journal) -> dict[str
         folder, record = places.folder(job), records.get(bytes.fromhex(job.key))
         note = note_of_whole(folder)
         if note is not None:
-            of_note = done_row(job, note["exports"], note["costs"]).payload
+            told = (note["exports"], note["costs"], note.get("report"))
+            of_note = done_row(job, *told).payload
             found[job.name] = record or of_note | {"versions": note.get("versions")}
         elif record is not None and _is_older(folder, record):
             found[job.name] = record
@@ -184,13 +194,19 @@ def _is_older(folder: Path, record: Mapping[str, Any]) -> bool:
 
 
 def export(
-    job: Job, exports: Mapping[str, str], places: Places, *, only_check: bool = False
+    job: Job,
+    exports: Mapping[str, str],
+    places: Places,
+    *,
+    only_check: bool = False,
+    replace: bool = False,
 ) -> list[str]:
     """Put what ``job`` exports where people look for it; returns what was not as it should be.
 
     ``exports``: path in the workspace -> path in the job's folder. A file is copied, with its time, so that a later
     look needs not read it; a folder becomes a symbolic link. ``only_check`` changes nothing. Raises `InputError` where
-    a file that the store does not hold would be replaced by one with fewer scored rows.
+    a file that the store does not hold would be replaced by one with fewer scored rows; with ``replace`` the old one is
+    kept beside the new one.
     """
     changed = []
     for name, inner in exports.items():
@@ -205,15 +221,15 @@ def export(
             if source.is_dir():
                 temporary.symlink_to(_way(source, target))
             else:
-                if not _is_kept(target, inner, places):
-                    require_no_less(target, source)
+                if not is_kept(target, inner, places):
+                    require_no_less(target, source, replace=replace)
                 shutil.copy2(source, temporary)
                 _flush(temporary)
             temporary.replace(target)
     return changed
 
 
-def _is_kept(target: Path, inner: str, places: Places) -> bool:
+def is_kept(target: Path, inner: str, places: Places) -> bool:
     """Whether a file is a copy of what some job's folder still holds, so that nothing is lost with it."""
     return any(_same(one, target) for one in places.store.glob(f"*/{glob.escape(inner)}"))
 

@@ -116,12 +116,7 @@ def outputs(
     interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where a verdict is
     missing in the end.
     """
-    from alignboard.cli.judge.judging import (
-        judge_and_print,
-        judge_urls,
-        judging_here,
-        print_costs,
-    )
+    from alignboard.cli.judge.judging import checking, judge_urls, print_costs, run_judging
     from alignboard.fetch.sources import rich_progress
     from alignboard.pipeline.evaluation import declared_judge
 
@@ -130,14 +125,15 @@ def outputs(
     with rich_progress() as downloading:
         read = pair_reader(set_name, baseline, fields, limit, out, downloading)
         compared = [read(path) for path in outputs]
-    priced = []
+    priced, found = [], []
     ask = not (dry_run or reparse)
-    with judging_here(access, declared, "judge", ask=ask, replace=replace) as evaluation:
+    with checking(access, declared, ask=ask, replace=replace) as evaluation:
         if dry_run:
-            priced, compared = print_costs(evaluation, declared, compared), []
+            priced = print_costs(evaluation, declared, compared)
         elif ask:
             evaluation.require_ready(declared, compared)
-        found = [judge_and_print(evaluation, declared, one, ask=not reparse) for one in compared]
+    if not dry_run:
+        found = run_judging(declared, compared, access, ask=ask, replace=replace)
     if json_file is not None:
         write_json(json_file, priced if dry_run else found)
     if any(one.statuses.get("scored", 0) < one.n for one in found):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.judge.text import cost_text, rating_text, summary_text
-from alignboard.cli.shared import allow_key_option, completes, progress, replace_option
+from alignboard.cli.shared import allow_key_option, completes, replace_option
 
 if TYPE_CHECKING:
-    from alignboard.judges.annotations import Summary
-    from alignboard.judges.runner import Counts, OnProgress
     from alignboard.judges.spec import JudgeSpec
     from alignboard.pipeline.evaluation import Evaluation
+    from alignboard.pipeline.executors.work import Event
     from alignboard.pipeline.judged_outputs import Answers, PairedOutputs
-    from alignboard.pipeline.judges import Access, Judges
-    from alignboard.pipeline.single_ratings import RatingSummary
+    from alignboard.pipeline.judges import Judges
+    from alignboard.pipeline.plans.schema import PlanJudge
 
 _ACCESS = (
     click.option(
@@ -155,30 +154,26 @@ def judge_urls(judge_engine: str | None) -> tuple[str, ...]:
     return tuple(url.strip() for url in (judge_engine or "").split(",") if url.strip())
 
 
-def access_of(
-    judge_engine: str | None,
-    judge_key_env: str | None,
-    allow_key: tuple[str, ...],
-    concurrency: int,
-    requests_per_minute: float | None,
-    tokens_per_minute: float | None,
-    price: tuple[float, float] | None,
-    *,
-    batch_api: bool,
-    journal: Path,
-) -> Access:
-    """The options as `alignboard.pipeline.judges.Access`."""
+def plan_judge(access: Mapping[str, Any]) -> PlanJudge:
+    """The options as a plan has them."""
     from alignboard.engines.openai.prices import Rate
-    from alignboard.engines.openai.served import Limits
-    from alignboard.pipeline.judges import Access
+    from alignboard.errors import InputError
+    from alignboard.pipeline.plans.schema import PlanJudge
 
-    return Access(
-        judge_urls(judge_engine),
-        judge_key_env,
-        frozenset(allow_key),
-        Limits(concurrency, requests_per_minute, tokens_per_minute),
-        None if price is None else Rate(*price),
-        journal / "batches" if batch_api else None,
+    if access["judge_key_env"] and not access["judge_engine"]:
+        raise InputError(
+            "--judge-key-env belongs to an endpoint; give its address as --judge-engine."
+        )
+    price = access["price"]
+    return PlanJudge(
+        judge="",
+        engine=access["judge_engine"],
+        api_key_env=access["judge_key_env"],
+        concurrency=access["concurrency"],
+        requests_per_minute=access["requests_per_minute"],
+        tokens_per_minute=access["tokens_per_minute"],
+        price=None if price is None else Rate(*price),
+        batch_api=access["batch_api"],
     )
 
 
@@ -193,52 +188,27 @@ def warn(judges: Judges, declared: JudgeSpec, *, ask: bool) -> None:
 
 
 @contextmanager
-def judging_here(
-    access: dict[str, Any], declared: JudgeSpec, command: str, *, ask: bool, replace: bool
+def checking(
+    access: Mapping[str, Any],
+    declared: JudgeSpec,
+    *,
+    ask: bool,
+    replace: bool,
 ) -> Iterator[Evaluation]:
-    """Judging in this folder; says which judges are being switched off. Without ``ask`` nothing is locked."""
+    """What is known before anybody is asked: judges that are being switched off, costs, and what is missing."""
     from alignboard.pipeline.evaluation import Evaluation, hardening_secret
     from alignboard.pipeline.judges import Judges
-    from alignboard.pipeline.locks import in_use
+    from alignboard.pipeline.plans.plan import access_of
     from alignboard.pipeline.store import Places
     from alignboard.results.journal import Journal
 
     places = Places(Path.cwd())
-    journal = Journal(places.journal, command if ask else None)
-    with in_use(places) if ask else nullcontext(), journal:
-        judges = Judges(
-            access_of(**access, journal=places.journal),
-            places.workspace,
-            secret=hardening_secret(places.journal),
-        )
+    given = access_of(plan_judge(access), places.journal)
+    given = dataclasses.replace(given, allowed_keys=frozenset(access["allow_key"]))
+    with Journal(places.journal) as journal:
+        judges = Judges(given, places.workspace, secret=hardening_secret(places.journal))
         warn(judges, declared, ask=ask)
         yield Evaluation(judges, journal, replace=replace)
-
-
-@contextmanager
-def judging(label: str) -> Iterator[OnProgress]:
-    """Calls, calls per second, time left."""
-    started = time.monotonic()
-    with progress(f"loading {label}") as show:
-
-        def show_counts(now: Counts) -> None:
-            rate = now.asked / max(time.monotonic() - started, 1e-3)
-            show(label, now.known + now.asked, now.total, f"{rate:.1f} calls/s")
-
-        yield show_counts
-
-
-def judge_and_print(
-    evaluation: Evaluation, declared: JudgeSpec, compared: PairedOutputs, *, ask: bool = True
-) -> Summary:
-    """Judge one model, with progress, and print what came of it."""
-    from alignboard.results.verdict_places import judge_folder
-
-    folder = compared.place / judge_folder(declared.name, compared.baseline)
-    with _making(folder, ask=ask), judging(f"{declared.name} on {compared.model}") as listener:
-        summary, judged = evaluation.judge(declared, compared, listener, ask=ask)
-    print(summary_text(summary, judged))
-    return summary
 
 
 def print_costs(
@@ -253,22 +223,38 @@ def print_costs(
     return found
 
 
-def rate_and_print(
-    evaluation: Evaluation, declared: JudgeSpec, answers: Answers, *, ask: bool = True
-) -> RatingSummary:
-    """Rate one model, with progress, and print what came of it."""
-    from alignboard.results.verdict_places import judge_folder
+def run_judging(
+    declared: JudgeSpec,
+    judged: Sequence[PairedOutputs] | Sequence[Answers],
+    access: Mapping[str, Any],
+    *,
+    ask: bool,
+    replace: bool,
+) -> list[Any]:
+    """Judge or rate what is missing, print what came of each model as it comes, and return the summaries."""
+    import msgspec
 
-    folder = answers.place / judge_folder(declared.name, None)
-    with _making(folder, ask=ask), judging(f"{declared.name} on {answers.model}") as listener:
-        summary, rated = evaluation.rate(declared, answers, listener, ask=ask)
-    print(rating_text(summary, rated))
-    return summary
+    from alignboard.judges.annotations import Summary
+    from alignboard.pipeline.plans.single import judging_graph
+    from alignboard.pipeline.progress import showing
+    from alignboard.pipeline.runner import run_graph
+    from alignboard.pipeline.single_ratings import RatingSummary
 
+    graph = judging_graph(declared, judged, plan_judge(access), ask=ask, replace=replace)
+    stdout, found = sys.stdout, list[Any]()  # libraries print to a log meanwhile
+    with showing(len(graph)) as show:
 
-def _making(folder: Path, *, ask: bool) -> AbstractContextManager[None]:
-    """The lock of a judge's verdicts on a model; none where nobody is asked."""
-    from alignboard.pipeline.locks import held
-    from alignboard.pipeline.store import Places
+        def listen(event: Event) -> None:
+            show(event)
+            if event.kind != "done":
+                return
+            summary, unscored = event.report["summary"], event.report["unscored"]
+            if event.job.kind == "judge":
+                found.append(msgspec.convert(summary, Summary))
+                print(summary_text(found[-1], unscored), file=stdout)
+            else:
+                found.append(msgspec.convert(summary, RatingSummary))
+                print(rating_text(found[-1], unscored), file=stdout)
 
-    return held(Places(Path.cwd()), str(folder)) if ask else nullcontext()
+        run_graph(graph, Path.cwd(), listen)
+    return found

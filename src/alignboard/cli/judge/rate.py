@@ -47,7 +47,7 @@ def rate(
     files, or answers of two turns (MT-bench's model_answer.jsonl), which are rated turn by turn. Exit code 3 where a
     rating is missing in the end.
     """
-    from alignboard.cli.judge.judging import judge_urls, judging_here, rate_and_print
+    from alignboard.cli.judge.judging import checking, judge_urls, run_judging
     from alignboard.cli.judge.text import cost_text
     from alignboard.fetch.sources import rich_progress
     from alignboard.pipeline.evaluation import declared_judge
@@ -59,16 +59,15 @@ def rate(
         answers = [read(path) for path in outputs]
     found, priced = [], []
     ask = not (dry_run or reparse)
-    with judging_here(access, declared, "judge", ask=ask, replace=replace) as evaluation:
+    with checking(access, declared, ask=ask, replace=replace) as evaluation:
         if ask:
             evaluation.require_ready_to_rate(declared, answers)
-        for one in answers:
-            if dry_run:
-                costs = evaluation.rating_costs(declared, one)
-                print(cost_text(costs, one.model))
-                priced += [{"model": one.model, "costs": costs}]
-                continue
-            found.append(rate_and_print(evaluation, declared, one, ask=not reparse))
+        for one in answers if dry_run else ():
+            costs = evaluation.rating_costs(declared, one)
+            print(cost_text(costs, one.model))
+            priced += [{"model": one.model, "costs": costs}]
+    if not dry_run:
+        found = run_judging(declared, answers, access, ask=ask, replace=replace)
     if json_file is not None:
         write_json(json_file, priced if dry_run else found)
     if any(one.statuses.get("scored", 0) < one.n for one in found):

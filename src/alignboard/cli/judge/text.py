@@ -9,7 +9,6 @@ from alignboard.text import shown
 
 if TYPE_CHECKING:
     from alignboard.judges.annotations import Summary
-    from alignboard.judges.pairs import Judged, Rated
     from alignboard.judges.pricing import Cost
     from alignboard.pipeline.single_ratings import Mean, RatingSummary
 
@@ -20,8 +19,6 @@ MOST_POSITION_BIAS = 0.2
 LEAST_MASS = 0.5
 FORGED = "forged judge prompt"
 """the signal of `judges.prompting.attacks` that no honest model gives"""
-_SHOWN = 5
-"""failures that are named; the file has all of them"""
 
 
 def cost_text(costs: list[Cost], model: str) -> str:
@@ -45,8 +42,8 @@ def cost_text(costs: list[Cost], model: str) -> str:
     return "\n".join(map(shown, lines))
 
 
-def summary_text(found: Summary, judged: list[Judged]) -> str:
-    """What came of one model."""
+def summary_text(found: Summary, unscored: Sequence[Sequence[str]]) -> str:
+    """What came of one model; ``unscored`` are some pairs without a verdict, each with the reason."""
     lines = [f"{found.model} against {found.baseline}, judged by {found.judge}:"]
     if found.win_rate is None:
         lines.append("  no verdict")
@@ -60,8 +57,7 @@ def summary_text(found: Summary, judged: list[Judged]) -> str:
     if others:
         counts = ", ".join(f"{n} {name}" for name, n in sorted(others.items()))
         lines.append(f"  {counts} of {found.n}: left out of the win rate")
-        unscored = [one for one in judged if one.status != "scored"]
-        lines += [f"    {one.pair.asked[:50]!r}: {one.reason}" for one in unscored[:_SHOWN]]
+        lines += [f"    {asked[:50]!r}: {reason}" for asked, reason in unscored]
     paid = "" if found.price is None else f", {found.price:.4f} US dollars"
     saved = "" if found.saving is None else f", {found.saving:.0%} fewer than in both orders"
     lines.append(f"  {found.n_calls} replies{saved}{paid}")
@@ -90,8 +86,8 @@ def _trust(found: Summary) -> list[str]:
     return lines + ([f"  BEWARE of this judge: {'; '.join(doubts)}"] if doubts else [])
 
 
-def rating_text(found: RatingSummary, rated: list[Rated]) -> str:
-    """What came of one model that was rated by itself."""
+def rating_text(found: RatingSummary, unscored: Sequence[Sequence[str]]) -> str:
+    """What came of one model that was rated by itself; ``unscored`` as in `summary_text`."""
     lines = [f"{found.model}, rated by {found.judge}: {_mean(found.rating, found.level)}"]
     if len(found.by_turn) > 1:
         turns = (f"{turn}: {_short(mean)}" for turn, mean in found.by_turn.items())
@@ -100,14 +96,11 @@ def rating_text(found: RatingSummary, rated: list[Rated]) -> str:
         lines.append(
             "  " + ", ".join(f"{k} {_short(mean)}" for k, mean in found.by_dataset.items())
         )
-    unscored = [one for one in rated if one.verdict.status != "scored"]
     if unscored:
         others = {name: n for name, n in sorted(found.statuses.items()) if name != "scored"}
         counts = ", ".join(f"{n} {name}" for name, n in others.items())
         lines.append(f"  {counts} of {found.n}: left out of the mean")
-        lines += [
-            f"    {one.question.asked[:50]!r}: {one.verdict.evidence}" for one in unscored[:_SHOWN]
-        ]
+        lines += [f"    {asked[:50]!r}: {reason}" for asked, reason in unscored]
     paid = "" if found.price is None else f", {found.price:.4f} US dollars"
     lines.append(f"  {found.n_calls} replies{paid}; mean length {found.avg_length}")
     lines += _suspect(found.n_flagged, found.signals)

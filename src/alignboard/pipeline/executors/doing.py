@@ -17,7 +17,7 @@ from typing import Any
 
 from alignboard.errors import AlignboardError, InputError
 from alignboard.extras import missing_text
-from alignboard.pipeline.executors.work import Assignment, Done, Failed
+from alignboard.pipeline.executors.work import Assignment, Done, Failed, IncompleteError
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.locks import making
@@ -42,6 +42,8 @@ class JobTask:
     """what this process keeps for the jobs of this group, such as a loaded base model; dropped with the group"""
     progress: Progress = field(default=lambda _done, _total: None)
     """to be called now and then with (done, of)"""
+    report: dict[str, Any] = field(default_factory=dict)
+    """JSON, to be filled: what a command tells of the job"""
 
 
 Implementation = Callable[[JobTask], dict[str, str]]
@@ -73,7 +75,15 @@ class Doer:
                 note = note_of_whole(self._places.folder(assigned.job))
                 if note is None:
                     return self._do(assigned, progress)
-                return Done(note["exports"], note["costs"], _peak_mib(), done_here=False)
+                return Done(
+                    note["exports"],
+                    note["costs"],
+                    _peak_mib(),
+                    done_here=False,
+                    report=note.get("report", {}),
+                )
+        except IncompleteError as error:
+            return Failed(str(error), report=error.report)
         except AlignboardError as error:
             return Failed(str(error))
         except ModuleNotFoundError as error:
@@ -98,18 +108,19 @@ class Doer:
             imported = time.monotonic()
             inputs = {role: self._places.store / name for role, name in assigned.inputs.items()}
             held = self._held.setdefault(job.group, {})
-            exports = run(
-                JobTask(job, self._places, temporary, self._journal, inputs, held, progress)
-            )
+            task = JobTask(job, self._places, temporary, self._journal, inputs, held, progress)
+            exports = run(task)
             costs = {
                 "seconds": time.monotonic() - started,
                 "cpu_seconds": time.process_time() - cpu,
                 "import_seconds": imported - started,
             }
-            commit_folder(temporary, self._places.folder(job), exports, costs, made_by(job))
+            if job.is_kept:
+                folder = self._places.folder(job)
+                commit_folder(temporary, folder, exports, costs, made_by(job), task.report)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        return Done(exports, costs, _peak_mib())
+        return Done(exports, costs, _peak_mib(), report=task.report)
 
     def _require_device(self) -> None:
         """A GPU that was asked for is there: work that falls back to the CPU takes days and says nothing."""

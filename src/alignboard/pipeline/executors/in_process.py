@@ -25,6 +25,7 @@ class InProcess:
 
     def run(self, work: Work) -> None:
         """See `Executor`."""
+        before = dict(os.environ)
         os.environ.update(self._settings.environment_of(0))
         device = next(iter(self._settings.devices), None)
         doer = Doer(work.places, "worker-0", device)
@@ -38,3 +39,5 @@ class InProcess:
                     work.report(0, with_log(outcome, log.name))
         finally:
             doer.close()
+            os.environ.clear()  # this process goes on, and may load a model that needs the GPU
+            os.environ.update(before)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from alignboard.errors import AlignboardError, InputError
 from alignboard.pipeline.graph import Job
@@ -24,6 +24,21 @@ PAUSE: Final = 0.2
 
 class RunFailedError(AlignboardError):
     """Jobs that could not be done; the message names each with its reason."""
+
+    only_incomplete = False
+    """whether every one of them was stopped by `IncompleteError`"""
+
+
+class IncompleteError(AlignboardError):
+    """A job that did its work and found that some of it is missing, such as responses that an endpoint refused.
+
+    It is not done; the next run asks for what is missing.
+    """
+
+    def __init__(self, message: str, report: Mapping[str, Any]) -> None:
+        """``report`` is what the job came to, as `Done` has it."""
+        super().__init__(message)
+        self.report = report
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,8 @@ class Event:
     """of ``done``"""
     message: str = ""
     """of ``failed``"""
+    report: Mapping[str, Any] = field(default_factory=dict)
+    """of ``done``, and of ``failed`` where a part is missing: what the job came to"""
 
 
 @dataclass(frozen=True)
@@ -99,6 +116,8 @@ class Done:
     peak_mib: float
     done_here: bool = True
     """False where another run did it meanwhile"""
+    report: Mapping[str, Any] = field(default_factory=dict)
+    """JSON: what a command tells of it"""
 
 
 @dataclass(frozen=True)
@@ -108,6 +127,8 @@ class Failed:
     reason: str
     is_defect: bool = False
     """whether the log has a traceback"""
+    report: Mapping[str, Any] | None = None
+    """of `IncompleteError`"""
 
 
 class Executor(Protocol):
@@ -132,7 +153,10 @@ class Work:
         places: Places,
         journal: Journal,
         on_event: Callable[[Event], None],
+        *,
+        replace: bool = False,
     ) -> None:
+        """``replace`` as in `alignboard.pipeline.store.export`."""
         self.places = places
         self.timings: list[Timing] = []
         self.is_waiting = False
@@ -141,11 +165,12 @@ class Work:
         self._pending = [job for job in jobs if job.name not in done]
         self._done = set(done)
         self._journal = journal
-        self._on_event = on_event
+        self._on_event, self._replace = on_event, replace
         self._running: dict[int, Job] = {}
         self._groups: dict[int, set[str]] = {}
         self._told_waiting: set[str] = set()
         self._failed: dict[str, str] = {}
+        self._incomplete: set[str] = set()
 
     def take(self, worker: int) -> Assignment | None:
         """The next job for ``worker``, which has none; None where there is none now."""
@@ -202,17 +227,21 @@ class Work:
         job = self._running.pop(worker)
         if isinstance(outcome, Failed):
             self._failed[job.name] = outcome.reason
-            self._on_event(Event("failed", job, worker, message=outcome.reason))
+            if outcome.report is not None:
+                self._incomplete.add(job.name)
+            report = outcome.report or {}
+            self._on_event(Event("failed", job, worker, message=outcome.reason, report=report))
             return
         try:
-            export(job, outcome.exports, self.places)
+            export(job, outcome.exports, self.places, replace=self._replace)
         except InputError as error:
             self._failed[job.name] = str(error)
             self._on_event(Event("failed", job, worker, message=str(error)))
             return
-        row = done_row(job, outcome.exports, outcome.costs)
-        self._journal.forget([row.key])  # a job is done again where its folder was gone
-        self._journal.add([row])
+        if job.is_kept:
+            row = done_row(job, outcome.exports, outcome.costs, outcome.report)
+            self._journal.forget([row.key])  # a job is done again where its folder was gone
+            self._journal.add([row])
         self._done.add(job.name)
         seconds = 0.0
         if outcome.done_here:
@@ -220,7 +249,7 @@ class Work:
                 Timing(job, **outcome.costs, worker=worker, peak_mib=outcome.peak_mib)
             )
             seconds = outcome.costs["seconds"]
-        self._on_event(Event("done", job, worker, seconds=seconds))
+        self._on_event(Event("done", job, worker, seconds=seconds, report=outcome.report))
 
     def lost(self, worker: int, reason: str) -> None:
         """Report that a worker is gone with all that it held; its job, if it had one, failed for ``reason``."""
@@ -235,7 +264,9 @@ class Work:
         skipped = len(self._pending)
         lines = [f"{name}: {reason}" for name, reason in self._failed.items()]
         more = f" {skipped} jobs that depend on it were not started." if skipped else ""
-        raise RunFailedError("Not everything could be done. " + " ".join(lines) + more)
+        error = RunFailedError("Not everything could be done. " + " ".join(lines) + more)
+        error.only_incomplete = self._incomplete == set(self._failed)
+        raise error
 
 
 def pause() -> None:

@@ -37,6 +37,7 @@ from alignboard.data.generated import GeneratedSet, generated_set
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.jobs.benchmarks import suite_notes, suite_scores, with_warnings
+from alignboard.pipeline.jobs.board_notes import conditions, inside, summary
 from alignboard.pipeline.jobs.contamination import with_contamination
 from alignboard.pipeline.jobs.seeds import ByPrompt, mean_by_prompt, shown_runs, with_seeds
 from alignboard.pipeline.judging import ANNOTATIONS
@@ -44,7 +45,6 @@ from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
 from alignboard.stats.intervals import bounded_mean
 from alignboard.suites import load_suite
-from alignboard.text import count
 
 RATINGS = "ratings.json"
 DRIFT = "drift.json"
@@ -86,8 +86,8 @@ def board_of(
             Row(entry["model"], made.scores[entry["model"]], entry["family"], entry["method"])
             for entry in parameters["models"]
         ],
-        summary=made.summary(),
-        notes=[*_conditions(parameters, rated), *made.benchmark_notes()],
+        summary=summary(parameters, {name: len(rows) for name, rows in made.outputs.items()}),
+        notes=[*conditions(parameters, rated), *made.benchmark_notes()],
         provenance={
             "source": f"the plan {parameters['name']}",
             "command": f"alignboard run {parameters['name']}",
@@ -189,7 +189,7 @@ class _Plan:
     def add_judge(self, judge: str, asked: Mapping[str, Any]) -> None:
         """One judge's verdicts on a set; length control is fitted to the models that share their baseline."""
         raw, controlled = judged_columns(judge, None, asked["name"] if len(self.sets) > 1 else None)
-        against = asked["reference"] or _inside(self.parameters)
+        against = asked["reference"] or inside(self.parameters)
         pair = (
             msgspec.structs.replace(raw, baseline=against, set=asked["name"]),
             msgspec.structs.replace(controlled, baseline=against, set=asked["name"]),
@@ -281,22 +281,6 @@ class _Plan:
                 self.scores[model][PLACE] = Score(best, best, worst)
         return table
 
-    def summary(self) -> str:
-        """What was compared, in a sentence."""
-        n_prompts = sorted(
-            {len(self.outputs.get(entry["model"], ())) for entry in self.models}
-        ) or [0]
-        prompts = " to ".join(str(n) for n in dict.fromkeys((n_prompts[0], n_prompts[-1])))
-        n_families = len({entry["family"] for entry in self.models})
-        families = "1 family" if n_families == 1 else f"{n_families} families"
-        text = f"{count(len(self.models), 'model')} of {families}"
-        if n_prompts[-1]:
-            text += f" on {prompts} prompts"
-        judges = self.parameters["judges"]
-        if judges:
-            text += f", compared with {_against(self.parameters)} by {' and by '.join(judges)}"
-        return f"{text}; seed {self.parameters['seed']}."
-
 
 def _output_files(
     asked: str, models: list[dict[str, Any]], inputs: Mapping[str, Path]
@@ -315,63 +299,3 @@ def _correct(rows: list[Generation], key: GeneratedSet) -> Score:
     right = np.array([key.check(row.instruction, row.output) for row in rows], dtype=np.float64)
     found = bounded_mean(right)
     return interval_score(found.estimate, found, len(rows))
-
-
-_AGAINST_METHOD = "the {baseline} model of the same family"
-_JUDGED = """\
-Win rates are against {baseline}; 95 % intervals are for new prompts drawn like \
-these, with the models and the judge held fixed.
-Every column of a judge is named after it; judges are not averaged.
-LC: length-controlled, with the difficulties of the prompts fitted jointly to the models of one base.
-Models answer the same prompts: whether two of one baseline differ is decided by a paired test (the ranks), not by the \
-overlap of their intervals."""
-_RATED = """\
-Ratings are from a round robin of all models on {n_prompts} of the prompts, judged by {judge} (comparisons without a \
-verdict: {n_without}); their intervals are for new prompts as well."""
-_PLAIN = "{suite} is asked in plain text, without the models' chat templates."
-_QUANTISED = """\
-Trained on the base model in {bits} bits, and evaluated on it unquantised, in its own precision: {models}."""
-_KEYED = "Correct: the share of answers that a program found right."
-
-
-def _conditions(parameters: Mapping[str, Any], rated: RatingTable | None) -> list[str]:
-    said = (
-        _JUDGED.format(baseline=_against(parameters)).splitlines() if parameters["judges"] else []
-    )
-    if rated is not None:
-        said.append(
-            _RATED.format(
-                n_prompts=rated.n_prompts,
-                judge=parameters["rating_judge"],
-                n_without=rated.n_without_verdict,
-            )
-        )
-        said += [rated.note] if rated.note else []
-    said += [
-        _PLAIN.format(suite=s["name"]) for s in parameters["suites"] if not s["apply_chat_template"]
-    ]
-    by_bits: dict[int, list[str]] = {}
-    for entry in parameters["models"]:
-        if entry["trained_in_bits"] is not None:
-            by_bits.setdefault(entry["trained_in_bits"], []).append(entry["model"])
-    said += [
-        _QUANTISED.format(bits=bits, models=", ".join(models)) for bits, models in by_bits.items()
-    ]
-    keyed = any(one["answer_key"] for one in parameters["sets"][:1])
-    return [*said, *([_KEYED] if keyed else []), *parameters.get("notes", ())]
-
-
-def _inside(parameters: Mapping[str, Any]) -> str:
-    """What models are compared with where the set brings no baseline."""
-    own, names = parameters["baseline"], {entry["model"] for entry in parameters["models"]}
-    return own if own in names else _AGAINST_METHOD.format(baseline=own)
-
-
-def _against(parameters: Mapping[str, Any]) -> str:
-    """What models are compared with, set by set where that differs."""
-    parts = [
-        (one["reference"] or _inside(parameters))
-        + (f" on {one['name']}" if len(parameters["sets"]) > 1 else "")
-        for one in parameters["sets"]
-    ]
-    return " and ".join(parts)

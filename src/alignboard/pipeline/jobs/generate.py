@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,14 @@ import msgspec
 from alignboard.benchmarks.mirror import Mirror, served
 from alignboard.benchmarks.run import generated_files, run_tasks
 from alignboard.benchmarks.task_files import rooms
-from alignboard.data.instruction_sets import InstructionSet
+from alignboard.data.instruction_sets import Instruction, InstructionSet
 from alignboard.engines.rows import Decoding
 from alignboard.errors import InputError
 from alignboard.models.spec import ModelSpec
-from alignboard.pipeline.answerers import LocalModels
-from alignboard.pipeline.answering import OUTPUTS, GenerationProgress, decoding_of
+from alignboard.pipeline.answerers import LocalModels, ServedModel
+from alignboard.pipeline.answering import OUTPUTS, ReadyModel, answer_set, decoding_of
 from alignboard.pipeline.executors.doing import JobTask
-from alignboard.pipeline.generation import generate_here, generate_served
+from alignboard.pipeline.executors.work import IncompleteError
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.benchmarks import LM_EVAL, SCORES, WARNINGS
 from alignboard.pipeline.jobs.weights import adapter_path, model_path
@@ -41,23 +43,29 @@ def generate(task: JobTask) -> dict[str, str]:
     """A model's responses to a set; only those that the journal does not know are asked for."""
     spec, asked = spec_of(task), set_of(task)
     decoding = decoding_of_job(task.job, spec)
-
-    def show(now: GenerationProgress) -> None:
-        task.progress(now.done, now.total)
-
-    rest = (spec, asked, decoding, task.journal, task.folder, show)
-    if "entry" in task.job.hints:
-        entry = msgspec.convert(task.job.hints["entry"], PlanModel)
-        found = generate_served(served_of(entry), *rest)
-    else:
-        found = generate_here(models_of(task), *rest)
+    with _ready(task, spec) as model:
+        found = answer_set(model, spec, asked, decoding, task.journal, task.folder, task.progress)
+    report = found.to_report(task.folder)
     if found.failures:
         first = found.failures[0]
-        raise InputError(
+        raise IncompleteError(
             f"{spec.name} gave no response to {len(found.failures)} of {found.n_rows} instructions of {asked.name}; "
-            f"the first: {first.reason} ({first.tries} tries). Run it again to ask for those."
+            f"the first: {first.reason} ({first.tries} tries). Run it again to ask for those.",
+            report,
         )
+    task.report |= report
     return exported(task.folder)
+
+
+@contextmanager
+def _ready(task: JobTask, spec: ModelSpec) -> Iterator[ReadyModel]:
+    """The model of a job: loaded here, or behind its endpoint."""
+    if "entry" in task.job.hints:
+        entry = msgspec.convert(task.job.hints["entry"], PlanModel)
+        yield ServedModel(spec, served_of(entry))
+        return
+    with models_of(task).open(spec) as model:
+        yield model
 
 
 def decoding_of_job(job: Job, spec: ModelSpec) -> Decoding:
@@ -96,10 +104,12 @@ def released_rows(job: Job, asked: InstructionSet) -> list[Generation]:
 
 def set_of(task: JobTask) -> InstructionSet:
     """The instructions of a job; raises `InputError` where they have changed since the plan was read."""
-    hints = task.job.hints
+    hints, wanted = task.job.hints, task.job.parameters["set"]
+    if "rows" in hints:
+        rows = msgspec.convert(hints["rows"], tuple[Instruction, ...])
+        return InstructionSet(wanted["name"], wanted["name"], rows)
     declared = msgspec.convert(hints["instructions"], Instructions)
     asked = read_set(hints["set"], task.places.workspace, declared)
-    wanted = task.job.parameters["set"]
     if asked.digest != wanted["digest"]:
         raise InputError(f"The set {wanted['name']} changed while the plan ran; run it again.")
     return asked

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,7 +16,8 @@ from alignboard.data.instruction_sets import ALPACA_EVAL
 from alignboard.errors import InputError
 from alignboard.judges.load import decode_judge
 from alignboard.judges.pairs import Judged
-from alignboard.judges.round_robin import rate, round_robin
+from alignboard.judges.round_robin import rate as rate_models
+from alignboard.judges.round_robin import round_robin
 from alignboard.judges.runner import Counts
 from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.answering import OUTPUTS
@@ -26,22 +28,30 @@ from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.board import RATINGS, found
 from alignboard.pipeline.jobs.generate import exported
 from alignboard.pipeline.jobs.weights import CHECKPOINT
-from alignboard.pipeline.judged_outputs import PairedOutputs, compare
+from alignboard.pipeline.judged_outputs import Answers, PairedOutputs, compare
 from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.judging import JournalReplies
+from alignboard.pipeline.locks import held
 from alignboard.pipeline.plans.plan import access_of
 from alignboard.pipeline.plans.schema import PlanJudge
 from alignboard.records import Generation
 from alignboard.results.conversations import CONVERSATIONS, read_conversations
 from alignboard.results.formats import read_rows
+from alignboard.results.verdict_places import judge_folder
 from alignboard.suites import Instructions
 from alignboard.workspace import model_name
+
+_T = TypeVar("_T")
+SHOWN = 5
+"""pairs without a verdict that a report names; the file has all of them"""
 
 
 def judge(task: JobTask) -> dict[str, str]:
     """One judge's verdicts on one model against its baseline."""
-    declared = _declared(task)
-    evaluation = Evaluation(_judges(task, declared), task.journal, root=task.folder)
+    declared = declared_of(task)
+    if "pairs" in task.job.hints:
+        return _judge_beside(task, declared)
+    evaluation = Evaluation(judges_of(task, declared), task.journal, root=task.folder)
     file = CONVERSATIONS if task.job.parameters["two_turns"] else OUTPUTS
     given, against = (
         read_responses(found(task.inputs[role], file)) for role in ("outputs", "baseline")
@@ -50,6 +60,49 @@ def judge(task: JobTask) -> dict[str, str]:
     summary, judged = evaluation.judge(declared, pairs, _shown(task))
     _require_asked(declared, judged, summary.model)
     return exported(task.folder)
+
+
+def _judge_beside(task: JobTask, declared: JudgeSpec) -> dict[str, str]:
+    """The same of a command: its pairs come with the job, and its files go beside the outputs, whole or not."""
+    compared = _given(task, "pairs", PairedOutputs)
+    with _evaluating(task, declared, compared.place, compared.baseline) as (evaluation, ask):
+        summary, judged = evaluation.judge(declared, compared, _shown(task), ask=ask)
+    unscored = [(one.pair.asked, one.reason) for one in judged if one.status != "scored"]
+    task.report |= {"summary": msgspec.to_builtins(summary), "unscored": unscored[:SHOWN]}
+    return {}
+
+
+def rate(task: JobTask) -> dict[str, str]:
+    """One judge's ratings of one model's outputs by themselves, beside them."""
+    declared = declared_of(task)
+    answers = _given(task, "outputs", Answers)
+    with _evaluating(task, declared, answers.place, None) as (evaluation, ask):
+        summary, rated = evaluation.rate(declared, answers, _shown(task), ask=ask)
+    unscored = [
+        (one.question.asked, one.verdict.evidence)
+        for one in rated
+        if one.verdict.status != "scored"
+    ]
+    task.report |= {"summary": msgspec.to_builtins(summary), "unscored": unscored[:SHOWN]}
+    return {}
+
+
+def _given(task: JobTask, name: str, kind: type[_T]) -> _T:
+    """What a command gave its job to judge."""
+    return msgspec.convert(task.job.hints[name], kind, dec_hook=lambda of, value: of(value))
+
+
+@contextmanager
+def _evaluating(
+    task: JobTask, declared: JudgeSpec, place: Path, baseline: str | None
+) -> Iterator[tuple[Evaluation, bool]]:
+    """Judging beside outputs, and whether anybody is asked; then the folder of the verdicts is locked."""
+    hints = task.job.hints
+    ask: bool = hints["ask"]
+    folder = str(place / judge_folder(declared.name, baseline))
+    with held(task.places, folder) if ask else nullcontext():
+        judges = judges_of(task, declared, ask=ask)
+        yield Evaluation(judges, task.journal, replace=hints["replace"]), ask
 
 
 def read_responses(path: Path) -> Any:
@@ -94,11 +147,11 @@ def pairwise(task: JobTask) -> dict[str, str]:
         for model in parameters["models"]
     }
     pairs = round_robin(outputs, parameters["n_prompts"], parameters["seed"])
-    declared = _declared(task)
-    judges = _judges(task, declared)
+    declared = declared_of(task)
+    judges = judges_of(task, declared)
     judged = judges.judge(declared, pairs, JournalReplies(task.journal), _shown(task))
     _require_asked(declared, judged, "the round robin")
-    table = rate(judged)
+    table = rate_models(judged)
     ratings = {
         row.model: Rating(
             value=known(row.elo),
@@ -117,7 +170,8 @@ def pairwise(task: JobTask) -> dict[str, str]:
     return {}
 
 
-def _declared(task: JobTask) -> JudgeSpec:
+def declared_of(task: JobTask) -> JudgeSpec:
+    """The judge of a job; one that is trained here with the model that an earlier job made."""
     declared: dict[str, Any] = task.job.parameters["declared"]
     read = decode_judge(declared)
     trained = task.inputs.get("judge-model")
@@ -126,17 +180,17 @@ def _declared(task: JobTask) -> JudgeSpec:
     return msgspec.structs.replace(read.prompted, model=str(trained / CHECKPOINT))
 
 
-def _judges(task: JobTask, declared: JudgeSpec) -> Judges:
+def judges_of(task: JobTask, declared: JudgeSpec, *, ask: bool = True) -> Judges:
     """Whoever is asked, as the plan says; each model is loaded once, and each address has one queue."""
     given = msgspec.convert(task.job.hints["access"], PlanJudge)
     journal = task.places.journal
     access = access_of(given, journal)
-    held: dict[Access, Judges] = task.held.setdefault("judges", {})
-    if access not in held:
+    opened: dict[Access, Judges] = task.held.setdefault("judges", {})
+    if access not in opened:
         secret = hardening_secret(journal)
-        held[access] = Judges(access, task.places.workspace, secret=secret)
-    held[access].require_supported(declared, dt.datetime.now(dt.UTC).date())
-    return held[access]
+        opened[access] = Judges(access, task.places.workspace, secret=secret)
+    opened[access].require_supported(declared, dt.datetime.now(dt.UTC).date() if ask else None)
+    return opened[access]
 
 
 def _shown(task: JobTask) -> Callable[[Counts], None]:

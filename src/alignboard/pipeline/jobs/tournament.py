@@ -13,6 +13,8 @@ from alignboard.judges.pairs import Judged, Pair
 from alignboard.judges.spec import JudgeSpec
 from alignboard.judges.tournament import Policy, Standings, play
 from alignboard.pipeline.evaluation import Evaluation
+from alignboard.pipeline.executors.doing import JobTask
+from alignboard.pipeline.jobs.judge import declared_of, judges_of
 from alignboard.pipeline.judged_outputs import baseline_file
 from alignboard.records import Generation
 from alignboard.results.files import write_atomically
@@ -20,6 +22,25 @@ from alignboard.results.formats import read_rows
 from alignboard.stats.sequential import query_probabilities
 
 STANDINGS, BATTLES, PEOPLE = "standings.json", "battles.jsonl", "people.jsonl"
+
+
+def tournament(task: JobTask) -> dict[str, str]:
+    """A tournament of a command; its files go to the folder that the command names."""
+    declared, hints = declared_of(task), task.job.hints
+    budget: int = hints["budget"]
+    found = hold(
+        Evaluation(judges_of(task, declared), task.journal),
+        declared,
+        read_models(hints["models"], task.places.workspace),
+        Path(hints["folder"]),
+        budget,
+        policy=hints["policy"],
+        seed=hints["seed"],
+        n_people=hints["n_people"],
+        on_round=lambda spent, _separated: task.progress(spent, budget),
+    )
+    task.report |= msgspec.to_builtins(found)
+    return {}
 
 
 def read_models(names: Sequence[str], workspace: Path) -> dict[str, list[Generation]]:

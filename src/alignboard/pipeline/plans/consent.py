@@ -1,4 +1,4 @@
-"""What the user agrees to: what files of somebody else may have done with keys, and with the code of tasks."""
+"""What the user agrees to: keys that files of others use, code of tasks, and results that are replaced."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Consent:
-    """What a plan may do that would be unsafe with anybody's files."""
+    """What a run does only where the user agreed to it."""
 
     keys: frozenset[str] = frozenset()
     """``VARIABLE@HOST``: keys that may be sent to a host that they do not belong to"""
     tasks: bool = False
     """run the code of task files that are not lm-eval's own"""
+    replace: bool = False
+    """write a file of results also where the one there has more scored rows; the old one is kept beside it"""

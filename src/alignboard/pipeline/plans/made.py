@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from alignboard.data.generated import generated_names
+from alignboard.judges.spec import JudgeSpec
 from alignboard.registry import lookup, names
 from alignboard.train.sections import WEST_OF_N
 
@@ -87,6 +88,11 @@ def write_tasks(
         by_writer.setdefault(lookup("generated task", task), []).append(task)
     for write, own in by_writer.items():
         write(folder, own, seed=seed, n=n, workspace=workspace, found_at=found_at)
+
+
+def judge_trained_here(declared: JudgeSpec) -> JudgeModel | None:
+    """The judge's model that the plan trains; None for judges that are there already."""
+    return None if declared.prompted is None else judge_model(declared.prompted.model)
 
 
 def made_here(name: str) -> bool:

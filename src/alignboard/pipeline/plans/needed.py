@@ -8,8 +8,7 @@ from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.kinds import job_kind
-from alignboard.pipeline.plans.build import judge_trained_here
-from alignboard.pipeline.plans.made import generated_tasks
+from alignboard.pipeline.plans.made import generated_tasks, judge_trained_here
 from alignboard.pipeline.plans.plan import ResolvedPlan
 
 

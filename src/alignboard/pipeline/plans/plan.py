@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from alignboard.benchmarks.records import suite_files
 from alignboard.engines.openai.keys import require_consent
 from alignboard.errors import InputError, nearest
 from alignboard.judges.spec import JudgeSpec
@@ -28,8 +27,8 @@ from alignboard.pipeline.plans.baselines import (
     with_reference,
 )
 from alignboard.pipeline.plans.consent import Consent
-from alignboard.pipeline.plans.made import generated_tasks
 from alignboard.pipeline.plans.models import ModelEntry, read_entries
+from alignboard.pipeline.plans.references import planned_recipe, task_files
 from alignboard.pipeline.plans.schema import BASE_METHOD, Plan, PlanJudge, check
 from alignboard.pipeline.plans.sets import (
     PlanSet,
@@ -38,7 +37,7 @@ from alignboard.pipeline.plans.sets import (
     require_responses,
     set_source,
 )
-from alignboard.pipeline.plans.sweeps import RecipeRun, check_selection, runs_of
+from alignboard.pipeline.plans.sweeps import check_selection, runs_of
 from alignboard.published.wheel_boards import read_published_board
 from alignboard.suites import EvaluationSuite, Suite, convert, load_evaluation, read_yaml
 from alignboard.workspace import declaration
@@ -77,6 +76,8 @@ class ResolvedPlan:
     models: tuple[TrainedModel, ...]
     """base by base, the base model first"""
     consent: Consent
+    makes_board: bool = True
+    """False for the one step of a command"""
 
     @property
     def n_prompts(self) -> int:
@@ -146,7 +147,7 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
     consent = consent or Consent()
     check(path, plan)
     runs = [run for recipe in sorted(plan.all_recipes) for run in runs_of(recipe, plan.sweeps)]
-    recipes = {run.key: _recipe(run, plan, root) for run in runs}
+    recipes = {run.key: planned_recipe(run, plan, root) for run in runs}
     entries = read_entries(path, plan, root)
     suites = [load_evaluation(suite, root) for suite in plan.suites]
     judges = _judges(path, plan, suites, root)
@@ -290,39 +291,3 @@ def _check_pairwise(path: Path, resolved: ResolvedPlan) -> None:
         raise InputError(
             f"{path}: pairwise compares responses of one turn, and {chosen.name} has two."
         )
-
-
-def task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[str, str]:
-    """sha256 of the files that a suite's benchmarks are made of, as far as they are known here."""
-    try:
-        return suite_files(suite, root, trusted=consent.tasks, generated=generated_tasks())
-    except InputError as error:
-        raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
-
-
-def _recipe(run: RecipeRun, plan: Plan, root: Path) -> Recipe:
-    from alignboard.train.recipe import parse_recipe
-
-    path = declaration("train", run.recipe, root)
-    content, changes = read_yaml(path), plan.overrides.recipes.get(run.recipe, {})
-    if "name" in changes.get("data", {}):  # the rest of the section is about the data that it named
-        content.pop("data", None)
-    content = merged(merged(content, changes), run.changes)
-    if run.seed is not None:
-        content["seed"] = content.get("seed", 0) + run.seed
-    return parse_recipe(content, str(path))
-
-
-def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``content`` with ``changes`` in place, mappings key by key.
-
-    >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
-    {'a': {'b': 1, 'c': 3}}
-    """
-    result = dict(content)
-    for key, value in changes.items():
-        old = result.get(key)
-        result[key] = (
-            merged(old, value) if isinstance(value, dict) and isinstance(old, dict) else value
-        )
-    return result

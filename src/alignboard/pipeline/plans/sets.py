@@ -8,6 +8,7 @@ from pathlib import Path
 
 from alignboard.data.instruction_sets import Instruction, InstructionSet, load_set
 from alignboard.errors import InputError
+from alignboard.fetch.sources import DownloadProgress
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.judged_outputs import baseline_file
 from alignboard.records import Generation
@@ -32,8 +33,8 @@ class PlanSet:
     suite: EvaluationSuite
     declared: Instructions
     """with the plan's own limit"""
-    source: str
-    """the name of the set, or the whole path of its file"""
+    source: str | None
+    """the name of the set, or the whole path of its file; None of one that a command made"""
     asked: InstructionSet
     reference: ReleasedResponses | None
     """the baseline of every model, where it is none of the plan's models"""
@@ -44,9 +45,11 @@ class PlanSet:
         return self.asked.name
 
 
-def read_set(source: str, root: Path, declared: Instructions) -> InstructionSet:
+def read_set(
+    source: str, root: Path, declared: Instructions, progress: DownloadProgress | None = None
+) -> InstructionSet:
     """The instructions that ``declared`` means, in this process or a worker's."""
-    asked = load_set(source, root).first(declared.limit)
+    asked = load_set(source, root, progress).first(declared.limit)
     return asked if declared.temperature is None else asked.at_one_temperature()
 
 

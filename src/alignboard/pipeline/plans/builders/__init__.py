@@ -1,0 +1,1 @@
+"""Builders of a plan's jobs, one module for each kind of work."""
