@@ -125,6 +125,20 @@ def test_separated_labels_have_a_finite_optimum(C):
     assert fit.kkt_violation <= 1e-7
 
 
+@pytest.mark.parametrize("seed", [607, 1002, 1158])
+def test_a_weak_penalty_on_nearly_separated_rows_has_an_optimum(seed):
+    """Logits pass 709, where exp overflows: lengths that are all alike go with the constant, as on a demo's board."""
+    rng = np.random.default_rng(seed)
+    n = 24
+    theta = rng.normal(size=n)
+    length = np.tanh(-1 + 1e-3 * rng.normal(size=n))
+    x = np.stack([theta, length, np.ones(n)], axis=1)
+    y = (theta + 0.3 * rng.normal(size=n) > 0).astype(float)
+    C, weights = l1_logistic.cross_validated_C(x, y, np.ones(n), np.arange(n) % 4)
+    fit = l1_logistic.fit(x, y, np.ones(n), C, weights)
+    assert fit.kkt_violation <= 1e-9
+
+
 def test_the_start_does_not_change_the_optimum():
     rng = np.random.default_rng(5)
     x, y, weight = rng.normal(size=(100, 3)), rng.random(100), rng.random(100)

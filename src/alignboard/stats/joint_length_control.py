@@ -30,6 +30,8 @@ Mask = NDArray[np.bool_]
 # The rate at equal lengths is extrapolated where fewer than this share of rows lies this close to equal lengths, in sd.
 _NEAR, _FEWEST_NEAR = 0.25, 0.05
 
+_NO_FIT = "length and difficulty all but decide these verdicts, and the fit did not converge"
+
 
 @dataclass(frozen=True)
 class JudgedLengths:
@@ -92,8 +94,8 @@ def joint_length_control(
     for name, own in zip(usable, difficulty, strict=True):
         try:
             found[name] = _controlled(models[name], own, level)
-        except (ConvergenceError, np.linalg.LinAlgError) as error:
-            found[name] = str(error)
+        except (ConvergenceError, np.linalg.LinAlgError):
+            found[name] = _NO_FIT
     return {name: found[name] for name in names}
 
 
