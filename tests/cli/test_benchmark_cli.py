@@ -127,8 +127,7 @@ def test_checkpoints_are_asked_in_the_order_of_their_steps_on_one_load(workspace
     )
     resolved = benchmark_plan(asked, workspace)
     assert list(resolved.entries) == ["b", "run-step-20", "run-step-100"]
-    steps = [entry.group for entry in resolved.entries.values()][1:]
-    assert len(set(steps)) == 1
+    assert len({entry.group for entry in resolved.entries.values()}) == 1
     assert [model.method for model in resolved.models][1:] == ["step 20", "step 100"]
 
 

@@ -15,6 +15,7 @@ from alignboard.errors import InputError
 from alignboard.models.adapters import needs_own_load, taught_ends
 from alignboard.models.arithmetic import Attention
 from alignboard.models.ends import ends_of
+from alignboard.models.formats import identify
 from alignboard.models.hub import base_of_adapter, locate_adapter
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import (
@@ -83,10 +84,23 @@ def require_agreed(spec: ModelSpec, *, remote_code: bool) -> None:
 
 
 def base_of(spec: ModelSpec) -> tuple[str | bool | None, ...]:
-    """What of ``spec`` decides which weights are loaded, and how: also an adapter that needs a load of its own."""
-    weights = (spec.base, spec.revision, spec.format, spec.gguf_file, spec.tokenizer)
+    """What of ``spec`` decides which weights are loaded, and how: also an adapter that needs a load of its own.
+
+    A folder is the same one by any of its names, and has its own format whether the entry says so or not.
+    """
+    base, found = spec.base, spec.format
+    if Path(base).is_dir():
+        base, found = str(Path(base).resolve()), found or _format_of(spec)
+    weights = (base, spec.revision, found, spec.gguf_file, spec.tokenizer)
     alone = spec.adapter if spec.adapter is not None and _needs_own_load(spec.adapter) else None
     return (*weights, spec.dtype, spec.quantization, spec.trust_remote_code, alone)
+
+
+def _format_of(spec: ModelSpec) -> str | None:
+    try:
+        return identify(Path(spec.base), spec.gguf_file).format
+    except InputError:
+        return None  # said where it is opened
 
 
 def _needs_own_load(adapter: str) -> bool:
