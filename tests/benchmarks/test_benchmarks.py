@@ -335,11 +335,17 @@ def test_the_zephyr_plan_lists_its_jobs_without_weights_or_network(tmp_path):
         *("checkpoint", "data", "tokens", "train"),
         *("data", "tokens", "reference", "train"),
     ]
-    assert [job.name for job in result.jobs[8:]] == [
+    names = [job.name for job in result.jobs[8:]]
+    assert names == [
         "lm-eval open-llm-v1 mistral-7b",
         "lm-eval open-llm-v1 mistral-7b-sft-qlora",
         "lm-eval open-llm-v1 mistral-7b-dpo-qlora",
+        *(name for name in names if name.startswith("contamination ")),
         "board zephyr-dpo",
+    ]
+    assert [name.split()[2] for name in names if name.startswith("contamination ")] == [
+        "ultrachat_200k",
+        "ultrafeedback_binarized",
     ]
     (board,) = [job for job in result.jobs if job.kind == "board"]
     assert conditions(board.parameters, None) == [
@@ -414,7 +420,7 @@ def miniature(workspace):
 def test_the_zephyr_plan_in_miniature(tmp_path):
     miniature(tmp_path)
     result = run_plan("zephyr-dpo", tmp_path)
-    assert len(result.timings) == 12
+    assert len(result.timings) == 14
     assert result.board is not None
     board = read_board(result.board)
     assert [row.method for row in board.rows] == ["base", "sft-qlora", "dpo-qlora"]
@@ -443,7 +449,7 @@ def test_the_zephyr_plan_in_miniature(tmp_path):
     before = {job.name: job.key for job in result.jobs}
     (tmp_path / "preference.jsonl").write_text((tmp_path / "sft.jsonl").read_text())
     after = {job.name: job.key for job in run_plan("zephyr-dpo", tmp_path, dry_run=True).jobs}
-    shared = ("data ", "tokens ", "reference ")  # named by their content
+    shared = ("data ", "tokens ", "reference ", "contamination ")  # named by their content
     assert {
         name for name, key in before.items() if not name.startswith(shared) and after[name] != key
     } == {

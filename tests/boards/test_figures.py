@@ -9,9 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from alignboard.boards.board import Board
-from alignboard.boards.columns import Row, Score
+from alignboard.boards.columns import Column, Row, Score
 from alignboard.boards.examples import Chunk, Examples, Preferences
 from alignboard.boards.files import write_board
+from alignboard.boards.plots.curves import STEP
 from alignboard.boards.plots.figure import save_panel
 from alignboard.boards.plots.figures import figure_panels, kinds
 from alignboard.boards.plots.heat import plot_agreement, plot_pairs, plot_tax, preferences_of
@@ -97,6 +98,17 @@ def ranked():
     return msgspec.structs.replace(board(), ranked_by=BY_A.key, families={"xy": ["x", "y"]})
 
 
+def checkpoints():
+    """A training of three checkpoints."""
+    step = Column(key=STEP, name="step", kind="diagnostic", unit="steps", better="none")
+    rate, _ = judged_columns("rule", "sft", None)
+    rows = [
+        Row(f"dpo@{n}", {step.key: Score(float(n)), rate.key: Score(50.0 + n, 45.0 + n, 55.0 + n)})
+        for n in (2, 4, 6)
+    ]
+    return Board(name="c", title="C", columns=[step, rate], rows=rows)
+
+
 SOURCES = {
     "plan": (
         lambda: (plan_board(), None),
@@ -104,6 +116,7 @@ SOURCES = {
     ),
     "examples": (lambda: (board(), examples()), "pairs, agreement, difficulty"),
     "ranked": (lambda: (ranked(), None), "ranking, families"),
+    "checkpoints": (lambda: (checkpoints(), None), "curves"),
     "benchmarks": (lambda: (plan_board(benchmarks=["a acc", "b acc", "c acc"]), None), "radar"),
 }
 

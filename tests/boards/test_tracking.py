@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score
-from alignboard.boards.tracking.points import metric_name, points
+from alignboard.boards.tracking.points import by_model, metric_name, points
 from alignboard.cli.app import cli
 from alignboard.errors import InputError
 from boards import plan_board
@@ -56,6 +56,21 @@ def test_every_number_of_a_board_is_a_metric_of_its_model():
         }
         assert values.items() <= found[row.model].metrics.items()
         assert found[row.model].step == 0
+
+
+def test_checkpoints_of_one_training_are_one_run():
+    step = Column(key="step", name="step", kind="diagnostic")
+    rate = Column(key="w", name="win rate", kind="win rate", unit="%")
+    rows = [
+        Row(f"{model}@{n}", {"step": Score(float(n)), "w": Score(50.0 + n)})
+        for model in ("dpo", "ipo")
+        for n in (40, 20)
+    ]
+    found = by_model(points(Board(name="c", title="C", columns=[step, rate], rows=rows)))
+    assert {model: [(p.step, p.metrics) for p in own] for model, own in found.items()} == {
+        model: [(n, {"evaluation/win rate": 50.0 + n}) for n in (20, 40)]
+        for model in ("dpo", "ipo")
+    }
 
 
 def test_tensorboard(board, tmp_path):

@@ -376,7 +376,7 @@ def products(workspace):
 def finished(tmp_path_factory):
     """A workspace in which the small plan was run without interruption."""
     workspace = small_workspace(tmp_path_factory.mktemp("finished"))
-    assert finish(workspace).split()[:2] == ["18", "18"]
+    assert finish(workspace).split()[:2] == ["23", "23"]
     return workspace
 
 
@@ -434,7 +434,7 @@ def test_dry_run_changes_nothing(finished, tmp_path):
     result = run_plan("small", workspace, dry_run=True)
     assert not (workspace / "results").exists()
     assert result.done_before == set()
-    assert "18 jobs, 18 to do" in job_table(result.jobs, result.done_before, result.expected, 2)
+    assert "23 jobs, 23 to do" in job_table(result.jobs, result.done_before, result.expected, 2)
     again = run_plan("small", finished, dry_run=True)
     assert again.done_before == {job.name for job in again.jobs}
     measured = {job.kind: again.expected[job.name] or 0.0 for job in again.jobs}

@@ -20,7 +20,7 @@ def to_text(content: bytes) -> str:
     """``content`` as text; ``bytesOf`` in ``page_parts/state.js`` reads it.
 
     >>> to_text(b"hi")
-    '=|4'
+    'Ge*'
     """
     bits = np.unpackbits(np.frombuffer(content, dtype=np.uint8))
     rest = len(bits) % _BITS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from alignboard.cli.shared import completes
+from alignboard.cli.shared import completes, json_option, write_json
 
 
 @click.group()
@@ -24,7 +24,8 @@ def fetch() -> None:
     metavar="DIR",
     help="The mirror: data sets by their ids, and mirror.json with the sha256 of every file.",
 )
-def suite(name: str, folder: Path) -> None:
+@json_option
+def suite(name: str, folder: Path, json_file: Path | None) -> None:
     """Write the data sets of the benchmarks of suite NAME to DIR, at the revisions that the suite pins.
 
     `alignboard benchmark --data-root DIR` reads them without a network.
@@ -35,6 +36,10 @@ def suite(name: str, folder: Path) -> None:
 
     declared = load_evaluation(name)
     tasks = [task for one in declared.benchmarks for task in declared_tasks(one, Path.cwd())]
-    for (dataset, config), n_rows in fetch(tasks, declared.revisions, folder).items():
+    found = fetch(tasks, declared.revisions, folder)
+    for (dataset, config), n_rows in found.items():
         pinned = declared.revisions.get(dataset, "no revision pinned")
         print(f"{called(dataset, config)}: {n_rows:,} rows ({pinned})")
+    if json_file is not None:
+        rows = {called(dataset, config): n_rows for (dataset, config), n_rows in found.items()}
+        write_json(json_file, {"suite": name, "mirror": str(folder), "rows": rows})

@@ -7,15 +7,17 @@ step that the row names, whatever the tracker's own counter says.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row
+from alignboard.boards.plots.curves import STEP
 
 PREFIX = "evaluation"
 """names of metrics begin with it, and the axis is ``evaluation/step``"""
 STEPS = "steps"
-"""unit of a column that says how many training steps a row has"""
+"""unit of a column that says how many training steps a row has; on boards of learning curves it is `STEP`"""
 _NAME = re.compile(r"[^\w./ -]+")
 
 
@@ -33,8 +35,8 @@ class Point:
 
 
 def points(board: Board) -> list[Point]:
-    """The evaluations of ``board``, one per row that has a number."""
-    steps = next((column for column in board.columns if column.unit == STEPS), None)
+    """The evaluations of ``board``, one per row that has a number; checkpoints of one training are one model's."""
+    steps = next((c for c in board.columns if c.unit == STEPS or c.key == STEP), None)
     found = [_point(board, row, steps) for row in board.rows]
     return [one for one in found if one.metrics]
 
@@ -49,7 +51,8 @@ def _point(board: Board, row: Row, steps: Column | None) -> Point:
         parts = {"": score.value, " low": score.low, " high": score.high}
         metrics |= {name + part: value for part, value in parts.items() if value is not None}
     settings = {"board": board.name, "family": row.family, "method": row.method}
-    return Point(row.model, {k: v for k, v in settings.items() if v}, int(step or 0), metrics)
+    model = row.model.removesuffix(f"@{int(step)}") if step is not None else row.model
+    return Point(model, {k: v for k, v in settings.items() if v}, int(step or 0), metrics)
 
 
 def metric_name(label: str) -> str:
@@ -59,3 +62,11 @@ def metric_name(label: str) -> str:
     'gpt-4 LC win rate joint fit'
     """
     return " ".join(_NAME.sub(" ", label.replace("/", "-")).split())
+
+
+def by_model(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """The evaluations of each model, in the order of their steps."""
+    found: dict[str, list[Point]] = {}
+    for point in sorted(points, key=lambda point: point.step):
+        found.setdefault(point.model, []).append(point)
+    return found

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
-from alignboard.boards.tracking.points import PREFIX, Point
+from alignboard.boards.tracking.points import PREFIX, Point, by_model
 from alignboard.extras import require
 from alignboard.registry import register
 
@@ -27,19 +27,20 @@ def to_wandb(points: Sequence[Point], project: str, folder: Path | None) -> str:
     require("wandb")
     import wandb
 
-    for point in points:
+    for model, own in by_model(points).items():
         run = wandb.init(
             project=project,
-            id=_identity(point.model),
-            name=point.model,
-            config=point.settings,
+            id=_identity(model),
+            name=model,
+            config=own[0].settings,
             dir=folder,
             resume="allow",
             settings=wandb.Settings(silent=True),
         )
         run.define_metric(_AXIS, hidden=True)
         run.define_metric(f"{PREFIX}/*", step_metric=_AXIS)
-        run.log({_AXIS: point.step, **point.metrics})
+        for point in own:
+            run.log({_AXIS: point.step, **point.metrics})
         run.finish()
     return f"the W&B project {project}"
 
@@ -50,9 +51,10 @@ def to_trackio(points: Sequence[Point], project: str, folder: Path | None) -> st
     trackio = import_module("trackio")
 
     _refuse(folder, "trackio", "the environment variable TRACKIO_DIR")
-    for point in points:
-        trackio.init(project=project, name=point.model, config=point.settings, resume="allow")
-        trackio.log({_AXIS: point.step, **point.metrics})
+    for model, own in by_model(points).items():
+        trackio.init(project=project, name=model, config=own[0].settings, resume="allow")
+        for point in own:
+            trackio.log({_AXIS: point.step, **point.metrics})
         trackio.finish()
     return f"the Trackio project {project}"
 
@@ -66,10 +68,11 @@ def to_mlflow(points: Sequence[Point], project: str, folder: Path | None) -> str
     client = MlflowClient()
     experiment = client.get_experiment_by_name(project)
     number = client.create_experiment(project) if experiment is None else experiment.experiment_id
-    for point in points:
-        run = client.create_run(number, run_name=point.model, tags=point.settings).info.run_id
-        for name, value in point.metrics.items():
-            client.log_metric(run, name, value, step=point.step)
+    for model, own in by_model(points).items():
+        run = client.create_run(number, run_name=model, tags=own[0].settings).info.run_id
+        for point in own:
+            for name, value in point.metrics.items():
+                client.log_metric(run, name, value, step=point.step)
         client.set_terminated(run)
     return f"the MLflow experiment {project}"
 
@@ -80,10 +83,11 @@ def to_tensorboard(points: Sequence[Point], project: str, folder: Path | None) -
     from tensorboard.summary import Writer
 
     place = folder or Path("runs", project)
-    for point in points:
-        writer = Writer(str(place / point.model))
-        for name, value in point.metrics.items():
-            writer.add_scalar(name, value, point.step)
+    for model, own in by_model(points).items():
+        writer = Writer(str(place / model))
+        for point in own:
+            for name, value in point.metrics.items():
+                writer.add_scalar(name, value, point.step)
         writer.close()
     return str(place)
 

@@ -31,7 +31,7 @@ def track(
     Metrics are named evaluation/COLUMN and stand on an axis of their own, evaluation/step: the training steps of the
     model where the board says them. Nothing is ever sent to a tracker without this command.
     """
-    from alignboard.boards.tracking.points import points
+    from alignboard.boards.tracking.points import by_model, points
     from alignboard.cli.boards.plot import read_source
     from alignboard.registry import lookup
     from alignboard.text import count
@@ -40,6 +40,7 @@ def track(
     found, _ = read_source(board)
     made = points(found)
     place = write(made, project or found.name, folder)
-    print(f"{count(len(made), 'run')} in {place}")
+    n_runs = len(by_model(made))
+    print(f"{count(n_runs, 'run')} in {place}")
     if json_file is not None:
-        write_json(json_file, {"board": found.name, "runs": len(made), "place": place})
+        write_json(json_file, {"board": found.name, "runs": n_runs, "place": place})
