@@ -279,7 +279,7 @@ def test_open_llm_v1_is_what_lm_evals_own_tasks_report(model, tmp_path, monkeypa
     )
     found = {(s.task, f"{s.metric},{s.filter}"): s for s in scores}
     for benchmark in declared.benchmarks:
-        score = found[benchmark.task, benchmark.metric]
+        score = found[benchmark.task, str(benchmark.metric)]
         assert score.n_shot == benchmark.num_fewshot
         assert score.n_documents == (57 if benchmark.task == "mmlu" else 1)
 

@@ -194,7 +194,7 @@ def test_a_radar_holds_every_benchmark_of_the_models_that_have_all():
         for k, row in enumerate(board.rows)
     ]
     ax = plot_radar(replace(board, rows=rows))
-    polygons = [line for line in ax.lines if not line.get_label().startswith("_")]
+    polygons = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
     assert len(polygons) == len(rows) - 1
     for line, row in zip(polygons, rows[1:], strict=True):
         radii = np.hypot(*line.get_data())[:-1]

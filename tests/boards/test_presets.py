@@ -51,7 +51,7 @@ def test_methods_stand_family_by_family_with_base_and_sft_first():
         kinds, key=["LC win rate", "win rate", "place", "length", "accuracy"].index
     )
     assert made.name == "mine"
-    assert f"Ranked by {made.label(made.column(made.ranked_by))}." in made.notes
+    assert f"Ranked by {made.label(made.column(str(made.ranked_by)))}." in made.notes
 
 
 @pytest.mark.parametrize("name", ["methods", "open-llm", "ratings", "everything"])

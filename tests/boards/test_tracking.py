@@ -2,6 +2,7 @@
 
 import struct
 import time
+from importlib import import_module
 
 import msgspec
 import pytest
@@ -109,8 +110,7 @@ def test_mlflow(board, tmp_path, monkeypatch):
 
 def records(path):
     """The records of W&B's file: LevelDB's log format, a protocol buffer each."""
-    from wandb.proto import wandb_internal_pb2
-
+    record = import_module("wandb.proto.wandb_internal_pb2").Record
     content, at, held = path.read_bytes(), 7, b""
     while at + 7 <= len(content):
         left = BLOCK - at % BLOCK
@@ -121,7 +121,7 @@ def records(path):
         held += content[at + 7 : at + 7 + size]
         at += 7 + size
         if kind in {1, 4}:  # whole, or the last part
-            yield wandb_internal_pb2.Record.FromString(held)
+            yield record.FromString(held)
             held = b""
 
 
