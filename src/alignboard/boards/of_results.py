@@ -133,8 +133,8 @@ def with_examples(root: Path, board: Board) -> tuple[Board, Examples | None]:
     if sum(len(one.table) for one, _ in shown) <= MOST_VERDICTS:
         return board, _examples(root, board, shown)
     note = (
-        f"The page holds no prompts, because there are more than {MOST_VERDICTS:,} verdicts, whose texts a browser "
-        "does not open in one page; --models A,B makes a page with the prompts of some models."
+        f"The page holds no prompts, because there are more than {MOST_VERDICTS:,} verdicts; --models A,B makes a page "
+        "with the prompts of some models."
     )
     return msgspec.structs.replace(board, notes=[*board.notes, note]), None
 
