@@ -38,7 +38,7 @@ def respond(
         else:
             job = generate(build, model, entry, asked, needs)
         found[model.name, asked.name] = board[f"outputs {asked.name} {model.name}"] = job
-    for suite in build.resolved.benchmarks if weights else ():
+    for suite in build.resolved.benchmarks if weights or entry.served else ():
         benchmark(build, model, entry, suite, needs, board)
     return found
 
@@ -65,8 +65,7 @@ def generate(
         parameters["decoding"].pop(field)
     hints = {**set_hints(asked), "spec": msgspec.to_builtins(pinned(spec))}
     if served is not None:
-        called = served.called(spec)
-        parameters["served"] = {"urls": sorted(served.urls), "api": served.api, "as": called}
+        parameters["served"] = served.identity(spec)
         hints["entry"] = msgspec.to_builtins(entry.declared)
     name = f"generate {asked.name} {model.name}"
     return build.add(name, "generate", entry.group, parameters, needs, hints)
