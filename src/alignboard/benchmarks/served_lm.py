@@ -58,7 +58,7 @@ class ServedLM(JournaledLM):
         self._settings, self._rows = settings, rows
         self.tokenizer = settings.tokenizer
         self.backend = "causal"
-        self.add_bos_token = self.custom_prefix_token_id = None
+        self.add_bos_token = self.custom_prefix_token_id = self.enable_thinking = None
         self.chat_template_args: dict[str, Any] = {}
         self.batch_sizes: dict[int, int] = {}
         self.batch_size_per_gpu = 1024  # windows of a perplexity task that are under way together
