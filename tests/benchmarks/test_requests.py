@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import tiny_models
-from alignboard.benchmarks.lm import InMemory
+from alignboard.benchmarks.lm import BenchmarkedModel
 from alignboard.benchmarks.run import run_tasks
 from alignboard.models.loading import LoadedModel
 from alignboard.pipeline.jobs.benchmarks import suite_notes
@@ -46,12 +46,12 @@ def check_own_passes(model, folder, tmp_path, chat, monkeypatch):
     from alignboard.benchmarks import lm
 
     ours = run_tasks(
-        InMemory(model), BENCHMARKS, [folder], tmp_path / "a", apply_chat_template=chat
+        BenchmarkedModel(model), BENCHMARKS, [folder], tmp_path / "a", apply_chat_template=chat
     )
     assert stamp(tmp_path / "a")["passes"] == "context-once"
     monkeypatch.setattr(lm, "can_share", lambda _model: False)
     theirs = run_tasks(
-        InMemory(model), BENCHMARKS, [folder], tmp_path / "b", apply_chat_template=chat
+        BenchmarkedModel(model), BENCHMARKS, [folder], tmp_path / "b", apply_chat_template=chat
     )
     assert stamp(tmp_path / "b")["passes"] == "lm-eval (the model's architecture)"
     for one, other in zip(ours, theirs, strict=True):
@@ -76,10 +76,10 @@ def test_passes_that_a_model_does_not_heed_are_found(model, folder, tmp_path, mo
     kept = scoring.attended
     monkeypatch.setattr(scoring, "attended", lambda c, seen, *rest: kept(c, seen | True, *rest))
     asked = BENCHMARKS[:1]
-    run_tasks(InMemory(model), asked, [folder], tmp_path / "a", apply_chat_template=False)
+    run_tasks(BenchmarkedModel(model), asked, [folder], tmp_path / "a", apply_chat_template=False)
     assert stamp(tmp_path / "a")["passes"].startswith("lm-eval (log-probabilities of -")
     monkeypatch.setattr(scoring, "attended", kept)
-    run_tasks(InMemory(model), asked, [folder], tmp_path / "b", apply_chat_template=False)
+    run_tasks(BenchmarkedModel(model), asked, [folder], tmp_path / "b", apply_chat_template=False)
     found, expected = responses(tmp_path / "a"), responses(tmp_path / "b")
     for key, value in found.items():
         assert_alike(value, expected[key])
@@ -90,7 +90,9 @@ def test_a_repeated_or_longer_run_computes_what_is_new(model, tmp_path):
 
         def run(n, name):
             tasks = write_tasks(tmp_path / "tasks", n)
-            return run_tasks(InMemory(model), BENCHMARKS, [tasks], tmp_path / name, journal=journal)
+            return run_tasks(
+                BenchmarkedModel(model), BENCHMARKS, [tasks], tmp_path / name, journal=journal
+            )
 
         run(4, "a")
         assert asked_rows(journal) == (4 * (4 + 4 + 1 + 1), 0)
@@ -111,7 +113,7 @@ def test_adapters_templates_and_the_base_share_no_result(model, folder, tmp_path
             out = tmp_path / f"{adapter}-{chat}"
             with model.using(adapter):
                 run_tasks(
-                    *(InMemory(model), BENCHMARKS, [folder], out),
+                    *(BenchmarkedModel(model), BENCHMARKS, [folder], out),
                     apply_chat_template=chat,
                     journal=journal,
                 )
@@ -135,7 +137,7 @@ def test_an_adapter_that_changes_nothing_is_found(model, folder, tmp_path):
     moved = {}
     for adapter in (None, "one", "untrained"):
         with model.using(adapter):
-            run_tasks(InMemory(model), BENCHMARKS[:1], [folder], tmp_path / str(adapter))
+            run_tasks(BenchmarkedModel(model), BENCHMARKS[:1], [folder], tmp_path / str(adapter))
         moved[adapter] = stamp(tmp_path / str(adapter))["adapter_moved_logprobs"]
     assert moved[None] is None
     assert moved["one"] > 0.01
@@ -147,7 +149,7 @@ def test_what_is_cut_on_the_left_is_counted(model, folder, tmp_path, monkeypatch
     with Journal(tmp_path / "journal", "one") as journal:
         for name in ("a", "b"):  # the second time from the journal
             run_tasks(
-                *(InMemory(model), BENCHMARKS[:3], [folder], tmp_path / name),
+                *(BenchmarkedModel(model), BENCHMARKS[:3], [folder], tmp_path / name),
                 apply_chat_template=False,
                 journal=journal,
             )
@@ -191,7 +193,7 @@ def test_a_result_that_json_cannot_say_is_computed_again(tmp_path):
 
 
 RUN = """
-from alignboard.benchmarks.lm import InMemory
+from alignboard.benchmarks.lm import BenchmarkedModel
 from alignboard.benchmarks.run import run_tasks
 from alignboard.models.loading import LoadedModel
 from alignboard.results.journal import Journal
@@ -199,7 +201,7 @@ from alignboard.results.journal import Journal
 model = LoadedModel.load(base)
 model.add_adapter("one", adapter)
 with Journal(out / "journal", "one") as journal, model.using("one"):
-    run_tasks(InMemory(model), benchmarks, [tasks], out / "lm_eval", journal=journal)
+    run_tasks(BenchmarkedModel(model), benchmarks, [tasks], out / "lm_eval", journal=journal)
 """
 
 
@@ -251,7 +253,7 @@ def test_scores_and_log_probabilities_are_the_lm_eval_commands(family, tmp_path)
     model = LoadedModel.load(tiny_models.base(family))
     model.add_adapter("one", adapter)
     with model.using("one"):
-        ours = run_tasks(InMemory(model), BENCHMARKS, [tasks], tmp_path / "ours")
+        ours = run_tasks(BenchmarkedModel(model), BENCHMARKS, [tasks], tmp_path / "ours")
     subprocess.run(
         [
             *(sys.executable, "-m", "lm_eval", "run", "--model", "hf"),

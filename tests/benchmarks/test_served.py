@@ -3,7 +3,7 @@
 import pytest
 
 import tiny_models
-from alignboard.benchmarks.lm import InMemory
+from alignboard.benchmarks.lm import BenchmarkedModel
 from alignboard.benchmarks.run import run_tasks
 from alignboard.benchmarks.served_lm import BenchmarkedEndpoint
 from alignboard.engines.openai.format import Dialect
@@ -54,7 +54,7 @@ def test_the_numbers_are_those_of_the_model_in_memory(model, folder, tmp_path, f
     chat = form == "vllm"
     with model.using("one"):
         expected = run_tasks(
-            InMemory(model), BENCHMARKS, [folder], tmp_path / "a", apply_chat_template=chat
+            BenchmarkedModel(model), BENCHMARKS, [folder], tmp_path / "a", apply_chat_template=chat
         )
     with ScoringEndpoint(model, form, NAMES) as server:
         found = run_tasks(
@@ -120,7 +120,9 @@ def test_llama_cpp_gives_the_log_probabilities_of_its_file(folder, tmp_path):
     settings.n_ctx, settings.n_parallel, settings.warmup, settings.verbosity = 2048, 1, False, 0
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
     local = LoadedModel.load(file)
-    run_tasks(InMemory(local), BENCHMARKS[:2], [folder], tmp_path / "a", apply_chat_template=False)
+    run_tasks(
+        BenchmarkedModel(local), BENCHMARKS[:2], [folder], tmp_path / "a", apply_chat_template=False
+    )
     server = xllamacpp.Server(settings)
     endpoint = Endpoint((f"{server.listening_address}/v1",), Dialect("x", "completions"))
     subject = BenchmarkedEndpoint("x", endpoint, 2048, local.tokenizer, None)

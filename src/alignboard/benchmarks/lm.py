@@ -111,7 +111,7 @@ class ContextOnce(JournaledLM):
 
 
 @dataclass(frozen=True)
-class InMemory:
+class BenchmarkedModel:
     """A loaded model, with the adapter in use."""
 
     model: LoadedModel

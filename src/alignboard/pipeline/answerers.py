@@ -21,7 +21,7 @@ from alignboard.models.prompting import History, opens_reasoning, prompt_ids, re
 from alignboard.models.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from alignboard.benchmarks.lm import InMemory
+    from alignboard.benchmarks.lm import BenchmarkedModel
     from alignboard.benchmarks.served_lm import BenchmarkedEndpoint
     from alignboard.models.loading import LoadedModel
 
@@ -79,11 +79,11 @@ class LocalModel:
                 raise InputError(too_long(self._spec, number, len(prompt.ids), self.context))
         return found
 
-    def subject(self) -> InMemory:
+    def subject(self) -> BenchmarkedModel:
         """What benchmarks are run on."""
-        from alignboard.benchmarks.lm import InMemory
+        from alignboard.benchmarks.lm import BenchmarkedModel
 
-        return InMemory(self.loaded)
+        return BenchmarkedModel(self.loaded)
 
     def fits(self, instruction: str, history: History) -> bool:
         """Whether there is room for an answer."""
