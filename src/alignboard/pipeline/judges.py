@@ -53,6 +53,8 @@ class Judges:
         self._loaded: dict[str, tuple[LoadedModel, str | None]] = {}
         self._prices: Prices | None = None
         self._trials: dict[str, Trial] = {}
+        self.models: dict[str, ModelSpec] = {}
+        """see `Opening`"""
         self.repeat = 0
         """which of several askings this is"""
 
@@ -195,6 +197,7 @@ class Judges:
             access.batch_folder,
             self._load,
             self._workspace,
+            self.models,
         )
 
     def _load(self, entry: ModelSpec) -> tuple[LoadedModel, str | None]:
