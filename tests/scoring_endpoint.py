@@ -41,7 +41,7 @@ class ScoringEndpoint(FaultyEndpoint):
             ids.append(int(self._logprobs(ids)[-1].argmax()))
             if ids[-1] in self._model.end_tokens:
                 break
-        return self._model.tokenizer.decode(ids[start:], skip_special_tokens=True)
+        return str(self._model.tokenizer.decode(ids[start:], skip_special_tokens=True))
 
     def _none(self, _body: Any, _ids: Any, _logprobs: Any) -> dict[str, Any]:
         return {"logprobs": None}

@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     return write_tasks(tmp_path_factory.mktemp("tasks"), 4)
 
 
-def served(model, server, base="base"):
+def served(model, server, base: str | None = "base"):
     endpoint = Endpoint(
         (server.url,), Dialect("tuned", "completions"), limits=Limits(4, patience=PATIENCE)
     )
