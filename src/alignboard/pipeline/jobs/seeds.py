@@ -14,6 +14,8 @@ from alignboard.boards.columns import Column, Row, Score, known
 from alignboard.stats.seeds import seed_mean
 from alignboard.stats.student import student_quantile
 
+HALF: Final = 50.0
+"""the win rate, in %, of two models that are as good"""
 ByPrompt: TypeAlias = Mapping[Any, float]
 _NOTE: Final = (
     "Rows of several seeds: means over the seeds; intervals are for new prompts and new seeds (crossed), SD is the "
@@ -49,7 +51,8 @@ def with_seeds(
     several = any(len(runs) > 1 for runs in groups.values())
     notes = [*board.notes, *([_NOTE] if several else [])]
     made = msgspec.structs.replace(board, rows=rows, notes=notes)
-    return _with_chosen(made, parameters, entries)
+    made = _with_differences(made, groups, entries, by_prompt)
+    return _with_chosen(_with_unbeaten(made), parameters, entries)
 
 
 def mean_by_prompt(prompts: Any, values: Any) -> dict[Any, float]:
@@ -92,6 +95,7 @@ def _over_prompts(tables: Sequence[ByPrompt], *, bounded: bool) -> Score:
     if not shared:
         return Score(reason="no prompt with a value for every seed")
     found = seed_mean(np.array([[table[prompt] for table in tables] for prompt in shared]))
+    several = f"{found.n_seeds} seeds, SD {found.spread:.1f}" if found.n_seeds > 1 else None
     low, high = found.low, found.high
     if bounded:
         low, high = max(low, 0.0), min(high, 100.0)
@@ -101,7 +105,7 @@ def _over_prompts(tables: Sequence[ByPrompt], *, bounded: bool) -> Score:
         known(high),
         known(found.standard_error),
         n=len(shared),
-        note=f"{found.n_seeds} seeds, SD {found.spread:.1f}",
+        note=several,
     )
 
 
@@ -119,6 +123,65 @@ def _over_runs(scores: Sequence[Score]) -> Score:
     half = math.hypot(half, 1.96 * math.sqrt(error**2 - between))
     mean = float(values.mean())
     return Score(mean, mean - half, mean + half, error, note=note)
+
+
+def _with_differences(
+    board: Board,
+    groups: Mapping[str, Sequence[Row]],
+    entries: Mapping[str, Mapping[str, Any]],
+    by_prompt: Mapping[str, Mapping[str, ByPrompt]],
+) -> Board:
+    """Behind correctness and length: the difference to the baseline on the same prompts, one training of it given."""
+    columns, scores = [], {row.model: dict(row.scores) for row in board.rows}
+    for column in board.columns:
+        columns.append(column)
+        tables = by_prompt.get(column.key)
+        if column.kind not in {"accuracy", "length"} or tables is None:
+            continue
+        difference = msgspec.structs.replace(
+            column,
+            key=f"{column.key}/difference",
+            name=f"{column.name} - baseline",
+            kind="diagnostic",
+            unit="points" if column.unit == "%" else column.unit,
+            estimator="mean difference to the baseline's response to the same prompt",
+            conditional_on="new prompts drawn like these, new seeds; the one training of the baseline",
+        )
+        columns.append(difference)
+        for name, runs in groups.items():
+            own = [_differences(run.model, entries, tables) for run in runs]
+            known_runs = [one for one in own if one is not None]
+            if known_runs and len(known_runs) == len(own):
+                scores[name][difference.key] = _over_prompts(known_runs, bounded=False)
+    rows = [msgspec.structs.replace(row, scores=scores[row.model]) for row in board.rows]
+    return msgspec.structs.replace(board, columns=columns, rows=rows)
+
+
+def _differences(
+    model: str, entries: Mapping[str, Mapping[str, Any]], tables: Mapping[str, ByPrompt]
+) -> dict[Any, float] | None:
+    """Value minus the baseline's by prompt; None for the baseline itself."""
+    baseline = entries.get(model, {}).get("baseline")
+    if baseline in {None, model} or baseline not in tables or model not in tables:
+        return None
+    theirs = tables[baseline]
+    return {prompt: value - theirs.get(prompt, math.nan) for prompt, value in tables[model].items()}
+
+
+def _with_unbeaten(board: Board) -> Board:
+    """Flag the rows of trainings whose win rate is not shown to be above 50 %."""
+    rates = board.of_kind("win rate")
+    if not rates:
+        return board
+    rows = []
+    for row in board.rows:
+        score, flags = row.scores.get(rates[0].key, Score()), list(row.flags)
+        if score.high is not None and score.high < HALF:
+            flags.append("loses against its baseline")
+        elif score.low is not None and score.low <= HALF:
+            flags.append("not shown to beat its baseline")
+        rows.append(msgspec.structs.replace(row, flags=flags))
+    return msgspec.structs.replace(board, rows=rows)
 
 
 def _with_chosen(
