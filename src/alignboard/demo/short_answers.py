@@ -161,7 +161,9 @@ class ShortAnswers:
         """Whether ``output`` names the answer, and no other one where answers are names."""
         one = _questions()[instruction]
         asked = {other for other in one.others if _names(instruction, other)}
-        named = any(_names(output, other) for other in one.others - asked if other not in one.answer)
+        named = any(
+            _names(output, other) for other in one.others - asked if other not in one.answer
+        )
         return _names(output, one.answer) and not named
 
     def score(self, instruction: str, output: str) -> float:

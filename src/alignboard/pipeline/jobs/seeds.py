@@ -162,7 +162,7 @@ def _differences(
 ) -> dict[Any, float] | None:
     """Value minus the baseline's by prompt; None for the baseline itself."""
     baseline = entries.get(model, {}).get("baseline")
-    if baseline in {None, model} or baseline not in tables or model not in tables:
+    if baseline is None or baseline == model or baseline not in tables or model not in tables:
         return None
     theirs = tables[baseline]
     return {prompt: value - theirs.get(prompt, math.nan) for prompt, value in tables[model].items()}
