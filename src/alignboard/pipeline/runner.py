@@ -24,6 +24,7 @@ from alignboard.pipeline.graph import SCHEME, Graph, Job
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.locks import held, in_use
 from alignboard.pipeline.model_names import claim
+from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.needed import is_light, is_local, required_modules
@@ -119,6 +120,26 @@ def run_plan(
     """
     return run_resolved(
         load_plan(plan, workspace, consent),
+        dry_run=dry_run,
+        on_progress=on_progress,
+        machine=machine,
+        redo=redo,
+    )
+
+
+def benchmark_models(
+    asked: BenchmarkRequest,
+    workspace: Path | None = None,
+    *,
+    dry_run: bool = False,
+    on_progress: Callable[[Event], None] = silent,
+    machine: Machine | None = None,
+    redo: Sequence[str] = (),
+    consent: Consent | None = None,
+) -> RunResult:
+    """Ask lm-eval's tasks of models, and make their board: a plan of one step, with the parameters of `run_plan`."""
+    return run_resolved(
+        benchmark_plan(asked, (workspace or Path.cwd()).resolve(), consent),
         dry_run=dry_run,
         on_progress=on_progress,
         machine=machine,
