@@ -177,8 +177,8 @@ def test_correctness_and_length_stand_beside_their_difference_to_the_baseline():
     made = with_seeds(board, {"models": entries, "sets": [{"name": "s", "suite": "s"}]}, tables)
     assert [column.name for column in made.columns] == ["win rate", "correct", "correct - baseline"]
     assert made.columns[2].unit == "points"
-    found = {row.model: row.scores.get("correct/difference") for row in made.rows}
-    assert found["sft"] is None
+    found = {row.model: row.scores.get("correct/difference", Score()) for row in made.rows}
+    assert found["sft"].value is None
     both = np.array([values["a-0"], values["a-1"]], dtype=float) - np.array(values["sft"])
     expected = seed_mean(both.T)
     assert found["a"].value == pytest.approx(-100 / 6)
