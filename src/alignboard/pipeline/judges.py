@@ -52,6 +52,8 @@ class Judges:
         self._loaded: dict[str, tuple[LoadedModel, str | None]] = {}
         self._prices: Prices | None = None
         self._trials: dict[str, Trial] = {}
+        self.models: dict[str, ModelSpec] = {}
+        """see `Opening`"""
 
     @property
     def prices(self) -> Prices:
@@ -186,6 +188,7 @@ class Judges:
             access.batch_folder,
             self._load,
             self._workspace,
+            self.models,
         )
 
     def _load(self, entry: ModelSpec) -> tuple[LoadedModel, str | None]:

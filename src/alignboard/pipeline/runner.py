@@ -273,7 +273,9 @@ def _of_older_schemes(journal: Journal) -> int:
 def _require_resolved(jobs: Sequence[Job]) -> None:
     """A repository of the hub is known by its commit before anything runs; raises `InputError` where it is not."""
     for job in jobs:
-        for part in job.parameters.get("source", {}).values():
+        parameters = job.parameters
+        sources = [parameters.get("source", {}), *parameters.get("sources", {}).values()]
+        for part in (one for source in sources for one in source.values()):
             if isinstance(part, dict) and "id" in part and part["commit"] is None:
                 raise InputError(
                     f"{job.name}: which commit of {part['id']} is meant cannot be found out (no network, or no such "

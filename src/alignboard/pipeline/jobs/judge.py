@@ -20,6 +20,7 @@ from alignboard.judges.round_robin import rate as rate_models
 from alignboard.judges.round_robin import round_robin
 from alignboard.judges.runner import Counts
 from alignboard.judges.spec import JudgeSpec
+from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.conversations import compare_conversations, load_questions
 from alignboard.pipeline.evaluation import Evaluation, hardening_secret
@@ -189,6 +190,8 @@ def judges_of(task: JobTask, declared: JudgeSpec, *, ask: bool = True) -> Judges
     if access not in opened:
         secret = hardening_secret(journal)
         opened[access] = Judges(access, task.places.workspace, secret=secret)
+    models = msgspec.convert(task.job.hints.get("models", {}), dict[str, ModelSpec])
+    opened[access].models.update(models)
     opened[access].require_supported(declared, dt.datetime.now(dt.UTC).date() if ask else None)
     return opened[access]
 

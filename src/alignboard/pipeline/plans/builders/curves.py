@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
+from alignboard.models.sources import pinned
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.builders.base import ALL_GROUP, Builder
 from alignboard.pipeline.plans.builders.judging import judge
 from alignboard.pipeline.plans.builders.models import checkpoint, spec_of
 from alignboard.pipeline.plans.builders.responses import generate
-from alignboard.pipeline.plans.models import ModelEntry, pinned
+from alignboard.pipeline.plans.models import ModelEntry
 
 
 def drifts(

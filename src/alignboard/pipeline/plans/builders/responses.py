@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
+from alignboard.models.sources import asked_as, pinned
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.builders.base import Builder
 from alignboard.pipeline.plans.builders.benchmarks import benchmark
 from alignboard.pipeline.plans.builders.models import checkpoint, spec_of
-from alignboard.pipeline.plans.models import ModelEntry, asked_as, pinned
+from alignboard.pipeline.plans.models import ModelEntry
 from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.results.files import file_sha256
 
