@@ -171,7 +171,7 @@ def test_correctness_and_length_stand_beside_their_difference_to_the_baseline():
     board = Board(name="b", title="b", columns=[RATE, correct], rows=rows)
     entries = [{"model": name, "baseline": "sft", "family": "phi"} for name in values]
     entries = [e | ({"row": e["model"][0]} if "-" in e["model"] else {}) for e in entries]
-    tables = {"correct": {name: dict(enumerate(own)) for name, own in values.items()}}
+    tables = {"correct": {name: dict(enumerate(map(float, own))) for name, own in values.items()}}
     lost = {n: 100.0 * won for n, won in enumerate([0, 0, 1, 0, 0, 0])}
     tables[RATE.key] = {"a-0": lost, "a-1": lost}
     made = with_seeds(board, {"models": entries, "sets": [{"name": "s", "suite": "s"}]}, tables)
