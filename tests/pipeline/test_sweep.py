@@ -183,7 +183,7 @@ def test_correctness_and_length_stand_beside_their_difference_to_the_baseline():
     found = {row.model: row.scores.get("correct/difference", Score()) for row in made.rows}
     assert found["sft"].value is None
     both = np.array([values["a-0"], values["a-1"]], dtype=float) - np.array(values["sft"])
-    expected = seed_mean(both.T)
+    expected = repeated_mean(both.T.reshape(6, 2, 1, 1))
     assert found["a"].value == pytest.approx(-100 / 6)
     assert (found["a"].low, found["a"].high) == (expected.low, expected.high)
     assert found["b"].value == pytest.approx(100 / 6)
