@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -71,18 +72,36 @@ def test_responses_are_those_of_lm_evals_own_passes(model, folder, tmp_path, cha
 
 
 def test_passes_that_a_model_does_not_heed_are_found(model, folder, tmp_path, monkeypatch):
-    from alignboard.benchmarks import scoring
+    from alignboard.benchmarks import lm, scoring
 
     kept = scoring.attended
+    monkeypatch.setattr(lm, "_TRIED_MODELS", WeakKeyDictionary())
     monkeypatch.setattr(scoring, "attended", lambda c, seen, *rest: kept(c, seen | True, *rest))
     asked = BENCHMARKS[:1]
     run_tasks(BenchmarkedModel(model), asked, [folder], tmp_path / "a", apply_chat_template=False)
     assert stamp(tmp_path / "a")["passes"].startswith("lm-eval (log-probabilities of -")
+    monkeypatch.setattr(lm, "_TRIED_MODELS", WeakKeyDictionary())
     monkeypatch.setattr(scoring, "attended", kept)
     run_tasks(BenchmarkedModel(model), asked, [folder], tmp_path / "b", apply_chat_template=False)
     found, expected = responses(tmp_path / "a"), responses(tmp_path / "b")
     for key, value in found.items():
         assert_alike(value, expected[key])
+
+
+def test_our_passes_are_tried_once_a_model(model, folder, tmp_path, monkeypatch):
+    from alignboard.benchmarks import lm
+
+    tried = []
+    kept = lm.ContextOnce._difference
+    monkeypatch.setattr(
+        lm.ContextOnce,
+        "_difference",
+        lambda self, some: tried.append(len(some)) or kept(self, some),
+    )
+    monkeypatch.setattr(lm, "_TRIED_MODELS", WeakKeyDictionary())
+    for name in "ab":
+        run_tasks(BenchmarkedModel(model), BENCHMARKS[:1], [folder], tmp_path / name)
+    assert tried == [2]
 
 
 def test_a_repeated_or_longer_run_computes_what_is_new(model, tmp_path):
