@@ -88,6 +88,27 @@ def test_passes_that_a_model_does_not_heed_are_found(model, folder, tmp_path, mo
         assert_alike(value, expected[key])
 
 
+def test_reasoning_is_removed_before_stops_and_filters(model, folder, tmp_path, monkeypatch):
+    """A reply that never comes to an answer has none; a template without reasoning leaves replies as they are."""
+    replies = iter(["<think>a. b</think>sea. no", "<think>dog. never ends", "cat. no"])
+    monkeypatch.setattr(
+        *("lm_eval.models.huggingface.HFLM.tok_decode",),
+        lambda _self, tokens, *_: next(replies, "sea. x") if isinstance(tokens, list) else "</s>",
+    )
+
+    def run(template, name):
+        monkeypatch.setattr(model, "base_chat_template", template)
+        with model.using(None):
+            run_tasks(BenchmarkedModel(model), [BENCHMARKS[2]], [folder], tmp_path / name)
+        return [responses(tmp_path / name)["written", k][0][0] for k in range(12)]
+
+    found = run(model.base_chat_template + "{# <think> #}", "a")
+    assert sorted(found)[:2] == ["", "cat"]
+    assert set(found) == {"", "cat", "sea"}
+    replies = iter(["<think>a. b</think>sea. no"])
+    assert "<think>a" in run(model.base_chat_template.removesuffix("{# <think> #}"), "b")
+
+
 def test_our_passes_are_tried_once_a_model(model, folder, tmp_path, monkeypatch):
     from alignboard.benchmarks import lm
 
