@@ -142,8 +142,7 @@ def _alone(text: str, thoughts: list[str], *, sure: bool) -> str:
     """
     for opening, closing in _PAIRS:
         end = _find(text, closing, last=True)
-        start = _find(text, opening)
-        if end < 0 or 0 <= start < end:
+        if end < 0 or 0 <= _find(text, opening) < end:
             continue
         after = text[end + len(closing) :]
         own_line = text[:end].endswith("\n") or not after.strip() or after.lstrip(" \t")[:1] == "\n"
