@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -84,10 +85,10 @@ def benchmark(
     from alignboard.boards.board import read_board
     from alignboard.boards.files import to_text
     from alignboard.pipeline.executors.machine import Machine
-    from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
+    from alignboard.pipeline.plans.benchmark import BenchmarkRequest
     from alignboard.pipeline.plans.consent import Consent
     from alignboard.pipeline.progress import job_table, showing, time_table
-    from alignboard.pipeline.runner import run_resolved
+    from alignboard.pipeline.runner import benchmark_models
 
     asked = BenchmarkRequest(
         models,
@@ -99,16 +100,21 @@ def benchmark(
         chat_template,
         checkpoints,
     )
-    resolved = benchmark_plan(asked, Path.cwd(), Consent(tasks=trust_tasks))
-    machine = Machine(executor="in-process")
-    planned = run_resolved(resolved, dry_run=True, machine=machine, redo=redo)
+    run = partial(
+        benchmark_models,
+        asked,
+        machine=Machine(executor="in-process"),
+        redo=redo,
+        consent=Consent(tasks=trust_tasks),
+    )
+    planned = run(dry_run=True)
     if dry_run:
         if json_file is not None:
             write_json(json_file, planned.to_json() | {"costs": planned.costs()})
         print(job_table(planned.jobs, planned.done_before, planned.expected, planned.n_workers))
         return
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        result = run_resolved(resolved, machine=machine, redo=redo, on_progress=listener)
+        result = run(on_progress=listener)
     say_versions(result)
     print(time_table(result.timings, result.seconds))
     path = result.board
