@@ -265,15 +265,19 @@ def sorted_failures(mask: Callable[[str], str] = str) -> Iterator[None]:
         raise TransientError(mask(one_line(error))) from error
 
 
-def session_failure(error: aiohttp.ClientError, mask: Callable[[str], str]) -> Exception:
-    """The `TransientError` or `FinalError` that a failure of aiohttp means."""
+@contextmanager
+def session_failures(mask: Callable[[str], str]) -> Iterator[None]:
+    """Raise `TransientError` or `FinalError` for what aiohttp raises."""
     import aiohttp
 
-    reason = mask(one_line(error))
-    if isinstance(error, aiohttp.InvalidURL):
-        return FinalError(reason)
-    unreached = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
-    return UnavailableError(reason) if isinstance(error, unreached) else TransientError(reason)
+    try:
+        yield
+    except aiohttp.InvalidURL as error:
+        raise FinalError(mask(one_line(error))) from error
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise UnavailableError(mask(one_line(error))) from error
+    except aiohttp.ClientError as error:
+        raise TransientError(mask(one_line(error))) from error
 
 
 class Head(NamedTuple):

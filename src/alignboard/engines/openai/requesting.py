@@ -45,7 +45,7 @@ from alignboard.fetch.http import (
     UnavailableError,
     proxy_of,
     session,
-    session_failure,
+    session_failures,
 )
 
 if TYPE_CHECKING:
@@ -280,8 +280,6 @@ class _Run:
         self, client: aiohttp.ClientSession, server: _Server, request: Request
     ) -> TimedReply[Any]:
         """One try. Raises `TransientError` or `FinalError`."""
-        import aiohttp
-
         seconds = self._endpoint.limits.patience.timeout
         if server.is_limited:
             await self._wait(server.requests.take(1))
@@ -291,20 +289,19 @@ class _Run:
         started, body = self._clock.now(), Body(LARGEST_BODY)
         sent = msgspec.json.encode(request.body)
         try:
-            async with (
-                asyncio.timeout(seconds),
-                client.post(
-                    server.url,
-                    data=sent,
-                    headers=_JSON,
-                    proxy=server.proxy,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                async for piece in response.content.iter_any():
-                    body.add(piece)
-        except aiohttp.ClientError as error:
-            raise session_failure(error, lambda text: without(self._key, text)) from error
+            with session_failures(lambda text: without(self._key, text)):
+                async with (
+                    asyncio.timeout(seconds),
+                    client.post(
+                        server.url,
+                        data=sent,
+                        headers=_JSON,
+                        proxy=server.proxy,
+                        allow_redirects=False,
+                    ) as response,
+                ):
+                    async for piece in response.content.iter_any():
+                        body.add(piece)
         except TimeoutError as error:
             raise TransientError(f"no answer within {seconds:g} s") from error
         content = body.content()
