@@ -15,7 +15,6 @@ from alignboard.boards.columns import Column, Row
 from alignboard.boards.examples import Examples
 from alignboard.boards.plots.dots import nothing
 from alignboard.boards.plots.style import INK, MUTED, SMALL, drawable, new_axes, short_name
-from alignboard.reports.comparison import ALPHA
 from alignboard.stats.multiplicity import holm
 from alignboard.stats.paired import PairedDifference, paired_difference
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 Matrix = NDArray[np.float64]
 MOST = 30
 """models that a map of pairs draws, the leading ones"""
+_ALPHA = 0.05
 _WRITTEN = 14
 """columns up to which the figures are written into the cells"""
 
@@ -64,7 +64,7 @@ def plot_tests(
     matrix.T[upper] = -matrix[upper]
     p = holm(np.array([math.nan if one is None else one.p_value for one in found]))
     stars = np.full(matrix.shape, "", dtype=object)
-    stars[upper] = stars.T[upper] = np.where(p < ALPHA, "*", "")
+    stars[upper] = stars.T[upper] = np.where(p < _ALPHA, "*", "")
     reach = max(float(np.nanmax(np.abs(matrix), initial=0.0)), 1.0)
     scale = Scale(0.0, reach, "points; * separated after Holm", signed=True)
     figures = len(shown) <= _WRITTEN
