@@ -8,32 +8,25 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 from alignboard.cli.boundary import EXIT_FOUND, guarded
 from alignboard.cli.commands import Commands
-from alignboard.cli.published import (
-    assets_option,
-    calibration,
-    from_option,
-    mode_option,
-    models_option,
-    names_of,
-    released,
-)
-from alignboard.cli.shared import (
+from alignboard.cli.options import (
+    PATH,
     allow_key_option,
+    assets_option,
     completes,
     json_option,
     machine_of,
     machine_options,
+    models_option,
     redo_option,
-    say_versions,
-    terminal_width,
-    write_json,
+    trust_tasks_option,
 )
+from alignboard.cli.published import calibration, from_option, mode_option, names_of, released
+from alignboard.cli.shared import show_run, write_json
 from alignboard.extras import calm
 from alignboard.workspace import PUBLISHED
 
@@ -111,8 +104,7 @@ def reproduce(
     with ResultsFolder(results or released(declared, names)) as folder:
         folder.require(names or [], declared.annotator)
         board = recompute(declared, folder, calibration(declared, assets), models=names, mode=mode)
-    if json_file is not None:
-        write_json(json_file, board.to_json())
+    write_json(json_file, board.to_json())
     print(reproduction_table(board))
     print()
     print(summary(board))
@@ -141,8 +133,7 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
     if results is not None:
         with ResultsFolder(results) as folder, progress("auditing", len(folder.models)) as advance:
             findings += audit_results(folder, suites, calibration(suites[0], assets), advance)
-    if json_file is not None:
-        write_json(json_file, {"findings": [finding.to_json() for finding in findings]})
+    write_json(json_file, {"findings": [finding.to_json() for finding in findings]})
     print(findings_text(findings))
     if findings:
         sys.exit(EXIT_FOUND)
@@ -156,11 +147,7 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
     help="Print which jobs are done, and the calls, tokens, dollars and seconds of the others.",
 )
 @machine_options
-@click.option(
-    "--trust-tasks",
-    is_flag=True,
-    help="Run the code that task files in evaluate/tasks name (!function), and their templates outside a sandbox.",
-)
+@trust_tasks_option
 @allow_key_option
 @redo_option
 @json_option
@@ -181,35 +168,19 @@ def run(
     The workspace is the folder you are in. Interrupt it at any moment and start it again: it goes on where it was.
     Several runs and commands may be at work in one workspace; each product is made by one of them.
     """
-    from alignboard.boards.board import read_board
-    from alignboard.boards.files import to_text
+    from functools import partial
+
     from alignboard.pipeline.plans.consent import Consent
-    from alignboard.pipeline.progress import cost_table, job_table, showing, time_table
     from alignboard.pipeline.runner import run_plan
 
     machine = machine_of(workers, gpus, executor)
-    options: dict[str, Any] = {
-        "machine": machine, "redo": redo, "consent": Consent(frozenset(allow_key), trust_tasks),
-    }  # fmt: skip
-    planned = run_plan(plan, dry_run=True, **options)
-    with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        result = run_plan(plan, dry_run=dry_run, on_progress=listener, **options)
-    say_versions(result)
-    costs = result.costs() if dry_run else []
-    if json_file is not None:
-        write_json(json_file, result.to_json() | ({"costs": costs} if dry_run else {}))
-    if dry_run:
-        print(cost_table(costs), end="\n\n" if costs else "")
-        print(job_table(result.jobs, result.done_before, result.expected, result.n_workers))
-        return
-    print(time_table(result.timings, result.seconds))
-    if result.board is not None:
-        made = read_board(result.board)
-        print(f"\n{to_text(made, terminal_width())}\n\n{result.board.with_suffix('.html')}")
+    consent = Consent(frozenset(allow_key), trust_tasks)
+    planned = partial(run_plan, plan, machine=machine, redo=redo, consent=consent)
+    show_run(planned, json_file, dry_run=dry_run)
 
 
 @cli.command(epilog="Example: alignboard init my-workspace")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 def init(folder: Path) -> None:
     """Make FOLDER a workspace: the built-in recipes, suites, judges and the demo's plan, to be edited."""
     from alignboard.pipeline.init import init_workspace

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
-from alignboard.cli.shared import (
+from alignboard.cli.options import (
+    FOLDER,
+    POSITIVE,
     completes,
     json_option,
-    name_option,
+    names_option,
+    parts,
     redo_option,
-    say_versions,
-    terminal_width,
-    write_json,
+    trust_tasks_option,
 )
+from alignboard.cli.shared import show_run
 
 
 @click.command(
@@ -30,10 +32,10 @@ from alignboard.cli.shared import (
     shell_complete=completes("evaluate/suites"),
     help="A suite: open-llm-v1, open-llm-v2, nous, quick, smoke, or one of evaluate/suites.",
 )
-@name_option
+@names_option
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     metavar="N",
     help="Only the first N documents of each task (default: all).",
 )
@@ -49,15 +51,11 @@ from alignboard.cli.shared import (
 )
 @click.option(
     "--checkpoints",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     metavar="DIR",
     help="Ask every checkpoint-<step> of this training, too, a row for each.",
 )
-@click.option(
-    "--trust-tasks",
-    is_flag=True,
-    help="Run the code that task files in evaluate/tasks name (!function), and their templates outside a sandbox.",
-)
+@trust_tasks_option
 @click.option("--dry-run", is_flag=True, help="Print the jobs and their tasks; load no weights.")
 @redo_option
 @json_option
@@ -81,19 +79,18 @@ def benchmark(
     A MODEL is a name of `alignboard models list`, a folder (a checkpoint or an adapter), an id on the hub, or
     package:NAME. Models on one base are loaded once. Interrupt it at any moment and start it again.
     """
-    from alignboard.boards.board import read_board
-    from alignboard.boards.files import to_text
+    from functools import partial
+
     from alignboard.pipeline.executors.machine import Machine
     from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
     from alignboard.pipeline.plans.consent import Consent
-    from alignboard.pipeline.progress import job_table, showing, time_table
     from alignboard.pipeline.runner import run_resolved
 
     asked = BenchmarkRequest(
         models,
-        _parts(tasks),
+        parts(tasks),
         suite,
-        _parts(model_names),
+        parts(model_names),
         limit,
         data_root,
         chat_template,
@@ -101,23 +98,5 @@ def benchmark(
     )
     resolved = benchmark_plan(asked, Path.cwd(), Consent(tasks=trust_tasks))
     machine = Machine(executor="in-process")
-    planned = run_resolved(resolved, dry_run=True, machine=machine, redo=redo)
-    if dry_run:
-        if json_file is not None:
-            write_json(json_file, planned.to_json() | {"costs": planned.costs()})
-        print(job_table(planned.jobs, planned.done_before, planned.expected, planned.n_workers))
-        return
-    with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        result = run_resolved(resolved, machine=machine, redo=redo, on_progress=listener)
-    say_versions(result)
-    print(time_table(result.timings, result.seconds))
-    path = result.board
-    made = None if path is None else read_board(path)
-    if json_file is not None:
-        write_json(json_file, result.to_json())
-    if path is not None and made is not None:
-        print(f"\n{to_text(made, terminal_width())}\n\n{path.with_suffix('.html')}")
-
-
-def _parts(text: str | None) -> list[str]:
-    return [one.strip() for one in (text or "").split(",") if one.strip()]
+    run = partial(run_resolved, resolved, machine=machine, redo=redo)
+    show_run(run, json_file, dry_run=dry_run)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import FILE, PATH, all_pairs_option, json_option, results_option
+from alignboard.cli.shared import write_json
 
 if TYPE_CHECKING:
     from alignboard.reports.comparison import Correction
 
 EXIT_NOTHING_SHARED = 3
-_FILE = click.Path(path_type=Path, dir_okay=False)
 _CLUSTER = (
     "A column of the annotations, or a field of the task's documents: rows with the same value (a conversation, a "
     "passage) are dependent."
@@ -29,13 +29,7 @@ _ANY_PROMPT = (
     epilog="Example: alignboard compare my-dpo my-simpo --from results --judge hardened-pair"
 )
 @click.argument("models", nargs=-1, required=True)
-@click.option(
-    "--from",
-    "results",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A results folder; MODELS are then names of models in it.",
-)
+@results_option("A results folder; MODELS are then names of models in it.")
 @click.option("--judge", metavar="NAME", help="The judge whose verdicts are compared.")
 @click.option(
     "--suite",
@@ -48,7 +42,7 @@ _ANY_PROMPT = (
 @click.option("--baseline", metavar="NAME", help="The baseline, where there are several.")
 @click.option(
     "--assets",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help="Folder of df_gamed.csv and instruction_difficulty.csv: adds length-controlled win rates.",
 )
@@ -59,17 +53,15 @@ _ANY_PROMPT = (
     show_default=True,
     help="Correction of the p-values for the number of pairs.",
 )
-@click.option(
-    "--all-pairs", is_flag=True, help="Compare all pairs, not only the first model with the others."
-)
+@all_pairs_option
 @click.option("--cluster", metavar="FIELD", help=_CLUSTER)
 @click.option("--margin", type=float, metavar="POINTS", help=_MARGIN)
 @click.option("--any-prompt", is_flag=True, help=_ANY_PROMPT)
 @click.option(
-    "--csv", "csv_file", type=_FILE, metavar="FILE", help="Write the pairs as CSV to FILE."
+    "--csv", "csv_file", type=FILE, metavar="FILE", help="Write the pairs as CSV to FILE."
 )
 @click.option(
-    "--latex", "latex_file", type=_FILE, metavar="FILE", help="Write the pairs as LaTeX to FILE."
+    "--latex", "latex_file", type=FILE, metavar="FILE", help="Write the pairs as LaTeX to FILE."
 )
 @json_option
 def compare(
@@ -113,8 +105,7 @@ def compare(
         all_pairs=all_pairs,
         any_prompt=any_prompt,
     )
-    if json_file is not None:
-        write_json(json_file, found.to_json())
+    write_json(json_file, found.to_json())
     for path, text in ((csv_file, to_csv), (latex_file, to_latex)):
         if path is not None:
             write_atomically(path, text(found).encode())

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import PATH, json_option
+from alignboard.cli.shared import write_json
 
 if TYPE_CHECKING:
     from alignboard.models.arithmetic import Dtype
 
 
 @click.command(epilog="Example: alignboard export results/tiny-phi-dpo/adapter --to merged")
-@click.argument("adapter", type=click.Path(path_type=Path))
-@click.option(
-    "--to", required=True, type=click.Path(path_type=Path), help="The new folder of the checkpoint."
-)
+@click.argument("adapter", type=PATH)
+@click.option("--to", required=True, type=PATH, help="The new folder of the checkpoint.")
 @click.option(
     "--base", metavar="MODEL", help="The base model (default: the one that ADAPTER names)."
 )
@@ -45,7 +44,6 @@ def export(
     from alignboard.train.export import export_adapter
 
     report = export_adapter(adapter, to, base=base, dtype=cast("Dtype", dtype))
-    if json_file is not None:
-        write_json(json_file, asdict(report))
+    write_json(json_file, asdict(report))
     for line in report.lines():
         print(shown(line))

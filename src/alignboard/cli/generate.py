@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from alignboard.cli.shared import completes, json_option, name_option, replace_option, write_json
+from alignboard.cli.boundary import EXIT_FOUND
+from alignboard.cli.options import (
+    engine_options,
+    json_option,
+    limit_option,
+    model_arguments,
+    names_option,
+    replace_option,
+    request_options,
+    trust_remote_code_option,
+)
+from alignboard.cli.shared import write_json
 
 if TYPE_CHECKING:
     from alignboard.data.instruction_sets import InstructionSet
@@ -17,18 +28,10 @@ if TYPE_CHECKING:
     from alignboard.pipeline.costs import GenerationCost
     from alignboard.suites import Instructions
 
-EXIT_FOUND = 3
-
 
 @click.command(epilog="Example: alignboard generate runs/dpo --set prompts.jsonl")
-@click.argument(
-    "models",
-    nargs=-1,
-    required=True,
-    metavar="MODEL...",
-    shell_complete=completes("evaluate/models"),
-)
-@name_option
+@model_arguments
+@names_option
 @click.option(
     "--set",
     "set_name",
@@ -37,16 +40,8 @@ EXIT_FOUND = 3
     metavar="NAME",
     help="An instruction set, or a json, jsonl or csv file with a column of instructions.",
 )
-@click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N instructions."
-)
-@click.option(
-    "--engine",
-    default="local",
-    show_default=True,
-    metavar="URL,URL",
-    help="local, or the addresses of OpenAI-compatible endpoints, up to /v1.",
-)
+@limit_option
+@engine_options
 @click.option(
     "--api",
     type=click.Choice(["completions", "chat"]),
@@ -59,39 +54,7 @@ EXIT_FOUND = 3
     metavar="NAME",
     help="What the endpoint calls the model (else its id on the hub).",
 )
-@click.option(
-    "--api-key-env",
-    metavar="VARIABLE",
-    help="The environment variable that holds the endpoint's key.",
-)
-@click.option(
-    "--concurrency",
-    type=click.IntRange(min=1),
-    default=16,
-    show_default=True,
-    help="Requests at a time, per endpoint.",
-)
-@click.option(
-    "--requests-per-minute",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="N",
-    help="The limit of the endpoint's account, per address.",
-)
-@click.option(
-    "--tokens-per-minute",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="N",
-    help="The same, of prompts and answers together.",
-)
-@click.option(
-    "--price",
-    type=(click.FloatRange(min=0), click.FloatRange(min=0)),
-    metavar="PROMPT ANSWER",
-    help="US dollars per million tokens (else from evaluate/prices.yaml, where the model is there).",
-)
-@click.option(
-    "--max-new-tokens", type=click.IntRange(min=1), metavar="N", help="In place of the entry's."
-)
+@request_options
 @click.option(
     "--temperature",
     type=click.FloatRange(min=0),
@@ -99,11 +62,7 @@ EXIT_FOUND = 3
     help="In place of the entry's; 0 is greedy.",
 )
 @click.option("--seed", type=int, metavar="N", help="Of sampling.")
-@click.option(
-    "--trust-remote-code",
-    is_flag=True,
-    help="Agree to run the repository's own Python where an entry asks.",
-)
+@trust_remote_code_option
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be asked of whom; load no weights, ask nobody."
 )
@@ -168,12 +127,10 @@ def generate(
         specs = [one.spec for one in resolved.entries.values() if one.spec is not None]
         for cost, spec in zip(costs, specs, strict=True):
             print(_cost_text(cost, spec, declared, resolved.sets[0].asked, engine))
-        if json_file is not None:
-            write_json(json_file, costs)
+        write_json(json_file, costs)
         return
     results = run_generation(planned)
-    if json_file is not None:
-        _write(json_file, results)
+    _write(json_file, results)
     if any(one.failures or 0 < one.n_rows == one.n_empty for one in results):
         sys.exit(EXIT_FOUND)
 
@@ -240,7 +197,7 @@ def _cost_text(
     return "\n".join([*unknown, line])
 
 
-def _write(path: Path, results: list[Answered]) -> None:
+def _write(path: Path | None, results: list[Answered]) -> None:
     import msgspec
 
     fields = ("model", "n_rows", "n_known", "n_tokens", "price", "seconds", "too_long")

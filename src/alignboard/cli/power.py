@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import POSITIVE, all_pairs_option, json_option, results_option
+from alignboard.cli.shared import write_json
 from alignboard.errors import InputError
 
 
@@ -14,9 +15,7 @@ from alignboard.errors import InputError
     epilog="Example: alignboard power my-dpo my-simpo --from results --judge hardened-pair"
 )
 @click.argument("models", nargs=-1)
-@click.option(
-    "--from", "results", type=click.Path(path_type=Path), metavar="DIR", help="A results folder."
-)
+@results_option()
 @click.option("--judge", metavar="NAME", help="The judge of the pilot.")
 @click.option(
     "--suite", metavar="NAME", help="The suite of the pilot, whose benchmarks are compared."
@@ -46,14 +45,12 @@ from alignboard.errors import InputError
 )
 @click.option(
     "--tests",
-    type=click.IntRange(1),
+    type=POSITIVE,
     default=1,
     show_default=True,
     help="Tests that share the error rate of .05, as in Holm's first step.",
 )
-@click.option(
-    "--all-pairs", is_flag=True, help="All pairs of MODELS, not only the first with the others."
-)
+@all_pairs_option
 @json_option
 def power(
     models: tuple[str, ...],
@@ -89,8 +86,7 @@ def power(
         if wanted is None or not sd > 0:
             raise InputError("--sd POINTS, above 0, needs --difference POINTS.")
         needed = prompts_needed(wanted, sd / 100, target, ALPHA / tests)
-        if json_file is not None:
-            write_json(json_file, {"needed": needed})
+        write_json(json_file, {"needed": needed})
         print(f"{needed} prompts separate {difference:g} points in {target:.0%} of runs.")
         return
     from alignboard.reports.compare import compare
@@ -99,6 +95,5 @@ def power(
         *models, results=results, judge=judge, suite=suite, cluster=cluster, all_pairs=all_pairs
     )
     rows = pair_powers(pilot, wanted, target, tests)
-    if json_file is not None:
-        write_json(json_file, to_json(rows))
+    write_json(json_file, to_json(rows))
     print(to_text(rows, wanted, target))

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alignboard.cli.shared import completes, json_option, redo_option, say_versions, write_json
+from alignboard.cli.options import (
+    completes,
+    json_option,
+    redo_option,
+    trained_model_option,
+    training_data_option,
+)
+from alignboard.cli.shared import show_run
 
 if TYPE_CHECKING:
     from alignboard.pipeline.runner import RunResult
@@ -15,15 +22,8 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: alignboard train demo/dpo --model tiny-phi --set loss.beta=0.2")
 @click.argument("recipe", shell_complete=completes("train"))
-@click.option(
-    "--model", metavar="NAME", help="tiny-phi, a folder or an id on the hub; else the recipe's own."
-)
-@click.option(
-    "--data",
-    "data_name",
-    metavar="SOURCE",
-    help="Train on this instead: a json, jsonl, csv or parquet file, a folder of `datasets`, a hub id.",
-)
+@trained_model_option
+@training_data_option
 @click.option(
     "--set",
     "settings",
@@ -57,26 +57,27 @@ def train(
     json_file: Path | None,
 ) -> None:
     """Train RECIPE (a name such as demo/dpo or mistral-7b/sft-qlora), and first whatever it starts from."""
-    from alignboard.pipeline.progress import job_table, showing, time_table
-    from alignboard.pipeline.training import TrainingRequest, parse_settings, train_recipe
+    from functools import partial
+
+    from alignboard.pipeline.runner import run_resolved
+    from alignboard.pipeline.training import (
+        TrainingRequest,
+        adapter_folder,
+        parse_settings,
+        training_plan,
+    )
 
     changes = parse_settings(settings)
     changes |= {} if seed is None else {"seed": seed}
     changes |= {} if data_name is None else {"data": {"name": data_name}, "pairs": None}
     asked = TrainingRequest(recipe, model, changes, name)
-    _, planned = train_recipe(asked, dry_run=True, redo=redo)
+    resolved = training_plan(asked, Path.cwd().resolve())
+    run = partial(run_resolved, resolved, redo=redo)
     if dry_run:
-        looked = _look(planned)
-        if json_file is not None:
-            write_json(json_file, planned.to_json() | {"preview": looked})
-        print(job_table(planned.jobs, planned.done_before, planned.expected, planned.n_workers))
+        show_run(run, json_file, dry_run=True, more=lambda planned: {"preview": _look(planned)})
         return
-    with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        adapter, result = train_recipe(asked, on_progress=listener, redo=redo)
-    say_versions(result)
-    if json_file is not None:
-        write_json(json_file, result.to_json() | {"adapter": str(adapter)})
-    print(time_table(result.timings, result.seconds))
+    adapter = adapter_folder(resolved)
+    show_run(run, json_file, dry_run=False, more=lambda _: {"adapter": str(adapter)})
     print(adapter)
 
 

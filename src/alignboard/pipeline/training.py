@@ -99,7 +99,12 @@ def train_recipe(
     """Train a recipe, and first whatever it starts from: (the adapter's folder, what was done)."""
     resolved = training_plan(asked, (workspace or Path.cwd()).resolve())
     result = run_resolved(resolved, dry_run=dry_run, on_progress=on_progress, redo=redo)
-    return Places(resolved.workspace).results / resolved.models[-1].name / "adapter", result
+    return adapter_folder(resolved), result
+
+
+def adapter_folder(resolved: ResolvedPlan) -> Path:
+    """Where the adapter of a training lies."""
+    return Places(resolved.workspace).results / resolved.models[-1].name / "adapter"
 
 
 def parse_values(given: Sequence[str]) -> dict[str, list[Any]]:

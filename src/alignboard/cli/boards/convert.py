@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from alignboard.cli.published import assets_option, calibration
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import FOLDER, assets_option, json_option
+from alignboard.cli.published import calibration
+from alignboard.cli.shared import write_json
 from alignboard.errors import InputError
 
 _KINDS = ("every-eval-ever", "eval-results", "model-index", "alpaca-eval", "board")
@@ -22,9 +23,7 @@ _RELATIONS = ("first_party", "third_party", "collaborative", "other")
 )
 @click.argument("source")
 @click.option("--to", "kind", type=click.Choice(_KINDS), required=True, help="The format to write.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR"
-)
+@click.option("--out", type=FOLDER, required=True, metavar="DIR")
 @click.option("--organization", help="Who evaluated; every-eval-ever needs it.")
 @click.option(
     "--relationship",
@@ -63,10 +62,7 @@ def convert(
     if kind == "alpaca-eval":
         paths = _submission(Path(source), assets, out)
         print(*paths, sep="\n")
-        if json_file is not None:
-            write_json(
-                json_file, {"model": Path(source).name, "files": [str(path) for path in paths]}
-            )
+        write_json(json_file, {"model": Path(source).name, "files": list(map(str, paths))})
         return
     from alignboard.boards.exports.every_eval_ever import Source, write_folder
     from alignboard.boards.exports.hub import write_eval_results, write_model_index
@@ -88,8 +84,7 @@ def convert(
     if not paths:
         raise InputError(f"The board {board.name!r} has no score that {kind} would hold.")
     print(*paths, sep="\n")
-    if json_file is not None:
-        write_json(json_file, {"board": board.name, "files": [str(path) for path in paths]})
+    write_json(json_file, {"board": board.name, "files": [str(path) for path in paths]})
 
 
 def _pairs(datasets: tuple[str, ...]) -> dict[str, str]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import FOLDER, json_option
+from alignboard.cli.shared import write_json
 
 
 @click.command(epilog="Example: alignboard track demo --to tensorboard --dir runs")
@@ -18,7 +19,7 @@ from alignboard.cli.shared import json_option, write_json
 @click.option(
     "--dir",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     metavar="DIR",
     help="Where local files go.",
 )
@@ -42,5 +43,4 @@ def track(
     place = write(made, project or found.name, folder)
     n_runs = len(by_model(made))
     print(f"{count(n_runs, 'run')} in {place}")
-    if json_file is not None:
-        write_json(json_file, {"board": found.name, "runs": n_runs, "place": place})
+    write_json(json_file, {"board": found.name, "runs": n_runs, "place": place})

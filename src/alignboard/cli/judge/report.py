@@ -6,16 +6,15 @@ from pathlib import Path
 
 import click
 
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import PATH, json_option
+from alignboard.cli.shared import write_json
 
 
 @click.command(epilog="Example: alignboard judge report results")
-@click.argument(
-    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
-)
+@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="PATH...")
 @click.option(
     "--human",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Labels of humans: a json list of instruction, output_1, output_2, preference, annotator_index.",
 )
@@ -32,6 +31,5 @@ def report(paths: tuple[Path, ...], human: Path | None, json_file: Path | None) 
 
     labels = None if human is None else read_human(human)
     found = judge_report(read_judgments(paths), labels)
-    if json_file is not None:
-        write_json(json_file, found.to_json())
+    write_json(json_file, found.to_json())
     print(report_text(found))
