@@ -24,7 +24,7 @@ from alignboard.pipeline import kinds
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.runner import run_plan
-from alignboard.pipeline.store import Places
+from alignboard.pipeline.store import WorkspacePaths
 from alignboard.records import Generation
 from alignboard.registry import lookup
 from alignboard.results.formats import write_rows
@@ -40,7 +40,7 @@ EXACT = {"outputs", "task-data"}
 """kinds whose results follow from text alone: the same digest on every machine"""
 OF_COMMANDS = {"rate", "tournament"}
 """kinds that commands alone have, whose files lie in no job's folder"""
-# Times, versions and places, which are no result.
+# Times, versions and paths, which are no result.
 PASSING = {
     "versions",
     "seconds",
@@ -176,7 +176,7 @@ def made(tmp_path_factory) -> dict[str, Any]:
         for job in build_graph(load_plan(plan, workspace)):
             version = lookup("job", job.kind).version
             kind = found.setdefault(job.kind, {"version": version, "jobs": {}})
-            kind["jobs"][job.name] = made_by(Places(workspace).folder(job))
+            kind["jobs"][job.name] = made_by(WorkspacePaths(workspace).folder(job))
     if os.environ.get("ALIGNBOARD_GOLDENS") == "write":
         GOLDENS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     return found | {"workspace": workspace}

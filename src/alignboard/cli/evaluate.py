@@ -85,7 +85,7 @@ def evaluate(
     from alignboard.pipeline.suite_evaluation import expected, instructions_of, suite_of
     from alignboard.records import Generation
     from alignboard.results.formats import read_rows
-    from alignboard.results.verdict_places import beside
+    from alignboard.results.verdict_paths import beside
     from alignboard.suites import Instructions
 
     workspace, declared_suite = Path.cwd(), suite_of(suite)

@@ -24,7 +24,7 @@ from alignboard.cli.shared import write_json
 if TYPE_CHECKING:
     from alignboard.data.instruction_sets import InstructionSet
     from alignboard.models.spec import ModelSpec
-    from alignboard.pipeline.answering import Answered
+    from alignboard.pipeline.answering import GenerationReport
     from alignboard.pipeline.costs import GenerationCost
     from alignboard.suites import Instructions
 
@@ -197,7 +197,7 @@ def _cost_text(
     return "\n".join([*unknown, line])
 
 
-def _write(path: Path | None, results: list[Answered]) -> None:
+def _write(path: Path | None, results: list[GenerationReport]) -> None:
     import msgspec
 
     fields = ("model", "n_rows", "n_known", "n_tokens", "price", "seconds", "too_long")

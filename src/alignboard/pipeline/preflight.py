@@ -31,7 +31,7 @@ from alignboard.pipeline.plans.made import judge_trained_here
 from alignboard.pipeline.plans.plan import ChosenJudge, ResolvedPlan, access_of
 from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.pipeline.replacing import n_rows, require_no_loss
-from alignboard.pipeline.store import Places, is_kept
+from alignboard.pipeline.store import WorkspacePaths, is_kept
 from alignboard.results.files import require_writable
 
 
@@ -61,17 +61,17 @@ def require_model(
 
 def require_plan(resolved: ResolvedPlan, jobs: Iterable[Job]) -> None:
     """Raise `InputError` for the first thing that ``jobs``, which are to be done, would meet."""
-    todo, places = list(jobs), Places(resolved.workspace)
-    require_writable(places.results)
+    todo, paths = list(jobs), WorkspacePaths(resolved.workspace)
+    require_writable(paths.results)
     if resolved.makes_board:
-        require_writable(places.leaderboards)
+        require_writable(paths.leaderboards)
     for job in todo:
         if "start" in job.hints:  # an adapter that is not there is noticed before rows are fetched
             locate_adapter(job.hints["start"])
     with contextlib.chdir(resolved.workspace):  # declarations name files relative to it
         for name, own in _judges(todo).items():
             sets = [one for one in resolved.sets if one.name in own]
-            _require_judge(resolved.judges[name], sets, places)
+            _require_judge(resolved.judges[name], sets, paths)
         for spec, served, asked in _models(resolved, todo):
             try:
                 if served is not None:
@@ -80,17 +80,17 @@ def require_plan(resolved: ResolvedPlan, jobs: Iterable[Job]) -> None:
             except InputError as error:
                 raise InputError(f"{resolved.path}: models.{spec.name}: {error}") from error
         if not resolved.consent.replace:
-            _require_places(resolved, todo, places)
+            _require_places(resolved, todo, paths)
 
 
-def _require_places(resolved: ResolvedPlan, jobs: Iterable[Job], places: Places) -> None:
+def _require_places(resolved: ResolvedPlan, jobs: Iterable[Job], paths: WorkspacePaths) -> None:
     """Raise `InputError` where responses would take the place of more that no job's folder holds."""
     sets = {one.name: one.asked for one in resolved.sets}
     for job in jobs:
         if job.kind == "generate":
             asked = sets[job.parameters["set"]["name"]]
-            path = outputs_path(places.workspace, job.parameters["model"], asked)
-            if not is_kept(path, path.relative_to(places.workspace).as_posix(), places):
+            path = outputs_path(paths.workspace, job.parameters["model"], asked)
+            if not is_kept(path, path.relative_to(paths.workspace).as_posix(), paths):
                 require_no_loss(path, len(asked.rows), n_rows)
 
 
@@ -127,10 +127,10 @@ def _models(
     return list(found.values())
 
 
-def _require_judge(chosen: ChosenJudge, sets: Sequence[PlanSet], places: Places) -> None:
+def _require_judge(chosen: ChosenJudge, sets: Sequence[PlanSet], paths: WorkspacePaths) -> None:
     """Whether a judge of a plan can be asked today, and its prompt can be filled for ``sets``."""
     declared = chosen.declared
-    judges = Judges(access_of(chosen.access, places.journal), places.workspace)
+    judges = Judges(access_of(chosen.access, paths.journal), paths.workspace)
     judges.require_supported(declared, dt.datetime.now(dt.UTC).date())
     for spec in judges.members(declared):
         if judge_trained_here(spec) is None:  # whose model is trained here

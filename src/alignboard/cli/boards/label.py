@@ -47,7 +47,7 @@ def label(
     from alignboard.cli.judge.judging import reader
     from alignboard.fetch.sources import rich_progress
     from alignboard.records import Judgment
-    from alignboard.results.verdict_places import judge_folder
+    from alignboard.results.verdict_paths import judge_folder
 
     with rich_progress() as downloading:
         compared = reader("alpaca-eval", baseline, None, limit, None, downloading)(outputs)

@@ -167,7 +167,7 @@ def reader(
     from alignboard.records import Generation
     from alignboard.results.conversations import is_conversations, read_conversations
     from alignboard.results.formats import read_rows
-    from alignboard.results.verdict_places import beside
+    from alignboard.results.verdict_paths import beside
 
     workspace = Path.cwd()
     more = None if fields is None else judged_outputs.read_fields(fields)
@@ -239,14 +239,14 @@ def checking(
     from alignboard.pipeline.evaluation import Evaluation, hardening_secret
     from alignboard.pipeline.judges import Judges
     from alignboard.pipeline.plans.plan import access_of
-    from alignboard.pipeline.store import Places
+    from alignboard.pipeline.store import WorkspacePaths
     from alignboard.results.journal import Journal
 
-    places = Places(Path.cwd())
-    given = access_of(plan_judge(access), places.journal)
+    paths = WorkspacePaths(Path.cwd())
+    given = access_of(plan_judge(access), paths.journal)
     given = dataclasses.replace(given, allowed_keys=frozenset(access["allow_key"]))
-    with Journal(places.journal) as journal:
-        judges = Judges(given, places.workspace, secret=hardening_secret(places.journal))
+    with Journal(paths.journal) as journal:
+        judges = Judges(given, paths.workspace, secret=hardening_secret(paths.journal))
         today = dt.datetime.now(dt.UTC).date()
         judges.require_supported(declared, today if ask else None)
         for line in judges.warnings(declared, today):

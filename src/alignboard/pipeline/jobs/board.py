@@ -55,7 +55,7 @@ def board(task: JobTask) -> dict[str, str]:
     """The files of `write_board` in ``leaderboards/``."""
     name = task.job.hints.get("answer_key")
     made = board_of(task.job.parameters, task.inputs, generated_set(name) if name else None)
-    made = with_judges(made, task.places.workspace)
+    made = with_judges(made, task.paths.workspace)
     paths = write_board(made, task.folder, examples_of(task.job.parameters, task.inputs))
     return {f"leaderboards/{path.name}": path.name for path in paths}
 

@@ -29,7 +29,7 @@ from alignboard.results.files import SUFFIXES
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows
 from alignboard.results.order import is_switched
-from alignboard.results.verdict_places import VerdictFile
+from alignboard.results.verdict_paths import VerdictFile
 
 STATUSES = ("scored", "unparsed", "refused", "truncated", "failed")
 """the first enters means, the others are counted"""
