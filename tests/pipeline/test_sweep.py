@@ -12,12 +12,12 @@ import yaml
 from alignboard.boards.board import Board, read_board
 from alignboard.boards.columns import Column, Row, Score
 from alignboard.errors import AlignboardError
-from alignboard.pipeline.jobs.seeds import with_seeds
+from alignboard.pipeline.jobs.repeats import with_repeats
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.runner import run_plan
 from alignboard.pipeline.training import SweepRequest, parse_values, sweep_plan
-from alignboard.stats.seeds import seed_mean
+from alignboard.stats.repeats import repeated_mean
 from test_run import small_workspace
 
 SWEEP = {"recipes": ["demo/dpo"], "over": {"loss.beta": [0.1, 1.0]}, "seeds": 2}
@@ -114,7 +114,7 @@ def board_of(runs):
         for name, (_, values) in runs.items()
     }
     parameters = {"models": entries, "sets": [{"name": "s", "suite": "s"}]}
-    return with_seeds(board, parameters, {RATE.key: table}), board, parameters
+    return with_repeats(board, parameters, {RATE.key: table}), board, parameters
 
 
 def test_seeds_of_a_setting_are_one_row_over_prompts_and_seeds():
@@ -124,13 +124,13 @@ def test_seeds_of_a_setting_are_one_row_over_prompts_and_seeds():
     )
     assert [row.model for row in made.rows] == ["a", "b"]
     score = made.rows[0].scores[RATE.key]
-    expected = seed_mean(100.0 * np.array([one, two]).T)
+    expected = repeated_mean(100.0 * np.array([one, two]).T[:, :, None, None])
     assert (score.value, score.standard_error) == (expected.value, expected.standard_error)
     assert score.note == f"2 seeds, SD {expected.spread:.1f}"
     assert made.rows[1].flags == ["chosen among 2 settings of dpo on the prompts that are reported"]
     assert "new prompts and new seeds" in made.notes[-1]
     # Of numbers per run the errors of the runs are not divided by their number.
-    coarse = with_seeds(board, parameters, {}).rows[0].scores[RATE.key]
+    coarse = with_repeats(board, parameters, {}).rows[0].scores[RATE.key]
     assert coarse.standard_error is not None
     assert coarse.standard_error > 5.0
 
@@ -146,7 +146,7 @@ def test_a_setting_chosen_elsewhere_is_marked_so():
     board = msgspec.structs.replace(board, columns=[column, other], rows=rows)
     entries = [entry | {"select_on": "T"} for entry in parameters["models"]]
     sets = [{"name": "s", "suite": "S"}, {"name": "t", "suite": "T"}]
-    made = with_seeds(board, {"models": entries, "sets": sets}, {})
+    made = with_repeats(board, {"models": entries, "sets": sets}, {})
     assert made.rows[0].flags == ["chosen among 2 settings of dpo on t alone"]
     assert made.rows[1].flags == []
 
@@ -168,14 +168,14 @@ def test_the_interval_covers_new_prompts_and_new_seeds(n_prompts, n_seeds, sizes
             + rng.normal(0, seed, (1, n_seeds))
             + rng.normal(0, rest, (n_prompts, n_seeds))
         )
-        found = seed_mean(values)
+        found = repeated_mean(values[:, :, None, None])
         hits += found.low <= 0 <= found.high
     assert 0.935 <= hits / 1000 <= 0.99
 
 
 def test_with_one_seed_the_interval_is_for_prompts_alone():
     values = np.array([[0.0], [1.0], [1.0], [0.0]])
-    found = seed_mean(values)
+    found = repeated_mean(values[:, :, None, None])
     assert found.standard_error == pytest.approx(values.std(ddof=1) / 2)
     assert math.isnan(found.spread)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -79,12 +80,10 @@ def benchmark(
     A MODEL is a name of `alignboard models list`, a folder (a checkpoint or an adapter), an id on the hub, or
     package:NAME. Models on one base are loaded once. Interrupt it at any moment and start it again.
     """
-    from functools import partial
-
     from alignboard.pipeline.executors.machine import Machine
-    from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
+    from alignboard.pipeline.plans.benchmark import BenchmarkRequest
     from alignboard.pipeline.plans.consent import Consent
-    from alignboard.pipeline.runner import run_resolved
+    from alignboard.pipeline.runner import benchmark_models
 
     asked = BenchmarkRequest(
         models,
@@ -96,7 +95,11 @@ def benchmark(
         chat_template,
         checkpoints,
     )
-    resolved = benchmark_plan(asked, Path.cwd(), Consent(tasks=trust_tasks))
-    machine = Machine(executor="in-process")
-    run = partial(run_resolved, resolved, machine=machine, redo=redo)
+    run = partial(
+        benchmark_models,
+        asked,
+        machine=Machine(executor="in-process"),
+        redo=redo,
+        consent=Consent(tasks=trust_tasks),
+    )
     show_run(run, json_file, dry_run=dry_run)

@@ -10,6 +10,7 @@ import click
 
 from alignboard.cli.boundary import EXIT_FOUND
 from alignboard.cli.options import (
+    POSITIVE,
     engine_options,
     json_option,
     limit_option,
@@ -62,6 +63,13 @@ if TYPE_CHECKING:
     help="In place of the entry's; 0 is greedy.",
 )
 @click.option("--seed", type=int, metavar="N", help="Of sampling.")
+@click.option(
+    "--repeats",
+    type=POSITIVE,
+    default=1,
+    show_default=True,
+    help="Responses to every prompt, each with a seed of its own, as <model>-response0 and so on.",
+)
 @trust_remote_code_option
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be asked of whom; load no weights, ask nobody."
@@ -84,6 +92,7 @@ def generate(
     max_new_tokens: int | None,
     temperature: float | None,
     seed: int | None,
+    repeats: int,
     *,
     trust_remote_code: bool,
     dry_run: bool,
@@ -96,6 +105,8 @@ def generate(
     interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where an endpoint
     left something unanswered in the end, or where all responses of a model are empty.
     """
+    import msgspec
+
     from alignboard.cli.answering import consent_of, entries_of, planned_generation, run_generation
     from alignboard.fetch.sources import rich_progress
     from alignboard.pipeline.plan_costs import generation_costs
@@ -120,13 +131,16 @@ def generate(
             Path.cwd(),
             consent=consent_of(endpoint, replace=replace),
             progress=downloading,
+            repeats=repeats,
         )
     planned = planned_generation(resolved)
     if dry_run:
         costs = generation_costs(resolved, planned.jobs, planned.done_before)
-        specs = [one.spec for one in resolved.entries.values() if one.spec is not None]
-        for cost, spec in zip(costs, specs, strict=True):
-            print(_cost_text(cost, spec, declared, resolved.sets[0].asked, engine))
+        for cost, model in zip(costs, resolved.models, strict=True):
+            spec = resolved.entries[model.base].spec
+            if spec is not None:
+                named = msgspec.structs.replace(spec, name=model.name)
+                print(_cost_text(cost, named, declared, resolved.sets[0].asked, engine))
         write_json(json_file, costs)
         return
     results = run_generation(planned)

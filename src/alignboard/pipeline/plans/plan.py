@@ -29,6 +29,7 @@ from alignboard.pipeline.plans.baselines import (
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.models import ModelEntry, read_entries
 from alignboard.pipeline.plans.references import planned_recipe, task_files
+from alignboard.pipeline.plans.repeats import repeated
 from alignboard.pipeline.plans.schema import BASE_METHOD, Plan, PlanJudge, check
 from alignboard.pipeline.plans.sets import (
     PlanSet,
@@ -165,6 +166,12 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
     if judges:
         rows = with_baselines(path, plan, rows, sets)
         sets = [with_reference(path, plan, one, rows, root) for one in sets]
+    if plan.repeats.several and any(one.checkpoints is not None for one in recipes.values()):
+        raise InputError(
+            f"{path}: learning curves are of single runs; leave checkpoints or repeats out."
+        )
+    rows = repeated(rows, plan.repeats, entries)
+    require_distinct(path, rows)
     resolved = ResolvedPlan(
         plan=plan,
         path=path,

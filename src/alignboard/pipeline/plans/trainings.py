@@ -16,10 +16,11 @@ import msgspec
 
 from alignboard.data.preferences.sources import local_files
 from alignboard.fetch.packages import is_packaged, packaged_digest
+from alignboard.models.sources import source_identity
 from alignboard.pipeline.graph import digest
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.made import made_here
-from alignboard.pipeline.plans.models import is_adapter, source_identity
+from alignboard.pipeline.plans.models import is_adapter
 from alignboard.results.files import file_sha256
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import msgspec
 
 from alignboard.benchmarks.task_files import generated_contents
+from alignboard.models.sources import asked_as, pinned
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.builders.base import Builder
 from alignboard.pipeline.plans.builders.models import spec_of
 from alignboard.pipeline.plans.made import generated_tasks
-from alignboard.pipeline.plans.models import ModelEntry, asked_as, pinned
+from alignboard.pipeline.plans.models import ModelEntry
 from alignboard.suites import EvaluationSuite
 
 

@@ -1,9 +1,9 @@
-"""The rows of a sweep: runs of one setting with several seeds become one row, and the chosen setting is marked."""
+"""Rows of repeated runs: seeds, responses and verdicts become one row, and the chosen setting of a sweep is marked."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -11,21 +11,30 @@ import numpy as np
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score, known
-from alignboard.stats.seeds import seed_mean
+from alignboard.boards.scoring import rank_scores
+from alignboard.records import Annotations
+from alignboard.results.runs import repeated_verdicts
+from alignboard.stats.intervals import clustered_mean, rate_interval
+from alignboard.stats.repeats import RepeatedMean, repeated_mean
 from alignboard.stats.student import student_quantile
 
 ByPrompt: TypeAlias = Mapping[Any, float]
+Draw: TypeAlias = tuple[int, ...]
+"""(seed, response, verdict), counted from 0"""
+_NUMBERS: Final = (
+    "Where only a number per run is known (benchmarks, LC) the error of a run counts in full. Responses and verdicts "
+    "by prompt are those of the first run."
+)
 _NOTE: Final = (
     "Rows of several seeds: means over the seeds; intervals are for new prompts and new seeds (crossed), SD is the "
-    "standard deviation between the seeds. Where only a number per run is known (benchmarks, LC) the error of a run "
-    "counts in full. Responses and verdicts by prompt are those of the first seed."
+    f"standard deviation between the seeds. {_NUMBERS}"
 )
 
 
-def with_seeds(
+def with_repeats(
     board: Board, parameters: Mapping[str, Any], by_prompt: Mapping[str, Mapping[str, ByPrompt]]
 ) -> Board:
-    """``board`` with one row for the runs of each setting; as it is where the plan has no sweep.
+    """``board`` with one row for the runs of each model or setting; as it is where nothing is repeated.
 
     ``by_prompt``: column -> model -> value by prompt.
     """
@@ -37,19 +46,60 @@ def with_seeds(
         return board
     rows = []
     for name, runs in groups.items():
+        draws = _draws([entries.get(run.model, {}) for run in runs])
         scores = {
             column.key: score
             for column in board.columns
-            if (score := _score(column, runs, by_prompt.get(column.key, {}))) is not None
+            if (score := _score(column, runs, draws, by_prompt.get(column.key, {}))) is not None
         }
         flags = [
             f"{run.model}: {flag}" if len(runs) > 1 else flag for run in runs for flag in run.flags
         ]
         rows.append(msgspec.structs.replace(runs[0], model=name, scores=scores, flags=flags))
     several = any(len(runs) > 1 for runs in groups.values())
-    notes = [*board.notes, *([_NOTE] if several else [])]
+    notes = [*board.notes, *([_note(entries.values())] if several else [])]
     made = msgspec.structs.replace(board, rows=rows, notes=notes)
     return _with_chosen(made, parameters, entries)
+
+
+def _draws(entries: Sequence[Mapping[str, Any]]) -> list[Draw]:
+    """(seed, response, verdict) of every run; runs of a sweep alone are its seeds, in their order."""
+    return [tuple(entry.get("draw", (number, 0, 0))) for number, entry in enumerate(entries)]
+
+
+def _note(entries: Iterable[Mapping[str, Any]]) -> str:
+    """What the intervals of repeated rows contain, and what they do not."""
+    draws = [entry["draw"] for entry in entries if "draw" in entry]
+    if not draws:
+        return _NOTE
+    drawn = [len({draw[k] for draw in draws}) > 1 for k in range(3)]
+    names = ("training seeds", "responses", "verdicts")
+    repeated = " and ".join(name for name, one in zip(names, drawn, strict=True) if one)
+    fixed = " and ".join(name for name, one in zip(names, drawn, strict=True) if not one)
+    held = f"; {fixed} are one draw, of which it contains nothing" if fixed else ""
+    return (
+        f"Rows of several runs: means over {repeated}; the interval is for new prompts and contains new {repeated}"
+        f"{held}. The baseline is not repeated. "
+        f"SD of a run: what a single run's mean owes to each part. Rerun: 95 % limits for the mean of one "
+        f"further run on these prompts, with new {repeated}. {_NUMBERS}"
+    )
+
+
+def ranks_of_rows(
+    tables: Mapping[str, Annotations], entries: Sequence[Mapping[str, Any]]
+) -> dict[str, Score]:
+    """The rank sets of rows, by run: of repeated responses and verdicts by their means; none over training seeds."""
+    runs: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry["model"] in tables:
+            name = entry["row"] if "draw" in entry else entry["model"]
+            runs.setdefault(name, []).append(entry["model"])
+    rows = {
+        row: repeated_verdicts({name: tables[name] for name in names}).table
+        for row, names in runs.items()
+    }
+    found = rank_scores(rows)
+    return {name: found[row] for row, names in runs.items() if row in found for name in names}
 
 
 def mean_by_prompt(prompts: Any, values: Any) -> dict[Any, float]:
@@ -61,38 +111,51 @@ def mean_by_prompt(prompts: Any, values: Any) -> dict[Any, float]:
 
 
 def shown_runs(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The row of each model whose responses are shown: of several seeds the first."""
+    """The row of each model whose responses are shown: of several runs the first."""
     first: dict[str, str] = {}
     for entry in entries:
         first.setdefault(entry.get("row", entry["model"]), entry["model"])
     return {model: row for row, model in first.items()}
 
 
-def _score(column: Column, runs: Sequence[Row], by_prompt: Mapping[str, ByPrompt]) -> Score | None:
-    """The score of a row; of one run it is the run's."""
+def _score(
+    column: Column, runs: Sequence[Row], draws: Sequence[Draw], by_prompt: Mapping[str, ByPrompt]
+) -> Score | None:
+    """The score of a row; of one run, or where all runs have one and the same, it is that."""
     given = [run.scores.get(column.key) for run in runs]
     scores = [score for score in given if score is not None]
-    if len(runs) == 1 or not scores:
+    if not scores or len(scores) == 1:
         return scores[0] if scores else None
+    one_seed = len({seed for seed, _, _ in draws}) == 1
+    if one_seed and all(score == scores[0] for score in scores):
+        return scores[0]
     if column.kind == "place" or any(score.value is None for score in scores):
-        return Score(reason=f"{len(runs)} seeds")
+        return Score(reason=f"{len(runs)} {'runs' if one_seed else 'seeds'}")
     tables = [by_prompt[run.model] for run in runs if run.model in by_prompt]
     if len(tables) == len(runs):
-        return _over_prompts(tables, bounded=column.unit == "%")
-    return _over_runs(scores)
+        return _over_prompts(tables, draws, bounded=column.unit == "%")
+    return _over_runs(scores, "runs" if one_seed else "seeds")
 
 
-def _over_prompts(tables: Sequence[ByPrompt], *, bounded: bool) -> Score:
-    """Over the prompts that have a value with every seed."""
+def _over_prompts(tables: Sequence[ByPrompt], draws: Sequence[Draw], *, bounded: bool) -> Score:
+    """Over the prompts that have a value in every run."""
     shared = [
         prompt
         for prompt in tables[0]
         if all(math.isfinite(table.get(prompt, math.nan)) for table in tables)
     ]
     if not shared:
-        return Score(reason="no prompt with a value for every seed")
-    found = seed_mean(np.array([[table[prompt] for table in tables] for prompt in shared]))
+        return Score(reason="no prompt with a value in every run")
+    by_draw = dict(zip(draws, tables, strict=True))
+    shape = tuple(len(set(one)) for one in zip(*draws, strict=True))
+    values = np.array([[by_draw[draw][prompt] for draw in sorted(draws)] for prompt in shared])
+    found = repeated_mean(values.reshape(len(shared), *shape))
     low, high = found.low, found.high
+    if bounded and shape[0] == 1:  # the corners of a rate: verdicts of one prompt are one unit
+        score = values.mean(axis=1) / 100
+        plain = clustered_mean(score)[0]
+        limits = rate_interval(plain, units=score)
+        low, high = 100 * limits.low, 100 * limits.high
     if bounded:
         low, high = max(low, 0.0), min(high, 100.0)
     return Score(
@@ -101,16 +164,29 @@ def _over_prompts(tables: Sequence[ByPrompt], *, bounded: bool) -> Score:
         known(high),
         known(found.standard_error),
         n=len(shared),
-        note=f"{found.n_seeds} seeds, SD {found.spread:.1f}",
+        note=_repeats_text(found, shape),
     )
 
 
-def _over_runs(scores: Sequence[Score]) -> Score:
+def _repeats_text(found: RepeatedMean, shape: tuple[int, ...]) -> str:
+    """How often, and what a run owes to what."""
+    if shape[1:] == (1, 1):
+        return f"{found.n_seeds} seeds, SD {found.spread:.1f}"
+    times = " x ".join(
+        f"{n} {what}"
+        for n, what in zip(shape, ("seeds", "responses", "verdicts"), strict=True)
+        if n > 1
+    )
+    parts = ", ".join(f"{part} {sd:.1f}" for part, sd in found.parts.items())
+    return f"{times}; SD of a run: {parts}; rerun {found.rerun_low:.1f} to {found.rerun_high:.1f}"
+
+
+def _over_runs(scores: Sequence[Score], what: str) -> Score:
     """Of numbers per run: the runs share their prompts, so that the mean of their variances is not divided."""
     values = np.array([score.value for score in scores], dtype=np.float64)
     spread = float(values.std(ddof=1))
     errors = [score.standard_error for score in scores if score.standard_error is not None]
-    note = f"{len(values)} seeds, SD {spread:.1f}"
+    note = f"{len(values)} {what}, SD {spread:.1f}"
     if len(errors) < len(scores):
         return Score(float(values.mean()), note=note)
     between = spread**2 / len(values)
