@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from alignboard.errors import InputError, nearest
 from alignboard.pipeline.plans.models import ModelEntry, is_adapter
-from alignboard.pipeline.plans.repeats import Draw
+from alignboard.pipeline.plans.repeats import Draw, Repeats, draws_of
 from alignboard.pipeline.plans.schema import BASE_METHOD, Plan, ReleasedOutputs
 from alignboard.pipeline.plans.sets import PlanSet, named_baseline, released_baseline
 from alignboard.pipeline.plans.sweeps import RecipeRun, runs_of
@@ -120,6 +120,27 @@ def with_baselines(
             )
         found.append(replace(model, baseline=own[wanted]))
     return found
+
+
+def repeated(
+    models: Sequence[TrainedModel], repeats: Repeats, entries: Mapping[str, ModelEntry]
+) -> list[TrainedModel]:
+    """The runs of every model but of baselines, whose responses the others are compared with.
+
+    Responses that are there already are not repeated, verdicts on them are.
+    """
+    if not repeats.several:
+        return list(models)
+    baselines = {model.baseline for model in models}
+    return [
+        replace(model, name=f"{model.name}{draw.suffix}", draw=draw)
+        for model in models
+        for draw in (
+            [Draw("")]
+            if model.name in baselines
+            else draws_of(repeats, given=entries[model.base].declared.outputs is not None)
+        )
+    ]
 
 
 def with_reference(

@@ -22,6 +22,7 @@ from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.plans.baselines import (
     TrainedModel,
     models_of,
+    repeated,
     require_distinct,
     with_baselines,
     with_reference,
@@ -29,7 +30,6 @@ from alignboard.pipeline.plans.baselines import (
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.models import ModelEntry, read_entries
 from alignboard.pipeline.plans.references import planned_recipe, task_files
-from alignboard.pipeline.plans.repeats import repeated
 from alignboard.pipeline.plans.schema import BASE_METHOD, Plan, PlanJudge, check
 from alignboard.pipeline.plans.sets import (
     PlanSet,

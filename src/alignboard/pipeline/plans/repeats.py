@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from alignboard.errors import InputError
-
-if TYPE_CHECKING:
-    from alignboard.pipeline.plans.baselines import TrainedModel
-    from alignboard.pipeline.plans.models import ModelEntry
 
 
 class Repeats(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -48,28 +41,7 @@ def check_repeats(path: Path, repeats: Repeats, *, pairwise: bool) -> None:
         raise InputError(f"{path}: pairwise compares single runs; leave it or repeats out.")
 
 
-def repeated(
-    models: Sequence[TrainedModel], repeats: Repeats, entries: dict[str, ModelEntry]
-) -> list[TrainedModel]:
-    """The runs of every model but of baselines, whose responses the others are compared with.
-
-    Responses that are there already are not repeated, verdicts on them are.
-    """
-    if not repeats.several:
-        return list(models)
-    baselines = {model.baseline for model in models}
-    return [
-        replace(model, name=f"{model.name}{draw.suffix}", draw=draw)
-        for model in models
-        for draw in (
-            [Draw("")]
-            if model.name in baselines
-            else _draws(repeats, given=entries[model.base].declared.outputs is not None)
-        )
-    ]
-
-
-def _draws(repeats: Repeats, *, given: bool) -> list[Draw]:
+def draws_of(repeats: Repeats, *, given: bool) -> list[Draw]:
     """The draws of one model; names count what is repeated."""
     n_responses = 1 if given else repeats.responses
     return [
