@@ -28,8 +28,8 @@ from alignboard.pipeline.executors.work import RunFailedError, Settings, Work, s
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.locks import held, in_use, is_being_made, making
 from alignboard.pipeline.plans.build import build_graph
-from alignboard.pipeline.plans.needed import is_light, required_modules
 from alignboard.pipeline.plans.plan import load_plan
+from alignboard.pipeline.preflight import is_light, required_modules
 from alignboard.pipeline.store import WorkspacePaths, commit_folder, done_jobs
 from alignboard.records import Generation
 from alignboard.results.formats import write_rows

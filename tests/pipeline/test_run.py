@@ -20,7 +20,6 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.executors.processes import Processes
 from alignboard.pipeline.executors.work import Event, RunFailedError, Settings, Work, silent
 from alignboard.pipeline.graph import Graph
-from alignboard.pipeline.init import init_workspace
 from alignboard.pipeline.jobs.generate import generate
 from alignboard.pipeline.kinds import JobKind
 from alignboard.pipeline.locks import in_use
@@ -32,6 +31,7 @@ from alignboard.pipeline.store import WorkspacePaths, done_jobs, export
 from alignboard.registry import register
 from alignboard.results.formats import read_annotations
 from alignboard.results.journal import Journal
+from alignboard.workspace import init_workspace
 
 FAKE = '''
 import os, signal, time

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
 from pathlib import Path
 
 import click
 
 from alignboard.cli.boundary import EXIT_FOUND, guarded
-from alignboard.cli.commands import Commands
 from alignboard.cli.options import (
     PATH,
     allow_key_option,
@@ -41,6 +42,36 @@ def main() -> None:
     sys.exit(guarded(lambda: cli.main(prog_name="alignboard", standalone_mode=False)))
 
 
+_ROOM = "alignboard.cli"
+
+
+class Commands(MutableMapping[str, click.Command]):
+    """Commands as `click.Group` takes them, from ``module:attribute`` inside `alignboard.cli`."""
+
+    def __init__(self, **targets: str) -> None:
+        self._targets: dict[str, str | click.Command] = dict(targets)
+
+    def __getitem__(self, name: str) -> click.Command:
+        found = self._targets[name]
+        if isinstance(found, str):
+            module, _, attribute = found.partition(":")
+            found = getattr(import_module(f"{_ROOM}.{module}"), attribute)
+            self._targets[name] = found
+        return found
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._targets[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._targets[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._targets)
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+
 COMMANDS = Commands(
     benchmark="benchmark:benchmark",
     board="boards.board:board",
@@ -49,20 +80,20 @@ COMMANDS = Commands(
     convert="boards.convert:convert",
     data="data:data",
     evaluate="evaluate:evaluate",
-    export="export:export",
+    export="train:export",
     fetch="fetch:fetch",
     generate="generate:generate",
     judge="judge.judge:judge",
     label="boards.label:label",
     models="models:models",
     plot="boards.plot:plot",
-    power="power:power",
+    power="compare:power",
     publish="boards.view:publish",
     rank="rank:rank",
     recipe="recipe:recipe",
     sweep="sweep:sweep",
     tournament="tournament:tournament",
-    track="boards.track:track",
+    track="boards.convert:track",
     train="train:train",
     view="boards.view:view",
 )
@@ -183,7 +214,7 @@ def run(
 @click.argument("folder", type=PATH)
 def init(folder: Path) -> None:
     """Make FOLDER a workspace: the built-in recipes, suites, judges and the demo's plan, to be edited."""
-    from alignboard.pipeline.init import init_workspace
+    from alignboard.workspace import init_workspace
 
     print(f"{len(init_workspace(folder))} files. Next: cd {folder} && alignboard run demo")
 

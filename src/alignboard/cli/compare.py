@@ -1,4 +1,4 @@
-"""`alignboard compare`: paired differences of models on shared prompts."""
+"""`alignboard compare` and `power`: paired differences on shared prompts, and how many prompts they need."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alignboard.cli.options import FILE, PATH, all_pairs_option, json_option, results_option
+from alignboard.cli.options import (
+    FILE,
+    PATH,
+    POSITIVE,
+    all_pairs_option,
+    json_option,
+    results_option,
+)
 from alignboard.cli.shared import write_json
+from alignboard.errors import InputError
 
 if TYPE_CHECKING:
     from alignboard.reports.comparison import Correction
@@ -113,3 +121,91 @@ def compare(
     if not found.shared:
         print("alignboard: the models have no scored prompt in common.", file=sys.stderr)
         sys.exit(EXIT_NOTHING_SHARED)
+
+
+@click.command(
+    epilog="Example: alignboard power my-dpo my-simpo --from results --judge hardened-pair"
+)
+@click.argument("models", nargs=-1)
+@results_option()
+@click.option("--judge", metavar="NAME", help="The judge of the pilot.")
+@click.option(
+    "--suite", metavar="NAME", help="The suite of the pilot, whose benchmarks are compared."
+)
+@click.option(
+    "--cluster", metavar="FIELD", help="A column: rows with the same value are dependent."
+)
+@click.option(
+    "--sd",
+    type=float,
+    metavar="POINTS",
+    help="Without a pilot: standard deviation of the differences of prompts.",
+)
+@click.option(
+    "--difference",
+    type=float,
+    metavar="POINTS",
+    help="The difference to separate (default: what the pilot saw).",
+)
+@click.option(
+    "--power",
+    "target",
+    type=click.FloatRange(0.05, 0.999),
+    default=0.8,
+    show_default=True,
+    help="The wanted probability of separating it.",
+)
+@click.option(
+    "--tests",
+    type=POSITIVE,
+    default=1,
+    show_default=True,
+    help="Tests that share the error rate of .05, as in Holm's first step.",
+)
+@all_pairs_option
+@json_option
+def power(
+    models: tuple[str, ...],
+    results: Path | None,
+    judge: str | None,
+    suite: str | None,
+    cluster: str | None,
+    sd: float | None,
+    difference: float | None,
+    target: float,
+    tests: int,
+    *,
+    all_pairs: bool,
+    json_file: Path | None,
+) -> None:
+    """Compute how many prompts separate two models, from a pilot or from assumptions.
+
+    MODELS are a pilot, as `alignboard compare` takes it; without them, --sd and --difference are assumed. Prints the
+    smallest difference that the pilot's prompts separate, the prompts needed, and n / n*: below 1, the pair is not
+    resolved by the prompts at hand.
+    """
+    from alignboard.reports.power import ALPHA, pair_powers, to_json, to_text
+    from alignboard.stats.power import prompts_needed
+
+    wanted = None if difference is None else difference / 100
+    if wanted is not None and not 0 < wanted < 1:
+        raise InputError(
+            f"--difference {difference:g} is no difference of rates; give points above 0, below 100."
+        )
+    if bool(models) == (sd is not None):
+        raise InputError("Give MODELS, a pilot, or --sd POINTS with --difference POINTS.")
+    if sd is not None:
+        if wanted is None or not sd > 0:
+            raise InputError("--sd POINTS, above 0, needs --difference POINTS.")
+        needed = prompts_needed(wanted, sd / 100, target, ALPHA / tests)
+        write_json(json_file, {"needed": needed})
+        print(f"{needed} prompts separate {difference:g} points in {target:.0%} of runs.")
+        return
+    from alignboard.reports.compare import compare
+
+    pilot = compare(
+        *models, results=results, judge=judge, suite=suite, cluster=cluster, all_pairs=all_pairs
+    )
+    rows = pair_powers(pilot, wanted, target, tests)
+    write_json(json_file, to_json(rows))
+    print(to_text(rows, wanted, target))

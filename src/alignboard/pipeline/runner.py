@@ -27,9 +27,8 @@ from alignboard.pipeline.model_names import claim
 from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.consent import Consent
-from alignboard.pipeline.plans.needed import is_light, is_local, required_modules
 from alignboard.pipeline.plans.plan import ResolvedPlan, load_plan
-from alignboard.pipeline.preflight import require_plan
+from alignboard.pipeline.preflight import is_light, is_local, require_plan, required_modules
 from alignboard.pipeline.store import DONE, WorkspacePaths, done_jobs, export, forget, made_by
 from alignboard.results.journal import Journal
 

@@ -1,4 +1,4 @@
-"""`alignboard judge`: outputs are compared with a baseline's; and the group of `rate`, `report`, `list`."""
+"""`alignboard judge`: outputs are compared with a baseline's; and `rate`, `report` and `list`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from typing import Any
 
 import click
 
-from alignboard.cli.judge.judging import BASELINE, judge_files, judge_options, outputs_options
-from alignboard.cli.judge.rate import rate
-from alignboard.cli.judge.report import report
-from alignboard.cli.options import json_option
+from alignboard.cli.judge.judging import (
+    BASELINE,
+    judge_files,
+    judge_options,
+    outputs_options,
+    rate_options,
+)
+from alignboard.cli.options import PATH, json_option
 from alignboard.cli.shared import write_json
 
 
@@ -32,10 +36,6 @@ def judge() -> None:
 
     `alignboard judge OUTPUTS.json --judge NAME` is short for `alignboard judge outputs`, whose --help has the options.
     """
-
-
-judge.add_command(rate)
-judge.add_command(report)
 
 
 @judge.command(name="list", epilog="Example: alignboard judge list")
@@ -90,3 +90,44 @@ def outputs(**given: Any) -> None:
     missing in the end.
     """
     judge_files(**given, rated=False)
+
+
+@judge.command(
+    epilog="Example: alignboard judge rate results/dpo/model_outputs.json --judge skywork-reward"
+)
+@outputs_options
+@rate_options
+@json_option
+def rate(**given: Any) -> None:
+    """Rate outputs by themselves and write <judge>/ratings.json and their mean beside each.
+
+    The judge says rates: true (mt-bench-single, prometheus-2-absolute) or is a reward model. OUTPUTS are model_outputs
+    files, or answers of two turns (MT-bench's model_answer.jsonl), which are rated turn by turn. Exit code 3 where a
+    rating is missing in the end.
+    """
+    judge_files(**given, rated=True)
+
+
+@judge.command(epilog="Example: alignboard judge report results")
+@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="PATH...")
+@click.option(
+    "--human",
+    type=PATH,
+    metavar="FILE",
+    help="Labels of humans: a json list of instruction, output_1, output_2, preference, annotator_index.",
+)
+@json_option
+def report(paths: tuple[Path, ...], human: Path | None, json_file: Path | None) -> None:
+    """Position, length and self-preference of judges, and their agreement with each other and with humans.
+
+    PATH is an annotations.json or a results folder; all judges found are reported, each by itself.
+    """
+    from alignboard.reports.judges.humans import read_human
+    from alignboard.reports.judges.report import judge_report
+    from alignboard.reports.judges.rows import read_judgments
+    from alignboard.reports.judges.text import report_text
+
+    labels = None if human is None else read_human(human)
+    found = judge_report(read_judgments(paths), labels)
+    write_json(json_file, found.to_json())
+    print(report_text(found))

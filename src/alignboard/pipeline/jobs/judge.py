@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from alignboard.boards.columns import known
-from alignboard.boards.rating import Rating, RatingTable
+from alignboard.boards.columns import Rating, RatingTable, known
 from alignboard.data.instruction_sets import ALPACA_EVAL
 from alignboard.errors import InputError
 from alignboard.judges.load import decode_judge
