@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
+from alignboard.cli.endpoint import endpoint_fields, endpoint_options
 from alignboard.cli.options import (
     FOLDER,
     POSITIVE,
@@ -56,6 +59,7 @@ from alignboard.cli.shared import show_run
     metavar="DIR",
     help="Ask every checkpoint-<step> of this training, too, a row for each.",
 )
+@endpoint_options
 @trust_tasks_option
 @click.option("--dry-run", is_flag=True, help="Print the jobs and their tasks; load no weights.")
 @redo_option
@@ -74,15 +78,16 @@ def benchmark(
     dry_run: bool,
     redo: tuple[str, ...],
     json_file: Path | None,
+    **given: Any,
 ) -> None:
     """Run lm-eval's tasks on every MODEL and show the scores on a board.
 
     A MODEL is a name of `alignboard models list`, a folder (a checkpoint or an adapter), an id on the hub, or
     package:NAME. Models on one base are loaded once. Interrupt it at any moment and start it again.
     """
+    from alignboard.cli.answering import consent_of
     from alignboard.pipeline.executors.machine import Machine
     from alignboard.pipeline.plans.benchmark import BenchmarkRequest
-    from alignboard.pipeline.plans.consent import Consent
     from alignboard.pipeline.runner import benchmark_models
 
     asked = BenchmarkRequest(
@@ -94,12 +99,13 @@ def benchmark(
         data_root,
         chat_template,
         checkpoints,
+        endpoint_fields(**given),
     )
     run = partial(
         benchmark_models,
         asked,
         machine=Machine(executor="in-process"),
         redo=redo,
-        consent=Consent(tasks=trust_tasks),
+        consent=replace(consent_of(asked.endpoint), tasks=trust_tasks),
     )
     show_run(run, json_file, dry_run=dry_run)

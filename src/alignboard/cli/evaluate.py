@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.boundary import EXIT_FOUND
-from alignboard.cli.generate import endpoint_fields
+from alignboard.cli.endpoint import endpoint_fields
 from alignboard.cli.judge.judging import judge_options
 from alignboard.cli.options import (
+    api_key_env_option,
     assets_option,
-    engine_options,
+    engine_option,
     json_option,
     limit_option,
+    max_new_tokens_option,
     model_arguments,
     names_option,
     parts,
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
     "--judge", "name", metavar="NAME", help="In place of the suite's own, with columns of its own."
 )
 @limit_option
-@engine_options
+@engine_option
+@api_key_env_option
+@max_new_tokens_option
 @assets_option
 @judge_options
 @trust_remote_code_option
@@ -92,8 +96,9 @@ def evaluate(
     chosen = name or declared_suite.annotator
     judge_at = tuple(parts(access["judge_engine"]))
     declared = declared_judge(chosen, workspace, order, hardened=hardened, urls=judge_at)
-    limits = (access["concurrency"], None, None)
-    endpoint = endpoint_fields(engine, "chat", None, api_key_env, limits, None)
+    endpoint = endpoint_fields(
+        engine, api="chat", api_key_env=api_key_env, concurrency=access["concurrency"]
+    )
     entries = entries_of(models, model_names, trust_remote_code=trust_remote_code, **endpoint)
     with rich_progress() as downloading:
         against = load_baseline(declared_suite.baseline, workspace, progress=downloading)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from alignboard.cli.boundary import EXIT_FOUND
+from alignboard.cli.endpoint import endpoint_fields, endpoint_options
 from alignboard.cli.options import (
     POSITIVE,
-    engine_options,
     json_option,
     limit_option,
+    max_new_tokens_option,
     model_arguments,
     names_option,
     replace_option,
-    request_options,
     trust_remote_code_option,
 )
 from alignboard.cli.shared import write_json
@@ -42,20 +42,8 @@ if TYPE_CHECKING:
     help="An instruction set, or a json, jsonl or csv file with a column of instructions.",
 )
 @limit_option
-@engine_options
-@click.option(
-    "--api",
-    type=click.Choice(["completions", "chat"]),
-    default="completions",
-    show_default=True,
-    help="Of endpoints: token ids rendered here, or chat rendered by the server.",
-)
-@click.option(
-    "--served-as",
-    metavar="NAME",
-    help="What the endpoint calls the model (else its id on the hub).",
-)
-@request_options
+@endpoint_options
+@max_new_tokens_option
 @click.option(
     "--temperature",
     type=click.FloatRange(min=0),
@@ -81,14 +69,6 @@ def generate(
     model_names: str | None,
     set_name: str,
     limit: int | None,
-    engine: str,
-    api: Literal["completions", "chat"],
-    served_as: str | None,
-    api_key_env: str | None,
-    concurrency: int,
-    requests_per_minute: float | None,
-    tokens_per_minute: float | None,
-    price: tuple[float, float] | None,
     max_new_tokens: int | None,
     temperature: float | None,
     seed: int | None,
@@ -98,6 +78,7 @@ def generate(
     dry_run: bool,
     replace: bool,
     json_file: Path | None,
+    **given: Any,
 ) -> None:
     """Let every MODEL answer an instruction set and write its model_outputs.json.
 
@@ -113,8 +94,7 @@ def generate(
     from alignboard.pipeline.plans.single import generation_plan
     from alignboard.suites import Instructions
 
-    limits = (concurrency, requests_per_minute, tokens_per_minute)
-    endpoint = endpoint_fields(engine, api, served_as, api_key_env, limits, price)
+    endpoint = endpoint_fields(**given)
     entries = entries_of(models, model_names, trust_remote_code=trust_remote_code, **endpoint)
     declared = Instructions(
         set=set_name,
@@ -140,46 +120,13 @@ def generate(
             spec = resolved.entries[model.base].spec
             if spec is not None:
                 named = msgspec.structs.replace(spec, name=model.name)
-                print(_cost_text(cost, named, declared, resolved.sets[0].asked, engine))
+                print(_cost_text(cost, named, declared, resolved.sets[0].asked, given["engine"]))
         write_json(json_file, costs)
         return
     results = run_generation(planned)
     _write(json_file, results)
     if any(one.failures or 0 < one.n_rows == one.n_empty for one in results):
         sys.exit(EXIT_FOUND)
-
-
-def endpoint_fields(
-    engine: str,
-    api: Literal["completions", "chat"],
-    served_as: str | None,
-    api_key_env: str | None,
-    limits: tuple[int, float | None, float | None],
-    price: tuple[float, float] | None,
-) -> dict[str, Any]:
-    """Where the models are served, as fields of a plan's model; none: here.
-
-    Raises `InputError` for options of an endpoint without one.
-    """
-    from alignboard.engines.openai.prices import Rate
-    from alignboard.errors import InputError
-
-    if engine == "local":
-        if served_as or api_key_env or price or any(limits[1:]):
-            raise InputError(
-                "--served-as, --api-key-env, --price and limits per minute belong to an endpoint; give its address "
-                "as --engine."
-            )
-        return {}
-    names = ("concurrency", "requests_per_minute", "tokens_per_minute")
-    return {
-        "engine": engine,
-        "api": api,
-        "served_as": served_as,
-        "api_key_env": api_key_env,
-        "price": None if price is None else Rate(*price),
-        **dict(zip(names, limits, strict=True)),
-    }
 
 
 def _cost_text(

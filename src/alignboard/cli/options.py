@@ -142,25 +142,20 @@ trust_tasks_option = click.option(
     is_flag=True,
     help="Run the code that task files in evaluate/tasks name (!function), and their templates outside a sandbox.",
 )
-engine_options = together(
-    click.option(
-        "--engine",
-        default="local",
-        show_default=True,
-        metavar="URL,URL",
-        help="local, or the addresses of OpenAI-compatible endpoints, up to /v1.",
-    ),
-    click.option(
-        "--api-key-env",
-        metavar="VARIABLE",
-        help="The environment variable that holds the key of --engine.",
-    ),
-    click.option(
-        "--max-new-tokens",
-        type=POSITIVE,
-        metavar="N",
-        help="Of a response, in place of the entry's.",
-    ),
+engine_option = click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    metavar="URL,URL",
+    help="local, or the addresses of OpenAI-compatible endpoints, up to /v1.",
+)
+api_key_env_option = click.option(
+    "--api-key-env",
+    metavar="VARIABLE",
+    help="The environment variable that holds the key of --engine.",
+)
+max_new_tokens_option = click.option(
+    "--max-new-tokens", type=POSITIVE, metavar="N", help="Of a response, in place of the entry's."
 )
 request_options = together(
     click.option(
