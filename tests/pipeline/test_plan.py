@@ -154,7 +154,10 @@ def test_other_changes_redo_what_depends_on_them(write, tmp_path):
             {"pairwise": {"judge": "rule", "n_promts": 3}},
             "no field 'pairwise.n_promts', did you mean 'n_prompts'",
         ),
-        ({"models": {"a": {"tini": "phi"}}}, "no field 'models.a.tini', did you mean 'tiny'"),
+        (
+            {"models": {"a": {"pretrian": "phi"}}},
+            "no field 'models.a.pretrian', did you mean 'pretrain'",
+        ),
         ({"models": {"a": {"pretrain": "fi"}}}, "models.a.pretrain is 'fi'"),
         (
             {"models": {"a": {"pretrain": "phi", "source": "x"}}},
