@@ -52,7 +52,8 @@ def judge(task: JobTask) -> dict[str, str]:
     declared = declared_of(task)
     if "pairs" in task.job.hints:
         return _judge_beside(task, declared)
-    evaluation = Evaluation(judges_of(task, declared), task.journal, root=task.folder)
+    judges = judges_of(task, declared).repeated(task.job.parameters.get("repeat", 0))
+    evaluation = Evaluation(judges, task.journal, root=task.folder)
     file = CONVERSATIONS if task.job.parameters["two_turns"] else OUTPUTS
     given, against = (
         read_responses(found(task.inputs[role], file)) for role in ("outputs", "baseline")
@@ -127,7 +128,9 @@ def compared(job: Job, given: Any, against: Any, workspace: Path) -> PairedOutpu
         given, against = (
             [row for row in rows if row.instruction in shared] for rows in (given, against)
         )
-    return compare(given, against, place)
+    # Verdicts on one response share it, each under the name of its own run.
+    named = [msgspec.structs.replace(row, generator=parameters["model"]) for row in given]
+    return compare(named, against, place)
 
 
 def _require_asked(declared: JudgeSpec, judged: Sequence[Judged], model: str) -> None:

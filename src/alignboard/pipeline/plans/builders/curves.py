@@ -34,7 +34,7 @@ def drifts(
                 build.resolved.entries[model.base],
             )
             name = f"drift {model.name}"
-            found[name] = _drift(build, model, entry, outputs, trained[model.name])
+            found[name] = _drift(build, model, entry, outputs, trained[model.made])
     return found
 
 
@@ -71,7 +71,7 @@ def add_curves(
         recipe = build.resolved.recipes[model.recipe] if model.recipe else None
         if recipe is None or recipe.checkpoints is None or asked is None:
             continue
-        entry, job = build.resolved.entries[model.base], trained[model.name]
+        entry, job = build.resolved.entries[model.base], trained[model.made]
         needs = {"base": checkpoint(build, model.base), "adapter": job}
         curve[f"training {model.name}"] = job
         for number in range(1, recipe.checkpoints + 1):

@@ -45,6 +45,7 @@ def judge(
                 "set": asked.name,
                 "two_turns": asked.asked.n_turns > 1,
                 "skips": _skips(build, model.name, baseline),
+                **({"repeat": model.draw.verdict} if model.draw and model.draw.verdict else {}),
             },
             {
                 "outputs": responses[model.name, asked.name],
