@@ -22,8 +22,12 @@ from typing import Any, Final
 
 from transformers import TrainerCallback
 
+from alignboard.errors import InputError
+
 _NOTE: Final = "complete.json"
 _RUN: Final = "run.json"
+_WRITTEN: Final = 2 * (1 + 2)
+"""times the trained weights: two checkpoints, each with the weights and two moments of them"""
 SECONDS: Final = 600.0
 """between checkpoints where the recipe has no save_every"""
 
@@ -47,6 +51,22 @@ class Checkpoints(TrainerCallback):
         self._last = time.monotonic()
         if state.is_world_process_zero:
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+def require_room(work: Path, model: Any, kept: int | None) -> None:
+    """Raise `InputError` where the disk of ``work`` cannot hold what the run writes to it.
+
+    That is two checkpoints with Adam's two moments, the adapters ``kept`` on the way, and the result.
+    """
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    size = sum(weight.numel() * weight.element_size() for weight in trained)
+    needed = _WRITTEN * size + (1 + (kept or 0)) * size
+    free = shutil.disk_usage(work).free
+    if free < needed:
+        raise InputError(
+            f"{work}: the disk has {free / 2**30:.2f} GiB free, and the checkpoints of this run take "
+            f"{needed / 2**30:.2f} GiB; free some, or train in a workspace on another disk."
+        )
 
 
 def seal(checkpoint: Path) -> None:

@@ -192,7 +192,7 @@ def judges_of(task: JobTask, declared: JudgeSpec, *, ask: bool = True) -> Judges
     if access not in opened:
         secret = hardening_secret(journal)
         opened[access] = Judges(access, task.paths.workspace, secret=secret)
-    models = msgspec.convert(task.job.hints.get("models", {}), dict[str, ModelSpec])
+    models = msgspec.convert(task.job.hints.get("judge_models", {}), dict[str, ModelSpec])
     opened[access].models.update(models)
     opened[access].require_supported(declared, dt.datetime.now(dt.UTC).date() if ask else None)
     return opened[access]
