@@ -31,7 +31,7 @@ from alignboard.results.conversations import (
     write_conversations,
 )
 from alignboard.results.formats import write_rows
-from alignboard.results.verdict_places import judge_folder
+from alignboard.results.verdict_paths import judge_folder
 from faulty_endpoint import FaultyEndpoint
 from judging_doubles import Recorder, spec
 from test_judge_cli import alignboard

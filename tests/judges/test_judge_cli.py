@@ -22,10 +22,9 @@ from alignboard.judges.prompting.hardened import harden
 from alignboard.judges.prompting.prompts import render
 from alignboard.judges.rows import Question
 from alignboard.judges.spec import PromptedSpec
-from alignboard.records import Generation
+from alignboard.records import Generation, is_switched
 from alignboard.results.formats import read_annotations, write_rows
 from alignboard.results.journal import Journal
-from alignboard.results.order import is_switched
 from faulty_endpoint import FaultyEndpoint, status
 
 JUDGE = """

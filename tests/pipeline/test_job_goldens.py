@@ -31,7 +31,7 @@ from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.plans.schema import PlanJudge
 from alignboard.pipeline.plans.single import judging_graph, tournament_graph
 from alignboard.pipeline.runner import run_graph, run_plan
-from alignboard.pipeline.store import Places
+from alignboard.pipeline.store import WorkspacePaths
 from alignboard.records import Generation
 from alignboard.registry import lookup, names
 from alignboard.results.formats import read_rows, write_rows
@@ -72,13 +72,13 @@ PASSING |= {
 KEPT = """
 name: kept
 models:
-  tiny-phi: {tiny: phi}
+  tiny-phi: {pretrain: phi}
 recipes: [demo/sft, demo/dpo]
 suites: [small]
 judges: [rule]
 baseline: sft
 overrides:
-  pretrain: {steps: 40, n_documents: 800}
+  pretraining: {steps: 40, n_documents: 800}
   recipes:
     demo/sft: {duration: {steps: 6}, data: {n: 192}}
     demo/dpo:
@@ -214,7 +214,7 @@ def made(tmp_path_factory) -> dict[str, Any]:
     for plan in ("small", "given", "kept"):
         run_plan(plan, workspace)
         for job in build_graph(load_plan(plan, workspace)):
-            add(job, Places(workspace).folder(job))
+            add(job, WorkspacePaths(workspace).folder(job))
     with contextlib.chdir(workspace):
         for graph, folder in of_commands():
             run_graph(graph, workspace, silent)
