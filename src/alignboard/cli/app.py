@@ -161,6 +161,11 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
     is_flag=True,
     help="Run the code that task files in evaluate/tasks name (!function), and their templates outside a sandbox.",
 )
+@click.option(
+    "--trust-code",
+    is_flag=True,
+    help="Run programs that judge, and Python of models' repositories (trust_remote_code), as PLAN names them.",
+)
 @allow_key_option
 @redo_option
 @json_option
@@ -172,6 +177,7 @@ def run(
     *,
     dry_run: bool,
     trust_tasks: bool,
+    trust_code: bool,
     allow_key: tuple[str, ...],
     redo: tuple[str, ...],
     json_file: Path | None,
@@ -189,7 +195,7 @@ def run(
 
     machine = machine_of(workers, gpus, executor)
     options: dict[str, Any] = {
-        "machine": machine, "redo": redo, "consent": Consent(frozenset(allow_key), trust_tasks),
+        "machine": machine, "redo": redo, "consent": Consent(frozenset(allow_key), trust_tasks, trust_code),
     }  # fmt: skip
     planned = run_plan(plan, dry_run=True, **options)
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
