@@ -64,13 +64,13 @@ verdict: {by: bracket}
 """
 PLAN: Final = """
 name: small
-models: {tiny-phi: {tiny: phi}}
+models: {tiny-phi: {pretrain: phi}}
 recipes: [demo/sft]
 suites: [small]
 judges: [{judge: paid, engine: "URL", concurrency: 4}]
 baseline: base
 overrides:
-  pretrain: {steps: 20, n_documents: 400}
+  pretraining: {steps: 20, n_documents: 400}
   recipes:
     demo/sft: {data: {n: 128}, duration: {steps: 6}}
 """
