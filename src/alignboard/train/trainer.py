@@ -35,9 +35,9 @@ from alignboard.models.turns import taught_spellings
 from alignboard.train import preflight, probe, resume
 from alignboard.train.arguments import Rows, make_trainer, prepared, quiet_data, trl_arguments
 from alignboard.train.card import card_text, rows_digest
-from alignboard.train.kept import KeptAdapters, gather
 from alignboard.train.preflight import TokenRow
 from alignboard.train.recipe import Recipe
+from alignboard.train.resume import KeptAdapters, gather
 from alignboard.train.sections import RecipeError
 from alignboard.train.start import load_base, trainable
 from alignboard.train.threads import few_threads
