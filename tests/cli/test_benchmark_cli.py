@@ -178,8 +178,8 @@ def test_signal_is_held_against_the_noise_of_steps():
     assert signal_notes(columns, scores, steps) == [
         "clear acc: scores lie 41 apart, and a step moves one by 0.5 (standard deviation over 2 steps), ratio 82.",
         (
-            "noisy acc: scores lie 5 apart, and a step moves one by 4 (standard deviation over 2 steps), ratio 1.25; it "
-            "decides nothing between them."
+            "noisy acc: scores lie 5 apart, and a step moves one by 4 (standard deviation over 2 steps), ratio 1.25; "
+            "it decides nothing between them."
         ),
         "flat acc: all models have one score; it decides nothing between them.",
     ]
