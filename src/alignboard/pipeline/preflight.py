@@ -26,6 +26,7 @@ from alignboard.pipeline.answerers import Served, ServedModel, rendered, too_lon
 from alignboard.pipeline.answering import outputs_path
 from alignboard.pipeline.evaluation import require_second_turns
 from alignboard.pipeline.graph import Job
+from alignboard.pipeline.jobs.generate import decoding_of_job
 from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.plans.made import judge_trained_here
 from alignboard.pipeline.plans.plan import ChosenJudge, ResolvedPlan, access_of
@@ -33,6 +34,7 @@ from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.pipeline.replacing import n_rows, require_no_loss
 from alignboard.pipeline.store import Places, is_kept
 from alignboard.results.files import require_writable
+from alignboard.results.outputs_places import set_place
 
 
 def require_model(
@@ -89,8 +91,10 @@ def _require_places(resolved: ResolvedPlan, jobs: Iterable[Job], places: Places)
     for job in jobs:
         if job.kind == "generate":
             asked = sets[job.parameters["set"]["name"]]
-            path = outputs_path(places.workspace, job.parameters["model"], asked)
-            if not is_kept(path, path.relative_to(places.workspace).as_posix(), places):
+            model, spec = job.parameters["model"], msgspec.convert(job.hints["spec"], ModelSpec)
+            path = outputs_path(places.workspace, model, asked, decoding_of_job(job, spec))
+            inner = set_place(model, asked.name) / path.name
+            if not is_kept(path, inner.as_posix(), places):
                 require_no_loss(path, len(asked.rows), n_rows)
 
 
