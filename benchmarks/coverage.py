@@ -24,8 +24,13 @@ from alignboard.stats.calibrated import calibrated_mean
 from alignboard.stats.intervals import bounded_mean, clustered_mean
 from alignboard.stats.paired import paired_difference
 from alignboard.stats.ranks import paired_rank_sets
-from alignboard.stats.rating.battles import Battles, NotRankableError
-from alignboard.stats.rating.bradley_terry import BradleyTerryFit, bradley_terry, log_strengths
+from alignboard.stats.rating.battles import Battles, NotRankableError, added_up, reachable
+from alignboard.stats.rating.bradley_terry import (
+    BradleyTerryFit,
+    bradley_terry,
+    influence_on_strengths,
+    log_strengths,
+)
 from alignboard.stats.student import student_quantile
 
 Array = NDArray[np.float64]
@@ -181,11 +186,26 @@ def clusters(repetitions: int) -> Iterator[Cell]:
         yield from simulate("clustered rate", f"{name}, G = {g}", 0.5, draw, methods, repetitions)
 
 
-def undefeated(repetitions: int) -> Iterator[Cell]:
-    """Differences of ratings on boards with an undefeated model, which need a prior."""
-    for top, prompts in ((4.0, 20), (5.0, 50)):
-        theta = np.array([top, 0.5, 0.0, -0.5])
-        i, j = np.triu_indices(4, 1)
+SEPARATE = {
+    "top at 4 of 4 models, 20 prompts": ((4.0, 0.5, 0.0, -0.5), 20),
+    "top at 5 of 4 models, 50 prompts": ((5.0, 0.5, 0.0, -0.5), 50),
+    "top at 6 of 4 models, 100 prompts": ((6.0, 0.5, 0.0, -0.5), 100),
+    "2 equal models, 5 prompts": ((0.0, 0.0), 5),
+    "2 models, 5 prompts": ((0.3, 0.0), 5),
+    "2 models, 10 prompts": ((1.35, 0.0), 10),
+    "2 models, 20 prompts": ((2.3, 0.0), 20),
+    "1 weak of 8 models, 10 prompts": ((-2.5, 0.6, 0.4, 0.2, 0.0, -0.2, -0.4, -0.6), 10),
+    "1 hopeless of 20 models, 8 prompts": ((-3.5, *np.linspace(0.5, -0.5, 19).tolist()), 8),
+    "2 above 2 models, 10 prompts": ((2.5, 1.5, -1.5, -2.5), 10),
+}
+
+
+def separate(repetitions: int) -> Iterator[Cell]:
+    """Differences on boards where the first model's group never lost to the last one's, or never won against it."""
+    for design, (strengths, prompts) in SEPARATE.items():
+        theta = np.array(strengths)
+        last = len(theta) - 1
+        i, j = np.triu_indices(len(theta), 1)
         first, second = np.tile(i, prompts), np.tile(j, prompts)
         prompt = np.repeat(np.arange(prompts), len(i))
 
@@ -195,29 +215,31 @@ def undefeated(repetitions: int) -> Iterator[Cell]:
             first: Labels = first,
             second: Labels = second,
             prompt: Labels = prompt,
-        ) -> tuple[BradleyTerryFit]:
+        ) -> tuple[BradleyTerryFit, Battles]:
             while True:
                 p = 1 / (1 + np.exp(theta[second] - theta[first]))
                 score = (rng.random(len(p)) < p).astype(np.float64)
-                if score[first == 0].all():
-                    return (bradley_terry(Battles(first, second, score, prompt), 4, prior_sd=3.0),)
+                battles = Battles(first, second, score, prompt)
+                reach = reachable(added_up(battles, len(theta)).wins > 0)
+                if not (reach[0, -1] and reach[-1, 0]):
+                    return bradley_terry(battles, len(theta), prior_sd=3.0), battles
 
-        def by(fit: BradleyTerryFit, *, sandwich: bool) -> Limits:
-            difference, error = fit.differences()
-            se = error[0, 1]
-            if sandwich:
-                c = fit.covariance
-                se = math.sqrt(c[0, 0] + c[1, 1] - 2 * c[0, 1])
-            reach = student_quantile(0.975, fit.n_clusters - 1) * se
-            return difference[0, 1] - reach, difference[0, 1] + reach
+        def across(fit: BradleyTerryFit, _: Battles, last: int = last) -> Limits:
+            return fit.difference_interval(0, last)
 
-        methods = {
-            "alignboard": lambda fit: by(fit, sandwich=False),
-            "sandwich (former)": lambda fit: by(fit, sandwich=True),
-        }
-        design = f"top at {top:g}, {prompts} prompts"
+        def sandwich(fit: BradleyTerryFit, battles: Battles, last: int = last) -> Limits:
+            theta, sums = fit.log_strength, added_up(battles, len(fit.log_strength))
+            p = 1 / (1 + np.exp(theta - theta[:, None]))
+            push, n = influence_on_strengths(battles, sums, p.ravel(), fit.hessian)
+            gap = theta[0] - theta[last]
+            error = math.sqrt(n / (n - 1) * float(((push[:, 0] - push[:, last]) ** 2).sum()))
+            reach = student_quantile(0.975, fit.n_clusters - 1) * error
+            return gap - reach, gap + reach
+
+        truth = float(theta[0] - theta[-1])
+        methods = {"alignboard": across, "prior and sandwich (former)": sandwich}
         yield from simulate(
-            "rating difference, undefeated", design, top - 0.5, draw, methods, repetitions
+            "rating difference, separate groups", design, truth, draw, methods, repetitions
         )
 
 
@@ -255,10 +277,8 @@ def round_robins(repetitions: int) -> Iterator[Cell]:
                     )
             return tuple(both)
 
-        def difference(fit: BradleyTerryFit) -> Limits:
-            found, error = fit.differences()
-            reach = student_quantile(0.975, fit.n_clusters - 1) * error[0, -1]
-            return found[0, -1] - reach, found[0, -1] + reach
+        def difference(fit: BradleyTerryFit, last: int = models - 1) -> Limits:
+            return fit.difference_interval(0, last)
 
         methods = {
             "alignboard": lambda by_prompt, _: difference(by_prompt),
@@ -439,15 +459,20 @@ def markdown(cells: list[Cell]) -> str:
         lines += [f"| design | {' | '.join(methods)} |", f"|---|{'---|' * len(methods)}"]
         for design in dict.fromkeys(cell.design for cell in own):
             found = {cell.method: cell for cell in own if cell.design == design}
-            texts = (f"{100 * found[m].coverage:.1f} ({found[m].width:.2f})" for m in methods)
+            texts = (_text(found[m]) for m in methods)
             lines.append(f"| {design} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
+
+
+def _text(cell: Cell) -> str:
+    width = f" ({cell.width:.2f})" if cell.width else ""
+    return f"{100 * cell.coverage:.1f}{width}"
 
 
 PARTS: dict[str, Callable[[int], Iterator[Cell]]] = {
     "rates": rates,
     "clusters": clusters,
-    "undefeated": undefeated,
+    "separate": separate,
     "round-robins": round_robins,
     "ranks": rank_families,
     "people": people,

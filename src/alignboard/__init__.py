@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from alignboard.models.asked import load_spec
     from alignboard.models.loading import LoadedModel
     from alignboard.models.registry import load_model
+    from alignboard.pipeline.plans.benchmark import BenchmarkRequest
     from alignboard.pipeline.plans.plan import load_plan
-    from alignboard.pipeline.runner import RunResult, run_plan
-    from alignboard.pipeline.training import train_recipe
+    from alignboard.pipeline.runner import RunResult, benchmark_models, run_plan
+    from alignboard.pipeline.training import TrainingRequest, train_recipe
     from alignboard.published.calibration import read_calibration
     from alignboard.published.reproduce import reproduce
     from alignboard.records import Generation
@@ -80,9 +81,10 @@ _PUBLIC = {
     "models.asked": ("load_spec",),
     "models.loading": ("LoadedModel",),
     "models.registry": ("load_model",),
+    "pipeline.plans.benchmark": ("BenchmarkRequest",),
     "pipeline.plans.plan": ("load_plan",),
-    "pipeline.runner": ("RunResult", "run_plan"),
-    "pipeline.training": ("train_recipe",),
+    "pipeline.runner": ("RunResult", "benchmark_models", "run_plan"),
+    "pipeline.training": ("TrainingRequest", "train_recipe"),
     "published.calibration": ("read_calibration",),
     "published.reproduce": ("reproduce",),
     "records": ("Generation",),
@@ -99,13 +101,14 @@ _PUBLIC = {
 _MODULES = {name: module for module, names in _PUBLIC.items() for name in names}
 
 __all__ = [
-    "AlignboardError", "Battles", "Board", "Decoding", "Examples", "Generation", "InputError", "InstructionSet",
-    "Judge", "LoadedModel", "Opening", "Pair", "ResultsFolder", "RunResult", "WinRate", "__version__", "apply_preset",
-    "bradley_terry", "compare", "generate", "judge_pairs", "load_judge", "load_model", "load_plan", "load_preset",
-    "load_set", "load_spec", "load_suite", "open_judge", "plot_families", "plot_lengths", "plot_ranking",
-    "plot_ratings", "plot_scores", "plot_win_rates", "published_board", "rank", "rate_outputs", "read_annotations",
-    "read_board", "read_calibration", "read_examples", "recomputed_board", "register", "reproduce", "results_board",
-    "run_plan", "train_recipe", "win_rate",
+    "AlignboardError", "Battles", "BenchmarkRequest", "Board", "Decoding", "Examples", "Generation", "InputError",
+    "InstructionSet", "Judge", "LoadedModel", "Opening", "Pair", "ResultsFolder", "RunResult", "TrainingRequest",
+    "WinRate", "__version__", "apply_preset", "benchmark_models", "bradley_terry", "compare", "generate",
+    "judge_pairs", "load_judge", "load_model", "load_plan", "load_preset", "load_set", "load_spec", "load_suite",
+    "open_judge", "plot_families", "plot_lengths", "plot_ranking", "plot_ratings", "plot_scores", "plot_win_rates",
+    "published_board", "rank", "rate_outputs", "read_annotations", "read_board", "read_calibration",
+    "read_examples", "recomputed_board", "register", "reproduce", "results_board", "run_plan", "train_recipe",
+    "win_rate",
 ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import msgspec
@@ -53,8 +54,11 @@ def check(folder):
     """The rules of schema 0.2.2 that a record of ours could break; returns the records and the rows."""
     records, rows = [], []
     for path in sorted(folder.rglob("*.json")):
+        assert uuid.UUID(path.stem).version == 4
+        assert len(path.relative_to(folder).parts) == 5
         record = json.loads(path.read_bytes())
         texts_only(record)
+        assert record["model_info"]["additional_details"]["deployment_type"] == "unknown"
         assert set(record) - {"detailed_evaluation_results"} == AGGREGATE
         assert record["schema_version"] == "0.2.2"
         assert record["source_metadata"]["source_type"] in {"documentation", "evaluation_run"}
@@ -63,8 +67,8 @@ def check(folder):
         for result in record["evaluation_results"]:
             metric, score = result["metric_config"], result["score_details"]
             assert isinstance(metric["lower_is_better"], bool)
-            if metric.get("score_type") == "continuous":
-                assert metric["min_score"] <= score["score"] <= metric["max_score"]
+            assert metric["score_type"] == "continuous"
+            assert metric["min_score"] <= score["score"] <= metric["max_score"]
             if "llm_scoring" in metric:
                 assert metric["llm_scoring"]["judges"][0]["model_info"]["id"]
                 assert metric["llm_scoring"]["input_prompt"]
@@ -223,6 +227,26 @@ def run(folder, *arguments):
         [sys.executable, "-m", "alignboard", "convert", *arguments],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+def sources(folder):
+    records = [json.loads(path.read_bytes()) for path in folder.rglob("*.json")]
+    found = [one["source_data"] for record in records for one in record["evaluation_results"]]
+    return {(one["source_type"], *one.get("url", [])) for one in found}
+
+
+def test_every_set_says_where_its_texts_are(tmp_path):
+    board = small_board()
+    columns = [msgspec.structs.replace(one, set="alpaca-eval-2") for one in board.columns[:1]]
+    columns += [msgspec.structs.replace(one, set="my-own") for one in board.columns[1:]]
+    write_board(msgspec.structs.replace(board, columns=columns), tmp_path / "leaderboards")
+    command = ("small", "--to", "every-eval-ever", "--organization", "Lab", "--out")
+    assert run(tmp_path, *command, "a").returncode == 0
+    released = next(url for kind, *url in sources(tmp_path / "a") if kind == "url")[0]
+    assert released.startswith("https://github.com/tatsu-lab/alpaca_eval/blob/cd543a1")
+    assert ("other",) in sources(tmp_path / "a")
+    assert run(tmp_path, *command, "b", "--dataset", "small=https://a.org/x").returncode == 0
+    assert sources(tmp_path / "b") == {("url", released), ("url", "https://a.org/x")}
 
 
 def test_the_command_writes_and_reads(tmp_path):

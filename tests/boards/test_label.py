@@ -8,6 +8,7 @@ import subprocess
 import sys
 from threading import Thread
 
+import numpy as np
 import pytest
 
 from alignboard.boards.labelling import Labels
@@ -38,9 +39,10 @@ def shown(labels):
 def test_a_verdict_is_for_the_response_that_was_shown_there(tmp_path):
     labels = Labels(pairs(), tmp_path, "ada")
     firsts = []
-    for k in range(N):
+    for done in range(N):
         now = shown(labels)
-        assert (now["pair"], now["done"], now["n"]) == (k, k, N)
+        k = now["pair"]
+        assert (now["done"], now["n"]) == (done, N)
         assert set(now) == {"done", "n", "pair", "instruction", "responses"}, "names are not told"
         mine = now["responses"].index(f"mine {k}")
         firsts.append(mine)
@@ -59,9 +61,18 @@ def test_a_second_sitting_goes_on_and_nothing_is_taken_twice(tmp_path):
     answer(first, "first", 1)
     again = Labels(pairs(), tmp_path, "ada")
     assert again.counts() == (2, N)
-    assert shown(again)["pair"] == 2
+    assert shown(again)["pair"] not in {0, 1}
     assert shown(again) == shown(first), "the order of the responses is that of the first sitting"
     assert read_rows(again.path, Judgment)[0].preference == 1.5
+
+
+def test_what_is_done_at_any_time_is_a_random_sample_of_the_prompts(tmp_path):
+    """Where a person stops must not decide which prompts correct a judge."""
+    first = np.array([shown(Labels(pairs(), tmp_path, f"person {k}"))["pair"] for k in range(600)])
+    counts = np.bincount(first, minlength=N)
+    expected = len(first) / N
+    chi_squared = ((counts - expected) ** 2 / expected).sum()
+    assert chi_squared < 49.7, "the 0.1 % limit of 23 degrees of freedom"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b'{"pair": 0, "verdict": "third"}', b"\xff"])
@@ -104,15 +115,17 @@ def test_keys_and_buttons_in_a_browser(tmp_path):
         faults = []
         page.on("console", lambda message: faults.append(message.text))
         page.goto(address)
-        page.wait_for_selector("html[data-pair='0']", state="attached")
-        assert page.text_content("#instruction") == hostile
-        assert sorted([page.text_content("#first"), page.text_content("#second")]) == sorted(
-            [hostile, "fine"]
-        )
-        for key, wanted in (("1", "[data-pair='1']"), ("t", "[data-pair='2']")):
-            page.keyboard.press(key)
-            page.wait_for_selector(f"html{wanted}", state="attached")
-        page.click("[data-verdict=second]")
+        texts = {"q0": ["base 0", "mine 0"], "q1": ["base 1", "mine 1"], hostile: [hostile, "fine"]}
+        for step in range(3):
+            k = shown(labels)["pair"]
+            page.wait_for_selector(f"html[data-pair='{k}']", state="attached")
+            wanted = texts.pop(page.text_content("#instruction"))
+            read = [page.text_content("#first"), page.text_content("#second")]
+            assert sorted(read) == sorted(wanted)
+            if step < 2:
+                page.keyboard.press("1t"[step])
+            else:
+                page.click("[data-verdict=second]")
         sync_api.expect(page.locator("#progress")).to_contain_text("last one")
         assert page.evaluate("document.documentElement.dataset.hit") is None
         assert faults == []
@@ -144,8 +157,9 @@ def test_the_commands_verdicts_stand_on_a_board(tmp_path):
 
     assert running.stdout is not None
     address = running.stdout.readline().strip()
-    for k in range(4):
+    for _ in range(4):
         now = json.loads(get(address, path=None, name="next")[1])
+        k = now["pair"]
         mine = now["responses"].index(f"dpo {k}")
         status, _ = post(address, "verdict", {"pair": k, "verdict": ("first", "second")[mine]})
         assert status == 200

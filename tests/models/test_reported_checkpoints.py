@@ -28,8 +28,8 @@ from alignboard.models.gguf.tokenizer import build_tokenizer
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import adds_bos, prompt_ids
 from alignboard.models.registry import load_model
+from alignboard.models.sources import weights_identity
 from alignboard.models.spec import ModelSpec, PromptFormat
-from alignboard.pipeline.plans.models import weights_identity
 
 REAL = Path(os.environ.get("ALIGNBOARD_REAL", "missing"))
 BUGS = REAL / "bugs"

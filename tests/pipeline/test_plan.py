@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from alignboard.errors import AlignboardError, InputError
+from alignboard.models import sources
 from alignboard.models.hub import resolve_commit
+from alignboard.models.sources import pinned, source_identity, weights_identity
 from alignboard.models.spec import ModelSpec
-from alignboard.pipeline.plans import models as plan_models
 from alignboard.pipeline.plans.build import build_graph
-from alignboard.pipeline.plans.models import pinned, source_identity, weights_identity
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.training import TrainingRequest, training_plan
 
@@ -282,7 +282,7 @@ def test_whatever_changes_a_response_changes_the_identity(name, content, tmp_pat
 
 
 def test_what_is_loaded_is_the_commit_that_is_keyed(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan_models, "resolve_commit", lambda _repository, _revision: "b" * 40)
+    monkeypatch.setattr(sources, "resolve_commit", lambda _repository, _revision: "b" * 40)
     assert pinned(ModelSpec(name="one", base="org/model")).revision == "b" * 40
     assert pinned(ModelSpec(name="one", base=str(tmp_path))).revision is None
 

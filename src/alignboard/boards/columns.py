@@ -13,8 +13,11 @@ import msgspec
 
 Better: TypeAlias = Literal["high", "low", "none"]
 Kind: TypeAlias = Literal[
-    "win rate", "LC win rate", "benchmark", "rating", "place", "accuracy", "length", "diagnostic"
-]
+    "win rate", "LC win rate", "benchmark", "rating", "place", "accuracy", "length", "diagnostic", "estimate"
+]  # fmt: skip
+
+ESTIMATED = "≈"
+"""stands before the numbers of columns of the kind ``estimate``"""
 
 RANKED = "Ranked by"
 """how the note begins that names the column of the ranks"""
@@ -77,8 +80,12 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     """of a place: the key of the column whose values it ranks"""
 
     def text(self, value: float | None) -> str:
-        """``value`` with the column's decimals; empty where it is unknown."""
-        return "" if value is None else f"{value:.{self.digits}f}"
+        """``value`` with the column's decimals, and its sign where it is an estimate; empty where it is unknown."""
+        sign = f"{ESTIMATED} " if self.kind == "estimate" else ""
+        return "" if value is None else f"{sign}{self._number(value)}"
+
+    def _number(self, value: float) -> str:
+        return f"{value:.{self.digits}f}"
 
     def interval(self, score: Score) -> str:
         """The interval of ``score``, else its standard error; empty where neither is known.
@@ -91,12 +98,12 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
 
     def _limits(self, score: Score) -> str:
         if score.low is not None and score.high is not None:
-            return f"{self.text(score.low)} to {self.text(score.high)}"
+            return f"{self._number(score.low)} to {self._number(score.high)}"
         if score.low is not None:
-            return f"at least {self.text(score.low)}"
+            return f"at least {self._number(score.low)}"
         if score.high is not None:
-            return f"at most {self.text(score.high)}"
-        return "" if score.standard_error is None else f"± {self.text(score.standard_error)}"
+            return f"at most {self._number(score.high)}"
+        return "" if score.standard_error is None else f"± {self._number(score.standard_error)}"
 
 
 class Row(msgspec.Struct, frozen=True):

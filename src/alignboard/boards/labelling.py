@@ -1,7 +1,8 @@
 """A person's verdicts: two responses in random order, taken by keys and kept as any judge's annotations.
 
-The person sees neither names nor which response is whose; the order is drawn by annotator and prompt, so that a second
-sitting goes on where the first ended. Every verdict is on disk before the next pair is shown.
+The person sees neither names nor which response is whose; the order of the responses, and that of the prompts, is drawn
+by annotator and prompt, so that a second sitting goes on where the first ended. Every verdict is on disk before the
+next pair is shown.
 """
 
 from __future__ import annotations
@@ -63,11 +64,15 @@ class Labels:
         if stranger is not None:
             raise InputError(f"{there} is by {stranger.annotator!r}, not by {annotator!r}.")
         known = {(row.instruction, row.output_1, row.output_2) for row in rows}
-        self._todo = [
-            k
-            for k, pair in enumerate(self._pairs)
-            if (pair.instruction, pair.output_1, pair.output_2) not in known
-        ]
+        # Whatever is done when the person stops is a random sample of the prompts (`stats.calibrated` needs one).
+        self._todo = sorted(
+            (
+                k
+                for k, pair in enumerate(self._pairs)
+                if (pair.instruction, pair.output_1, pair.output_2) not in known
+            ),
+            key=lambda k: self._drawn(self._pairs[k], 8),
+        )
 
     @property
     def path(self) -> Path:
@@ -116,8 +121,11 @@ class Labels:
         return self.next_pair()
 
     def _switched(self, pair: Judgment) -> bool:
+        return bool(self._drawn(pair, 1)[0] & 1)
+
+    def _drawn(self, pair: Judgment, n_bytes: int) -> bytes:
         text = f"{self._annotator}\0{pair.instruction}"
-        return bool(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=1).digest()[0] & 1)
+        return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=n_bytes).digest()
 
     def _append(self, pair: Judgment, verdict: str) -> None:
         switched, value = self._switched(pair), _PREFERENCE[verdict]

@@ -20,11 +20,12 @@ _SPECIAL = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
+    "≈": r"$\approx$",
 } | {c: f"\\{c}" for c in "&%$#_{}"}
 
 
 _LAST_LATIN = "\u017f"
-_PUNCTUATION = "–—‘’“”…"  # noqa: RUF001
+_PUNCTUATION = "–—‘’“”…≈"  # noqa: RUF001
 
 
 def latex_text(text: str) -> str:

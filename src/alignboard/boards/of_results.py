@@ -15,6 +15,7 @@ import numpy as np
 from alignboard.benchmarks.scores import TaskScore, read_scores
 from alignboard.boards.board import Board
 from alignboard.boards.columns import RANKED, Column, Row, Score
+from alignboard.boards.estimates import with_corrections
 from alignboard.boards.examples import Collector, Examples
 from alignboard.boards.judge_prompts import with_judges
 from alignboard.boards.origins import with_origins
@@ -71,6 +72,7 @@ def results_board(
     judge: str | None = None,
     set_name: str | None = None,
     models: Sequence[str] | None = None,
+    people: str | None = None,
 ) -> Board:
     """The board of everything that the results folder ``root`` holds.
 
@@ -78,6 +80,8 @@ def results_board(
     ----------
     judge, set_name, models
         Only this judge's verdicts, only this set, only these models.
+    people
+        The annotator whose labels correct the judges' win rates, in columns of their own.
 
     Raises
     ------
@@ -94,7 +98,8 @@ def results_board(
     verdicts = [
         one
         for one in find_verdicts(folders, cache)
-        if (judge is None or one.judge == judge) and (set_name is None or one.set == set_name)
+        if (judge is None or one.judge in {judge, people})
+        and (set_name is None or one.set == set_name)
     ]
     benchmarks = {} if judge or set_name else {m: s for m in folders if (s := _lm_eval(folders[m]))}
     if not verdicts and not benchmarks:
@@ -110,6 +115,8 @@ def results_board(
         benchmarks,
         outputs,
     )
+    if people is not None:
+        made = with_corrections(made, verdicts, people)
     made = with_judges(with_origins(made, root))
     counts = {m: (int(t.blank.sum()), int(t.cut.sum()), len(t)) for m, t in outputs.items()}
     return msgspec.structs.replace(
@@ -122,6 +129,7 @@ def results_board(
                     *([set_name] if set_name else []),
                     f"--from {root.name}",
                     *([f"--judge {judge}"] if judge else []),
+                    *([f"--people {people}"] if people else []),
                 ]
             ),
         },

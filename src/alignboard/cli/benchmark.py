@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
+from alignboard.cli.endpoint import endpoint_fields, endpoint_options
 from alignboard.cli.shared import (
     completes,
     json_option,
@@ -53,6 +57,7 @@ from alignboard.cli.shared import (
     metavar="DIR",
     help="Ask every checkpoint-<step> of this training, too, a row for each.",
 )
+@endpoint_options
 @click.option(
     "--trust-tasks",
     is_flag=True,
@@ -75,6 +80,7 @@ def benchmark(
     dry_run: bool,
     redo: tuple[str, ...],
     json_file: Path | None,
+    **given: Any,
 ) -> None:
     """Run lm-eval's tasks on every MODEL and show the scores on a board.
 
@@ -83,11 +89,11 @@ def benchmark(
     """
     from alignboard.boards.board import read_board
     from alignboard.boards.files import to_text
+    from alignboard.cli.answering import consent_of
     from alignboard.pipeline.executors.machine import Machine
-    from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
-    from alignboard.pipeline.plans.consent import Consent
+    from alignboard.pipeline.plans.benchmark import BenchmarkRequest
     from alignboard.pipeline.progress import job_table, showing, time_table
-    from alignboard.pipeline.runner import run_resolved
+    from alignboard.pipeline.runner import benchmark_models
 
     asked = BenchmarkRequest(
         models,
@@ -98,17 +104,23 @@ def benchmark(
         data_root,
         chat_template,
         checkpoints,
+        endpoint_fields(**given),
     )
-    resolved = benchmark_plan(asked, Path.cwd(), Consent(tasks=trust_tasks))
-    machine = Machine(executor="in-process")
-    planned = run_resolved(resolved, dry_run=True, machine=machine, redo=redo)
+    run = partial(
+        benchmark_models,
+        asked,
+        machine=Machine(executor="in-process"),
+        redo=redo,
+        consent=replace(consent_of(asked.endpoint), tasks=trust_tasks),
+    )
+    planned = run(dry_run=True)
     if dry_run:
         if json_file is not None:
             write_json(json_file, planned.to_json() | {"costs": planned.costs()})
         print(job_table(planned.jobs, planned.done_before, planned.expected, planned.n_workers))
         return
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        result = run_resolved(resolved, machine=machine, redo=redo, on_progress=listener)
+        result = run(on_progress=listener)
     say_versions(result)
     print(time_table(result.timings, result.seconds))
     path = result.board

@@ -156,6 +156,18 @@ def load_set(
     return InstructionSet(spec.name, spec.title or spec.name, tuple(rows), answer_key=key)
 
 
+def set_url(name: str, workspace: Path | None = None) -> str | None:
+    """Where the texts of the set called ``name`` are released; None for a set of one's own, and for a file."""
+    if Path(name).suffix in SUFFIXES:
+        return None
+    declared = declaration(ROOM, name, workspace)
+    spec = convert(declared, read_yaml(declared), SetSpec, "an instruction set")
+    if spec.released is None:
+        return None
+    released = spec.released
+    return f"https://github.com/{released.repository}/blob/{released.commit}/{released.file}"
+
+
 def load_references(
     name: str | Path, workspace: Path | None = None, progress: DownloadProgress | None = None
 ) -> dict[str | int, tuple[str, ...]]:

@@ -30,6 +30,8 @@ class Prompter:
     """who answers, as far as the keys of calls name it"""
     secret: str = ""
     """what hardened prompts draw their marks from; without it their authors could guess them"""
+    repeat: int = 0
+    """which of several askings, each with replies of its own"""
 
 
 @dataclass
@@ -52,11 +54,13 @@ class Judge:
     """as `Prompter.secret`"""
     trial: Trial = field(default_factory=Trial)
     """shared by all runs of this judge"""
+    repeat: int = 0
+    """as `Prompter.repeat`"""
 
     @property
     def prompter(self) -> Prompter:
         """How it is asked."""
-        return Prompter(self.spec, self.backend.identity, self.secret)
+        return Prompter(self.spec, self.backend.identity, self.secret, self.repeat)
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,8 @@ def views(prompter: Prompter, asked: Sequence[PairQuestion]) -> list[View]:
     found = []
     for start in range(0, len(asked), size):
         part = asked[start : start + size]
-        calls = [_call(prompter, [one.question for one in part], k) for k in range(samples)]
+        numbers = range(prompter.repeat * samples, (prompter.repeat + 1) * samples)
+        calls = [_call(prompter, [one.question for one in part], k) for k in numbers]
         found += [View(one, tuple((call, k) for call in calls)) for k, one in enumerate(part)]
     return found
 

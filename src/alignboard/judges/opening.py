@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from alignboard.engines.openai.prices import Rate
 from alignboard.engines.openai.served import Limits
+from alignboard.models.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -29,5 +30,7 @@ class Opening:
     load: Callable[[Any], tuple[Any, str | None]] | None = None
     """from a registry entry to its loaded model and the name of its adapter; None = a load of its own"""
     workspace: Path | None = None
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    """by judge: its model, at the commit of the hub that the job's key names"""
     device: str = "auto"
     """where models with a head of their own are put"""

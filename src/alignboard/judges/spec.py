@@ -26,7 +26,8 @@ from alignboard.judges.pairs import Backend, Judged
 from alignboard.judges.parsing.probability_forms import NumbersRule
 from alignboard.judges.parsing.reply_forms import ReplyForm
 from alignboard.judges.rows import Message
-from alignboard.models.spec import EndpointOptions
+from alignboard.models.sources import asked_as, weights_identity
+from alignboard.models.spec import EndpointOptions, ModelSpec
 from alignboard.registry import register
 
 Order = Literal["coin", "both", "adaptive", "given"]
@@ -156,6 +157,19 @@ class JudgeSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_fie
     def check(self, path: Path) -> None:
         """Raise `InputError`, naming ``path`` and the field, for what the schema allows and no judge can mean."""
 
+    def model_entry(self, workspace: Path | None) -> ModelSpec | None:
+        """The registry entry of the model that it loads; None where it loads none."""
+        if not self.needs_weights or not hasattr(self, "model"):
+            return None
+        return _named("alignboard.judges.backends.opened:entry_of")(self, workspace)
+
+    def sources(self, workspace: Path) -> dict[str, Any]:
+        """What its verdicts follow from besides the declaration, by content; parameters of the jobs that it judges."""
+        entry = self.model_entry(workspace)
+        if entry is None:
+            return {}
+        return {**weights_identity(entry, workspace), "asked_as": asked_as(entry)}
+
     def open(self, opening: Opening) -> Backend:
         """The backend that answers the judge's calls."""
         return _named(self.opener)(self, opening)
@@ -223,6 +237,14 @@ class PromptedSpec(JudgeSpec, frozen=True, tag="prompted"):
     def needs_weights(self) -> bool:
         """See `JudgeSpec`."""
         return self.engine == "local"
+
+    def sources(self, workspace: Path) -> dict[str, Any]:
+        """See `JudgeSpec`. Of a prompt in an installed package the declaration holds the place alone."""
+        found = super().sources(workspace)
+        if self.prompt.file is not None:
+            turns = _named("alignboard.judges.prompting.prompts:turns")(self.prompt)
+            found["prompt"] = msgspec.to_builtins(turns)
+        return found
 
 
 class RewardSpec(JudgeSpec, frozen=True, tag="reward"):
@@ -309,3 +331,4 @@ class ProgramSpec(JudgeSpec, frozen=True, tag="program"):
 for _kind in (PromptedSpec, RewardSpec, PairRankerSpec, ProgramSpec):
     register("judge", str(_kind.__struct_config__.tag), _kind)
 register("judge", "reference", "alignboard.judges.backends.reference:ReferenceSpec")
+register("judge", "answer-key", "alignboard.judges.backends.answer_key:AnswerKeySpec")

@@ -187,8 +187,7 @@ class Evaluation:
         self, spec: JudgeSpec, questions: Sequence[PairQuestion]
     ) -> tuple[int, dict[str, Call]]:
         """How many replies are there, as far as that is known without weights; and all calls, by key."""
-        identity = {} if spec.needs_weights else self._judges.open(spec).identity
-        prompter = Prompter(spec, identity, self._judges.secret)
+        prompter = self._judges.prompter(spec, opened=not spec.needs_weights)
         calls = {call.key: call for view in views(prompter, questions) for call, _ in view.calls}
         return 0 if spec.needs_weights else len(self._replies.known(list(calls))), calls
 
@@ -213,7 +212,7 @@ class Evaluation:
         if spec.needs_weights:
             # Only the weights could tell whose replies are known.
             return cost_of(Prompter(spec, {}), asked, None, None)
-        prompter = Prompter(spec, self._judges.open(spec).identity, self._judges.secret)
+        prompter = self._judges.prompter(spec, opened=True)
         return cost_of(prompter, asked, self._replies, self._judges.rate(spec))
 
     def _rater(self, declared: JudgeSpec, answers: Answers) -> JudgeSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import json
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError
 from alignboard.judges.annotations import JudgeSource
 from alignboard.judges.backends.endpoint import OPENAI
-from alignboard.judges.calls import Judge, Trial
+from alignboard.judges.calls import Judge, Prompter, Trial
 from alignboard.judges.load import load_judge
 from alignboard.judges.opening import Opening
 from alignboard.judges.pairs import Backend, Judged, Pair
@@ -52,6 +53,16 @@ class Judges:
         self._loaded: dict[str, tuple[LoadedModel, str | None]] = {}
         self._prices: Prices | None = None
         self._trials: dict[str, Trial] = {}
+        self.models: dict[str, ModelSpec] = {}
+        """see `Opening`"""
+        self.repeat = 0
+        """which of several askings this is"""
+
+    def repeated(self, repeat: int) -> Judges:
+        """The same judges with the same models in memory, asked anew: replies of other repeats are not theirs."""
+        other = copy.copy(self)
+        other.repeat = repeat
+        return other
 
     @property
     def prices(self) -> Prices:
@@ -186,6 +197,7 @@ class Judges:
             access.batch_folder,
             self._load,
             self._workspace,
+            self.models,
         )
 
     def _load(self, entry: ModelSpec) -> tuple[LoadedModel, str | None]:
@@ -203,7 +215,12 @@ class Judges:
     def of(self, spec: JudgeSpec) -> Judge:
         """``spec``, ready to judge."""
         trial = self._trials.setdefault(spec.name, Trial())
-        return Judge(spec, self.open(spec), self.secret, trial)
+        return Judge(spec, self.open(spec), self.secret, trial, self.repeat)
+
+    def prompter(self, spec: JudgeSpec, *, opened: bool) -> Prompter:
+        """How ``spec`` is asked; one that is not ``opened`` has no identity of its own in the keys."""
+        identity = self.open(spec).identity if opened else {}
+        return Prompter(spec, identity, self.secret, self.repeat)
 
     def judge(
         self,

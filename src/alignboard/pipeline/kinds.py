@@ -45,6 +45,7 @@ _HARNESS: Final = ("lm_eval.evaluator", "lm_eval.models.huggingface")
 KINDS: Final[dict[str, JobKind]] = {
     "checkpoint": JobKind(1, f"{_JOBS}.train:checkpoint", _TORCH, _TORCH, 25.0),
     "data": JobKind(1, f"{_JOBS}.training_data:data", ("datasets",), ("datasets",), 1.0),
+    "pairs": JobKind(2, f"{_JOBS}.training_data:pairs", _ADAPTED, _ADAPTED, 4.0),
     "tokens": JobKind(
         1,
         f"{_JOBS}.training_data:tokens",
@@ -81,7 +82,7 @@ KINDS: Final[dict[str, JobKind]] = {
     "contamination": JobKind(
         1, f"{_JOBS}.contamination:contamination", ("numpy", "datasets"), ("datasets",), 1.0
     ),
-    "board": JobKind(5, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
+    "board": JobKind(6, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
 }
 for _name, _kind in KINDS.items():
     register("job", _name, _kind)

@@ -76,7 +76,8 @@ class _Estimating:
         # Without a secret no reply of a hardened judge can be there.
         known = (journal / "hardened-secret").exists()
         secret = hardening_secret(journal) if known else ""
-        return Evaluation(Judges(access, self.places.workspace, secret=secret), self.journal)
+        judges = Judges(access, self.places.workspace, secret=secret)
+        return Evaluation(judges.repeated(job.parameters.get("repeat", 0)), self.journal)
 
 
 def plan_costs(

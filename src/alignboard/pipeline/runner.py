@@ -24,6 +24,7 @@ from alignboard.pipeline.graph import SCHEME, Graph, Job
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.locks import held, in_use
 from alignboard.pipeline.model_names import claim
+from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.needed import is_light, is_local, required_modules
@@ -119,6 +120,26 @@ def run_plan(
     """
     return run_resolved(
         load_plan(plan, workspace, consent),
+        dry_run=dry_run,
+        on_progress=on_progress,
+        machine=machine,
+        redo=redo,
+    )
+
+
+def benchmark_models(
+    asked: BenchmarkRequest,
+    workspace: Path | None = None,
+    *,
+    dry_run: bool = False,
+    on_progress: Callable[[Event], None] = silent,
+    machine: Machine | None = None,
+    redo: Sequence[str] = (),
+    consent: Consent | None = None,
+) -> RunResult:
+    """Ask lm-eval's tasks of models, and make their board: a plan of one step, with the parameters of `run_plan`."""
+    return run_resolved(
+        benchmark_plan(asked, (workspace or Path.cwd()).resolve(), consent),
         dry_run=dry_run,
         on_progress=on_progress,
         machine=machine,
@@ -252,7 +273,9 @@ def _of_older_schemes(journal: Journal) -> int:
 def _require_resolved(jobs: Sequence[Job]) -> None:
     """A repository of the hub is known by its commit before anything runs; raises `InputError` where it is not."""
     for job in jobs:
-        for part in job.parameters.get("source", {}).values():
+        parameters = job.parameters
+        sources = [parameters.get("source", {}), *parameters.get("sources", {}).values()]
+        for part in (one for source in sources for one in source.values()):
             if isinstance(part, dict) and "id" in part and part["commit"] is None:
                 raise InputError(
                     f"{job.name}: which commit of {part['id']} is meant cannot be found out (no network, or no such "

@@ -13,6 +13,7 @@ from alignboard.reports.comparison_sources import sample_families, verdict_famil
 from alignboard.reports.samples import PREFIX, latest_samples, read_samples
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_annotations
+from alignboard.results.runs import repeated_verdicts, run_names
 from alignboard.results.verdict_places import one_column
 from alignboard.suites import Suite, load_evaluation, load_suite
 from alignboard.workspace import model_name
@@ -40,8 +41,8 @@ def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the c
     Parameters
     ----------
     models
-        Names of models in ``results``; without it annotations files of one judge, samples files of lm-eval, or output
-        folders of lm-eval.
+        Names of models in ``results``, of which repeated runs are averaged; without it annotations files of one judge,
+        samples files of lm-eval, or output folders of lm-eval.
     results
         A results folder, with a ``judge`` or a ``suite``.
     judge
@@ -103,9 +104,19 @@ def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the c
         }
         families = sample_families(samples, all_pairs=all_pairs, any_prompt=any_prompt)
     elif assets is None:
-        found = one_column(results, names, judge, set_name, baseline)
-        tables = {name: read_annotations(path) for name, path in found.items()}
-        families = verdict_families(tables, cluster=cluster, all_pairs=all_pairs)
+        runs = {name: run_names(results, name) for name in names}
+        own = [run for found in runs.values() for run in found]
+        found = one_column(results, own, judge, set_name, baseline)
+        drawn = {
+            name: repeated_verdicts({run: read_annotations(found[run]) for run in own})
+            for name, own in runs.items()
+        }
+        families = verdict_families(
+            {name: one.table for name, one in drawn.items()},
+            sampling={name: one.variance for name, one in drawn.items() if one.n_runs > 1},
+            cluster=cluster,
+            all_pairs=all_pairs,
+        )
     else:
         families = _length_controlled(names, results, judge, assets, cluster, all_pairs=all_pairs)
     return corrected(families, correction, margin)

@@ -49,6 +49,8 @@ class FamilyOfTests:
     """names of the clusters that each difference's influence belongs to, sorted"""
     conditions: Mapping[str, float] | None = None
     """by model: the C of a length-controlled fit"""
+    sampling: Sequence[float] | None = None
+    """by pair: the share of the variance that is due to the draws of responses and verdicts"""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class PairRow:
     """that the difference is within the stated margin; NaN without one"""
     C: tuple[float, float] | None
     """of the two length-controlled fits"""
+    sampling_share: float = math.nan
+    """of the variance, due to the draws of responses and verdicts; NaN where they are not repeated"""
 
     @property
     def verdict(self) -> str:
@@ -89,6 +93,7 @@ class PairRow:
             "adjusted_p": _known(self.adjusted_p),
             "sign_flip_p": _known(self.sign_flip_p),
             "equivalence_p": _known(self.equivalence_p),
+            "sampling_share": _known(self.sampling_share),
             "identical": self.found.identical,
             "verdict": self.verdict,
             "C": self.C,
@@ -175,8 +180,15 @@ def corrected(
                 _sign_flip(found) if family.conditions is None else math.nan,
                 math.nan if margin is None else equivalence_p_value(found, margin),
                 None if family.conditions is None else (family.conditions[a], family.conditions[b]),
+                share,
             )
-            for (a, b), found, q in zip(family.pairs, family.found, adjusted, strict=True)
+            for (a, b), found, q, share in zip(
+                family.pairs,
+                family.found,
+                adjusted,
+                family.sampling or itertools.repeat(math.nan, len(family.pairs)),
+                strict=True,
+            )
         ]
         names = list(dict.fromkeys(itertools.chain.from_iterable(family.pairs)))
         complete = len(family.pairs) == len(names) * (len(names) - 1) / 2 > 1

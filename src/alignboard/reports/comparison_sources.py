@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def verdict_families(
     tables: Mapping[str, Annotations],
     *,
     calibration: tuple[TextId, Calibration] | None = None,
+    sampling: Mapping[str, Array] | None = None,
     cluster: str | None = None,
     all_pairs: bool = False,
 ) -> list[FamilyOfTests]:
@@ -42,6 +44,8 @@ def verdict_families(
         Annotations by model: of one judge, against one baseline.
     calibration
         The reference set's instructions and AlpacaEval's calibration; adds length-controlled differences.
+    sampling
+        By model with repeated runs: (n,) the variance of each row's mean over its draws.
     cluster
         A column of the annotations: rows with the same value are dependent.
     all_pairs
@@ -60,7 +64,12 @@ def verdict_families(
     score = {name: _spread(table, table.balanced - 1, union) for name, table in tables.items()}
     found = [paired_difference(score[a], score[b], group, estimated=True) for a, b in pairs]
     units = [np.unique(group[~np.isnan(score[a] - score[b])]) for a, b in pairs]
-    raw = FamilyOfTests(WIN_RATE, pairs, found, units)
+    drawn = {name: _spread(tables[name], own, union) for name, own in (sampling or {}).items()}
+    shares = [
+        _sampling_share(one, [drawn.get(name) for name in pair], score[pair[0]] - score[pair[1]])
+        for one, pair in zip(found, pairs, strict=True)
+    ]
+    raw = FamilyOfTests(WIN_RATE, pairs, found, units, sampling=shares)
     if calibration is None:
         return [raw]
     fits = {name: aligned_length_control(table, *calibration) for name, table in tables.items()}
@@ -200,6 +209,20 @@ def _spread(table: Annotations, values: Array, union: TextId) -> Array:
     spread = np.full(len(union), np.nan)
     spread[np.searchsorted(union, table.instruction)] = values
     return spread
+
+
+def _sampling_share(
+    found: PairedDifference, drawn: Sequence[Array | None], difference: Array
+) -> float:
+    """The share of a difference's variance that repetitions without end would remove; NaN without repetitions.
+
+    References: Miller, arXiv 2411.00640, section 3.2.
+    """
+    known = [np.nan_to_num(one) for one in drawn if one is not None]
+    if not known or not found.standard_error > 0:
+        return math.nan
+    total = np.where(np.isnan(difference), 0.0, np.sum(known, axis=0)).sum() / found.n**2
+    return min(1.0, float(total) / found.standard_error**2)
 
 
 def _require_one_column(tables: Mapping[str, Annotations]) -> None:

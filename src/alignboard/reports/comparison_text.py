@@ -19,7 +19,7 @@ def to_text(comparison: PairedComparison) -> str:
     pairs = table(
         header, [_cells(row) for row in comparison.rows], left=(*range(_LEFT), len(header) - 1)
     )
-    return "\n\n".join([pairs, *_rankings(comparison)])
+    return "\n\n".join([pairs, *_sampling(comparison), *_rankings(comparison)])
 
 
 def to_csv(comparison: PairedComparison) -> str:
@@ -70,6 +70,21 @@ def _cells(row: PairRow) -> list[str]:
         str(found.only_a),
         str(found.only_b),
         shown(row.verdict),
+    ]
+
+
+def _sampling(comparison: PairedComparison) -> list[str]:
+    """How much of each pair's variance the draws of responses and verdicts make, where they are repeated."""
+    shares = [
+        f"{shown(row.a)} and {shown(row.b)}: {row.sampling_share:.0%}"
+        for row in comparison.rows
+        if not math.isnan(row.sampling_share)
+    ]
+    if not shares:
+        return []
+    return [
+        "of the variance of A - B, due to sampled responses and verdicts (the rest to prompts): "
+        + "; ".join(shares)
     ]
 
 

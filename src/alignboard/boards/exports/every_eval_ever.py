@@ -1,6 +1,7 @@
 """*Every Eval Ever*: one JSON file per model with its scores, and one row per verdict in a jsonl file beside it.
 
-Written to schema 0.2.2 of the aggregate and of the rows (``every_eval_ever/schemas`` of evaleval/every_eval_ever).
+Written to schema 0.2.2 of the aggregate and of the rows (``every_eval_ever/schemas`` of evaleval/every_eval_ever), and
+so that its validator (``validation_core.py``) has nothing to warn of where every set's source is known.
 What the schema has no field for stands in its ``additional_details``, so that `read_folder` gives the same board back.
 A standard error names the method that it was computed by.
 """
@@ -10,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from alignboard.text import storable
 SCHEMA = "0.2.2"
 ROWS_SCHEMA = "instance_level_eval_0.2.2"
 _LEVEL = 0.95
-_NAMESPACE = uuid.UUID("5f6a3a4e-6a53-5b0a-9c6e-8f0a1d0c7b11")
 _UNIT_NAMES = {"%": "percent", "": "points"}
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _BOARD, _COLUMN, _PLACE, _UNSCORED = (
@@ -45,6 +45,8 @@ class Source:
     """of the evaluator to the models: first_party, third_party, collaborative, other"""
     when: int = 0
     """seconds since 1970"""
+    datasets: Mapping[str, str] = field(default_factory=dict[str, str])
+    """the address of the texts, by the name of an instruction set, a suite, a column or the board"""
 
 
 def write_folder(
@@ -55,7 +57,8 @@ def write_folder(
     for place, row in enumerate(board.rows):
         developer, _, name = row.model.rpartition("/")
         identity = f"{_safe(board.name)}/{_safe(row.model)}/{source.when}"
-        stem = uuid.uuid5(_NAMESPACE, identity)
+        # The validator wants the form of version 4; the digest keeps the same board's files the same.
+        stem = uuid.UUID(bytes=hashlib.sha256(identity.encode()).digest()[:16], version=4)
         parts = ("data", board.name, developer or "unknown", name)
         target = folder.joinpath(*(_safe(part) for part in parts))
         content = _aggregate(board, row, place, source, identity)
@@ -141,14 +144,32 @@ def _aggregate(board: Board, row: Row, place: int, source: Source, identity: str
         "model_info": {
             "name": row.model,
             "id": row.model,
+            # A board does not say whether a model was asked here or through an API.
             "additional_details": {k: v for k, v in model.items() if v is not None}
-            | {_UNSCORED: _json(unscored)},
+            | {_UNSCORED: _json(unscored), "deployment_type": "unknown"},
         },
-        "evaluation_results": [_result(board, column, score) for column, score in known],
+        "evaluation_results": [
+            _result(board, column, score, source.datasets) for column, score in known
+        ],
     }
 
 
-def _result(board: Board, column: Column, score: Score) -> dict[str, Any]:
+def _bounds(board: Board, column: Column) -> tuple[float, float, str]:
+    """The least and the greatest score that a column can have, and what is known of them."""
+    values = [
+        score.value for row in board.rows if (score := board.score(row, column)).value is not None
+    ]
+    least, greatest = min(values), max(values)
+    # A diagnostic may be a difference of two percentages.
+    if column.unit == "%" and column.kind != "diagnostic" and 0 <= least <= greatest <= 100:
+        return 0, 100, "of the unit"
+    return least, greatest, "of the scores on this board: the quantity has none of its own"
+
+
+def _result(
+    board: Board, column: Column, score: Score, datasets: Mapping[str, str]
+) -> dict[str, Any]:
+    least, greatest, bounds = _bounds(board, column)
     metric: dict[str, Any] = {
         "evaluation_description": column.conditional_on or board.label(column),
         "metric_id": f"alignboard.{column.kind.replace(' ', '_').lower()}",
@@ -156,10 +177,11 @@ def _result(board: Board, column: Column, score: Score) -> dict[str, Any]:
         "metric_kind": column.kind.replace(" ", "_").lower(),
         "metric_unit": _UNIT_NAMES.get(column.unit, column.unit),
         "lower_is_better": column.better == "low",
-        "additional_details": {_COLUMN: column.key, "source": column.source},
+        "score_type": "continuous",
+        "min_score": least,
+        "max_score": greatest,
+        "additional_details": {_COLUMN: column.key, "source": column.source, "bounds": bounds},
     }
-    if column.unit == "%":
-        metric |= {"score_type": "continuous", "min_score": 0, "max_score": 100}
     if column.judge:
         metric["llm_scoring"] = {
             "judges": [{"model_info": {"name": column.judge, "id": column.judge}}],
@@ -167,10 +189,14 @@ def _result(board: Board, column: Column, score: Score) -> dict[str, Any]:
             "additional_details": {"baseline": column.baseline or "of the same family"},
         }
     name = column.set or column.name
+    texts: dict[str, Any] = {"dataset_name": name, "source_type": "other"}
+    address = datasets.get(name, datasets.get(board.name))
+    if address is not None:
+        texts |= {"source_type": "url", "url": [address]}
     return {
         "evaluation_result_id": column.key,
         "evaluation_name": name,
-        "source_data": {"dataset_name": name, "source_type": "other"},
+        "source_data": texts,
         "metric_config": metric,
         "score_details": {
             "score": score.value,

@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 @click.argument("name", required=False, shell_complete=completes("evaluate/suites"))
 @from_option
 @click.option("--judge", metavar="NAME", help="Only the verdicts of this judge (with --from).")
+@click.option(
+    "--people",
+    metavar="NAME",
+    help="Correct the judges' win rates by the labels of this annotator (with --from; see `alignboard label`).",
+)
+@click.option(
+    "--estimates",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Show the official scores that `alignboard bridge --json FILE` estimated (with --from).",
+)
 @assets_option
 @models_option
 @mode_option
@@ -44,6 +55,8 @@ def board(
     name: str | None,
     results: Path | None,
     judge: str | None,
+    people: str | None,
+    estimates: Path | None,
     assets: Path | None,
     models: str | None,
     mode: str,
@@ -60,20 +73,25 @@ def board(
     """
     from functools import partial
 
+    from alignboard.boards.estimates import with_bridge
     from alignboard.boards.files import to_text
     from alignboard.parallel import fork_map
 
-    if results is None and (judge is not None or assets is not None):
-        raise InputError("--judge and --assets need --from DIR: a folder of results.")
+    if results is None and any((judge, people, estimates, assets)):
+        raise InputError(
+            "--judge, --people, --estimates and --assets need --from DIR: a folder of results."
+        )
     wanted = names_of(models)
     if results is not None and results.is_file():
-        if judge is not None or assets is not None:
+        if any((judge, people, estimates, assets)):
             raise InputError(
-                f"--judge and --assets belong to a folder of results; {results} is a board."
+                f"--judge, --people, --estimates and --assets belong to a folder of results; {results} is a board."
             )
         made = [_of_file(results, name, wanted)]
     elif results is not None:
-        made = _of_results(name, results, judge, assets, wanted, mode)
+        made = _of_results(name, results, judge, people, assets, wanted, mode)
+        if estimates is not None:
+            made = [with_bridge(one, estimates) for one in made]
     else:
         made = _without_results(name, wanted)
     made = [_laid_out(one, name) for one in made]
@@ -163,6 +181,7 @@ def _of_results(
     name: str | None,
     results: Path,
     judge: str | None,
+    people: str | None,
     assets: Path | None,
     models: list[str] | None,
     mode: str,
@@ -174,7 +193,8 @@ def _of_results(
 
     if name is not None and name not in PUBLISHED and find(ROOM, name) is not None:
         name = None
-    suites = [one for one in PUBLISHED if name in (None, one)]
+    # What is corrected by people's labels are the verdicts, not the published figures.
+    suites = [] if people else [one for one in PUBLISHED if name in (None, one)]
     recomputed = _recomputed(suites, results, judge, assets, models, mode)
     if recomputed:
         return recomputed
@@ -192,7 +212,14 @@ def _of_results(
             )
     parts = [name or "results", *([judge] if judge else [])]
     return [
-        results_board(results, name="-".join(parts), judge=judge, set_name=set_name, models=models)
+        results_board(
+            results,
+            name="-".join(parts),
+            judge=judge,
+            set_name=set_name,
+            models=models,
+            people=people,
+        )
     ]
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from alignboard.cli.published import assets_option, calibration
 from alignboard.cli.shared import json_option, write_json
 from alignboard.errors import InputError
+
+if TYPE_CHECKING:
+    from alignboard.boards.board import Board
 
 _KINDS = ("every-eval-ever", "eval-results", "model-index", "alpaca-eval", "board")
 _SUITE = "alpaca-eval-2"
@@ -37,8 +42,9 @@ _RELATIONS = ("first_party", "third_party", "collaborative", "other")
     "--dataset",
     "datasets",
     multiple=True,
-    metavar="NAME=ID[:TASK]",
-    help="eval-results: the Hub's benchmark for an instruction set or column of the board; several times.",
+    metavar="NAME=ID",
+    help="For an instruction set or column: the Hub's benchmark (eval-results, ID[:TASK]), or the address of its "
+    "texts (every-eval-ever; the board's name for all that are not known); several times.",
 )
 @assets_option
 @json_option
@@ -78,8 +84,15 @@ def convert(
         if organization is None:
             raise InputError("every-eval-ever names who evaluated: give --organization NAME.")
         when = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
-        paths = write_folder(board, out, Source(organization, relationship, when), examples)
+        given = _addresses(board) | _pairs(datasets)
+        source_of = Source(organization, relationship, when, given)
+        paths = write_folder(board, out, source_of, examples)
     elif kind == "eval-results":
+        if not datasets:
+            raise InputError(
+                "eval-results names the benchmark on the Hub: give --dataset NAME=ID, such as "
+                "--dataset alpaca-eval-2=tatsu-lab/alpaca_eval."
+            )
         paths = write_eval_results(board, out, _pairs(datasets))
     elif kind == "model-index":
         paths = write_model_index(board, out)
@@ -92,12 +105,28 @@ def convert(
         write_json(json_file, {"board": board.name, "files": [str(path) for path in paths]})
 
 
+def _addresses(board: Board) -> dict[str, str]:
+    """Where the texts of the board's sets and suites are released, as their declarations say."""
+    names = {column.set for column in board.columns if column.set}
+    return {name: url for name in sorted(names) if (url := _address(name)) is not None}
+
+
+def _address(name: str) -> str | None:
+    from alignboard.data.instruction_sets import set_url
+    from alignboard.suites import load_evaluation
+
+    try:
+        suite = load_evaluation(name)
+    except InputError:  # no suite: a set, or a file of one's own
+        with contextlib.suppress(InputError):
+            return set_url(name)
+        return None
+    if suite.source is not None or suite.instructions is None:
+        return suite.source
+    return set_url(suite.instructions.set)
+
+
 def _pairs(datasets: tuple[str, ...]) -> dict[str, str]:
-    if not datasets:
-        raise InputError(
-            "eval-results names the benchmark on the Hub: give --dataset NAME=ID, such as "
-            "--dataset alpaca-eval-2=tatsu-lab/alpaca_eval."
-        )
     pairs = [one.partition("=") for one in datasets]
     wrong = next(
         (

@@ -47,7 +47,7 @@ def open_prompted(spec: PromptedSpec, opening: Opening) -> Backend:
     if not spec.hosted:
         from alignboard.judges.backends.local import LocalJudge
 
-        entry = _entry(spec, opening, spec.adapter)
+        entry = _entry(spec, opening)
         model, adapter = (opening.load or load_spec)(entry)
         return LocalJudge(spec, model, adapter=adapter, entry=entry)
     from alignboard.judges.backends.endpoint import EndpointJudge, endpoint_of
@@ -65,7 +65,7 @@ def open_prompted(spec: PromptedSpec, opening: Opening) -> Backend:
 def check_prompted(spec: PromptedSpec, opening: Opening) -> None:
     """Whether the key is there, or the model's files are and render a prompt."""
     if not spec.hosted:
-        check_model(_entry(spec, opening, spec.adapter)).require_loadable()
+        check_model(_entry(spec, opening)).require_loadable()
         return
     from alignboard.judges.backends.endpoint import endpoint_of
 
@@ -74,28 +74,32 @@ def check_prompted(spec: PromptedSpec, opening: Opening) -> None:
 
 def check_weights(spec: RewardSpec | PairRankerSpec, opening: Opening) -> None:
     """Whether the model's configuration and tokenizer are there."""
-    open_small(_entry(spec, opening, getattr(spec, "adapter", None)))
+    open_small(_entry(spec, opening))
 
 
 def open_reward_model(spec: RewardSpec, opening: Opening) -> Backend:
     """A model with a scalar head."""
     from alignboard.judges.backends.reward import open_reward
 
-    return open_reward(spec, _entry(spec, opening, spec.adapter), device=opening.device)
+    return open_reward(spec, _entry(spec, opening), device=opening.device)
 
 
 def open_ranker(spec: PairRankerSpec, opening: Opening) -> Backend:
     """An encoder that reads both outputs."""
     from alignboard.judges.backends.pair_ranker import open_pair_ranker
 
-    return open_pair_ranker(spec, _entry(spec, opening, None), device=opening.device)
+    return open_pair_ranker(spec, _entry(spec, opening), device=opening.device)
 
 
-def _entry(spec: LocalSpec, opening: Opening, adapter: str | None) -> ModelSpec:
+def _entry(spec: LocalSpec, opening: Opening) -> ModelSpec:
+    return opening.models.get(spec.name) or entry_of(spec, opening.workspace)
+
+
+def entry_of(spec: LocalSpec, workspace: Path | None) -> ModelSpec:
     """The registry entry of the judge's model, with the judge's adapter."""
     if spec.unsupported is not None:
         raise InputError(f"Judge {spec.name} cannot be asked: {spec.unsupported.rstrip('.')}.")
-    entry = load_model(spec.model, opening.workspace)
+    entry, adapter = load_model(spec.model, workspace), getattr(spec, "adapter", None)
     if adapter is None:
         return entry
     if entry.adapter is not None:

@@ -40,6 +40,16 @@ class ReferenceSpec(JudgeSpec, frozen=True, tag="reference"):
         """See `JudgeSpec`."""
         return True
 
+    def sources(self, workspace: Path) -> dict[str, Any]:
+        """See `JudgeSpec`."""
+        return {"references": file_sha256(self.path(workspace))}
+
+    def path(self, workspace: Path | None) -> Path:
+        """Where the references lie."""
+        if is_packaged(self.references):
+            return packaged_path(self.references, workspace)
+        return (workspace or Path.cwd()) / self.references
+
     def check(self, path: Path) -> None:
         """See `JudgeSpec`."""
         if not 0 <= self.tie_within <= 100:
@@ -82,6 +92,4 @@ class ReferenceJudge:
 
 def open_reference(spec: ReferenceSpec, opening: Opening) -> ReferenceJudge:
     """The rule, its references read."""
-    given, root = spec.references, opening.workspace or Path.cwd()
-    path = packaged_path(given, opening.workspace) if is_packaged(given) else root / given
-    return ReferenceJudge(spec, path)
+    return ReferenceJudge(spec, spec.path(opening.workspace))

@@ -29,7 +29,6 @@ from alignboard.boards.scoring import (
     length_column,
     mean_length,
     rank_column,
-    rank_scores,
     with_identical,
     with_unfinished,
 )
@@ -39,7 +38,14 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.jobs.benchmarks import suite_notes, suite_scores, with_warnings
 from alignboard.pipeline.jobs.board_notes import conditions, inside, summary
 from alignboard.pipeline.jobs.contamination import with_contamination
-from alignboard.pipeline.jobs.seeds import ByPrompt, mean_by_prompt, shown_runs, with_seeds
+from alignboard.pipeline.jobs.differences import with_differences
+from alignboard.pipeline.jobs.repeats import (
+    ByPrompt,
+    mean_by_prompt,
+    ranks_of_rows,
+    shown_runs,
+    with_repeats,
+)
 from alignboard.pipeline.judging import ANNOTATIONS
 from alignboard.records import Annotations, Generation
 from alignboard.results.formats import read_annotations, read_rows
@@ -100,8 +106,8 @@ def board_of(
     counts = {model: _unfinished(rows) for model, rows in made.outputs.items()}
     n_prompts = parameters["sets"][0]["n"] if parameters["sets"] else None
     whole = with_unfinished(with_identical(whole, texts), counts, n_prompts)
-    whole = with_registered(whole, made.files)
-    whole = with_contamination(with_seeds(whole, parameters, made.by_prompt), inputs)
+    whole = with_repeats(with_registered(whole, made.files), parameters, made.by_prompt)
+    whole = with_contamination(with_differences(whole, parameters, made.by_prompt), inputs)
     whole = with_warnings(whole, inputs)
     wanted = parameters.get("published", {"suites": [], "models": None})
     for suite in wanted["suites"]:
@@ -156,7 +162,7 @@ class _Plan:
         """the responses to the first set; those of two turns are not shown"""
         self.outputs = {model: read_rows(path, Generation) for model, path in self.files.items()}
         self.by_prompt: dict[str, dict[str, ByPrompt]] = {}
-        """column -> model -> value by prompt, in the column's unit; for rows of several seeds"""
+        """column -> model -> value by prompt, in the column's unit; for rows of several runs"""
 
     def add_responses(self) -> None:
         """Correct responses, where a program knows the answers, and mean lengths."""
@@ -216,7 +222,7 @@ class _Plan:
                 self.by_prompt.setdefault(pair[0].key, {})[model] = rates
             for model, scores in judged_scores(tables, pair).items():
                 self.scores[model] |= scores
-            for model, rank in rank_scores(tables).items():
+            for model, rank in ranks_of_rows(tables, self.models).items():
                 self.scores[model][ranks.key] = rank
         self.columns += [*pair, ranks]
 

@@ -20,6 +20,7 @@ from alignboard.judges.round_robin import rate as rate_models
 from alignboard.judges.round_robin import round_robin
 from alignboard.judges.runner import Counts
 from alignboard.judges.spec import JudgeSpec
+from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.conversations import (
     compare_conversations,
@@ -55,7 +56,8 @@ def judge(task: JobTask) -> dict[str, str]:
     declared = declared_of(task)
     if "pairs" in task.job.hints:
         return _judge_beside(task, declared)
-    evaluation = Evaluation(judges_of(task, declared), task.journal, root=task.folder)
+    judges = judges_of(task, declared).repeated(task.job.parameters.get("repeat", 0))
+    evaluation = Evaluation(judges, task.journal, root=task.folder)
     file = CONVERSATIONS if task.job.parameters["two_turns"] else OUTPUTS
     given, against = (
         read_responses(found(task.inputs[role], file)) for role in ("outputs", "baseline")
@@ -129,7 +131,9 @@ def compared(job: Job, given: Any, against: Any, workspace: Path, place: Path) -
         limit = msgspec.convert(job.hints["instructions"], Instructions).limit
         questions = load_questions(job.hints["set"], workspace, limit)
         return compare_conversations(*shared_conversations(questions, given, against), place)
-    return compare(*shared_rows(given, against), place)
+    # Verdicts on one response share it, each under the name of its own run.
+    named = [msgspec.structs.replace(row, generator=job.parameters["model"]) for row in given]
+    return compare(*shared_rows(named, against), place)
 
 
 def _require_asked(declared: JudgeSpec, judged: Sequence[Judged], model: str) -> None:
@@ -192,6 +196,8 @@ def judges_of(task: JobTask, declared: JudgeSpec, *, ask: bool = True) -> Judges
     if access not in opened:
         secret = hardening_secret(journal)
         opened[access] = Judges(access, task.places.workspace, secret=secret)
+    models = msgspec.convert(task.job.hints.get("models", {}), dict[str, ModelSpec])
+    opened[access].models.update(models)
     opened[access].require_supported(declared, dt.datetime.now(dt.UTC).date() if ask else None)
     return opened[access]
 

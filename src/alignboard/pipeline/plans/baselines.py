@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from alignboard.errors import InputError, nearest
 from alignboard.pipeline.plans.models import ModelEntry, is_adapter
+from alignboard.pipeline.plans.repeats import Draw, Repeats, draws_of
 from alignboard.pipeline.plans.schema import BASE_METHOD, Plan, ReleasedOutputs
 from alignboard.pipeline.plans.sets import PlanSet, named_baseline, released_baseline
 from alignboard.pipeline.plans.sweeps import RecipeRun, runs_of
@@ -34,12 +35,25 @@ class TrainedModel:
     """the models that it is shown beside"""
     run: RecipeRun | None = None
     """of a recipe: which setting and seed"""
+    draw: Draw | None = None
+    """where responses or verdicts are repeated: which"""
+
+    @property
+    def made(self) -> str:
+        """The model without its repetitions, which share its weights."""
+        return self.name if self.draw is None else self.name.removesuffix(self.draw.suffix)
+
+    @property
+    def answered(self) -> str:
+        """The run that generates its responses; verdicts on one response share them."""
+        verdict = 0 if self.draw is None else self.draw.verdict
+        return f"{self.name.removesuffix(f'-verdict{verdict}')}-verdict0" if verdict else self.name
 
     @property
     def row(self) -> str:
-        """The row of the board that it is in, with the other seeds of its setting."""
+        """The row of the board that it is in, with the other seeds of its setting and its repetitions."""
         seed = None if self.run is None else self.run.seed
-        return self.name if seed is None else self.name.removesuffix(f"-seed{seed}")
+        return self.made if seed is None else self.made.removesuffix(f"-seed{seed}")
 
 
 def models_of(
@@ -106,6 +120,27 @@ def with_baselines(
             )
         found.append(replace(model, baseline=own[wanted]))
     return found
+
+
+def repeated(
+    models: Sequence[TrainedModel], repeats: Repeats, entries: Mapping[str, ModelEntry]
+) -> list[TrainedModel]:
+    """The runs of every model but of baselines, whose responses the others are compared with.
+
+    Responses that are there already are not repeated, verdicts on them are.
+    """
+    if not repeats.several:
+        return list(models)
+    baselines = {model.baseline for model in models}
+    return [
+        replace(model, name=f"{model.name}{draw.suffix}", draw=draw)
+        for model in models
+        for draw in (
+            [Draw("")]
+            if model.name in baselines
+            else draws_of(repeats, given=entries[model.base].declared.outputs is not None)
+        )
+    ]
 
 
 def with_reference(

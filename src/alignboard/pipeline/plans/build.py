@@ -7,6 +7,8 @@ that it judges; the judge that is trained here is another; so are the comparison
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.plans.builders.base import Builder
 from alignboard.pipeline.plans.builders.board import board
@@ -34,8 +36,8 @@ def build_graph(resolved: ResolvedPlan) -> Graph:
     for base in resolved.plan.models:
         own = [model for model in models if model.base == base]
         for model in own:
-            if model.recipe is not None:
-                trained[model.name] = train(build, model, trained)
+            if model.recipe is not None and model.made not in trained:
+                trained[model.made] = train(build, replace(model, name=model.made), trained)
         for model in own:
             responses |= respond(build, model, trained, needs)
     for model in models:

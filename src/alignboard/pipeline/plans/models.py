@@ -5,30 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.fetch.packages import is_packaged, packaged_digest
-from alignboard.models.hub import is_repository, resolve_commit
-from alignboard.models.identity import (
-    adapter_fingerprint,
-    fingerprint,
-    fingerprint_with_tokenizer,
-    prompt_fingerprint,
-)
+from alignboard.models.hub import is_repository
 from alignboard.models.registry import load_model
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import Served
 from alignboard.pipeline.plans.schema import BASE_METHOD, UNDECLARED, Plan, PlanModel
 from alignboard.workspace import CARD, find
-
-"""what `alignboard train` leaves beside an adapter"""
-_NO_IDENTITY = (
-    *("name", "base", "revision", "adapter", "tokenizer", "notes", "licence", "gated", "aliases"),
-    "decoding",
-)
 
 
 @dataclass(frozen=True)
@@ -101,6 +87,11 @@ def _spec(path: Path, name: str, entry: PlanModel, root: Path) -> ModelSpec | No
                 f"{path}: models.{name} has an adapter, and {wanted} has {spec.adapter} already."
             )
         spec = msgspec.structs.replace(spec, adapter=_local(entry.adapter, root))
+    if spec.adapter is not None and entry.engine is not None and entry.served_as is None:
+        raise InputError(
+            f"{path}: models.{name} has an adapter, and an endpoint calls it by a name of its own, or answers as the "
+            "base; say served_as: that name."
+        )
     if entry.revision is not None:
         spec = msgspec.structs.replace(spec, revision=entry.revision)
     if spec.trust_remote_code and entry.engine is None and not entry.trust_remote_code:
@@ -169,78 +160,3 @@ def _sharing(
         return base_of(other.spec) == base_of(spec)
 
     return next((other.group for other in before if shares(other)), name)
-
-
-# Identity.
-
-
-def asked_as(spec: ModelSpec) -> dict[str, Any]:
-    """What of an entry, besides its weights, decides how it is asked; as parameters of a job."""
-    content = msgspec.to_builtins(spec)
-    return {key: value for key, value in content.items() if key not in _NO_IDENTITY}
-
-
-def pinned(spec: ModelSpec) -> ModelSpec:
-    """``spec`` at the commit of the hub that it means now, so that what is loaded is what its key names."""
-    if spec.revision is None and not is_repository(spec.base):
-        return spec
-    if Path(spec.base).exists():
-        return spec
-    commit = resolve_commit(spec.base, spec.revision)
-    return spec if commit is None else msgspec.structs.replace(spec, revision=commit)
-
-
-def weights_identity(spec: ModelSpec, root: Path) -> dict[str, Any]:
-    """What tells the checkpoint of ``spec`` from others: weights, tokenizer, template and code, by content."""
-    found = {
-        "base": source_identity(
-            spec.base,
-            root,
-            spec.gguf_file,
-            spec.revision,
-            remote_code=spec.trust_remote_code,
-        )
-    }
-    if spec.adapter is not None:
-        found["adapter"] = source_identity(spec.adapter, root)
-    if spec.tokenizer is not None:
-        found["tokenizer"] = tokenizer_identity(spec.tokenizer, root)
-    return found
-
-
-def tokenizer_identity(source: str, root: Path) -> dict[str, Any]:
-    """What tells a tokenizer of its own folder or repository from others."""
-    folder = root / source
-    if not folder.is_dir():
-        return {"id": source, "commit": resolve_commit(source)}
-    return {"tokenizer": fingerprint_with_tokenizer("", folder)}
-
-
-def source_identity(
-    source: str,
-    root: Path,
-    gguf_file: str | None = None,
-    revision: str | None = None,
-    *,
-    remote_code: bool = False,
-) -> dict[str, Any]:
-    """What tells a checkpoint or an adapter from others, wherever it lies: the digest of its files, or a commit.
-
-    Of a repository of the hub the commit that ``revision`` means now, None where that cannot be found out. Raises
-    `InputError` for a folder that holds neither a checkpoint nor an adapter.
-    """
-    if is_packaged(source):
-        return {"package": packaged_digest(source, root), "file": gguf_file}
-    folder = root / source
-    if folder.is_file():
-        folder, gguf_file = folder.parent, folder.name
-    if not folder.is_dir():
-        return {"id": source, "commit": resolve_commit(source, revision), "file": gguf_file}
-    prompt = prompt_fingerprint(folder)
-    if (folder / "adapter_config.json").is_file():
-        digest = fingerprint_with_tokenizer(adapter_fingerprint(folder), folder)
-        return {"adapter": digest, "prompt": prompt}
-    if gguf_file is None and not (folder / "config.json").is_file():
-        raise InputError(f"{folder} holds no config.json: it is no checkpoint.")
-    digest = fingerprint(folder, gguf_file=gguf_file, remote_code=remote_code)
-    return {"weights": digest, "prompt": None if gguf_file else prompt}

@@ -22,6 +22,7 @@ from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.plans.baselines import (
     TrainedModel,
     models_of,
+    repeated,
     require_distinct,
     with_baselines,
     with_reference,
@@ -165,6 +166,12 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
     if judges:
         rows = with_baselines(path, plan, rows, sets)
         sets = [with_reference(path, plan, one, rows, root) for one in sets]
+    if plan.repeats.several and any(one.checkpoints is not None for one in recipes.values()):
+        raise InputError(
+            f"{path}: learning curves are of single runs; leave checkpoints or repeats out."
+        )
+    rows = repeated(rows, plan.repeats, entries)
+    require_distinct(path, rows)
     resolved = ResolvedPlan(
         plan=plan,
         path=path,

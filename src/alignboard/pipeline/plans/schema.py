@@ -14,6 +14,7 @@ from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError, nearest
 from alignboard.judges.spec import Order
 from alignboard.pipeline.plans.made import tiny_families
+from alignboard.pipeline.plans.repeats import Repeats, check_repeats
 from alignboard.pipeline.plans.sweeps import Sweep, check_sweeps
 from alignboard.workspace import model_name
 
@@ -136,6 +137,8 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """models of the published boards of the plan's suites that the board shows for reference; null: none"""
     sweep: Sweep | list[Sweep] = []
     """recipes that are trained with several settings and seeds; the board has one row per setting"""
+    repeats: Repeats = Repeats()
+    """how often every model responds and is judged; the board has one row per model"""
     overrides: Overrides = Overrides()
     notes: list[str] = []
     """sentences that the board shows below its own: what the plan cannot show"""
@@ -183,6 +186,7 @@ def check(path: Path, plan: Plan) -> None:
     check_sweeps(path, plan.sweeps, known)
     if plan.sweeps and plan.pairwise is not None:
         raise InputError(f"{path}: pairwise compares single runs; leave it or sweep out.")
+    check_repeats(path, plan.repeats, pairwise=plan.pairwise is not None)
     for name in sorted(plan.overrides.recipes.keys() - known):
         hint = nearest(name, known) or "."
         raise InputError(

@@ -16,12 +16,13 @@ from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.judged_outputs import Answers, PairedOutputs
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.plan import ResolvedPlan, resolve
+from alignboard.pipeline.plans.repeats import Repeats
 from alignboard.pipeline.plans.schema import Plan, PlanJudge, PlanModel
 from alignboard.pipeline.plans.sets import PlanSet, read_set, set_source
 from alignboard.suites import EvaluationSuite, Instructions
 
 
-def generation_plan(
+def generation_plan(  # noqa: PLR0913 - what the options of the command say
     command: str,
     models: Mapping[str, PlanModel],
     declared: Instructions,
@@ -30,13 +31,15 @@ def generation_plan(
     *,
     consent: Consent | None = None,
     progress: DownloadProgress | None = None,
+    repeats: int = 1,
 ) -> ResolvedPlan:
-    """A plan that generates the responses of ``models`` and makes no board.
+    """A plan that generates the responses of ``models``, ``repeats`` times each, and makes no board.
 
     ``asked`` is a set that the command made; without it ``declared`` names the set. ``command`` is what errors call
     the plan.
     """
-    plan = Plan(name="generate", models=dict(models), suites=[])
+    drawn = Repeats(responses=repeats)
+    plan = Plan(name="generate", models=dict(models), suites=[], repeats=drawn)
     resolved = resolve(plan, Path(command), workspace, consent)
     source = None
     if asked is None:

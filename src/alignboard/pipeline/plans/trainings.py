@@ -16,10 +16,11 @@ import msgspec
 
 from alignboard.data.preferences.sources import local_files
 from alignboard.fetch.packages import is_packaged, packaged_digest
+from alignboard.models.sources import source_identity
 from alignboard.pipeline.graph import digest
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.made import made_here
-from alignboard.pipeline.plans.models import is_adapter, source_identity
+from alignboard.pipeline.plans.models import is_adapter
 from alignboard.results.files import file_sha256
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _data(add: AddJob, training: Training, needs: Mapping[str, str | None]) -> s
     }
     label = Path(recipe.sole_data or "mixture").name
     if recipe.pairs is not None:
-        settings = {"pairs": msgspec.to_builtins(recipe.pairs), "seed": training.seed}
+        settings = {"pairs": content["pairs"], "seed": training.seed}
         of = {"base": needs["base"], "adapter": needs["start"]}
         name = f"pairs {model.start or model.base} {digest(settings)[:6]}"
         pairs = add(name, "pairs", model.base, settings, of)

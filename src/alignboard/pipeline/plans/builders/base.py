@@ -22,6 +22,8 @@ class Builder:
 
     resolved: ResolvedPlan
     graph: Graph = field(default_factory=Graph)
+    judges: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
+    """by name: its part of the parameters and of the hints of every job that it judges"""
 
     @property
     def plan(self) -> Plan:

@@ -53,7 +53,7 @@ def _parameters(build: Builder) -> dict[str, Any]:
                 "method": m.method,
                 "baseline": m.baseline,
                 "trained_in_bits": _bits(build, m),
-                **_swept(build, m),
+                **_row(build, m),
             }
             for m in resolved.models
         ],
@@ -61,13 +61,17 @@ def _parameters(build: Builder) -> dict[str, Any]:
     }
 
 
-def _swept(build: Builder, model: TrainedModel) -> dict[str, Any]:
-    """The row of a run of a sweep, and among what it is chosen."""
-    run = model.run
+def _row(build: Builder, model: TrainedModel) -> dict[str, Any]:
+    """The row of a repeated run, which of it this is, and among what a run of a sweep is chosen."""
+    run, draw = model.run, model.draw
+    found: dict[str, Any] = {}
+    if draw is not None:
+        seed = 0 if run is None else run.seed or 0
+        found = {"row": model.row, "draw": [seed, draw.response, draw.verdict]}
     if run is None or run.key == run.recipe:
-        return {}
+        return found
     chosen = [s.select_on for s in build.plan.sweeps if run.recipe in s.recipes]
-    return {"row": model.row, "chosen_among": run.selected_by, "select_on": chosen[0]}
+    return {**found, "row": model.row, "chosen_among": run.selected_by, "select_on": chosen[0]}
 
 
 def _bits(build: Builder, model: TrainedModel) -> int | None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
+from alignboard.models.sources import pinned
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.builders.base import ALL_GROUP, Builder
 from alignboard.pipeline.plans.builders.judging import judge
 from alignboard.pipeline.plans.builders.models import checkpoint, spec_of
 from alignboard.pipeline.plans.builders.responses import generate
-from alignboard.pipeline.plans.models import ModelEntry, pinned
+from alignboard.pipeline.plans.models import ModelEntry
 
 
 def drifts(
@@ -33,7 +34,7 @@ def drifts(
                 build.resolved.entries[model.base],
             )
             name = f"drift {model.name}"
-            found[name] = _drift(build, model, entry, outputs, trained[model.name])
+            found[name] = _drift(build, model, entry, outputs, trained[model.made])
     return found
 
 
@@ -70,7 +71,7 @@ def add_curves(
         recipe = build.resolved.recipes[model.recipe] if model.recipe else None
         if recipe is None or recipe.checkpoints is None or asked is None:
             continue
-        entry, job = build.resolved.entries[model.base], trained[model.name]
+        entry, job = build.resolved.entries[model.base], trained[model.made]
         needs = {"base": checkpoint(build, model.base), "adapter": job}
         curve[f"training {model.name}"] = job
         for number in range(1, recipe.checkpoints + 1):

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from alignboard.errors import InputError
 from alignboard.judges.load import load_judge
+from alignboard.judges.spec import JudgeSpec
+from alignboard.models.sources import pinned
+from alignboard.pipeline.judges import Access, Judges
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.builders.base import ALL_GROUP, Builder
 from alignboard.pipeline.plans.builders.responses import set_hints
+from alignboard.pipeline.plans.made import judge_trained_here
 from alignboard.pipeline.plans.sets import PlanSet
 
 
@@ -27,22 +34,24 @@ def judge(
     if baseline is None or baseline == model.name:
         return
     for judge in build.resolved.judges:
+        parameters, hints = _asked(build, judge)
         job = build.add(
             f"judge {judge} {asked.name} {model.name}",
             "judge",
             _judge_group(build, judge, model),
             {
-                **_declared(build, judge),
+                **parameters,
                 "model": model.name,
                 "set": asked.name,
                 "two_turns": asked.asked.n_turns > 1,
+                **({"repeat": model.draw.verdict} if model.draw and model.draw.verdict else {}),
             },
             {
                 "outputs": responses[model.name, asked.name],
                 "baseline": responses[baseline, asked.name],
                 "judge-model": judge_models.get(judge),
             },
-            {**set_hints(asked), "access": _access(build, judge)},
+            {**set_hints(asked), **hints},
         )
         board[f"verdicts {judge} {asked.name} {model.name}"] = job
 
@@ -58,23 +67,41 @@ def _judge_group(build: Builder, judge: str, model: TrainedModel) -> str:
     return entry.group if beside else f"judge {judge}"
 
 
-def _declared(build: Builder, judge: str) -> dict[str, Any]:
-    """A judge as the parameters of a job; of a jury with what its jurors declare."""
-    chosen = build.resolved.judges[judge]
-    content = {
-        "judge": judge,
+def _asked(build: Builder, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A judge as the parameters and the hints of a job: what it declares, of a jury all of its jurors, and by content
+    the files that their verdicts follow from.
+    """
+    if name in build.judges:
+        return build.judges[name]
+    chosen, root = build.resolved.judges[name], build.resolved.workspace
+    parameters = {
+        "judge": name,
         "declared": msgspec.to_builtins(chosen.declared),
         "urls": list(chosen.access.urls),
     }
     if chosen.declared.jurors:
-        root = build.resolved.workspace
         jurors = [load_judge(juror, root) for juror in chosen.declared.jurors]
-        content["jurors"] = msgspec.to_builtins(jurors)
-    return content
+        parameters["jurors"] = msgspec.to_builtins(jurors)
+    sources, models = parameters.setdefault("sources", {}), dict[str, Any]()
+    with contextlib.chdir(root):  # declarations name files relative to it
+        for one in Judges(Access(), root).members(chosen.declared):
+            if judge_trained_here(one) is None:
+                _add_sources(one, root, sources, models)
+    hints = {"access": msgspec.to_builtins(chosen.access), "models": models}
+    build.judges[name] = parameters, hints
+    return parameters, hints
 
 
-def _access(build: Builder, judge: str) -> dict[str, Any]:
-    return msgspec.to_builtins(build.resolved.judges[judge].access)
+def _add_sources(
+    judge: JudgeSpec, root: Path, sources: dict[str, Any], models: dict[str, Any]
+) -> None:
+    """What is not there has no identity; `require_plan` refuses it before any job is begun."""
+    with contextlib.suppress(InputError):
+        if found := judge.sources(root):
+            sources[judge.name] = found
+        entry = judge.model_entry(root)
+        if entry is not None:
+            models[judge.name] = msgspec.to_builtins(pinned(entry))
 
 
 def pairwise(
@@ -93,14 +120,14 @@ def pairwise(
         f"outputs {model}": responses[model, asked.name] for model in models
     }
     needs["judge-model"] = judge_models.get(judge)
+    judged_by, hints = _asked(build, judge)
     parameters = {
-        **_declared(build, judge),
+        **judged_by,
         "set": asked.name,
         "n_prompts": min(declared.n_prompts, len(asked.asked)),
         "models": models,
         "seed": build.plan.seed,
     }
-    hints = {"access": _access(build, judge)}
     board["pairwise"] = build.add(
         f"pairwise {build.plan.name}", "pairwise", ALL_GROUP, parameters, needs, hints
     )

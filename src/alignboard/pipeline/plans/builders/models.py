@@ -6,15 +6,12 @@ from collections.abc import Mapping
 
 import msgspec
 
+from alignboard.models.sources import pinned, weights_identity
 from alignboard.models.spec import ModelSpec, PromptFormat
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.builders.base import Builder
 from alignboard.pipeline.plans.made import judge_trained_here
-from alignboard.pipeline.plans.models import (
-    ModelEntry,
-    pinned,
-    weights_identity,
-)
+from alignboard.pipeline.plans.models import ModelEntry
 from alignboard.pipeline.plans.trainings import Training, add_training
 
 _JUDGE_GROUP = "judge model"

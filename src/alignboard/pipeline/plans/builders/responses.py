@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 
+from alignboard.models.sources import asked_as, pinned
+from alignboard.pipeline.answering import decoding_of
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.builders.base import Builder
 from alignboard.pipeline.plans.builders.benchmarks import benchmark
 from alignboard.pipeline.plans.builders.models import checkpoint, spec_of
-from alignboard.pipeline.plans.models import ModelEntry, asked_as, pinned
+from alignboard.pipeline.plans.models import ModelEntry
 from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.results.files import file_sha256
 
@@ -27,18 +29,21 @@ def respond(
     entry = build.resolved.entries[model.base]
     weights = entry.is_tiny or (entry.spec is not None and entry.served is None)
     needs = (
-        {"base": checkpoint(build, model.base), "adapter": trained.get(model.name)}
+        {"base": checkpoint(build, model.base), "adapter": trained.get(model.made)}
         if weights
         else {}
     )
     for asked in build.resolved.sets:
         path = build.resolved.outputs.get((model.base, asked.name))
-        if path is not None:
+        if model.answered != model.name:
+            job = board[f"outputs {asked.name} {model.answered}"]
+        elif path is not None:
             job = released(build, model.name, asked, path)
         else:
             job = generate(build, model, entry, asked, needs)
         found[model.name, asked.name] = board[f"outputs {asked.name} {model.name}"] = job
-    for suite in build.resolved.benchmarks if weights else ():
+    once = model.draw is None or (model.draw.response, model.draw.verdict) == (0, 0)
+    for suite in build.resolved.benchmarks if (weights or entry.served) and once else ():
         benchmark(build, model, entry, suite, needs, board)
     return found
 
@@ -63,10 +68,12 @@ def generate(
     }
     for field in ("set", "limit"):  # their digest stands for them
         parameters["decoding"].pop(field)
+    if model.draw is not None:
+        seed = decoding_of(spec, seed=asked.declared.seed).seed
+        parameters["decoding"]["seed"] = seed + model.draw.response
     hints = {**set_hints(asked), "spec": msgspec.to_builtins(pinned(spec))}
     if served is not None:
-        called = served.called(spec)
-        parameters["served"] = {"urls": sorted(served.urls), "api": served.api, "as": called}
+        parameters["served"] = served.identity(spec)
         hints["entry"] = msgspec.to_builtins(entry.declared)
     name = f"generate {asked.name} {model.name}"
     return build.add(name, "generate", entry.group, parameters, needs, hints)
