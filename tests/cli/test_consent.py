@@ -248,7 +248,7 @@ def test_the_command_refuses_before_anything_is_run(workspace):
     )
     (workspace / "evaluate/suites/small.yaml").write_text(suite)
     (workspace / "evaluate/plans/small.yaml").write_text(
-        "name: small\nmodels: {tiny-phi: {tiny: phi}}\nsuites: [small]\n"
+        "name: small\nmodels: {tiny-phi: {pretrain: phi}}\nsuites: [small]\n"
     )
     for options in ((), ("--dry-run",)):
         refused = alignboard(workspace, "run", "small", *options)

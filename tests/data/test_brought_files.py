@@ -27,7 +27,7 @@ from alignboard.records import Generation, Judgment, text_id
 from alignboard.results.conversations import is_conversations, read_conversations
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows
-from alignboard.results.outputs_places import ALPACA_EVAL
+from alignboard.results.outputs_paths import ALPACA_EVAL
 from alignboard.suites import load_suite
 
 REAL = Path(os.environ.get("ALIGNBOARD_REAL", "missing"))

@@ -10,10 +10,9 @@ import msgspec
 from alignboard.errors import InputError
 from alignboard.records import Annotations
 from alignboard.results.cache import TableCache
-from alignboard.results.outputs_places import ALPACA_EVAL
-from alignboard.results.verdict_places import AGAINST, VerdictFile, judge_folder, verdict_files
+from alignboard.results.outputs_paths import ALPACA_EVAL
+from alignboard.results.verdict_paths import AGAINST, VerdictFile, judge_folder, verdict_files
 
-"""the set whose verdicts lie in no folder of its own"""
 _FAILED = ("refused", "truncated", "failed")
 
 

@@ -1,4 +1,4 @@
-"""`alignboard compare`: paired differences of models on shared prompts."""
+"""`alignboard compare` and `power`: paired differences on shared prompts, and how many prompts they need."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import (
+    FILE,
+    PATH,
+    POSITIVE,
+    all_pairs_option,
+    json_option,
+    results_option,
+)
+from alignboard.cli.shared import write_json
+from alignboard.errors import InputError
 
 if TYPE_CHECKING:
     from alignboard.reports.comparison import Correction
 
 EXIT_NOTHING_SHARED = 3
-_FILE = click.Path(path_type=Path, dir_okay=False)
 _CLUSTER = (
     "A column of the annotations, or a field of the task's documents: rows with the same value (a conversation, a "
     "passage) are dependent (default for lm-eval: a passage or subject that documents share)."
@@ -29,13 +37,7 @@ _ANY_PROMPT = (
     epilog="Example: alignboard compare my-dpo my-simpo --from results --judge hardened-pair"
 )
 @click.argument("models", nargs=-1, required=True)
-@click.option(
-    "--from",
-    "results",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A results folder; MODELS are then names of models in it.",
-)
+@results_option("A results folder; MODELS are then names of models in it.")
 @click.option("--judge", metavar="NAME", help="The judge whose verdicts are compared.")
 @click.option(
     "--suite",
@@ -48,7 +50,7 @@ _ANY_PROMPT = (
 @click.option("--baseline", metavar="NAME", help="The baseline, where there are several.")
 @click.option(
     "--assets",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help="Folder of df_gamed.csv and instruction_difficulty.csv: adds length-controlled win rates.",
 )
@@ -59,17 +61,15 @@ _ANY_PROMPT = (
     show_default=True,
     help="Correction of the p-values for the number of pairs.",
 )
-@click.option(
-    "--all-pairs", is_flag=True, help="Compare all pairs, not only the first model with the others."
-)
+@all_pairs_option
 @click.option("--cluster", metavar="FIELD", help=_CLUSTER)
 @click.option("--margin", type=float, metavar="POINTS", help=_MARGIN)
 @click.option("--any-prompt", is_flag=True, help=_ANY_PROMPT)
 @click.option(
-    "--csv", "csv_file", type=_FILE, metavar="FILE", help="Write the pairs as CSV to FILE."
+    "--csv", "csv_file", type=FILE, metavar="FILE", help="Write the pairs as CSV to FILE."
 )
 @click.option(
-    "--latex", "latex_file", type=_FILE, metavar="FILE", help="Write the pairs as LaTeX to FILE."
+    "--latex", "latex_file", type=FILE, metavar="FILE", help="Write the pairs as LaTeX to FILE."
 )
 @json_option
 def compare(
@@ -113,8 +113,7 @@ def compare(
         all_pairs=all_pairs,
         any_prompt=any_prompt,
     )
-    if json_file is not None:
-        write_json(json_file, found.to_json())
+    write_json(json_file, found.to_json())
     for path, text in ((csv_file, to_csv), (latex_file, to_latex)):
         if path is not None:
             write_atomically(path, text(found).encode())
@@ -122,3 +121,91 @@ def compare(
     if not found.shared:
         print("alignboard: the models have no scored prompt in common.", file=sys.stderr)
         sys.exit(EXIT_NOTHING_SHARED)
+
+
+@click.command(
+    epilog="Example: alignboard power my-dpo my-simpo --from results --judge hardened-pair"
+)
+@click.argument("models", nargs=-1)
+@results_option()
+@click.option("--judge", metavar="NAME", help="The judge of the pilot.")
+@click.option(
+    "--suite", metavar="NAME", help="The suite of the pilot, whose benchmarks are compared."
+)
+@click.option(
+    "--cluster", metavar="FIELD", help="A column: rows with the same value are dependent."
+)
+@click.option(
+    "--sd",
+    type=float,
+    metavar="POINTS",
+    help="Without a pilot: standard deviation of the differences of prompts.",
+)
+@click.option(
+    "--difference",
+    type=float,
+    metavar="POINTS",
+    help="The difference to separate (default: what the pilot saw).",
+)
+@click.option(
+    "--power",
+    "target",
+    type=click.FloatRange(0.05, 0.999),
+    default=0.8,
+    show_default=True,
+    help="The wanted probability of separating it.",
+)
+@click.option(
+    "--tests",
+    type=POSITIVE,
+    default=1,
+    show_default=True,
+    help="Tests that share the error rate of .05, as in Holm's first step.",
+)
+@all_pairs_option
+@json_option
+def power(
+    models: tuple[str, ...],
+    results: Path | None,
+    judge: str | None,
+    suite: str | None,
+    cluster: str | None,
+    sd: float | None,
+    difference: float | None,
+    target: float,
+    tests: int,
+    *,
+    all_pairs: bool,
+    json_file: Path | None,
+) -> None:
+    """Compute how many prompts separate two models, from a pilot or from assumptions.
+
+    MODELS are a pilot, as `alignboard compare` takes it; without them, --sd and --difference are assumed. Prints the
+    smallest difference that the pilot's prompts separate, the prompts needed, and n / n*: below 1, the pair is not
+    resolved by the prompts at hand.
+    """
+    from alignboard.reports.power import ALPHA, pair_powers, to_json, to_text
+    from alignboard.stats.power import prompts_needed
+
+    wanted = None if difference is None else difference / 100
+    if wanted is not None and not 0 < wanted < 1:
+        raise InputError(
+            f"--difference {difference:g} is no difference of rates; give points above 0, below 100."
+        )
+    if bool(models) == (sd is not None):
+        raise InputError("Give MODELS, a pilot, or --sd POINTS with --difference POINTS.")
+    if sd is not None:
+        if wanted is None or not sd > 0:
+            raise InputError("--sd POINTS, above 0, needs --difference POINTS.")
+        needed = prompts_needed(wanted, sd / 100, target, ALPHA / tests)
+        write_json(json_file, {"needed": needed})
+        print(f"{needed} prompts separate {difference:g} points in {target:.0%} of runs.")
+        return
+    from alignboard.reports.compare import compare
+
+    pilot = compare(
+        *models, results=results, judge=judge, suite=suite, cluster=cluster, all_pairs=all_pairs
+    )
+    rows = pair_powers(pilot, wanted, target, tests)
+    write_json(json_file, to_json(rows))
+    print(to_text(rows, wanted, target))

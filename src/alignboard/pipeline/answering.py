@@ -33,7 +33,7 @@ from alignboard.results.conversations import (
 from alignboard.results.files import write_atomically
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal, JournalRow
-from alignboard.results.outputs_places import RECORD, outputs_place, set_place
+from alignboard.results.outputs_paths import RECORD, outputs_place, set_place
 
 GENERATION = "generation"
 OUTPUTS = "model_outputs.json"
@@ -45,7 +45,7 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Answered:
+class GenerationReport:
     """What one model's run came to."""
 
     model: str
@@ -81,9 +81,9 @@ class Answered:
         return msgspec.to_builtins(inner, enc_hook=str)
 
 
-def read_report(report: Mapping[str, Any], workspace: Path, set_name: str) -> Answered:
-    """What `Answered.to_report` wrote of a set, with the place of its file in the workspace."""
-    found = msgspec.convert(report, Answered, dec_hook=lambda kind, value: kind(value))
+def read_report(report: Mapping[str, Any], workspace: Path, set_name: str) -> GenerationReport:
+    """What `GenerationReport.to_report` wrote of a set, with the place of its file in the workspace."""
+    found = msgspec.convert(report, GenerationReport, dec_hook=lambda kind, value: kind(value))
     place = outputs_place(workspace, found.model, set_name, found.decoding)
     return replace(found, path=workspace / place / found.path.name)
 
@@ -154,7 +154,7 @@ def answer_set(
     journal: Journal,
     workspace: Path,
     on_progress: OnProgress | None = None,
-) -> Answered:
+) -> GenerationReport:
     """Answer what is missing of the set, turn by turn, then write the file, with its decoding beside it.
 
     Both go to the set's own folder in ``workspace``. Interrupt it at any moment: rows that had finished are not asked
@@ -189,7 +189,7 @@ def answer_set(
                 if (found := rows.get(bytes.fromhex(prompt.key))) is not None:
                     responses[places[k]].append(read_answer(found))
     path = workspace / set_place(spec.name, asked.name) / file_name(asked)
-    found = Answered(
+    found = GenerationReport(
         model=spec.name,
         path=path,
         decoding=shown,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from alignboard.data.set_texts import known_texts
 from alignboard.errors import ConvergenceError, InputError
@@ -45,8 +46,7 @@ _NEARLY_ALL = 0.99
 _SUBSET = "LC of {n} of {all} instructions, another quantity than that of all: calibration rows weigh more"
 
 
-@dataclass(frozen=True)
-class BoardRow:
+class BoardRow(msgspec.Struct, frozen=True):
     """One model of a board. Rates and their errors are percentages, as AlpacaEval publishes them.
 
     None = not known: nothing was published, or the figure cannot be computed (``flags`` says why).
@@ -88,12 +88,11 @@ class BoardRow:
     """by win rate, with the best and the worst that paired tests leave open"""
     rank_low: int | None = None
     rank_high: int | None = None
-    disagreements: list[str] = field(default_factory=list)
-    flags: list[str] = field(default_factory=list)
+    disagreements: list[str] = []
+    flags: list[str] = []
 
 
-@dataclass(frozen=True)
-class Reproduction:
+class Reproduction(msgspec.Struct, frozen=True):
     """A recomputed board."""
 
     suite: str
@@ -118,8 +117,8 @@ class Reproduction:
 
     def to_json(self) -> dict:
         """Plain data, ``models`` first; NaN never occurs."""
-        rows = [asdict(row) for row in self.models]
-        return {"models": rows, **{k: v for k, v in vars(self).items() if k != "models"}}
+        content = msgspec.to_builtins(self)
+        return {"models": content.pop("models"), **content}
 
 
 def reproduce(

@@ -185,14 +185,12 @@ def draw_scores(
     width: float = 1.5,
 ) -> None:
     """Marks at (y, score), each with its interval; 1.96 standard errors where there is none."""
-    for y, score, look in marks:
-        if score.value is None:
-            continue
-        low, high = limits(score)
-        if low is not None and high is not None:
-            ax.hlines(y, low, high, color=look.color, linewidth=width, zorder=2)
     for look in dict.fromkeys(look for *_, look in marks):
         own = [(s.value, y) for y, s, other in marks if other == look and s.value is not None]
+        bars = [(y, *limits(s)) for y, s, other in marks if other == look and s.value is not None]
+        bars = [bar for bar in bars if None not in bar]
+        if bars:  # one artist for all of a look: each costs as much as a bar
+            ax.hlines(*zip(*bars, strict=True), color=look.color, linewidth=width, zorder=2)
         if own:
             x, y = zip(*own, strict=True)
             ax.scatter(
@@ -233,6 +231,9 @@ def settle(ax: Axes) -> None:
     figure = ax.get_figure(root=True)
     engine = None if figure is None else figure.get_layout_engine()
     if figure is not None and engine is not None:
+        for axis in (axis for one in figure.axes for axis in (one.xaxis, one.yaxis)):
+            if not axis.get_label_text():
+                axis.set_label_coords(0, 0)  # else all ticks are measured for the place of no label
         engine.execute(figure)  # a whole drawing would cost twice as much, and changes nothing
         figure.set_layout_engine(None)
 

@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from alignboard.boards.columns import known
-from alignboard.boards.rating import Rating, RatingTable
+from alignboard.boards.columns import Rating, RatingTable, known
 from alignboard.errors import InputError
 from alignboard.judges.load import decode_judge
 from alignboard.judges.pairs import Judged
@@ -42,8 +41,8 @@ from alignboard.pipeline.plans.schema import PlanJudge
 from alignboard.records import Generation
 from alignboard.results.conversations import CONVERSATIONS, read_conversations
 from alignboard.results.formats import read_rows
-from alignboard.results.outputs_places import RECORD, outputs_place, set_place
-from alignboard.results.verdict_places import judge_folder
+from alignboard.results.outputs_paths import RECORD, outputs_place, set_place
+from alignboard.results.verdict_paths import judge_folder
 from alignboard.suites import Instructions
 
 _T = TypeVar("_T")
@@ -62,7 +61,7 @@ def judge(task: JobTask) -> dict[str, str]:
     given, against = (
         read_responses(found(task.inputs[role], file)) for role in ("outputs", "baseline")
     )
-    pairs = compared(task.job, given, against, task.places.workspace, _place(task))
+    pairs = compared(task.job, given, against, task.paths.workspace, _place(task))
     summary, judged = evaluation.judge(declared, pairs, _shown(task))
     _require_asked(declared, judged, summary.model)
     return exported(task.folder)
@@ -106,7 +105,7 @@ def _evaluating(
     hints = task.job.hints
     ask: bool = hints["ask"]
     folder = str(place / judge_folder(declared.name, baseline))
-    with held(task.places, folder) if ask else nullcontext():
+    with held(task.paths, folder) if ask else nullcontext():
         judges = judges_of(task, declared, ask=ask)
         yield Evaluation(judges, task.journal, replace=hints["replace"]), ask
 
@@ -122,7 +121,7 @@ def _place(task: JobTask) -> Path:
     record = next(task.inputs["outputs"].rglob(RECORD), None)
     if record is None:
         return set_place(model, asked)
-    return outputs_place(task.places.workspace, model, asked, json.loads(record.read_bytes()))
+    return outputs_place(task.paths.workspace, model, asked, json.loads(record.read_bytes()))
 
 
 def compared(job: Job, given: Any, against: Any, workspace: Path, place: Path) -> PairedOutputs:
@@ -190,13 +189,13 @@ def declared_of(task: JobTask) -> JudgeSpec:
 def judges_of(task: JobTask, declared: JudgeSpec, *, ask: bool = True) -> Judges:
     """Whoever is asked, as the plan says; each model is loaded once, and each address has one queue."""
     given = msgspec.convert(task.job.hints["access"], PlanJudge)
-    journal = task.places.journal
+    journal = task.paths.journal
     access = access_of(given, journal)
     opened: dict[Access, Judges] = task.held.setdefault("judges", {})
     if access not in opened:
         secret = hardening_secret(journal)
-        opened[access] = Judges(access, task.places.workspace, secret=secret)
-    models = msgspec.convert(task.job.hints.get("models", {}), dict[str, ModelSpec])
+        opened[access] = Judges(access, task.paths.workspace, secret=secret)
+    models = msgspec.convert(task.job.hints.get("judge_models", {}), dict[str, ModelSpec])
     opened[access].models.update(models)
     opened[access].require_supported(declared, dt.datetime.now(dt.UTC).date() if ask else None)
     return opened[access]

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from alignboard.cli.app import cli
 from alignboard.errors import InputError
-from alignboard.results.outputs_places import outputs_place, without_decoding
+from alignboard.results.outputs_paths import outputs_place, without_decoding
 from faulty_endpoint import FaultyEndpoint, status
 
 LONGEST = """

@@ -16,7 +16,7 @@ from typing import Final
 
 from alignboard.errors import InputError, nearest
 from alignboard.results.files import SUFFIXES
-from alignboard.results.outputs_places import without_decoding
+from alignboard.results.outputs_paths import without_decoding
 from alignboard.suites import load_suite
 from alignboard.workspace import PUBLISHED, library, model_name
 
