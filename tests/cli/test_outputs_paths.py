@@ -158,11 +158,11 @@ def test_a_plan_goes_on_without_a_refused_prompt_and_its_board_says_so(workspace
     )
     (workspace / "plan.yaml").write_text(PLAN.format(url=server.url))
     server.faults[QUESTIONS[2]] = [status(400, FILTERED.encode())]
-    done = CliRunner().invoke(cli, ["run", "plan.yaml"])
+    done = CliRunner().invoke(cli, ["run", "plan.yaml", "--trust-code"])
     assert done.exit_code == 0, (done.output, done.exception)
     board = json.loads((workspace / "leaderboards/refused.json").read_text())
     flags = [flag for row in board["rows"] for flag in row.get("flags", ())]
     assert "1 of 4 prompts without a response" in flags
     n = len(server.requests)
-    CliRunner().invoke(cli, ["run", "plan.yaml"])
+    CliRunner().invoke(cli, ["run", "plan.yaml", "--trust-code"])
     assert len(server.requests) == n
