@@ -104,8 +104,9 @@ def board_of(
         model: {row.instruction: row.output for row in rows} for model, rows in made.outputs.items()
     }
     counts = {model: _unfinished(rows) for model, rows in made.outputs.items()}
-    whole = with_registered(with_unfinished(with_identical(whole, texts), counts), made.files)
-    whole = with_repeats(whole, parameters, made.by_prompt)
+    n_prompts = parameters["sets"][0]["n"] if parameters["sets"] else None
+    whole = with_unfinished(with_identical(whole, texts), counts, n_prompts)
+    whole = with_repeats(with_registered(whole, made.files), parameters, made.by_prompt)
     whole = with_contamination(with_differences(whole, parameters, made.by_prompt), inputs)
     whole = with_warnings(whole, inputs)
     wanted = parameters.get("published", {"suites": [], "models": None})
