@@ -14,6 +14,7 @@ from alignboard.boards.columns import Rating, RatingTable, known
 from alignboard.data.instruction_sets import ALPACA_EVAL
 from alignboard.errors import InputError
 from alignboard.judges.load import decode_judge
+from alignboard.judges.opening import Access
 from alignboard.judges.pairs import Judged
 from alignboard.judges.round_robin import rate as rate_models
 from alignboard.judges.round_robin import round_robin
@@ -29,13 +30,14 @@ from alignboard.pipeline.jobs.board import RATINGS, found
 from alignboard.pipeline.jobs.generate import exported
 from alignboard.pipeline.jobs.weights import CHECKPOINT
 from alignboard.pipeline.judged_outputs import Answers, PairedOutputs, compare
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.judging import JournalReplies
 from alignboard.pipeline.locks import held
 from alignboard.pipeline.plans.plan import access_of
 from alignboard.pipeline.plans.schema import PlanJudge
 from alignboard.records import Generation
 from alignboard.results.conversations import CONVERSATIONS, read_conversations
+from alignboard.results.files import write_json
 from alignboard.results.formats import read_rows
 from alignboard.results.verdict_paths import judge_folder
 from alignboard.suites import Instructions
@@ -167,9 +169,7 @@ def pairwise(task: JobTask) -> dict[str, str]:
         for row in table.rows
     }
     content = RatingTable(ratings, table.n_prompts, table.n_unparsed + table.n_failed, table.note)
-    (task.folder / RATINGS).write_bytes(
-        msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"
-    )
+    write_json(task.folder / RATINGS, content)
     return {}
 
 
