@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny_models
-from alignboard.demo.simulated_judge import SimulatedSpec
+from alignboard.demo.simulated import SimulatedSpec
 from alignboard.judges.adaptive import balanced
 from alignboard.judges.alpaca_eval.configs import Pool
 from alignboard.judges.calls import Judge
