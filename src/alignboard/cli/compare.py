@@ -36,8 +36,13 @@ _ANY_PROMPT = (
 @click.command(
     epilog="Example: alignboard compare my-dpo my-simpo --from results --judge hardened-pair"
 )
-@click.argument("models", nargs=-1, required=True)
+@click.argument("models", nargs=-1)
 @results_option("A results folder; MODELS are then names of models in it.")
+@click.option(
+    "--plan",
+    metavar="PLAN",
+    help="A plan that was run here, or its file: MODELS are its own (default: all of them).",
+)
 @click.option("--judge", metavar="NAME", help="The judge whose verdicts are compared.")
 @click.option(
     "--suite",
@@ -75,6 +80,7 @@ _ANY_PROMPT = (
 def compare(
     models: tuple[str, ...],
     results: Path | None,
+    plan: str | None,
     judge: str | None,
     suite: str | None,
     set_name: str | None,
@@ -92,13 +98,22 @@ def compare(
 ) -> None:
     """Compare the first of MODELS with the others on the prompts that both have.
 
-    MODELS are names of models in --from DIR with --judge NAME or --suite NAME; or annotations files of one judge; or
-    samples files or output folders of lm-eval. Exit code 3 where no pair has a prompt in common.
+    MODELS are names of models in --from DIR with --judge NAME or --suite NAME; or models of --plan PLAN; or annotations
+    files of one judge; or samples files or output folders of lm-eval. Exit code 3 where no pair has a prompt in common.
     """
+    from alignboard.errors import InputError
     from alignboard.reports import compare as compared
     from alignboard.reports.comparison_text import to_csv, to_latex, to_text
     from alignboard.results.files import write_atomically
 
+    if plan is not None:
+        from alignboard.pipeline.plans.compared import compared as of_plan
+
+        if results is not None:
+            raise InputError("--plan has results of its own; leave out --from.")
+        results, models, judge = of_plan(plan, models, judge, suite, Path.cwd())
+    if not models:
+        raise InputError("Name MODELS, or a plan that was run here with --plan PLAN.")
     found = compared.compare(
         *models,
         results=results,

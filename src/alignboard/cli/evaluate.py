@@ -150,5 +150,5 @@ def _length_control(workspace: Path, suite: Any, model: str, assets: Path | None
         return f" no length-controlled win rate: {error}"
     return (
         f" length-controlled win rate {100 * score.win_rate:.2f} % ({100 * score.interval.low:.2f} to "
-        f"{100 * score.interval.high:.2f})"
+        f"{100 * score.interval.high:.2f}{f'; {score.note}' if score.note else ''})"
     )

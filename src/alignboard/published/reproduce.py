@@ -41,11 +41,6 @@ COMPARED = (
 )
 
 
-# Below this share of the instructions the calibration rows, whose weight is fixed, hold the length effect more firmly.
-_NEARLY_ALL = 0.99
-_SUBSET = "LC of {n} of {all} instructions, another quantity than that of all: calibration rows weigh more"
-
-
 class BoardRow(msgspec.Struct, frozen=True):
     """One model of a board. Rates and their errors are percentages, as AlpacaEval publishes them.
 
@@ -236,11 +231,10 @@ def _length_control(
             return None, f"no length control: {joint}"
         return joint, f"LC win rate {joint.note}" if joint.note else None
     try:
-        short = len(table) < _NEARLY_ALL * len(scores.reference)
-        subset = _SUBSET.format(n=len(table), all=len(scores.reference)) if short else None
-        return scores.score(table), subset
+        found = scores.score(table)
     except (ConvergenceError, np.linalg.LinAlgError) as error:
         return None, f"no length control: {error}"
+    return found, found.aligned.note
 
 
 def _row(
