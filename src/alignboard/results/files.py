@@ -56,6 +56,15 @@ def read_file(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
 
 
+def flush(path: Path) -> None:
+    """Have the disk hold what was written to a file, or what is in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def place_once(temporary: Path, path: Path) -> None:
     """Give a finished file its name where nothing has it: of two processes the first does; the other's file goes."""
     try:
