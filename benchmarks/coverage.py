@@ -11,67 +11,24 @@ import itertools
 import json
 import math
 import os
-import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alignboard.stats.calibrated import calibrated_mean
 from alignboard.stats.intervals import bounded_mean, clustered_mean
 from alignboard.stats.paired import paired_difference
 from alignboard.stats.ranks import paired_rank_sets
-from alignboard.stats.rating.battles import Battles, NotRankableError
-from alignboard.stats.rating.bradley_terry import BradleyTerryFit, bradley_terry, log_strengths
 from alignboard.stats.student import student_quantile
-
-Array = NDArray[np.float64]
-Labels = NDArray[np.intp]
-Limits = tuple[float, float]
+from coverage_cells import Array, Cell, Labels, Limits, simulate
+from coverage_judges import controlled_differences, jointly_controlled, positions, reruns
+from coverage_ratings import baseline_only, needing_a_prior, round_robins
 
 REPETITIONS = 2_000
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
 SIZES = (5, 10, 20, 50, 100, 200, 805)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One setting: how often the limits held the truth, and how wide they were on average."""
-
-    quantity: str
-    design: str
-    method: str
-    coverage: float
-    error: float
-    """Monte-Carlo standard error of the coverage"""
-    width: float
-    repetitions: int
-
-
-def simulate(
-    quantity: str,
-    design: str,
-    truth: float,
-    draw: Callable[[np.random.Generator], tuple[Any, ...]],
-    methods: dict[str, Callable[..., Limits]],
-    repetitions: int,
-) -> Iterator[Cell]:
-    """The cells of one design: all methods see the same draws, and the seed is the design's own."""
-    rng = np.random.default_rng(zlib.crc32(f"{quantity} {design}".encode()))
-    held, width = dict.fromkeys(methods, 0), dict.fromkeys(methods, 0.0)
-    for _ in range(repetitions):
-        drawn = draw(rng)
-        for name, method in methods.items():
-            low, high = method(*drawn)
-            held[name] += low <= truth <= high
-            width[name] += (high - low) if math.isfinite(high - low) else 0.0
-    for name in methods:
-        p = held[name] / repetitions
-        error = math.sqrt(p * (1 - p) / repetitions)
-        yield Cell(quantity, design, name, p, error, width[name] / repetitions, repetitions)
 
 
 # Methods.
@@ -149,7 +106,9 @@ def rates(repetitions: int) -> Iterator[Cell]:
         "half ties": (half_ties, lambda p: 0.25 + p / 2),
         "soft": (soft, lambda p: 0.0005 + 0.999 * p),
     }
-    for (name, (draw, truth)), p, n in itertools.product(drawn.items(), (0.02, 0.1, 0.5), SIZES):
+    for (name, (draw, truth)), p, n in itertools.product(
+        drawn.items(), (0.02, 0.1, 0.5, 0.98), SIZES
+    ):
         methods = {"alignboard": ours, "logit-t (former)": logit_t, "rows, 1.96 SE": rows_t}
         yield from simulate(
             "win rate",
@@ -179,106 +138,6 @@ def clusters(repetitions: int) -> Iterator[Cell]:
 
         methods = {"alignboard": ours, "CR1, G - 1 (former)": cr1_t, "rows, 1.96 SE": rows_t}
         yield from simulate("clustered rate", f"{name}, G = {g}", 0.5, draw, methods, repetitions)
-
-
-def undefeated(repetitions: int) -> Iterator[Cell]:
-    """Differences of ratings on boards with an undefeated model, which need a prior."""
-    for top, prompts in ((4.0, 20), (5.0, 50)):
-        theta = np.array([top, 0.5, 0.0, -0.5])
-        i, j = np.triu_indices(4, 1)
-        first, second = np.tile(i, prompts), np.tile(j, prompts)
-        prompt = np.repeat(np.arange(prompts), len(i))
-
-        def draw(
-            rng: np.random.Generator,
-            theta: Array = theta,
-            first: Labels = first,
-            second: Labels = second,
-            prompt: Labels = prompt,
-        ) -> tuple[BradleyTerryFit]:
-            while True:
-                p = 1 / (1 + np.exp(theta[second] - theta[first]))
-                score = (rng.random(len(p)) < p).astype(np.float64)
-                if score[first == 0].all():
-                    return (bradley_terry(Battles(first, second, score, prompt), 4, prior_sd=3.0),)
-
-        def by(fit: BradleyTerryFit, *, sandwich: bool) -> Limits:
-            difference, error = fit.differences()
-            se = error[0, 1]
-            if sandwich:
-                c = fit.covariance
-                se = math.sqrt(c[0, 0] + c[1, 1] - 2 * c[0, 1])
-            reach = student_quantile(0.975, fit.n_clusters - 1) * se
-            return difference[0, 1] - reach, difference[0, 1] + reach
-
-        methods = {
-            "alignboard": lambda fit: by(fit, sandwich=False),
-            "sandwich (former)": lambda fit: by(fit, sandwich=True),
-        }
-        design = f"top at {top:g}, {prompts} prompts"
-        yield from simulate(
-            "rating difference, undefeated", design, top - 0.5, draw, methods, repetitions
-        )
-
-
-def round_robins(repetitions: int) -> Iterator[Cell]:
-    """Strengths and differences of a round robin; each prompt favours some models, seen in both orders."""
-    designs = itertools.product((3, 8, 20), (5, 10, 20, 50, 200), (0.0, 1.0))
-    for models, prompts, sd in designs:
-        i, j = np.triu_indices(models, 1)
-        first, second = np.tile(i, 2 * prompts), np.tile(j, 2 * prompts)
-        prompt = np.repeat(np.arange(prompts), 2 * len(i))
-        theta = np.linspace(0.5, -0.5, models)
-        truth = _pseudo_truth(theta, sd)
-
-        def draw(
-            rng: np.random.Generator,
-            sd: float = sd,
-            prompts: int = prompts,
-            theta: Array = theta,
-            first: Labels = first,
-            second: Labels = second,
-            prompt: Labels = prompt,
-        ) -> tuple[BradleyTerryFit | None, ...]:
-            own = theta + sd * rng.standard_normal((prompts, len(theta)))
-            p = 1 / (1 + np.exp(own[prompt, second] - own[prompt, first]))
-            score = (rng.random(len(p)) < p).astype(np.float64)
-            both = []
-            for cluster in (prompt, np.arange(len(p))):
-                try:
-                    both.append(bradley_terry(Battles(first, second, score, cluster), len(theta)))
-                except NotRankableError:
-                    both.append(
-                        bradley_terry(
-                            Battles(first, second, score, cluster), len(theta), prior_sd=3.0
-                        )
-                    )
-            return tuple(both)
-
-        def difference(fit: BradleyTerryFit) -> Limits:
-            found, error = fit.differences()
-            reach = student_quantile(0.975, fit.n_clusters - 1) * error[0, -1]
-            return found[0, -1] - reach, found[0, -1] + reach
-
-        methods = {
-            "alignboard": lambda by_prompt, _: difference(by_prompt),
-            "rows independent": lambda _, by_row: difference(by_row),
-        }
-        yield from simulate(
-            "rating difference, round robin",
-            f"{models} models, {prompts} prompts, prompt-by-model sd {sd:g}",
-            truth, draw, methods, repetitions,
-        )  # fmt: skip
-
-
-def _pseudo_truth(theta: Array, sd: float) -> float:
-    """The first model's strength less the last one's, as a fit to endless prompts would find them."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
-    gap = (theta[:, None] - theta)[..., None] + math.sqrt(2) * sd * nodes
-    wins = (1 / (1 + np.exp(-gap)) * weights / weights.sum()).sum(axis=-1)
-    np.fill_diagonal(wins, 0)
-    found = log_strengths(wins)
-    return float(found[0] - found[-1])
 
 
 def rank_families(repetitions: int) -> Iterator[Cell]:
@@ -382,7 +241,7 @@ def released(root: Path, repetitions: int) -> Iterator[Cell]:
         for m, t in tables.items()
     }
     order = sorted(models, key=lambda m: -float(np.nanmean(list(score[m].values()))))
-    for n in (10, 20, 50, 100, 200):
+    for n in SIZES:
         cells = []
         for model in order:
             values = np.array([x for x in score[model].values() if not math.isnan(x)])
@@ -447,10 +306,15 @@ def markdown(cells: list[Cell]) -> str:
 PARTS: dict[str, Callable[[int], Iterator[Cell]]] = {
     "rates": rates,
     "clusters": clusters,
-    "undefeated": undefeated,
     "round-robins": round_robins,
+    "baseline-only": baseline_only,
+    "prior": needing_a_prior,
     "ranks": rank_families,
     "people": people,
+    "controlled": controlled_differences,
+    "joint": jointly_controlled,
+    "positions": positions,
+    "reruns": reruns,
 }
 
 
@@ -461,21 +325,22 @@ def main() -> None:
     parser.add_argument("--docs", type=Path)
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     parser.add_argument(
-        "--only", nargs="+", choices=list(PARTS), help="keep the other cells of --json"
+        "--only", nargs="+", choices=[*PARTS, "released"], help="keep the other cells of --json"
     )
     arguments = parser.parse_args()
     cells: list[Cell] = []
-    for name in arguments.only or PARTS:
-        cells += PARTS[name](arguments.repetitions)
+    if arguments.only and arguments.json.is_file():
+        cells = [Cell(**one) for one in json.loads(arguments.json.read_text())]
+    parts = dict(PARTS)
     data = os.environ.get("ALIGNBOARD_RELEASED_DATA")
-    if data and not arguments.only:
-        cells += released(Path(data), arguments.repetitions)
-    if arguments.only:
-        new = {cell.quantity for cell in cells}
-        kept = [Cell(**one) for one in json.loads(arguments.json.read_text())]
-        cells = [cell for cell in kept if cell.quantity not in new] + cells
-    lines = ",\n".join(json.dumps(asdict(cell)) for cell in cells)
-    arguments.json.write_text(f"[\n{lines}\n]\n")
+    if data:
+        parts["released"] = lambda n: released(Path(data), n)
+    for name in arguments.only or parts:
+        new = list(parts[name](arguments.repetitions))
+        quantities = {cell.quantity for cell in new}
+        cells = [cell for cell in cells if cell.quantity not in quantities] + new
+        lines = ",\n".join(json.dumps(asdict(cell)) for cell in cells)
+        arguments.json.write_text(f"[\n{lines}\n]\n")  # a run that is stopped keeps its parts
     page = markdown(cells)
     if arguments.docs:
         arguments.docs.write_text(page)
