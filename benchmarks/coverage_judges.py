@@ -73,7 +73,7 @@ def _controlled_rate(bias: Array, same: float) -> Array:
 
 def jointly_controlled(repetitions: int) -> Iterator[Cell]:
     """Length-controlled win rates of a joint fit, all models of a board at once."""
-    counts = {2: 400, 4: 200, 8: 100, 20: 40}
+    counts = {2: 200, 4: 80, 8: 40, 20: 12}
     for models, soft, apart in itertools.product(counts, (False, True), (0.0, 0.5, 3.0)):
         bias = np.linspace(-1.5, 0.8, models)
 
@@ -150,7 +150,7 @@ def controlled_differences(repetitions: int) -> Iterator[Cell]:
         yield from simulate(
             "LC difference", f"{name}, n = {n}", float(truth[0] - truth[1]),
             lambda rng, draw=draw, n=n: draw(rng, n),
-            {"alignboard": ours, "rows, 1.96 SE": rows}, min(repetitions, 400),
+            {"alignboard": ours, "rows, 1.96 SE": rows}, min(repetitions, 250),
         )  # fmt: skip
 
 
@@ -209,7 +209,7 @@ def positions(repetitions: int) -> Iterator[Cell]:
             yield from simulate(
                 quantity, f"{name}, n = {n}", truth,
                 lambda rng, n=n, share=share: (asked(rng, n, share),), {"alignboard": of},
-                min(repetitions, 1_000),
+                min(repetitions, 500),
             )  # fmt: skip
     for n in sizes:
 

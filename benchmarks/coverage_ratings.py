@@ -14,7 +14,8 @@ from alignboard.stats.student import student_quantile
 from coverage_cells import Array, Cell, Labels, Limits, simulate
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
-_REPETITIONS = {3: 2_000, 8: 1_000, 20: 400, 50: 100}
+_REPETITIONS = {3: 1_000, 8: 300, 20: 100, 50: 25}
+"""by number of models: all of a board's differences are counted"""
 _MOST_ROWS = 20_000
 """above it the row-level fit, which sums by rows, is left out"""
 
@@ -120,7 +121,7 @@ def baseline_only(repetitions: int) -> Iterator[Cell]:
         yield from simulate(
             "rating differences, baseline only",
             f"8 models, {prompts} prompts, prompt-by-model sd {sd:g}",
-            _apart(truth), draw, methods, min(repetitions, 1_000),
+            _apart(truth), draw, methods, min(repetitions, 500),
         )  # fmt: skip
 
 
