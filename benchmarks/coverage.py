@@ -24,7 +24,7 @@ from alignboard.stats.ranks import paired_rank_sets
 from alignboard.stats.student import student_quantile
 from coverage_cells import Array, Cell, Labels, Limits, simulate
 from coverage_judges import controlled_differences, jointly_controlled, positions, reruns
-from coverage_ratings import baseline_only, needing_a_prior, round_robins
+from coverage_ratings import baseline_only, round_robins, separate
 
 REPETITIONS = 2_000
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
@@ -298,17 +298,22 @@ def markdown(cells: list[Cell]) -> str:
         lines += [f"| design | {' | '.join(methods)} |", f"|---|{'---|' * len(methods)}"]
         for design in dict.fromkeys(cell.design for cell in own):
             found = {cell.method: cell for cell in own if cell.design == design}
-            texts = (f"{100 * found[m].coverage:.1f} ({found[m].width:.2f})" for m in methods)
+            texts = (_text(found[m]) for m in methods)
             lines.append(f"| {design} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
+
+
+def _text(cell: Cell) -> str:
+    width = f" ({cell.width:.2f})" if cell.width else ""
+    return f"{100 * cell.coverage:.1f}{width}"
 
 
 PARTS: dict[str, Callable[[int], Iterator[Cell]]] = {
     "rates": rates,
     "clusters": clusters,
+    "separate": separate,
     "round-robins": round_robins,
     "baseline-only": baseline_only,
-    "prior": needing_a_prior,
     "ranks": rank_families,
     "people": people,
     "controlled": controlled_differences,

@@ -8,8 +8,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from alignboard.stats.rating.battles import Battles, NotRankableError
-from alignboard.stats.rating.bradley_terry import BradleyTerryFit, bradley_terry, log_strengths
+from alignboard.stats.rating.battles import Battles, NotRankableError, added_up, reachable
+from alignboard.stats.rating.bradley_terry import (
+    BradleyTerryFit,
+    bradley_terry,
+    influence_on_strengths,
+    log_strengths,
+)
 from alignboard.stats.student import student_quantile
 from coverage_cells import Array, Cell, Labels, Limits, simulate
 
@@ -37,7 +42,11 @@ def _differences(fit: BradleyTerryFit) -> Limits:
     i, j = np.triu_indices(len(fit.log_strength), 1)
     found, error = fit.differences()
     reach = student_quantile(0.975, fit.n_clusters - 1) * error
-    return (found - reach)[i, j], (found + reach)[i, j]
+    low, high = (found - reach)[i, j], (found + reach)[i, j]
+    if fit.separation is not None:
+        for k in np.flatnonzero(fit.separation.separate[i, j]).tolist():
+            low[k], high[k] = fit.difference_interval(int(i[k]), int(j[k]))
+    return low, high
 
 
 def _apart(values: Array) -> Array:
@@ -125,61 +134,58 @@ def baseline_only(repetitions: int) -> Iterator[Cell]:
         )  # fmt: skip
 
 
-_PRIORS: dict[str, tuple[Array, int]] = {
-    "undefeated, top at 4, 20 prompts": (np.array([4.0, 0.5, 0.0, -0.5]), 20),
-    "undefeated, top at 5, 50 prompts": (np.array([5.0, 0.5, 0.0, -0.5]), 50),
-    "undefeated, top at 6, 100 prompts": (np.array([6.0, 0.5, 0.0, -0.5]), 100),
-    "two models, 1.5 apart, 5 prompts": (np.array([1.5, 0.0]), 5),
-    "two models, 2 apart, 10 prompts": (np.array([2.0, 0.0]), 10),
-    "winless, 8 models, one at -3, 10 prompts": (np.append(np.linspace(0.5, -0.5, 7), -3.0), 10),
-    "winless, 20 models, one at -4, 8 prompts": (np.append(np.linspace(0.5, -0.5, 19), -4.0), 8),
-    "separate groups of 3, 4.5 apart, 10 prompts": (
-        np.array([4.75, 4.5, 4.25, 0.25, 0.0, -0.25]),
-        10,
-    ),
+SEPARATE = {
+    "top at 4 of 4 models, 20 prompts": ((4.0, 0.5, 0.0, -0.5), 20),
+    "top at 5 of 4 models, 50 prompts": ((5.0, 0.5, 0.0, -0.5), 50),
+    "top at 6 of 4 models, 100 prompts": ((6.0, 0.5, 0.0, -0.5), 100),
+    "2 equal models, 5 prompts": ((0.0, 0.0), 5),
+    "2 models, 5 prompts": ((0.3, 0.0), 5),
+    "2 models, 10 prompts": ((1.35, 0.0), 10),
+    "2 models, 20 prompts": ((2.3, 0.0), 20),
+    "1 weak of 8 models, 10 prompts": ((-2.5, 0.6, 0.4, 0.2, 0.0, -0.2, -0.4, -0.6), 10),
+    "1 hopeless of 20 models, 8 prompts": ((-3.5, *np.linspace(0.5, -0.5, 19).tolist()), 8),
+    "2 above 2 models, 10 prompts": ((2.5, 1.5, -1.5, -2.5), 10),
 }
 
 
-def needing_a_prior(repetitions: int) -> Iterator[Cell]:
-    """All strengths and all differences, on those boards alone whose ratings exist with a prior only."""
-    for design, (theta, prompts) in _PRIORS.items():
+def separate(repetitions: int) -> Iterator[Cell]:
+    """Differences on boards where the first model's group never lost to the last one's, or never won against it."""
+    for design, (strengths, prompts) in SEPARATE.items():
+        theta = np.array(strengths)
+        last = len(theta) - 1
         i, j = np.triu_indices(len(theta), 1)
         first, second = np.tile(i, prompts), np.tile(j, prompts)
         prompt = np.repeat(np.arange(prompts), len(i))
-        p = _logistic(theta[first] - theta[second])
 
         def draw(
             rng: np.random.Generator,
-            p: Array = p,
-            battles: tuple[Labels, Labels, Labels] = (first, second, prompt),
-            models: int = len(theta),
-        ) -> tuple[BradleyTerryFit]:
+            theta: Array = theta,
+            first: Labels = first,
+            second: Labels = second,
+            prompt: Labels = prompt,
+        ) -> tuple[BradleyTerryFit, Battles]:
             while True:
+                p = 1 / (1 + np.exp(theta[second] - theta[first]))
                 score = (rng.random(len(p)) < p).astype(np.float64)
-                own = Battles(battles[0], battles[1], score, battles[2])
-                try:
-                    bradley_terry(own, models)
-                except NotRankableError:
-                    return (bradley_terry(own, models, prior_sd=3.0),)
+                battles = Battles(first, second, score, prompt)
+                reach = reachable(added_up(battles, len(theta)).wins > 0)
+                if not (reach[0, -1] and reach[-1, 0]):
+                    return bradley_terry(battles, len(theta), prior_sd=3.0), battles
 
-        def sandwich(fit: BradleyTerryFit) -> Limits:
-            reach = student_quantile(0.975, fit.n_clusters - 1) * np.sqrt(np.diag(fit.covariance))
-            return fit.log_strength - reach, fit.log_strength + reach
+        def across(fit: BradleyTerryFit, _: Battles, last: int = last) -> Limits:
+            return fit.difference_interval(0, last)
 
-        def sandwich_apart(fit: BradleyTerryFit) -> Limits:
-            i, j = np.triu_indices(len(fit.log_strength), 1)
-            c = fit.covariance
-            error = np.sqrt(np.maximum(np.diag(c)[:, None] + np.diag(c) - 2 * c, 0))[i, j]
+        def sandwich(fit: BradleyTerryFit, battles: Battles, last: int = last) -> Limits:
+            theta, sums = fit.log_strength, added_up(battles, len(fit.log_strength))
+            p = 1 / (1 + np.exp(theta - theta[:, None]))
+            push, n = influence_on_strengths(battles, sums, p.ravel(), fit.hessian)
+            gap = theta[0] - theta[last]
+            error = math.sqrt(n / (n - 1) * float(((push[:, 0] - push[:, last]) ** 2).sum()))
             reach = student_quantile(0.975, fit.n_clusters - 1) * error
-            centre = _apart(fit.log_strength)
-            return centre - reach, centre + reach
+            return gap - reach, gap + reach
 
-        n = min(repetitions, 500)
+        truth = float(theta[0] - theta[-1])
+        methods = {"alignboard": across, "prior and sandwich (former)": sandwich}
         yield from simulate(
-            "rating strengths, prior needed", design, theta - theta.mean(), draw,
-            {"alignboard": lambda fit: fit.interval(), "sandwich (former)": sandwich}, n,
-        )  # fmt: skip
-        yield from simulate(
-            "rating differences, prior needed", design, _apart(theta), draw,
-            {"alignboard": _differences, "sandwich (former)": sandwich_apart}, n,
-        )  # fmt: skip
+            "rating difference, separate groups", design, truth, draw, methods, repetitions
+        )

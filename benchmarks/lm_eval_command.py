@@ -319,6 +319,7 @@ def swept(here: Path, order: dict[str, Any]) -> dict[str, float]:
 
 def asked(here: Path, order: dict[str, Any], model: Any, out: Path, journal: str = "own") -> None:
     """Run the tasks, with a journal, as a plan does."""
+    from alignboard.benchmarks.lm import BenchmarkedModel
     from alignboard.benchmarks.run import run_tasks
     from alignboard.results.journal import Journal
     from alignboard.suites import Benchmark
@@ -326,7 +327,7 @@ def asked(here: Path, order: dict[str, Any], model: Any, out: Path, journal: str
     tasks = [Benchmark(task, "acc,none") for task in order["tasks"]]
     with Journal(here / "journals" / journal, "one") as rows:
         run_tasks(
-            *(model, tasks, [here / "tasks"], out),
+            *(BenchmarkedModel(model), tasks, [here / "tasks"], out),
             apply_chat_template=False,
             trusted=True,
             journal=rows,

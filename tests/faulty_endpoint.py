@@ -167,9 +167,10 @@ class _Handler(BaseHTTPRequestHandler):
             choice["text"] = text
         if self.faulty.choice is not None:
             choice |= self.faulty.choice(request)
+        usage = choice.pop("usage", self.faulty.usage)
         found: dict[str, Any] = {"choices": [choice]}
-        if self.faulty.usage is not None:
-            found["usage"] = self.faulty.usage
+        if usage is not None:
+            found["usage"] = usage
         return json.dumps(found).encode()
 
     def _send(

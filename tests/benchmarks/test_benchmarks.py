@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import tiny_models
+from alignboard.benchmarks.lm import BenchmarkedModel
 from alignboard.benchmarks.run import read_scores, run_tasks
 from alignboard.benchmarks.task_files import digests, lm_eval_folder, rooms
 from alignboard.boards.board import read_board
@@ -94,7 +95,7 @@ def test_a_group_with_its_number_of_examples_is_lm_evals(model, pair, tmp_path):
     folder, out = pair / "evaluate" / "tasks", tmp_path / "out"
     choice_task(pair, "alone", 3)
     asked = [Benchmark("pair", "acc,none", 2), Benchmark("alone", "acc_norm,none", 1)]
-    scores = run_tasks(model, asked, [folder], out, apply_chat_template=False)
+    scores = run_tasks(BenchmarkedModel(model), asked, [folder], out, apply_chat_template=False)
     (file,) = out.glob("results_*.json")
     assert {"left": 2, "right": 2, "pair": 2, "alone": 1}.items() <= shots(file).items()
     ours = {(s.task, s.metric): s for s in scores}
@@ -126,7 +127,9 @@ def test_examples_change_the_prompt_even_where_the_task_says_zero(model, tmp_pat
     choice_task(tmp_path, "none", 2, num_fewshot=0)
     folder = tmp_path / "evaluate" / "tasks"
     for n, expected in ((None, 0), (3, 3)):
-        run_tasks(model, [Benchmark("none", "acc,none", n)], [folder], tmp_path / str(n))
+        run_tasks(
+            BenchmarkedModel(model), [Benchmark("none", "acc,none", n)], [folder], tmp_path / str(n)
+        )
         (file,) = (tmp_path / str(n)).glob("results_*.json")
         assert shots(file) == {"none": expected}
 
@@ -149,7 +152,9 @@ def test_examples_change_the_prompt_even_where_the_task_says_zero(model, tmp_pat
 def test_what_cannot_be_asked_is_one_sentence(benchmark, told, model, pair, tmp_path):
     choice_task(pair, "lost", 1, dataset_kwargs={"data_files": {"test": "/nowhere.jsonl"}})
     with pytest.raises(InputError, match=told) as error:
-        run_tasks(model, [benchmark], [pair / "evaluate" / "tasks"], tmp_path / "out")
+        run_tasks(
+            BenchmarkedModel(model), [benchmark], [pair / "evaluate" / "tasks"], tmp_path / "out"
+        )
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists(), "the model was not asked"
 
@@ -168,14 +173,14 @@ def test_batches_are_halved_where_memory_runs_out(is_shared, model, pair, tmp_pa
         return original(self, input_ids, **more)
 
     folder, asked = pair / "evaluate" / "tasks", [Benchmark("pair", "acc,none", 1)]
-    expected = run_tasks(model, asked, [folder], tmp_path / "a")
+    expected = run_tasks(BenchmarkedModel(model), asked, [folder], tmp_path / "a")
     monkeypatch.setattr(model_class, "forward", small)
     monkeypatch.setattr(lm, "can_share", lambda _model: is_shared)
     monkeypatch.setattr(lm.ContextOnce, "_try_passes", lambda *_: None)
     seen = []
     with Journal(tmp_path / "journal", "one") as journal:
         found = run_tasks(
-            *(model, asked, [folder], tmp_path / "b"),
+            *(BenchmarkedModel(model), asked, [folder], tmp_path / "b"),
             journal=journal,
             on_progress=lambda *step: seen.append(step),
         )
@@ -271,7 +276,7 @@ def test_open_llm_v1_is_what_lm_evals_own_tasks_report(model, tmp_path, monkeypa
     monkeypatch.setattr(model.model.config, "max_position_embeddings", 512)  # gsm8k writes 256
     declared = load_evaluation("open-llm-v1")
     scores = run_tasks(
-        model,
+        BenchmarkedModel(model),
         declared.benchmarks,
         rooms(tmp_path),
         tmp_path / "out",

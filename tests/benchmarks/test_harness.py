@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 import tiny_models
+from alignboard.benchmarks.lm import BenchmarkedModel
 from alignboard.benchmarks.run import (
     generated_files,
     read_scores,
@@ -51,7 +52,9 @@ def scored(model, task_folder, tmp_path_factory):
     before = len(loading.loads)
     with model.using("one"):
         files = generated_files(task_folder)
-        scores = run_tasks(model, [CHOICE, EXACT], [task_folder], out, task_files=files)
+        scores = run_tasks(
+            BenchmarkedModel(model), [CHOICE, EXACT], [task_folder], out, task_files=files
+        )
     assert len(loading.loads) == before
     return scores, out
 
@@ -142,8 +145,8 @@ def test_the_filter_forgives_filler_and_nothing_else(task_folder):
 def test_a_second_run_replaces_the_first_and_leaves_others_alone(model, task_folder, tmp_path):
     foreign = tmp_path / "results_2024-01-01T00-00-00.000000.json"
     foreign.write_text('{"results": {"arc": {"acc,none": 0.5, "acc_stderr,none": "N/A"}}}')
-    first = run_tasks(model, [CHOICE], [task_folder], tmp_path)
-    second = run_tasks(model, [CHOICE], [task_folder], tmp_path)
+    first = run_tasks(BenchmarkedModel(model), [CHOICE], [task_folder], tmp_path)
+    second = run_tasks(BenchmarkedModel(model), [CHOICE], [task_folder], tmp_path)
     assert first == second
     assert foreign.exists()
     assert len(list(tmp_path.iterdir())) == 3
@@ -173,7 +176,7 @@ def test_what_cannot_be_read_is_refused(tmp_path):
 @pytest.mark.parametrize("adapter", [None, "one"])
 def test_the_numbers_are_those_of_lm_eval_by_hand(adapter, model, task_folder, tmp_path):
     with model.using(adapter):
-        ours = run_tasks(model, [CHOICE, EXACT], [task_folder], tmp_path / "ours")
+        ours = run_tasks(BenchmarkedModel(model), [CHOICE, EXACT], [task_folder], tmp_path / "ours")
     peft = f",peft={tiny_models.adapters()[adapter]}" if adapter else ""
     subprocess.run(
         [

@@ -13,6 +13,7 @@ import lm_eval
 import msgspec
 import pytest
 
+from alignboard.benchmarks.lm import BenchmarkedModel
 from alignboard.benchmarks.run import run_tasks
 from alignboard.benchmarks.scores import read_scores
 from alignboard.fetch.packages import packaged_path
@@ -57,7 +58,9 @@ def test_the_log_likelihoods_are_those_of_the_command_line(tmp_path):
     network.save_pretrained(tmp_path / "saved")
     model.tokenizer.save_pretrained(tmp_path / "saved")
     asked = [Benchmark(task, "acc_norm,none", data=data, limit=N) for task, data in DATA.items()]
-    ours = run_tasks(model, asked, [], tmp_path / "ours", apply_chat_template=False)
+    ours = run_tasks(
+        BenchmarkedModel(model), asked, [], tmp_path / "ours", apply_chat_template=False
+    )
     tasks = tmp_path / "tasks"
     tasks.mkdir()
     for task in DATA:

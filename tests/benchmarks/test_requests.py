@@ -6,124 +6,26 @@ import os
 import random
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 import tiny_models
-from alignboard.benchmarks.request_rows import KIND
+from alignboard.benchmarks.lm import BenchmarkedModel
 from alignboard.benchmarks.run import run_tasks
 from alignboard.models.loading import LoadedModel
 from alignboard.pipeline.jobs.benchmarks import suite_notes
 from alignboard.results.journal import Journal
-from alignboard.suites import Benchmark
+from benchmark_tasks import (
+    BENCHMARKS,
+    TASKS,
+    asked_rows,
+    assert_alike,
+    responses,
+    stamp,
+    write_tasks,
+)
 
-NOUNS = ("cat", "dog", "sun", "sea", "tree", "moon", "the cat and the dog", "the sea or the sun")
 FAMILIES = ("phi", "mistral", "gemma", "llama")
-TASKS = {
-    "long_choice": {
-        "output_type": "multiple_choice",
-        "doc_to_text": "question",
-        "doc_to_choice": "choices",
-        "doc_to_target": "label",
-        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
-        "num_fewshot": 2,
-    },
-    "letter": {
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{question}} {{choices[0]}} or {{choices[1]}} ?",
-        "doc_to_choice": ["cat", "dog", "sun", "sea"],
-        "doc_to_target": "label",
-        "metric_list": [{"metric": "acc"}],
-        "num_fewshot": 3,
-        "fewshot_config": {"sampler": "first_n"},
-    },
-    "written": {
-        "output_type": "generate_until",
-        "doc_to_text": "question",
-        "doc_to_target": "{{choices[label]}}",
-        "generation_kwargs": {"until": ["."], "max_gen_toks": 12, "do_sample": False},
-        "filter_list": [
-            {"name": "first", "filter": [{"function": "take_first"}]},
-            {
-                "name": "noun",
-                "filter": [
-                    {"function": "regex", "regex_pattern": "(cat|dog|sun|sea)"},
-                    {"function": "take_first"},
-                ],
-            },
-        ],
-        "metric_list": [{"metric": "exact_match"}],
-        "num_fewshot": 1,
-    },
-    "perplexity": {
-        "output_type": "loglikelihood_rolling",
-        "doc_to_text": "",
-        "doc_to_target": "text",
-        "metric_list": [{"metric": "word_perplexity"}, {"metric": "bits_per_byte"}],
-    },
-}
-BENCHMARKS = [
-    Benchmark("long_choice", "acc_norm,none", 2),
-    Benchmark("letter", "acc,none", 3),
-    Benchmark("written", "exact_match,noun", 1),
-    Benchmark("perplexity", "word_perplexity,none"),
-]
-
-
-def write_tasks(folder: Path, n: int = 12) -> Path:
-    """A multiple choice of several tokens, one of a token, a generation with filters, and a perplexity."""
-    rng = random.Random(0)
-    rows = [
-        {
-            "question": f"{i} what is a {rng.choice(NOUNS)} ?",
-            "choices": rng.sample(NOUNS, 4),
-            "label": i % 4,
-            "text": " ".join(rng.choice(NOUNS) for _ in range(40 if i else 200)),
-        }
-        for i in range(40)
-    ]
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, some in (("test", rows[:n]), ("train", rows[-10:])):
-        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, some)))
-    files = {split: str(folder / f"{split}.jsonl") for split in ("test", "train")}
-    for name, task in TASKS.items():
-        declared = {
-            "task": name,
-            "dataset_path": "json",
-            "dataset_kwargs": {"data_files": files},
-            "training_split": "train",
-            "test_split": "test",
-            **task,
-        }
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(declared))
-    return folder
-
-
-def responses(out: Path) -> dict[tuple[str, int], Any]:
-    """Every response of every sample, by task and document; log-probabilities as numbers."""
-    found = {}
-    for path in sorted(out.glob("*samples_*.jsonl")):
-        task = next(name for name in TASKS if f"samples_{name}_" in path.name)
-        for line in path.read_text().splitlines():
-            row = json.loads(line)
-            found[task, row["doc_id"]] = row["resps"]
-    return found
-
-
-def assert_alike(ours: Any, theirs: Any) -> None:
-    """Numbers within 1e-4 of each other, everything else equal."""
-    if isinstance(ours, list):
-        assert len(ours) == len(theirs)
-        for one, other in zip(ours, theirs, strict=True):
-            assert_alike(one, other)
-        return
-    try:
-        assert float(ours) == pytest.approx(float(theirs), abs=1e-4, rel=1e-6)
-    except ValueError:
-        assert ours == theirs
 
 
 @pytest.fixture(scope="module")
@@ -139,19 +41,18 @@ def folder(tmp_path_factory):
     return write_tasks(tmp_path_factory.mktemp("tasks"))
 
 
-def stamp(out: Path) -> dict[str, Any]:
-    (file,) = out.glob("results_*.json")
-    return json.loads(file.read_bytes())["alignboard"]
-
-
 def check_own_passes(model, folder, tmp_path, chat, monkeypatch):
     """Scores and responses are those of lm-eval's own passes over the same model."""
     from alignboard.benchmarks import lm
 
-    ours = run_tasks(model, BENCHMARKS, [folder], tmp_path / "a", apply_chat_template=chat)
+    ours = run_tasks(
+        BenchmarkedModel(model), BENCHMARKS, [folder], tmp_path / "a", apply_chat_template=chat
+    )
     assert stamp(tmp_path / "a")["passes"] == "context-once"
     monkeypatch.setattr(lm, "can_share", lambda _model: False)
-    theirs = run_tasks(model, BENCHMARKS, [folder], tmp_path / "b", apply_chat_template=chat)
+    theirs = run_tasks(
+        BenchmarkedModel(model), BENCHMARKS, [folder], tmp_path / "b", apply_chat_template=chat
+    )
     assert stamp(tmp_path / "b")["passes"] == "lm-eval (the model's architecture)"
     for one, other in zip(ours, theirs, strict=True):
         assert one.value == pytest.approx(other.value, rel=1e-6)
@@ -175,19 +76,13 @@ def test_passes_that_a_model_does_not_heed_are_found(model, folder, tmp_path, mo
     kept = scoring.attended
     monkeypatch.setattr(scoring, "attended", lambda c, seen, *rest: kept(c, seen | True, *rest))
     asked = BENCHMARKS[:1]
-    run_tasks(model, asked, [folder], tmp_path / "a", apply_chat_template=False)
+    run_tasks(BenchmarkedModel(model), asked, [folder], tmp_path / "a", apply_chat_template=False)
     assert stamp(tmp_path / "a")["passes"].startswith("lm-eval (log-probabilities of -")
     monkeypatch.setattr(scoring, "attended", kept)
-    run_tasks(model, asked, [folder], tmp_path / "b", apply_chat_template=False)
+    run_tasks(BenchmarkedModel(model), asked, [folder], tmp_path / "b", apply_chat_template=False)
     found, expected = responses(tmp_path / "a"), responses(tmp_path / "b")
     for key, value in found.items():
         assert_alike(value, expected[key])
-
-
-def asked_rows(journal: Journal) -> tuple[int, int]:
-    """How many requests were computed, and how many of them twice."""
-    check = journal.check()
-    return check.n_computed.get(KIND, 0), check.computed_twice.get(KIND, 0)
 
 
 def test_a_repeated_or_longer_run_computes_what_is_new(model, tmp_path):
@@ -195,7 +90,9 @@ def test_a_repeated_or_longer_run_computes_what_is_new(model, tmp_path):
 
         def run(n, name):
             tasks = write_tasks(tmp_path / "tasks", n)
-            return run_tasks(model, BENCHMARKS, [tasks], tmp_path / name, journal=journal)
+            return run_tasks(
+                BenchmarkedModel(model), BENCHMARKS, [tasks], tmp_path / name, journal=journal
+            )
 
         run(4, "a")
         assert asked_rows(journal) == (4 * (4 + 4 + 1 + 1), 0)
@@ -216,7 +113,7 @@ def test_adapters_templates_and_the_base_share_no_result(model, folder, tmp_path
             out = tmp_path / f"{adapter}-{chat}"
             with model.using(adapter):
                 run_tasks(
-                    *(model, BENCHMARKS, [folder], out),
+                    *(BenchmarkedModel(model), BENCHMARKS, [folder], out),
                     apply_chat_template=chat,
                     journal=journal,
                 )
@@ -240,7 +137,7 @@ def test_an_adapter_that_changes_nothing_is_found(model, folder, tmp_path):
     moved = {}
     for adapter in (None, "one", "untrained"):
         with model.using(adapter):
-            run_tasks(model, BENCHMARKS[:1], [folder], tmp_path / str(adapter))
+            run_tasks(BenchmarkedModel(model), BENCHMARKS[:1], [folder], tmp_path / str(adapter))
         moved[adapter] = stamp(tmp_path / str(adapter))["adapter_moved_logprobs"]
     assert moved[None] is None
     assert moved["one"] > 0.01
@@ -252,7 +149,7 @@ def test_what_is_cut_on_the_left_is_counted(model, folder, tmp_path, monkeypatch
     with Journal(tmp_path / "journal", "one") as journal:
         for name in ("a", "b"):  # the second time from the journal
             run_tasks(
-                *(model, BENCHMARKS[:3], [folder], tmp_path / name),
+                *(BenchmarkedModel(model), BENCHMARKS[:3], [folder], tmp_path / name),
                 apply_chat_template=False,
                 journal=journal,
             )
@@ -296,6 +193,7 @@ def test_a_result_that_json_cannot_say_is_computed_again(tmp_path):
 
 
 RUN = """
+from alignboard.benchmarks.lm import BenchmarkedModel
 from alignboard.benchmarks.run import run_tasks
 from alignboard.models.loading import LoadedModel
 from alignboard.results.journal import Journal
@@ -303,7 +201,7 @@ from alignboard.results.journal import Journal
 model = LoadedModel.load(base)
 model.add_adapter("one", adapter)
 with Journal(out / "journal", "one") as journal, model.using("one"):
-    run_tasks(model, benchmarks, [tasks], out / "lm_eval", journal=journal)
+    run_tasks(BenchmarkedModel(model), benchmarks, [tasks], out / "lm_eval", journal=journal)
 """
 
 
@@ -355,7 +253,7 @@ def test_scores_and_log_probabilities_are_the_lm_eval_commands(family, tmp_path)
     model = LoadedModel.load(tiny_models.base(family))
     model.add_adapter("one", adapter)
     with model.using("one"):
-        ours = run_tasks(model, BENCHMARKS, [tasks], tmp_path / "ours")
+        ours = run_tasks(BenchmarkedModel(model), BENCHMARKS, [tasks], tmp_path / "ours")
     subprocess.run(
         [
             *(sys.executable, "-m", "lm_eval", "run", "--model", "hf"),

@@ -10,9 +10,10 @@ from msgspec.structs import replace
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score
+from alignboard.boards.drift import KL, KL_COLUMN
 from alignboard.boards.examples import Chunk, Examples, Preferences
 from alignboard.boards.files import write_board
-from alignboard.boards.plots.curves import STEP
+from alignboard.boards.plots.curves import STEP, plot_settings
 from alignboard.boards.plots.figure import save_panel
 from alignboard.boards.plots.figures import figure_panels, kinds
 from alignboard.boards.plots.heat import plot_agreement, plot_pairs, plot_tax, preferences_of
@@ -109,6 +110,21 @@ def checkpoints():
     return Board(name="c", title="C", columns=[step, rate], rows=rows)
 
 
+def sweep():
+    methods = ("dpo-beta0.1", "dpo-beta1.0", "hinge-beta0.1", "hinge-beta1.0", "apo-zero")
+    rows = [
+        Row(
+            f"{family}-{method}",
+            {KL: Score(n), BY_A.key: Score(50.0 + n, 45.0 + n, 55.0 + n)},
+            family,
+            method,
+        )
+        for family in ("phi", "llama")
+        for n, method in enumerate(methods)
+    ]
+    return Board(name="b", title="b", columns=[BY_A, KL_COLUMN], rows=rows)
+
+
 SOURCES = {
     "plan": (
         lambda: (plan_board(), None),
@@ -117,6 +133,7 @@ SOURCES = {
     "examples": (lambda: (board(), examples()), "pairs, agreement, difficulty"),
     "ranked": (lambda: (ranked(), None), "ranking, families"),
     "checkpoints": (lambda: (checkpoints(), None), "curves"),
+    "sweep": (lambda: (sweep(), None), "settings"),
     "benchmarks": (lambda: (plan_board(benchmarks=["a acc", "b acc", "c acc"]), None), "radar"),
 }
 
@@ -203,3 +220,15 @@ def test_a_radar_holds_every_benchmark_of_the_models_that_have_all():
         )
     with pytest.raises(InputError, match="radar"):
         figure_panels("radar", plan_board(benchmarks=names[:2]), None)
+
+
+def test_the_settings_of_a_method_are_a_line_against_kl_in_each_family():
+    made = sweep()
+    rows = made.rows
+    first, second = figure_panels("settings", made, None)
+    assert (first.heading[:4], second.heading[:6]) == ("phi:", "llama:")
+    ax = plot_settings(made, rows[:5], KL_COLUMN, BY_A)
+    assert ax.get_legend_handles_labels()[1] == ["dpo", "hinge"]
+    assert [text.get_text() for text in ax.texts] == ["apo-zero"]
+    with pytest.raises(InputError, match="nothing that a plot 'settings' draws"):
+        figure_panels("settings", replace(made, rows=rows[4:5]), None)

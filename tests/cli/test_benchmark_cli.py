@@ -11,8 +11,10 @@ import tiny_models
 from alignboard.boards.board import read_board
 from alignboard.cli.app import cli
 from alignboard.errors import InputError
+from alignboard.models.loading import LoadedModel
 from alignboard.pipeline.jobs.benchmarks import AT_CHANCE, SCORES, suite_scores
 from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
+from scoring_endpoint import ScoringEndpoint
 
 PIQA = [{"goal": f"Boil {n}", "sol1": "Heat.", "sol2": "Cool.", "label": n % 2} for n in range(6)]
 BOARD = Path("leaderboards/benchmark-piqa.json")
@@ -171,3 +173,36 @@ def test_parts_are_rescaled_from_chance_and_averaged_before_the_whole(tmp_path):
     assert mean.value == pytest.approx((25 + 40) / 2)
     assert own["lm-eval/b acc,none"].note == AT_CHANCE
     assert own["lm-eval/a acc,none"].note is None
+
+
+def test_the_command_takes_an_endpoint(workspace):
+    asked = ("--tasks", "piqa", "--data-root", "m", "--name", "b")
+    model = LoadedModel.load(tiny_models.base())
+    with ScoringEndpoint(model, "sglang", {"here": None}) as server:
+        engine = ("--engine", server.url, "--served-as", "here")
+        result = run(tiny_models.base(), *asked, *engine)
+        assert result.exit_code == 0, result.output
+        n = len(server.requests)
+        assert run(tiny_models.base(), *asked, *engine).exit_code == 0
+        assert len(server.requests) == n
+        local = run(tiny_models.base(), *asked[:-1], "c")
+    assert local.exit_code == 0, local.output
+    found = [
+        json.loads(Path(f"results/{name}/lm_eval/results_piqa.json").read_text()) for name in "bc"
+    ]
+    assert found[0]["results"] == found[1]["results"]
+    assert found[0]["alignboard"]["served_as"] == "here"
+
+
+def test_what_an_endpoint_cannot_give_is_told_before_the_run(workspace):
+    asked = ("--tasks", "piqa", "--data-root", "m", "--engine", "http://127.0.0.1:9/v1")
+    chat = run(tiny_models.base(), *asked, "--api", "chat", "--chat-template")
+    assert isinstance(chat.exception, InputError)
+    assert "gives no log-likelihoods, which the task 'piqa' (multiple_choice)" in str(
+        chat.exception
+    )
+    plain = run(tiny_models.base(), *asked, "--api", "chat")
+    assert "takes turns, and piqa is run in plain text" in str(plain.exception)
+    adapter = next(iter(tiny_models.adapters().values()))
+    unnamed = run(adapter, *asked)
+    assert "say served_as: that name" in str(unnamed.exception)

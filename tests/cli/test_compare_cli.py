@@ -174,12 +174,15 @@ def test_samples_of_lm_eval_are_paired_by_document(tmp_path: Path) -> None:
     (pair,) = json.loads(out.read_text())["pairs"]
     assert (pair["a"], pair["b"], pair["n"], pair["only_a"]) == ("A", "B", 14, 2)
     assert pair["estimate"] == pytest.approx(5 / 14)
-    assert pair["sign_flip_p"] == mcnemar(6, 1).exact
-    run(a, b, "--cluster", "passage", "--json", str(out))
-    (clustered,) = json.loads(out.read_text())["pairs"]
-    assert clustered["n_effective"] == 7
-    assert clustered["estimate"] == pair["estimate"]
-    with pytest.raises(InputError, match="no 'chapter' to cluster by; its fields: passage"):
+    assert pair["n_effective"] == 7  # two questions on each passage, found in the documents
+    run(a, b, "--cluster", "question", "--json", str(out))
+    (single,) = json.loads(out.read_text())["pairs"]
+    assert single["n_effective"] == 14
+    assert single["sign_flip_p"] == mcnemar(6, 1).exact
+    assert single["estimate"] == pair["estimate"]
+    with pytest.raises(
+        InputError, match="no 'chapter' to cluster by; its fields: passage, question"
+    ):
         run(a, b, "--cluster", "chapter")
 
 
@@ -234,7 +237,7 @@ def test_a_suite_compares_its_benchmarks_and_their_mean(tmp_path: Path) -> None:
     first, _, mean = pairs
     assert mean["estimate"] == first["estimate"]
     assert mean["standard_error"] == pytest.approx(first["standard_error"] / 2**0.5)
-    assert mean["n_effective"] == pytest.approx(31)  # 2 x 15 degrees of freedom
+    assert mean["n_effective"] == pytest.approx(15)  # 2 x 7 degrees of freedom of passages
 
 
 def test_a_file_that_is_not_lm_evals_names_row_and_field(tmp_path: Path) -> None:

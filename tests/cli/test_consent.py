@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import tiny_models
+from alignboard.benchmarks.lm import BenchmarkedModel
 from alignboard.benchmarks.run import run_tasks
 from alignboard.benchmarks.task_files import digests
 from alignboard.engines.openai.keys import require_consent
@@ -269,9 +270,12 @@ def test_a_template_cannot_leave_the_sandbox(model, workspace, monkeypatch):
     hidden = "{% set u = '_' %}{{ cycler[u ~ u ~ 'init' ~ u ~ u] }}"
     task(workspace, doc_to_text=hidden)
     with pytest.raises(InputError, match="--trust-tasks"):
-        run_tasks(model, asked, folders, workspace / "out")
+        run_tasks(BenchmarkedModel(model), asked, folders, workspace / "out")
     task(workspace, doc_to_text="{% set u = '_' %}{{ question }}{{ u }}")
-    found = [run_tasks(model, asked, folders, workspace / str(t), trusted=t) for t in (True, False)]
+    found = [
+        run_tasks(BenchmarkedModel(model), asked, folders, workspace / str(t), trusted=t)
+        for t in (True, False)
+    ]
     assert found[0] == found[1]
 
 
@@ -279,7 +283,7 @@ def test_a_task_under_the_name_of_one_of_lm_evals_is_looked_at(model, workspace)
     task(workspace, "sub/arc_easy", '"process_docs": !function os.system', task="arc_easy")
     with pytest.raises(InputError, match=r"is to stand in evaluate/tasks/arc_easy\.yaml"):
         run_tasks(
-            model,
+            BenchmarkedModel(model),
             [Benchmark("arc_easy", "acc,none")],
             [workspace / "evaluate" / "tasks"],
             workspace / "out",

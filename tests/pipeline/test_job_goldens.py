@@ -58,7 +58,7 @@ PASSING |= {
     "transformers_version",
     "created",
 }
-PASSING |= {"recipe", "base", "base_fingerprint", "parent_fingerprint", "device"}
+PASSING |= {"rows_digest", "recipe", "base", "base_fingerprint", "parent_fingerprint", "device"}
 PASSING |= {
     "model_name_sanitized",
     "end_tokens",

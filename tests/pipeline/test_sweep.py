@@ -12,6 +12,7 @@ import yaml
 from alignboard.boards.board import Board, read_board
 from alignboard.boards.columns import Column, Row, Score
 from alignboard.errors import AlignboardError
+from alignboard.pipeline.jobs.differences import with_differences
 from alignboard.pipeline.jobs.repeats import with_repeats
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
@@ -81,6 +82,25 @@ def test_a_mistake_in_a_sweep_is_one_sentence(workspace, sweep, told):
         load_plan("small", workspace)
 
 
+def test_a_swept_method_stands_in_the_name_in_place_of_the_recipe(workspace):
+    sweep = {"over": {"method": ["ipo", "kto"], "loss.beta": [0.2], "checkpoints": [3]}}
+    plan = change(workspace, sweep=SWEEP | sweep, pairwise=None)
+    small = plan["overrides"]["recipes"]["demo/dpo"] | {"batch": {"global": 4, "per_device": 4}}
+    change(workspace, overrides=plan["overrides"] | {"recipes": {"demo/dpo": small}})
+    resolved = load_plan("small", workspace)
+    made = [m for m in resolved.models if m.run is not None and m.run.seed is not None]
+    suffixes = ("ipo-seed0", "ipo-seed1", "kto-seed0", "kto-seed1")
+    assert [m.name for m in made] == [f"tiny-phi-{suffix}" for suffix in suffixes]
+    recipes = [resolved.recipes[str(m.recipe)] for m in made]
+    assert [(r.method, r.checkpoints) for r in recipes[1:3]] == [("ipo", 3), ("kto", 3)]
+    assert all(r.loss and r.loss["beta"] == 0.2 for r in recipes)
+    jobs = build_graph(resolved).jobs
+    kto, ipo = (jobs[f"train tiny-phi-{method}-seed0"].needs for method in ("kto", "ipo"))
+    assert kto["data"] != ipo["data"]
+    pairs = [jobs[needs["data"]].needs["pairs"] for needs in (kto, ipo)]
+    assert pairs[0] == pairs[1], "rated replies are of the same samples"
+
+
 def test_the_command_makes_a_plan(tmp_path):
     asked = SweepRequest(
         ["demo/dpo", "demo/ipo"], parse_values(["loss.beta=0.1,0.5"]), 3, "tiny-phi",
@@ -133,6 +153,42 @@ def test_seeds_of_a_setting_are_one_row_over_prompts_and_seeds():
     coarse = with_repeats(board, parameters, {}).rows[0].scores[RATE.key]
     assert coarse.standard_error is not None
     assert coarse.standard_error > 5.0
+
+
+def test_correctness_and_length_stand_beside_their_difference_to_the_baseline():
+    correct = Column(key="correct", name="correct", kind="accuracy", unit="%")
+    values = {
+        "sft": [100, 0, 100, 0, 100, 0],
+        "a-0": [100, 0, 0, 0, 100, 0],
+        "a-1": [100, 0, 100, 0, 0, 0],
+        "b": [100, 100, 100, 0, 100, 0],
+    }
+    rate = {"sft": Score(reason="baseline"), "b": Score(80.0, 60.0, 95.0)}
+    rate |= {"a-0": Score(40.0), "a-1": Score(42.0)}
+    rows = [
+        Row(name, {"correct": Score(float(np.mean(own))), RATE.key: rate[name]})
+        for name, own in values.items()
+    ]
+    board = Board(name="b", title="b", columns=[RATE, correct], rows=rows)
+    entries = [{"model": name, "baseline": "sft", "family": "phi"} for name in values]
+    swept = {"row": "a", "chosen_among": None, "select_on": None}
+    entries = [e | (swept if "-" in e["model"] else {}) for e in entries]
+    tables = {"correct": {name: dict(enumerate(map(float, own))) for name, own in values.items()}}
+    lost = {n: 100.0 * won for n, won in enumerate([0, 0, 1, 0, 0, 0])}
+    tables[RATE.key] = {"a-0": lost, "a-1": lost}
+    parameters = {"models": entries, "sets": [{"name": "s", "suite": "s"}]}
+    made = with_differences(with_repeats(board, parameters, tables), parameters, tables)
+    assert [column.name for column in made.columns] == ["win rate", "correct", "correct - baseline"]
+    assert made.columns[2].unit == "points"
+    found = {row.model: row.scores.get("correct/difference", Score()) for row in made.rows}
+    assert found["sft"].value is None
+    both = np.array([values["a-0"], values["a-1"]], dtype=float) - np.array(values["sft"])
+    expected = repeated_mean(both.T.reshape(6, 2, 1, 1))
+    assert found["a"].value == pytest.approx(-100 / 6)
+    assert (found["a"].low, found["a"].high) == (expected.low, expected.high)
+    assert found["b"].value == pytest.approx(100 / 6)
+    flags = {row.model: row.flags for row in made.rows}
+    assert flags == {"sft": [], "a": ["not shown to beat its baseline"], "b": []}
 
 
 def test_a_setting_chosen_elsewhere_is_marked_so():

@@ -146,22 +146,77 @@ def test_an_unbeaten_model_is_no_surely_better_one_for_a_few_prompts(n):
     assert below[0] < 1000 < above[1]
 
 
+@pytest.mark.parametrize("n", [1, 3, 5, 20, 1000])
+def test_two_models_of_which_one_won_all_have_the_exact_binomial_limit(n):
+    fit = bradley_terry(from_table([[0, n], [0, 0]]), 2, prior_sd=3.0)
+    low, high = fit.difference_interval(0, 1)
+    assert 1 / (1 + np.exp(-low)) == pytest.approx(0.025 ** (1 / n), rel=1e-5)
+    assert high == math.inf
+    assert fit.difference_interval(1, 0) == pytest.approx((-math.inf, -low))
+    assert fit.p_values()[0, 1] == pytest.approx(min(1, 2 * 0.5**n), rel=1e-5)
+
+
+def test_comparisons_of_one_prompt_are_one_where_nothing_shows_how_they_vary():
+    both_orders = np.repeat(np.arange(5), 2)
+    twice = bradley_terry(from_table([[0, 10], [0, 0]], both_orders), 2, prior_sd=3.0)
+    once = bradley_terry(from_table([[0, 5], [0, 0]]), 2, prior_sd=3.0)
+    assert twice.p_values()[0, 1] == pytest.approx(once.p_values()[0, 1], rel=1e-5)
+    assert twice.interval()[0][0] == pytest.approx(once.interval()[0][0], rel=1e-5)
+
+
+def test_the_prior_places_groups_and_touches_nothing_inside_them():
+    """A fourth model that beats all three says nothing of the order of the three."""
+    three = [[0, 6, 7], [4, 0, 6], [3, 4, 0]]
+    alone = bradley_terry(from_table(three), 3, prior_sd=0.1)
+    assert alone.prior_sd is None
+    assert alone.log_strength == pytest.approx(
+        bradley_terry(from_table(three), 3).log_strength, abs=1e-12
+    )
+    wins = [[*row, 0] for row in three] + [[50, 50, 50, 0]]
+    fit = bradley_terry(from_table(wins, np.arange(180) % 30), 4, prior_sd=3.0)
+    assert fit.prior_sd == 3.0
+    low, high = fit.interval()
+    assert np.isfinite(low).all()
+    assert np.isfinite(high[:3]).all()
+    assert high[3] == math.inf
+    assert low[3] > fit.log_strength[:3].max()
+    between = fit.log_strength[:3] - fit.log_strength[:3].mean()
+    assert between == pytest.approx(alone.log_strength, abs=0.01)
+    below, above = alone.interval()
+    # The others' limits are those that they have by themselves.
+    assert (high - low)[:3] == pytest.approx(above - below, rel=0.01)
+
+
+def test_soft_verdicts_near_one_are_a_record_without_a_loss():
+    """.9995 instead of 1: the sandwich had an interval of no width around a rating of 2600."""
+    n = 5
+    sure = Battles(np.zeros(n, np.intp), np.ones(n, np.intp), np.full(n, 0.9995), np.arange(n))
+    fit = bradley_terry(sure, 2)
+    low, high = fit.difference_interval(0, 1)
+    assert low < 0
+    assert high == math.inf
+    assert fit.rank_interval()[1].tolist() == [2, 2]
+
+
 @pytest.mark.parametrize(("top", "prompts"), [(4.0, 20), (5.0, 50)])
 def test_intervals_of_boards_with_an_undefeated_model_cover(top, prompts):
     """Given that the prior was needed; the sandwich alone held no undefeated model's strength in any of these."""
     rng = np.random.default_rng(4)
     theta = np.array([top, 0.5, 0.0, -0.5])
-    differences = theta[:, None] - theta
-    upper = np.triu_indices(4, 1)
     inside, boards = [], 0
     while boards < 150:
         battles = simulate(theta, prompts, 0.0, rng, ties=0.0)
         fit = bradley_terry(battles, 4, prior_sd=3.0)
-        if fit.undefeated is None or not fit.undefeated[0]:
+        if fit.separation is None or fit.separation.separate[0].sum() != 3:
             continue
         boards += 1
-        found, error = fit.differences()
-        inside.append((np.abs(found - differences) <= fit._quantile(0.975) * error)[upper])
+        limits = {
+            (i, j): fit.difference_interval(i, j) for i, j in itertools.combinations(range(4), 2)
+        }
+        inside.append(
+            [low <= theta[i] - theta[j] <= high for (i, j), (low, high) in limits.items()]
+        )
+        assert np.isfinite([limits[i, j] for i, j in limits if i > 0]).all()
     assert np.mean(inside) >= 0.94
     assert np.mean(inside, axis=0).min() >= 0.9
 

@@ -10,9 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 import tiny_models
+from alignboard.boards.board import Board
+from alignboard.boards.columns import Column, Row, Score
 from alignboard.cli.app import cli
 from alignboard.errors import InputError
 from alignboard.train.export import export_adapter
+from test_train import QuickBase, base, sft_rows, short
+
+__all__ = ["base"]  # the fixture
 
 
 def test_the_merged_checkpoint_is_the_adapter_on_its_base(tmp_path: Path) -> None:
@@ -25,7 +30,7 @@ def test_the_merged_checkpoint_is_the_adapter_on_its_base(tmp_path: Path) -> Non
     assert report["on_original"]["kl"] < 1e-6
     assert report["on_quantised"] is None
     card = (tmp_path / "merged" / "README.md").read_text()
-    assert card.startswith("---\nbase_model: ")
+    assert "\nbase_model: " in card
     assert "More Information Needed" not in card
     assert sorted(path.name for path in tmp_path.iterdir()) == ["merged"]
     # It is no base: the adapter changed it.
@@ -35,6 +40,43 @@ def test_the_merged_checkpoint_is_the_adapter_on_its_base(tmp_path: Path) -> Non
     base = AutoModelForCausalLM.from_pretrained(tiny_models.base("llama")).state_dict()
     assert merged.keys() == base.keys()
     assert any(bool((merged[name] != base[name]).any()) for name in base)
+
+
+def test_the_card_has_the_run_and_the_scores_of_boards(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import ModelCard
+
+    from alignboard.train.trainer import train
+
+    adapter = tmp_path / "results" / "mine" / "adapter"
+    report = {"source": "x.jsonl", "kept": 12}
+    train(short("demo/sft", 2), base("llama"), sft_rows(), adapter, data=report)
+    own: Any = ModelCard.load(adapter / "README.md")
+    assert own.data.library_name == "peft"
+    assert own.data.base_model == str(base("llama"))
+    run = json.loads((adapter / "training.json").read_text())
+    for fact in ("base_fingerprint", "rows_digest", "template_digest", "device"):
+        assert str(run[fact]) in own.text
+    assert {"alignboard", "torch", "trl", "accelerate"} <= run["versions"].keys()
+    assert run["memory_mib"] > 100
+    assert '"source": "x.jsonl"' in own.text
+    assert "More Information Needed" not in own.text
+
+    column = Column(key="r", name="win rate", kind="win rate", unit="%", judge="j", set="s")
+    rows = [Row("mine", {"r": Score(61.0, 55.0, 67.0)}), Row("other", {"r": Score(1.0)})]
+    board = Board(name="b", title="b", columns=[column], rows=rows)
+    (tmp_path / "leaderboards").mkdir()
+    (tmp_path / "leaderboards" / "b.json").write_text(board.to_json())
+    (tmp_path / "leaderboards" / "no-board.json").write_text("[1]")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["export", "results/mine/adapter", "--to", "merged"])
+    assert done.exit_code == 0, done.output
+    data: Any = ModelCard.load(tmp_path / "merged" / "README.md").data
+    assert data.eval_results is not None
+    (result,) = data.eval_results
+    assert (result.metric_value, result.dataset_name) == (61.0, "s")
+    assert "95 % interval 55.0 to 67.0" in str(result.metric_name)
 
 
 def test_an_export_that_is_not_merged_is_none(

@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 import tiny_models
 from alignboard.engines.generate import Decoding, generate
 from alignboard.models.loading import LoadedModel
-from alignboard.train.pairs import build_pairs, candidates
+from alignboard.train.pairs import build_pairs, candidates, west_of_n
 from alignboard.train.sections import PairSpec
 
 PROMPTS = [f"name each kind: cow key {i}." for i in range(4)]
@@ -48,3 +48,12 @@ def test_pairs_come_from_the_adapter_and_its_seed():
     assert made(adapter) == pairs
     assert made(adapter, seed=1) != pairs
     assert made(None) != pairs
+
+
+def test_unfinished_replies_are_no_candidates(loaded):
+    asked = Decoding(3, 1.0, seed=3)
+    every = candidates(loaded, PROMPTS, asked, 8)
+    kept = candidates(loaded, PROMPTS, asked, 8, finished=True)
+    assert sum(map(len, kept)) < sum(map(len, every)), "some are ended by three tokens"
+    assert all(set(few) <= set(all_) for few, all_ in zip(kept, every, strict=True))
+    assert west_of_n(["q"], [[]], lambda _, output: len(output)) == []

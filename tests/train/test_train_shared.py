@@ -23,7 +23,10 @@ def shared(recipe: Any, model: Path, adapter: Path | None) -> Any:
     from alignboard.train.tokens import tokenized
 
     rows = tokenized(Dataset.from_list(pair_rows()), AutoTokenizer.from_pretrained(model))
-    return reference_columns(recipe, model, {"train": rows}, adapter=adapter)["train"]
+    splits = {"train": rows, "held_out": rows.select(range(4))}
+    found = reference_columns(recipe, model, splits, adapter=adapter)
+    assert found["held_out"].to_list() == found["train"].select(range(4)).to_list()
+    return found["train"]
 
 
 def test_a_reference_computed_before_is_the_one_on_the_way(base: QuickBase, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""lm-eval's benchmarks on a model that is already loaded, with the adapter in use.
+"""lm-eval's benchmarks on a model that is already loaded, with the adapter in use, or on a served one.
 
 What this module promises
     The numbers are lm-eval's own: its tasks, its prompts, its metrics, its files. The model is handed over as it is in
@@ -27,25 +27,47 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from alignboard.benchmarks.harness import calm, sandboxed
 from alignboard.benchmarks.request_rows import OnProgress, RequestRows
 from alignboard.benchmarks.scores import TaskScore, read_scores
 from alignboard.benchmarks.tasks import chance, chosen_documents, load_tasks, reported_metrics
-from alignboard.engines.generate import library_versions, model_identity
-from alignboard.models.loading import LoadedModel
+from alignboard.engines.generate import library_versions
 from alignboard.results.journal import Journal
 from alignboard.suites import Benchmark
 
-_BATCH_SIZE: Final = 32
-"""halved where it does not fit into memory"""
 _STAMP: Final = "alignboard"
 """the key under which our provenance stands in ``results_*.json``"""
 
 
+class Subject(Protocol):
+    """A model whose benchmarks are run."""
+
+    @property
+    def template_hash(self) -> str | None:
+        """sha256 of the chat template in use; None where the server renders."""
+        ...
+
+    def lm(self, rows: RequestRows) -> Any:
+        """lm-eval's model, whose results are ``rows``."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What determines the results of requests, but requests and template."""
+        ...
+
+    def arguments(self) -> dict[str, str]:
+        """What `lm_eval run --model_args` would have been: recorded with the results."""
+        ...
+
+    def provenance(self) -> dict[str, Any]:
+        """What lm-eval does not record of the model."""
+        ...
+
+
 def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs between two runs
-    model: LoadedModel,
+    model: Subject,
     benchmarks: Sequence[Benchmark],
     folders: Sequence[Path],
     out: Path,
@@ -56,7 +78,7 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
     journal: Journal | None = None,
     on_progress: OnProgress = lambda _done, _total: None,
 ) -> list[TaskScore]:
-    """Ask the adapter in use the tasks that ``benchmarks`` name; ``out`` is ``results/<model>/lm_eval``.
+    """Run the tasks that ``benchmarks`` name on ``model``; ``out`` is ``results/<model>/lm_eval``.
 
     Tasks are declared in ``folders``, of which the last wins, or by lm-eval. Afterwards ``out`` holds one
     ``results_*.json``, with the members and the numbers of groups, and one ``samples_*.jsonl`` per task; what an
@@ -69,8 +91,6 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
         from lm_eval import evaluator
         from lm_eval.loggers import EvaluationTracker
 
-        from alignboard.benchmarks.lm import ContextOnce
-
         manager, tasks = load_tasks(benchmarks, folders)
         wanted = {
             (one.task, metric)
@@ -80,7 +100,7 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
         rows = RequestRows(
             _identity(model, apply_chat_template=apply_chat_template), journal, on_progress
         )
-        lm = ContextOnce(model, _BATCH_SIZE, rows)
+        lm = model.lm(rows)
         out.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
         try:
@@ -88,7 +108,7 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
             tracker = EvaluationTracker(output_path=str(partial / "results.json"))
             found: Any = evaluator.simple_evaluate(
                 model=lm,
-                model_args=_recorded_arguments(model),
+                model_args={**model.arguments()},
                 tasks=list({id(one): one for one in tasks}.values()),  # pyright: ignore[reportArgumentType] - groups too, which `TaskManager.load` passes on
                 task_manager=manager,
                 evaluation_tracker=tracker,
@@ -101,12 +121,11 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
             results["config"]["batch_size"] = lm.batch_size
             samples = results.pop("samples")
             results[_STAMP] = {
-                **provenance(model),
+                **model.provenance(),
                 "chat_template_sha256": model.template_hash if apply_chat_template else None,
                 "task_files_sha256": dict(task_files),
                 "chance": chance(tasks, samples),
-                "passes": "context-once" if lm.own_passes is None else f"lm-eval ({lm.own_passes})",
-                "adapter_moved_logprobs": lm.adapter_moved,
+                **lm.stamp(),
                 "cut_on_the_left": {
                     task: {"requests": rows.n_cut[task], "tokens": tokens}
                     for task, tokens in sorted(rows.cut.items())
@@ -120,26 +139,11 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def provenance(model: LoadedModel) -> dict[str, Any]:
-    """What lm-eval does not record of a local model: digests of weights and adapter, and how they are held."""
-    embedding: Any = model.model.get_input_embeddings()
-    return {
-        "weights_sha256": model.fingerprint,
-        "adapter_sha256": model.adapter_fingerprint,
-        "dtype": model.dtype,
-        "quantization": model.quantization,
-        "embedding_rows": int(embedding.weight.shape[0]),
-        "libraries": library_versions("lm_eval", "torch", "transformers", "peft"),
-    }
-
-
-def _identity(model: LoadedModel, *, apply_chat_template: bool) -> dict[str, Any]:
+def _identity(model: Subject, *, apply_chat_template: bool) -> dict[str, Any]:
     """What determines the results of requests, but the requests."""
     return {
-        **model_identity(model),
-        "scheme": "benchmark-1",
+        **model.identity(),
         "template": model.template_hash if apply_chat_template else None,
-        "context": model.context,
         "lm_eval": library_versions("lm_eval"),
     }
 
@@ -152,14 +156,6 @@ def generated_files(folder: Path) -> dict[str, str]:
         ).hexdigest()
         for path in sorted(folder.iterdir())
     }
-
-
-def _recorded_arguments(model: LoadedModel) -> dict[str, Any]:
-    """What `lm_eval run --model_args` would have been: ignored for a loaded model, but recorded with the results."""
-    arguments = {"pretrained": str(model.path), "dtype": model.dtype}
-    if model.active is not None:
-        arguments["peft"] = str(model.adapters[model.active].path)
-    return arguments
 
 
 def _put_in_place(

@@ -38,7 +38,7 @@ def entries_of(
     return found
 
 
-def consent_of(endpoint: Mapping[str, Any], *, replace: bool) -> Consent:
+def consent_of(endpoint: Mapping[str, Any], *, replace: bool = False) -> Consent:
     """What the options agree to: whoever names an address and a key's variable has it sent there."""
     from alignboard.pipeline.plans.consent import Consent
 

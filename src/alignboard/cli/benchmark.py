@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
+from alignboard.cli.endpoint import endpoint_fields, endpoint_options
 from alignboard.cli.shared import (
     completes,
     json_option,
@@ -54,6 +57,7 @@ from alignboard.cli.shared import (
     metavar="DIR",
     help="Ask every checkpoint-<step> of this training, too, a row for each.",
 )
+@endpoint_options
 @click.option(
     "--trust-tasks",
     is_flag=True,
@@ -76,6 +80,7 @@ def benchmark(
     dry_run: bool,
     redo: tuple[str, ...],
     json_file: Path | None,
+    **given: Any,
 ) -> None:
     """Run lm-eval's tasks on every MODEL and show the scores on a board.
 
@@ -84,9 +89,9 @@ def benchmark(
     """
     from alignboard.boards.board import read_board
     from alignboard.boards.files import to_text
+    from alignboard.cli.answering import consent_of
     from alignboard.pipeline.executors.machine import Machine
     from alignboard.pipeline.plans.benchmark import BenchmarkRequest
-    from alignboard.pipeline.plans.consent import Consent
     from alignboard.pipeline.progress import job_table, showing, time_table
     from alignboard.pipeline.runner import benchmark_models
 
@@ -99,13 +104,14 @@ def benchmark(
         data_root,
         chat_template,
         checkpoints,
+        endpoint_fields(**given),
     )
     run = partial(
         benchmark_models,
         asked,
         machine=Machine(executor="in-process"),
         redo=redo,
-        consent=Consent(tasks=trust_tasks),
+        consent=replace(consent_of(asked.endpoint), tasks=trust_tasks),
     )
     planned = run(dry_run=True)
     if dry_run:

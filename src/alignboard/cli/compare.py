@@ -17,7 +17,7 @@ EXIT_NOTHING_SHARED = 3
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _CLUSTER = (
     "A column of the annotations, or a field of the task's documents: rows with the same value (a conversation, a "
-    "passage) are dependent."
+    "passage) are dependent (default for lm-eval: a passage or subject that documents share)."
 )
 _MARGIN = "Percentage points below which two models count as equivalent; adds two one-sided tests."
 _ANY_PROMPT = (

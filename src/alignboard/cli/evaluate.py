@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alignboard.cli.generate import endpoint_fields
+from alignboard.cli.endpoint import endpoint_fields
 from alignboard.cli.judge.judging import judge_options
 from alignboard.cli.shared import completes, json_option, name_option, replace_option, write_json
 
@@ -116,8 +116,9 @@ def evaluate(
     chosen = name or declared_suite.annotator
     judge_at = judge_urls(access["judge_engine"])
     declared = declared_judge(chosen, workspace, order, hardened=hardened, urls=judge_at)
-    limits = (access["concurrency"], None, None)
-    endpoint = endpoint_fields(engine, "chat", None, api_key_env, limits, None)
+    endpoint = endpoint_fields(
+        engine, api="chat", api_key_env=api_key_env, concurrency=access["concurrency"]
+    )
     entries = entries_of(models, model_names, trust_remote_code=trust_remote_code, **endpoint)
     with rich_progress() as downloading:
         against = load_baseline(declared_suite.baseline, workspace, progress=downloading)

@@ -36,15 +36,18 @@ def export(
     """Merge ADAPTER into its base model, as safetensors with tokenizer and model card, and prove it.
 
     The merged model is loaded anew and compared with the adapter on its base: the largest difference of a logit, and
-    the KL divergence. For an adapter that was trained on a base in few bits both comparisons are printed.
+    the KL divergence. For an adapter that was trained on a base in few bits both comparisons are printed. The card has
+    the scores (model-index) that the boards in leaderboards/ give to the model of results/<model>/adapter.
     """
     from alignboard.extras import require
 
     require("torch", "transformers", "peft")
+    from alignboard.boards.exports.hub import results_of
     from alignboard.text import shown
     from alignboard.train.export import export_adapter
 
-    report = export_adapter(adapter, to, base=base, dtype=cast("Dtype", dtype))
+    results = results_of(adapter.absolute().parent.name, Path("leaderboards"))
+    report = export_adapter(adapter, to, base=base, dtype=cast("Dtype", dtype), results=results)
     if json_file is not None:
         write_json(json_file, asdict(report))
     for line in report.lines():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from alignboard.cli.endpoint import endpoint_fields, endpoint_options
 from alignboard.cli.shared import completes, json_option, name_option, replace_option, write_json
 
 if TYPE_CHECKING:
@@ -40,55 +41,7 @@ EXIT_FOUND = 3
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N instructions."
 )
-@click.option(
-    "--engine",
-    default="local",
-    show_default=True,
-    metavar="URL,URL",
-    help="local, or the addresses of OpenAI-compatible endpoints, up to /v1.",
-)
-@click.option(
-    "--api",
-    type=click.Choice(["completions", "chat"]),
-    default="completions",
-    show_default=True,
-    help="Of endpoints: token ids rendered here, or chat rendered by the server.",
-)
-@click.option(
-    "--served-as",
-    metavar="NAME",
-    help="What the endpoint calls the model (else its id on the hub).",
-)
-@click.option(
-    "--api-key-env",
-    metavar="VARIABLE",
-    help="The environment variable that holds the endpoint's key.",
-)
-@click.option(
-    "--concurrency",
-    type=click.IntRange(min=1),
-    default=16,
-    show_default=True,
-    help="Requests at a time, per endpoint.",
-)
-@click.option(
-    "--requests-per-minute",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="N",
-    help="The limit of the endpoint's account, per address.",
-)
-@click.option(
-    "--tokens-per-minute",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="N",
-    help="The same, of prompts and answers together.",
-)
-@click.option(
-    "--price",
-    type=(click.FloatRange(min=0), click.FloatRange(min=0)),
-    metavar="PROMPT ANSWER",
-    help="US dollars per million tokens (else from evaluate/prices.yaml, where the model is there).",
-)
+@endpoint_options
 @click.option(
     "--max-new-tokens", type=click.IntRange(min=1), metavar="N", help="In place of the entry's."
 )
@@ -121,14 +74,6 @@ def generate(
     model_names: str | None,
     set_name: str,
     limit: int | None,
-    engine: str,
-    api: Literal["completions", "chat"],
-    served_as: str | None,
-    api_key_env: str | None,
-    concurrency: int,
-    requests_per_minute: float | None,
-    tokens_per_minute: float | None,
-    price: tuple[float, float] | None,
     max_new_tokens: int | None,
     temperature: float | None,
     seed: int | None,
@@ -138,6 +83,7 @@ def generate(
     dry_run: bool,
     replace: bool,
     json_file: Path | None,
+    **given: Any,
 ) -> None:
     """Let every MODEL answer an instruction set and write its model_outputs.json.
 
@@ -153,8 +99,7 @@ def generate(
     from alignboard.pipeline.plans.single import generation_plan
     from alignboard.suites import Instructions
 
-    limits = (concurrency, requests_per_minute, tokens_per_minute)
-    endpoint = endpoint_fields(engine, api, served_as, api_key_env, limits, price)
+    endpoint = endpoint_fields(**given)
     entries = entries_of(models, model_names, trust_remote_code=trust_remote_code, **endpoint)
     declared = Instructions(
         set=set_name,
@@ -180,7 +125,7 @@ def generate(
             spec = resolved.entries[model.base].spec
             if spec is not None:
                 named = msgspec.structs.replace(spec, name=model.name)
-                print(_cost_text(cost, named, declared, resolved.sets[0].asked, engine))
+                print(_cost_text(cost, named, declared, resolved.sets[0].asked, given["engine"]))
         if json_file is not None:
             write_json(json_file, costs)
         return
@@ -189,39 +134,6 @@ def generate(
         _write(json_file, results)
     if any(one.failures or 0 < one.n_rows == one.n_empty for one in results):
         sys.exit(EXIT_FOUND)
-
-
-def endpoint_fields(
-    engine: str,
-    api: Literal["completions", "chat"],
-    served_as: str | None,
-    api_key_env: str | None,
-    limits: tuple[int, float | None, float | None],
-    price: tuple[float, float] | None,
-) -> dict[str, Any]:
-    """Where the models are served, as fields of a plan's model; none: here.
-
-    Raises `InputError` for options of an endpoint without one.
-    """
-    from alignboard.engines.openai.prices import Rate
-    from alignboard.errors import InputError
-
-    if engine == "local":
-        if served_as or api_key_env or price or any(limits[1:]):
-            raise InputError(
-                "--served-as, --api-key-env, --price and limits per minute belong to an endpoint; give its address "
-                "as --engine."
-            )
-        return {}
-    names = ("concurrency", "requests_per_minute", "tokens_per_minute")
-    return {
-        "engine": engine,
-        "api": api,
-        "served_as": served_as,
-        "api_key_env": api_key_env,
-        "price": None if price is None else Rate(*price),
-        **dict(zip(names, limits, strict=True)),
-    }
 
 
 def _cost_text(

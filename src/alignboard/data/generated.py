@@ -27,6 +27,10 @@ class GeneratedSet(Protocol):
         """Whether ``output`` is a right response."""
         ...
 
+    def score(self, instruction: str, output: str) -> float:
+        """How good ``output`` is by the set's own rule, which makes preference pairs and judges; higher is better."""
+        ...
+
     def demonstrations(self, n: int, seed: int) -> list[dict[str, Any]]:
         """``n`` rows to train on, as conversations (``prompt`` and ``completion``)."""
         ...

@@ -1,20 +1,17 @@
-"""The demo's instruction set and jobs: tiny checkpoints, preference pairs by its rule, the judge's model."""
+"""The demo's instruction set and jobs: tiny checkpoints, the judge's model."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, cast
 
-import msgspec
-
 from alignboard.demo import world
+from alignboard.demo.simulated import rule_score
 from alignboard.errors import InputError, nearest
 from alignboard.pipeline.executors.doing import JobTask
-from alignboard.pipeline.jobs.training_data import PAIRS
-from alignboard.pipeline.jobs.weights import CHECKPOINT, adapter_path, model_path
+from alignboard.pipeline.jobs.weights import CHECKPOINT
 
 
 class _World:
@@ -27,6 +24,9 @@ class _World:
 
     def check(self, instruction: str, output: str) -> bool:
         return world.check(instruction, output)
+
+    def score(self, instruction: str, output: str) -> float:
+        return rule_score(instruction, output)
 
     def demonstrations(self, n: int, seed: int) -> list[dict[str, Any]]:
         return [dict(row) for row in world.chat_rows(world.sft_examples(n, seed))]
@@ -61,32 +61,6 @@ def judge_model(task: JobTask) -> dict[str, str]:
         config=_overridden(JudgeTraining, "judge_training", task.job.parameters["training"]),
         on_step=lambda step, total, _loss: task.progress(step, total),
     )
-    return {}
-
-
-def pairs(task: JobTask) -> dict[str, str]:
-    """Preference pairs from a model's own samples on the demo world, the better by the world's rule."""
-    from alignboard.demo.simulated import rule_score
-    from alignboard.train.pairs import build_pairs
-    from alignboard.train.sections import PairSpec
-
-    spec = msgspec.convert(task.job.parameters["pairs"], PairSpec)
-    seed = task.job.parameters["seed"]
-    found = build_pairs(
-        spec,
-        model_path(task.inputs),
-        adapter_path(task.inputs),
-        world.prompts("preference", spec.prompts, seed),
-        rule_score,
-        seed,
-    )
-    if not found:
-        raise InputError(
-            f"{task.job.name}: the samples for each of {spec.prompts} prompts all score the same, so there is no "
-            "pair to learn from; train the model that they come from longer, or raise pairs.n or pairs.temperature."
-        )
-    text = json.dumps([asdict(pair) for pair in found], indent=1)
-    (task.folder / PAIRS).write_text(text + "\n", encoding="utf-8")
     return {}
 
 

@@ -10,10 +10,8 @@ from alignboard.registry import register
 
 _DEMO: Final = "alignboard.demo"
 _TORCH: Final = ("torch", "transformers")
-_ADAPTED: Final = (*_TORCH, "peft")
 
 KINDS: Final[dict[str, JobKind]] = {
-    "pairs": JobKind(2, f"{_DEMO}.jobs:pairs", _ADAPTED, _ADAPTED, 4.0),
     "judge-model": JobKind(1, f"{_DEMO}.jobs:judge_model", _TORCH, _TORCH, 30.0),
 }
 for _name, _kind in KINDS.items():
@@ -23,5 +21,6 @@ for _name in ("phi", "mistral", "gemma", "llama"):
 for _name in ("demo_choice", "demo_exact"):
     register("generated task", _name, f"{_DEMO}.tasks:write_task_data")
 register("generated set", "demo-world", f"{_DEMO}.jobs:WORLD")
+register("generated set", "short-answers", f"{_DEMO}.short_answers:SHORT_ANSWERS")
 register("judge", "simulated", f"{_DEMO}.simulated_judge:SimulatedSpec")
 register("judge model", "demo-judge", JudgeModel("judge-model", "phi"))

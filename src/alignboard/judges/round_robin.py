@@ -111,7 +111,7 @@ def rate(judged: Sequence[Judged], level: float = 0.95, centre: float = 1000.0) 
     """Bradley-Terry ratings from verdicts; what was not scored is counted and left out.
 
     Where a model won or lost everything there is no finite rating: then, and only then, a weak normal prior
-    (`WEAK_PRIOR_SD`) is used, and ``note`` says so.
+    (`WEAK_PRIOR_SD`) places it, and ``note`` says so; its interval has one limit, which does not rest on the prior.
     """
     models = sorted(
         {name for row in judged for name in (row.pair.generator_1, row.pair.generator_2)}
@@ -136,7 +136,7 @@ def rate(judged: Sequence[Judged], level: float = 0.95, centre: float = 1000.0) 
         groups = " > ".join(
             "{" + ", ".join(models[i] for i in group) + "}" for group in error.groups
         )
-        note = f"A normal prior with standard deviation {WEAK_PRIOR_SD} was used. {error} Groups: {groups}."
+        note = f"A normal prior with standard deviation {WEAK_PRIOR_SD} places the groups. {error} Groups: {groups}."
         fit = bradley_terry(battles, len(models), prior_sd=WEAK_PRIOR_SD)
     return Ratings(
         rows=_rows(models, fit, battles, level, centre),

@@ -331,3 +331,4 @@ class ProgramSpec(JudgeSpec, frozen=True, tag="program"):
 for _kind in (PromptedSpec, RewardSpec, PairRankerSpec, ProgramSpec):
     register("judge", str(_kind.__struct_config__.tag), _kind)
 register("judge", "reference", "alignboard.judges.backends.reference:ReferenceSpec")
+register("judge", "answer-key", "alignboard.judges.backends.answer_key:AnswerKeySpec")

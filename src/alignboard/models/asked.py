@@ -159,5 +159,13 @@ def _template(
         raise InputError(
             f"{spec.name}: bos is 'never', but its tokenizer begins every text with BOS; say bos: once."
         )
+    return bos_once(spec, tokenizer, template)
+
+
+def bos_once(spec: ModelSpec, tokenizer: Any, template: str) -> str:
+    """``template``, which writes BOS where the entry wants one and neither template nor tokenizer gives it."""
+    if spec.bos != "once":
+        return template
+    text = prompt_text(tokenizer, template, "a", source=spec.name)
     written = tokenizer.encode(text, add_special_tokens=False)[:1] == [tokenizer.bos_token_id]
-    return with_bos(template) if spec.bos == "once" and not written else template
+    return template if written else with_bos(template)

@@ -14,11 +14,15 @@ from alignboard.engines.openai.prices import Rate, load_prices
 from alignboard.engines.openai.served import Endpoint, Limits, read_key
 from alignboard.engines.rows import Decoding, Prompt
 from alignboard.errors import InputError
+from alignboard.models.asked import bos_once
 from alignboard.models.checks.opened import Opened, open_small
+from alignboard.models.checks.rules import context_of
 from alignboard.models.prompting import History, opens_reasoning, prompt_ids, render, stop_token_ids
 from alignboard.models.spec import ModelSpec
 
 if TYPE_CHECKING:
+    from alignboard.benchmarks.lm import BenchmarkedModel
+    from alignboard.benchmarks.served_lm import BenchmarkedEndpoint
     from alignboard.models.loading import LoadedModel
 
 
@@ -75,6 +79,12 @@ class LocalModel:
                 raise InputError(too_long(self._spec, number, len(prompt.ids), self.context))
         return found
 
+    def subject(self) -> BenchmarkedModel:
+        """What benchmarks are run on."""
+        from alignboard.benchmarks.lm import BenchmarkedModel
+
+        return BenchmarkedModel(self.loaded)
+
     def fits(self, instruction: str, history: History) -> bool:
         """Whether there is room for an answer."""
         return len(render(self.loaded, instruction, history=history)) < self.context
@@ -93,6 +103,8 @@ class Served:
     limits: Limits = field(default_factory=Limits)
     rate: Rate | None = None
     """what is paid; None = as `load_prices` says, where it knows the model"""
+    base: str | None = None
+    """what the server calls the base of its adapter, where it has one"""
 
     def require_key(self) -> None:
         """Raise `InputError` where a key is named and not set."""
@@ -101,6 +113,10 @@ class Served:
     def called(self, spec: ModelSpec) -> str:
         """What the server calls the model of ``spec``."""
         return self.name or spec.base
+
+    def identity(self, spec: ModelSpec) -> dict[str, Any]:
+        """What a job's key says of it."""
+        return {"urls": sorted(self.urls), "api": self.api, "as": self.called(spec)}
 
     def rate_of(self, spec: ModelSpec) -> Rate | None:
         """What ``spec`` costs here; None where nobody says."""
@@ -115,7 +131,7 @@ class ServedModel:
     """A model behind one OpenAI-compatible endpoint or several."""
 
     def __init__(self, spec: ModelSpec, served: Served) -> None:
-        self._spec = spec
+        self._spec, self._served = spec, served
         self.opened: Opened | None = open_small(spec) if served.api == "completions" else None
         """the small files, where prompts are rendered here"""
         given = spec.endpoint
@@ -155,6 +171,27 @@ class ServedModel:
             return found
         tokenizer = self.opened.tokenizer
         return [replace(one, opens_reasoning=opens_reasoning(tokenizer, one.ids)) for one in found]
+
+    def subject(self) -> BenchmarkedEndpoint:
+        """What benchmarks are run on. Raises `InputError` where nothing says how long a context may be."""
+        from alignboard.benchmarks.served_lm import BenchmarkedEndpoint
+
+        spec, opened = self._spec, self.opened
+        context, tokenizer = spec.context, None
+        if opened is not None:
+            known = (context, context_of(opened.checkpoint.config))
+            context = min((one for one in known if one is not None), default=None)
+            tokenizer = opened.tokenizer
+            template = spec.prompt.jinja(opened.own_template, spec.base)
+            tokenizer.chat_template = bos_once(spec, tokenizer, template)
+            if context is None:
+                raise InputError(
+                    f"{spec.name}: neither the entry nor config.json says how long a context may be; say context: in "
+                    "the entry."
+                )
+        return BenchmarkedEndpoint(
+            spec.name, self._endpoint, context or 2**31, tokenizer, self._served.base
+        )
 
     def fits(self, instruction: str, history: History) -> bool:
         """Whether there is room for an answer, as far as that is known here."""

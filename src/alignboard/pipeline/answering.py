@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from alignboard.benchmarks.run import Subject
 from alignboard.data.instruction_sets import ALPACA_EVAL, InstructionSet
 from alignboard.engines.rows import Answer, Decoding, Engine, Failure, Prompt, read_answer
 from alignboard.models.prompting import History
@@ -96,6 +97,10 @@ class ReadyModel(Protocol):
 
     def decoding(self, given: Decoding) -> Decoding:
         """``given``, with what ends this model's replies."""
+        ...
+
+    def subject(self) -> Subject:
+        """What benchmarks are run on."""
         ...
 
 

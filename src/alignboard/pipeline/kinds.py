@@ -45,6 +45,7 @@ _HARNESS: Final = ("lm_eval.evaluator", "lm_eval.models.huggingface")
 KINDS: Final[dict[str, JobKind]] = {
     "checkpoint": JobKind(1, f"{_JOBS}.train:checkpoint", _TORCH, _TORCH, 25.0),
     "data": JobKind(1, f"{_JOBS}.training_data:data", ("datasets",), ("datasets",), 1.0),
+    "pairs": JobKind(2, f"{_JOBS}.training_data:pairs", _ADAPTED, _ADAPTED, 4.0),
     "tokens": JobKind(
         1,
         f"{_JOBS}.training_data:tokens",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from alignboard.errors import InputError, nearest
 from alignboard.results.battles import BattleTable, read_battles
-from alignboard.stats.multiplicity import holm
-from alignboard.stats.ranks import rank_sets
+from alignboard.stats.ranks import difference_tests, simultaneous_ranks
 from alignboard.stats.rating.battles import Array, NotRankableError, added_up, summed
 from alignboard.stats.rating.bradley_terry import (
     ELO_PER_LOG_STRENGTH,
@@ -28,7 +27,7 @@ from alignboard.stats.rating.checks import certain_cycles, fragility, pair_fits
 from alignboard.stats.rating.covariates import with_covariates
 from alignboard.stats.rating.simple_scores import average_win_rate, eigenvector, elo_updates
 from alignboard.stats.rating.ties import with_ties
-from alignboard.stats.student import student_p_value, student_quantile
+from alignboard.stats.student import student_quantile
 
 Method = Literal["bt", "davidson", "rao-kupper", "judge-aware", "elo", "win-rate", "eigenvector"]
 METHODS: tuple[Method, ...] = (
@@ -120,9 +119,10 @@ class _Strengths:
     """What all likelihood methods give."""
 
     theta: Array
-    covariance: Array
-    degrees: float
-    """of freedom; infinite for Fisher's information"""
+    low: Array
+    high: Array
+    p: Array
+    """(models, models) that two models are equally strong"""
     effects: list[Effect]
     tie: float | None = None
     fit: BradleyTerryFit | None = None
@@ -147,7 +147,7 @@ def rank(
     cluster
         Fields whose equal values are dependent, one or two; empty: the prompt, else single rows.
     prior_sd
-        Standard deviation of a normal prior on log-strengths; None: none.
+        Standard deviation of a normal prior that places groups of which one never lost; None: none.
     style
         Whether differences of length and style, and the place shown, are taken out.
 
@@ -229,14 +229,31 @@ def _strengths(
     battles, k = table.battles, len(table.models)
     if method in {"davidson", "rao-kupper"}:
         tied = with_ties(battles, k, method)  # pyright: ignore[reportArgumentType]
-        return _Strengths(tied.log_strength, tied.covariance, math.inf, [], tied.tie)
+        # Fisher's information: the law is normal, which Student's is to ten digits at so many degrees.
+        return _strengths_with(tied.log_strength, tied.covariance, 1e6, [], tied.tie)
     if style or method == "judge-aware":
         return _with_effects(table, method, style=style)
     fit = bradley_terry(battles, k, prior_sd=prior_sd)
-    covariance, groups = fit.covariance, fit.n_clusters
+    shown = fit
     if len(cluster) == 2:
         covariance, groups = two_way_covariance(battles, fit, table.fields[cluster[1]])
-    return _Strengths(fit.log_strength, covariance, groups - 1, [], fit=fit)
+        shown = replace(fit, covariance=covariance, n_clusters=groups)
+    return _Strengths(fit.log_strength, *shown.interval(), shown.p_values(), [], fit=fit)
+
+
+def _strengths_with(
+    theta: Array, covariance: Array, degrees: float, effects: list[Effect], tie: float | None = None
+) -> _Strengths:
+    """Student's limits and tests."""
+    reach = student_quantile(1 - ALPHA / 2, degrees) * np.sqrt(np.diag(covariance))
+    return _Strengths(
+        theta,
+        theta - reach,
+        theta + reach,
+        difference_tests(theta, covariance, degrees),
+        effects,
+        tie,
+    )
 
 
 def _with_effects(table: BattleTable, method: Method, *, style: bool) -> _Strengths:
@@ -270,7 +287,7 @@ def _with_effects(table: BattleTable, method: Method, *, style: bool) -> _Streng
         one = effects[at]
         effects[at] = Effect(one.name, *(math.exp(x) for x in (one.value, one.low, one.high)))
     effects.sort(key=lambda one: one.name)
-    return _Strengths(fit.log_strength, fit.covariance[:k, :k], fit.n_clusters - 1, effects)
+    return _strengths_with(fit.log_strength, fit.covariance[:k, :k], fit.n_clusters - 1, effects)
 
 
 def _features(
@@ -293,24 +310,10 @@ def _features(
 
 
 def _lines(table: BattleTable, found: _Strengths) -> list[RankedModel]:
-    theta, covariance, fit = found.theta, found.covariance, found.fit
-    reach = _quantile(1 - ALPHA / 2, found.degrees)
-    error = np.sqrt(np.diag(covariance))
-    low, high = theta - reach * error, theta + reach * error
-    difference = theta[:, None] - theta
-    spread = np.sqrt(np.maximum(_of_differences(covariance), 0))
-    if fit is not None and fit.prior_sd is not None:
-        low, high = fit.interval()
-        difference, spread = fit.differences()
-    models = len(theta)
-    upper = np.triu_indices(models, 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = difference[upper] / np.where(spread[upper] > 0, spread[upper], math.nan)
-    p = np.full((models, models), math.nan)
-    p[upper] = holm(np.array([_p_value(float(one), found.degrees) for one in t]))
-    best, worst = rank_sets(difference, np.fmax(p, p.T), ALPHA)
+    theta, low, high = found.theta, found.low, found.high
+    best, worst = simultaneous_ranks(theta, found.p, ALPHA)
     n = _games(table)
-    order = sorted(range(models), key=lambda i: (not math.isfinite(theta[i]), -theta[i]))
+    order = sorted(range(len(theta)), key=lambda i: (not math.isfinite(theta[i]), -theta[i]))
     return [
         RankedModel(
             table.models[i],
@@ -381,20 +384,6 @@ def _components(table: BattleTable, fit: BradleyTerryFit | None) -> list[list[st
 def _games(table: BattleTable) -> Array:
     battles, k = table.battles, len(table.models)
     return summed(battles.first, battles.weight, k) + summed(battles.second, battles.weight, k)
-
-
-def _of_differences(covariance: Array) -> Array:
-    variance = np.diag(covariance)
-    return variance[:, None] + variance - 2 * covariance
-
-
-def _quantile(probability: float, degrees: float) -> float:
-    # Above this many degrees Student's law is the normal one to ten digits.
-    return student_quantile(probability, min(degrees, 1e6)) if degrees > 0 else math.nan
-
-
-def _p_value(t: float, degrees: float) -> float:
-    return student_p_value(t, min(degrees, 1e6)) if degrees > 0 else math.nan
 
 
 def _elo(theta: float) -> float:

@@ -16,6 +16,8 @@ from alignboard.errors import InputError
 from alignboard.results.raw_rows import raw_rows
 
 PREFIX = "samples_"
+SHARED = ("passage", "article", "context", "paragraph", "story", "subject", "category")
+"""fields of documents that several questions have in common, in the order in which they are looked for"""
 _FIELDS = ("doc_id", "doc", "doc_hash", "prompt_hash", "filter", "metrics")
 
 
@@ -48,7 +50,8 @@ def read_samples(path: Path, cluster: str | None = None) -> list[TaskSamples]:
     """Every metric of the file that is a number in [0, 1] for each document.
 
     ``cluster`` names a field of the task's documents: documents with the same value, such as questions on one passage,
-    are dependent. Raises `InputError` where the file is not lm-eval's or holds no such metric.
+    are dependent. None: the first of `SHARED` that several documents, and not all, have in common. Raises
+    `InputError` where the file is not lm-eval's or holds no such metric.
     """
     rows = raw_rows(path)
     for number, row in enumerate(rows, start=1):
@@ -67,7 +70,8 @@ def read_samples(path: Path, cluster: str | None = None) -> list[TaskSamples]:
     for filter_name in dict.fromkeys(str(row["filter"]) for row in rows):
         own = [row for row in rows if str(row["filter"]) == filter_name]
         documents = _documents(own)
-        clusters = documents if cluster is None else _clusters(path, own, cluster)
+        field = _shared_field(own) if cluster is None else cluster
+        clusters = documents if field is None else _clusters(path, own, field)
         prompts = [str(row["prompt_hash"]) for row in own]
         for metric in own[0]["metrics"]:
             values = [row.get(metric) for row in own]
@@ -143,6 +147,17 @@ def _documents(rows: Sequence[dict[str, Any]]) -> list[str]:
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
     return names
+
+
+def _shared_field(rows: Sequence[dict[str, Any]]) -> str | None:
+    """The field whose value several documents, and not all, have in common."""
+    docs = [row["doc"] for row in rows]
+    for field in SHARED:
+        values = [doc.get(field) for doc in docs if isinstance(doc, dict)]
+        texts = {value for value in values if isinstance(value, str)}
+        if len(values) == len(docs) and None not in values and 1 < len(texts) < len(docs):
+            return field
+    return None
 
 
 def _clusters(path: Path, rows: Sequence[dict[str, Any]], cluster: str) -> list[str]:

@@ -43,6 +43,25 @@ def rank_sets(difference: Array, adjusted_p: Array, alpha: float = 0.05) -> tupl
     return 1 + better, len(difference) - worse
 
 
+def simultaneous_ranks(score: Array, p: Array, alpha: float = 0.05) -> tuple[Index, Index]:
+    """`rank_sets` of ``score`` (models,) by Holm's correction of ``p`` (models, models) over all pairs."""
+    upper = np.triu_indices(len(p), 1)
+    adjusted = np.full_like(p, np.nan)
+    adjusted[upper] = holm(p[upper])
+    return rank_sets(score[:, None] - score, np.fmax(adjusted, adjusted.T), alpha)
+
+
+def difference_tests(score: Array, covariance: Array, degrees: float) -> Array:
+    """(models, models) two-sided p-values that two scores are equal, by Student's t; NaN without an error."""
+    variance = np.diag(covariance)
+    error = np.sqrt(np.maximum(variance[:, None] + variance - 2 * covariance, 0))
+    p = np.full(covariance.shape, np.nan)
+    for i, j in zip(*np.triu_indices(len(score), 1), strict=True):
+        if error[i, j] > 0:
+            p[i, j] = student_p_value(float((score[i] - score[j]) / error[i, j]), degrees)
+    return np.fmax(p, p.T)
+
+
 def paired_rank_sets(score: Array, alpha: float = 0.05) -> tuple[Index, Index]:
     """Rank sets of models from their scores on shared prompts, by paired t tests and Holm's correction.
 

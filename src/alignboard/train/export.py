@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -23,8 +24,12 @@ from alignboard.errors import InputError
 from alignboard.models.arithmetic import QLORA, Dtype, Quantization
 from alignboard.models.loading import LoadedModel
 from alignboard.results.files import read_json_object
+from alignboard.train.card import card_text
 from alignboard.train.preflight import SAVED
 from alignboard.workspace import CARD
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 _PROBES: Final = (
     "What is the capital of France?",
@@ -86,7 +91,12 @@ def _text(one: Agreement) -> str:
 
 
 def export_adapter(
-    adapter: str | Path, to: str | Path, *, base: str | None = None, dtype: Dtype = "auto"
+    adapter: str | Path,
+    to: str | Path,
+    *,
+    base: str | None = None,
+    dtype: Dtype = "auto",
+    results: Sequence[EvalResult] = (),
 ) -> ExportReport:
     """Merge ``adapter`` into its base and write a checkpoint to the new folder ``to``.
 
@@ -100,6 +110,8 @@ def export_adapter(
         the base model; None: the one that the adapter names.
     dtype
         of the merged weights.
+    results
+        scores of boards, for the ``model-index`` of its card.
 
     Raises
     ------
@@ -134,7 +146,7 @@ def export_adapter(
         bits = _trained_in_bits(adapter)
         quantised = _on_quantised(named, adapter, bits, ids, merged)
         report = ExportReport(str(adapter), named, str(to), loaded.dtype, same, quantised, bits)
-        _write_card(partial / "made", adapter, report)
+        _write_card(partial / "made", adapter, report, results)
         (partial / "made").replace(to)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -197,17 +209,21 @@ def _on_quantised(
         return _agreement(_logits(loaded.model, ids), merged)
 
 
-def _write_card(folder: Path, adapter: Path, report: ExportReport) -> None:
-    """The model's card: what it is, how it was trained, and the proof of the export."""
-    card = read_json_object(adapter / CARD) if (adapter / CARD).is_file() else {}
-    head = ["---", f"base_model: {json.dumps(report.base)}", "library_name: transformers"]
-    head += ["tags: [alignboard]", "---", "", f"# {Path(report.folder).name}", ""]
-    body = ["Merged by `alignboard export`.", "", *(line.strip() for line in report.lines()), ""]
-    facts = ("method", "seed", "steps", "global_batch", "n_rows", "first_loss", "last_loss")
-    body += [f"- {name.replace('_', ' ')}: {card[name]}" for name in facts if name in card]
-    if "recipe" in card:
-        body += ["", "```json", json.dumps(card["recipe"], indent=1), "```"]
-    (folder / "README.md").write_text("\n".join([*head, *body]) + "\n", encoding="utf-8")
+def _write_card(
+    folder: Path, adapter: Path, report: ExportReport, results: Sequence[EvalResult]
+) -> None:
+    """The model's card: what it is, how it was trained, the proof of the export, and what boards say of the adapter."""
+    training = read_json_object(adapter / CARD) if (adapter / CARD).is_file() else {}
+    lines = ["Merged by `alignboard export`.", "", *(line.strip() for line in report.lines())]
+    text = card_text(
+        Path(report.folder).name,
+        training,
+        base=report.base,
+        library="transformers",
+        lines=lines,
+        results=results,
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
     (folder / "export.json").write_text(
         json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8"
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -52,7 +53,7 @@ def west_of_n(
     pairs = []
     for instruction, outputs in zip(instructions, candidates, strict=True):
         scores = [score(instruction, output) for output in outputs]
-        best, worst = max(scores), min(scores)
+        best, worst = max(scores, default=0.0), min(scores, default=0.0)
         if best > worst:
             chosen, rejected = outputs[scores.index(best)], outputs[scores.index(worst)]
             pairs.append(PreferencePair(instruction, chosen, rejected, best, worst))
@@ -72,9 +73,14 @@ def preference_rows(pairs: Sequence[PreferencePair]) -> list[PreferenceRow]:
 
 
 def candidates(
-    loaded: LoadedModel, instructions: Sequence[str], decoding: Decoding, n: int
+    loaded: LoadedModel,
+    instructions: Sequence[str],
+    decoding: Decoding,
+    n: int,
+    *,
+    finished: bool = False,
 ) -> list[list[str]]:
-    """``n`` responses per instruction of the adapter in use.
+    """``n`` responses per instruction of the adapter in use; ``finished`` leaves out those that the limit ended.
 
     What a candidate draws follows from the seed, the prompt and the candidate's number alone, so one more candidate or
     prompt leaves the others as they are.
@@ -88,9 +94,12 @@ def candidates(
         for k in range(n)
     ]
     engine = LocalEngine(loaded, slots=_SLOTS)
-    outputs = {answer.key: answer.output for answer in engine.answers(asked, decoding)}
-    texts = iter(outputs[prompt.key] for prompt in asked)
-    return [[next(texts) for _ in range(n)] for _ in instructions]
+    answers = {answer.key: answer for answer in engine.answers(asked, decoding)}
+    found = iter(answers[prompt.key] for prompt in asked)
+    return [
+        [one.output for one in islice(found, n) if not (finished and one.finish == "length")]
+        for _ in instructions
+    ]
 
 
 def build_pairs(
@@ -112,5 +121,5 @@ def build_pairs(
     asked = list(instructions[: spec.prompts])
     decoding = Decoding(spec.max_new_tokens, spec.temperature, seed)
     with loaded.using(None if adapter is None else "policy"):
-        found = candidates(loaded, asked, decoding, spec.n)
+        found = candidates(loaded, asked, decoding, spec.n, finished=spec.finished)
     return west_of_n(asked, found, score)

@@ -46,6 +46,7 @@ _LATER: Final[dict[str, dict[str, Any]]] = {
         "checkpoints": None,
     },
     "data": {"share": 1.0},
+    "pairs": {"of": "demo-world", "finished": False},
     "lora": {"dora": False, "rslora": False},
     "optimizer": {"schedule_settings": {}, "warmup_steps": None, "beta1": 0.9},
 }
@@ -222,7 +223,7 @@ def _completed(recipe: Recipe) -> Recipe:
 
 def _check_sections(recipe: Recipe) -> None:
     """Raise `InputError` for sections that contradict each other."""
-    if recipe.pairs is not None and recipe.kind != "pair":
+    if recipe.pairs is not None and not recipe.is_preference:
         raise InputError("pairs are for preference methods; leave the section out.")
     if (recipe.pairs is None) == (recipe.sole_data == WEST_OF_N):
         raise InputError(

@@ -38,9 +38,10 @@ def reference_columns(
             set_seed(recipe.seed)
             model = trainable(loaded, recipe, adapter)
             arguments = trl_arguments(recipe, model, Path(work), recipe.seed)
-            found = {}
+            found, first = {}, next(iter(tokens.values()))
+            # One for all: a second one would give the model a second copy of the adapter that it starts from.
+            trainer = make_trainer(recipe, arguments, model, tokenizer, first, [])
             for name, rows in tokens.items():
-                trainer = make_trainer(recipe, arguments, model, tokenizer, rows, [])
                 chosen, rejected = trainer.reference(rows, recipe.batch.per_device)
                 found[name] = rows.add_column(CHOSEN, chosen).add_column(REJECTED, rejected)
     return found

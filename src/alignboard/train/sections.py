@@ -157,12 +157,16 @@ class DurationSpec(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class PairSpec(Struct, forbid_unknown_fields=True, frozen=True):
-    """How West-of-N pairs are sampled from the SFT model."""
+    """How West-of-N pairs are sampled from the model that training starts from."""
 
     prompts: Positive
     n: Annotated[int, Meta(ge=2)] = 4
     temperature: PositiveFloat = 1.0
     max_new_tokens: Positive = 24
+    of: str = "demo-world"
+    """the generated set whose prompts (of its split ``preference``) are sampled, and whose rule scores the replies"""
+    finished: bool = False
+    """leave out replies that the token limit ended"""
 
 
 class HeldOutSpec(Struct, forbid_unknown_fields=True, frozen=True):

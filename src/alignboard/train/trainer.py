@@ -34,6 +34,7 @@ from alignboard.models.identity import adapter_fingerprint
 from alignboard.models.turns import taught_spellings
 from alignboard.train import preflight, probe, resume
 from alignboard.train.arguments import Rows, make_trainer, prepared, quiet_data, trl_arguments
+from alignboard.train.card import card_text, rows_digest
 from alignboard.train.kept import KeptAdapters, gather
 from alignboard.train.preflight import TokenRow
 from alignboard.train.recipe import Recipe
@@ -41,10 +42,12 @@ from alignboard.train.sections import RecipeError
 from alignboard.train.start import load_base, trainable
 from alignboard.train.threads import few_threads
 from alignboard.train.tokens import training_tokenizer
-from alignboard.train.watch import OnStep, StoppedError, Watch
+from alignboard.train.watch import OnStep, StoppedError, Watch, memory_mib
 
 CHECKPOINTS: Final = "checkpoints"
 """beside the adapter: those that were kept on the way, by number"""
+LIBRARIES: Final = ("alignboard", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
+"""whose versions the run card holds"""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class TrainResult:
     steps: int
     global_batch: int
     n_rows: int
+    rows_digest: str
+    """Of the rows as they were given to the trainer: tokens, or messages (KTO)."""
     n_dropped: int
     """Rows that TRL dropped because the prompt alone fills max_length."""
     trainable_parameters: int
@@ -80,6 +85,8 @@ class TrainResult:
     """The tokens that training taught as the end of a reply, by spelling; whoever generates stops there."""
     sample_row: str
     seconds: float
+    memory_mib: float
+    """The most that was held: on the GPU where there is one, else of the process."""
     versions: dict[str, str]
     data: Mapping[str, Any] | None = None
     """The report about the rows: schema, kept, dropped by reason, warnings."""
@@ -164,6 +171,7 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
             steps=trainer.state.global_step,
             global_batch=recipe.batch.global_,
             n_rows=len(rows),
+            rows_digest=rows_digest(trained_on),
             n_dropped=len(rows) - len(trainer.train_dataset),
             trainable_parameters=n_trainable,
             first_loss=watch.losses[0],
@@ -175,11 +183,11 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
             end_tokens=taught_spellings(tokenizer),
             sample_row=preflight.show_row(first_row, tokenizer),
             seconds=time.monotonic() - started,
-            versions={p: version(p) for p in ("torch", "transformers", "trl", "peft")},
+            memory_mib=memory_mib(),
+            versions={p: version(p) for p in LIBRARIES},
             data=data,
         )
-        card = json.dumps(asdict(result), indent=2)
-        (partial / "made" / "training.json").write_text(card + "\n", encoding="utf-8")
+        _write_cards(partial / "made", result, loaded.source)
         shutil.copy(work / "steps.jsonl", partial / "made" / "steps.jsonl")
         gather(recipe.checkpoints, result.steps, work, out_dir.parent / CHECKPOINTS)
         (partial / "made").replace(out_dir)
@@ -211,6 +219,16 @@ def _run(trainer: Any, watch: Watch, work: Path, last_good: str | Path, tokenize
         if step is None:
             raise
         raise StoppedError(f"{error} The adapter of step {step} is kept in {last_good}.") from error
+
+
+def _write_cards(folder: Path, result: TrainResult, base: str) -> None:
+    """Write `training.json`, and a README in place of PEFT's blank one."""
+    card = json.dumps(asdict(result), indent=2)
+    (folder / "training.json").write_text(card + "\n", encoding="utf-8")
+    library = "peft" if (folder / "adapter_config.json").is_file() else "transformers"
+    name = f"{result.method} of {Path(base).name}"
+    text = card_text(name, json.loads(card), base=base, library=library)
+    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def _expected_loss(recipe: Recipe) -> float | None:

@@ -122,10 +122,7 @@ class Watch(TrainerCallback):
         """Append the step to the log, which outlives a kill."""
         if self._log is None:
             return
-        kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-        memory = kib / 1024 if cuda is None else cuda / 2**20
-        passed = {"seconds": time.monotonic() - self._started, "memory_mib": memory}
+        passed = {"seconds": time.monotonic() - self._started, "memory_mib": memory_mib()}
         line = json.dumps({"step": step, **self.last} | passed)
         with self._log.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -164,6 +161,13 @@ class Watch(TrainerCallback):
         model.save_pretrained(str(folder), selected_adapters=["default"])
         tokenizer.save_pretrained(str(folder))
         return step
+
+
+def memory_mib() -> float:
+    """The most memory that was held: on the GPU where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _trainable(model: Any) -> dict[str, torch.Tensor]:

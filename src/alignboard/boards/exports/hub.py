@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignboard.boards.board import Board
+from alignboard.boards.board import Board, read_board
 from alignboard.boards.columns import Column, Row, Score
 from alignboard.errors import InputError
 from alignboard.extras import require
@@ -61,28 +61,48 @@ def write_eval_results(board: Board, folder: Path, datasets: Mapping[str, str]) 
 def write_model_index(board: Board, folder: Path) -> list[Path]:
     """``<folder>/<model>/model-index.yaml`` for every model: the part of a model card's head with its scores."""
     require("huggingface_hub")
-    from huggingface_hub import EvalResult
     from huggingface_hub.repocard_data import eval_results_to_model_index
 
     written = []
     for row in board.rows:
-        results: list[EvalResult] = [
-            EvalResult(
-                task_type="text-generation",
-                dataset_type=model_name(column.set or column.name),
-                dataset_name=column.set or column.name,
-                metric_type=column.kind.replace(" ", "_").lower(),
-                metric_value=score.value,
-                metric_name=_name(board, column, score),
-            )
-            for column, score in _scores(board, row)
-        ]
+        results = eval_results(board, row)
         if results:
             path = folder / model_name(row.model) / "model-index.yaml"
             index = eval_results_to_model_index(row.model, results)
             write_atomically(path, _yaml({"model-index": index}))
             written.append(path)
     return written
+
+
+def eval_results(board: Board, row: Row) -> list[EvalResult]:
+    """The scores of a model as entries of a model card's ``model-index``."""
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=model_name(column.set or column.name),
+            dataset_name=column.set or column.name,
+            metric_type=column.kind.replace(" ", "_").lower(),
+            metric_value=score.value,
+            metric_name=_name(board, column, score),
+        )
+        for column, score in _scores(board, row)
+    ]
+
+
+def results_of(model: str, leaderboards: Path) -> list[EvalResult]:
+    """The entries of every board in ``leaderboards`` that has a row for ``model``."""
+    found = []
+    for path in sorted(leaderboards.glob("*.json")):
+        try:
+            board = read_board(path)
+        except InputError:  # another tool's file
+            continue
+        found += [
+            one for row in board.rows if row.model == model for one in eval_results(board, row)
+        ]
+    return found
 
 
 def _scores(board: Board, row: Row) -> list[tuple[Column, Score]]:

@@ -1,9 +1,12 @@
-"""Learning curves: win rates of checkpoints against steps, and against the KL divergence from where they started."""
+"""Learning curves, and win rates of sweeps against the KL divergence from where training started."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row
@@ -14,6 +17,11 @@ if TYPE_CHECKING:
 
 STEP: Final = "step"
 """the key of the column that makes a board one of curves"""
+
+
+_SEED: Final = re.compile(r"-seed\d+$")
+_SETTING: Final = re.compile(r"-[a-z_]+\d[\d.e+-]*$")
+"""of a sweep, in the name of a method: ``-beta0.1``"""
 
 
 def is_of_curves(board: Board) -> bool:
@@ -33,16 +41,55 @@ def trainings(board: Board) -> dict[str, list[Row]]:
 
 
 def plot_curves(board: Board, across: Column, up: Column, ax: Axes | None = None) -> Axes:
-    """A line for each training: ``up`` with its interval against ``across``."""
+    """A line for each training: ``up`` with its interval against ``across``; seeds of one setting have one colour."""
     ax = ax or new_axes()
-    for number, (name, rows) in enumerate(trainings(board).items()):
-        color = PALETTE[number % len(PALETTE)]
+    colors: dict[str, str] = {}
+    for name, rows in trainings(board).items():
         points = _points(board, rows, across, up)
         if not points:
             continue
+        setting = _SEED.sub("", name)
+        label = None if setting in colors else drawable(setting)
+        color = colors.setdefault(setting, PALETTE[len(colors) % len(PALETTE)])
         x, y, low, high = zip(*points, strict=True)
-        ax.plot(x, y, marker="o", markersize=3, linewidth=1.2, color=color, label=drawable(name))
+        ax.plot(x, y, marker="o", markersize=3, linewidth=1.2, color=color, label=label)
         ax.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
+    return _finished(ax, across, up)
+
+
+def settings(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each method that a sweep trained with several settings; other methods have one row."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(_SETTING.sub("", row.method or row.model), []).append(row)
+    return {name: own for name, own in found.items() if len(own) > 1}
+
+
+def plot_settings(
+    board: Board, rows: Sequence[Row], across: Column, up: Column, ax: Axes | None = None
+) -> Axes:
+    """A line for each method through its settings, and a cross for each of the other ``rows``."""
+    ax = ax or new_axes()
+    lines = settings(rows)
+    for (name, own), color in zip(lines.items(), PALETTE * len(lines), strict=False):
+        points = _points(board, own, across, up)
+        if points:
+            x, y, low, high = np.array(points).T
+            ax.errorbar(
+                x, y, [y - low, high - y], color=color, label=drawable(name),
+                marker="o", markersize=3, linewidth=1.2, elinewidth=0.6,
+            )  # fmt: skip
+    drawn = {row.model for own in lines.values() for row in own}
+    alone = [row for row in rows if row.model not in drawn]
+    for row in alone:
+        for x, y, _, _ in _points(board, [row], across, up):
+            ax.plot(x, y, marker="x", markersize=4, color=MUTED)
+            label = drawable(row.method or row.model)
+            ax.annotate(label, (x, y), (3, 3), textcoords="offset points", fontsize=5, color=MUTED)
+    return _finished(ax, across, up)
+
+
+def _finished(ax: Axes, across: Column, up: Column) -> Axes:
     for axis, column in ((ax.set_xlabel, across), (ax.set_ylabel, up)):
         axis(drawable(f"{column.name} {column.unit}".rstrip()))
     ax.tick_params(axis="y", labelcolor=MUTED)

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column
 from alignboard.boards.drift import KL
-from alignboard.boards.plots.curves import STEP, is_of_curves, plot_curves
+from alignboard.boards.plots.curves import (
+    STEP,
+    is_of_curves,
+    plot_curves,
+    plot_settings,
+    settings,
+)
 from alignboard.boards.plots.dots import (
     family_rows,
     first_score,
@@ -142,14 +148,41 @@ def _curves(board: Board) -> list[Panel]:
         return []
     across = [column for column in board.columns if column.key in {STEP, KL}]
     return [
-        Panel(
-            f"{_capital(up.name)} by {up.judge} against {drawable(x.name)}{_interval(board, up)}",
-            3.2,
-            partial(plot_curves, board, x, up),
-        )
+        Panel(_against(board, family, up, x), 3.2, partial(plot_curves, own, x, up))
+        for family, own in _by_family(board).items()
         for up in board.of_kind("win rate")
         for x in across
     ]
+
+
+def _settings(board: Board) -> list[Panel]:
+    kl = next((column for column in board.columns if column.key == KL), None)
+    if kl is None or is_of_curves(board):
+        return []
+    return [
+        Panel(_against(board, family, up, kl), 3.4, partial(plot_settings, own, own.rows, kl, up))
+        for family, own in _by_family(board).items()
+        for up in board.of_kind("win rate")
+        if settings(own.rows)
+    ]
+
+
+def _by_family(board: Board) -> dict[str, Board]:
+    """The board of each family; the whole one where there are no several."""
+    names = dict.fromkeys(row.family or "" for row in board.rows)
+    if len(names) < 2:
+        return {"": board}
+    return {
+        name: board.only([row.model for row in board.rows if (row.family or "") == name])
+        for name in names
+    }
+
+
+def _against(board: Board, family: str, up: Column, across: Column) -> str:
+    head = (
+        f"{_capital(up.name)} by {up.judge} against {drawable(across.name)}{_interval(board, up)}"
+    )
+    return f"{drawable(family)}: {head}" if family else head
 
 
 def _interval(board: Board, column: Column) -> str:
@@ -172,5 +205,6 @@ for _name, _make in {
     "benchmarks": _benchmarks,
     "ratings": _ratings,
     "curves": _curves,
+    "settings": _settings,
 }.items():
     register("plot", _name, _make)

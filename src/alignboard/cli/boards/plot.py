@@ -46,9 +46,9 @@ def plot(
 ) -> None:
     """Draw one KIND of plot of a BOARD: a name in leaderboards/ or a board's json file.
 
-    Kinds: ranking, win rates, lengths, families, benchmarks, ratings, curves (of checkpoints); pairs, agreement and
-    difficulty (of boards with prompts behind them); alignment tax, frontier, length control, radar; and those of
-    plug-ins.
+    Kinds: ranking, win rates, lengths, families, benchmarks, ratings, curves (of checkpoints), settings (of sweeps,
+    against KL); pairs, agreement and difficulty (of boards with prompts behind them); alignment tax, frontier, length
+    control, radar; and those of plug-ins.
     """
     from alignboard.boards.plots.figure import FORMATS, save_panel
     from alignboard.boards.plots.figures import figure_panels

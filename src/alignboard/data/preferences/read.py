@@ -134,7 +134,7 @@ def read_rows(
     if source.share < 1:
         converted = _drawn(converted, max(1, round(source.share * len(converted))), seed)
     if kind == "rated" and schema.kind == "pair":
-        converted = _unpaired(converted)
+        converted = unpaired(converted)
     return converted, report
 
 
@@ -171,7 +171,7 @@ def _drawn(rows: Dataset, n: int, seed: int) -> Dataset:
     return rows.select(sorted(random.Random(seed).sample(range(len(rows)), n)))
 
 
-def _unpaired(pairs: Dataset) -> Dataset:
+def unpaired(pairs: Dataset) -> Dataset:
     """The two replies of every pair, rated: the chosen one good, the rejected one not."""
 
     def both(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:

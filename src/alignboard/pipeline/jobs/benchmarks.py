@@ -92,7 +92,7 @@ def suite_notes(
         role = f"lm-eval {suite['name']} {model}"
         if role not in inputs:
             notes.append(
-                f"{model} has no benchmarks of {suite['name']}: lm-eval asks weights that are loaded here."
+                f"{model} has no benchmarks of {suite['name']}: it has responses, and neither weights nor an endpoint."
             )
             continue
         for file in (inputs[role] / LM_EVAL).glob("results_*.json"):
@@ -106,6 +106,11 @@ def _run_notes(model: str, stamp: Mapping[str, Any]) -> list[str]:
         notes.append(
             f"{model}: the adapter changes no log-probability of the requests that were tried; it is not in force, or "
             "does nothing."
+        )
+    if stamp.get("adapter_untried"):
+        notes.append(
+            f"{model}: whether the endpoint applies the adapter is not known; it gives no log-probabilities of the "
+            "base's beside it."
         )
     for task, cut in stamp.get("cut_on_the_left", {}).items():
         notes.append(

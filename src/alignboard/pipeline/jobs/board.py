@@ -38,6 +38,7 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.jobs.benchmarks import suite_notes, suite_scores, with_warnings
 from alignboard.pipeline.jobs.board_notes import conditions, inside, summary
 from alignboard.pipeline.jobs.contamination import with_contamination
+from alignboard.pipeline.jobs.differences import with_differences
 from alignboard.pipeline.jobs.repeats import (
     ByPrompt,
     mean_by_prompt,
@@ -104,7 +105,8 @@ def board_of(
     }
     counts = {model: _unfinished(rows) for model, rows in made.outputs.items()}
     whole = with_registered(with_unfinished(with_identical(whole, texts), counts), made.files)
-    whole = with_contamination(with_repeats(whole, parameters, made.by_prompt), inputs)
+    whole = with_repeats(whole, parameters, made.by_prompt)
+    whole = with_contamination(with_differences(whole, parameters, made.by_prompt), inputs)
     whole = with_warnings(whole, inputs)
     wanted = parameters.get("published", {"suites": [], "models": None})
     for suite in wanted["suites"]:

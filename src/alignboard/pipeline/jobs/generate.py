@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def _ready(task: JobTask, spec: ModelSpec) -> Iterator[ReadyModel]:
     """The model of a job: loaded here, or behind its endpoint."""
     if "entry" in task.job.hints:
         entry = msgspec.convert(task.job.hints["entry"], PlanModel)
-        yield ServedModel(spec, served_of(entry))
+        base = task.job.hints.get("base_served_as")
+        yield ServedModel(spec, replace(served_of(entry), base=base))
         return
     with models_of(task).open(spec) as model:
         yield model
@@ -168,12 +170,12 @@ def lm_eval(task: JobTask) -> dict[str, str]:
     root = hints["data_root"]
     mirror = None if root is None else Mirror(root, task.places.workspace)
     with (
-        models_of(task).open(spec_of(task)) as model,
+        _ready(task, spec_of(task)) as model,
         served(mirror, hints["revisions"]),
     ):
         try:
             scores = run_tasks(
-                model.loaded,
+                model.subject(),
                 msgspec.convert(parameters["tasks"], list[Benchmark]),
                 folders,
                 task.folder / LM_EVAL,
@@ -193,7 +195,8 @@ def lm_eval(task: JobTask) -> dict[str, str]:
             "standard_error": error,
             "chance": score.chance,
         }
-    said = _warnings(spec_of(task)) if parameters["apply_chat_template"] else []
+    warned = parameters["apply_chat_template"] and parameters.get("served", {}).get("api") != "chat"
+    said = _warnings(spec_of(task)) if warned else []
     if said:
         content = {"model": parameters["model"], "warnings": said}
         (task.folder / WARNINGS).write_text(json.dumps(content) + "\n", encoding="utf-8")

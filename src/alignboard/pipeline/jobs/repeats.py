@@ -46,7 +46,7 @@ def with_repeats(
         return board
     rows = []
     for name, runs in groups.items():
-        draws = _draws([entries.get(run.model, {}) for run in runs])
+        draws = draws_of([entries.get(run.model, {}) for run in runs])
         scores = {
             column.key: score
             for column in board.columns
@@ -62,7 +62,7 @@ def with_repeats(
     return _with_chosen(made, parameters, entries)
 
 
-def _draws(entries: Sequence[Mapping[str, Any]]) -> list[Draw]:
+def draws_of(entries: Sequence[Mapping[str, Any]]) -> list[Draw]:
     """(seed, response, verdict) of every run; runs of a sweep alone are its seeds, in their order."""
     return [tuple(entry.get("draw", (number, 0, 0))) for number, entry in enumerate(entries)]
 
@@ -133,11 +133,11 @@ def _score(
         return Score(reason=f"{len(runs)} {'runs' if one_seed else 'seeds'}")
     tables = [by_prompt[run.model] for run in runs if run.model in by_prompt]
     if len(tables) == len(runs):
-        return _over_prompts(tables, draws, bounded=column.unit == "%")
+        return over_prompts(tables, draws, bounded=column.unit == "%")
     return _over_runs(scores, "runs" if one_seed else "seeds")
 
 
-def _over_prompts(tables: Sequence[ByPrompt], draws: Sequence[Draw], *, bounded: bool) -> Score:
+def over_prompts(tables: Sequence[ByPrompt], draws: Sequence[Draw], *, bounded: bool) -> Score:
     """Over the prompts that have a value in every run."""
     shared = [
         prompt
@@ -168,8 +168,10 @@ def _over_prompts(tables: Sequence[ByPrompt], draws: Sequence[Draw], *, bounded:
     )
 
 
-def _repeats_text(found: RepeatedMean, shape: tuple[int, ...]) -> str:
-    """How often, and what a run owes to what."""
+def _repeats_text(found: RepeatedMean, shape: tuple[int, ...]) -> str | None:
+    """How often, and what a run owes to what; None for one run."""
+    if shape == (1, 1, 1):
+        return None
     if shape[1:] == (1, 1):
         return f"{found.n_seeds} seeds, SD {found.spread:.1f}"
     times = " x ".join(

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from alignboard.data.generated import generated_set
+from alignboard.errors import InputError
 from alignboard.models.hub import locate_adapter
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.weights import adapter_path, model_path
 from alignboard.pipeline.plans.made import made_here
-from alignboard.train.sections import WEST_OF_N, DataSpec, HeldOutSpec
+from alignboard.train.sections import WEST_OF_N, DataSpec, HeldOutSpec, PairSpec
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,7 +39,7 @@ def data(task: JobTask) -> dict[str, str]:
     """The rows that a recipe trains on and those that it holds out, in canonical form, with their report."""
     import datasets
 
-    from alignboard.data.preferences.read import read_all, split
+    from alignboard.data.preferences.read import read_all, split, unpaired
 
     parameters = task.job.parameters
     kind, seed = parameters["kind"], parameters["seed"]
@@ -45,6 +47,7 @@ def data(task: JobTask) -> dict[str, str]:
     held_out = msgspec.convert(parameters["held_out"], HeldOutSpec | None)
     if isinstance(sources, DataSpec) and made_here(sources.name):
         rows, report = datasets.Dataset.from_list(_made_rows(sources, task)), None
+        rows = unpaired(rows) if kind == "rated" else rows
     else:
         several = sources if isinstance(sources, list) else [sources]
         rows, found = read_all([one.source() for one in several], kind, seed)
@@ -67,6 +70,25 @@ def _made_rows(source: DataSpec, task: JobTask) -> list[Any]:
         content = json.loads((task.inputs["pairs"] / PAIRS).read_text(encoding="utf-8"))
         return preference_rows([PreferencePair(**pair) for pair in content])[: source.n]
     return generated_set(source.name).demonstrations(source.n or 1000, task.job.parameters["seed"])
+
+
+def pairs(task: JobTask) -> dict[str, str]:
+    """Preference pairs from a model's own samples on a generated set, the better by the set's rule."""
+    from alignboard.train.pairs import build_pairs
+
+    spec = msgspec.convert(task.job.parameters["pairs"], PairSpec)
+    seed, asked = task.job.parameters["seed"], generated_set(spec.of)
+    prompts = asked.prompts("preference", spec.prompts, seed)
+    model, adapter = model_path(task.inputs), adapter_path(task.inputs)
+    found = build_pairs(spec, model, adapter, prompts, asked.score, seed)
+    if not found:
+        raise InputError(
+            f"{task.job.name}: the samples for each of {spec.prompts} prompts all score the same, so there is no "
+            "pair to learn from; train the model that they come from longer, or raise pairs.n or pairs.temperature."
+        )
+    text = json.dumps([asdict(pair) for pair in found], indent=1)
+    (task.folder / PAIRS).write_text(text + "\n", encoding="utf-8")
+    return {}
 
 
 def tokens(task: JobTask) -> dict[str, str]:

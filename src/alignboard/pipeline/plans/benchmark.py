@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -43,6 +44,8 @@ class BenchmarkRequest:
     """whether models are asked in their chat templates; None: as the suite says, and not for single tasks"""
     checkpoints: Path | None = None
     """a training's output folder, whose checkpoints are asked, too"""
+    endpoint: Mapping[str, Any] = field(default_factory=dict)
+    """where all of them are served: fields of `PlanModel` such as ``engine`` and ``served_as``; none: here"""
 
 
 def benchmark_plan(
@@ -134,21 +137,22 @@ def _models(asked: BenchmarkRequest, workspace: Path) -> dict[str, PlanModel]:
         there = (workspace / source).exists()
         spec = load_model(str(workspace / source) if there else source, workspace)
         name = asked.names[number] if asked.names else spec.name
-        _add(found, name, source)
+        _add(found, name, PlanModel(source=source, **asked.endpoint))
     if asked.checkpoints is not None:
         run = (workspace / asked.checkpoints).resolve()
         for step, path in checkpoints_of(run).items():
-            _add(found, f"{_run_name(run)}-step-{step}", str(path), f"step {step}")
+            entry = PlanModel(source=str(path), method=f"step {step}")
+            _add(found, f"{_run_name(run)}-step-{step}", entry)
     return found
 
 
-def _add(found: dict[str, PlanModel], name: str, source: str, method: str | None = None) -> None:
+def _add(found: dict[str, PlanModel], name: str, entry: PlanModel) -> None:
     if name in found:
         raise InputError(
             f"Two models are called {name!r}, and would write to one folder of results: {found[name].source} and "
-            f"{source}; name them apart by --name A,B."
+            f"{entry.source}; name them apart by --name A,B."
         )
-    found[name] = PlanModel(source=source, method=method)
+    found[name] = entry
 
 
 def _run_name(folder: Path) -> str:

@@ -87,6 +87,11 @@ def _spec(path: Path, name: str, entry: PlanModel, root: Path) -> ModelSpec | No
                 f"{path}: models.{name} has an adapter, and {wanted} has {spec.adapter} already."
             )
         spec = msgspec.structs.replace(spec, adapter=_local(entry.adapter, root))
+    if spec.adapter is not None and entry.engine is not None and entry.served_as is None:
+        raise InputError(
+            f"{path}: models.{name} has an adapter, and an endpoint calls it by a name of its own, or answers as the "
+            "base; say served_as: that name."
+        )
     if entry.revision is not None:
         spec = msgspec.structs.replace(spec, revision=entry.revision)
     if spec.trust_remote_code and entry.engine is None and not entry.trust_remote_code:

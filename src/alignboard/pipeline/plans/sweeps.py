@@ -7,11 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from alignboard.errors import InputError, nearest
+
+METHOD: Final = "method"
 
 
 class Sweep(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -19,7 +21,8 @@ class Sweep(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
 
     recipes: list[str]
     over: dict[str, list[Any]] = {}
-    """a field's path in the recipe, such as ``loss.beta``, and its values; of several fields all combinations"""
+    """a field's path in the recipe, such as ``loss.beta``, and its values; of several fields all combinations. A field
+    with one value is set, and is no part of a name; a ``method`` stands in the name in place of the recipe"""
     seeds: int = 1
     """how many seeds, from the recipe's own upwards"""
     select_on: str | None = None
@@ -42,7 +45,7 @@ class RecipeRun:
     seed: int | None = None
     """counted from 0; None where the recipe is trained once"""
     selected_by: str | None = None
-    """the recipe among whose settings it is chosen; None where there is one setting"""
+    """the recipe, or the method of the sweep, among whose settings it is chosen; None where there is one setting"""
 
     @property
     def suffix(self) -> str:
@@ -83,6 +86,9 @@ def runs_of(recipe: str, sweeps: Sequence[Sweep]) -> list[RecipeRun]:
     ['dpo-beta0.1-seed0', 'dpo-beta0.1-seed1', 'dpo-beta0.5-seed0', 'dpo-beta0.5-seed1']
     >>> [run.suffix for run in runs_of("demo/sft", [sweep])]
     ['sft']
+    >>> sweep = Sweep(recipes=["demo/dpo"], over={"method": ["ipo", "hinge"], "loss.beta": [0.2]})
+    >>> [run.suffix for run in runs_of("demo/dpo", [sweep])]
+    ['ipo', 'hinge']
     """
     own = [sweep for sweep in sweeps if recipe in sweep.recipes]
     last = recipe.rsplit("/", 1)[-1]
@@ -90,10 +96,11 @@ def runs_of(recipe: str, sweeps: Sequence[Sweep]) -> list[RecipeRun]:
         return [RecipeRun(recipe, recipe, last)]
     found: dict[str, RecipeRun] = {}
     for sweep in own:
-        chosen = recipe if any(len(values) > 1 for values in sweep.over.values()) else None
+        named = [name for name, own in sweep.over.items() if name != METHOD and len(own) > 1]
         for values in itertools.product(*sweep.over.values()):
             setting = dict(zip(sweep.over, values, strict=True))
-            method = "-".join([last, *(_said(name, value) for name, value in setting.items())])
+            first = str(setting.get(METHOD, last))
+            method = "-".join([first, *(_said(name, setting[name]) for name in named)])
             for seed in range(sweep.seeds):
                 run = RecipeRun(
                     recipe=recipe,
@@ -101,14 +108,14 @@ def runs_of(recipe: str, sweeps: Sequence[Sweep]) -> list[RecipeRun]:
                     method=method,
                     changes=_nested(setting),
                     seed=seed if sweep.seeds > 1 else None,
-                    selected_by=chosen,
+                    selected_by=(first if METHOD in setting else recipe) if named else None,
                 )
                 found.setdefault(run.suffix, run)
     return list(found.values())
 
 
 def _said(name: str, value: Any) -> str:
-    """A setting in a name: ``beta0.1``, ``ipo``."""
+    """A setting in a name: ``beta0.1``, ``cosine``."""
     text = re.sub(r"[^A-Za-z0-9_.+-]+", "", str(value))
     return text if isinstance(value, str) else f"{name.rpartition('.')[2]}{text}"
 

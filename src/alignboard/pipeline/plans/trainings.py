@@ -115,7 +115,7 @@ def _data(add: AddJob, training: Training, needs: Mapping[str, str | None]) -> s
     }
     label = Path(recipe.sole_data or "mixture").name
     if recipe.pairs is not None:
-        settings = {"pairs": msgspec.to_builtins(recipe.pairs), "seed": training.seed}
+        settings = {"pairs": content["pairs"], "seed": training.seed}
         of = {"base": needs["base"], "adapter": needs["start"]}
         name = f"pairs {model.start or model.base} {digest(settings)[:6]}"
         pairs = add(name, "pairs", model.base, settings, of)

@@ -160,15 +160,7 @@ def _wins(won: Array, played: Array, n_models: int) -> Array:
 
 def components(wins: Array) -> Index:
     """(models,) models of different components have never met, not even through others."""
-    return _labels(reachable((wins + wins.T) > 0))
-
-
-def one_sided(wins: Array) -> tuple[Mask, Mask]:
-    """(models,) whether a model is in a group that never lost a point to others; and in one that never won one."""
-    beat = reachable(wins > 0)
-    above = np.asarray((beat & ~beat.T).any(axis=1))
-    below = np.asarray((beat.T & ~beat).any(axis=1))
-    return above & ~below, below & ~above
+    return classes(reachable((wins + wins.T) > 0))
 
 
 def require_rankable(wins: Array, component: Index) -> None:
@@ -185,7 +177,7 @@ def require_rankable(wins: Array, component: Index) -> None:
             [(a[0], b[0]) for a, b in itertools.pairwise(parts)],
         )
     beat = reachable(wins > 0)
-    groups = _labels(beat & beat.T)
+    groups = classes(beat & beat.T)
     if groups.max(initial=0) == 0:
         return
     found = [np.flatnonzero(groups == g).tolist() for g in range(groups.max() + 1)]
@@ -208,7 +200,7 @@ def reachable(edges: Mask) -> Mask:
         reach = further
 
 
-def _labels(related: Mask) -> Index:
+def classes(related: Mask) -> Index:
     """(k,) numbers of the classes of an equivalence relation, by first member."""
     first = related.argmax(axis=1)
     return np.unique(first, return_inverse=True)[1].astype(np.intp)

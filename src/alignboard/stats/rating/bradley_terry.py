@@ -9,25 +9,28 @@ groups never met), the estimate is infinite (or arbitrary), and libraries that r
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.stats.ranks import difference_tests, simultaneous_ranks
 from alignboard.stats.rating.battles import (
     Array,
     Battles,
     Index,
-    Mask,
     Sums,
+    classes,
     components,
-    one_sided,
     pair_sums,
+    reachable,
     require_rankable,
     summed,
 )
 from alignboard.stats.rating.kernel import kernels_for
+from alignboard.stats.rating.likelihood import expit, log_likelihood
+from alignboard.stats.rating.separation import Separation, separation
 from alignboard.stats.rating.solvers import maximise, minorise, newman
 from alignboard.stats.student import student_quantile
 
@@ -44,7 +47,7 @@ class BradleyTerryFit:
     log_strength: Array
     """(models,) with mean zero (within each component); NaN for a model without comparisons"""
     covariance: Array
-    """(models, models) cluster-robust, singular: the mean is fixed"""
+    """(models, models) cluster-robust, singular: the mean is fixed, with separate groups that of each"""
     n_battles: int
     n_clusters: int
     component: Index
@@ -56,34 +59,41 @@ class BradleyTerryFit:
     """(cluster codes, models) what each cluster contributes to the error of the log-strengths, to first order"""
     hessian: Array
     """(models, models) of the log-likelihood, with the means fixed"""
-    prior_covariance: Array | None = None
-    """(models, models) inverse Hessian, with a prior: what the comparisons and the prior together leave open. The
-    sandwich measures how residuals scatter, which is hardly at all for a model that never lost"""
-    undefeated: Mask | None = None
-    """(models,) with a prior: of a group that never lost to others, and whose strength has no upper limit"""
-    winless: Mask | None = None
-    """(models,) with a prior: of a group that never won against others, and whose strength has no lower limit"""
+    separation: Separation | None = None
+    """groups of which one never came level with another: what bounds their distance"""
 
     @property
     def standard_error(self) -> Array:
-        """(models,) of the log-strengths, the larger one of sandwich and prior; NaN with fewer than two clusters."""
-        variance = np.diag(self.covariance)
-        if self.prior_covariance is not None:
-            variance = np.maximum(variance, np.diag(self.prior_covariance))
-        return np.sqrt(variance)
+        """(models,) of the log-strengths, by the sandwich; NaN with fewer than two clusters."""
+        return np.sqrt(np.diag(self.covariance))
 
     def interval(self, level: float = 0.95) -> tuple[Array, Array]:
         """Lower and upper limits of the log-strengths, by Student's t with clusters - 1 degrees of freedom.
 
-        An undefeated model has no upper limit, a winless one no lower one.
+        Where groups are separate, limits are those of distances from the largest group, whose own limits are the
+        sandwich's; the others have one limit by profile likelihood, and none where not even their order is known.
         """
-        reach = self._quantile(1 - (1 - level) / 2) * self.standard_error
-        low, high = self.log_strength - reach, self.log_strength + reach
-        if self.undefeated is not None and self.winless is not None:
-            low, high = (
-                np.where(self.winless, -np.inf, low),
-                np.where(self.undefeated, np.inf, high),
-            )
+        if self.separation is None:
+            reach = self._quantile(1 - (1 - level) / 2) * self.standard_error
+            return self.log_strength - reach, self.log_strength + reach
+        low, high = (
+            np.full_like(self.log_strength, -np.inf),
+            np.full_like(self.log_strength, np.inf),
+        )
+        for i in np.flatnonzero(np.isfinite(self.log_strength)).tolist():
+            others = self.separation.reference[i]
+            below, above = self.separation.bounded(i)
+            centre = self.log_strength[others].mean()
+            if below and above:
+                contrast = others / -others.sum()
+                contrast[i] += 1
+                error = math.sqrt(contrast @ np.nan_to_num(self.covariance) @ contrast)
+                reach = self._quantile(1 - (1 - level) / 2) * error
+                low[i], high[i] = self.log_strength[i] - reach, self.log_strength[i] + reach
+            elif below or above:
+                share = float(self.separation.independent[i])
+                limit = centre + self.separation.limit(i, others, share, level)
+                (low if below else high)[i] = limit
         return low, high
 
     def elo(self, centre: float = 1000.0) -> Array:
@@ -102,27 +112,38 @@ class BradleyTerryFit:
         return float(expit(self.log_strength[i] - self.log_strength[j]))
 
     def differences(self) -> tuple[Array, Array]:
-        """``log_strength[i] - log_strength[j]`` and its standard error, both (models, models)."""
-        spread = _of_differences(self.covariance)
-        if self.prior_covariance is not None:
-            spread = np.maximum(spread, _of_differences(self.prior_covariance))
-        apart = self.component[:, None] != self.component[None, :]
-        difference = self.log_strength[:, None] - self.log_strength[None, :]
+        """``log_strength[i] - log_strength[j]`` and its standard error, both (models, models); NaN where unknown."""
+        variance = np.diag(self.covariance)
+        spread = variance[:, None] + variance - 2 * self.covariance
+        apart = self.component[:, None] != self.component
+        difference = self.log_strength[:, None] - self.log_strength
         error = np.sqrt(np.maximum(spread, 0))
-        return np.where(apart, np.nan, difference), np.where(apart, np.nan, error)
+        separate = apart if self.separation is None else apart | self.separation.separate
+        return np.where(apart, np.nan, difference), np.where(separate, np.nan, error)
+
+    def difference_interval(self, i: int, j: int, level: float = 0.95) -> tuple[float, float]:
+        """Limits of ``log_strength[i] - log_strength[j]``; infinite where the comparisons set none."""
+        if self.component[i] != self.component[j]:
+            return -math.inf, math.inf
+        if self.separation is not None and self.separation.separate[i, j]:
+            return self.separation.difference_limits(i, j, level)
+        difference, error = (float(one[i, j]) for one in self.differences())
+        reach = self._quantile(1 - (1 - level) / 2) * error
+        return difference - reach, difference + reach
+
+    def p_values(self) -> Array:
+        """(models, models) two-sided, that two models are equally strong; NaN where that cannot be tested."""
+        apart = self.component[:, None] != self.component
+        p = difference_tests(self.log_strength, self.covariance, self.n_clusters - 1)
+        p[apart] = np.nan
+        if self.separation is not None:
+            for i, j in np.argwhere(np.triu(self.separation.separate & ~apart, 1)).tolist():
+                p[i, j] = p[j, i] = self.separation.p_value(i, j)
+        return p
 
     def rank_interval(self, level: float = 0.95) -> tuple[Index, Index]:
-        """Best and worst rank of each model: how many others are surely better, and how many surely worse.
-
-        Sure means that the difference, not two overlapping intervals, excludes zero, at a level that holds for a
-        model's whole row (Bonferroni over its comparisons).
-        """
-        difference, error = self.differences()
-        models = len(self.log_strength)
-        reach = self._quantile(1 - (1 - level) / (2 * max(1, models - 1))) * error
-        better = np.sum(difference + reach < 0, axis=1)
-        worse = np.sum(difference - reach > 0, axis=1)
-        return 1 + better, models - worse
+        """Best and worst rank of each model, all of them true at once: Holm over the tests of all differences."""
+        return simultaneous_ranks(self.log_strength, self.p_values(), 1 - level)
 
     def _quantile(self, probability: float) -> float:
         return (
@@ -136,9 +157,9 @@ def bradley_terry(
     """Maximum-likelihood log-strengths, a draw as half a win for either side.
 
     Raises `NotRankableError` where they do not exist: a group of models never lost to the others, or never met them
-    (Ford's condition: the graph of who beat whom is strongly connected). With ``prior_sd`` every log-strength has a
-    normal prior around the mean of its component, and the fit always exists; the result says so, its errors are those
-    of prior and likelihood together or larger, and limits that the comparisons do not set are infinite.
+    (Ford's condition: the graph of who beat whom is strongly connected). With ``prior_sd`` such groups are placed by a
+    normal prior on their means within a component, and the result says so; the prior touches neither the order inside
+    a group nor any limit, and is not used where ratings exist without it.
 
     The covariance is the sandwich with scores added up within clusters and the factor G/(G-1). Where a judge's taste
     depends on the prompt, intervals that take rows for independent are far too narrow; test_rating simulates
@@ -150,50 +171,50 @@ def bradley_terry(
     """
     sums = pair_sums(battles, n_models)
     wins, component = sums.wins, components(sums.wins)
+    prior = None
     if prior_sd is None:
         require_rankable(wins, component)
-    precision = 0.0 if prior_sd is None else prior_sd**-2
-    theta, hessian, steps = _solved(wins, component, precision, solver)
-    influence, n_clusters = influence_on_strengths(battles, sums, theta, hessian)
+    else:
+        prior = _prior_between_groups(wins, component, prior_sd)
+    theta, hessian, steps = _solved(wins, component, prior, solver)
+    apart = separation(battles, wins, component)
+    p, information = _inside_groups(theta, hessian, apart)
+    influence, n_clusters = influence_on_strengths(battles, sums, p, information)
     covariance = np.full((n_models, n_models), np.nan)
     if n_clusters > 1:
         covariance = n_clusters / (n_clusters - 1) * (influence.T @ influence)
     alone = np.bincount(component)[component] == 1
     theta[alone] = np.nan
     covariance[alone, :] = covariance[:, alone] = np.nan
-    fit = BradleyTerryFit(
+    return BradleyTerryFit(
         theta,
         covariance,
         len(battles.score),
         n_clusters,
         component,
-        prior_sd,
+        None if prior is None else prior_sd,
         steps,
         influence,
         hessian,
+        apart,
     )
-    if prior_sd is None:
-        return fit
-    centred = np.eye(n_models) - _same(component)
-    undefeated, winless = one_sided(wins)
-    return replace(
-        fit,
-        prior_covariance=centred @ np.linalg.inv(hessian) @ centred,
-        undefeated=undefeated,
-        winless=winless,
-    )
+
+
+def _prior_between_groups(wins: Array, component: Index, prior_sd: float) -> Array | None:
+    """(models, models) precision of the means of groups of which one never lost; None without such groups."""
+    beat = reachable(wins > 0)
+    group = classes(beat & beat.T)
+    if group.max(initial=0) == component.max(initial=0):
+        return None
+    _, first = np.unique(group, return_index=True)
+    off = (_same(group) - _same(component))[first]
+    return off.T @ off / prior_sd**2
 
 
 def _same(component: Index) -> Array:
     """(models, models) whose product with strengths is the mean of each model's component."""
     same = component[:, None] == component[None, :]
     return same / same.sum(axis=1)
-
-
-def _of_differences(covariance: Array) -> Array:
-    """(models, models) variances of differences."""
-    variance = np.diag(covariance)
-    return variance[:, None] + variance[None, :] - 2 * covariance
 
 
 def log_strengths(wins: Array) -> Array:
@@ -203,39 +224,54 @@ def log_strengths(wins: Array) -> Array:
     """
     component = components(wins)
     require_rankable(wins, component)
-    return _solved(wins, component, 0.0, "newton")[0]
+    return _solved(wins, component, None, "newton")[0]
 
 
 def _solved(
-    wins: Array, component: Index, precision: float, solver: Solver
+    wins: Array, component: Index, prior: Array | None, solver: Solver
 ) -> tuple[Array, Array, int]:
-    """Log-strengths, the Hessian with the means fixed, and the number of steps; raises where they do not settle."""
-    games = wins + wins.T
+    """Log-strengths, the Hessian with the means fixed, and the number of steps; raises where they do not settle.
+
+    ``prior`` (models, models) is the precision of a normal prior.
+    """
     fixed = _same(component)  # fixes the mean of each component without changing the optimum
 
     def derivatives(theta: Array) -> tuple[float, Array, Array]:
-        gap = theta[:, None] - theta
-        p = expit(gap)
-        weight = games * p * (1 - p)
-        value = float(-(wins * np.logaddexp(0, -gap)).sum() - precision / 2 * theta @ theta)
-        gradient = (wins - games * p).sum(axis=1) - precision * theta
-        hessian = np.diag(weight.sum(axis=1)) - weight + precision * np.eye(len(wins)) + fixed
-        return value, gradient, hessian
+        value, gradient, information = log_likelihood(theta, wins)
+        if prior is None:
+            return value, gradient, information + fixed
+        pull = prior @ theta
+        return value - float(theta @ pull) / 2, gradient - pull, information + prior + fixed
 
     if solver == "newton":
         return maximise(derivatives, np.zeros(len(wins)))
-    if precision:
+    if prior is not None:
         raise ValueError(f"the solver {solver} knows no prior; use newton")
     theta, steps = {"newman": newman, "mm": minorise}[solver](wins, fixed)
     return theta, derivatives(theta)[2], steps
 
 
+def _inside_groups(theta: Array, hessian: Array, apart: Separation | None) -> tuple[Array, Array]:
+    """(models x models) probabilities that the row's model wins, and the information of the sandwich.
+
+    What groups did to each other says nothing of how the strengths inside them scatter.
+    """
+    p = expit(theta[:, None] - theta)
+    if apart is None:
+        return p.ravel(), hessian
+    inside = np.where(apart.separate, 0, apart.wins)
+    information = log_likelihood(theta, inside)[2] + _same(apart.group)
+    return np.where(apart.separate, apart.reach, p).ravel(), information
+
+
 def influence_on_strengths(
-    battles: Battles, sums: Sums, theta: Array, hessian: Array
+    battles: Battles, sums: Sums, p: Array, hessian: Array
 ) -> tuple[Array, int]:
-    """(cluster codes, models) what each cluster contributes to the error of the log-strengths; how many clusters."""
-    n_models = len(theta)
-    p = expit(theta[:, None] - theta).ravel()
+    """(cluster codes, models) what each cluster contributes to the error of the log-strengths; how many clusters.
+
+    ``p`` (models x models) is the probability that the row's model beats the column's.
+    """
+    n_models = len(hessian)
     if sums.won is not None and sums.played is not None:
         first, second = np.divmod(np.arange(n_models**2), n_models)
         sides = np.eye(n_models)[first] - np.eye(n_models)[second]
@@ -272,7 +308,7 @@ def two_way_covariance(
     number of clusters. References: Cameron, Gelbach and Miller 2011, Journal of Business and Economic Statistics 29.
     """
     n_models = len(fit.log_strength)
-    p = expit(fit.log_strength[:, None] - fit.log_strength).ravel()
+    p, information = _inside_groups(np.nan_to_num(fit.log_strength), fit.hessian, fit.separation)
     one, two = battles.codes[0], np.unique(second, return_inverse=True)[1]
     both = np.unique(one * (int(two.max(initial=0)) + 1) + two, return_inverse=True)[1]
     total, fewest = np.zeros((n_models, n_models)), len(battles.score)
@@ -280,13 +316,8 @@ def two_way_covariance(
         score, groups = _by_rows(battles, p, n_models, codes, int(codes.max()) + 1)
         if groups < 2:
             return np.full((n_models, n_models), np.nan), groups
-        half = np.linalg.solve(fit.hessian, score.T)
+        half = np.linalg.solve(information, score.T)
         total += sign * groups / (groups - 1) * (half @ half.T)
         fewest = min(fewest, groups)
     values, vectors = np.linalg.eigh(total)
     return (vectors * np.maximum(values, 0)) @ vectors.T, fewest
-
-
-def expit(x: Array) -> Array:
-    """The logistic function, without overflow."""
-    return 1 / (1 + np.exp(-np.clip(x, -700, 700)))

@@ -19,7 +19,8 @@ from alignboard.stats.rating.battles import (
     reachable,
     summed,
 )
-from alignboard.stats.rating.bradley_terry import BradleyTerryFit, expit, log_strengths
+from alignboard.stats.rating.bradley_terry import BradleyTerryFit, log_strengths
+from alignboard.stats.rating.likelihood import expit
 from alignboard.stats.student import student_p_value
 
 

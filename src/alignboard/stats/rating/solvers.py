@@ -17,16 +17,18 @@ _TOLERANCE = 1e-10
 _SETTLED = 1e-13
 
 
-def maximise(derivatives: Derivatives, start: Array) -> tuple[Array, Array, int]:
+def maximise(
+    derivatives: Derivatives, start: Array, tolerance: float = _TOLERANCE
+) -> tuple[Array, Array, int]:
     """The parameters of highest likelihood, the information there, and the number of Newton's steps.
 
-    Raises `ArithmeticError` where they do not settle.
+    The last step is below ``tolerance``. Raises `ArithmeticError` where they do not settle.
     """
     x = start
     value, gradient, information = derivatives(x)
     for step in range(1, _MAX_STEPS + 1):
         move = np.asarray(np.linalg.solve(information, gradient), np.float64)
-        if np.max(np.abs(move), initial=0.0) < _TOLERANCE:
+        if np.max(np.abs(move), initial=0.0) < tolerance:
             return x, information, step
         x, value, gradient, information = _climb(derivatives, x, move, value)
     raise ArithmeticError(f"The likelihood did not settle within {_MAX_STEPS} steps.")

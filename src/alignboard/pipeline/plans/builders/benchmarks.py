@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from alignboard.benchmarks.declared import declared_tasks
 from alignboard.benchmarks.task_files import generated_contents
+from alignboard.errors import InputError
 from alignboard.models.sources import asked_as, pinned
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.builders.base import Builder
@@ -42,7 +44,45 @@ def benchmark(
         "data_root": suite.data_root,
         "revisions": suite.revisions,
     }
+    if entry.served is not None:
+        _require_given(build, entry, suite)
+        parameters["served"] = entry.served.identity(spec)
+        hints["entry"] = msgspec.to_builtins(entry.declared)
+        hints["base_served_as"] = _base_of(build, entry)
     board[name] = build.add(name, "lm-eval", entry.group, parameters, needs, hints)
+
+
+def _require_given(build: Builder, entry: ModelEntry, suite: EvaluationSuite) -> None:
+    """Raise `InputError` for what a chat endpoint cannot give: log-likelihoods, and prompts of plain text."""
+    if entry.declared.api != "chat":
+        return
+    where = f"{build.resolved.path}: models.{entry.name}: api: chat"
+    if not suite.apply_chat_template:
+        raise InputError(
+            f"{where} takes turns, and {suite.name} is run in plain text; say api: completions, or run it in the chat "
+            "template."
+        )
+    for one in suite.benchmarks:
+        for task in declared_tasks(one, build.resolved.workspace):
+            kind = task.config.get("output_type", "generate_until")
+            if kind != "generate_until":
+                raise InputError(
+                    f"{where} gives no log-likelihoods, which the task {task.name!r} ({kind}) of {suite.name} needs; "
+                    "say api: completions, or leave the task out."
+                )
+
+
+def _base_of(build: Builder, entry: ModelEntry) -> str | None:
+    """What the endpoint calls the base of an entry's adapter: as the plan's entry of it, or as its id."""
+    if entry.spec is None or entry.spec.adapter is None:
+        return None
+    for other in build.resolved.entries.values():
+        own, served = other.spec, other.served
+        if own is None or served is None or other.group != entry.group:
+            continue
+        if own.adapter is None and own.base == entry.spec.base:
+            return served.called(own)
+    return entry.spec.base
 
 
 def _task_data(build: Builder, suite: EvaluationSuite) -> str | None:

@@ -43,7 +43,7 @@ def respond(
             job = generate(build, model, entry, asked, needs)
         found[model.name, asked.name] = board[f"outputs {asked.name} {model.name}"] = job
     once = model.draw is None or (model.draw.response, model.draw.verdict) == (0, 0)
-    for suite in build.resolved.benchmarks if weights and once else ():
+    for suite in build.resolved.benchmarks if (weights or entry.served) and once else ():
         benchmark(build, model, entry, suite, needs, board)
     return found
 
@@ -73,8 +73,7 @@ def generate(
         parameters["decoding"]["seed"] = seed + model.draw.response
     hints = {**set_hints(asked), "spec": msgspec.to_builtins(pinned(spec))}
     if served is not None:
-        called = served.called(spec)
-        parameters["served"] = {"urls": sorted(served.urls), "api": served.api, "as": called}
+        parameters["served"] = served.identity(spec)
         hints["entry"] = msgspec.to_builtins(entry.declared)
     name = f"generate {asked.name} {model.name}"
     return build.add(name, "generate", entry.group, parameters, needs, hints)
