@@ -11,17 +11,22 @@ that the journal acknowledges are read. In the end the workspace is held against
 equal           workspaces whose result files are those of the uninterrupted one (of lm-eval's: their numbers)
 lost            rows that a journal held after a kill and does not hold, or holds otherwise, in the end
 in flight       replies that came again, and whose first delivery was at most a second before a kill
-paid twice      replies that came again otherwise
+paid twice      replies that came again otherwise; ``again`` of the JSON says of each how many seconds before the kill
+                it was delivered, how many requests came between, and at which call it was (strace stops a process at
+                every call, so that on a busy machine a first commit takes seconds)
 
-The delivery is counted when the server has written the reply and flushed it.
+The delivery is counted when the server has written the reply and flushed it. The figures so far are printed, and
+written to FILE, after every workspace.
 """
 
 from __future__ import annotations
 
 import argparse
+import bisect
 import contextlib
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -59,13 +64,13 @@ verdict: {by: bracket}
 """
 PLAN: Final = """
 name: small
-models: {tiny-phi: {tiny: phi}}
+models: {tiny-phi: {pretrain: phi}}
 recipes: [demo/sft]
 suites: [small]
 judges: [{judge: paid, engine: "URL", concurrency: 4}]
 baseline: base
 overrides:
-  pretrain: {steps: 20, n_documents: 400}
+  pretraining: {steps: 20, n_documents: 400}
   recipes:
     demo/sft: {data: {n: 128}, duration: {steps: 6}}
 """
@@ -230,6 +235,7 @@ class Counts:
     requests: int = 0
     in_flight: int = 0
     paid_twice: int = 0
+    again: list[tuple[float, int, str]] = field(default_factory=list)
     seconds: float = 0.0
     differing: list[str] = field(default_factory=list)
 
@@ -335,16 +341,19 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def paid_again(
-    delivered: Mapping[str, list[tuple[float, float]]], kills: list[float]
-) -> tuple[int, int]:
-    """How many replies came again: those in flight at a kill, and the others."""
-    in_flight = others = 0
+    delivered: Mapping[str, list[tuple[float, float]]], kills: Mapping[float, str]
+) -> tuple[int, list[tuple[float, int, str]]]:
+    """How many replies that were in flight at a kill came again; of the others, see ``again`` above."""
+    asked = sorted(came for times in delivered.values() for came, _ in times)
+    in_flight, others = 0, []
     for times in delivered.values():
         for came, delivered_at in times[:-1]:
-            if any(came - LATE <= kill <= delivered_at + IN_FLIGHT for kill in kills):
+            kill = min((one for one in kills if one >= came - LATE), default=math.inf)
+            if kill <= delivered_at + IN_FLIGHT:
                 in_flight += 1
-            else:
-                others += 1
+                continue
+            between = bisect.bisect(asked, kill) - bisect.bisect(asked, delivered_at)
+            others.append((round(kill - delivered_at, 2), between, kills.get(kill, "")))
     return in_flight, others
 
 
@@ -369,7 +378,8 @@ def kill_until_done(
     most: int,
 ) -> None:
     """Kill the command up to ``most`` times, and let it come to its end."""
-    arguments, kills, held = campaign.arguments(server.url), [], {}
+    arguments, held = campaign.arguments(server.url), {}
+    kills: dict[float, str] = {}
     while True:
         stop = len(kills) < most
         call = None
@@ -388,7 +398,7 @@ def kill_until_done(
             raise RuntimeError(
                 f"{campaign.name}: exit code {code}\n{(folder / 'log').read_text()[-2000:]}"
             )
-        kills.append(ended)
+        kills[ended] = "" if call is None else call[0]
         counts.kills += 1
         counts.at_calls += call is not None
         now = acknowledged(folder)
@@ -399,12 +409,15 @@ def kill_until_done(
     counts.lost += sum(last.get(key) != payload for key, payload in held.items())
     in_flight, others = paid_again(server.delivered, kills)
     counts.in_flight += in_flight
-    counts.paid_twice += others
+    counts.paid_twice += len(others)
+    counts.again += others
     counts.requests += len(server.delivered)
 
 
-def run_campaign(campaign: Campaign, server: PaidServer, kills: int, seed: int) -> Counts:
-    """At least ``kills`` kills, in as many workspaces as that takes."""
+def run_campaign(
+    campaign: Campaign, server: PaidServer, kills: int, seed: int, show: Callable[[Counts], None]
+) -> Counts:
+    """At least ``kills`` kills, in as many workspaces as that takes; ``show`` is given the figures after each."""
     started, counts = time.monotonic(), Counts(campaign.name)
     rng = random.Random(f"{campaign.name} {seed}")
     with workspace(campaign, server) as folder:
@@ -418,8 +431,8 @@ def run_campaign(campaign: Campaign, server: PaidServer, kills: int, seed: int) 
         differing = [name for name in expected | found if expected.get(name) != found.get(name)]
         counts.equal += not differing
         counts.differing += differing
-        print(f"{campaign.name}: {counts.kills} kills, {counts.lost} lost, {differing}", flush=True)
-    counts.seconds = round(time.monotonic() - started, 1)
+        counts.seconds = round(time.monotonic() - started, 1)
+        show(counts)
     return counts
 
 
@@ -444,13 +457,22 @@ def main() -> None:
     options = parser.parse_args()
     chosen = [one for one in CAMPAIGNS if one.name in options.only.split(",")]
     each = -(-options.kills // len(chosen))
+    found: dict[str, Counts] = {}
+
+    def show(now: Counts) -> None:
+        found[now.name] = now
+        print(
+            f"{table([now]).splitlines()[-1]} {now.differing or ''} {now.again or ''}", flush=True
+        )
+        if options.json:
+            figures = [asdict(one) for one in found.values()]
+            options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
     with PaidServer() as server:
-        found = [run_campaign(campaign, server, each, options.seed) for campaign in chosen]
-    print(table(found))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
-    if any(one.lost or one.paid_twice or one.equal < one.workspaces for one in found):
+        for campaign in chosen:
+            run_campaign(campaign, server, each, options.seed, show)
+    print(table(list(found.values())))
+    if any(one.lost or one.paid_twice or one.equal < one.workspaces for one in found.values()):
         sys.exit(1)
 
 

@@ -6,6 +6,8 @@ Upstream is ``alpaca_eval.metrics`` as installed (an environment where it import
 annotation and output file with pandas and calling `get_length_controlled_winrate` on every model; its download of
 ``df_gamed.csv`` is replaced by the local file, and it writes no weights. Ours is ``alignboard reproduce``, once
 without its cache (cold) and once with it (warm). The two take turns, so that a slow moment of the machine hits both.
+Both run with compiled bytecode, as installed packages do, whatever PYTHONDONTWRITEBYTECODE says: with it a checkout
+compiles its own modules in every process.
 """
 
 from __future__ import annotations
@@ -106,8 +108,11 @@ def whole_processes(results: Path, assets: Path, repeats: int) -> dict:
 
 
 def _timed(command: list[str]) -> tuple[float, float]:
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     before, start = os.times(), time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command, check=True, env=kept, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wall, after = time.perf_counter() - start, os.times()
     cpu = (
         after.children_user + after.children_system - before.children_user - before.children_system

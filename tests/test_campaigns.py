@@ -175,7 +175,7 @@ def test_replies_that_came_again_are_told_apart(faults):
         "kept a second before it": [(3.0, 3.5), (7.0, 7.1)],
         "read by the server after it": [(5.2, 5.3), (7.0, 7.1)],
     }
-    assert faults.paid_again(delivered, [5.0]) == (2, 1)
+    assert faults.paid_again(delivered, {5.0: "fsync"}) == (2, [(1.5, 1, "fsync")])
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_killed_workspaces_end_with_equal_files(name, faults):
         pytest.skip("strace is not installed")
     (campaign,) = (one for one in faults.CAMPAIGNS if one.name == name)
     with faults.PaidServer() as server:
-        counts = faults.run_campaign(campaign, server, 4, random.randrange(2**32))
+        counts = faults.run_campaign(campaign, server, 4, random.randrange(2**32), print)
     assert counts.kills >= 4
     assert (counts.lost, counts.paid_twice, counts.differing) == (0, 0, [])
     assert counts.equal == counts.workspaces

@@ -18,7 +18,7 @@ from alignboard.pipeline.executors.processes import Processes
 from alignboard.pipeline.executors.work import Settings, Work, silent
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.kinds import job_kind
-from alignboard.pipeline.store import Places
+from alignboard.pipeline.store import WorkspacePaths
 from alignboard.records import Generation
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal
@@ -50,15 +50,15 @@ def test_a_loss_is_a_method_of_a_recipe(contributed):
 def test_a_kind_of_job_is_done_by_a_worker(contributed, tmp_path):
     site = contributed("letter_jobs")
     assert job_kind("letters").version == 1
-    places, graph = Places(tmp_path / "workspace"), Graph()
+    paths, graph = WorkspacePaths(tmp_path / "workspace"), Graph()
     graph.add("count", "letters", "any", {"text": "alignboard"})
     path = os.pathsep.join([str(site), *sys.path])
     settings = Settings(1, environment={"PYTHONPATH": path})
-    with Journal(places.journal, "run") as journal:
-        work = Work(list(graph), set(), places, journal, silent)
+    with Journal(paths.journal, "run") as journal:
+        work = Work(list(graph), set(), paths, journal, silent)
         Processes(settings).run(work)
         work.require_done()
-    assert (places.results / "letters.txt").read_text() == "10"
+    assert (paths.results / "letters.txt").read_text() == "10"
 
 
 def test_an_unknown_kind_of_job_names_the_nearest():

@@ -7,7 +7,9 @@ kilobytes, which is what the cache keeps.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
@@ -108,3 +110,15 @@ def text_id(text: str) -> int:
     XXH3 instead of a cryptographic hash because a cold board hashes 100,000 texts; nothing is trusted on its word.
     """
     return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+
+
+@lru_cache(maxsize=65_536)
+def is_switched(instruction: str) -> bool:
+    """Whether the model's output (``output_2``) was shown to the judge first.
+
+    AlpacaEval draws the order from a generator seeded by the instruction alone, so every model of a board is shown
+    in one and the same order, and the order can be recomputed although no file records it. Upstream:
+    ``processors.py`` (RandomSwitchTwoColumnsProcessor), ``utils.py`` (`random_seeded_choice`), seed 0.
+    """
+    rng = random.Random(f"is_switched_outputs{instruction}0".encode("utf-8", "surrogatepass"))
+    return rng.choices([False, True], k=1)[0]

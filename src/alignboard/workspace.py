@@ -1,4 +1,4 @@
-"""Where the four rooms are, and which file a name means.
+"""Where the four rooms are, which file a name means, and a new workspace.
 
 A workspace is a folder with ``train/``, ``evaluate/``, ``results/`` and ``leaderboards/``. A name such as the suite
 ``alpaca-eval-2`` is looked up in the workspace first and then in the built-in library that the wheel carries.
@@ -6,6 +6,7 @@ A workspace is a folder with ``train/``, ``evaluate/``, ``results/`` and ``leade
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from alignboard.errors import InputError, nearest
@@ -91,3 +92,26 @@ def model_name(name: str) -> str:
             f"The model name {name!r} holds half a surrogate pair, which no file name can."
         ) from error
     return name
+
+
+_DECLARED = ("train", "evaluate")
+_PRODUCED = ("results", "leaderboards")
+
+
+def init_workspace(folder: Path) -> list[Path]:
+    """Make ``folder`` a workspace; returns the files that were copied. Raises `InputError` where it is not empty."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; a workspace is a folder.")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty; a workspace is made in a new or an empty folder.")
+    source = library()
+    copied = []
+    for room in _DECLARED:
+        for path in sorted((source / room).rglob("*.yaml")):
+            target = folder / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+            copied.append(target)
+    for room in _PRODUCED:
+        (folder / room).mkdir(parents=True, exist_ok=True)
+    return copied

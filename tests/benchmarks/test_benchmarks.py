@@ -289,7 +289,7 @@ def test_open_llm_v1_is_what_lm_evals_own_tasks_report(model, tmp_path, monkeypa
         assert score.n_documents == (57 if benchmark.task == "mmlu" else 1)
 
 
-PLAN = {"name": "p", "models": {"tiny-phi": {"tiny": "phi"}}, "suites": ["s"]}
+PLAN = {"name": "p", "models": {"tiny-phi": {"pretrain": "phi"}}, "suites": ["s"]}
 
 
 def suite(*tasks):

@@ -10,9 +10,9 @@ import pytest
 
 from alignboard.benchmarks.declared import declared_tasks, require_modules
 from alignboard.benchmarks.mirror import MANIFEST, Mirror, fetch, served
-from alignboard.benchmarks.records import suite_files
 from alignboard.benchmarks.tasks import load_tasks
 from alignboard.errors import InputError
+from alignboard.pipeline.plans.references import suite_files
 from alignboard.suites import Benchmark, EvaluationSuite, load_evaluation
 
 PIQA = [{"goal": f"Boil {n}", "sol1": "Heat.", "sol2": "Cool.", "label": n % 2} for n in range(6)]

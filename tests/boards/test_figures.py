@@ -16,13 +16,20 @@ from alignboard.boards.files import write_board
 from alignboard.boards.plots.curves import STEP, plot_settings
 from alignboard.boards.plots.figure import save_panel
 from alignboard.boards.plots.figures import figure_panels, kinds
-from alignboard.boards.plots.heat import plot_agreement, plot_pairs, plot_tax, preferences_of
+from alignboard.boards.plots.heat import (
+    plot_agreement,
+    plot_pairs,
+    plot_tax,
+    plot_tests,
+    preferences_of,
+)
 from alignboard.boards.plots.points import frontier, plot_difficulty
 from alignboard.boards.plots.radar import plot_radar
 from alignboard.boards.plots.registry import Panel
 from alignboard.boards.scoring import judged_columns
 from alignboard.errors import InputError
 from alignboard.registry import register
+from alignboard.stats.paired import paired_difference
 from boards import plan_board
 
 BY_A, BY_B = (judged_columns(judge, "base", None)[0] for judge in ("a", "b"))
@@ -63,6 +70,31 @@ def test_pairs_are_compared_on_shared_prompts_against_one_baseline():
     assert shown[1, 0] == pytest.approx(50.0)
     assert np.isnan(shown[2]).all()
     assert np.isnan(np.diag(shown)).all()
+
+
+def test_differences_are_tested_on_shared_prompts_and_marked_after_holm():
+    rng = np.random.default_rng(0)
+    easy = rng.random(60)
+    rates = {"x": easy, "y": easy - 0.4, "z": np.roll(easy, 1)}
+    given = [
+        Preferences(BY_A.key, model, "base", (1 + np.clip(rate, 0, 1)).tolist(), [N] * 60)
+        for model, rate in rates.items()
+    ]
+    made = Examples(
+        ["set"] * 60,
+        {model: list(range(60)) for model in rates},
+        given,
+        [Chunk(["p"], [0] * 60, {}, [[-1] * 60] * 3)],
+    )
+    ax = plot_tests(made, BY_A.key, ["x", "y", "z"])
+    shown = image(ax)
+    found = paired_difference(*(np.array(one.preference) - 1 for one in given[:2]))
+    assert shown[0, 1] == pytest.approx(100 * found.estimate) == -shown[1, 0]
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[1] == f"{shown[0, 1]:+.0f}*"
+    assert texts[3] == f"{shown[1, 0]:+.0f}*"
+    assert not texts[2].endswith("*"), "x and z have the same scores in another order"
+    assert texts[0] == texts[4] == texts[8] == ""
 
 
 def test_judges_agree_where_they_prefer_the_same_side():
@@ -130,7 +162,7 @@ SOURCES = {
         lambda: (plan_board(), None),
         "win rates, lengths, benchmarks, ratings, alignment tax, frontier, length control",
     ),
-    "examples": (lambda: (board(), examples()), "pairs, agreement, difficulty"),
+    "examples": (lambda: (board(), examples()), "pairs, tests, agreement, difficulty"),
     "ranked": (lambda: (ranked(), None), "ranking, families"),
     "checkpoints": (lambda: (checkpoints(), None), "curves"),
     "sweep": (lambda: (sweep(), None), "settings"),

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignboard.boards.page_text import to_text
+from alignboard.boards.page_data import to_text
 
 ALPHABET = [chr(code) for code in range(0x21, 0x7F) if chr(code) not in '<"\\']
 

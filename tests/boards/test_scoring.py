@@ -7,6 +7,8 @@ import pytest
 
 from alignboard.boards.board import Board, records
 from alignboard.boards.columns import Row
+from alignboard.boards.files import to_text, write_board
+from alignboard.boards.of_alpaca_eval import recomputed_board
 from alignboard.boards.scoring import (
     benchmark_column,
     benchmark_score,
@@ -15,6 +17,7 @@ from alignboard.boards.scoring import (
 )
 from alignboard.published.calibration import read_calibration
 from alignboard.published.reproduce import reproduce
+from alignboard.published.scores import lc_win_rates
 from alignboard.results.folder import ResultsFolder
 from alignboard.stats.intervals import bounded_mean
 from alignboard.suites import load_suite
@@ -61,8 +64,19 @@ def test_the_recomputed_board_has_rank_sets_and_names_a_subset(released, tmp_pat
         (target / "annotations.json").write_text(json.dumps(kept))
     calibration = read_calibration(released / "length_control")
     with ResultsFolder(tmp_path) as folder:
-        found = {row.model: row for row in reproduce(suite, folder, calibration).models}
+        made = reproduce(suite, folder, calibration)
+        short = folder.tables(["alpaca-7b"], suite.annotator)["alpaca-7b"]
+        whole = folder.tables(["claude-2.1"], suite.annotator)["claude-2.1"]
+    found = {row.model: row for row in made.models}
     assert (found["claude-2.1"].rank_low, found["claude-2.1"].rank_high) == (1, 2)
     assert found["alpaca-7b"].rank_high == 3
-    assert any("LC of 50 of 805" in flag for flag in found["alpaca-7b"].flags)
+    score = lc_win_rates(short, whole.instruction, calibration).aligned
+    assert score.note is not None
+    assert score.note.startswith("LC of 50 of 805 instructions, another quantity")
+    assert found["alpaca-7b"].flags[-1] == score.note
     assert not any("another quantity" in flag for flag in found["claude-2.1"].flags)
+    write_board(recomputed_board(made, suite), tmp_path / "out")
+    for path in (tmp_path / "out").iterdir():
+        if path.suffix != ".png":
+            assert path.read_text().count("another quantity") == 1, path
+    assert "LC of 50 of 805" in to_text(recomputed_board(made, suite))

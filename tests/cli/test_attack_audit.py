@@ -29,7 +29,7 @@ from alignboard.models.registry import load_model
 from alignboard.pipeline.executors.logs import end_text
 from alignboard.pipeline.judged_outputs import read_fields
 from alignboard.pipeline.locks import held, in_use
-from alignboard.pipeline.store import Places
+from alignboard.pipeline.store import WorkspacePaths
 from byte_tokenizer import build
 
 
@@ -191,8 +191,8 @@ def test_what_asks_nobody_needs_no_lock(option, tmp_path):
         folder.mkdir(parents=True)
         (folder / "model_outputs.json").write_text(json.dumps([rows[0] | {"generator": name}]))
     judging = ["judge", "results/m/model_outputs.json", "--baseline", "base"]
-    places = Places(tmp_path)
-    with in_use(places), held(places, "results/m/demo-simulated-vs-base"):
+    paths = WorkspacePaths(tmp_path)
+    with in_use(paths), held(paths, "results/m/demo-simulated-vs-base"):
         started = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-m", "alignboard", *judging, "--judge", "demo-simulated", option],

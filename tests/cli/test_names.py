@@ -23,12 +23,12 @@ from alignboard.pipeline.evaluation import declared_judge
 from alignboard.pipeline.jobs import judge as jobs_judge
 from alignboard.pipeline.model_names import claim, named
 from alignboard.pipeline.plans.schema import PlanJudge
-from alignboard.pipeline.store import Places
+from alignboard.pipeline.store import WorkspacePaths
 from alignboard.records import Generation
 from alignboard.reports.judges.rows import read_judgments
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal
-from alignboard.results.verdict_places import (
+from alignboard.results.verdict_paths import (
     beside,
     judge_and_baseline,
     judge_folder,
@@ -59,7 +59,7 @@ def write_judgments(path: Path, n: int, **changes):
     path.write_text(json.dumps(rows))
 
 
-# Places.
+# WorkspacePaths.
 
 
 def test_alpaca_evals_own_baselines_have_alpaca_evals_places():
@@ -226,13 +226,13 @@ def test_own_endpoints_are_not_priced_as_openais():
 
 def test_a_hardened_judge_of_a_plan_draws_its_marks_from_the_workspaces_secret(tmp_path):
     """Without it the marks follow from public facts, and outputs could hold them."""
-    places = Places(tmp_path)
-    with Journal(places.journal) as journal:
+    paths = WorkspacePaths(tmp_path)
+    with Journal(paths.journal) as journal:
         given = msgspec.to_builtins(PlanJudge(judge="demo-simulated"))
         job = SimpleNamespace(hints={"access": given})
-        task: Any = SimpleNamespace(held={}, places=places, journal=journal, job=job)
+        task: Any = SimpleNamespace(held={}, paths=paths, journal=journal, job=job)
         judges = jobs_judge.judges_of(task, load_judge("demo-simulated"))
-    secret = (places.journal / "hardened-secret").read_text().strip()
+    secret = (paths.journal / "hardened-secret").read_text().strip()
     assert len(secret) == 64
     assert judges.secret == secret
 

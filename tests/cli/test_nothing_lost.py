@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import msgspec
 import pytest
@@ -208,6 +210,29 @@ def test_what_a_commit_raises_is_raised_where_rows_are_handed_over(tmp_path):
         commits.add(JournalRow(b"b", "any", 1))
         commits.flush()
         assert journal.get([b"b"]) == {b"b": 1}
+
+
+def test_a_crash_costs_few_rows_however_slow_the_disk_is(tmp_path):
+    rows = [JournalRow(bytes([n // 256, n % 256]), "any", n) for n in range(500)]
+    handed = []
+
+    def produce(commits):
+        for row in rows:
+            commits.add(row)
+            handed.append(row)
+        commits.flush()
+
+    with Journal(tmp_path, "one") as journal:
+        journal.add(rows[:1])
+        with closing(sqlite3.connect(tmp_path / "journal-one.sqlite")) as writer:
+            writer.execute("BEGIN IMMEDIATE")  # commits take as long as this is open
+            producer = threading.Thread(target=produce, args=(Commits(journal),))
+            producer.start()
+            producer.join(1)
+            assert 1 <= len(handed) <= 64
+            writer.rollback()
+        producer.join(30)
+        assert len(journal.get([row.key for row in rows])) == len(rows)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])

@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -114,6 +115,15 @@ def test_unscored_verdicts_are_paid_and_counted_and_claim_nothing():
     assert all((one.best, one.worst) == (1, 3) for one in found.ranks)
     assert found.separable_by_100 < 1
     assert people_asked([], 5, 0) == []
+
+
+def test_a_part_of_a_pair_that_would_be_separated_is_a_number_of_json():
+    def slightly(pairs):
+        return [Judged(p, "scored", 1.49 if p.generator_1 == "a" else 1.51) for p in pairs]
+
+    found = play({name: responses(40, name) for name in "ab"}, slightly, 40)
+    assert 0 < found.separable_by_100 < 1
+    assert json.loads(msgspec.json.encode(found))["separable_by_100"] == found.separable_by_100
 
 
 def simulated(policy, strength, seed, budget=None, n_prompts=600):

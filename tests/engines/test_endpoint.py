@@ -135,7 +135,9 @@ def test_who_waits_does_not_hold_up_the_end(server):
 def test_nothing_listens():
     with FaultyEndpoint() as gone:
         url = gone.url
-    with pytest.raises(SourceError, match=f"Nothing answers at {url}: connect error"):
+    with pytest.raises(
+        SourceError, match=f"Nothing answers at {url}: client connector error: Cannot connect"
+    ):
         ask(endpoint(url), ["a", "b"])
 
 
@@ -370,7 +372,7 @@ def test_addresses_that_are_none(url):
 
 def test_importing_loads_neither_client_nor_framework():
     engines = "alignboard.engines.openai.endpoint, alignboard.engines.local.engine"
-    heavy = {"httpx", "torch", "transformers", "peft"}
+    heavy = {"aiohttp", "httpx", "torch", "transformers", "peft"}
     script = f"import sys, {engines}; print(*sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

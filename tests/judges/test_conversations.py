@@ -31,7 +31,7 @@ from alignboard.results.conversations import (
     write_conversations,
 )
 from alignboard.results.formats import write_rows
-from alignboard.results.verdict_places import judge_folder
+from alignboard.results.verdict_paths import judge_folder
 from faulty_endpoint import FaultyEndpoint
 from judging_doubles import Recorder, spec
 from test_judge_cli import alignboard
@@ -354,12 +354,14 @@ def test_mt_bench_ratings_from_files_to_a_score(workspace, server):
     deviation = math.sqrt(sum((k - 2.5) ** 2 for k in range(6)) / 5)
     assert told["rating"]["standard_error"] == pytest.approx(deviation / math.sqrt(6))
     assert "5.00 (95% interval 3.04 to 6.96), mean of 12" in done.stdout
-    rows = json.loads(
-        (judged(workspace, server, "two", "mt-bench-single") / "ratings.json").read_text()
-    )
+    folder = judged(workspace, server, "two", "mt-bench-single")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    rows = json.loads(before["ratings.json"])
     assert [(row["turn"], row["rating"]) for row in rows[:2]] == [(1, 3.0), (2, 2.0)]
-    assert alignboard(workspace, *asked, "--reparse").returncode == 0
-    assert len(server.requests) == 12
+    for again in ((), ("--reparse",)):
+        assert alignboard(workspace, *asked, *again).returncode == 0
+        assert len(server.requests) == 12
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_rating_that_is_none_is_in_no_mean(workspace, server):

@@ -22,10 +22,9 @@ from alignboard.judges.prompting.hardened import harden
 from alignboard.judges.prompting.prompts import render
 from alignboard.judges.rows import Question
 from alignboard.judges.spec import PromptedSpec
-from alignboard.records import Generation
+from alignboard.records import Generation, is_switched
 from alignboard.results.formats import read_annotations, write_rows
 from alignboard.results.journal import Journal
-from alignboard.results.order import is_switched
 from faulty_endpoint import FaultyEndpoint, status
 
 JUDGE = """
@@ -140,11 +139,13 @@ def test_annotations_are_alpaca_evals_and_a_second_run_asks_nothing(workspace, s
     assert table.generator == "one"
     (told,) = json.loads((workspace / "out.json").read_text())
     assert (told["win_rate"], told["n_wins"], told["statuses"]) == (1.0, 12, {"scored": 12})
-    before = (verdicts(workspace, "mine", server) / "annotations.json").read_bytes()
+    folder = verdicts(workspace, "mine", server)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
     n = len(server.requests)
     assert judge(workspace, server).returncode == 0
     assert len(server.requests) == n == 12
-    assert (verdicts(workspace, "mine", server) / "annotations.json").read_bytes() == before
+    assert set(before) == {"annotations.json", "judging.json"}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_upstreams_own_code_reads_them(workspace, server):

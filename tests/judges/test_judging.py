@@ -26,7 +26,7 @@ from alignboard.judges.spec import (
 )
 from alignboard.models.loading import loads
 from alignboard.pipeline.judges import Access, Judges
-from alignboard.results.order import is_switched
+from alignboard.records import is_switched
 from judging_doubles import Recorder, longest, pairs, spec
 
 PAIRS = pairs(12)

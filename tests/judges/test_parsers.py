@@ -28,7 +28,7 @@ from alignboard.judges.parsing.spelled_forms import JsonRule, PhraseRule, Rankin
 from alignboard.judges.parsing.values import MAX_LITERAL, literal, values
 from alignboard.judges.rows import Reply, Token
 from alignboard.judges.spec import PromptedSpec
-from alignboard.results.order import is_switched
+from alignboard.records import is_switched
 from judge_attacks import ATTACKS, PIECES
 
 ARENA = FiveWayRule(slight=1.0, strong_weight=3.0)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from alignboard.models import digests
+from alignboard.models import identity as digests
 from alignboard.models.identity import fingerprint
 from alignboard.results.files import file_sha256
 

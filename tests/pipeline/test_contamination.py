@@ -19,7 +19,7 @@ from alignboard.pipeline.jobs.contamination import FOUND, _documents, with_conta
 from alignboard.pipeline.jobs.contamination import contamination as look
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
-from alignboard.pipeline.store import Places
+from alignboard.pipeline.store import WorkspacePaths
 from alignboard.results.journal import Journal
 from alignboard.suites import Instructions
 from test_run import small_workspace
@@ -116,7 +116,7 @@ def test_the_job_reads_rows_sets_and_documents(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     with Journal(tmp_path / "journal", "test") as journal:
-        assert look(JobTask(job, Places(tmp_path), out, journal, inputs, {})) == {}
+        assert look(JobTask(job, WorkspacePaths(tmp_path), out, journal, inputs, {})) == {}
     found = json.loads((out / FOUND).read_text())
     assert [(one["name"], one["exact"], one["shared"]) for one in found] == [
         ("set", 1, 1),

@@ -16,7 +16,7 @@ from alignboard.pipeline.jobs.curves import ACCURACY, STEP, words
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.runner import run_plan
-from alignboard.pipeline.store import Places
+from alignboard.pipeline.store import WorkspacePaths
 from alignboard.train.recipe import load_recipe, parse_recipe
 from alignboard.workspace import declaration
 from test_run import small_workspace
@@ -124,7 +124,7 @@ def test_a_run_makes_the_board_of_curves(workspace):
     assert all(0 < abs(kl) < 5 for kl in kls)
     # The kept adapters are those of a run that stops there: the last is the result.
     (job,) = [job for job in result.jobs if job.name == "train tiny-phi-dpo"]
-    folder = Places(workspace).folder(job)
+    folder = WorkspacePaths(workspace).folder(job)
     assert json.loads((folder / "checkpoints/steps.json").read_text()) == {"1": 2, "2": 4, "3": 6}
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
         *("1", "2", "steps.json")

@@ -15,7 +15,7 @@ import pytest
 from alignboard.errors import InputError
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.kinds import JobKind
-from alignboard.pipeline.store import Places, commit_folder, done_jobs, done_row, export
+from alignboard.pipeline.store import WorkspacePaths, commit_folder, done_jobs, done_row, export
 from alignboard.registry import register
 from alignboard.results.journal import Journal, JournalRow
 from alignboard.text import csv_cell
@@ -156,90 +156,90 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_was_committed(tmp_path):
 @pytest.fixture
 def store(tmp_path):
     """A job that is done, with one exported file and one that is not."""
-    places, graph = Places(tmp_path / "workspace"), Graph()
+    paths, graph = WorkspacePaths(tmp_path / "workspace"), Graph()
     graph.add("one", "work", "group", {}, {})
     job = graph.jobs["one"]
-    make(places, job, "good")
-    return places, job
+    make(paths, job, "good")
+    return paths, job
 
 
-def make(places, job, text):
-    temporary = places.store / ".tmp-one"
+def make(paths, job, text):
+    temporary = paths.store / ".tmp-one"
     temporary.mkdir(parents=True)
     (temporary / "text").write_text(text)
     (temporary / "weights").write_text("numbers")
-    commit_folder(temporary, places.folder(job), {"results/one/text": "text"}, COSTS)
+    commit_folder(temporary, paths.folder(job), {"results/one/text": "text"}, COSTS)
 
 
-def done(places, job):
-    with Journal(places.journal) as journal:
-        return done_jobs([job], places, journal)
+def done(paths, job):
+    with Journal(paths.journal) as journal:
+        return done_jobs([job], paths, journal)
 
 
 def test_a_lost_journal_costs_no_job(store):
-    places, job = store
-    assert done(places, job)["one"]["exports"] == {"results/one/text": "text"}
-    with Journal(places.journal, "run") as journal:
+    paths, job = store
+    assert done(paths, job)["one"]["exports"] == {"results/one/text": "text"}
+    with Journal(paths.journal, "run") as journal:
         journal.add([done_row(job, {"results/one/text": "text"}, COSTS)])
-    assert done(places, job)["one"]["seconds"] == 1.0
-    shutil.rmtree(places.journal)
-    assert set(done(places, job)) == {"one"}
+    assert done(paths, job)["one"]["seconds"] == 1.0
+    shutil.rmtree(paths.journal)
+    assert set(done(paths, job)) == {"one"}
 
 
 @pytest.mark.parametrize("name", ["text", "weights"])
 @pytest.mark.parametrize("how", ["emptied", "removed"])
 def test_a_file_that_is_gone_is_noticed_and_made_again(how, name, store):
-    places, job = store
-    with Journal(places.journal, "run") as journal:
+    paths, job = store
+    with Journal(paths.journal, "run") as journal:
         journal.add([done_row(job, {"results/one/text": "text"}, COSTS)])
-    export(job, {"results/one/text": "text"}, places)
-    file = places.folder(job) / name
+    export(job, {"results/one/text": "text"}, paths)
+    file = paths.folder(job) / name
     file.write_text("") if how == "emptied" else file.unlink()
-    assert done(places, job) == {}
-    assert (places.results / "one" / "text").read_text() == "good"
-    make(places, job, "good")
+    assert done(paths, job) == {}
+    assert (paths.results / "one" / "text").read_text() == "good"
+    make(paths, job, "good")
     assert file.read_text()
-    assert set(done(places, job)) == {"one"}
+    assert set(done(paths, job)) == {"one"}
 
 
 def test_a_whole_folder_stays_when_it_is_made_again(store):
-    places, job = store
-    make(places, job, "other")
-    assert (places.folder(job) / "text").read_text() == "good"
-    assert list(places.store.glob(".tmp-*")) == []
+    paths, job = store
+    make(paths, job, "other")
+    assert (paths.folder(job) / "text").read_text() == "good"
+    assert list(paths.store.glob(".tmp-*")) == []
 
 
 def test_a_folder_of_results_that_is_a_link_elsewhere_gets_links_that_lead_back(store):
-    places, job = store
-    elsewhere = places.workspace.parent / "far" / "away"
+    paths, job = store
+    elsewhere = paths.workspace.parent / "far" / "away"
     elsewhere.mkdir(parents=True)
-    places.results.mkdir(exist_ok=True)
-    (places.results / "model").symlink_to(elsewhere)
+    paths.results.mkdir(exist_ok=True)
+    (paths.results / "model").symlink_to(elsewhere)
     exports = {"results/model/folder": "."}
-    export(job, exports, places)
-    assert (places.results / "model" / "folder" / "text").read_text() == "good"
-    assert export(job, exports, places) == []
+    export(job, exports, paths)
+    assert (paths.results / "model" / "folder" / "text").read_text() == "good"
+    assert export(job, exports, paths) == []
 
 
 def test_a_plan_replaces_no_file_of_results_by_one_with_fewer_scored_rows(store):
-    places, job = store
+    paths, job = store
     exports = {"results/one/judge/annotations.json": "annotations.json"}
-    target = places.results / "one/judge/annotations.json"
+    target = paths.results / "one/judge/annotations.json"
     target.parent.mkdir(parents=True)
     scored = [{"preference": 2.0}] * 3
-    source = places.folder(job) / "annotations.json"
+    source = paths.folder(job) / "annotations.json"
     source.write_text(json.dumps(scored[:1] + [{"preference": None}] * 2))
     for content in (json.dumps(scored), "[{"):
         target.write_text(content)
         with pytest.raises(InputError, match=r"annotations\.json .*move it away"):
-            export(job, exports, places)
+            export(job, exports, paths)
         assert target.read_text() == content
         assert list(target.parent.iterdir()) == [target]
     target.write_text(json.dumps(scored))
-    kept = places.store / "another job"
+    kept = paths.store / "another job"
     kept.mkdir()
     shutil.copy2(target, kept / "annotations.json")
-    assert export(job, exports, places) == list(exports), "the store still has what is replaced"
+    assert export(job, exports, paths) == list(exports), "the store still has what is replaced"
     assert target.read_bytes() == source.read_bytes()
 
 
@@ -285,7 +285,7 @@ def test_a_forged_line_or_escape_is_printed_as_text(tmp_path):
     assert "\\x1b[2J\\nwin rate" in done.stdout + done.stderr
 
 
-# Places.
+# WorkspacePaths.
 
 
 @pytest.mark.parametrize("name", ["ünï", "it's", 'a "quoted" one', "back\\slash", "line\nbreak"])

@@ -10,36 +10,38 @@ set: on others it is held to counts, sums and norms within 0.2 %, and only what 
 version was raised.
 """
 
+import contextlib
 import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from alignboard.demo import plugin, world
-from alignboard.pipeline import kinds
+from alignboard.demo import world
+from alignboard.judges.load import decode_judge, load_judge
+from alignboard.pipeline.executors.work import silent
+from alignboard.pipeline.graph import Graph, Job
+from alignboard.pipeline.judged_outputs import answers
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
-from alignboard.pipeline.runner import run_plan
-from alignboard.pipeline.store import Places
+from alignboard.pipeline.plans.schema import PlanJudge
+from alignboard.pipeline.plans.single import judging_graph, tournament_graph
+from alignboard.pipeline.runner import run_graph, run_plan
+from alignboard.pipeline.store import WorkspacePaths
 from alignboard.records import Generation
-from alignboard.registry import lookup
-from alignboard.results.formats import write_rows
+from alignboard.registry import lookup, names
+from alignboard.results.formats import read_rows, write_rows
 from test_run import small_workspace
 
-# The plans here keep no checkpoints on the way; test_curves holds the two kinds that need some.
-OF_CURVES = {"drift", "curves"}
-KINDS = {name: kind for name, kind in (kinds.KINDS | plugin.KINDS).items() if name not in OF_CURVES}
+KINDS = sorted(name for name in names("job") if lookup("job", name).run.startswith("alignboard."))
+"""every kind that is not another test's"""
 GOLDENS = Path(__file__).parent / "job_goldens.json"
-ELSEWHERE = {"contamination"}
-"""kinds that the scaled-down plans have no job of"""
-EXACT = {"outputs", "task-data"}
+EXACT = {"outputs", "task-data", "contamination"}
 """kinds whose results follow from text alone: the same digest on every machine"""
-OF_COMMANDS = {"rate", "tournament"}
-"""kinds that commands alone have, whose files lie in no job's folder"""
 # Times, versions and places, which are no result.
 PASSING = {
     "versions",
@@ -67,6 +69,26 @@ PASSING |= {
     "libraries",
     "provenance",
 }
+KEPT = """
+name: kept
+models:
+  tiny-phi: {pretrain: phi}
+recipes: [demo/sft, demo/dpo]
+suites: [small]
+judges: [rule]
+baseline: sft
+overrides:
+  pretraining: {steps: 40, n_documents: 800}
+  recipes:
+    demo/sft: {duration: {steps: 6}, data: {n: 192}}
+    demo/dpo:
+      checkpoints: 2
+      held_out: {rows: 4}
+      duration: {steps: 4}
+      batch: {global: 4, per_device: 4}
+      data: {name: pairs.jsonl}
+      pairs: null
+"""
 GIVEN = """
 name: given
 models:
@@ -156,9 +178,20 @@ def made_by(folder: Path) -> dict[str, Any]:
 
 
 def goldens_workspace(folder: Path) -> Path:
-    """The scaled-down plan, and one of two models that exist as responses alone."""
+    """The scaled-down plan, one of two models that exist as responses alone, and one that keeps checkpoints.
+
+    Of its training's pairs, which lie in a file, one has a prompt of the set.
+    """
     workspace = small_workspace(folder)
     (workspace / "evaluate/plans/given.yaml").write_text(GIVEN)
+    (workspace / "evaluate/plans/kept.yaml").write_text(KEPT)
+    pairs = [
+        {"prompt": prompt, "chosen": f"{world.parse(prompt).answer}.", "rejected": "that is easy."}
+        for prompt in [*world.prompts("preference", 30, 0), *world.prompts("eval", 1, 0)]
+    ]
+    (workspace / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    references = [{"instruction": one, "output": "a cow."} for one in world.prompts("eval", 60, 0)]
+    (workspace / "references.json").write_text(json.dumps(references))
     prompts = world.prompts("eval", 60, 0)
     for model, text in (("good", "cow cow cow."), ("poor", "no.")):
         rows = [Generation(prompt, text, model) for prompt in prompts]
@@ -171,15 +204,51 @@ def made(tmp_path_factory) -> dict[str, Any]:
     """What each kind of job makes of the plans: the version of the kind, and its golden."""
     workspace = goldens_workspace(tmp_path_factory.mktemp("goldens"))
     found: dict[str, Any] = {"arithmetic": arithmetic()}
-    for plan in ("small", "given"):
+
+    def add(job: Job, folder: Path) -> None:
+        version = lookup("job", job.kind).version
+        kind = found.setdefault(job.kind, {"version": version, "jobs": {}})
+        if job.name not in kind["jobs"]:  # two plans have another training of one name
+            kind["jobs"][job.name] = made_by(folder)
+
+    for plan in ("small", "given", "kept"):
         run_plan(plan, workspace)
         for job in build_graph(load_plan(plan, workspace)):
-            version = lookup("job", job.kind).version
-            kind = found.setdefault(job.kind, {"version": version, "jobs": {}})
-            kind["jobs"][job.name] = made_by(Places(workspace).folder(job))
+            add(job, WorkspacePaths(workspace).folder(job))
+    with contextlib.chdir(workspace):
+        for graph, folder in of_commands():
+            run_graph(graph, workspace, silent)
+            for job in graph:
+                add(job, folder)
     if os.environ.get("ALIGNBOARD_GOLDENS") == "write":
         GOLDENS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     return found | {"workspace": workspace}
+
+
+def of_commands() -> Iterator[tuple[Graph, Path]]:
+    """The kinds that commands alone have, whose files lie beside what was judged."""
+    likeness = decode_judge(
+        {"kind": "reference", "name": "likeness", "title": "", "references": "references.json"}
+    )
+    rows = read_rows(Path("given/good/model_outputs.json"), Generation)
+    rated = answers(rows, Path("given/good"))
+    yield (
+        judging_graph(likeness, [rated], PlanJudge(judge=""), ask=True, replace=False),
+        Path("given/good/likeness"),
+    )
+    yield (
+        tournament_graph(
+            load_judge("rule"),
+            [f"given/{name}/model_outputs.json" for name in ("good", "poor")],
+            PlanJudge(judge=""),
+            folder="tournament",
+            budget=100,
+            policy="open-pairs",
+            seed=0,
+            n_people=5,
+        ),
+        Path("tournament"),
+    )
 
 
 def differs(made: dict[str, Any], golden: dict[str, Any], *, exact: bool) -> bool:
@@ -191,7 +260,7 @@ def differs(made: dict[str, Any], golden: dict[str, Any], *, exact: bool) -> boo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - OF_COMMANDS - ELSEWHERE))
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_a_kind_makes_is_its_versions(kind, made):
     goldens = json.loads(GOLDENS.read_text())
     golden = goldens[kind]
@@ -207,9 +276,8 @@ def test_what_a_kind_makes_is_its_versions(kind, made):
             )
 
 
-def test_every_built_in_kind_has_a_golden():
-    known = set(KINDS) - OF_COMMANDS - ELSEWHERE
-    assert set(json.loads(GOLDENS.read_text())) == known | {"arithmetic"}
+def test_every_kind_has_a_golden():
+    assert set(json.loads(GOLDENS.read_text())) == {*KINDS, "arithmetic"}
 
 
 def test_a_golden_notices_another_word_and_another_seventh_digit(tmp_path):

@@ -198,7 +198,7 @@ def test_a_judge_of_the_hub_is_keyed_and_loaded_at_its_commit(judged, monkeypatc
     first, second = keyed("a" * 40), keyed("b" * 40)
     assert all(first[name].key != second[name].key for name in first)
     for job in second.values():
-        (loaded,) = job.hints["models"].values()
+        (loaded,) = job.hints["judge_models"].values()
         assert (loaded["base"], loaded["revision"]) == ("org/judge", "b" * 40)
     monkeypatch.setattr(sources, "resolve_commit", lambda _repository, _revision=None: None)
     with pytest.raises(InputError, match="which commit of org/judge is meant"):

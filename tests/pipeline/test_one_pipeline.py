@@ -10,9 +10,11 @@ import sys
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 import tiny_models
 from alignboard.boards.board import read_board
+from alignboard.cli.app import cli
 from alignboard.errors import AlignboardError, InputError
 from alignboard.judges.backends.endpoint import judge_suffix
 from alignboard.pipeline.executors.machine import Machine
@@ -396,3 +398,53 @@ def test_a_plan_and_the_commands_agree_on_what_a_name_means(workspace, server):
     with pytest.raises(InputError, match="results of gpt-x, and gpt-y has the same name"):
         run_plan("mine", workspace)
     assert len(server.requests) == n
+
+
+def test_compare_takes_the_models_and_the_judge_of_a_plan(workspace, server, monkeypatch):
+    monkeypatch.chdir(workspace)
+    rows = [
+        Generation(f"name each kind: cow key {i}.", f"some animal {i}", "fair-7b") for i in range(N)
+    ]
+    write_rows(workspace / "downloaded" / "fair" / "model_outputs.json", rows)
+    given = {name: {"outputs": f"downloaded/{name}"} for name in ("fair", "good", "poor")}
+    suite = {"kind": "evaluation", "name": "alone", "title": "alone", "instructions": {"set": SET}}
+    write(workspace, "evaluate/suites/alone.yaml", suite)
+    path = plan(
+        workspace,
+        models=given,
+        judges=[at(server)],
+        baseline="fair",
+        suites=["alone"],
+        pairwise=None,
+    )
+    run_plan("mine", workspace)
+
+    def compare(*arguments):
+        return CliRunner().invoke(cli, ["compare", *arguments], catch_exceptions=False)
+
+    whole = compare("--plan", "mine", "--json", "whole.json", "--csv", "whole.csv")
+    assert whole.exit_code == 0, whole.output
+    (pair,) = json.loads((workspace / "whole.json").read_text())["pairs"]
+    assert (pair["a"], pair["b"], pair["n"]) == ("good", "poor", N)
+    assert pair["estimate"] > 0
+    named = compare("poor", "good", "--plan", str(path), "--json", "named.json")
+    assert named.exit_code == 0, named.output
+    (other,) = json.loads((workspace / "named.json").read_text())["pairs"]
+    assert other["estimate"] == -pair["estimate"]
+    for arguments, wanted in (
+        (("fair", "good", "--plan", "mine"), "no verdicts on a model 'fair'"),
+        (("--plan", "mine", "--from", "results"), "leave out --from"),
+        ((), "--plan PLAN"),
+    ):
+        refused = CliRunner().invoke(cli, ["compare", *arguments])
+        assert wanted in str(refused.exception)
+    plan(
+        workspace,
+        models=given,
+        judges=[at(server), "here"],
+        baseline="fair",
+        suites=["alone"],
+        pairwise=None,
+    )
+    refused = CliRunner().invoke(cli, ["compare", "--plan", "mine"])
+    assert "name one of its judges with --judge" in str(refused.exception)

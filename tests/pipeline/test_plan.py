@@ -28,7 +28,7 @@ SUITE = {
 JUDGE = {"name": "rule", "title": "A rule", "kind": "simulated"}
 PLAN = {
     "name": "small",
-    "models": {"tiny-phi": {"tiny": "phi"}, "tiny-llama": {"tiny": "llama"}},
+    "models": {"tiny-phi": {"pretrain": "phi"}, "tiny-llama": {"pretrain": "llama"}},
     "recipes": ["demo/sft", "demo/dpo", "demo/ipo"],
     "suites": ["small"],
     "judges": ["rule"],
@@ -154,14 +154,17 @@ def test_other_changes_redo_what_depends_on_them(write, tmp_path):
             {"pairwise": {"judge": "rule", "n_promts": 3}},
             "no field 'pairwise.n_promts', did you mean 'n_prompts'",
         ),
-        ({"models": {"a": {"tini": "phi"}}}, "no field 'models.a.tini', did you mean 'tiny'"),
-        ({"models": {"a": {"tiny": "fi"}}}, "models.a.tiny is 'fi'"),
         (
-            {"models": {"a": {"tiny": "phi", "source": "x"}}},
-            "models.a needs exactly one of tiny, source and outputs",
+            {"models": {"a": {"pretrian": "phi"}}},
+            "no field 'models.a.pretrian', did you mean 'pretrain'",
         ),
-        ({"models": {"a/b": {"tiny": "phi"}}}, "hold a slash"),
-        ({"models": {".a": {"tiny": "phi"}}}, "must not begin with a dot"),
+        ({"models": {"a": {"pretrain": "fi"}}}, "models.a.pretrain is 'fi'"),
+        (
+            {"models": {"a": {"pretrain": "phi", "source": "x"}}},
+            "models.a needs exactly one of pretrain, source and outputs",
+        ),
+        ({"models": {"a/b": {"pretrain": "phi"}}}, "hold a slash"),
+        ({"models": {".a": {"pretrain": "phi"}}}, "must not begin with a dot"),
         ({"models": {}}, "models is empty"),
         ({"name": "../x"}, "hold a slash"),
         ({"seed": "one"}, "Expected `int`"),
@@ -303,7 +306,7 @@ def test_a_repository_is_told_by_its_commit(tmp_path, monkeypatch):
 
 def test_the_demo_plan_is_the_demo():
     resolved = load_plan("demo", ROOT)
-    assert [entry.tiny for entry in resolved.plan.models.values()] == [
+    assert [entry.pretrain for entry in resolved.plan.models.values()] == [
         "phi",
         "mistral",
         "gemma",
@@ -325,7 +328,9 @@ def test_the_judge_of_the_demo_starts_from_a_checkpoint_that_is_there_anyway(wri
         == "judge model"
     )
     assert "judge-model" not in graph.jobs["judge rule demo-world-first-20 tiny-llama-dpo"].needs
-    write(PLAN | {"judges": ["rule", "demo-logprob"], "models": {"tiny-llama": {"tiny": "llama"}}})
+    write(
+        PLAN | {"judges": ["rule", "demo-logprob"], "models": {"tiny-llama": {"pretrain": "llama"}}}
+    )
     graph = build_graph(load_plan("small", tmp_path))
     assert graph.jobs["judge model"].needs == {"base": "checkpoint of the judge"}
 

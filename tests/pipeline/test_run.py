@@ -20,7 +20,6 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.executors.processes import Processes
 from alignboard.pipeline.executors.work import Event, RunFailedError, Settings, Work, silent
 from alignboard.pipeline.graph import Graph
-from alignboard.pipeline.init import init_workspace
 from alignboard.pipeline.jobs.generate import generate
 from alignboard.pipeline.kinds import JobKind
 from alignboard.pipeline.locks import in_use
@@ -28,10 +27,11 @@ from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.progress import job_table, showing, time_table
 from alignboard.pipeline.runner import run_plan
-from alignboard.pipeline.store import Places, done_jobs, export
+from alignboard.pipeline.store import WorkspacePaths, done_jobs, export
 from alignboard.registry import register
 from alignboard.results.formats import read_annotations
 from alignboard.results.journal import Journal
+from alignboard.workspace import init_workspace
 
 FAKE = '''
 import os, signal, time
@@ -75,24 +75,24 @@ for _name in ("work", "sorry", "defect", "killed"):
 
 
 @pytest.fixture
-def places(tmp_path):
+def paths(tmp_path):
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "fake_jobs.py").write_text(FAKE)
-    return Places(tmp_path / "workspace")
+    return WorkspacePaths(tmp_path / "workspace")
 
 
-def settings(places, n_workers=2):
-    code = str(places.workspace.parent / "code")
+def settings(paths, n_workers=2):
+    code = str(paths.workspace.parent / "code")
     path = {"PYTHONPATH": os.pathsep.join([code, *sys.path])}
     return Settings(n_workers, modules=("fake_jobs",), environment=path)
 
 
-def timed(graph, places, n_workers=2, on_event=silent):
+def timed(graph, paths, n_workers=2, on_event=silent):
     """Do what is missing; returns the timings of the jobs done now."""
     jobs = list(graph)
-    with Journal(places.journal, "run") as journal, in_use(places):
-        work = Work(jobs, set(done_jobs(jobs, places, journal)), places, journal, on_event)
-        Processes(settings(places, n_workers)).run(work)
+    with Journal(paths.journal, "run") as journal, in_use(paths):
+        work = Work(jobs, set(done_jobs(jobs, paths, journal)), paths, journal, on_event)
+        Processes(settings(paths, n_workers)).run(work)
         work.require_done()
     return work.timings
 
@@ -113,28 +113,28 @@ def diamond(**parameters):
     return graph
 
 
-def text(graph, places, name):
-    return places.folder(graph.jobs[name]).joinpath("text").read_text()
+def text(graph, paths, name):
+    return paths.folder(graph.jobs[name]).joinpath("text").read_text()
 
 
-def test_jobs_are_done_in_order_and_once(places):
+def test_jobs_are_done_in_order_and_once(paths):
     graph, events = diamond(), []
-    names = execute(graph, places, on_event=events.append)
+    names = execute(graph, paths, on_event=events.append)
     assert sorted(names) == sorted(graph.jobs)
     for job in graph:
         assert all(names.index(need) < names.index(job.name) for need in job.needs.values())
-    assert text(graph, places, "end") == "end(a2(a1(root())),b2(b1(root())))"
-    assert (places.results / "end" / "end.txt").read_text() == text(graph, places, "end")
+    assert text(graph, paths, "end") == "end(a2(a1(root())),b2(b1(root())))"
+    assert (paths.results / "end" / "end.txt").read_text() == text(graph, paths, "end")
     kinds = [event.kind for event in events if event.job.name == "end"]
     assert (kinds[0], kinds[-1]) == ("start", "done")
-    assert execute(graph, places) == []
+    assert execute(graph, paths) == []
 
 
-def test_a_group_stays_in_one_process_and_a_process_takes_many_groups(places):
+def test_a_group_stays_in_one_process_and_a_process_takes_many_groups(paths):
     graph = diamond()
-    execute(graph, places, n_workers=2)
+    execute(graph, paths, n_workers=2)
     process = {
-        name: places.folder(graph.jobs[name]).joinpath("process").read_text().split()
+        name: paths.folder(graph.jobs[name]).joinpath("process").read_text().split()
         for name in graph.jobs
     }
     assert process["a1"][0] == process["a2"][0]
@@ -143,29 +143,29 @@ def test_a_group_stays_in_one_process_and_a_process_takes_many_groups(places):
     assert len({pid for pid, _ in process.values()}) <= 2
 
 
-def test_a_changed_parameter_redoes_exactly_what_depends_on_it(places):
-    execute(diamond(), places)
+def test_a_changed_parameter_redoes_exactly_what_depends_on_it(paths):
+    execute(diamond(), paths)
     changed = diamond(a={"n": 5})
-    assert sorted(execute(changed, places)) == ["a1", "a2", "end"]
-    assert execute(diamond(), places) == [], "the old results are still there"
+    assert sorted(execute(changed, paths)) == ["a1", "a2", "end"]
+    assert execute(diamond(), paths) == [], "the old results are still there"
     assert changed.dependents(["a1"]) == {"a1", "a2", "end"}
 
 
-def test_a_deleted_or_changed_export_is_copied_again(places):
+def test_a_deleted_or_changed_export_is_copied_again(paths):
     graph = diamond()
-    execute(graph, places)
+    execute(graph, paths)
     job, exports = graph.jobs["a1"], {"results/a/a1.txt": "text", "results/a/a1": "."}
-    assert export(job, exports, places) == []
-    target, link = places.results / "a" / "a1.txt", places.results / "a" / "a1"
+    assert export(job, exports, paths) == []
+    target, link = paths.results / "a" / "a1.txt", paths.results / "a" / "a1"
     assert (link / "text").read_text() == target.read_text() == "a1(root())"
     target.write_text("a1(root(,")
     link.unlink()
-    assert export(job, exports, places, only_check=True) == ["results/a/a1.txt", "results/a/a1"]
+    assert export(job, exports, paths, only_check=True) == ["results/a/a1.txt", "results/a/a1"]
     assert target.read_text() == "a1(root(,"
-    export(job, exports, places)
+    export(job, exports, paths)
     assert (link / "text").read_text() == target.read_text() == "a1(root())"
     os.utime(target, (1, 1))
-    assert export(job, exports, places) == [], "another time with the same content is no change"
+    assert export(job, exports, paths) == [], "another time with the same content is no change"
 
 
 def test_keys_do_not_depend_on_the_order_of_parameters_and_names_are_unique():
@@ -176,29 +176,29 @@ def test_keys_do_not_depend_on_the_order_of_parameters_and_names_are_unique():
         graph.add("x", "work", "g", {"a": 1})
 
 
-def test_a_failure_is_told_and_the_rest_is_done(places):
+def test_a_failure_is_told_and_the_rest_is_done(paths):
     graph = diamond()
     graph.add("bad", "sorry", "c", {}, {"root": "root"})
     graph.add("after", "work", "c", {}, {"bad": "bad"})
     with pytest.raises(
         RunFailedError, match=r"bad: the recipe file is wrong\. 1 jobs that depend on it"
     ):
-        execute(graph, places)
-    assert text(graph, places, "end").startswith("end(")
+        execute(graph, paths)
+    assert text(graph, paths, "end").startswith("end(")
 
 
 @pytest.mark.parametrize(
     ("kind", "told"), [("defect", "ZeroDivisionError: oops"), ("killed", "ended by signal 9")]
 )
-def test_a_defect_names_its_log_and_a_killed_worker_its_signal(kind, told, places):
+def test_a_defect_names_its_log_and_a_killed_worker_its_signal(kind, told, paths):
     graph = Graph()
     graph.add("bad", kind, "g", {})
     graph.add("good", "work", "h", {})
     with pytest.raises(RunFailedError, match=told) as failure:
-        execute(graph, places, n_workers=1)
+        execute(graph, paths, n_workers=1)
     assert "worker-0.log" in str(failure.value)
-    assert text(graph, places, "good") == "good()"
-    assert list(places.store.glob(".tmp-*")) == []
+    assert text(graph, paths, "good") == "good()"
+    assert list(paths.store.glob(".tmp-*")) == []
 
 
 RUN = """
@@ -208,17 +208,17 @@ from pathlib import Path
 import test_run
 graph = test_run.diamond(a={"n": 30, "sleep": 0.02}, b={"n": 30, "sleep": 0.02})
 print("ready", flush=True)
-test_run.execute(graph, test_run.Places(Path(sys.argv[1])))
+test_run.execute(graph, test_run.WorkspacePaths(Path(sys.argv[1])))
 """
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_stopped_at_any_moment_it_goes_on_and_repeats_no_row(stop, places):
+def test_stopped_at_any_moment_it_goes_on_and_repeats_no_row(stop, paths):
     arguments = [
         sys.executable,
         "-c",
         RUN,
-        str(places.workspace),
+        str(paths.workspace),
         *map(str, Path(__file__).parents[:2]),
     ]
     for pause in (0.3, 0.6, 0.9):
@@ -233,18 +233,18 @@ def test_stopped_at_any_moment_it_goes_on_and_repeats_no_row(stop, places):
     finished = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     graph = diamond(a={"n": 30, "sleep": 0.02}, b={"n": 30, "sleep": 0.02})
-    assert text(graph, places, "end") == "end(a2(a1(root())),b2(b1(root())))"
-    with Journal(places.journal) as journal:
+    assert text(graph, paths, "end") == "end(a2(a1(root())),b2(b1(root())))"
+    with Journal(paths.journal) as journal:
         check = journal.check()
     assert check.n_rows["generation"] == check.n_computed["generation"] == 4 + 30 + 30 + 4 + 4 + 4
     assert "generation" not in check.computed_twice
-    assert list(places.store.glob(".tmp-*")) == []
+    assert list(paths.store.glob(".tmp-*")) == []
 
 
-def test_progress_lines_tables_and_estimates(places, capsys):
+def test_progress_lines_tables_and_estimates(paths, capsys):
     graph = diamond()
     with showing(len(graph)) as listener:
-        timings = timed(graph, places, on_event=listener)
+        timings = timed(graph, paths, on_event=listener)
     lines = capsys.readouterr().err.splitlines()
     assert any("6/6 done   end in" in line for line in lines)
     table = job_table(list(graph), {"root"}, dict.fromkeys(graph.jobs, 2.0), 2)
@@ -311,15 +311,15 @@ n_documents: 20
     "evaluate/plans/small.yaml": """
 name: small
 models:
-  tiny-phi: {tiny: phi}
+  tiny-phi: {pretrain: phi}
 recipes: [demo/sft, demo/dpo]
 suites: [small]
 judges: [rule, demo-logprob]
 baseline: sft
 pairwise: {judge: rule, n_prompts: 20}
 overrides:
-  pretrain: {steps: 40, n_documents: 800}
-  judge_training: {steps: 4}
+  pretraining: {steps: 40, n_documents: 800}
+  judge_model_training: {steps: 4}
   recipes:
     demo/sft: {duration: {steps: 6}, data: {n: 192}}
     demo/dpo: {duration: {steps: 3}, pairs: {prompts: 48}, batch: {global: 1, per_device: 1}}
@@ -444,16 +444,16 @@ def test_dry_run_changes_nothing(finished, tmp_path):
 def test_one_load_of_a_base_serves_all_its_models(finished):
     """The jobs of one group in this process: they share what they hold."""
     loading = pytest.importorskip("alignboard.models.loading")
-    places, held, before = Places(finished), {}, len(loading.loads)
+    paths, held, before = WorkspacePaths(finished), {}, len(loading.loads)
     graph = build_graph(load_plan("small", finished))
     with Journal(finished / "another-journal", "test") as journal:
         for job in [job for job in graph if job.kind == "generate"]:
-            inputs = {role: places.folder(graph.jobs[need]) for role, need in job.needs.items()}
+            inputs = {role: paths.folder(graph.jobs[need]) for role, need in job.needs.items()}
             folder = finished / "again" / job.folder
             folder.mkdir(parents=True)
-            generate(JobTask(job, places, folder, journal, inputs, held))
+            generate(JobTask(job, paths, folder, journal, inputs, held))
             (made,) = folder.rglob("model_outputs.json")
-            same = places.folder(job) / made.relative_to(folder)
+            same = paths.folder(job) / made.relative_to(folder)
             assert made.read_bytes() == same.read_bytes()
         assert journal.check().computed_twice.keys() <= {"done"}
     assert len(loading.loads) == before + 1

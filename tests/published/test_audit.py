@@ -13,10 +13,9 @@ from alignboard.published.audit.folder import Finding, at_least, audit_boards, a
 from alignboard.published.audit.judge import audit_position, position_gap
 from alignboard.published.calibration import read_calibration
 from alignboard.published.wheel_boards import PublishedRow
-from alignboard.records import Annotations, Generation, Judgment, text_id
+from alignboard.records import Annotations, Generation, Judgment, is_switched, text_id
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows, write_rows
-from alignboard.results.order import is_switched
 from alignboard.suites import load_suite
 
 AE1, AE2 = "alpaca_eval_gpt4", "weighted_alpaca_eval_gpt4_turbo"

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from alignboard.cli.judge.report import report as report_command
+from alignboard.cli.judge.judge import report as report_command
 from alignboard.errors import InputError
+from alignboard.records import is_switched
 from alignboard.reports.judges.family import family
 from alignboard.reports.judges.humans import read_human
 from alignboard.reports.judges.report import judge_report
 from alignboard.reports.judges.rows import read_judgments
 from alignboard.reports.judges.text import report_text
-from alignboard.results.order import is_switched
 from builders import judgment, judgments, write_json
 
 N = 3000

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alignboard.records import Generation, Judgment, text_id
+from alignboard.records import Generation, Judgment, is_switched, text_id
 from alignboard.results.formats import (
     SUFFIXES,
     read_annotations,
@@ -20,7 +20,6 @@ from alignboard.results.formats import (
     write_atomically,
     write_rows,
 )
-from alignboard.results.order import is_switched
 from builders import generation, generations, judgment, judgments, write_json
 
 # Any text but half surrogate pairs, which no UTF-8 file can hold as they are.

@@ -82,7 +82,7 @@ def test_the_log_probability_of_a_reply_is_that_of_its_tokens(base: QuickBase) -
     import torch
 
     from alignboard.models.loading import LoadedModel
-    from alignboard.train.drift import reply_logps
+    from alignboard.train.probe import reply_logps
 
     model = LoadedModel.load(base("llama")).model
     prompts, replies = [[1, 5, 9], [1, 7], [1, 3, 4, 8]], [[6, 2], [4, 4, 4, 2], [2]]

@@ -22,7 +22,7 @@ from alignboard.errors import InputError
 from alignboard.records import Judgment
 from alignboard.results.files import UNREADABLE
 from alignboard.results.formats import read_rows
-from alignboard.results.verdict_places import annotation_file
+from alignboard.results.verdict_paths import annotation_file
 
 ANNOTATIONS = "annotations.jsonl"
 _PREFERENCE = {"first": 1.0, "second": 2.0, "draw": 1.5}

@@ -1,6 +1,6 @@
 """The board of a results folder: verdicts by any judge on any set against any baseline, and lm-eval's results.
 
-Verdicts are read from the places of `alignboard.results.verdict_places`. One judge, one set and one baseline make a
+Verdicts are read from the places of `alignboard.results.verdict_paths`. One judge, one set and one baseline make a
 column. lm-eval's files are ``results_*.json`` anywhere below ``<model>/``.
 """
 

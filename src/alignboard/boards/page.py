@@ -107,7 +107,7 @@ def _page(board: Board, blocks: dict[str, str], beside: str | None) -> str:
         script=Markup(script),  # noqa: S704
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         plots=plots,
-        blocks={name: Markup(content) for name, content in blocks.items()},  # noqa: S704 - see page_text
+        blocks={name: Markup(content) for name, content in blocks.items()},  # noqa: S704 - see `to_text` of `page_data`
         beside=beside,
         version=__version__,
         long=_LONG,

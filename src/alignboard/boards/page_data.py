@@ -1,18 +1,23 @@
-"""What the page's script reads: the files to download, and the examples, as compressed blocks.
+"""What the page's script reads: the files to download, and the examples, as compressed blocks that stand as text.
 
 Blocks stand in the page, or those with texts in files beside it: style sheets, because these are what a page that was
 opened from disk may load, and because a style sheet runs nothing. Names are as the table shows them.
+
+Bytes stand as text: 13 bits in two characters, a quarter longer than the bytes, where base64 makes them a third longer.
+The 91 characters are those of ASCII that are printed, without ``<``, which could end an element of HTML, and without
+the quotation mark and the backslash, which could end a string of CSS.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from alignboard.boards.board import Board
 from alignboard.boards.examples import CHUNK, Examples, packed
 from alignboard.boards.latex import latex_lines
 from alignboard.boards.lines import TableLines, csv_lines, markdown_lines
-from alignboard.boards.page_text import to_text
 from alignboard.text import shown
 
 _TITLE = 90
@@ -93,3 +98,31 @@ def _core(board: Board, examples: Examples) -> dict[str, Any]:
 def _title(prompt: str) -> str:
     text = shown(" ".join(prompt.split()))
     return text if len(text) <= _TITLE else f"{text[: _TITLE - 1]}…"
+
+
+_ALPHABET = np.array(
+    [code for code in range(0x21, 0x7F) if chr(code) not in '<"\\'], dtype=np.uint8
+)
+_BITS = 13
+_LAST = 6
+"""bits that fit into one character"""
+
+
+def to_text(content: bytes) -> str:
+    """``content`` as text; ``bytesOf`` in ``page_parts/state.js`` reads it.
+
+    >>> to_text(b"hi")
+    'Ge*'
+    """
+    bits = np.unpackbits(np.frombuffer(content, dtype=np.uint8))
+    rest = len(bits) % _BITS
+    single = 0 < rest <= _LAST
+    missing = 0 if rest == 0 else (_LAST if single else _BITS) - rest
+    bits = np.concatenate([bits, np.zeros(missing, dtype=np.uint8)]).astype(np.int32)
+    whole = bits[: len(bits) - (_LAST if single else 0)].reshape(-1, _BITS)
+    values = whole @ (1 << np.arange(_BITS - 1, -1, -1))
+    pairs = np.stack(np.divmod(values, len(_ALPHABET)), axis=1).ravel()
+    if single:
+        last = bits[-_LAST:] @ (1 << np.arange(_LAST - 1, -1, -1))
+        pairs = np.append(pairs, last)
+    return _ALPHABET[pairs].tobytes().decode("ascii")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from alignboard.text import shown
 
 if TYPE_CHECKING:
-    from alignboard.pipeline.answering import Answered
+    from alignboard.pipeline.answering import GenerationReport
     from alignboard.pipeline.executors.work import Event
     from alignboard.pipeline.plans.consent import Consent
     from alignboard.pipeline.plans.plan import ResolvedPlan
@@ -58,7 +58,7 @@ def planned_generation(resolved: ResolvedPlan) -> RunResult:
     return run_resolved(resolved, dry_run=True)
 
 
-def run_generation(planned: RunResult) -> list[Answered]:
+def run_generation(planned: RunResult) -> list[GenerationReport]:
     """Generate what is missing, print what came of each model as it comes, and return it."""
     from alignboard.pipeline.answering import read_report
     from alignboard.pipeline.executors.machine import Machine
@@ -68,14 +68,14 @@ def run_generation(planned: RunResult) -> list[Answered]:
 
     resolved, stdout = planned.plan, sys.stdout  # libraries print to a log meanwhile
     jobs = [job for job in planned.jobs if job.kind == "generate"]
-    found: dict[str, Answered] = {}
+    found: dict[str, GenerationReport] = {}
 
     def take(name: str, report: Mapping[str, Any], *, known: bool) -> None:
         one = read_report(report, resolved.workspace)
         if known:
             one = replace(one, n_known=one.n_rows, n_tokens=0, price=0.0, seconds=0.0)
         found[name] = one
-        print(answered_text(one), file=stdout)
+        print(generation_text(one), file=stdout)
 
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as show:
 
@@ -98,7 +98,7 @@ def run_generation(planned: RunResult) -> list[Answered]:
     return [found[job.name] for job in jobs]
 
 
-def answered_text(one: Answered) -> str:
+def generation_text(one: GenerationReport) -> str:
     """What came of one model, for the terminal."""
     n_new = one.n_rows - one.n_known - len(one.failures)
     speed = (
@@ -120,7 +120,7 @@ def answered_text(one: Answered) -> str:
     return "\n".join(map(shown, lines))
 
 
-def _unfinished(one: Answered) -> list[str]:
+def _unfinished(one: GenerationReport) -> list[str]:
     """What is printed of responses that are empty or were cut off."""
     counts = ((one.n_empty, "empty"), (one.n_cut, "cut off at the limit of new tokens"))
     parts = [

@@ -7,33 +7,27 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import click
 
 from alignboard.cli.boundary import EXIT_FOUND, guarded
-from alignboard.cli.commands import Commands
-from alignboard.cli.published import (
-    assets_option,
-    calibration,
-    from_option,
-    mode_option,
-    models_option,
-    names_of,
-    released,
-)
-from alignboard.cli.shared import (
+from alignboard.cli.options import (
+    PATH,
     allow_key_option,
+    assets_option,
     completes,
     json_option,
     machine_of,
     machine_options,
+    models_option,
     redo_option,
-    say_versions,
-    terminal_width,
-    write_json,
+    trust_tasks_option,
 )
+from alignboard.cli.published import calibration, from_option, mode_option, names_of, released
+from alignboard.cli.shared import show_run, write_json
 from alignboard.extras import calm
 from alignboard.workspace import PUBLISHED
 
@@ -48,6 +42,36 @@ def main() -> None:
     sys.exit(guarded(lambda: cli.main(prog_name="alignboard", standalone_mode=False)))
 
 
+_ROOM = "alignboard.cli"
+
+
+class Commands(MutableMapping[str, click.Command]):
+    """Commands as `click.Group` takes them, from ``module:attribute`` inside `alignboard.cli`."""
+
+    def __init__(self, **targets: str) -> None:
+        self._targets: dict[str, str | click.Command] = dict(targets)
+
+    def __getitem__(self, name: str) -> click.Command:
+        found = self._targets[name]
+        if isinstance(found, str):
+            module, _, attribute = found.partition(":")
+            found = getattr(import_module(f"{_ROOM}.{module}"), attribute)
+            self._targets[name] = found
+        return found
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._targets[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._targets[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._targets)
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+
 COMMANDS = Commands(
     benchmark="benchmark:benchmark",
     board="boards.board:board",
@@ -56,20 +80,20 @@ COMMANDS = Commands(
     convert="boards.convert:convert",
     data="data:data",
     evaluate="evaluate:evaluate",
-    export="export:export",
+    export="train:export",
     fetch="fetch:fetch",
     generate="generate:generate",
     judge="judge.judge:judge",
     label="boards.label:label",
     models="models:models",
     plot="boards.plot:plot",
-    power="power:power",
+    power="compare:power",
     publish="boards.view:publish",
     rank="rank:rank",
     recipe="recipe:recipe",
     sweep="sweep:sweep",
     tournament="tournament:tournament",
-    track="boards.track:track",
+    track="boards.convert:track",
     train="train:train",
     view="boards.view:view",
 )
@@ -111,8 +135,7 @@ def reproduce(
     with ResultsFolder(results or released(declared, names)) as folder:
         folder.require(names or [], declared.annotator)
         board = recompute(declared, folder, calibration(declared, assets), models=names, mode=mode)
-    if json_file is not None:
-        write_json(json_file, board.to_json())
+    write_json(json_file, board.to_json())
     print(reproduction_table(board))
     print()
     print(summary(board))
@@ -141,8 +164,7 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
     if results is not None:
         with ResultsFolder(results) as folder, progress("auditing", len(folder.models)) as advance:
             findings += audit_results(folder, suites, calibration(suites[0], assets), advance)
-    if json_file is not None:
-        write_json(json_file, {"findings": [finding.to_json() for finding in findings]})
+    write_json(json_file, {"findings": [finding.to_json() for finding in findings]})
     print(findings_text(findings))
     if findings:
         sys.exit(EXIT_FOUND)
@@ -156,10 +178,11 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
     help="Print which jobs are done, and the calls, tokens, dollars and seconds of the others.",
 )
 @machine_options
+@trust_tasks_option
 @click.option(
-    "--trust-tasks",
+    "--trust-code",
     is_flag=True,
-    help="Run the code that task files in evaluate/tasks name (!function), and their templates outside a sandbox.",
+    help="Run programs that judge, and Python of models' repositories (trust_remote_code), as PLAN names them.",
 )
 @allow_key_option
 @redo_option
@@ -172,6 +195,7 @@ def run(
     *,
     dry_run: bool,
     trust_tasks: bool,
+    trust_code: bool,
     allow_key: tuple[str, ...],
     redo: tuple[str, ...],
     json_file: Path | None,
@@ -181,38 +205,22 @@ def run(
     The workspace is the folder you are in. Interrupt it at any moment and start it again: it goes on where it was.
     Several runs and commands may be at work in one workspace; each product is made by one of them.
     """
-    from alignboard.boards.board import read_board
-    from alignboard.boards.files import to_text
+    from functools import partial
+
     from alignboard.pipeline.plans.consent import Consent
-    from alignboard.pipeline.progress import cost_table, job_table, showing, time_table
     from alignboard.pipeline.runner import run_plan
 
     machine = machine_of(workers, gpus, executor)
-    options: dict[str, Any] = {
-        "machine": machine, "redo": redo, "consent": Consent(frozenset(allow_key), trust_tasks),
-    }  # fmt: skip
-    planned = run_plan(plan, dry_run=True, **options)
-    with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        result = run_plan(plan, dry_run=dry_run, on_progress=listener, **options)
-    say_versions(result)
-    costs = result.costs() if dry_run else []
-    if json_file is not None:
-        write_json(json_file, result.to_json() | ({"costs": costs} if dry_run else {}))
-    if dry_run:
-        print(cost_table(costs), end="\n\n" if costs else "")
-        print(job_table(result.jobs, result.done_before, result.expected, result.n_workers))
-        return
-    print(time_table(result.timings, result.seconds))
-    if result.board is not None:
-        made = read_board(result.board)
-        print(f"\n{to_text(made, terminal_width())}\n\n{result.board.with_suffix('.html')}")
+    consent = Consent(frozenset(allow_key), trust_tasks, trust_code)
+    planned = partial(run_plan, plan, machine=machine, redo=redo, consent=consent)
+    show_run(planned, json_file, dry_run=dry_run)
 
 
 @cli.command(epilog="Example: alignboard init my-workspace")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 def init(folder: Path) -> None:
     """Make FOLDER a workspace: the built-in recipes, suites, judges and the demo's plan, to be edited."""
-    from alignboard.pipeline.init import init_workspace
+    from alignboard.workspace import init_workspace
 
     print(f"{len(init_workspace(folder))} files. Next: cd {folder} && alignboard run demo")
 

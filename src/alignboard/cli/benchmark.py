@@ -10,15 +10,17 @@ from typing import Any
 import click
 
 from alignboard.cli.endpoint import endpoint_fields, endpoint_options
-from alignboard.cli.shared import (
+from alignboard.cli.options import (
+    FOLDER,
+    POSITIVE,
     completes,
     json_option,
-    name_option,
+    names_option,
+    parts,
     redo_option,
-    say_versions,
-    terminal_width,
-    write_json,
+    trust_tasks_option,
 )
+from alignboard.cli.shared import show_run
 
 
 @click.command(
@@ -34,10 +36,10 @@ from alignboard.cli.shared import (
     shell_complete=completes("evaluate/suites"),
     help="A suite: open-llm-v1, open-llm-v2, nous, quick, smoke, or one of evaluate/suites.",
 )
-@name_option
+@names_option
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     metavar="N",
     help="Only the first N documents of each task (default: all).",
 )
@@ -53,16 +55,12 @@ from alignboard.cli.shared import (
 )
 @click.option(
     "--checkpoints",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     metavar="DIR",
     help="Ask every checkpoint-<step> of this training, too, a row for each.",
 )
 @endpoint_options
-@click.option(
-    "--trust-tasks",
-    is_flag=True,
-    help="Run the code that task files in evaluate/tasks name (!function), and their templates outside a sandbox.",
-)
+@trust_tasks_option
 @click.option("--dry-run", is_flag=True, help="Print the jobs and their tasks; load no weights.")
 @redo_option
 @json_option
@@ -87,19 +85,16 @@ def benchmark(
     A MODEL is a name of `alignboard models list`, a folder (a checkpoint or an adapter), an id on the hub, or
     package:NAME. Models on one base are loaded once. Interrupt it at any moment and start it again.
     """
-    from alignboard.boards.board import read_board
-    from alignboard.boards.files import to_text
     from alignboard.cli.answering import consent_of
     from alignboard.pipeline.executors.machine import Machine
     from alignboard.pipeline.plans.benchmark import BenchmarkRequest
-    from alignboard.pipeline.progress import job_table, showing, time_table
     from alignboard.pipeline.runner import benchmark_models
 
     asked = BenchmarkRequest(
         models,
-        _parts(tasks),
+        parts(tasks),
         suite,
-        _parts(model_names),
+        parts(model_names),
         limit,
         data_root,
         chat_template,
@@ -113,23 +108,4 @@ def benchmark(
         redo=redo,
         consent=replace(consent_of(asked.endpoint), tasks=trust_tasks),
     )
-    planned = run(dry_run=True)
-    if dry_run:
-        if json_file is not None:
-            write_json(json_file, planned.to_json() | {"costs": planned.costs()})
-        print(job_table(planned.jobs, planned.done_before, planned.expected, planned.n_workers))
-        return
-    with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        result = run(on_progress=listener)
-    say_versions(result)
-    print(time_table(result.timings, result.seconds))
-    path = result.board
-    made = None if path is None else read_board(path)
-    if json_file is not None:
-        write_json(json_file, result.to_json())
-    if path is not None and made is not None:
-        print(f"\n{to_text(made, terminal_width())}\n\n{path.with_suffix('.html')}")
-
-
-def _parts(text: str | None) -> list[str]:
-    return [one.strip() for one in (text or "").split(",") if one.strip()]
+    show_run(run, json_file, dry_run=dry_run)

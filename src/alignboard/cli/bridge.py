@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import FILE, json_option, results_option
+from alignboard.cli.shared import write_json
 from alignboard.errors import InputError
 from alignboard.workspace import PUBLISHED
 
@@ -34,16 +35,10 @@ from alignboard.workspace import PUBLISHED
     metavar="NAME",
     help="Only this model (may be given again); one with an official score is estimated from the others.",
 )
-@click.option(
-    "--from",
-    "results",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A results folder with annotations by NEW: <model>/<annotator>/annotations.json.",
-)
+@results_option("A results folder with annotations by NEW: <model>/<annotator>/annotations.json.")
 @click.option(
     "--people",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="FILE",
     help="Estimate people's ratings in place of official scores: a csv with Model and a rating such as Arena Elo.",
 )
@@ -87,8 +82,7 @@ def bridge(
         if people is not None:
             own = new_board(new, list(suites.values()), folder, suites[official].n_instructions)
             found = human_report(own, people, column, metric, models)
-            if json_file is not None:
-                write_json(json_file, found)
+            write_json(json_file, found)
             print(human_text(found))
             return
         report = bridge_report(
@@ -99,6 +93,5 @@ def bridge(
             metric="lc" if metric == "lc" else "win_rate",
             models=models,
         )
-    if json_file is not None:
-        write_json(json_file, report.to_json())
+    write_json(json_file, report.to_json())
     print(bridge_text(report))

@@ -1,4 +1,4 @@
-"""`alignboard compare`: paired differences of models on shared prompts."""
+"""`alignboard compare` and `power`: paired differences on shared prompts, and how many prompts they need."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import (
+    FILE,
+    PATH,
+    POSITIVE,
+    all_pairs_option,
+    json_option,
+    results_option,
+)
+from alignboard.cli.shared import write_json
+from alignboard.errors import InputError
 
 if TYPE_CHECKING:
     from alignboard.reports.comparison import Correction
+    from alignboard.reports.power import PromptCost
 
 EXIT_NOTHING_SHARED = 3
-_FILE = click.Path(path_type=Path, dir_okay=False)
 _CLUSTER = (
     "A column of the annotations, or a field of the task's documents: rows with the same value (a conversation, a "
     "passage) are dependent (default for lm-eval: a passage or subject that documents share)."
@@ -28,13 +37,12 @@ _ANY_PROMPT = (
 @click.command(
     epilog="Example: alignboard compare my-dpo my-simpo --from results --judge hardened-pair"
 )
-@click.argument("models", nargs=-1, required=True)
+@click.argument("models", nargs=-1)
+@results_option("A results folder; MODELS are then names of models in it.")
 @click.option(
-    "--from",
-    "results",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A results folder; MODELS are then names of models in it.",
+    "--plan",
+    metavar="PLAN",
+    help="A plan that was run here, or its file: MODELS are its own (default: all of them).",
 )
 @click.option("--judge", metavar="NAME", help="The judge whose verdicts are compared.")
 @click.option(
@@ -48,7 +56,7 @@ _ANY_PROMPT = (
 @click.option("--baseline", metavar="NAME", help="The baseline, where there are several.")
 @click.option(
     "--assets",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help="Folder of df_gamed.csv and instruction_difficulty.csv: adds length-controlled win rates.",
 )
@@ -59,22 +67,21 @@ _ANY_PROMPT = (
     show_default=True,
     help="Correction of the p-values for the number of pairs.",
 )
-@click.option(
-    "--all-pairs", is_flag=True, help="Compare all pairs, not only the first model with the others."
-)
+@all_pairs_option
 @click.option("--cluster", metavar="FIELD", help=_CLUSTER)
 @click.option("--margin", type=float, metavar="POINTS", help=_MARGIN)
 @click.option("--any-prompt", is_flag=True, help=_ANY_PROMPT)
 @click.option(
-    "--csv", "csv_file", type=_FILE, metavar="FILE", help="Write the pairs as CSV to FILE."
+    "--csv", "csv_file", type=FILE, metavar="FILE", help="Write the pairs as CSV to FILE."
 )
 @click.option(
-    "--latex", "latex_file", type=_FILE, metavar="FILE", help="Write the pairs as LaTeX to FILE."
+    "--latex", "latex_file", type=FILE, metavar="FILE", help="Write the pairs as LaTeX to FILE."
 )
 @json_option
 def compare(
     models: tuple[str, ...],
     results: Path | None,
+    plan: str | None,
     judge: str | None,
     suite: str | None,
     set_name: str | None,
@@ -92,13 +99,22 @@ def compare(
 ) -> None:
     """Compare the first of MODELS with the others on the prompts that both have.
 
-    MODELS are names of models in --from DIR with --judge NAME or --suite NAME; or annotations files of one judge; or
-    samples files or output folders of lm-eval. Exit code 3 where no pair has a prompt in common.
+    MODELS are names of models in --from DIR with --judge NAME or --suite NAME; or models of --plan PLAN; or annotations
+    files of one judge; or samples files or output folders of lm-eval. Exit code 3 where no pair has a prompt in common.
     """
+    from alignboard.errors import InputError
     from alignboard.reports import compare as compared
     from alignboard.reports.comparison_text import to_csv, to_latex, to_text
     from alignboard.results.files import write_atomically
 
+    if plan is not None:
+        from alignboard.pipeline.plans.compared import compared as of_plan
+
+        if results is not None:
+            raise InputError("--plan has results of its own; leave out --from.")
+        results, models, judge = of_plan(plan, models, judge, suite, Path.cwd())
+    if not models:
+        raise InputError("Name MODELS, or a plan that was run here with --plan PLAN.")
     found = compared.compare(
         *models,
         results=results,
@@ -113,8 +129,7 @@ def compare(
         all_pairs=all_pairs,
         any_prompt=any_prompt,
     )
-    if json_file is not None:
-        write_json(json_file, found.to_json())
+    write_json(json_file, found.to_json())
     for path, text in ((csv_file, to_csv), (latex_file, to_latex)):
         if path is not None:
             write_atomically(path, text(found).encode())
@@ -122,3 +137,121 @@ def compare(
     if not found.shared:
         print("alignboard: the models have no scored prompt in common.", file=sys.stderr)
         sys.exit(EXIT_NOTHING_SHARED)
+
+
+@click.command(
+    epilog="Example: alignboard power my-dpo my-simpo --from results --judge hardened-pair"
+)
+@click.argument("models", nargs=-1)
+@results_option()
+@click.option("--judge", metavar="NAME", help="The judge of the pilot.")
+@click.option(
+    "--suite", metavar="NAME", help="The suite of the pilot, whose benchmarks are compared."
+)
+@click.option(
+    "--cluster", metavar="FIELD", help="A column: rows with the same value are dependent."
+)
+@click.option(
+    "--sd",
+    type=float,
+    metavar="POINTS",
+    help="Without a pilot: standard deviation of the differences of prompts.",
+)
+@click.option(
+    "--difference",
+    type=float,
+    metavar="POINTS",
+    help="The difference to separate (default: what the pilot saw).",
+)
+@click.option(
+    "--power",
+    "target",
+    type=click.FloatRange(0.05, 0.999),
+    default=0.8,
+    show_default=True,
+    help="The wanted probability of separating it.",
+)
+@click.option(
+    "--tests",
+    type=POSITIVE,
+    default=1,
+    show_default=True,
+    help="Tests that share the error rate of .05, as in Holm's first step.",
+)
+@all_pairs_option
+@json_option
+def power(
+    models: tuple[str, ...],
+    results: Path | None,
+    judge: str | None,
+    suite: str | None,
+    cluster: str | None,
+    sd: float | None,
+    difference: float | None,
+    target: float,
+    tests: int,
+    *,
+    all_pairs: bool,
+    json_file: Path | None,
+) -> None:
+    """Compute how many prompts separate two models, from a pilot or from assumptions.
+
+    MODELS are a pilot, as `alignboard compare` takes it; without them, --sd and --difference are assumed. Prints the
+    smallest difference that the pilot's prompts separate, the prompts needed, and n / n*: below 1, the pair is not
+    resolved by the prompts at hand. With --judge also the judge's calls for the prompts needed, and what they cost at
+    most by evaluate/prices.yaml, with responses as long as the pilot's.
+    """
+    from alignboard.reports.power import ALPHA, pair_powers, to_json, to_text
+    from alignboard.stats.power import prompts_needed
+
+    wanted = None if difference is None else difference / 100
+    if wanted is not None and not 0 < wanted < 1:
+        raise InputError(
+            f"--difference {difference:g} is no difference of rates; give points above 0, below 100."
+        )
+    if bool(models) == (sd is not None):
+        raise InputError("Give MODELS, a pilot, or --sd POINTS with --difference POINTS.")
+    if sd is not None:
+        if wanted is None or not sd > 0:
+            raise InputError("--sd POINTS, above 0, needs --difference POINTS.")
+        needed = prompts_needed(wanted, sd / 100, target, ALPHA / tests)
+        write_json(json_file, {"needed": needed})
+        print(f"{needed} prompts separate {difference:g} points in {target:.0%} of runs.")
+        return
+    from alignboard.reports.compare import compare
+
+    pilot = compare(
+        *models, results=results, judge=judge, suite=suite, cluster=cluster, all_pairs=all_pairs
+    )
+    costs = _costs(models, results, judge) if results is not None and judge is not None else {}
+    rows = pair_powers(pilot, wanted, target, tests, costs)
+    write_json(json_file, to_json(rows))
+    print(to_text(rows, wanted, target))
+
+
+def _costs(models: tuple[str, ...], results: Path, judge: str) -> dict[str, PromptCost]:
+    """What judging takes per prompt, by model; empty where the judge is declared nowhere here."""
+    from alignboard.judges.load import load_judge
+    from alignboard.judges.pairs import Pair
+    from alignboard.pipeline.judges import Access, Judges
+    from alignboard.records import Judgment
+    from alignboard.reports.power import PromptCost
+    from alignboard.results.formats import read_rows
+    from alignboard.results.verdict_places import one_column
+
+    try:
+        declared = load_judge(judge)
+    except InputError:
+        return {}
+    judges, found = Judges(Access(), Path.cwd()), {}
+    for model, path in one_column(results, models, judge).items():
+        rows = read_rows(path, Judgment)
+        pairs = [
+            Pair(row.instruction, row.output_1, row.generator_1, row.output_2, row.generator_2)
+            for row in rows
+        ]
+        costs = judges.whole_costs(declared, pairs)
+        prices = [one.price for one in costs if one.price is not None]
+        dollars = sum(prices) / len(rows) if len(prices) == len(costs) else None
+        found[model] = PromptCost(sum(one.n_calls for one in costs) / len(rows), dollars)
+    return found

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import json_option
+from alignboard.cli.shared import write_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -92,9 +93,8 @@ def check(
     for one in found:
         print(f"  {shown(str(one))}")
     looked = None if declared is None else _look(declared, model, rows)
-    if json_file is not None:
-        shared = {"contamination": [asdict(one) for one in found], "preview": looked}
-        write_json(json_file, report.to_json() | shared)
+    shared = {"contamination": [asdict(one) for one in found], "preview": looked}
+    write_json(json_file, report.to_json() | shared)
 
 
 def print_data(rows: Dataset, report: DataReport) -> None:

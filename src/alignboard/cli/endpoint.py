@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import click
 
-_OPTIONS: Final = (
-    click.option(
-        "--engine",
-        default="local",
-        show_default=True,
-        metavar="URL,URL",
-        help="local, or the addresses of OpenAI-compatible endpoints, up to /v1.",
-    ),
+from alignboard.cli.options import api_key_env_option, engine_option, request_options, together
+
+endpoint_options = together(
+    engine_option,
     click.option(
         "--api",
         type=click.Choice(["completions", "chat"]),
@@ -27,44 +22,10 @@ _OPTIONS: Final = (
         metavar="NAME",
         help="What the endpoint calls the model (else its id on the hub).",
     ),
-    click.option(
-        "--api-key-env",
-        metavar="VARIABLE",
-        help="The environment variable that holds the endpoint's key.",
-    ),
-    click.option(
-        "--concurrency",
-        type=click.IntRange(min=1),
-        default=16,
-        show_default=True,
-        help="Requests at a time, per endpoint.",
-    ),
-    click.option(
-        "--requests-per-minute",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="N",
-        help="The limit of the endpoint's account, per address.",
-    ),
-    click.option(
-        "--tokens-per-minute",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="N",
-        help="The same, of prompts and answers together.",
-    ),
-    click.option(
-        "--price",
-        type=(click.FloatRange(min=0), click.FloatRange(min=0)),
-        metavar="PROMPT ANSWER",
-        help="US dollars per million tokens (else from evaluate/prices.yaml, where the model is there).",
-    ),
+    api_key_env_option,
+    request_options,
 )
-
-
-def endpoint_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of where a command's models are served; `endpoint_fields` takes them."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+"""where a command's models are served; `endpoint_fields` takes them"""
 
 
 def endpoint_fields(

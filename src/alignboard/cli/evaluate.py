@@ -8,25 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alignboard.cli.boundary import EXIT_FOUND
 from alignboard.cli.endpoint import endpoint_fields
 from alignboard.cli.judge.judging import judge_options
-from alignboard.cli.shared import completes, json_option, name_option, replace_option, write_json
+from alignboard.cli.options import (
+    api_key_env_option,
+    assets_option,
+    engine_option,
+    json_option,
+    limit_option,
+    max_new_tokens_option,
+    model_arguments,
+    names_option,
+    parts,
+    replace_option,
+    trust_remote_code_option,
+)
+from alignboard.cli.shared import write_json
 
 if TYPE_CHECKING:
     from alignboard.judges.spec import Order
 
-EXIT_FOUND = 3
-
 
 @click.command(epilog="Example: alignboard evaluate runs/dpo --judge hardened-pair")
-@click.argument(
-    "models",
-    nargs=-1,
-    required=True,
-    metavar="MODEL...",
-    shell_complete=completes("evaluate/models"),
-)
-@name_option
+@model_arguments
+@names_option
 @click.option(
     "--suite",
     default="alpaca-eval-2",
@@ -37,39 +43,13 @@ EXIT_FOUND = 3
 @click.option(
     "--judge", "name", metavar="NAME", help="In place of the suite's own, with columns of its own."
 )
-@click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N instructions."
-)
-@click.option(
-    "--engine",
-    default="local",
-    show_default=True,
-    metavar="URL,URL",
-    help="Who answers: local, or addresses of OpenAI-compatible endpoints, up to /v1.",
-)
-@click.option(
-    "--api-key-env",
-    metavar="VARIABLE",
-    help="The environment variable that holds the key of --engine.",
-)
-@click.option(
-    "--max-new-tokens",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Of an answer, in place of the entry's.",
-)
-@click.option(
-    "--assets",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where df_gamed.csv and instruction_difficulty.csv are (else: from the hub, once).",
-)
+@limit_option
+@engine_option
+@api_key_env_option
+@max_new_tokens_option
+@assets_option
 @judge_options
-@click.option(
-    "--trust-remote-code",
-    is_flag=True,
-    help="Agree to run the repository's own Python where an entry asks.",
-)
+@trust_remote_code_option
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be asked of the judge and what it costs."
 )
@@ -101,7 +81,7 @@ def evaluate(
     stopped goes on where it was. Exit code 3 where something is missing in the end.
     """
     from alignboard.cli.answering import consent_of, entries_of, planned_generation, run_generation
-    from alignboard.cli.judge.judging import checking, judge_urls, print_costs, run_judging
+    from alignboard.cli.judge.judging import checking, print_costs, run_judging
     from alignboard.fetch.sources import rich_progress
     from alignboard.pipeline.evaluation import declared_judge
     from alignboard.pipeline.judged_outputs import compare, load_baseline
@@ -109,12 +89,12 @@ def evaluate(
     from alignboard.pipeline.suite_evaluation import expected, instructions_of, suite_of
     from alignboard.records import Generation
     from alignboard.results.formats import read_rows
-    from alignboard.results.verdict_places import beside
+    from alignboard.results.verdict_paths import beside
     from alignboard.suites import Instructions
 
     workspace, declared_suite = Path.cwd(), suite_of(suite)
     chosen = name or declared_suite.annotator
-    judge_at = judge_urls(access["judge_engine"])
+    judge_at = tuple(parts(access["judge_engine"]))
     declared = declared_judge(chosen, workspace, order, hardened=hardened, urls=judge_at)
     endpoint = endpoint_fields(
         engine, api="chat", api_key_env=api_key_env, concurrency=access["concurrency"]
@@ -136,8 +116,7 @@ def evaluate(
         if dry_run:
             priced = print_costs(evaluation, declared, planned)
             print(f"if answers are as long as those of {declared_suite.baseline}")
-            if json_file is not None:
-                write_json(json_file, priced)
+            write_json(json_file, priced)
             return
         evaluation.require_ready(declared, planned)
     answered = run_generation(planned_generation(resolved))
@@ -150,8 +129,7 @@ def evaluate(
     if not limit and declared.name == declared_suite.annotator:
         for one in whole:
             print(f"{one.model}:{_length_control(workspace, declared_suite, one.model, assets)}")
-    if json_file is not None:
-        write_json(json_file, found)
+    write_json(json_file, found)
     if len(whole) < len(answered) or any(one.statuses.get("scored", 0) < one.n for one in found):
         sys.exit(EXIT_FOUND)
 
@@ -172,5 +150,5 @@ def _length_control(workspace: Path, suite: Any, model: str, assets: Path | None
         return f" no length-controlled win rate: {error}"
     return (
         f" length-controlled win rate {100 * score.win_rate:.2f} % ({100 * score.interval.low:.2f} to "
-        f"{100 * score.interval.high:.2f})"
+        f"{100 * score.interval.high:.2f}{f'; {score.note}' if score.note else ''})"
     )

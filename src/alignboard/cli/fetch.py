@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from alignboard.cli.shared import completes, json_option, write_json
+from alignboard.cli.options import FOLDER, completes, json_option
+from alignboard.cli.shared import write_json
 
 
 @click.group()
@@ -19,7 +20,7 @@ def fetch() -> None:
 @click.option(
     "--to",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     required=True,
     metavar="DIR",
     help="The mirror: data sets by their ids, and mirror.json with the sha256 of every file.",
@@ -40,6 +41,5 @@ def suite(name: str, folder: Path, json_file: Path | None) -> None:
     for (dataset, config), n_rows in found.items():
         pinned = declared.revisions.get(dataset, "no revision pinned")
         print(f"{called(dataset, config)}: {n_rows:,} rows ({pinned})")
-    if json_file is not None:
-        rows = {called(dataset, config): n_rows for (dataset, config), n_rows in found.items()}
-        write_json(json_file, {"suite": name, "mirror": str(folder), "rows": rows})
+    rows = {called(dataset, config): n_rows for (dataset, config), n_rows in found.items()}
+    write_json(json_file, {"suite": name, "mirror": str(folder), "rows": rows})

@@ -8,28 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alignboard.cli.boundary import EXIT_FOUND
 from alignboard.cli.endpoint import endpoint_fields, endpoint_options
-from alignboard.cli.shared import completes, json_option, name_option, replace_option, write_json
+from alignboard.cli.options import (
+    POSITIVE,
+    json_option,
+    limit_option,
+    max_new_tokens_option,
+    model_arguments,
+    names_option,
+    replace_option,
+    trust_remote_code_option,
+)
+from alignboard.cli.shared import write_json
 
 if TYPE_CHECKING:
     from alignboard.data.instruction_sets import InstructionSet
     from alignboard.models.spec import ModelSpec
-    from alignboard.pipeline.answering import Answered
+    from alignboard.pipeline.answering import GenerationReport
     from alignboard.pipeline.costs import GenerationCost
     from alignboard.suites import Instructions
 
-EXIT_FOUND = 3
-
 
 @click.command(epilog="Example: alignboard generate runs/dpo --set prompts.jsonl")
-@click.argument(
-    "models",
-    nargs=-1,
-    required=True,
-    metavar="MODEL...",
-    shell_complete=completes("evaluate/models"),
-)
-@name_option
+@model_arguments
+@names_option
 @click.option(
     "--set",
     "set_name",
@@ -38,13 +41,9 @@ EXIT_FOUND = 3
     metavar="NAME",
     help="An instruction set, or a json, jsonl or csv file with a column of instructions.",
 )
-@click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N instructions."
-)
+@limit_option
 @endpoint_options
-@click.option(
-    "--max-new-tokens", type=click.IntRange(min=1), metavar="N", help="In place of the entry's."
-)
+@max_new_tokens_option
 @click.option(
     "--temperature",
     type=click.FloatRange(min=0),
@@ -54,16 +53,12 @@ EXIT_FOUND = 3
 @click.option("--seed", type=int, metavar="N", help="Of sampling.")
 @click.option(
     "--repeats",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     default=1,
     show_default=True,
     help="Responses to every prompt, each with a seed of its own, as <model>-response0 and so on.",
 )
-@click.option(
-    "--trust-remote-code",
-    is_flag=True,
-    help="Agree to run the repository's own Python where an entry asks.",
-)
+@trust_remote_code_option
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be asked of whom; load no weights, ask nobody."
 )
@@ -126,12 +121,10 @@ def generate(
             if spec is not None:
                 named = msgspec.structs.replace(spec, name=model.name)
                 print(_cost_text(cost, named, declared, resolved.sets[0].asked, given["engine"]))
-        if json_file is not None:
-            write_json(json_file, costs)
+        write_json(json_file, costs)
         return
     results = run_generation(planned)
-    if json_file is not None:
-        _write(json_file, results)
+    _write(json_file, results)
     if any(one.failures or 0 < one.n_rows == one.n_empty for one in results):
         sys.exit(EXIT_FOUND)
 
@@ -165,7 +158,7 @@ def _cost_text(
     return "\n".join([*unknown, line])
 
 
-def _write(path: Path, results: list[Answered]) -> None:
+def _write(path: Path | None, results: list[GenerationReport]) -> None:
     import msgspec
 
     fields = ("model", "n_rows", "n_known", "n_tokens", "price", "seconds", "too_long")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from alignboard.cli.shared import json_option, write_json
-
-EXIT_FOUND = 3
+from alignboard.cli.boundary import EXIT_FOUND
+from alignboard.cli.options import json_option
+from alignboard.cli.shared import write_json
 
 
 @click.group()
@@ -27,8 +27,7 @@ def list_command(*, markdown: bool, json_file: Path | None) -> None:
 
     show = markdown_table if markdown else models_table
     entries = list_models()
-    if json_file is not None:
-        write_json(json_file, entries)
+    write_json(json_file, entries)
     print(show(entries))
 
 
@@ -41,8 +40,7 @@ def show(name: str, json_file: Path | None) -> None:
     from alignboard.models.registry import load_model
 
     entry = load_model(name)
-    if json_file is not None:
-        write_json(json_file, entry)
+    write_json(json_file, entry)
     print(model_text(entry))
 
 
@@ -61,8 +59,7 @@ def check(name: str, instruction: str | None, json_file: Path | None) -> None:
     from alignboard.models.registry import load_model
 
     result = check_model(load_model(name), instruction or PROBE)
-    if json_file is not None:
-        write_json(json_file, result.to_json())
+    write_json(json_file, result.to_json())
     print(check_text(result))
     if result.wrong:
         sys.exit(EXIT_FOUND)

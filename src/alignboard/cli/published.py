@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alignboard.cli.options import PATH, parts
 from alignboard.errors import SourceError
 
 if TYPE_CHECKING:
@@ -17,17 +18,10 @@ if TYPE_CHECKING:
 from_option = click.option(
     "--from",
     "results",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="SOURCE",
     help="A results folder (<model>/[<set>/]<judge>/annotations.json), or for `board` also a board's json file.",
 )
-assets_option = click.option(
-    "--assets",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where df_gamed.csv and instruction_difficulty.csv are (else: from the hub, once).",
-)
-models_option = click.option("--models", metavar="A,B", help="Only these models.")
 mode_option = click.option(
     "--mode",
     type=click.Choice(["compat", "aligned"]),
@@ -41,9 +35,7 @@ def names_of(models: str | None) -> list[str] | None:
     """``A,B`` as a list; names are checked before they become paths."""
     from alignboard.workspace import model_name
 
-    if models is None:
-        return None
-    return [model_name(name.strip()) for name in models.split(",") if name.strip()]
+    return None if models is None else [model_name(name) for name in parts(models)]
 
 
 def released(suite: Suite, models: list[str] | None) -> Path:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import READABLE_FILE, json_option
+from alignboard.cli.shared import write_json
 from alignboard.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ _METHOD = (
 
 
 @click.command(epilog="Example: alignboard rank battles.parquet --style --json -")
-@click.argument(
-    "battles", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True)
-)
+@click.argument("battles", nargs=-1, required=True, type=READABLE_FILE)
 @click.option(
     "--method",
     type=click.Choice(
@@ -74,8 +73,7 @@ def rank(
     report = ranking.rank(
         *battles, method=method, cluster=cluster, prior_sd=_prior(prior), style=style
     )
-    if json_file is not None:
-        write_json(json_file, report)
+    write_json(json_file, report)
     print(to_text(report))
     if report.status == "not identified":
         print("alignboard: the comparisons identify no rating.", file=sys.stderr)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alignboard.cli.shared import completes, json_option, write_json
+from alignboard.cli.options import PATH, POSITIVE, completes, json_option
+from alignboard.cli.shared import write_json
 
 if TYPE_CHECKING:
     from alignboard.train.imports.read import ImportedRecipe
@@ -28,8 +29,7 @@ def list_recipes(json_file: Path | None) -> None:
 
     known = sorted({name for root in (Path.cwd(), library()) for name in names("train", root)})
     found = [(name, load_recipe(declaration("train", name))) for name in known]
-    if json_file is not None:
-        write_json(json_file, {name: one.identity() for name, one in found})
+    write_json(json_file, {name: one.identity() for name, one in found})
     rows = [(name, one.method, one.model or "any") for name, one in found]
     print(table(("recipe", "method", "model"), rows, left=(0, 1, 2)))
 
@@ -44,15 +44,14 @@ def show(name: str, json_file: Path | None) -> None:
 
     path = declaration("train", name)
     found = load_recipe(path)
-    if json_file is not None:
-        write_json(json_file, found.identity())
+    write_json(json_file, found.identity())
     print(path.read_text(encoding="utf-8").rstrip())
 
 
 @recipe.command(
     "import", epilog="Example: alignboard recipe import config_qlora.yaml --to mine/dpo"
 )
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option(
     "--to", "to", metavar="NAME", help="Write the recipe to train/NAME.yaml (default: print it)."
 )
@@ -61,7 +60,7 @@ def show(name: str, json_file: Path | None) -> None:
 )
 @click.option(
     "--devices",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     default=1,
     show_default=True,
     help="On how many devices it ran; the global batch is of all of them.",
@@ -77,14 +76,9 @@ def import_(
     from alignboard.train.imports.read import import_recipe
 
     found = import_recipe(file, method, devices)
-    if json_file is not None:
-        write_json(json_file, found.to_json())
-    if to is not None:
-        _print_keys(found)
-        print(f"\n{_written(found, to)}")
-        return
+    write_json(json_file, found.to_json())
     _print_keys(found)
-    print(f"\n{found.text()}".rstrip())
+    print(f"\n{found.text() if to is None else _written(found, to)}".rstrip())
 
 
 def _print_keys(found: ImportedRecipe) -> None:

@@ -1,43 +1,25 @@
-"""What several commands have alike: the option ``--json``, names, and how a run uses the machine."""
+"""What several commands do alike: JSON files, and runs with their progress, times and board."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from alignboard.cli.options import STDOUT
+
 if TYPE_CHECKING:
-    from alignboard.pipeline.executors.machine import Machine
     from alignboard.pipeline.runner import RunResult
 
-_STDOUT = "alignboard.stdout"
 
-
-def _human_text_aside(ctx: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
-    """Of ``--json -``: what is for people goes to standard error, so that standard output is JSON alone."""
-    if path is not None and str(path) == "-" and not ctx.resilient_parsing:
-        ctx.meta[_STDOUT] = sys.stdout
-        ctx.with_resource(redirect_stdout(sys.stderr))
-    return path
-
-
-json_option = click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    metavar="FILE",
-    callback=_human_text_aside,
-    help="Write the result as JSON to FILE; - is standard output, and the text then goes to standard error.",
-)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` for ``--json``; NaN is null."""
+def write_json(path: Path | None, content: Any) -> None:
+    """Write ``content`` where ``--json`` was given; NaN is null."""
+    if path is None:
+        return
     import json
 
     import msgspec
@@ -50,43 +32,9 @@ def write_json(path: Path, content: Any) -> None:
     if str(path) != "-":
         write_atomically(path, text.encode())
         return
-    stdout = click.get_current_context().meta[_STDOUT]
+    stdout = click.get_current_context().meta[STDOUT]
     stdout.buffer.write(text.encode())
     stdout.flush()
-
-
-def completes(room: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """The names of ``room`` (such as ``evaluate/suites``) that the shell offers."""
-
-    def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-        from alignboard.workspace import library, names
-
-        found = {name for root in (Path.cwd(), library()) for name in names(room, root)}
-        return sorted(name for name in found if name.startswith(incomplete))
-
-    return complete
-
-
-name_option = click.option(
-    "--name",
-    "model_names",
-    metavar="A,B",
-    help="Names for the MODELs, in their order: their folders in results/ (default: an entry's name, or the folder's).",
-)
-
-replace_option = click.option(
-    "--replace",
-    is_flag=True,
-    help="Write a file of results also where the one there has more scored rows; the old one is kept beside it.",
-)
-
-allow_key_option = click.option(
-    "--allow-key",
-    metavar="VARIABLE@HOST",
-    multiple=True,
-    help="Let a file have the key in VARIABLE sent to HOST, where it does not belong (OPENAI_API_KEY belongs to "
-    "api.openai.com).",
-)
 
 
 def terminal_width() -> int | None:
@@ -94,60 +42,44 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-redo_option = click.option(
-    "--redo",
-    metavar="KIND",
-    multiple=True,
-    help="Do the jobs of this kind again, and what depends on them: train, generate, lm-eval, judge, board, ... "
-    "After an upgrade of a library, whose version is recorded and no part of a job's key.",
-)
+def show_run(
+    run: Callable[..., RunResult],
+    json_file: Path | None,
+    *,
+    dry_run: bool,
+    more: Callable[[RunResult], dict[str, Any]] = lambda _: {},
+) -> None:
+    """Run a plan and print its times and its board; of a dry run the jobs and what they cost.
 
+    ``run`` takes ``dry_run`` and ``on_progress`` as `alignboard.pipeline.runner.run_resolved` does; ``more`` gives
+    further entries of the JSON.
+    """
+    from alignboard.boards.board import read_board
+    from alignboard.boards.files import to_text
+    from alignboard.pipeline.progress import (
+        cost_table,
+        job_table,
+        showing,
+        time_table,
+        versions_text,
+    )
 
-def say_versions(result: RunResult) -> None:
-    """Say on standard error which finished jobs other versions made."""
-    from alignboard.pipeline.progress import versions_text
-
-    text = versions_text(result.other_versions, result.n_older)
-    if text:
-        print(text, file=sys.stderr)
-
-
-_MACHINE = (
-    click.option(
-        "--workers",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Jobs at a time (default: one per GPU of --gpus; else one per core where no large model is loaded, and "
-        "one where one is).",
-    ),
-    click.option(
-        "--gpus",
-        metavar="0,1",
-        help="One worker per GPU, which is all that it sees; models on one base go to one of them.",
-    ),
-    click.option(
-        "--executor",
-        default="processes",
-        show_default=True,
-        metavar="NAME",
-        help="What does the jobs: processes, in-process, or one that an installed package registers.",
-    ),
-)
-
-
-def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say how a run uses the machine."""
-    for option in reversed(_MACHINE):
-        command = option(command)
-    return command
-
-
-def machine_of(workers: int | None, gpus: str | None, executor: str) -> Machine:
-    """The options as `alignboard.pipeline.executors.machine.Machine`."""
-    from alignboard.errors import InputError
-    from alignboard.pipeline.executors.machine import Machine
-
-    devices = tuple(one.strip() for one in (gpus or "").split(",") if one.strip())
-    if gpus is not None and not devices:
-        raise InputError("--gpus names no GPU; give their numbers, such as 0,1.")
-    return Machine(workers, devices, executor)
+    result = planned = run(dry_run=True)
+    if not dry_run:
+        with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
+            result = run(on_progress=listener)
+    outdated = versions_text(result.other_versions, result.n_older)
+    if outdated:
+        print(outdated, file=sys.stderr)
+    content = result.to_json() | more(result)
+    if dry_run:
+        costs = planned.costs()
+        write_json(json_file, content | {"costs": costs})
+        print(cost_table(costs), end="\n\n" if costs else "")
+        print(job_table(planned.jobs, planned.done_before, planned.expected, planned.n_workers))
+        return
+    write_json(json_file, content)
+    print(time_table(result.timings, result.seconds))
+    if result.board is not None:
+        made = read_board(result.board)
+        print(f"\n{to_text(made, terminal_width())}\n\n{result.board.with_suffix('.html')}")

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
-from alignboard.cli.shared import (
+from alignboard.cli.options import (
+    POSITIVE,
     completes,
     json_option,
     machine_of,
     machine_options,
-    say_versions,
-    terminal_width,
-    write_json,
+    trained_model_option,
+    training_data_option,
 )
+from alignboard.cli.shared import show_run
 
 
 @click.command(
@@ -27,13 +28,9 @@ from alignboard.cli.shared import (
     multiple=True,
     help="Values of a field of the recipes, such as loss.beta=0.01,0.1; of several fields all combinations.",
 )
-@click.option(
-    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds per setting."
-)
-@click.option(
-    "--model", metavar="NAME", help="tiny-phi, a folder or an id on the hub; else the recipe's own."
-)
-@click.option("--data", "data_name", metavar="SOURCE", help="Train on this instead.")
+@click.option("--seeds", type=POSITIVE, default=1, show_default=True, help="Seeds per setting.")
+@trained_model_option
+@training_data_option
 @click.option(
     "--report-on",
     metavar="SUITE",
@@ -73,9 +70,8 @@ def sweep(
     Settings and seeds on one base and one file share rows, tokens and reference. A setting that is chosen on the
     prompts that are reported is marked so; --select-on keeps the two apart.
     """
-    from alignboard.boards.board import read_board
-    from alignboard.boards.files import to_text
-    from alignboard.pipeline.progress import job_table, showing, time_table
+    from functools import partial
+
     from alignboard.pipeline.runner import run_resolved
     from alignboard.pipeline.training import SweepRequest, parse_values, sweep_plan
 
@@ -84,18 +80,4 @@ def sweep(
     )
     resolved = sweep_plan(asked, Path.cwd())
     machine = machine_of(workers, gpus, executor)
-    planned = run_resolved(resolved, dry_run=True, machine=machine)
-    if dry_run:
-        if json_file is not None:
-            write_json(json_file, planned.to_json())
-        print(job_table(planned.jobs, planned.done_before, planned.expected, planned.n_workers))
-        return
-    with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        result = run_resolved(resolved, on_progress=listener, machine=machine)
-    say_versions(result)
-    if json_file is not None:
-        write_json(json_file, result.to_json())
-    print(time_table(result.timings, result.seconds))
-    if result.board is not None:
-        print(f"\n{to_text(read_board(result.board), terminal_width())}")
-        print(f"\n{result.board.with_suffix('.html')}")
+    show_run(partial(run_resolved, resolved, machine=machine), json_file, dry_run=dry_run)

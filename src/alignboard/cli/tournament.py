@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.judge.judging import judge_options
-from alignboard.cli.shared import completes, json_option, write_json
+from alignboard.cli.options import FOLDER, POSITIVE, json_option, judge_option, parts
+from alignboard.cli.shared import write_json
 
 if TYPE_CHECKING:
     from alignboard.judges.spec import Order
@@ -25,17 +26,10 @@ _POLICY = (
     epilog="Example: alignboard tournament sft dpo simpo --judge hardened-pair --budget 500"
 )
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option(
-    "--judge",
-    "name",
-    required=True,
-    metavar="NAME",
-    shell_complete=completes("evaluate/judges"),
-    help="A judge of `alignboard judge list`, or a yaml file.",
-)
+@judge_option
 @click.option(
     "--budget",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     required=True,
     metavar="N",
     help="The most judgments of pairs; a judge that sees both orders makes two calls of one.",
@@ -57,13 +51,13 @@ _POLICY = (
 @click.option(
     "--people",
     "n_people",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     metavar="N",
     help="Also draw about N judged pairs for people to judge, with the probability of each.",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path("leaderboards/tournament"),
     show_default=True,
     metavar="DIR",
@@ -93,7 +87,7 @@ def tournament(
     """
     import msgspec
 
-    from alignboard.cli.judge.judging import checking, judge_urls, plan_judge
+    from alignboard.cli.judge.judging import checking, plan_judge
     from alignboard.judges.tournament import Standings
     from alignboard.pipeline.evaluation import declared_judge
     from alignboard.pipeline.judged_outputs import baseline_file
@@ -103,7 +97,7 @@ def tournament(
     from alignboard.reports.tournament_text import to_text
 
     declared = declared_judge(
-        name, Path.cwd(), order, hardened=hardened, urls=judge_urls(access["judge_engine"])
+        name, Path.cwd(), order, hardened=hardened, urls=tuple(parts(access["judge_engine"]))
     )
     for model in models:
         baseline_file(model, Path.cwd())  # what is not there is refused before anybody is asked
@@ -128,6 +122,5 @@ def tournament(
 
         run_graph(graph, Path.cwd(), listen)
     found = msgspec.convert(reports[0], Standings)
-    if json_file is not None:
-        write_json(json_file, found)
+    write_json(json_file, found)
     print(to_text(found))

@@ -1,29 +1,32 @@
-"""`alignboard train`: an adapter from a recipe."""
+"""`alignboard train` and `export`: an adapter from a recipe, and one merged into its base."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from alignboard.cli.shared import completes, json_option, redo_option, say_versions, write_json
+from alignboard.cli.options import (
+    PATH,
+    completes,
+    json_option,
+    redo_option,
+    trained_model_option,
+    training_data_option,
+)
+from alignboard.cli.shared import show_run, write_json
 
 if TYPE_CHECKING:
+    from alignboard.models.arithmetic import Dtype
     from alignboard.pipeline.runner import RunResult
 
 
 @click.command(epilog="Example: alignboard train demo/dpo --model tiny-phi --set loss.beta=0.2")
 @click.argument("recipe", shell_complete=completes("train"))
-@click.option(
-    "--model", metavar="NAME", help="tiny-phi, a folder or an id on the hub; else the recipe's own."
-)
-@click.option(
-    "--data",
-    "data_name",
-    metavar="SOURCE",
-    help="Train on this instead: a json, jsonl, csv or parquet file, a folder of `datasets`, a hub id.",
-)
+@trained_model_option
+@training_data_option
 @click.option(
     "--set",
     "settings",
@@ -57,26 +60,27 @@ def train(
     json_file: Path | None,
 ) -> None:
     """Train RECIPE (a name such as demo/dpo or mistral-7b/sft-qlora), and first whatever it starts from."""
-    from alignboard.pipeline.progress import job_table, showing, time_table
-    from alignboard.pipeline.training import TrainingRequest, parse_settings, train_recipe
+    from functools import partial
+
+    from alignboard.pipeline.runner import run_resolved
+    from alignboard.pipeline.training import (
+        TrainingRequest,
+        adapter_folder,
+        parse_settings,
+        training_plan,
+    )
 
     changes = parse_settings(settings)
     changes |= {} if seed is None else {"seed": seed}
     changes |= {} if data_name is None else {"data": {"name": data_name}, "pairs": None}
     asked = TrainingRequest(recipe, model, changes, name)
-    _, planned = train_recipe(asked, dry_run=True, redo=redo)
+    resolved = training_plan(asked, Path.cwd().resolve())
+    run = partial(run_resolved, resolved, redo=redo)
     if dry_run:
-        looked = _look(planned)
-        if json_file is not None:
-            write_json(json_file, planned.to_json() | {"preview": looked})
-        print(job_table(planned.jobs, planned.done_before, planned.expected, planned.n_workers))
+        show_run(run, json_file, dry_run=True, more=lambda planned: {"preview": _look(planned)})
         return
-    with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
-        adapter, result = train_recipe(asked, on_progress=listener, redo=redo)
-    say_versions(result)
-    if json_file is not None:
-        write_json(json_file, result.to_json() | {"adapter": str(adapter)})
-    print(time_table(result.timings, result.seconds))
+    adapter = adapter_folder(resolved)
+    show_run(run, json_file, dry_run=False, more=lambda _: {"adapter": str(adapter)})
     print(adapter)
 
 
@@ -102,3 +106,40 @@ def _look(planned: RunResult) -> dict[str, Any] | None:
     for line in looked.lines():
         print(shown(line))
     return looked.to_json()
+
+
+@click.command(epilog="Example: alignboard export results/tiny-phi-dpo/adapter --to merged")
+@click.argument("adapter", type=PATH)
+@click.option("--to", required=True, type=PATH, help="The new folder of the checkpoint.")
+@click.option(
+    "--base", metavar="MODEL", help="The base model (default: the one that ADAPTER names)."
+)
+@click.option(
+    "--dtype",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    help="Of the merged weights.",
+)
+@json_option
+def export(
+    adapter: Path, *, to: Path, base: str | None, dtype: str, json_file: Path | None
+) -> None:
+    """Merge ADAPTER into its base model, as safetensors with tokenizer and model card, and prove it.
+
+    The merged model is loaded anew and compared with the adapter on its base: the largest difference of a logit, and
+    the KL divergence. For an adapter that was trained on a base in few bits both comparisons are printed. The card has
+    the scores (model-index) that the boards in leaderboards/ give to the model of results/<model>/adapter.
+    """
+    from alignboard.extras import require
+
+    require("torch", "transformers", "peft")
+    from alignboard.boards.exports.hub import results_of
+    from alignboard.text import shown
+    from alignboard.train.export import export_adapter
+
+    results = results_of(adapter.absolute().parent.name, Path("leaderboards"))
+    report = export_adapter(adapter, to, base=base, dtype=cast("Dtype", dtype), results=results)
+    write_json(json_file, asdict(report))
+    for line in report.lines():
+        print(shown(line))

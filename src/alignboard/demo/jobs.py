@@ -46,7 +46,7 @@ def build_checkpoint(
     """Pretrain a tiny checkpoint; ``settings`` are fields of `PretrainConfig`."""
     from alignboard.demo.tiny import PretrainConfig, build
 
-    config = _overridden(PretrainConfig, "pretrain", settings)
+    config = _overridden(PretrainConfig, "pretraining", settings)
     return build(family, path, seed=seed, config=config, on_step=on_step)
 
 
@@ -58,7 +58,7 @@ def judge_model(task: JobTask) -> dict[str, str]:
         task.inputs["base"] / CHECKPOINT,
         task.folder / CHECKPOINT,
         seed=task.job.parameters["seed"],
-        config=_overridden(JudgeTraining, "judge_training", task.job.parameters["training"]),
+        config=_overridden(JudgeTraining, "judge_model_training", task.job.parameters["training"]),
         on_step=lambda step, total, _loss: task.progress(step, total),
     )
     return {}

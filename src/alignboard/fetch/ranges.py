@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from alignboard.errors import InputError
-from alignboard.fetch.http import FinalError, Http, Patience, transient_status
+from alignboard.fetch.http import FinalError, Http, Patience, head_of, transient_status
 
 if TYPE_CHECKING:
     import httpx
@@ -41,7 +41,7 @@ def require_success(response: httpx.Response) -> None:
     reason = f"the server answers {response.status_code} {response.reason_phrase}".rstrip()
     if response.headers.get("x-ratelimit-remaining") == "0":
         reason += ", its limit of requests is used up"
-    raise transient_status(response, reason) or FinalError(reason)
+    raise transient_status(head_of(response), reason) or FinalError(reason)
 
 
 def continues(response: httpx.Response, offset: int) -> bool | None:

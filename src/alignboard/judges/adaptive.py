@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alignboard.judges.pairs import Judged, conversations, uniform
-from alignboard.results.order import is_switched
+from alignboard.records import is_switched
 from alignboard.stats.second_order import (
     FirstOrders,
     SecondOrderDesign,

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from alignboard.judges.rows import Call, FailedCall, Question, Reply, Status, Verdict
-from alignboard.results.order import is_switched
+from alignboard.records import is_switched
 
 _TURNED = {"first_2": "second_2", "second_2": "first_2"}
 

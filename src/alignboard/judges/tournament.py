@@ -270,4 +270,4 @@ def _bought(needed: NDArray[np.float64]) -> float:
             break
         bought += min(1.0, left / one)
         left -= one
-    return bought
+    return float(bought)

@@ -37,6 +37,8 @@ _CHANNELS_FIRST = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>")
 _BARE_CHANNELS = re.compile(
     r"\s*analysis(?=\S)(.*?)assistant(?:commentary.*?assistant)?final", re.DOTALL
 )
+_ANY_MARK = re.compile(r"[<\[◁]|\A\s*analysis")
+"""what every form has; most replies have none of it, and real sets have a hundred thousand replies"""
 _QUOTES = "`\"'\u201c\u201d\u2018\u2019"
 MARKS: Final = (
     *(mark for pair in _PAIRS for mark in pair),
@@ -72,6 +74,8 @@ def split(text: str, *, opened: bool = False, judging: bool = False) -> Parts:
     >>> split("Blue or red? It is", opened=True).response
     ''
     """
+    if not opened and _ANY_MARK.search(text) is None:
+        return Parts(text)
     channels = _channels(text)
     if channels is not None:
         return channels
@@ -142,8 +146,7 @@ def _alone(text: str, thoughts: list[str], *, sure: bool) -> str:
     """
     for opening, closing in _PAIRS:
         end = _find(text, closing, last=True)
-        start = _find(text, opening)
-        if end < 0 or 0 <= start < end:
+        if end < 0 or 0 <= _find(text, opening) < end:
             continue
         after = text[end + len(closing) :]
         own_line = text[:end].endswith("\n") or not after.strip() or after.lstrip(" \t")[:1] == "\n"

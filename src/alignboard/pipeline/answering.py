@@ -43,7 +43,7 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Answered:
+class GenerationReport:
     """What one model's run came to."""
 
     model: str
@@ -71,9 +71,9 @@ class Answered:
         return msgspec.to_builtins(inner, enc_hook=str)
 
 
-def read_report(report: Mapping[str, Any], root: Path) -> Answered:
-    """What `Answered.to_report` wrote, with its file below ``root``."""
-    found = msgspec.convert(report, Answered, dec_hook=lambda kind, value: kind(value))
+def read_report(report: Mapping[str, Any], root: Path) -> GenerationReport:
+    """What `GenerationReport.to_report` wrote, with its file below ``root``."""
+    found = msgspec.convert(report, GenerationReport, dec_hook=lambda kind, value: kind(value))
     return replace(found, path=root / found.path)
 
 
@@ -132,7 +132,7 @@ def answer_set(
     journal: Journal,
     workspace: Path,
     on_progress: OnProgress | None = None,
-) -> Answered:
+) -> GenerationReport:
     """Answer what is missing of the set, turn by turn, then write the file.
 
     Interrupt it at any moment: rows that had finished are not asked for again.
@@ -167,7 +167,7 @@ def answer_set(
     path = outputs_path(workspace, spec.name, asked)
     if not failures:
         _write(path, spec.name, asked, responses)
-    return Answered(
+    return GenerationReport(
         model=spec.name,
         path=path,
         n_rows=total - len(too_long),

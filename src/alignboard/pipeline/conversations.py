@@ -21,7 +21,7 @@ from alignboard.fetch.sources import DownloadProgress
 from alignboard.judges.pairs import Pair, rated
 from alignboard.pipeline.judged_outputs import Answers, Fields, PairedOutputs
 from alignboard.results.conversations import CONVERSATIONS, Conversation, read_conversations
-from alignboard.results.verdict_places import part_of
+from alignboard.results.verdict_paths import part_of
 
 _MOST_TURNS = 2
 
@@ -87,7 +87,7 @@ def compare_conversations(
 ) -> PairedOutputs:
     """A pair for every turn: that turn's answers of the model and of the baseline.
 
-    ``place`` is the folder for verdicts on the whole file (`verdict_places.beside`).
+    ``place`` is the folder for verdicts on the whole file (`verdict_paths.beside`).
     """
     pairs, datasets = [], {}
     both = zip(

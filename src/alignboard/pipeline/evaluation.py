@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -146,42 +146,46 @@ class Evaluation:
         summary = write_rated(spec.name, answers, rated, asked, replace=self._replace)
         return summary, rated
 
-    def require_ready(self, declared: JudgeSpec, compared: Sequence[PairedOutputs]) -> None:
-        """Raise `InputError` for what judging any of ``compared`` would meet; nothing is loaded, nobody is asked.
+    def require_ready(self, declared: JudgeSpec, judged: Sequence[PairedOutputs | Answers]) -> None:
+        """Raise `InputError` for what judging any of ``judged`` would meet; nothing is loaded, nobody is asked.
 
         A key or a model is demanded only where a reply is missing.
         """
-        asked = self._judges.sources(declared)
-        for one in compared:
-            self._require_turns(declared, [pair.turns[1] for pair in one.pairs])
-            path = self._root / verdict_path(declared.name, one, asked, self._root)
-            self._require_place(path, len(one.pairs), n_preferences)
-        shares = [share for one in compared for share in self._judges.shares(declared, one.pairs)]
         ready: set[str] = set()
-        for spec, own in shares:
-            self._require_asked(spec, first_questions(spec, own), ready)
+        asked = [share for one in judged for share in self._asked(declared, one)]
+        for one in judged:
+            self._require_place(declared, one)
+        for spec, questions in asked:
+            n_known, calls = self._known(spec, questions)
+            if spec.name not in ready and n_known < len(calls):
+                self._judges.require_ready(spec)
+                ready.add(spec.name)
 
-    def require_ready_to_rate(self, declared: JudgeSpec, outputs: Sequence[Answers]) -> None:
-        """The same of outputs that are rated by themselves."""
-        ready: set[str] = set()
-        for one in outputs:
-            spec = self._rater(declared, one)
-            self._require_place(rating_path(spec.name, one), len(one.questions), n_ratings)
-            self._require_asked(spec, single_questions(one.questions), ready)
-
-    def _require_place(self, path: Path, n: int, counted: Callable[[bytes], int]) -> None:
+    def _require_place(self, declared: JudgeSpec, judged: PairedOutputs | Answers) -> None:
+        """Whether the files can be written, and take nothing's place that has more."""
+        if isinstance(judged, Answers):
+            path, n, counted = rating_path(declared.name, judged), len(judged.questions), n_ratings
+        else:
+            place = verdict_path(declared.name, judged, self._judges.sources(declared), self._root)
+            path, n, counted = self._root / place, len(judged.pairs), n_preferences
         require_writable(path.parent)
         if not self._replace:
             require_no_loss(path, n, counted)
 
-    def _require_asked(
-        self, spec: JudgeSpec, questions: Sequence[PairQuestion], ready: set[str]
-    ) -> None:
-        """Whether every prompt can be written, and whoever is missing a reply can be asked; once by name."""
-        n_known, calls = self._known(spec, questions)
-        if spec.name not in ready and n_known < len(calls):
-            self._judges.require_ready(spec)
-            ready.add(spec.name)
+    def _asked(
+        self, declared: JudgeSpec, judged: PairedOutputs | Answers
+    ) -> list[tuple[JudgeSpec, list[PairQuestion]]]:
+        """Every judge that is asked, and what; raises `InputError` where it cannot be shown all turns."""
+        if isinstance(judged, Answers):
+            return [(self._rater(declared, judged), single_questions(judged.questions))]
+        self._require_turns(declared, [pair.turns[1] for pair in judged.pairs])
+        return self._pairs_asked(declared, judged.pairs)
+
+    def _pairs_asked(
+        self, declared: JudgeSpec, pairs: Sequence[Pair]
+    ) -> list[tuple[JudgeSpec, list[PairQuestion]]]:
+        shares = self._judges.shares(declared, pairs)
+        return [(spec, first_questions(spec, own)) for spec, own in shares]
 
     def _known(
         self, spec: JudgeSpec, questions: Sequence[PairQuestion]
@@ -191,22 +195,14 @@ class Evaluation:
         calls = {call.key: call for view in views(prompter, questions) for call, _ in view.calls}
         return 0 if spec.needs_weights else len(self._replies.known(list(calls))), calls
 
-    def costs(self, declared: JudgeSpec, compared: PairedOutputs) -> list[Cost]:
+    def costs(self, declared: JudgeSpec, judged: PairedOutputs | Answers) -> list[Cost]:
         """What is missing, and what it costs, by judge; nobody is asked."""
-        self._require_turns(declared, [pair.turns[1] for pair in compared.pairs])
-        return self.pair_costs(declared, compared.pairs)
+        return [self._cost(spec, questions) for spec, questions in self._asked(declared, judged)]
 
     def pair_costs(self, declared: JudgeSpec, pairs: Sequence[Pair]) -> list[Cost]:
         """The same of pairs by themselves."""
-        return [
-            self._cost(spec, first_questions(spec, own))
-            for spec, own in self._judges.shares(declared, pairs)
-        ]
-
-    def rating_costs(self, declared: JudgeSpec, answers: Answers) -> list[Cost]:
-        """The same of outputs that are rated by themselves."""
-        spec = self._rater(declared, answers)
-        return [self._cost(spec, single_questions(answers.questions))]
+        shares = self._pairs_asked(declared, pairs)
+        return [self._cost(spec, questions) for spec, questions in shares]
 
     def _cost(self, spec: JudgeSpec, asked: Sequence[PairQuestion]) -> Cost:
         if spec.needs_weights:

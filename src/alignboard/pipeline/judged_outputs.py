@@ -18,7 +18,7 @@ from alignboard.records import Generation
 from alignboard.results.files import SUFFIXES
 from alignboard.results.formats import read_rows
 from alignboard.results.raw_rows import raw_rows
-from alignboard.results.verdict_places import part_of
+from alignboard.results.verdict_paths import part_of
 from alignboard.suites import load_suite
 from alignboard.workspace import PUBLISHED
 
@@ -111,7 +111,7 @@ def compare(
 ) -> PairedOutputs:
     """The model's and the baseline's answers, or those to the first ``limit`` instructions.
 
-    ``place`` is the folder for verdicts on the whole file (`verdict_places.beside`); ``fields``, by instruction, are
+    ``place`` is the folder for verdicts on the whole file (`verdict_paths.beside`); ``fields``, by instruction, are
     what prompts may show beside it.
     """
     model = outputs[0].generator

@@ -1,6 +1,6 @@
 """Models are judged: replies in the journal, ``annotations.json`` in AlpacaEval's format, and what it comes to.
 
-The product is ``<judge>/annotations.json`` beside the outputs (`alignboard.results.verdict_places`), which upstream's
+The product is ``<judge>/annotations.json`` beside the outputs (`alignboard.results.verdict_paths`), which upstream's
 tools read, with columns of ours beside theirs, and ``judging.json`` next to it: the win rate with its interval, the
 counts of every status, calls and price, and which model was asked where. A verdict that was not scored is null in the
 file; it is asked again on the next run where nobody could be asked.
@@ -25,7 +25,7 @@ from alignboard.results.commits import Commits
 from alignboard.results.files import UNREADABLE, write_atomically
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal, JournalRow
-from alignboard.results.verdict_places import judge_folder
+from alignboard.results.verdict_paths import judge_folder
 
 REPLY = "judge-reply"
 ANNOTATIONS = "annotations.json"

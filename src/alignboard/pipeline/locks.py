@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from alignboard.errors import InputError
-from alignboard.pipeline.store import Places
+from alignboard.pipeline.store import WorkspacePaths
 
 _PATIENCE: Final = 10.0
 """seconds; workers of a run that was killed notice it within one"""
@@ -31,31 +31,31 @@ _TEMPORARY_FILE: Final = re.compile(r"\..+\.(\d+)\.tmp")
 
 
 @contextmanager
-def in_use(places: Places) -> Iterator[None]:
+def in_use(paths: WorkspacePaths) -> Iterator[None]:
     """Mark the workspace as in use. Whoever is alone in it removes what interrupted runs left half-made."""
-    places.store.mkdir(parents=True, exist_ok=True)
-    handle = os.open(places.store / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    paths.store.mkdir(parents=True, exist_ok=True)
+    handle = os.open(paths.store / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _clean_if_alone(handle, places)
+        _clean_if_alone(handle, paths)
         try:
             yield
         finally:  # workers of a run that was killed just before this one are gone by now
-            _clean_if_alone(handle, places)
+            _clean_if_alone(handle, paths)
     finally:
         os.close(handle)
 
 
-def _clean_if_alone(handle: int, places: Places) -> None:
+def _clean_if_alone(handle: int, paths: WorkspacePaths) -> None:
     if _try(handle, fcntl.LOCK_EX):
-        clean(places)
+        clean(paths)
     fcntl.flock(handle, fcntl.LOCK_SH)
 
 
-def clean(places: Places) -> None:
+def clean(paths: WorkspacePaths) -> None:
     """Remove what interrupted runs left half-made. Only where nobody else uses the workspace."""
-    for path in [*places.store.glob(".tmp-*"), places.locks]:
+    for path in [*paths.store.glob(".tmp-*"), paths.locks]:
         shutil.rmtree(path, ignore_errors=True)
-    for root in (places.results, places.leaderboards):
+    for root in (paths.results, paths.leaderboards):
         for pattern in (".*.tmp", "*/.*.tmp", "*/*/.*.tmp"):
             for path in root.glob(pattern):
                 made = _TEMPORARY_FILE.fullmatch(path.name)
@@ -78,16 +78,16 @@ def _is_alive(process: int) -> bool:
 
 
 @contextmanager
-def held(places: Places, *products: str) -> Iterator[None]:
+def held(paths: WorkspacePaths, *products: str) -> Iterator[None]:
     """Hold the locks of ``products``; raises `InputError` where another process keeps one of them."""
     with ExitStack() as stack:
         for product in sorted(set(products)):
-            handle = stack.enter_context(_opened(places, product))
+            handle = stack.enter_context(_opened(paths, product))
             deadline = time.monotonic() + _PATIENCE
             while not _try(handle, fcntl.LOCK_EX):
                 if time.monotonic() > deadline:
                     raise InputError(
-                        f"Another command is at work on {product} in {places.workspace}; wait for it to end, or "
+                        f"Another command is at work on {product} in {paths.workspace}; wait for it to end, or "
                         "stop it."
                     )
                 time.sleep(_PAUSE)
@@ -95,35 +95,35 @@ def held(places: Places, *products: str) -> Iterator[None]:
 
 
 @contextmanager
-def making(places: Places, product: str, needs: Iterator[str] | list[str]) -> Iterator[None]:
+def making(paths: WorkspacePaths, product: str, needs: Iterator[str] | list[str]) -> Iterator[None]:
     """Hold the lock of ``product``, waiting for it, and keep what it ``needs`` from being removed meanwhile."""
     with ExitStack() as stack:
         for need in needs:
-            fcntl.flock(stack.enter_context(_opened(places, need)), fcntl.LOCK_SH)
-        fcntl.flock(stack.enter_context(_opened(places, product)), fcntl.LOCK_EX)
+            fcntl.flock(stack.enter_context(_opened(paths, need)), fcntl.LOCK_SH)
+        fcntl.flock(stack.enter_context(_opened(paths, product)), fcntl.LOCK_EX)
         yield
 
 
-def is_being_made(places: Places, product: str) -> bool:
+def is_being_made(paths: WorkspacePaths, product: str) -> bool:
     """Whether another process holds the lock of ``product``."""
-    if not _path(places, product).exists():
+    if not _path(paths, product).exists():
         return False
-    with _opened(places, product) as handle:
+    with _opened(paths, product) as handle:
         return not _try(handle, fcntl.LOCK_SH)
 
 
 @contextmanager
-def _opened(places: Places, product: str) -> Iterator[int]:
-    places.locks.mkdir(parents=True, exist_ok=True)
-    handle = os.open(_path(places, product), os.O_RDWR | os.O_CREAT, 0o644)
+def _opened(paths: WorkspacePaths, product: str) -> Iterator[int]:
+    paths.locks.mkdir(parents=True, exist_ok=True)
+    handle = os.open(_path(paths, product), os.O_RDWR | os.O_CREAT, 0o644)
     try:
         yield handle
     finally:
         os.close(handle)
 
 
-def _path(places: Places, product: str) -> Path:
-    return places.locks / hashlib.sha256(product.encode()).hexdigest()[:32]
+def _path(paths: WorkspacePaths, product: str) -> Path:
+    return paths.locks / hashlib.sha256(product.encode()).hexdigest()[:32]
 
 
 def _try(handle: int, how: int) -> bool:

@@ -15,7 +15,7 @@ import msgspec
 from alignboard.errors import InputError
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.locks import held
-from alignboard.pipeline.store import Places
+from alignboard.pipeline.store import WorkspacePaths
 from alignboard.results.files import UNREADABLE, write_atomically
 from alignboard.workspace import model_name
 
@@ -72,7 +72,7 @@ def claim(workspace: Path, specs: Sequence[ModelSpec]) -> None:
     sources = {spec.name: source_of(spec, workspace) for spec in specs}
     paths = {name: _record(workspace, name) for name in sources}
     products = [str(path.relative_to(workspace)) for path in paths.values()]
-    with held(Places(workspace), *products):
+    with held(WorkspacePaths(workspace), *products):
         _claim(sources, paths)
 
 

@@ -31,7 +31,7 @@ from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.plans.models import served_of
 from alignboard.pipeline.plans.plan import ResolvedPlan, access_of
 from alignboard.pipeline.plans.schema import PlanJudge, PlanModel
-from alignboard.pipeline.store import Places
+from alignboard.pipeline.store import WorkspacePaths
 from alignboard.records import Generation
 from alignboard.results.conversations import (
     CONVERSATIONS,
@@ -52,7 +52,7 @@ class _Estimating:
     sets: Mapping[str, InstructionSet]
     jobs: Mapping[str, Job]
     done: set[str]
-    places: Places
+    paths: WorkspacePaths
     journal: Journal
 
     def responses(self, name: str) -> Responses | None:
@@ -65,17 +65,17 @@ class _Estimating:
             several = asked.n_turns > 1
             return released_conversations(job, asked) if several else released_rows(job, asked)
         file = CONVERSATIONS if asked.n_turns > 1 else OUTPUTS
-        (path,) = self.places.folder(job).rglob(file)
+        (path,) = self.paths.folder(job).rglob(file)
         return read_conversations(path) if asked.n_turns > 1 else read_rows(path, Generation)
 
     def evaluation(self, job: Job) -> Evaluation:
         """The judge of a job, asked as the plan says."""
-        journal = self.places.journal
+        journal = self.paths.journal
         access = access_of(msgspec.convert(job.hints["access"], PlanJudge), journal)
         # Without a secret no reply of a hardened judge can be there.
         known = (journal / "hardened-secret").exists()
         secret = hardening_secret(journal) if known else ""
-        judges = Judges(access, self.places.workspace, secret=secret)
+        judges = Judges(access, self.paths.workspace, secret=secret)
         return Evaluation(judges.repeated(job.parameters.get("repeat", 0)), self.journal)
 
 
@@ -98,10 +98,10 @@ def plan_costs(
 def _estimating(
     resolved: ResolvedPlan, jobs: Sequence[Job], done: set[str]
 ) -> Iterator[_Estimating]:
-    places = Places(resolved.workspace)
-    with Journal(places.journal) as journal, contextlib.chdir(resolved.workspace):
+    paths = WorkspacePaths(resolved.workspace)
+    with Journal(paths.journal) as journal, contextlib.chdir(resolved.workspace):
         sets = {one.name: one.asked for one in resolved.sets}
-        yield _Estimating(sets, {job.name: job for job in jobs}, done, places, journal)
+        yield _Estimating(sets, {job.name: job for job in jobs}, done, paths, journal)
 
 
 def _free(_job: Job, _plan: _Estimating) -> JobCost:
@@ -155,7 +155,7 @@ def _judge(job: Job, plan: _Estimating) -> JobCost:
         against = _placeholders(plan.sets[job.parameters["set"]], "baseline")
     if given is None:  # as long as the baseline's, as `alignboard evaluate --dry-run` has it
         given = [_as_long(row, model) for row in against]
-    comparison = compared(job, given, against, plan.places.workspace)
+    comparison = compared(job, given, against, plan.paths.workspace)
     costs = plan.evaluation(job).costs(decode_judge(job.parameters["declared"]), comparison)
     what = f"{job.parameters['judge']} on {model}"
     return of_judging(costs, what, lengths_known=lengths_known)

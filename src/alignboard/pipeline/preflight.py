@@ -2,6 +2,8 @@
 
 Nothing is loaded and nobody is asked. Of several models and judges all are checked before the first is asked; of a plan
 only what is still to be done is.
+
+Also what the jobs of a plan need of the machine: libraries, weights in memory, the network.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ from alignboard.pipeline.answerers import Served, ServedModel, rendered, too_lon
 from alignboard.pipeline.answering import outputs_path
 from alignboard.pipeline.evaluation import require_second_turns
 from alignboard.pipeline.graph import Job
-from alignboard.pipeline.judges import Judges
-from alignboard.pipeline.plans.made import judge_trained_here
+from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.kinds import job_kind
+from alignboard.pipeline.plans.made import generated_tasks, judge_trained_here
 from alignboard.pipeline.plans.plan import ChosenJudge, ResolvedPlan, access_of
 from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.pipeline.replacing import n_rows, require_no_loss
-from alignboard.pipeline.store import Places, is_kept
+from alignboard.pipeline.store import WorkspacePaths, is_kept
 from alignboard.results.files import require_writable
 
 
@@ -61,17 +64,17 @@ def require_model(
 
 def require_plan(resolved: ResolvedPlan, jobs: Iterable[Job]) -> None:
     """Raise `InputError` for the first thing that ``jobs``, which are to be done, would meet."""
-    todo, places = list(jobs), Places(resolved.workspace)
-    require_writable(places.results)
+    todo, paths = list(jobs), WorkspacePaths(resolved.workspace)
+    require_writable(paths.results)
     if resolved.makes_board:
-        require_writable(places.leaderboards)
+        require_writable(paths.leaderboards)
     for job in todo:
         if "start" in job.hints:  # an adapter that is not there is noticed before rows are fetched
             locate_adapter(job.hints["start"])
     with contextlib.chdir(resolved.workspace):  # declarations name files relative to it
         for name, own in _judges(todo).items():
             sets = [one for one in resolved.sets if one.name in own]
-            _require_judge(resolved.judges[name], sets, places)
+            _require_judge(resolved.judges[name], sets, paths)
         for spec, served, asked in _models(resolved, todo):
             try:
                 if served is not None:
@@ -80,17 +83,17 @@ def require_plan(resolved: ResolvedPlan, jobs: Iterable[Job]) -> None:
             except InputError as error:
                 raise InputError(f"{resolved.path}: models.{spec.name}: {error}") from error
         if not resolved.consent.replace:
-            _require_places(resolved, todo, places)
+            _require_places(resolved, todo, paths)
 
 
-def _require_places(resolved: ResolvedPlan, jobs: Iterable[Job], places: Places) -> None:
+def _require_places(resolved: ResolvedPlan, jobs: Iterable[Job], paths: WorkspacePaths) -> None:
     """Raise `InputError` where responses would take the place of more that no job's folder holds."""
     sets = {one.name: one.asked for one in resolved.sets}
     for job in jobs:
         if job.kind == "generate":
             asked = sets[job.parameters["set"]["name"]]
-            path = outputs_path(places.workspace, job.parameters["model"], asked)
-            if not is_kept(path, path.relative_to(places.workspace).as_posix(), places):
+            path = outputs_path(paths.workspace, job.parameters["model"], asked)
+            if not is_kept(path, path.relative_to(paths.workspace).as_posix(), paths):
                 require_no_loss(path, len(asked.rows), n_rows)
 
 
@@ -127,10 +130,10 @@ def _models(
     return list(found.values())
 
 
-def _require_judge(chosen: ChosenJudge, sets: Sequence[PlanSet], places: Places) -> None:
+def _require_judge(chosen: ChosenJudge, sets: Sequence[PlanSet], paths: WorkspacePaths) -> None:
     """Whether a judge of a plan can be asked today, and its prompt can be filled for ``sets``."""
     declared = chosen.declared
-    judges = Judges(access_of(chosen.access, places.journal), places.workspace)
+    judges = Judges(access_of(chosen.access, paths.journal), paths.workspace)
     judges.require_supported(declared, dt.datetime.now(dt.UTC).date())
     for spec in judges.members(declared):
         if judge_trained_here(spec) is None:  # whose model is trained here
@@ -146,3 +149,36 @@ def _require_shown(spec: JudgeSpec, asked: InstructionSet) -> None:
         return
     pair = Pair(asked.rows[0].turns[0], "first", "one", "second", "other")
     views(Prompter(spec, {}), first_questions(spec, [pair]))
+
+
+def required_modules(resolved: ResolvedPlan, jobs: Iterable[Job]) -> list[str]:
+    """The libraries outside the base install that ``jobs`` import, by the names that Python knows them by."""
+    found: dict[str, None] = {}
+    for job in jobs:
+        imports = job_kind(job.kind).imported(job.needs)
+        chosen = resolved.judges.get(job.parameters.get("judge", ""))
+        if chosen is not None and _loads_weights(chosen.declared, resolved):
+            imports = (*imports, "torch", "transformers")
+        found |= dict.fromkeys(name.partition(".")[0] for name in imports)
+    return [name for name in found if name != "alignboard"]
+
+
+def is_light(resolved: ResolvedPlan) -> bool:
+    """Whether nothing larger than a tiny model is loaded here, so that every core can do a job of its own."""
+    loads = any(
+        entry.spec is not None and entry.served is None for entry in resolved.entries.values()
+    )
+    judges = [chosen.declared for chosen in resolved.judges.values()]
+    return not loads and not any(_loads_weights(judge, resolved) for judge in judges)
+
+
+def _loads_weights(judge: JudgeSpec, resolved: ResolvedPlan) -> bool:
+    members = Judges(Access(), resolved.workspace).members(judge)
+    return any(one.needs_weights and judge_trained_here(one) is None for one in members)
+
+
+def is_local(resolved: ResolvedPlan) -> bool:
+    """Whether the workers read nothing from the hub: no tokenizer of a served model, no dataset of a benchmark."""
+    served = any(entry.served is not None for entry in resolved.entries.values())
+    tasks = {task.task for suite in resolved.benchmarks for task in suite.benchmarks}
+    return not served and tasks <= set(generated_tasks())

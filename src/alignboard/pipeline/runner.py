@@ -27,10 +27,9 @@ from alignboard.pipeline.model_names import claim
 from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.consent import Consent
-from alignboard.pipeline.plans.needed import is_light, is_local, required_modules
 from alignboard.pipeline.plans.plan import ResolvedPlan, load_plan
-from alignboard.pipeline.preflight import require_plan
-from alignboard.pipeline.store import DONE, Places, done_jobs, export, forget, made_by
+from alignboard.pipeline.preflight import is_light, is_local, require_plan, required_modules
+from alignboard.pipeline.store import DONE, WorkspacePaths, done_jobs, export, forget, made_by
 from alignboard.results.journal import Journal
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class RunResult:
     @property
     def board(self) -> Path | None:
         """The board's json file, where the plan makes a board."""
-        path = Places(self.plan.workspace).leaderboards / f"{self.plan.plan.name}.json"
+        path = WorkspacePaths(self.plan.workspace).leaderboards / f"{self.plan.plan.name}.json"
         return path if any(job.kind == "board" for job in self.jobs) else None
 
 
@@ -157,7 +156,7 @@ def run_resolved(
 ) -> RunResult:
     """As `run_plan`, for a plan that is read already."""
     started = time.monotonic()
-    places = Places(resolved.workspace)
+    paths = WorkspacePaths(resolved.workspace)
     graph = build_graph(resolved)
     jobs = list(graph)
     again = _to_redo(graph, redo)
@@ -169,8 +168,8 @@ def run_resolved(
     executor = machine.open(environment)
     timings: list[Timing] = []
     replace = resolved.consent.replace
-    with Journal(places.journal, "run") as journal:
-        records = done_jobs(jobs, places, journal)
+    with Journal(paths.journal, "run") as journal:
+        records = done_jobs(jobs, paths, journal)
         older = _of_older_schemes(journal)
         others = other_versions([job for job in jobs if job.name not in again], records)
         records = {name: record for name, record in records.items() if name not in again}
@@ -178,24 +177,24 @@ def run_resolved(
         if not dry_run:
             _require_resolved(jobs)
         if not dry_run and (
-            len(records) < len(jobs) or _export(jobs, records, places, only_check=True)
+            len(records) < len(jobs) or _export(jobs, records, paths, only_check=True)
         ):
             missing = [job for job in jobs if job.name not in records]
             require(*required_modules(resolved, missing))
             require_plan(resolved, missing)
-            with in_use(places):
-                claim(places.workspace, _claimed(resolved))
-                _forget([job for job in jobs if job.name in again], places, journal)
+            with in_use(paths):
+                claim(paths.workspace, _claimed(resolved))
+                _forget([job for job in jobs if job.name in again], paths, journal)
                 # Another run may have done some meanwhile.
-                records = done_jobs(jobs, places, journal)
-                _export(jobs, records, places, replace=replace)
-                work = Work(jobs, set(records), places, journal, on_progress, replace=replace)
+                records = done_jobs(jobs, paths, journal)
+                _export(jobs, records, paths, replace=replace)
+                work = Work(jobs, set(records), paths, journal, on_progress, replace=replace)
                 timings = work.timings
                 executor.run(work)
                 work.require_done()
                 journal.settle()
         elif not dry_run:
-            claim(places.workspace, _claimed(resolved))  # of another model that is its copy
+            claim(paths.workspace, _claimed(resolved))  # of another model that is its copy
     return RunResult(
         resolved,
         jobs,
@@ -215,10 +214,10 @@ def run_graph(graph: Graph, workspace: Path, on_progress: Callable[[Event], None
 
     Raises `RunFailedError` where a job could not be done, or lacks a part.
     """
-    places = Places(workspace)
+    paths = WorkspacePaths(workspace)
     executor = Machine(1, executor="in-process").open(_CALM)
-    with in_use(places), Journal(places.journal, "run") as journal:
-        work = Work(list(graph), set(), places, journal, on_progress)
+    with in_use(paths), Journal(paths.journal, "run") as journal:
+        work = Work(list(graph), set(), paths, journal, on_progress)
         executor.run(work)
         work.require_done()
 
@@ -261,9 +260,9 @@ def other_versions(jobs: Sequence[Job], records: Mapping[str, Mapping[str, Any]]
     }
 
 
-def _forget(jobs: Sequence[Job], places: Places, journal: Journal) -> None:
-    with held(places, *(job.folder for job in jobs)):
-        forget(jobs, places, journal)
+def _forget(jobs: Sequence[Job], paths: WorkspacePaths, journal: Journal) -> None:
+    with held(paths, *(job.folder for job in jobs)):
+        forget(jobs, paths, journal)
 
 
 def _of_older_schemes(journal: Journal) -> int:
@@ -286,7 +285,7 @@ def _require_resolved(jobs: Sequence[Job]) -> None:
 def _export(
     jobs: list[Job],
     records: Mapping[str, Mapping[str, Any]],
-    places: Places,
+    paths: WorkspacePaths,
     *,
     only_check: bool = False,
     replace: bool = False,
@@ -297,7 +296,7 @@ def _export(
         for job in jobs
         if job.name in records
         for name in export(
-            job, records[job.name]["exports"], places, only_check=only_check, replace=replace
+            job, records[job.name]["exports"], paths, only_check=only_check, replace=replace
         )
     ]
 

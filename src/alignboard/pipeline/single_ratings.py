@@ -1,6 +1,6 @@
 """Outputs rated by themselves, as MT-bench's single-answer grading does: the file of ratings, and their mean.
 
-The product is ``<judge>/ratings.json`` beside the outputs (`alignboard.results.verdict_places`), a row for every turn,
+The product is ``<judge>/ratings.json`` beside the outputs (`alignboard.results.verdict_paths`), a row for every turn,
 and ``rating.json`` beside it: the mean with its interval, by turn and by category. The turns of one conversation are
 one unit of the standard error. A rating that could not be read is null, counted by its status, and in no mean.
 
@@ -25,7 +25,7 @@ from alignboard.judges.prompting.attacks import detect
 from alignboard.pipeline.judged_outputs import Answers
 from alignboard.pipeline.replacing import n_ratings, require_no_loss
 from alignboard.results.files import write_atomically
-from alignboard.results.verdict_places import judge_folder
+from alignboard.results.verdict_paths import judge_folder
 from alignboard.stats.intervals import clustered_mean, student_interval
 
 RATINGS = "ratings.json"

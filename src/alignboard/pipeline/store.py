@@ -34,7 +34,7 @@ _NOTE: Final = ".complete.json"
 
 
 @dataclass(frozen=True)
-class Places:
+class WorkspacePaths:
     """The folders of a workspace that a run writes to."""
 
     workspace: Path
@@ -163,20 +163,22 @@ def made_by(job: Job) -> dict[str, str | None]:
     return {"alignboard": __version__, **library_versions(job_kind(job.kind).libraries)}
 
 
-def forget(jobs: Sequence[Job], places: Places, journal: Journal) -> None:
+def forget(jobs: Sequence[Job], paths: WorkspacePaths, journal: Journal) -> None:
     """Let ``jobs`` count as not done: their records and their folders go. Only under their locks."""
     journal.forget([bytes.fromhex(job.key) for job in jobs])
     for job in jobs:
-        shutil.rmtree(places.folder(job), ignore_errors=True)
-        shutil.rmtree(places.work(job), ignore_errors=True)
+        shutil.rmtree(paths.folder(job), ignore_errors=True)
+        shutil.rmtree(paths.work(job), ignore_errors=True)
 
 
-def done_jobs(jobs: Sequence[Job], places: Places, journal: Journal) -> dict[str, dict[str, Any]]:
+def done_jobs(
+    jobs: Sequence[Job], paths: WorkspacePaths, journal: Journal
+) -> dict[str, dict[str, Any]]:
     """Names of the jobs that are done, with their records: by the journal, or by the note in their folder."""
     records = journal.get([bytes.fromhex(job.key) for job in jobs])
     found: dict[str, dict[str, Any]] = {}
     for job in jobs:
-        folder, record = places.folder(job), records.get(bytes.fromhex(job.key))
+        folder, record = paths.folder(job), records.get(bytes.fromhex(job.key))
         note = note_of_whole(folder)
         if note is not None:
             told = (note["exports"], note["costs"], note.get("report"))
@@ -196,7 +198,7 @@ def _is_older(folder: Path, record: Mapping[str, Any]) -> bool:
 def export(
     job: Job,
     exports: Mapping[str, str],
-    places: Places,
+    paths: WorkspacePaths,
     *,
     only_check: bool = False,
     replace: bool = False,
@@ -210,7 +212,7 @@ def export(
     """
     changed = []
     for name, inner in exports.items():
-        target, source = places.workspace / name, places.folder(job) / inner
+        target, source = paths.workspace / name, paths.folder(job) / inner
         if _same(source, target):
             continue
         changed.append(name)
@@ -221,7 +223,7 @@ def export(
             if source.is_dir():
                 temporary.symlink_to(_way(source, target))
             else:
-                if not is_kept(target, inner, places):
+                if not is_kept(target, inner, paths):
                     require_no_less(target, source, replace=replace)
                 shutil.copy2(source, temporary)
                 _flush(temporary)
@@ -229,9 +231,9 @@ def export(
     return changed
 
 
-def is_kept(target: Path, inner: str, places: Places) -> bool:
+def is_kept(target: Path, inner: str, paths: WorkspacePaths) -> bool:
     """Whether a file is a copy of what some job's folder still holds, so that nothing is lost with it."""
-    return any(_same(one, target) for one in places.store.glob(f"*/{glob.escape(inner)}"))
+    return any(_same(one, target) for one in paths.store.glob(f"*/{glob.escape(inner)}"))
 
 
 def _same(source: Path, target: Path) -> bool:

@@ -16,7 +16,7 @@ from alignboard.published.scores import LcScore, lc_win_rates
 from alignboard.records import Generation
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows
-from alignboard.results.verdict_places import beside
+from alignboard.results.verdict_paths import beside
 from alignboard.suites import Suite, load_suite
 from alignboard.workspace import PUBLISHED
 

@@ -24,7 +24,7 @@ from alignboard.pipeline.plans.schema import (
 )
 from alignboard.pipeline.plans.sweeps import Sweep
 from alignboard.pipeline.runner import RunResult, run_resolved
-from alignboard.pipeline.store import Places
+from alignboard.pipeline.store import WorkspacePaths
 from alignboard.workspace import declaration
 
 if TYPE_CHECKING:
@@ -99,7 +99,12 @@ def train_recipe(
     """Train a recipe, and first whatever it starts from: (the adapter's folder, what was done)."""
     resolved = training_plan(asked, (workspace or Path.cwd()).resolve())
     result = run_resolved(resolved, dry_run=dry_run, on_progress=on_progress, redo=redo)
-    return Places(resolved.workspace).results / resolved.models[-1].name / "adapter", result
+    return adapter_folder(resolved), result
+
+
+def adapter_folder(resolved: ResolvedPlan) -> Path:
+    """Where the adapter of a training lies."""
+    return WorkspacePaths(resolved.workspace).results / resolved.models[-1].name / "adapter"
 
 
 def parse_values(given: Sequence[str]) -> dict[str, list[Any]]:
@@ -189,7 +194,7 @@ def _entry(model: str, revision: str | None) -> tuple[str, PlanModel]:
     family = model.removeprefix("tiny-")
     tiny = model.startswith("tiny-") and family in tiny_families()
     base = model.rstrip("/").rsplit("/", 1)[-1].removeprefix(PREFIX)
-    return base, PlanModel(tiny=family) if tiny else PlanModel(source=model, revision=revision)
+    return base, PlanModel(pretrain=family) if tiny else PlanModel(source=model, revision=revision)
 
 
 def training_plan(asked: TrainingRequest, workspace: Path) -> ResolvedPlan:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from alignboard.data.set_texts import known_texts
 from alignboard.errors import ConvergenceError, InputError
@@ -40,13 +41,7 @@ COMPARED = (
 )
 
 
-# Below this share of the instructions the calibration rows, whose weight is fixed, hold the length effect more firmly.
-_NEARLY_ALL = 0.99
-_SUBSET = "LC of {n} of {all} instructions, another quantity than that of all: calibration rows weigh more"
-
-
-@dataclass(frozen=True)
-class BoardRow:
+class BoardRow(msgspec.Struct, frozen=True):
     """One model of a board. Rates and their errors are percentages, as AlpacaEval publishes them.
 
     None = not known: nothing was published, or the figure cannot be computed (``flags`` says why).
@@ -90,12 +85,11 @@ class BoardRow:
     rank_high: int | None = None
     rank_note: str | None = None
     """how many times the prompts suffice to separate it from the next lower model"""
-    disagreements: list[str] = field(default_factory=list)
-    flags: list[str] = field(default_factory=list)
+    disagreements: list[str] = []
+    flags: list[str] = []
 
 
-@dataclass(frozen=True)
-class Reproduction:
+class Reproduction(msgspec.Struct, frozen=True):
     """A recomputed board."""
 
     suite: str
@@ -120,8 +114,8 @@ class Reproduction:
 
     def to_json(self) -> dict:
         """Plain data, ``models`` first; NaN never occurs."""
-        rows = [asdict(row) for row in self.models]
-        return {"models": rows, **{k: v for k, v in vars(self).items() if k != "models"}}
+        content = msgspec.to_builtins(self)
+        return {"models": content.pop("models"), **content}
 
 
 def reproduce(
@@ -241,11 +235,10 @@ def _length_control(
             return None, f"no length control: {joint}"
         return joint, f"LC win rate {joint.note}" if joint.note else None
     try:
-        short = len(table) < _NEARLY_ALL * len(scores.reference)
-        subset = _SUBSET.format(n=len(table), all=len(scores.reference)) if short else None
-        return scores.score(table), subset
+        found = scores.score(table)
     except (ConvergenceError, np.linalg.LinAlgError) as error:
         return None, f"no length control: {error}"
+    return found, found.aligned.note
 
 
 def _row(

@@ -48,6 +48,11 @@ def lc_jump(win_rate_pct: float, lc_pct: float) -> Jump | None:
     return None
 
 
+# Below this share of the instructions the calibration rows, whose weight is fixed, hold the length effect more firmly.
+_NEARLY_ALL = 0.99
+_SUBSET = "LC of {n} of {all} instructions, another quantity than that of all: calibration rows weigh more"
+
+
 @dataclass(frozen=True)
 class LcScore:
     """One length-controlled win rate, a fraction in [0, 1]."""
@@ -101,9 +106,11 @@ def lc_win_rates(annotations: Annotations, reference: TextId, calibration: Calib
     compat = _fit(annotations, calibration, by_position, liblinear_stop=True)
     aligned = compat if not n_misplaced else _fit(annotations, calibration, position)
     at_stop = compat.win_rate_at_liblinear_stop
+    n, all_rows = len(annotations), len(reference)
+    note = _SUBSET.format(n=n, all=all_rows) if n < _NEARLY_ALL * all_rows else None
     return LcScores(
-        compat=_score(compat, compat.win_rate if at_stop is None else at_stop),
-        aligned=_score(aligned, aligned.win_rate),
+        compat=_score(compat, compat.win_rate if at_stop is None else at_stop, note),
+        aligned=_score(aligned, aligned.win_rate, note),
         n_misplaced=n_misplaced,
     )
 
@@ -342,8 +349,8 @@ def _difference(annotations: Annotations) -> NDArray[np.float64]:
     return annotations.length_1.astype(np.float64) - annotations.length_2
 
 
-def _score(fit: LengthControlled, win_rate: float) -> LcScore:
-    return LcScore(win_rate, fit.interval, fit.spread, fit.C, fit.kkt_violation)
+def _score(fit: LengthControlled, win_rate: float, note: str | None = None) -> LcScore:
+    return LcScore(win_rate, fit.interval, fit.spread, fit.C, fit.kkt_violation, note)
 
 
 def _fifty(n: int) -> LcScore:

@@ -14,7 +14,7 @@ from alignboard.reports.samples import PREFIX, latest_samples, read_samples
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_annotations
 from alignboard.results.runs import repeated_verdicts, run_names
-from alignboard.results.verdict_places import one_column
+from alignboard.results.verdict_paths import one_column
 from alignboard.suites import Suite, load_evaluation, load_suite
 from alignboard.workspace import model_name
 

@@ -12,7 +12,7 @@ from alignboard.errors import InputError, nearest
 from alignboard.records import Annotations, Outputs
 from alignboard.results.cache import Kind, TableCache
 from alignboard.results.files import SUFFIXES
-from alignboard.results.verdict_places import VerdictFile, verdict_files
+from alignboard.results.verdict_paths import VerdictFile, verdict_files
 from alignboard.workspace import model_name
 
 

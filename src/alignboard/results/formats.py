@@ -26,9 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.errors import InputError
-from alignboard.records import Annotations, Generation, Judgment, Outputs, TextId, text_id
+from alignboard.records import (
+    Annotations,
+    Generation,
+    Judgment,
+    Outputs,
+    TextId,
+    is_switched,
+    text_id,
+)
 from alignboard.results.files import SUFFIXES, write_atomically
-from alignboard.results.order import is_switched
 from alignboard.results.raw_rows import BESIDE, file_model, merged_row, merged_rows, unknown_layout
 from alignboard.text import storable
 

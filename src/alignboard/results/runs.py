@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.records import Annotations, TextId
-from alignboard.results.verdict_places import verdict_files
+from alignboard.results.verdict_paths import verdict_files
 from alignboard.workspace import model_name
 
 

@@ -80,6 +80,7 @@ _SET_HERE: Final = {
     "eval_steps": "held_out.every",
     "save_strategy": "save_every",
     "save_steps": "save_every",
+    "report_to": "report_to",
 }
 """TRL's names for what a recipe has fields for"""
 
@@ -120,6 +121,8 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     save_every: Positive | None = None
     """Steps between optimiser checkpoints, from which an interrupted run goes on; None: every ten minutes. No part of
     the identity."""
+    report_to: list[Literal["tensorboard", "wandb", "trackio"]] = []
+    """Trackers that get every step's log, by their own settings (WANDB_MODE, ...). No part of the identity."""
     checkpoints: Annotated[int, Meta(ge=2)] | None = None
     """Points on the way, evenly spaced, at which the adapter is kept: a plan generates with each and judges it. The
     last one is the result."""
@@ -166,7 +169,7 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         return loss_spec(self.method)
 
     def identity(self) -> dict[str, Any]:
-        """Everything that determines the result; `save_every` does not, nor `batch.per_device` but for KTO.
+        """What determines the result: not `save_every` and `report_to`, nor `batch.per_device` but for KTO.
 
         What a recipe may say since a later version is left out where it has its default, so that no key moves.
         """
@@ -174,6 +177,7 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         if self.kind != "rated":  # KTO's KL term is of the batch on one device
             content["batch"].pop("per_device")
         content.pop("save_every")
+        content.pop("report_to")
         for section, later in _LATER.items():
             inside = content[section] if section else content
             for one in inside if isinstance(inside, list) else [inside]:

@@ -35,13 +35,14 @@ from alignboard.models.turns import taught_spellings
 from alignboard.train import preflight, probe, resume
 from alignboard.train.arguments import Rows, make_trainer, prepared, quiet_data, trl_arguments
 from alignboard.train.card import card_text, rows_digest
-from alignboard.train.kept import KeptAdapters, gather
 from alignboard.train.preflight import TokenRow
 from alignboard.train.recipe import Recipe
+from alignboard.train.resume import KeptAdapters, gather
 from alignboard.train.sections import RecipeError
 from alignboard.train.start import load_base, trainable
 from alignboard.train.threads import few_threads
 from alignboard.train.tokens import training_tokenizer
+from alignboard.train.tracking import trackers
 from alignboard.train.watch import OnStep, StoppedError, Watch, memory_mib
 
 CHECKPOINTS: Final = "checkpoints"
@@ -123,7 +124,7 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
             f"there are {len(rows)} rows to train on, fewer than the {recipe.batch.global_} of one step (batch.global)."
         )
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
-    seed = recipe.seed if seed is None else seed
+    seed, run = recipe.seed if seed is None else seed, out_dir.parent.name
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}."))
     saving = [] if work is None else [resume.Checkpoints(recipe.save_every)]
@@ -141,9 +142,11 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
                 model = trainable(loaded, recipe, adapter)
                 n_trainable = preflight.count_trainable(model)
                 watch = Watch(on_step, work / "steps.jsonl", adapter=not recipe.is_full)
-                arguments = trl_arguments(recipe, model, work, seed)
+                arguments = {**trl_arguments(recipe, model, work, seed), "run_name": run}
                 keeping = KeptAdapters.of(recipe.checkpoints, work, tokenizer, held_out is not None)
-                callbacks = [watch, *saving, *keeping]
+                callbacks = [watch, *saving, *keeping, *trackers(recipe.report_to, run)]
+                if saving or keeping:
+                    resume.require_room(work, model, recipe.checkpoints)
                 trained_on = prepared(rows, recipe, tokenizer)
                 held = None if held_out is None else prepared(held_out, recipe, tokenizer)
                 trainer = make_trainer(

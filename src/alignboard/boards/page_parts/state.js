@@ -46,7 +46,7 @@ const matcher = (text) => {
   }
 };
 
-// Two characters hold 13 bits, a single one at the end 6: what page_text.py writes.
+// Two characters hold 13 bits, a single one at the end 6: what page_data.py writes.
 const bytesOf = (text) => {
   const bytes = new Uint8Array(Math.ceil((text.length * 13) / 16));
   const value = (k) => {

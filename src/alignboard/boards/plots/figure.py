@@ -100,8 +100,15 @@ def _head(ax: Axes, panel: Panel) -> None:
     legend = ax.get_legend()
     texts = [text.get_text() for text in legend.get_texts()] if legend else []
     above = 20 + 11 * math.ceil(len(texts) / legend_columns(texts)) if texts else 16
+    # A place of its own: else every layout measures all ticks to see whether the title has to give way to them.
+    fixed = 1.0 if ax.xaxis.get_ticks_position() == "bottom" else None
     ax.set_title(
-        drawable(panel.heading), loc="left", fontsize=HEADING, fontweight="bold", pad=above
+        drawable(panel.heading),
+        loc="left",
+        fontsize=HEADING,
+        fontweight="bold",
+        pad=above,
+        y=fixed,
     )
 
 

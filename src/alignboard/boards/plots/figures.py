@@ -13,7 +13,14 @@ from typing import TypeAlias
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column
 from alignboard.boards.examples import Examples
-from alignboard.boards.plots.heat import MOST, plot_agreement, plot_pairs, plot_tax, tax_rows
+from alignboard.boards.plots.heat import (
+    MOST,
+    plot_agreement,
+    plot_pairs,
+    plot_tax,
+    plot_tests,
+    tax_rows,
+)
 from alignboard.boards.plots.points import (
     name_points,
     plot_difficulty,
@@ -59,6 +66,17 @@ def figure_panels(kind: str, board: Board, examples: Examples | None) -> list[Pa
 
 
 def _pairs(board: Board, examples: Examples | None) -> list[Panel]:
+    return _of_pairs(board, examples, "How often the line's model scores higher, by", plot_pairs)
+
+
+def _tests(board: Board, examples: Examples | None) -> list[Panel]:
+    return _of_pairs(board, examples, "Line less column on shared prompts, by", plot_tests)
+
+
+def _of_pairs(
+    board: Board, examples: Examples | None, heading: str, plot: Callable[..., object]
+) -> list[Panel]:
+    """A panel for every judge's column that has two models at least."""
     if examples is None:
         return []
     models = [row.model for row in board.rows]
@@ -67,9 +85,8 @@ def _pairs(board: Board, examples: Examples | None) -> list[Panel]:
         judged = {one.model for one in examples.preferences if one.column == column.key}
         n = min(len([model for model in models if model in judged]), MOST)
         if n > 1:
-            heading = f"How often the line's model scores higher, by {board.group(column)}"
-            draw = partial(plot_pairs, examples, column.key, models)
-            found.append(Panel(heading, _LINE * n + _FRAME, draw))
+            draw = partial(plot, examples, column.key, models)
+            found.append(Panel(f"{heading} {board.group(column)}", _LINE * n + _FRAME, draw))
     return found
 
 
@@ -136,6 +153,7 @@ def _two(
 
 for _name, _make in {
     "pairs": _pairs,
+    "tests": _tests,
     "agreement": _agreement,
     "difficulty": _difficulty,
     "alignment tax": _tax,

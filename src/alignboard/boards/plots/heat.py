@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from alignboard.boards.columns import Column, Row
 from alignboard.boards.examples import Examples
 from alignboard.boards.plots.dots import nothing
 from alignboard.boards.plots.style import INK, MUTED, SMALL, drawable, new_axes, short_name
+from alignboard.stats.multiplicity import holm
+from alignboard.stats.paired import PairedDifference, paired_difference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 Matrix = NDArray[np.float64]
 MOST = 30
 """models that a map of pairs draws, the leading ones"""
+_ALPHA = 0.05
 _WRITTEN = 14
 """columns up to which the figures are written into the cells"""
 
@@ -39,6 +43,36 @@ def plot_pairs(
         return nothing(ax)
     matrix = np.array([[_higher(scores, one, other) for other in shown] for one in shown])
     return heat_map(ax, matrix, shown, shown, Scale(50.0, 50.0, "% of prompts"))
+
+
+def plot_tests(
+    examples: Examples, column: str, models: Sequence[str], ax: Axes | None = None
+) -> Axes:
+    """Mean difference of a line's model and a column's on shared prompts, with a star where the two are separated.
+
+    The tests are paired, corrected by Holm over the pairs that are drawn; ``column`` is the key of a win-rate column.
+    """
+    ax = ax or new_axes()
+    scores = preferences_of(examples, column)
+    shown = [model for model in models if model in {one for one, _ in scores}][:MOST]
+    if len(shown) < 2:
+        return nothing(ax)
+    matrix = np.full((len(shown), len(shown)), np.nan)
+    upper = np.triu_indices(len(shown), 1)
+    found = [_difference(scores, shown[i], shown[j]) for i, j in zip(*upper, strict=True)]
+    matrix[upper] = [math.nan if one is None else 100 * one.estimate for one in found]
+    matrix.T[upper] = -matrix[upper]
+    p = holm(np.array([math.nan if one is None else one.p_value for one in found]))
+    stars = np.full(matrix.shape, "", dtype=object)
+    stars[upper] = stars.T[upper] = np.where(p < _ALPHA, "*", "")
+    reach = max(float(np.nanmax(np.abs(matrix), initial=0.0)), 1.0)
+    scale = Scale(0.0, reach, "points; * separated after Holm", signed=True)
+    figures = len(shown) <= _WRITTEN
+    texts = [
+        [(scale.text(value) if figures else "") + star for value, star in zip(*line, strict=True)]
+        for line in zip(matrix, stars.tolist(), strict=True)
+    ]
+    return heat_map(ax, matrix, shown, shown, scale, texts)
 
 
 def plot_agreement(examples: Examples, names: dict[str, str], ax: Axes | None = None) -> Axes:
@@ -114,6 +148,17 @@ def _higher(scores: dict[tuple[str, str], Matrix], one: str, other: str) -> floa
             a, b = own[both], theirs[both]
             return float(100 * ((a > b) + 0.5 * (a == b)).mean())
     return np.nan
+
+
+def _difference(
+    scores: dict[tuple[str, str], Matrix], one: str, other: str
+) -> PairedDifference | None:
+    """``one`` less ``other`` on the prompts that both have; None where they share no baseline or no prompt."""
+    for (model, baseline), own in scores.items():
+        if model == one and (other, baseline) in scores:
+            found = paired_difference(own, scores[other, baseline])
+            return found if found.n else None
+    return None
 
 
 def preferences_of(examples: Examples, column: str) -> dict[tuple[str, str], Matrix]:

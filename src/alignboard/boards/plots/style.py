@@ -185,14 +185,12 @@ def draw_scores(
     width: float = 1.5,
 ) -> None:
     """Marks at (y, score), each with its interval; 1.96 standard errors where there is none."""
-    for y, score, look in marks:
-        if score.value is None:
-            continue
-        low, high = limits(score)
-        if low is not None and high is not None:
-            ax.hlines(y, low, high, color=look.color, linewidth=width, zorder=2)
     for look in dict.fromkeys(look for *_, look in marks):
         own = [(s.value, y) for y, s, other in marks if other == look and s.value is not None]
+        bars = [(y, *limits(s)) for y, s, other in marks if other == look and s.value is not None]
+        bars = [bar for bar in bars if None not in bar]
+        if bars:  # one artist for all of a look: each costs as much as a bar
+            ax.hlines(*zip(*bars, strict=True), color=look.color, linewidth=width, zorder=2)
         if own:
             x, y = zip(*own, strict=True)
             ax.scatter(
@@ -214,11 +212,12 @@ def model_axis(
 
 
 def figures_axis(ax: Axes, texts: Sequence[str], places: Sequence[float]) -> None:
-    """The values in figures at the right of their lines."""
-    right = ax.secondary_yaxis("right")
-    right.set_yticks(list(places), list(texts))
-    right.tick_params(labelcolor=MUTED, length=0)
-    right.spines["right"].set_visible(False)
+    """The values in figures at the right of their lines: texts, for an axis of ticks costs ten times as much."""
+    for text, place in zip(texts, places, strict=True):
+        ax.annotate(
+            text, (1, place), (3.5, 0), xycoords=ax.get_yaxis_transform(), textcoords="offset points",
+            va="center_baseline", fontsize=SMALL, color=MUTED, annotation_clip=False,
+        )  # fmt: skip
 
 
 def percent_limits(values: Sequence[float]) -> tuple[float, float]:
@@ -233,6 +232,9 @@ def settle(ax: Axes) -> None:
     figure = ax.get_figure(root=True)
     engine = None if figure is None else figure.get_layout_engine()
     if figure is not None and engine is not None:
+        for axis in (axis for one in figure.axes for axis in (one.xaxis, one.yaxis)):
+            if not axis.get_label_text():
+                axis.set_label_coords(0, 0)  # else all ticks are measured for the place of no label
         engine.execute(figure)  # a whole drawing would cost twice as much, and changes nothing
         figure.set_layout_engine(None)
 

@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alignboard.cli.published import (
-    assets_option,
-    calibration,
-    from_option,
-    mode_option,
-    models_option,
-    names_of,
-)
-from alignboard.cli.shared import completes, json_option, terminal_width, write_json
+from alignboard.cli.options import PATH, assets_option, completes, json_option, models_option
+from alignboard.cli.published import calibration, from_option, mode_option, names_of
+from alignboard.cli.shared import terminal_width, write_json
 from alignboard.errors import InputError, nearest
 from alignboard.workspace import PUBLISHED
 
@@ -45,7 +39,7 @@ if TYPE_CHECKING:
 @mode_option
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default="leaderboards",
     metavar="DIR",
     help="Folder of the files, by default leaderboards/.",
@@ -102,9 +96,8 @@ def board(
         print(f"{to_text(made[0], terminal_width())}\n")
     for paths in written:
         print(*paths, sep="\n")
-    if json_file is not None:
-        files = [str(path) for paths in written for path in paths]
-        write_json(json_file, {"boards": [one.name for one in made], "files": files})
+    files = [str(path) for paths in written for path in paths]
+    write_json(json_file, {"boards": [one.name for one in made], "files": files})
 
 
 def _write(board: Board, folder: Path, source: Path) -> list[Path]:

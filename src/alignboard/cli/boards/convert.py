@@ -1,4 +1,4 @@
-"""`alignboard convert`: boards in the formats that other tools read, and back."""
+"""`alignboard convert` and `track`: boards in the formats of other tools, and in experiment trackers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alignboard.cli.published import assets_option, calibration
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import FOLDER, assets_option, json_option
+from alignboard.cli.published import calibration
+from alignboard.cli.shared import write_json
 from alignboard.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,9 +28,7 @@ _RELATIONS = ("first_party", "third_party", "collaborative", "other")
 )
 @click.argument("source")
 @click.option("--to", "kind", type=click.Choice(_KINDS), required=True, help="The format to write.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR"
-)
+@click.option("--out", type=FOLDER, required=True, metavar="DIR")
 @click.option("--organization", help="Who evaluated; every-eval-ever needs it.")
 @click.option(
     "--relationship",
@@ -69,10 +68,7 @@ def convert(
     if kind == "alpaca-eval":
         paths = _submission(Path(source), assets, out)
         print(*paths, sep="\n")
-        if json_file is not None:
-            write_json(
-                json_file, {"model": Path(source).name, "files": [str(path) for path in paths]}
-            )
+        write_json(json_file, {"model": Path(source).name, "files": list(map(str, paths))})
         return
     from alignboard.boards.exports.every_eval_ever import Source, write_folder
     from alignboard.boards.exports.hub import write_eval_results, write_model_index
@@ -101,8 +97,7 @@ def convert(
     if not paths:
         raise InputError(f"The board {board.name!r} has no score that {kind} would hold.")
     print(*paths, sep="\n")
-    if json_file is not None:
-        write_json(json_file, {"board": board.name, "files": [str(path) for path in paths]})
+    write_json(json_file, {"board": board.name, "files": [str(path) for path in paths]})
 
 
 def _addresses(board: Board) -> dict[str, str]:
@@ -151,3 +146,39 @@ def _submission(model: Path, assets: Path | None, out: Path) -> list[Path]:
         )
     suite = load_suite(_SUITE)
     return write_submission(model, suite, calibration(suite, assets), out)
+
+
+@click.command(epilog="Example: alignboard track demo --to tensorboard --dir runs")
+@click.argument("board")
+@click.option(
+    "--to", "kind", required=True, metavar="KIND", help="tensorboard, wandb, mlflow or trackio."
+)
+@click.option("--project", metavar="NAME", help="Of the tracker; by default the board's name.")
+@click.option(
+    "--dir",
+    "folder",
+    type=FOLDER,
+    metavar="DIR",
+    help="Where local files go.",
+)
+@json_option
+def track(
+    board: str, kind: str, project: str | None, folder: Path | None, json_file: Path | None
+) -> None:
+    """Log the numbers of a BOARD (a name in leaderboards/ or a json file), one run per model.
+
+    Metrics are named evaluation/COLUMN and stand on an axis of their own, evaluation/step: the training steps of the
+    model where the board says them. Nothing is ever sent to a tracker without this command.
+    """
+    from alignboard.boards.tracking.points import by_model, points
+    from alignboard.cli.boards.plot import read_source
+    from alignboard.registry import lookup
+    from alignboard.text import count
+
+    write = lookup("tracker", kind)
+    found, _ = read_source(board)
+    made = points(found)
+    place = write(made, project or found.name, folder)
+    n_runs = len(by_model(made))
+    print(f"{count(n_runs, 'run')} in {place}")
+    write_json(json_file, {"board": found.name, "runs": n_runs, "place": place})

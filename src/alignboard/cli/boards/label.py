@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import FILE, json_option, limit_option, port_options
+from alignboard.cli.shared import write_json
 from alignboard.errors import InputError
 
 
 @click.command(
     epilog="Example: alignboard label results/dpo/model_outputs.json --baseline sft --annotator ada"
 )
-@click.argument("outputs", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("outputs", type=FILE)
 @click.option(
     "--baseline",
     required=True,
@@ -23,9 +24,8 @@ from alignboard.errors import InputError
 @click.option(
     "--annotator", required=True, metavar="NAME", help="Who labels; the judge's name on boards."
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N prompts.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
-@click.option("--no-browser", is_flag=True, help="Print the address only.")
+@limit_option
+@port_options
 @json_option
 def label(
     outputs: Path,
@@ -44,13 +44,13 @@ def label(
     """
     from alignboard.boards.labelling import Labels
     from alignboard.cli.boards.view import serve_until_interrupted
-    from alignboard.cli.judge.judge import pair_reader
+    from alignboard.cli.judge.judging import reader
     from alignboard.fetch.sources import rich_progress
     from alignboard.records import Judgment
-    from alignboard.results.verdict_places import judge_folder
+    from alignboard.results.verdict_paths import judge_folder
 
     with rich_progress() as downloading:
-        compared = pair_reader("alpaca-eval", baseline, None, limit, None, downloading)(outputs)
+        compared = reader("alpaca-eval", baseline, None, limit, None, downloading)(outputs)
     if any(len(turns) > 1 for pair in compared.pairs for turns in pair.turns):
         raise InputError(f"{outputs} holds answers of two turns, which cannot be labelled.")
     rows = [
@@ -75,5 +75,4 @@ def label(
     serve_until_interrupted(routes, port, no_browser=no_browser)
     done, n = labels.counts()
     print(f"{done} of {n} done: {labels.path}")
-    if json_file is not None:
-        write_json(json_file, {"done": done, "n": n, "file": str(labels.path)})
+    write_json(json_file, {"done": done, "n": n, "file": str(labels.path)})

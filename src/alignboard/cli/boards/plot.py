@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import FILE, json_option, models_option, parts
+from alignboard.cli.shared import write_json
 from alignboard.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def _kinds(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     required=True,
     metavar="FILE",
     help="FILE.svg, FILE.pdf or FILE.png; a kind with several panels writes FILE-1, FILE-2, ...",
@@ -39,7 +40,7 @@ def _kinds(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
 @click.option(
     "--size", metavar="WxH", help="Width and height in inches, such as 3.3x2.5 for a column."
 )
-@click.option("--models", metavar="A,B", help="Only these models.")
+@models_option
 @json_option
 def plot(
     kind: str, board: str, out: Path, size: str | None, models: str | None, json_file: Path | None
@@ -47,8 +48,8 @@ def plot(
     """Draw one KIND of plot of a BOARD: a name in leaderboards/ or a board's json file.
 
     Kinds: ranking, win rates, lengths, families, benchmarks, ratings, curves (of checkpoints), settings (of sweeps,
-    against KL); pairs, agreement and difficulty (of boards with prompts behind them); alignment tax, frontier, length
-    control, radar; and those of plug-ins.
+    against KL); pairs, tests (paired, of all pairs), agreement and difficulty (of boards with prompts behind them);
+    alignment tax, frontier, length control, radar; and those of plug-ins.
     """
     from alignboard.boards.plots.figure import FORMATS, save_panel
     from alignboard.boards.plots.figures import figure_panels
@@ -60,7 +61,7 @@ def plot(
     inches = _inches(size)
     found, examples = read_source(board)
     if models is not None:
-        wanted = [model.strip() for model in models.split(",")]
+        wanted = parts(models)
         found = found.only(wanted)
         examples = None if examples is None else examples.only(wanted)
     panels = figure_panels(kind, found, examples)
@@ -70,8 +71,7 @@ def plot(
         save_panel(panel, path, inches)
         print(path)
         written.append({"heading": panel.heading, "file": str(path)})
-    if json_file is not None:
-        write_json(json_file, {"figures": written})
+    write_json(json_file, {"figures": written})
 
 
 def _inches(size: str | None) -> tuple[float, float] | None:

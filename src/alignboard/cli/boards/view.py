@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 import click
 
-from alignboard.cli.shared import json_option, write_json
+from alignboard.cli.options import FOLDER, json_option, port_options, results_option
+from alignboard.cli.shared import write_json
 from alignboard.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -21,22 +22,13 @@ _FOLDER = Path("leaderboards")
 
 @click.command(epilog="Example: alignboard view --from results --serve")
 @click.argument("board", required=False)
-@click.option(
-    "--from",
-    "results",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Show the board of this results folder in place of a written one.",
-)
+@results_option("Show the board of this results folder in place of a written one.")
 @click.option(
     "--serve",
     is_flag=True,
     help="Serve the page on 127.0.0.1 under a random address, made again as results come; ends with Ctrl-C.",
 )
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Of --serve; 0 takes a free one."
-)
-@click.option("--no-browser", is_flag=True, help="Print the address only.")
+@port_options
 @json_option
 def view(
     board: str | None,
@@ -60,8 +52,7 @@ def view(
         return
     address = _page(board).resolve().as_uri()
     _open(address, no_browser=no_browser)
-    if json_file is not None:
-        write_json(json_file, {"address": address})
+    write_json(json_file, {"address": address})
 
 
 def _page(board: str | None) -> Path:
@@ -141,7 +132,7 @@ def _open(address: str, *, no_browser: bool) -> None:
 
 
 @click.command(epilog="Example: alignboard publish public --title 'Our models'")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=FOLDER)
 @click.argument("boards", nargs=-1)
 @click.option("--title", default="Leaderboards", show_default=True, help="Heading of the index.")
 @json_option
@@ -152,5 +143,4 @@ def publish(folder: Path, boards: tuple[str, ...], title: str, json_file: Path |
 
     index = write(board_files(_FOLDER, list(boards) or None), folder, title)
     print(index)
-    if json_file is not None:
-        write_json(json_file, {"index": str(index)})
+    write_json(json_file, {"index": str(index)})

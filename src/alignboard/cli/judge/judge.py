@@ -1,27 +1,21 @@
-"""`alignboard judge`: outputs are compared with a baseline's; and the group of `rate`, `report`, `list`."""
+"""`alignboard judge`: outputs are compared with a baseline's; and `rate`, `report` and `list`."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from alignboard.cli.judge.judging import judge_options, outputs_options
-from alignboard.cli.judge.rate import rate
-from alignboard.cli.judge.report import report
-from alignboard.cli.shared import json_option, write_json
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from alignboard.fetch.sources import DownloadProgress
-    from alignboard.judges.spec import Order
-    from alignboard.pipeline.judged_outputs import PairedOutputs
-
-EXIT_FOUND = 3
-_BASELINE = "gpt4_1106_preview"
+from alignboard.cli.judge.judging import (
+    BASELINE,
+    judge_files,
+    judge_options,
+    outputs_options,
+    rate_options,
+)
+from alignboard.cli.options import PATH, json_option
+from alignboard.cli.shared import write_json
 
 
 class _Judge(click.Group):
@@ -42,10 +36,6 @@ def judge() -> None:
 
     `alignboard judge OUTPUTS.json --judge NAME` is short for `alignboard judge outputs`, whose --help has the options.
     """
-
-
-judge.add_command(rate)
-judge.add_command(report)
 
 
 @judge.command(name="list", epilog="Example: alignboard judge list")
@@ -70,8 +60,7 @@ def list_judges(json_file: Path | None) -> None:
         found.append(
             {"name": name, "title": pool.title, "models": models, "not_asked_because": why}
         )
-    if json_file is not None:
-        write_json(json_file, found)
+    write_json(json_file, found)
     rows = [
         [one["name"], one["title"] + (f" - {why}" if (why := one["not_asked_because"]) else "")]
         for one in found
@@ -87,27 +76,11 @@ def list_judges(json_file: Path | None) -> None:
     "--baseline",
     metavar="NAME",
     help="Outputs to compare with: a file, a model in results/, or a published suite's baseline "
-    f"(default: {_BASELINE}; of answers of two turns there is none).",
+    f"(default: {BASELINE}; of answers of two turns there is none).",
 )
 @judge_options
 @json_option
-def outputs(
-    outputs: tuple[Path, ...],
-    name: str,
-    set_name: str,
-    baseline: str | None,
-    fields: Path | None,
-    limit: int | None,
-    out: Path | None,
-    order: Order | None,
-    *,
-    hardened: bool,
-    reparse: bool,
-    dry_run: bool,
-    replace: bool,
-    json_file: Path | None,
-    **access: Any,
-) -> None:
+def outputs(**given: Any) -> None:
     """Judge model_outputs files and write <judge>/annotations.json beside each, in AlpacaEval's format.
 
     Verdicts against another baseline than the judge's usual one go to <judge>-vs-<baseline>/.
@@ -116,71 +89,45 @@ def outputs(
     interrupt it at any moment and start it again, and only what is missing is asked. Exit code 3 where a verdict is
     missing in the end.
     """
-    from alignboard.cli.judge.judging import checking, judge_urls, print_costs, run_judging
-    from alignboard.fetch.sources import rich_progress
-    from alignboard.pipeline.evaluation import declared_judge
-
-    urls = judge_urls(access["judge_engine"])
-    declared = declared_judge(name, Path.cwd(), order, hardened=hardened, urls=urls)
-    with rich_progress() as downloading:
-        read = pair_reader(set_name, baseline, fields, limit, out, downloading)
-        compared = [read(path) for path in outputs]
-    priced, found = [], []
-    ask = not (dry_run or reparse)
-    with checking(access, declared, ask=ask, replace=replace) as evaluation:
-        if dry_run:
-            priced = print_costs(evaluation, declared, compared)
-        elif ask:
-            evaluation.require_ready(declared, compared)
-    if not dry_run:
-        found = run_judging(declared, compared, access, ask=ask, replace=replace)
-    if json_file is not None:
-        write_json(json_file, priced if dry_run else found)
-    if any(one.statuses.get("scored", 0) < one.n for one in found):
-        sys.exit(EXIT_FOUND)
+    judge_files(**given, rated=False)
 
 
-def pair_reader(
-    set_name: str,
-    baseline: str | None,
-    fields: Path | None,
-    limit: int | None,
-    out: Path | None,
-    progress: DownloadProgress,
-) -> Callable[[Path], PairedOutputs]:
-    """From a file of outputs to the pairs that are judged."""
-    from functools import cache
+@judge.command(
+    epilog="Example: alignboard judge rate results/dpo/model_outputs.json --judge skywork-reward"
+)
+@outputs_options
+@rate_options
+@json_option
+def rate(**given: Any) -> None:
+    """Rate outputs by themselves and write <judge>/ratings.json and their mean beside each.
 
-    from alignboard.errors import InputError
-    from alignboard.pipeline import conversations
-    from alignboard.pipeline import judged_outputs as comparison
-    from alignboard.records import Generation
-    from alignboard.results.conversations import is_conversations, read_conversations
-    from alignboard.results.formats import read_rows
-    from alignboard.results.verdict_places import beside
+    The judge says rates: true (mt-bench-single, prometheus-2-absolute) or is a reward model. OUTPUTS are model_outputs
+    files, or answers of two turns (MT-bench's model_answer.jsonl), which are rated turn by turn. Exit code 3 where a
+    rating is missing in the end.
+    """
+    judge_files(**given, rated=True)
 
-    workspace = Path.cwd()
-    more = None if fields is None else comparison.read_fields(fields)
-    questions = cache(
-        lambda: conversations.load_questions(set_name, workspace, limit, fields, progress)
-    )
 
-    def read(path: Path) -> PairedOutputs:
-        if is_conversations(path):
-            if baseline is None:
-                raise InputError(
-                    f"{path} holds answers of two turns, which have no usual baseline: name one by --baseline, or have "
-                    "them rated by themselves (`alignboard judge rate`)."
-                )
-            against = conversations.load_baseline(baseline, questions(), workspace)
-            answers = read_conversations(path)
-            return conversations.compare_conversations(
-                questions(), answers, against, beside(path, answers[0].model_id, out)
-            )
-        rows = read_rows(path, Generation)
-        place = beside(path, rows[0].generator, out)
-        folder = comparison.set_folder(path.parent, rows[0].generator)
-        other = comparison.load_baseline(baseline or _BASELINE, workspace, folder, progress)
-        return comparison.compare(rows, other, place, limit, more)
+@judge.command(epilog="Example: alignboard judge report results")
+@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="PATH...")
+@click.option(
+    "--human",
+    type=PATH,
+    metavar="FILE",
+    help="Labels of humans: a json list of instruction, output_1, output_2, preference, annotator_index.",
+)
+@json_option
+def report(paths: tuple[Path, ...], human: Path | None, json_file: Path | None) -> None:
+    """Position, length and self-preference of judges, and their agreement with each other and with humans.
 
-    return read
+    PATH is an annotations.json or a results folder; all judges found are reported, each by itself.
+    """
+    from alignboard.reports.judges.humans import read_human
+    from alignboard.reports.judges.report import judge_report
+    from alignboard.reports.judges.rows import read_judgments
+    from alignboard.reports.judges.text import report_text
+
+    labels = None if human is None else read_human(human)
+    found = judge_report(read_judgments(paths), labels)
+    write_json(json_file, found.to_json())
+    print(report_text(found))

@@ -6,24 +6,43 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import reduce
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from alignboard.cli.boundary import EXIT_FOUND
 from alignboard.cli.judge.text import cost_text, rating_text, summary_text
-from alignboard.cli.shared import allow_key_option, completes, replace_option
+from alignboard.cli.options import (
+    FOLDER,
+    READABLE_FILE,
+    allow_key_option,
+    judge_option,
+    limit_option,
+    parts,
+    replace_option,
+    request_options,
+    together,
+)
+from alignboard.cli.shared import write_json
 
 if TYPE_CHECKING:
-    from alignboard.judges.spec import JudgeSpec
+    from alignboard.fetch.sources import DownloadProgress
+    from alignboard.judges.spec import JudgeSpec, Order
     from alignboard.pipeline.evaluation import Evaluation
     from alignboard.pipeline.executors.work import Event
     from alignboard.pipeline.judged_outputs import Answers, PairedOutputs
-    from alignboard.pipeline.judges import Judges
     from alignboard.pipeline.plans.schema import PlanJudge
 
-_ACCESS = (
+BASELINE = "gpt4_1106_preview"
+"""whose outputs are compared with where no baseline is named"""
+_HARDENED = click.option(
+    "--hardened",
+    is_flag=True,
+    help="Show outputs escaped, between marks that nobody can guess; the judge's name then says so.",
+)
+rate_options = together(
     click.option(
         "--judge-engine",
         metavar="URL,URL",
@@ -36,65 +55,27 @@ _ACCESS = (
         help="The environment variable with the key for --judge-engine (the judge's own key is not sent there).",
     ),
     allow_key_option,
-    click.option(
-        "--concurrency",
-        type=click.IntRange(min=1),
-        default=16,
-        show_default=True,
-        help="Requests at a time, per address.",
-    ),
-    click.option(
-        "--requests-per-minute",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="N",
-        help="The limit of the account, per address.",
-    ),
-    click.option(
-        "--tokens-per-minute",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="N",
-        help="The same, of prompts and replies together.",
-    ),
-    click.option(
-        "--price",
-        type=(click.FloatRange(min=0), click.FloatRange(min=0)),
-        metavar="PROMPT REPLY",
-        help="US dollars per million tokens (else from evaluate/prices.yaml, where the model is there).",
-    ),
+    request_options,
     click.option(
         "--batch-api",
         is_flag=True,
         help="Ask through the batch interface: half the price, and up to a day. A stopped run goes on with its batch.",
     ),
+    _HARDENED,
 )
-_ORDER = click.option(
-    "--order",
-    type=click.Choice(["coin", "both", "adaptive"]),
-    help="In place of the judge's own: one order by a seeded coin, both, or both where it matters.",
-)
-_HARDENED = click.option(
-    "--hardened",
-    is_flag=True,
-    help="Show outputs escaped, between marks that nobody can guess; the judge's name then says so.",
-)
-
-
-_OUTPUTS = (
-    click.argument(
-        "outputs",
-        nargs=-1,
-        required=True,
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        metavar="OUTPUTS...",
-    ),
+"""how a judge is asked"""
+judge_options = together(
+    rate_options,
     click.option(
-        "--judge",
-        "name",
-        required=True,
-        metavar="NAME",
-        shell_complete=completes("evaluate/judges"),
-        help="A judge of `alignboard judge list`, or a yaml file.",
+        "--order",
+        type=click.Choice(["coin", "both", "adaptive"]),
+        help="In place of the judge's own: one order by a seeded coin, both, or both where it matters.",
     ),
+)
+"""the same, of a judge that compares"""
+outputs_options = together(
+    click.argument("outputs", nargs=-1, required=True, type=READABLE_FILE, metavar="OUTPUTS..."),
+    judge_option,
     click.option(
         "--set",
         "set_name",
@@ -105,16 +86,14 @@ _OUTPUTS = (
     ),
     click.option(
         "--fields",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        type=READABLE_FILE,
         metavar="FILE",
         help="Reference answers, rubrics, second turns: rows of instruction, reference, rubric, ...",
     ),
-    click.option(
-        "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N instructions."
-    ),
+    limit_option,
     click.option(
         "--out",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=FOLDER,
         metavar="DIR",
         help="Write DIR/<model>/<judge>/ (default: <judge>/ beside the outputs).",
     ),
@@ -128,30 +107,96 @@ _OUTPUTS = (
     ),
     replace_option,
 )
+"""which outputs are judged, and by whom"""
 
 
-def outputs_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that every command has that reads outputs and has them judged."""
-    return _all(_OUTPUTS, command)
+def judge_files(
+    outputs: Sequence[Path],
+    name: str,
+    set_name: str,
+    fields: Path | None,
+    limit: int | None,
+    out: Path | None,
+    order: Order | None = None,
+    baseline: str | None = None,
+    *,
+    rated: bool,
+    hardened: bool,
+    reparse: bool,
+    dry_run: bool,
+    replace: bool,
+    json_file: Path | None,
+    **access: Any,
+) -> None:
+    """Judge files of outputs against ``baseline``, or have them ``rated`` by themselves, as the options ask."""
+    from alignboard.fetch.sources import rich_progress
+    from alignboard.pipeline.evaluation import declared_judge
+
+    urls = tuple(parts(access["judge_engine"]))
+    declared = declared_judge(name, Path.cwd(), order, hardened=hardened, urls=urls)
+    with rich_progress() as downloading:
+        read = reader(set_name, baseline, fields, limit, out, downloading, rated=rated)
+        given = [read(path) for path in outputs]
+    priced, found = [], []
+    ask = not (dry_run or reparse)
+    with checking(access, declared, ask=ask, replace=replace) as evaluation:
+        if dry_run:
+            priced = print_costs(evaluation, declared, given)
+        elif ask:
+            evaluation.require_ready(declared, given)
+    if not dry_run:
+        found = run_judging(declared, given, access, ask=ask, replace=replace)
+    write_json(json_file, priced if dry_run else found)
+    if any(one.statuses.get("scored", 0) < one.n for one in found):
+        sys.exit(EXIT_FOUND)
 
 
-def judge_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that every command has that has outputs compared."""
-    return _all((*_ACCESS, _ORDER, _HARDENED), command)
+def reader(
+    set_name: str,
+    baseline: str | None,
+    fields: Path | None,
+    limit: int | None,
+    out: Path | None,
+    progress: DownloadProgress,
+    *,
+    rated: bool = False,
+) -> Callable[[Path], Any]:
+    """From a file of outputs to its pairs with the baseline's (`PairedOutputs`), or to what is rated (`Answers`)."""
+    from alignboard.errors import InputError
+    from alignboard.pipeline import conversations, judged_outputs
+    from alignboard.records import Generation
+    from alignboard.results.conversations import is_conversations, read_conversations
+    from alignboard.results.formats import read_rows
+    from alignboard.results.verdict_paths import beside
 
+    workspace = Path.cwd()
+    more = None if fields is None else judged_outputs.read_fields(fields)
+    questions = cache(
+        lambda: conversations.load_questions(set_name, workspace, limit, fields, progress)
+    )
 
-def rate_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, of one that has them rated by themselves."""
-    return _all((*_ACCESS, _HARDENED), command)
+    def read(path: Path) -> PairedOutputs | Answers:
+        if is_conversations(path):
+            answers = read_conversations(path)
+            place = beside(path, answers[0].model_id, out)
+            if rated:
+                return conversations.conversation_answers(questions(), answers, place)
+            if baseline is None:
+                raise InputError(
+                    f"{path} holds answers of two turns, which have no usual baseline: name one by --baseline, or have "
+                    "them rated by themselves (`alignboard judge rate`)."
+                )
+            against = conversations.load_baseline(baseline, questions(), workspace)
+            return conversations.compare_conversations(questions(), answers, against, place)
+        rows = read_rows(path, Generation)
+        place = beside(path, rows[0].generator, out)
+        if rated:
+            return judged_outputs.answers(rows, place, limit, more)
+        folder = judged_outputs.set_folder(path.parent, rows[0].generator)
+        other = judged_outputs.load_baseline(baseline or BASELINE, workspace, folder, progress)
+        return judged_outputs.compare(rows, other, place, limit, more)
 
-
-def _all(options: Sequence[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
-    return reduce(lambda found, option: option(found), reversed(options), command)
-
-
-def judge_urls(judge_engine: str | None) -> tuple[str, ...]:
-    """The addresses in ``--judge-engine``."""
-    return tuple(url.strip() for url in (judge_engine or "").split(",") if url.strip())
+    return read
 
 
 def plan_judge(access: Mapping[str, Any]) -> PlanJudge:
@@ -177,16 +222,6 @@ def plan_judge(access: Mapping[str, Any]) -> PlanJudge:
     )
 
 
-def warn(judges: Judges, declared: JudgeSpec, *, ask: bool) -> None:
-    """Say which judges are being switched off, before any money is spent; raises `InputError` where nobody answers."""
-    import datetime as dt
-
-    today = dt.datetime.now(dt.UTC).date()
-    judges.require_supported(declared, today if ask else None)
-    for line in judges.warnings(declared, today):
-        print(f"alignboard: {line}.", file=sys.stderr)
-
-
 @contextmanager
 def checking(
     access: Mapping[str, Any],
@@ -195,28 +230,36 @@ def checking(
     ask: bool,
     replace: bool,
 ) -> Iterator[Evaluation]:
-    """What is known before anybody is asked: judges that are being switched off, costs, and what is missing."""
+    """What is known before anybody is asked: judges that are being switched off, costs, and what is missing.
+
+    Raises `InputError` where nobody answers.
+    """
+    import datetime as dt
+
     from alignboard.pipeline.evaluation import Evaluation, hardening_secret
     from alignboard.pipeline.judges import Judges
     from alignboard.pipeline.plans.plan import access_of
-    from alignboard.pipeline.store import Places
+    from alignboard.pipeline.store import WorkspacePaths
     from alignboard.results.journal import Journal
 
-    places = Places(Path.cwd())
-    given = access_of(plan_judge(access), places.journal)
+    paths = WorkspacePaths(Path.cwd())
+    given = access_of(plan_judge(access), paths.journal)
     given = dataclasses.replace(given, allowed_keys=frozenset(access["allow_key"]))
-    with Journal(places.journal) as journal:
-        judges = Judges(given, places.workspace, secret=hardening_secret(places.journal))
-        warn(judges, declared, ask=ask)
+    with Journal(paths.journal) as journal:
+        judges = Judges(given, paths.workspace, secret=hardening_secret(paths.journal))
+        today = dt.datetime.now(dt.UTC).date()
+        judges.require_supported(declared, today if ask else None)
+        for line in judges.warnings(declared, today):
+            print(f"alignboard: {line}.", file=sys.stderr)
         yield Evaluation(judges, journal, replace=replace)
 
 
 def print_costs(
-    evaluation: Evaluation, declared: JudgeSpec, compared: Sequence[PairedOutputs]
+    evaluation: Evaluation, declared: JudgeSpec, judged: Sequence[PairedOutputs | Answers]
 ) -> list[dict[str, Any]]:
     """Print what judging each model would cost, and return it for ``--json``."""
     found = []
-    for one in compared:
+    for one in judged:
         costs = evaluation.costs(declared, one)
         print(cost_text(costs, one.model))
         found.append({"model": one.model, "costs": costs})
@@ -225,7 +268,7 @@ def print_costs(
 
 def run_judging(
     declared: JudgeSpec,
-    judged: Sequence[PairedOutputs] | Sequence[Answers],
+    judged: Sequence[PairedOutputs | Answers],
     access: Mapping[str, Any],
     *,
     ask: bool,

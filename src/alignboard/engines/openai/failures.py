@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from alignboard.engines.openai.format import error_message, field_advice, refused_field
-from alignboard.fetch.http import FinalError, transient_status
-
-if TYPE_CHECKING:
-    import httpx
+from alignboard.fetch.http import FinalError, Head, transient_status
 
 _REFUSED = frozenset({400, 413, 422})
 """statuses that speak of the request, not of the server"""
@@ -38,25 +34,24 @@ def without_key(key: str | None, content: bytes) -> bytes:
 
 
 def require_success(
-    response: httpx.Response, content: bytes, url: str, key_env: str | None, key: str | None
+    head: Head, content: bytes, url: str, key_env: str | None, key: str | None
 ) -> None:
     """Raises `TransientError`, `RefusedError` or `FinalError`, a whole sentence, for an answer that is not 200; without
     the key.
     """
-    status = response.status_code
-    if status == HTTPStatus.OK:
+    if head.status == HTTPStatus.OK:
         return
     message, code = error_message(content)
     message = without(key, message)
-    phrase = without(key, f"{status} {response.reason_phrase}".strip())
-    failure = transient_status(response, f"{phrase}: {message}" if message else phrase)
+    phrase = without(key, f"{head.status} {head.phrase}".strip())
+    failure = transient_status(head, f"{phrase}: {message}" if message else phrase)
     if failure is not None and code != "insufficient_quota":
         raise failure
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+    if head.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         given = f"the key in {key_env}" if key_env else "a request without a key (set api_key_env)"
         raise FinalError(f"{url} refuses {given}: {phrase}.")
     answer = f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".")
     field = refused_field(content)
     # A field that the server does not take is in every request.
-    error = RefusedError if status in _REFUSED and field is None else FinalError
+    error = RefusedError if head.status in _REFUSED and field is None else FinalError
     raise error(f"{answer}." if field is None else f"{answer}; {field_advice(field)}.")

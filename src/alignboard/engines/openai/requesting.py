@@ -24,6 +24,8 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic
 
+import msgspec
+
 from alignboard.engines.openai.failures import (
     RefusedError,
     require_success,
@@ -38,18 +40,20 @@ from alignboard.errors import SourceError
 from alignboard.fetch.http import (
     Body,
     FinalError,
+    Head,
     TransientError,
     UnavailableError,
-    async_client,
-    retrying,
-    sorted_failures,
+    proxy_of,
+    session,
+    session_failures,
 )
 
 if TYPE_CHECKING:
-    import httpx
+    import aiohttp
 
 LARGEST_BODY = 64 * 2**20
 """bytes of a reply, decompressed; 4,096 tokens with 20 log-probabilities each are 10 MB"""
+_JSON = {"Content-Type": "application/json"}
 _ALIKE = 12
 """unreadable replies in the same words, and none that was read: the next would be no other"""
 _BREATH = 0.002
@@ -63,8 +67,11 @@ class _Server:
         self.url = f"{url.rstrip('/')}/{path}"
         self.busy = 0
         self.rests_until = clock.now()
-        self.requests = Bucket(endpoint.limits.requests_per_minute, clock)
-        self.tokens = Bucket(endpoint.limits.tokens_per_minute, clock)
+        limits = endpoint.limits
+        self.requests = Bucket(limits.requests_per_minute, clock)
+        self.tokens = Bucket(limits.tokens_per_minute, clock)
+        self.is_limited = (limits.requests_per_minute, limits.tokens_per_minute) != (None, None)
+        self.proxy = proxy_of(self.url)
 
 
 class Requester(Generic[AnyReply]):
@@ -164,8 +171,9 @@ class _Run:
             n = min(len(asked), endpoint.limits.concurrency * len(endpoint.urls))
             self._n_workers = n
             headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+            encrypted = any(url.startswith("https:") for url in endpoint.urls)
             async with (
-                async_client(patience, headers, n) as client,
+                session(patience, headers, encrypted=encrypted) as client,
                 asyncio.TaskGroup() as group,
             ):
                 for _ in range(n):
@@ -176,7 +184,7 @@ class _Run:
 
     async def _worker(
         self,
-        client: httpx.AsyncClient,
+        client: aiohttp.ClientSession,
         waiting: Iterator[Request],
         hand: Callable[[Any], None],
     ) -> None:
@@ -196,43 +204,48 @@ class _Run:
                         await asyncio.sleep(_BREATH)
 
     async def _persist(
-        self, client: httpx.AsyncClient, request: Request
+        self, client: aiohttp.ClientSession, request: Request
     ) -> TimedReply[Any] | FailedRequest | None:
         """Ask until there is a reply or no try is left; None where the run ended meanwhile."""
-        from tenacity import AsyncRetrying
-
-        tries = 0
-
-        async def attempt() -> TimedReply[Any] | None:
-            nonlocal tries
-            server = await self._ready_server()
-            if self._fatal is not None:
-                return None
-            tries += 1
-            server.busy += 1
-            try:
-                return await self._ask(client, server, request)
-            except UnavailableError as error:
-                pause = self._endpoint.limits.patience.pause(tries, error.wait)
-                server.rests_until = max(server.rests_until, self._clock.now() + pause)
-                error.rested = True
-                raise
-            finally:
-                server.busy -= 1
-
         patience = self._endpoint.limits.patience
-        again = retrying(patience, AsyncRetrying, lambda s: self._wait(self._clock.sleep(s)))
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await self._try(client, request, tries)
+            except RefusedError as error:
+                return self._refuse(request, str(error), tries)
+            except TransientError as error:
+                if self._fatal is not None:
+                    return None
+                if tries >= patience.tries:
+                    return self._give_up(error, tries)
+                await self._wait(self._clock.sleep(patience.pause_after(tries, error)))
+
+    async def _try(
+        self, client: aiohttp.ClientSession, request: Request, tries: int
+    ) -> TimedReply[Any] | None:
+        """Ask one server; one that cannot be reached, or is overloaded, is left alone for a while."""
+        server = await self._ready_server()
+        if self._fatal is not None:
+            return None
+        server.busy += 1
         try:
-            return await again(attempt)
-        except RefusedError as error:
-            return self._refuse(request, str(error), tries)
-        except TransientError as error:
-            if self._fatal is not None:
-                return None
-            if not self._reached:
-                urls = " or ".join(self._endpoint.urls)
-                raise FinalError(f"Nothing answers at {urls}: {error}.") from error
-            return FailedRequest(str(error), tries)
+            return await self._ask(client, server, request)
+        except UnavailableError as error:
+            pause = self._endpoint.limits.patience.pause(tries, error.wait)
+            server.rests_until = max(server.rests_until, self._clock.now() + pause)
+            error.rested = True
+            raise
+        finally:
+            server.busy -= 1
+
+    def _give_up(self, error: TransientError, tries: int) -> FailedRequest:
+        """The end of one request, or of the run where no server has answered anything."""
+        if not self._reached:
+            urls = " or ".join(self._endpoint.urls)
+            raise FinalError(f"Nothing answers at {urls}: {error}.") from error
+        return FailedRequest(str(error), tries)
 
     def _refuse(self, request: Request, reason: str, tries: int) -> FailedRequest:
         """The end of one request, or of the run where nothing tells this request from the others."""
@@ -264,28 +277,37 @@ class _Run:
                 task.cancel()
 
     async def _ask(
-        self, client: httpx.AsyncClient, server: _Server, request: Request
+        self, client: aiohttp.ClientSession, server: _Server, request: Request
     ) -> TimedReply[Any]:
         """One try. Raises `TransientError` or `FinalError`."""
         seconds = self._endpoint.limits.patience.timeout
-        await self._wait(server.requests.take(1))
-        await self._wait(server.tokens.take(request.n_tokens))
+        if server.is_limited:
+            await self._wait(server.requests.take(1))
+            await self._wait(server.tokens.take(request.n_tokens))
         if self._fatal is not None:
             raise TransientError("the run has ended")
         started, body = self._clock.now(), Body(LARGEST_BODY)
+        sent = msgspec.json.encode(request.body)
         try:
-            with sorted_failures(lambda text: without(self._key, text)):
+            with session_failures(lambda text: without(self._key, text)):
                 async with (
                     asyncio.timeout(seconds),
-                    client.stream("POST", server.url, json=request.body) as response,
+                    client.post(
+                        server.url,
+                        data=sent,
+                        headers=_JSON,
+                        proxy=server.proxy,
+                        allow_redirects=False,
+                    ) as response,
                 ):
-                    async for piece in response.aiter_bytes():
+                    async for piece in response.content.iter_any():
                         body.add(piece)
         except TimeoutError as error:
             raise TransientError(f"no answer within {seconds:g} s") from error
         content = body.content()
         self._reached = True
-        require_success(response, content, server.url, self._endpoint.api_key_env, self._key)
+        head = Head(response.status, response.reason or "", response.headers)
+        require_success(head, content, server.url, self._endpoint.api_key_env, self._key)
         try:
             reply = self._requester.read(without_key(self._key, content))
         except UnreadableError as error:

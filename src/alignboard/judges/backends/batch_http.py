@@ -11,7 +11,7 @@ from alignboard.engines.openai.failures import require_success, without, without
 from alignboard.engines.openai.format import UnreadableError, read_body
 from alignboard.engines.openai.served import Endpoint
 from alignboard.errors import SourceError
-from alignboard.fetch.http import FinalError, Http, TransientError, retrying
+from alignboard.fetch.http import FinalError, Http, TransientError, head_of, retrying
 
 LARGEST_FILE = 2**30
 """bytes of a file of replies, decompressed; a file of requests has at most 200 MB"""
@@ -94,7 +94,7 @@ class BatchHttp:
     def _once(self, method: str, path: str, **options: Any) -> bytes:
         url = f"{self._url}/{path}"
         response, content = self._http.read(method, url, LARGEST_FILE, **options)
-        require_success(response, content, url, self._endpoint.api_key_env, self._key)
+        require_success(head_of(response), content, url, self._endpoint.api_key_env, self._key)
         return without_key(self._key, content)
 
     def _try(self, attempt: Callable[[], Found]) -> Found:

@@ -21,10 +21,9 @@ from typing import Any, Final
 import msgspec
 
 from alignboard.errors import InputError, nearest
-from alignboard.judges.parsing.evidence import excerpt, likeliest, probability
 from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.parsing.reply_forms import ReplyForm, not_at_its_verdict, register_forms
-from alignboard.judges.parsing.responses import is_last
+from alignboard.judges.parsing.responses import excerpt, is_last, likeliest, probability
 from alignboard.judges.parsing.values import FAILURES, literal
 from alignboard.judges.rows import Reply, Verdict
 

@@ -10,8 +10,8 @@ from typing import ClassVar, Final, Literal
 import msgspec
 
 from alignboard.errors import require_within
-from alignboard.judges.parsing.evidence import known_tokens, likeliest, probability
 from alignboard.judges.parsing.reply_forms import Found, ReplyForm, register_forms
+from alignboard.judges.parsing.responses import known_tokens, likeliest, probability
 from alignboard.judges.parsing.spelled_forms import (
     check_spellings,
     respell,

@@ -23,8 +23,7 @@ from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
-from alignboard.judges.parsing.evidence import SHOWN, excerpt
-from alignboard.judges.parsing.responses import is_last, response_of
+from alignboard.judges.parsing.responses import SHOWN, excerpt, is_last, response_of
 from alignboard.judges.rows import Reply, Verdict
 from alignboard.registry import register
 

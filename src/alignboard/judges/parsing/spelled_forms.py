@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.judges.parsing.evidence import excerpt
 from alignboard.judges.parsing.reply_forms import Found, ReplyForm, register_forms
+from alignboard.judges.parsing.responses import excerpt
 from alignboard.judges.parsing.values import objects, values
 
 EQUAL_RANKS: Final = "equal ranks"

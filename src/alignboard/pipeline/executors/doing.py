@@ -21,7 +21,7 @@ from alignboard.pipeline.executors.work import Assignment, Done, Failed, Incompl
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.locks import making
-from alignboard.pipeline.store import Places, commit_folder, made_by, note_of_whole
+from alignboard.pipeline.store import WorkspacePaths, commit_folder, made_by, note_of_whole
 from alignboard.results.journal import Journal
 
 Progress = Callable[[int, int], None]
@@ -32,7 +32,7 @@ class JobTask:
     """What an implementation is given to do one job with."""
 
     job: Job
-    places: Places
+    paths: WorkspacePaths
     folder: Path
     """to be filled; becomes the job's folder in the store"""
     journal: Journal
@@ -53,11 +53,11 @@ Implementation = Callable[[JobTask], dict[str, str]]
 class Doer:
     """Does jobs one after another, and keeps what they have loaded. Used from one thread."""
 
-    def __init__(self, places: Places, name: str, device: str | None = None) -> None:
+    def __init__(self, paths: WorkspacePaths, name: str, device: str | None = None) -> None:
         """``name`` is that of its part of the journal; ``device`` is the GPU that it was given."""
-        self._places = places
+        self._paths = paths
         self._device = device
-        self._journal = Journal(places.journal, name)
+        self._journal = Journal(paths.journal, name)
         self._held: dict[str, dict[str, Any]] = {}
 
     def close(self) -> None:
@@ -70,9 +70,9 @@ class Doer:
         for group in set(self._held) - set(assigned.open_groups):
             del self._held[group]
         try:
-            with making(self._places, assigned.job.folder, list(assigned.inputs.values())):
+            with making(self._paths, assigned.job.folder, list(assigned.inputs.values())):
                 # Another run may have done it since it was assigned.
-                note = note_of_whole(self._places.folder(assigned.job))
+                note = note_of_whole(self._paths.folder(assigned.job))
                 if note is None:
                     return self._do(assigned, progress)
                 return Done(
@@ -96,7 +96,7 @@ class Doer:
 
     def _do(self, assigned: Assignment, progress: Progress) -> Done:
         job = assigned.job
-        temporary = self._places.store / f".tmp-{job.folder}-{os.getpid()}"
+        temporary = self._paths.store / f".tmp-{job.folder}-{os.getpid()}"
         started, cpu = time.monotonic(), time.process_time()
         temporary.mkdir(parents=True)
         try:
@@ -106,9 +106,9 @@ class Doer:
             run: Implementation = resolve_name(kind.run)
             self._require_device()
             imported = time.monotonic()
-            inputs = {role: self._places.store / name for role, name in assigned.inputs.items()}
+            inputs = {role: self._paths.store / name for role, name in assigned.inputs.items()}
             held = self._held.setdefault(job.group, {})
-            task = JobTask(job, self._places, temporary, self._journal, inputs, held, progress)
+            task = JobTask(job, self._paths, temporary, self._journal, inputs, held, progress)
             exports = run(task)
             costs = {
                 "seconds": time.monotonic() - started,
@@ -116,7 +116,7 @@ class Doer:
                 "import_seconds": imported - started,
             }
             if job.is_kept:
-                folder = self._places.folder(job)
+                folder = self._paths.folder(job)
                 commit_folder(temporary, folder, exports, costs, made_by(job), task.report)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

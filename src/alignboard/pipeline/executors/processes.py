@@ -71,17 +71,17 @@ class Processes:
         return waiting
 
     def _start(self, number: int, work: Work) -> None:
-        places, settings = work.places, self._settings
+        paths, settings = work.paths, self._settings
         device = settings.devices[number] if settings.devices else ""
-        arguments = [str(places.workspace), str(number), device, *settings.modules]
-        with open_log(places.logs, number) as log:
+        arguments = [str(paths.workspace), str(number), device, *settings.modules]
+        with open_log(paths.logs, number) as log:
             popen = subprocess.Popen(  # noqa: S603 (this Python, this package)
                 [sys.executable, "-m", "alignboard.pipeline.executors.worker", *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, **settings.environment_of(number)},
-                cwd=places.workspace,  # relative paths in declarations are the workspace's
+                cwd=paths.workspace,  # relative paths in declarations are the workspace's
             )
         process = self._processes[number] = _Process(number, popen, Path(log.name))
         assert popen.stdout is not None  # noqa: S101 (it was asked for)

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from alignboard.errors import AlignboardError, InputError
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.locks import is_being_made
-from alignboard.pipeline.store import Places, done_row, export
+from alignboard.pipeline.store import WorkspacePaths, done_row, export
 from alignboard.results.journal import Journal
 
 PAUSE: Final = 0.2
@@ -150,14 +150,14 @@ class Work:
         self,
         jobs: Sequence[Job],
         done: set[str],
-        places: Places,
+        paths: WorkspacePaths,
         journal: Journal,
         on_event: Callable[[Event], None],
         *,
         replace: bool = False,
     ) -> None:
         """``replace`` as in `alignboard.pipeline.store.export`."""
-        self.places = places
+        self.paths = paths
         self.timings: list[Timing] = []
         self.is_waiting = False
         """whether the last `take` found only jobs that another run is doing: try again after `PAUSE`"""
@@ -202,7 +202,7 @@ class Work:
         return free
 
     def _is_elsewhere(self, job: Job, worker: int) -> bool:
-        if not is_being_made(self.places, job.folder):
+        if not is_being_made(self.paths, job.folder):
             return False
         if job.name not in self._told_waiting:
             self._told_waiting.add(job.name)
@@ -233,7 +233,7 @@ class Work:
             self._on_event(Event("failed", job, worker, message=outcome.reason, report=report))
             return
         try:
-            export(job, outcome.exports, self.places, replace=self._replace)
+            export(job, outcome.exports, self.paths, replace=self._replace)
         except InputError as error:
             self._failed[job.name] = str(error)
             self._on_event(Event("failed", job, worker, message=str(error)))

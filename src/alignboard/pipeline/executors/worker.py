@@ -24,7 +24,7 @@ from alignboard.extras import calm
 from alignboard.pipeline.executors.doing import Doer
 from alignboard.pipeline.executors.work import Assignment, Done, Failed
 from alignboard.pipeline.locks import in_use
-from alignboard.pipeline.store import Places
+from alignboard.pipeline.store import WorkspacePaths
 
 _PROGRESS_SECONDS: Final = 0.1
 
@@ -79,9 +79,9 @@ def main(workspace: str, number: str, device: str, *modules: str) -> None:
     os.dup2(2, 1)
     commands: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read_commands, args=(sys.stdin.buffer, commands), daemon=True).start()
-    places = Places(Path(workspace))
-    doer = Doer(places, f"worker-{number}", device or None)
-    with in_use(places):
+    paths = WorkspacePaths(Path(workspace))
+    doer = Doer(paths, f"worker-{number}", device or None)
+    with in_use(paths):
         while (
             assigned := msgspec.json.decode(commands.get(), type=WorkerCommand).assigned
         ) is not None:

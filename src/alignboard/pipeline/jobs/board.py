@@ -11,13 +11,12 @@ import msgspec
 import numpy as np
 
 from alignboard.boards.board import Board
-from alignboard.boards.columns import Column, Row, Score
+from alignboard.boards.columns import Column, RatingTable, Row, Score
 from alignboard.boards.drift import KL, KL_COLUMN, kl_score
 from alignboard.boards.examples import Collector, Examples
 from alignboard.boards.files import write_board
 from alignboard.boards.judge_prompts import with_judges
 from alignboard.boards.of_alpaca_eval import with_published
-from alignboard.boards.rating import RatingTable
 from alignboard.boards.registered import with_registered
 from alignboard.boards.scoring import (
     BASELINE,
@@ -61,7 +60,7 @@ def board(task: JobTask) -> dict[str, str]:
     """The files of `write_board` in ``leaderboards/``."""
     name = task.job.hints.get("answer_key")
     made = board_of(task.job.parameters, task.inputs, generated_set(name) if name else None)
-    made = with_judges(made, task.places.workspace)
+    made = with_judges(made, task.paths.workspace)
     paths = write_board(made, task.folder, examples_of(task.job.parameters, task.inputs))
     return {f"leaderboards/{path.name}": path.name for path in paths}
 

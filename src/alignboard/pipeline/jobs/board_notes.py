@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from alignboard.boards.rating import RatingTable
+from alignboard.boards.columns import RatingTable
 from alignboard.boards.scoring import RESOLVED
 from alignboard.text import count
 

@@ -39,7 +39,7 @@ def _asked(task: JobTask) -> Iterator[tuple[str, list[str]]]:
     """The names and the texts of what models are asked."""
     for one in task.job.hints["sets"]:
         declared = msgspec.convert(one["instructions"], Instructions)
-        asked = read_set(one["set"], task.places.workspace, declared)
+        asked = read_set(one["set"], task.paths.workspace, declared)
         yield asked.name, [text for row in asked.rows for text in row.turns]
     for role, folder in task.inputs.items():
         if role != "data":

@@ -111,7 +111,7 @@ def set_of(task: JobTask) -> InstructionSet:
         rows = msgspec.convert(hints["rows"], tuple[Instruction, ...])
         return InstructionSet(wanted["name"], wanted["name"], rows)
     declared = msgspec.convert(hints["instructions"], Instructions)
-    asked = read_set(hints["set"], task.places.workspace, declared)
+    asked = read_set(hints["set"], task.paths.workspace, declared)
     if asked.digest != wanted["digest"]:
         raise InputError(f"The set {wanted['name']} changed while the plan ran; run it again.")
     return asked
@@ -143,15 +143,15 @@ def exported(folder: Path) -> dict[str, str]:
 
 def task_data(task: JobTask) -> dict[str, str]:
     """The documents of lm-eval tasks that are generated here, and the tasks' declarations."""
-    places, parameters = task.places, task.job.parameters
+    paths, parameters = task.paths, task.job.parameters
     # Workers are started in the workspace, which may be moved: no absolute path is kept.
-    found_at = places.folder(task.job).relative_to(places.workspace) / _TASKS
+    found_at = paths.folder(task.job).relative_to(paths.workspace) / _TASKS
     write_tasks(
         task.folder / _TASKS,
         sorted(parameters["templates"]),
         seed=parameters["seed"],
         n=parameters["n"],
-        workspace=places.workspace,
+        workspace=paths.workspace,
         found_at=found_at,
     )
     return {}
@@ -161,14 +161,14 @@ def lm_eval(task: JobTask) -> dict[str, str]:
     """lm-eval's numbers on one model, and its files."""
     parameters = task.job.parameters
     suite, files = parameters["suite"], parameters["files"]
-    folders = rooms(task.places.workspace)
+    folders = rooms(task.paths.workspace)
     if "tasks" in task.inputs:
-        _require_no_pattern(task.places.workspace)
+        _require_no_pattern(task.paths.workspace)
         folders.append(task.inputs["tasks"] / _TASKS)
         files = files | generated_files(folders[-1])
     hints = task.job.hints
     root = hints["data_root"]
-    mirror = None if root is None else Mirror(root, task.places.workspace)
+    mirror = None if root is None else Mirror(root, task.paths.workspace)
     with (
         _ready(task, spec_of(task)) as model,
         served(mirror, hints["revisions"]),

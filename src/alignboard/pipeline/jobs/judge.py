@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from alignboard.boards.columns import known
-from alignboard.boards.rating import Rating, RatingTable
+from alignboard.boards.columns import Rating, RatingTable, known
 from alignboard.data.instruction_sets import ALPACA_EVAL
 from alignboard.errors import InputError
 from alignboard.judges.load import decode_judge
@@ -38,7 +37,7 @@ from alignboard.pipeline.plans.schema import PlanJudge
 from alignboard.records import Generation
 from alignboard.results.conversations import CONVERSATIONS, read_conversations
 from alignboard.results.formats import read_rows
-from alignboard.results.verdict_places import judge_folder
+from alignboard.results.verdict_paths import judge_folder
 from alignboard.suites import Instructions
 from alignboard.workspace import model_name
 
@@ -58,7 +57,7 @@ def judge(task: JobTask) -> dict[str, str]:
     given, against = (
         read_responses(found(task.inputs[role], file)) for role in ("outputs", "baseline")
     )
-    pairs = compared(task.job, given, against, task.places.workspace)
+    pairs = compared(task.job, given, against, task.paths.workspace)
     summary, judged = evaluation.judge(declared, pairs, _shown(task))
     _require_asked(declared, judged, summary.model)
     return exported(task.folder)
@@ -102,7 +101,7 @@ def _evaluating(
     hints = task.job.hints
     ask: bool = hints["ask"]
     folder = str(place / judge_folder(declared.name, baseline))
-    with held(task.places, folder) if ask else nullcontext():
+    with held(task.paths, folder) if ask else nullcontext():
         judges = judges_of(task, declared, ask=ask)
         yield Evaluation(judges, task.journal, replace=hints["replace"]), ask
 
@@ -187,13 +186,13 @@ def declared_of(task: JobTask) -> JudgeSpec:
 def judges_of(task: JobTask, declared: JudgeSpec, *, ask: bool = True) -> Judges:
     """Whoever is asked, as the plan says; each model is loaded once, and each address has one queue."""
     given = msgspec.convert(task.job.hints["access"], PlanJudge)
-    journal = task.places.journal
+    journal = task.paths.journal
     access = access_of(given, journal)
     opened: dict[Access, Judges] = task.held.setdefault("judges", {})
     if access not in opened:
         secret = hardening_secret(journal)
-        opened[access] = Judges(access, task.places.workspace, secret=secret)
-    models = msgspec.convert(task.job.hints.get("models", {}), dict[str, ModelSpec])
+        opened[access] = Judges(access, task.paths.workspace, secret=secret)
+    models = msgspec.convert(task.job.hints.get("judge_models", {}), dict[str, ModelSpec])
     opened[access].models.update(models)
     opened[access].require_supported(declared, dt.datetime.now(dt.UTC).date() if ask else None)
     return opened[access]

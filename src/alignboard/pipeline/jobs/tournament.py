@@ -31,7 +31,7 @@ def tournament(task: JobTask) -> dict[str, str]:
     found = hold(
         Evaluation(judges_of(task, declared), task.journal),
         declared,
-        read_models(hints["models"], task.places.workspace),
+        read_models(hints["models"], task.paths.workspace),
         Path(hints["folder"]),
         budget,
         policy=hints["policy"],

@@ -55,9 +55,9 @@ def train(task: JobTask) -> dict[str, str]:
         task.folder / made,
         held_out=rows.get(HELD_OUT),
         data=report_of(task),
-        last_good=task.places.results / parameters["model"] / "adapter-last-good",
+        last_good=task.paths.results / parameters["model"] / "adapter-last-good",
         adapter=start_of(task),
-        work=task.places.work(task.job),
+        work=task.paths.work(task.job),
         seed=parameters["seed"],
         on_step=lambda step, total, _log: task.progress(step, total),
     )

@@ -136,6 +136,7 @@ def recipe_of(job: Job) -> Recipe:
     hints = job.hints
     content = hints["recipe"] if "recipe" in hints else job.parameters["recipe"]
     content = {**content, "save_every": hints.get("save_every")}
+    content["report_to"] = hints.get("report_to", [])
     content["batch"] = {**content["batch"], "per_device": hints["per_device"]}
     return parse_recipe(content, job.name)
 

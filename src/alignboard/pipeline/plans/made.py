@@ -25,7 +25,7 @@ class TinyCheckpoint(Protocol):
         settings: Mapping[str, Any],
         on_step: Callable[[int, int, float], None],
     ) -> Path:
-        """Write the checkpoint of ``family`` to the new folder ``path``; ``settings`` are ``overrides.pretrain``."""
+        """Write the checkpoint of ``family`` to the new folder ``path``; ``settings`` are ``overrides.pretraining``."""
         ...
 
 

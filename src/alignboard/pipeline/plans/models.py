@@ -38,7 +38,7 @@ class ModelEntry:
     @property
     def is_tiny(self) -> bool:
         """Whether it is a tiny checkpoint, made on the spot."""
-        return self.declared.tiny is not None
+        return self.declared.pretrain is not None
 
 
 def served_of(given: PlanModel) -> Served:
@@ -72,7 +72,7 @@ def _families_of_bases(entries: Mapping[str, ModelEntry]) -> dict[str, ModelEntr
 
 
 def _spec(path: Path, name: str, entry: PlanModel, root: Path) -> ModelSpec | None:
-    if entry.tiny is not None or entry.outputs is not None:
+    if entry.pretrain is not None or entry.outputs is not None:
         return None
     wanted = entry.source or name
     try:
@@ -122,7 +122,7 @@ def _method(
 ) -> str:
     """What is known of how an entry was trained: never a guess."""
     spec = specs[name]
-    if declared.tiny is not None or plan.recipes_of(declared):
+    if declared.pretrain is not None or plan.recipes_of(declared):
         return BASE_METHOD
     if spec is None:
         return UNDECLARED

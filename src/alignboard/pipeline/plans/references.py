@@ -1,12 +1,15 @@
-"""What a plan refers to: files of tasks, and recipes with the plan's own settings."""
+"""What a plan refers to: files of tasks, what a suite's benchmarks are made of, recipes with the plan's settings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignboard.benchmarks.records import suite_files
+from alignboard.benchmarks.declared import declared_tasks, require_modules
+from alignboard.benchmarks.mirror import Mirror, require_splits
+from alignboard.benchmarks.task_data import data_digests
+from alignboard.benchmarks.task_files import digests
 from alignboard.errors import InputError
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.made import generated_tasks
@@ -54,3 +57,32 @@ def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
             merged(old, value) if isinstance(value, dict) and isinstance(old, dict) else value
         )
     return result
+
+
+def suite_files(
+    suite: EvaluationSuite, workspace: Path, *, trusted: bool, generated: Collection[str] = ()
+) -> dict[str, str]:
+    """sha256 of every file that a suite's benchmarks are made of here, and the commits of data sets of the hub.
+
+    ``generated`` tasks, whose files are written later, are left out. Raises `InputError`, before anything is loaded,
+    for a task that nobody declares, for code that is not ``trusted``, for libraries that a task needs and for data,
+    or splits of them, that are not there.
+    """
+    own = [one for one in suite.benchmarks if one.task not in generated]
+    found = digests([one.task for one in own], workspace, trusted=trusted)
+    found |= data_digests(suite.benchmarks, workspace)
+    mirror = None if suite.data_root is None else Mirror(suite.data_root, workspace)
+    for one in own:
+        tasks = declared_tasks(one, workspace)
+        require_modules(tasks)
+        if one.data is not None:
+            continue
+        if mirror is not None:
+            require_splits(mirror, tasks, one.num_fewshot)
+            found |= mirror.digests(tasks)
+            continue
+        for task in tasks:
+            dataset = None if task.dataset is None else task.dataset[0]
+            if dataset in suite.revisions:
+                found[f"hub {dataset}"] = suite.revisions[dataset]
+    return found

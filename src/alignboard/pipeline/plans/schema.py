@@ -51,9 +51,9 @@ class EndpointSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, 
 
 
 class PlanModel(EndpointSettings, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """A model; at most one of ``tiny``, ``source`` and ``outputs``. With none of them its name is its source."""
+    """A model; at most one of ``pretrain``, ``source`` and ``outputs``. With none of them its name is its source."""
 
-    tiny: str | None = None
+    pretrain: str | None = None
     """a family of tiny checkpoints, pretrained on the spot"""
     source: str | None = None
     """a name of `alignboard models list`, an id on the hub, a checkpoint, an adapter or a .gguf file; folders and
@@ -107,11 +107,11 @@ class Pairwise(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class Overrides(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Settings in place of the declared ones: to scale a plan down, or to vary one thing."""
 
-    pretrain: dict[str, int | float] = {}
+    pretraining: dict[str, int | float] = {}
     """settings of tiny checkpoints (the demo's: the fields of `PretrainConfig`)"""
     recipes: dict[str, dict[str, Any]] = {}
     """by recipe name; merged into the recipe, mappings key by key"""
-    judge_training: dict[str, int | float] = {}
+    judge_model_training: dict[str, int | float] = {}
     """settings of a judge's model that is trained here (the demo's: the fields of `JudgeTraining`)"""
 
 
@@ -196,16 +196,16 @@ def check(path: Path, plan: Plan) -> None:
 
 def _check_model(path: Path, name: str, entry: PlanModel) -> None:
     require_name(path, "models", name)
-    if sum(one is not None for one in (entry.tiny, entry.source, entry.outputs)) > 1:
+    if sum(one is not None for one in (entry.pretrain, entry.source, entry.outputs)) > 1:
         raise InputError(
-            f"{path}: models.{name} needs exactly one of tiny, source and outputs, or none where its name is its "
+            f"{path}: models.{name} needs exactly one of pretrain, source and outputs, or none where its name is its "
             "source."
         )
     families = tiny_families()
-    if entry.tiny is not None and entry.tiny not in families:
-        hint = nearest(entry.tiny, families) or f"; known: {', '.join(families)}"
+    if entry.pretrain is not None and entry.pretrain not in families:
+        hint = nearest(entry.pretrain, families) or f"; known: {', '.join(families)}"
         raise InputError(
-            f"{path}: models.{name}.tiny is {entry.tiny!r}, which is no tiny family{hint}"
+            f"{path}: models.{name}.pretrain is {entry.pretrain!r}, which is no tiny family{hint}"
         )
     _require_positive(path, f"models.{name}.concurrency", entry.concurrency)
     ignored = _ignored(entry)
@@ -221,8 +221,8 @@ def _ignored(entry: PlanModel) -> tuple[str, str] | None:
     weights: Sequence[str] = ("revision", "adapter", "trust_remote_code")
     if entry.outputs is not None:
         unread, of = ("engine", *served, *weights), "outputs"
-    elif entry.tiny is not None:
-        unread, of = ("engine", *served, *weights), "tiny"
+    elif entry.pretrain is not None:
+        unread, of = ("engine", *served, *weights), "pretrain"
     elif entry.engine is None:
         unread, of = served, "no engine"
     else:

@@ -63,7 +63,7 @@ def tournament_graph(
 
 def judging_graph(
     declared: JudgeSpec,
-    judged: Sequence[PairedOutputs] | Sequence[Answers],
+    judged: Sequence[PairedOutputs | Answers],
     access: PlanJudge,
     *,
     ask: bool,

@@ -86,7 +86,7 @@ def add_training(add: AddJob, training: Training, base: str, start: str | None) 
         "seed": training.seed + recipe.seed,
         **outside,
     }
-    hints |= {"save_every": recipe.save_every}
+    hints |= {"save_every": recipe.save_every, "report_to": recipe.report_to}
     needs |= {"data": rows, "tokens": tokens, "reference": reference}
     return add(f"train {model.name}", "train", model.base, parameters, needs, hints)
 

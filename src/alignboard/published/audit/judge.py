@@ -1,6 +1,6 @@
 """The audit of a judge: does the place in which an answer is shown decide, and what could not be parsed.
 
-AlpacaEval shows every pair once, in an order drawn per instruction (`alignboard.results.order`). Whether a model
+AlpacaEval shows every pair once, in an order drawn per instruction (`alignboard.records`). Whether a model
 was shown first is thus a randomised treatment, and the difference of its win rate between the two groups of
 instructions estimates the effect of the place without another call.
 """

@@ -3,7 +3,7 @@
 Files are AlpacaEval's ``annotations``; a file may hold several annotators. Beyond AlpacaEval's columns a row may say
 what happened when it was judged: ``switched`` (per call, whether ``output_2`` was shown first), ``order_preferences``
 (per call, the preference for ``output_2`` in that order, null where not scored), ``mass``, ``status``, ``flags`` and
-``price``. Where a row says none of this the order is AlpacaEval's coin (`alignboard.results.order`); a row with a
+``price``. Where a row says none of this the order is AlpacaEval's coin (`alignboard.records`); a row with a
 status and without ``switched`` was judged without an order, as single ratings are. ``balanced_preference`` is the row's
 part in the estimate of `alignboard.stats.second_order`, where the second order was drawn, with the probability
 ``inclusion``; ``first_turn`` is in the rows of second turns, which are not independent of the first.
@@ -23,13 +23,12 @@ from numpy.typing import NDArray
 
 from alignboard.errors import InputError, nearest
 from alignboard.parallel import fork_map
-from alignboard.records import Judgment, text_id
+from alignboard.records import Judgment, is_switched, text_id
 from alignboard.reports.judges.columns import Names
 from alignboard.results.files import SUFFIXES
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows
-from alignboard.results.order import is_switched
-from alignboard.results.verdict_places import VerdictFile
+from alignboard.results.verdict_paths import VerdictFile
 
 STATUSES = ("scored", "unparsed", "refused", "truncated", "failed")
 """the first enters means, the others are counted"""

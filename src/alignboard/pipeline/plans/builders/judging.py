@@ -95,7 +95,7 @@ def _asked(build: Builder, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         for one in Judges(Access(), root).members(chosen.declared):
             if judge_trained_here(one) is None:
                 _add_sources(one, root, sources, models)
-    hints = {"access": msgspec.to_builtins(chosen.access), "models": models}
+    hints = {"access": msgspec.to_builtins(chosen.access), "judge_models": models}
     build.judges[name] = parameters, hints
     return parameters, hints
 

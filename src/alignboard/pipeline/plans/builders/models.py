@@ -23,9 +23,9 @@ def checkpoint(build: Builder, base: str) -> str:
     hints = {}
     if entry.spec is None:
         what = {
-            "tiny": entry.declared.tiny,
+            "tiny": entry.declared.pretrain,
             "seed": build.plan.seed,
-            "pretrain": build.plan.overrides.pretrain,
+            "pretrain": build.plan.overrides.pretraining,
         }
     else:
         what = {"source": weights_identity(entry.spec, build.resolved.workspace)}
@@ -52,7 +52,7 @@ def chat_template(build: Builder, base: str) -> str | None:
 
 def judge_models(build: Builder) -> dict[str, str]:
     """The job that makes a judge's model, by judge, for judges that are trained here."""
-    settings = {"seed": build.plan.seed, "training": build.plan.overrides.judge_training}
+    settings = {"seed": build.plan.seed, "training": build.plan.overrides.judge_model_training}
     found = {}
     for name, judge in build.resolved.judges.items():
         made = judge_trained_here(judge.declared)
@@ -65,12 +65,12 @@ def judge_models(build: Builder) -> dict[str, str]:
 def _judge_base(build: Builder, family: str) -> str:
     """The checkpoint that the judge's model starts from: one that the plan has anyway, where it has it."""
     for base, entry in build.plan.models.items():
-        if entry.tiny == family:
+        if entry.pretrain == family:
             return checkpoint(build, base)
     what = {
         "tiny": family,
         "seed": build.plan.seed,
-        "pretrain": build.plan.overrides.pretrain,
+        "pretrain": build.plan.overrides.pretraining,
     }
     return build.add("checkpoint of the judge", "checkpoint", _JUDGE_GROUP, {"model": None, **what})
 
