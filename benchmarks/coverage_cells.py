@@ -55,11 +55,9 @@ def simulate(
             held[name].append(float(np.mean((low <= wanted) & (wanted <= high))))
             across = np.atleast_1d(np.asarray(high) - np.asarray(low))
             finite = across[np.isfinite(across)]
-            width[name].append(float(finite.mean()) if len(finite) else math.nan)
+            width[name].append(float(finite.mean()) if len(finite) else 0.0)
     for name in methods:
         found = np.array(held[name])
         error = float(found.std()) / math.sqrt(repetitions)
-        known = np.array(width[name])
-        known = known[~np.isnan(known)]
-        across = float(known.mean()) if len(known) else math.nan
+        across = float(np.mean(width[name]))
         yield Cell(quantity, design, name, float(found.mean()), error, across, repetitions)

@@ -124,7 +124,9 @@ def test_a_plan_runs_no_python_of_a_repository_until_it_is_trusted(workspace):
     (workspace / "evaluate/plans/small.yaml").write_text(
         "name: small\nmodels: {own: {source: own.yaml, trust_remote_code: true}}\nsuites: [small]\n"
     )
-    with pytest.raises(InputError, match=r"models\.own runs Python of the repository .*--trust-code"):
+    with pytest.raises(
+        InputError, match=r"models\.own runs Python of the repository .*--trust-code"
+    ):
         load_plan("small", workspace)
     assert load_plan("small", workspace, Consent(code=True)).entries
     assert not (workspace / "escaped").exists()

@@ -237,7 +237,7 @@ def _costs(models: tuple[str, ...], results: Path, judge: str) -> dict[str, Prom
     from alignboard.records import Judgment
     from alignboard.reports.power import PromptCost
     from alignboard.results.formats import read_rows
-    from alignboard.results.verdict_places import one_column
+    from alignboard.results.verdict_paths import one_column
 
     try:
         declared = load_judge(judge)
