@@ -38,11 +38,12 @@ from alignboard.boards.scoring import (
     with_identical,
     with_unfinished,
 )
-from alignboard.boards.verdicts import ALPACA_EVAL, Verdicts, find_verdicts
+from alignboard.boards.verdicts import Verdicts, find_verdicts
 from alignboard.errors import InputError, nearest
 from alignboard.records import Outputs
 from alignboard.results.cache import TableCache
 from alignboard.results.files import SUFFIXES
+from alignboard.results.outputs_paths import ALPACA_EVAL
 from alignboard.text import count
 from alignboard.workspace import PUBLISHED
 

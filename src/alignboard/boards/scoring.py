@@ -280,8 +280,13 @@ def with_identical(board: Board, responses: Mapping[str, Mapping[Any, Any]]) -> 
     return msgspec.structs.replace(board, notes=notes, rows=rows)
 
 
-def with_unfinished(board: Board, counts: Mapping[str, tuple[int, int, int]]) -> Board:
-    """``board`` with flags where responses are empty or were cut off; ``counts``: (empty, cut off, all) by model."""
+def with_unfinished(
+    board: Board, counts: Mapping[str, tuple[int, int, int]], n_prompts: int | None = None
+) -> Board:
+    """``board`` with flags where responses are empty, were cut off, or are missing of ``n_prompts``.
+
+    ``counts``: (empty, cut off, all) by model.
+    """
 
     def flagged(row: Row) -> Row:
         n_empty, n_cut, n = counts.get(row.model, (0, 0, 0))
@@ -290,6 +295,8 @@ def with_unfinished(board: Board, counts: Mapping[str, tuple[int, int, int]]) ->
             for part, what in ((n_empty, "empty"), (n_cut, "cut off at the token limit"))
             if part
         ]
+        if n_prompts is not None and 0 < n < n_prompts:
+            said.append(f"{n_prompts - n} of {n_prompts} prompts without a response")
         return msgspec.structs.replace(row, flags=[*row.flags, *said]) if said else row
 
     return msgspec.structs.replace(board, rows=[flagged(row) for row in board.rows])

@@ -25,6 +25,7 @@ from alignboard.pipeline.graph import SCHEME, Job, library_versions
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.replacing import require_no_less
 from alignboard.results.journal import Journal, JournalRow
+from alignboard.results.outputs_paths import RECORD, outputs_place
 from alignboard.workspace import STORE
 
 DONE: Final = "done"
@@ -205,13 +206,14 @@ def export(
 ) -> list[str]:
     """Put what ``job`` exports where people look for it; returns what was not as it should be.
 
-    ``exports``: path in the workspace -> path in the job's folder. A file is copied, with its time, so that a later
+    ``exports``: path in the workspace -> path in the job's folder; responses whose place another decoding has go beside
+    it. A file is copied, with its time, so that a later
     look needs not read it; a folder becomes a symbolic link. ``only_check`` changes nothing. Raises `InputError` where
     a file that the store does not hold would be replaced by one with fewer scored rows; with ``replace`` the old one is
     kept beside the new one.
     """
     changed = []
-    for name, inner in exports.items():
+    for name, inner in _placed(job, exports, paths).items():
         target, source = paths.workspace / name, paths.folder(job) / inner
         if _same(source, target):
             continue
@@ -229,6 +231,17 @@ def export(
                 _flush(temporary)
             temporary.replace(target)
     return changed
+
+
+def _placed(job: Job, exports: Mapping[str, str], paths: WorkspacePaths) -> Mapping[str, str]:
+    """``exports``, responses where their decoding has its place."""
+    record = next((inner for inner in exports.values() if Path(inner).name == RECORD), None)
+    if record is None:
+        return exports
+    decoding = json.loads((paths.folder(job) / record).read_bytes())
+    model, asked = job.parameters["model"], job.parameters["set"]["name"]
+    place = outputs_place(paths.workspace, model, asked, decoding)
+    return {(place / Path(name).name).as_posix(): inner for name, inner in exports.items()}
 
 
 def is_kept(target: Path, inner: str, paths: WorkspacePaths) -> bool:

@@ -66,11 +66,21 @@ def build_tokenizer(header: GgufHeader) -> PreTrainedTokenizerFast:
     }
     _add_ends(backend, header, named, add_bos=add_bos)
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
+        tokenizer_object=_HandedOver(backend),
         clean_up_tokenization_spaces=False,
         chat_template=header.metadata.get("tokenizer.chat_template"),
         **named,
     )
+
+
+class _HandedOver:
+    """A tokenizer that is not copied: transformers makes a deep copy of what it is given, and drops that."""
+
+    def __init__(self, backend: Tokenizer) -> None:
+        self._backend = backend
+
+    def __deepcopy__(self, _: object) -> Tokenizer:
+        return self._backend
 
 
 def pre_tokenizer_of(header: GgufHeader) -> PreTokenizer:
@@ -143,8 +153,8 @@ def _merges(tokens: list[str], types: list[int], scores: list[float]) -> Iterato
     order = sorted(range(len(tokens)), key=lambda number: -scores[number])
     for token in (tokens[number] for number in order if types[number] == _NORMAL):
         for at in range(1, len(token)):
-            if token[:at] in pieces and token[at:] in pieces:
-                yield token[:at], token[at:]
+            if (first := token[:at]) in pieces and (rest := token[at:]) in pieces:
+                yield first, rest
 
 
 def _add_tokens(
