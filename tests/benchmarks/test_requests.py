@@ -217,6 +217,22 @@ def test_the_board_notes_idle_adapters_cut_contexts_and_models_without_a_run(tmp
     assert suite_notes({"name": "s"}, ["tuned"], {"lm-eval s tuned": tmp_path}) == []
 
 
+def test_embeddings_of_several_sizes_on_one_base_are_noted(tmp_path):
+    inputs = {}
+    for model, weights, rows in (("base", "w", 320), ("alike", "w", 320), ("other", "v", 300)):
+        folder = inputs[f"lm-eval s {model}"] = tmp_path / model
+        (folder / "lm_eval").mkdir(parents=True)
+        found = {"weights_sha256": weights, "embedding_rows": rows}
+        (folder / "lm_eval" / "results_s.json").write_text(json.dumps({"alignboard": found}))
+    models = ["base", "alike", "other"]
+    assert suite_notes({"name": "s"}, models, inputs) == []
+    resized = {"weights_sha256": "w", "embedding_rows": 321}
+    place = tmp_path / "alike" / "lm_eval" / "results_s.json"
+    place.write_text(json.dumps({"alignboard": resized}))
+    (note,) = suite_notes({"name": "s"}, models, inputs)
+    assert "embeddings of several sizes (base 320, alike 321 rows)" in note
+
+
 def test_a_result_that_json_cannot_say_is_computed_again(tmp_path):
     from alignboard.benchmarks.request_rows import RequestRows
 

@@ -139,14 +139,21 @@ def test_checkpoints_are_asked_in_the_order_of_their_steps_on_one_load(workspace
     assert [model.method for model in resolved.models][1:] == ["step 20", "step 100"]
 
 
-def test_a_training_is_a_curve_and_the_board_says_which_benchmark_decides(workspace):
+def test_a_training_is_a_curve_on_one_load_and_the_board_says_which_benchmark_decides(
+    workspace, monkeypatch
+):
     import shutil
+
+    loads = []
+    kept = LoadedModel.load
+    monkeypatch.setattr(LoadedModel, "load", lambda *a, **k: loads.append(a) or kept(*a, **k))
 
     one, two = tiny_models.adapters().values()
     for step, adapter in ((20, one), (100, two), (60, one)):
         shutil.copytree(adapter, f"run/checkpoint-{step}")
     result = run(tiny_models.base(), "--suite", "own", "--name", "b", "--checkpoints", "run")
     assert result.exit_code == 0, result.output
+    assert len(loads) == 1
     made = read_board(Path("leaderboards/benchmark-own.json"))
     step, piqa = made.columns
     rows = [row for row in made.rows if row.model != "b"]

@@ -16,10 +16,11 @@ from alignboard.engines.openai.prices import Prices, Rate, load_prices
 from alignboard.errors import InputError
 from alignboard.judges.annotations import JudgeSource
 from alignboard.judges.backends.endpoint import OPENAI
-from alignboard.judges.calls import Judge, Prompter, Trial
+from alignboard.judges.calls import Judge, Prompter, Trial, first_questions
 from alignboard.judges.load import load_judge
 from alignboard.judges.opening import Access, Opening
 from alignboard.judges.pairs import Backend, Judged, Pair
+from alignboard.judges.pricing import Cost, cost_of
 from alignboard.judges.runner import Counts, OnProgress, Replies, judge_pairs
 from alignboard.judges.spec import JudgeSpec
 from alignboard.models.loading import LoadedModel
@@ -64,6 +65,18 @@ class Judges:
             share
             for one, indices in parts
             for share in self.shares(one, [pairs[index] for index in indices])
+        ]
+
+    def whole_costs(self, declared: JudgeSpec, pairs: Sequence[Pair]) -> list[Cost]:
+        """What verdicts on ``pairs`` cost by judge, whether or not they are there; nobody is asked."""
+        return [
+            cost_of(
+                self.prompter(spec, opened=False),
+                first_questions(spec, own),
+                None,
+                self.rate(spec),
+            )
+            for spec, own in self.shares(declared, pairs)
         ]
 
     def members(self, declared: JudgeSpec) -> list[JudgeSpec]:
