@@ -17,8 +17,9 @@ from alignboard.engines.openai.keys import require_consent
 from alignboard.errors import InputError
 from alignboard.judges.alpaca_eval.configs import evaluator_names, read_evaluator
 from alignboard.judges.load import judge_names, load_judge
+from alignboard.judges.opening import Access
 from alignboard.models.loading import LoadedModel
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.plan import load_plan
