@@ -17,8 +17,9 @@ from alignboard.engines.openai.keys import require_consent
 from alignboard.errors import InputError
 from alignboard.judges.alpaca_eval.configs import evaluator_names, read_evaluator
 from alignboard.judges.load import judge_names, load_judge
+from alignboard.judges.opening import Access
 from alignboard.models.loading import LoadedModel
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.plan import load_plan, require_code_consent
@@ -125,7 +126,9 @@ def test_a_plan_runs_no_python_of_a_repository_until_it_is_trusted(workspace):
     (workspace / "evaluate/plans/small.yaml").write_text(
         "name: small\nmodels: {own: {source: own.yaml, trust_remote_code: true}}\nsuites: [small]\n"
     )
-    with pytest.raises(InputError, match=r"models\.own runs Python of the repository .*--trust-code"):
+    with pytest.raises(
+        InputError, match=r"models\.own runs Python of the repository .*--trust-code"
+    ):
         run_plan("small", workspace, dry_run=True)
     require_code_consent(load_plan("small", workspace, Consent(code=True)))
     assert not (workspace / "escaped").exists()

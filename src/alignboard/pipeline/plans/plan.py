@@ -16,9 +16,10 @@ import msgspec
 
 from alignboard.engines.openai.keys import require_consent
 from alignboard.errors import InputError, nearest
+from alignboard.judges.opening import Access
 from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.evaluation import declared_judge
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.plans.baselines import (
     TrainedModel,
     models_of,
