@@ -12,7 +12,8 @@ equal           workspaces whose result files are those of the uninterrupted one
 lost            rows that a journal held after a kill and does not hold, or holds otherwise, in the end
 in flight       replies that came again, and whose first delivery was at most a second before a kill
 paid twice      replies that came again otherwise; ``again`` of the JSON says of each how many seconds before the kill
-                it was delivered, and how many requests came between: few where the client was not run
+                it was delivered, how many requests came between, and at which call it was (strace stops a process at
+                every call, so that on a busy machine a first commit takes seconds)
 
 The delivery is counted when the server has written the reply and flushed it. The figures so far are printed, and
 written to FILE, after every workspace.
@@ -234,7 +235,7 @@ class Counts:
     requests: int = 0
     in_flight: int = 0
     paid_twice: int = 0
-    again: list[tuple[float, int]] = field(default_factory=list)
+    again: list[tuple[float, int, str]] = field(default_factory=list)
     seconds: float = 0.0
     differing: list[str] = field(default_factory=list)
 
@@ -340,8 +341,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def paid_again(
-    delivered: Mapping[str, list[tuple[float, float]]], kills: list[float]
-) -> tuple[int, list[tuple[float, int]]]:
+    delivered: Mapping[str, list[tuple[float, float]]], kills: Mapping[float, str]
+) -> tuple[int, list[tuple[float, int, str]]]:
     """How many replies that were in flight at a kill came again; of the others, see ``again`` above."""
     asked = sorted(came for times in delivered.values() for came, _ in times)
     in_flight, others = 0, []
@@ -352,7 +353,7 @@ def paid_again(
                 in_flight += 1
                 continue
             between = bisect.bisect(asked, kill) - bisect.bisect(asked, delivered_at)
-            others.append((round(kill - delivered_at, 2), between))
+            others.append((round(kill - delivered_at, 2), between, kills.get(kill, "")))
     return in_flight, others
 
 
@@ -377,7 +378,8 @@ def kill_until_done(
     most: int,
 ) -> None:
     """Kill the command up to ``most`` times, and let it come to its end."""
-    arguments, kills, held = campaign.arguments(server.url), [], {}
+    arguments, held = campaign.arguments(server.url), {}
+    kills: dict[float, str] = {}
     while True:
         stop = len(kills) < most
         call = None
@@ -396,7 +398,7 @@ def kill_until_done(
             raise RuntimeError(
                 f"{campaign.name}: exit code {code}\n{(folder / 'log').read_text()[-2000:]}"
             )
-        kills.append(ended)
+        kills[ended] = "" if call is None else call[0]
         counts.kills += 1
         counts.at_calls += call is not None
         now = acknowledged(folder)

@@ -175,7 +175,7 @@ def test_replies_that_came_again_are_told_apart(faults):
         "kept a second before it": [(3.0, 3.5), (7.0, 7.1)],
         "read by the server after it": [(5.2, 5.3), (7.0, 7.1)],
     }
-    assert faults.paid_again(delivered, [5.0]) == (2, [(1.5, 1)])
+    assert faults.paid_again(delivered, {5.0: "fsync"}) == (2, [(1.5, 1, "fsync")])
 
 
 @pytest.mark.slow

@@ -162,17 +162,31 @@ def test_the_suites_name_tasks_and_data_that_lm_eval_declares():
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the released benchmarks are not here")
-def test_released_gsm8k_and_bbh_are_mirrors(tmp_path):
+def test_released_gsm8k_bbh_and_agieval_are_mirrors(tmp_path):
     gsm8k = tmp_path / "m/openai/gsm8k/main/test.jsonl"
     gsm8k.parent.mkdir(parents=True)
     gsm8k.symlink_to(REAL / "gsm8k_test.jsonl")
     snarks = json.loads((REAL / "bbh/snarks.json").read_text())["examples"]
     lines(tmp_path / "m/SaylorTwift/bbh/snarks/test.jsonl", snarks)
-    asked = [Benchmark("gsm8k", num_fewshot=0), Benchmark("leaderboard_bbh_snarks")]
-    assert len(suite_files(suite(*asked), tmp_path, trusted=False)) == 2
+    rows = map(json.loads, (REAL / "agieval/sat-math.jsonl").read_text().splitlines())
+    sat_math = [
+        {
+            "query": f"Q: {row['question']} Answer Choices: {' '.join(row['options'])}\nA:",
+            "choices": row["options"],
+            "gold": [ord(row["label"]) - ord("A")],
+        }
+        for row in rows
+    ]
+    lines(tmp_path / "m/hails/agieval-sat-math/test.jsonl", sat_math)
+    asked = [
+        Benchmark("gsm8k", num_fewshot=0),
+        Benchmark("leaderboard_bbh_snarks"),
+        Benchmark("agieval_sat_math"),
+    ]
+    assert len(suite_files(suite(*asked), tmp_path, trusted=False)) == 3
     with served(Mirror("m", tmp_path)):
         tasks: Any = load_tasks(asked, [])[1]
-    assert [len(one.eval_docs) for one in tasks] == [1319, 178]
+    assert [len(one.eval_docs) for one in tasks] == [1319, 178, 220]
     with pytest.raises(
         InputError, match="takes its examples from the split 'train' of openai/gsm8k"
     ):

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -71,18 +72,57 @@ def test_responses_are_those_of_lm_evals_own_passes(model, folder, tmp_path, cha
 
 
 def test_passes_that_a_model_does_not_heed_are_found(model, folder, tmp_path, monkeypatch):
-    from alignboard.benchmarks import scoring
+    from alignboard.benchmarks import lm, scoring
 
     kept = scoring.attended
+    monkeypatch.setattr(lm, "_TRIED_MODELS", WeakKeyDictionary())
     monkeypatch.setattr(scoring, "attended", lambda c, seen, *rest: kept(c, seen | True, *rest))
     asked = BENCHMARKS[:1]
     run_tasks(BenchmarkedModel(model), asked, [folder], tmp_path / "a", apply_chat_template=False)
     assert stamp(tmp_path / "a")["passes"].startswith("lm-eval (log-probabilities of -")
+    monkeypatch.setattr(lm, "_TRIED_MODELS", WeakKeyDictionary())
     monkeypatch.setattr(scoring, "attended", kept)
     run_tasks(BenchmarkedModel(model), asked, [folder], tmp_path / "b", apply_chat_template=False)
     found, expected = responses(tmp_path / "a"), responses(tmp_path / "b")
     for key, value in found.items():
         assert_alike(value, expected[key])
+
+
+def test_reasoning_is_removed_before_stops_and_filters(model, folder, tmp_path, monkeypatch):
+    """A reply that never comes to an answer has none; a template without reasoning leaves replies as they are."""
+    replies = iter(["<think>a. b</think>sea. no", "<think>dog. never ends", "cat. no"])
+    monkeypatch.setattr(
+        *("lm_eval.models.huggingface.HFLM.tok_decode",),
+        lambda _self, tokens, *_: next(replies, "sea. x") if isinstance(tokens, list) else "</s>",
+    )
+
+    def run(template, name):
+        monkeypatch.setattr(model, "base_chat_template", template)
+        with model.using(None):
+            run_tasks(BenchmarkedModel(model), [BENCHMARKS[2]], [folder], tmp_path / name)
+        return [responses(tmp_path / name)["written", k][0][0] for k in range(12)]
+
+    found = run(model.base_chat_template + "{# <think> #}", "a")
+    assert sorted(found)[:2] == ["", "cat"]
+    assert set(found) == {"", "cat", "sea"}
+    replies = iter(["<think>a. b</think>sea. no"])
+    assert "<think>a" in run(model.base_chat_template.removesuffix("{# <think> #}"), "b")
+
+
+def test_our_passes_are_tried_once_a_model(model, folder, tmp_path, monkeypatch):
+    from alignboard.benchmarks import lm
+
+    tried = []
+    kept = lm.ContextOnce._difference
+    monkeypatch.setattr(
+        lm.ContextOnce,
+        "_difference",
+        lambda self, some: tried.append(len(some)) or kept(self, some),
+    )
+    monkeypatch.setattr(lm, "_TRIED_MODELS", WeakKeyDictionary())
+    for name in "ab":
+        run_tasks(BenchmarkedModel(model), BENCHMARKS[:1], [folder], tmp_path / name)
+    assert tried == [2]
 
 
 def test_a_repeated_or_longer_run_computes_what_is_new(model, tmp_path):
@@ -175,6 +215,22 @@ def test_the_board_notes_idle_adapters_cut_contexts_and_models_without_a_run(tmp
     assert "3 requests did not fit in the context and lost 41 tokens on the left" in notes[1]
     path.write_text(json.dumps({"alignboard": {"adapter_moved_logprobs": 0.2}}))
     assert suite_notes({"name": "s"}, ["tuned"], {"lm-eval s tuned": tmp_path}) == []
+
+
+def test_embeddings_of_several_sizes_on_one_base_are_noted(tmp_path):
+    inputs = {}
+    for model, weights, rows in (("base", "w", 320), ("alike", "w", 320), ("other", "v", 300)):
+        folder = inputs[f"lm-eval s {model}"] = tmp_path / model
+        (folder / "lm_eval").mkdir(parents=True)
+        found = {"weights_sha256": weights, "embedding_rows": rows}
+        (folder / "lm_eval" / "results_s.json").write_text(json.dumps({"alignboard": found}))
+    models = ["base", "alike", "other"]
+    assert suite_notes({"name": "s"}, models, inputs) == []
+    resized = {"weights_sha256": "w", "embedding_rows": 321}
+    place = tmp_path / "alike" / "lm_eval" / "results_s.json"
+    place.write_text(json.dumps({"alignboard": resized}))
+    (note,) = suite_notes({"name": "s"}, models, inputs)
+    assert "embeddings of several sizes (base 320, alike 321 rows)" in note
 
 
 def test_a_result_that_json_cannot_say_is_computed_again(tmp_path):

@@ -14,7 +14,7 @@ from alignboard.fetch.packages import packaged_path
 from alignboard.models.loading import LoadedModel
 from alignboard.results.journal import Journal
 from benchmark_tasks import BENCHMARKS, asked_rows, assert_alike, responses, stamp, write_tasks
-from faulty_endpoint import status
+from faulty_endpoint import FaultyEndpoint, status
 from scoring_endpoint import ScoringEndpoint
 
 NAMES = {"base": None, "tuned": "one"}
@@ -108,6 +108,19 @@ def test_replies_that_fail_are_tried_again_and_a_later_run_requests_what_is_miss
         assert asked_rows(journal) == (31, 0)
         assert score("b") == whole
         assert asked_rows(journal) == (40, 0)
+
+
+def test_reasoning_of_a_served_model_is_removed_and_no_stop_is_sent(folder, tmp_path):
+    loaded = LoadedModel.load(tiny_models.base())
+    loaded.tokenizer.chat_template = f"{loaded.tokenizer.chat_template}{{# <think> #}}"
+    with FaultyEndpoint() as server:
+        server.choice = lambda _: {
+            "text": "<think>a. dog</think> sea. more",
+            "finish_reason": "stop",
+        }
+        run_tasks(served(loaded, server, None), [BENCHMARKS[2]], [folder], tmp_path)
+        assert all("stop" not in request.body for request in server.requests)
+    assert responses(tmp_path)["written", 0] == [["sea"]]
 
 
 @pytest.mark.real

@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score
-from alignboard.boards.drift import KL, KL_COLUMN
+from alignboard.boards.drift import KL, KL_COLUMN, STEP
 from alignboard.boards.examples import Chunk, Examples, Preferences
 from alignboard.boards.files import write_board
-from alignboard.boards.plots.curves import STEP, plot_settings
+from alignboard.boards.plots.curves import plot_settings
 from alignboard.boards.plots.figure import save_panel
 from alignboard.boards.plots.figures import figure_panels, kinds
 from alignboard.boards.plots.heat import (

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,11 +10,16 @@ from click.testing import CliRunner
 
 import tiny_models
 from alignboard.boards.board import read_board
+from alignboard.boards.columns import Score
+from alignboard.boards.plots.style import new_axes
+from alignboard.boards.scoring import benchmark_column
 from alignboard.cli.app import cli
 from alignboard.errors import InputError
 from alignboard.models.loading import LoadedModel
+from alignboard.pipeline.jobs.benchmark_steps import signal_notes, steps_of
 from alignboard.pipeline.jobs.benchmarks import AT_CHANCE, SCORES, suite_scores
 from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
+from alignboard.registry import lookup
 from scoring_endpoint import ScoringEndpoint
 
 PIQA = [{"goal": f"Boil {n}", "sol1": "Heat.", "sol2": "Cool.", "label": n % 2} for n in range(6)]
@@ -128,9 +134,63 @@ def test_checkpoints_are_asked_in_the_order_of_their_steps_on_one_load(workspace
         [str(tiny_models.base())], suite="own", names=["b"], checkpoints=Path("run")
     )
     resolved = benchmark_plan(asked, workspace)
-    assert list(resolved.entries) == ["b", "run-step-20", "run-step-100"]
+    assert list(resolved.entries) == ["b", "run@20", "run@100"]
     assert len({entry.group for entry in resolved.entries.values()}) == 1
     assert [model.method for model in resolved.models][1:] == ["step 20", "step 100"]
+
+
+def test_a_training_is_a_curve_on_one_load_and_the_board_says_which_benchmark_decides(
+    workspace, monkeypatch
+):
+    import shutil
+
+    loads = []
+    kept = LoadedModel.load
+    monkeypatch.setattr(LoadedModel, "load", lambda *a, **k: loads.append(a) or kept(*a, **k))
+
+    one, two = tiny_models.adapters().values()
+    for step, adapter in ((20, one), (100, two), (60, one)):
+        shutil.copytree(adapter, f"run/checkpoint-{step}")
+    result = run(tiny_models.base(), "--suite", "own", "--name", "b", "--checkpoints", "run")
+    assert result.exit_code == 0, result.output
+    assert len(loads) == 1
+    made = read_board(Path("leaderboards/benchmark-own.json"))
+    step, piqa = made.columns
+    rows = [row for row in made.rows if row.model != "b"]
+    assert {row.model: made.score(row, step).value for row in rows} == {
+        "run@20": 20, "run@60": 60, "run@100": 100,
+    }  # fmt: skip
+    (note,) = [note for note in made.notes if note.startswith("piqa acc: ")]
+    maker: Any = lookup("plot", "curves")
+    (panel,) = maker(made)
+    assert panel.heading == "Piqa acc against step, ±1.96 SE"
+    (line,) = panel.draw(new_axes()).lines
+    assert list(line.get_xdata()) == [20, 60, 100]
+    by_step = [
+        made.score(row, piqa).value for row in sorted(rows, key=lambda row: int(row.model[4:]))
+    ]
+    assert list(line.get_ydata()) == by_step
+    assert note in Path("leaderboards/benchmark-own.md").read_text()
+
+
+def test_signal_is_held_against_the_noise_of_steps():
+    columns = [benchmark_column(task, "acc,none") for task in ("noisy", "clear", "flat")]
+    values = {"r@1": (50, 50, 25), "r@2": (54, 60, 25), "r@3": (50, 71, 25), "base": (49, 30, 25)}
+    scores = {
+        model: {c.key: Score(float(v)) for c, v in zip(columns, own, strict=True)}
+        for model, own in values.items()
+    }
+    steps = steps_of([{"model": m, "method": f"step {m[-1]}"} for m in values])
+    assert steps == {"r@1": 1, "r@2": 2, "r@3": 3}
+    assert signal_notes(columns, scores, steps) == [
+        "clear acc: scores lie 41 apart, and a step moves one by 0.5 (standard deviation over 2 steps), ratio 82.",
+        (
+            "noisy acc: scores lie 5 apart, and a step moves one by 4 (standard deviation over 2 steps), ratio 1.25; "
+            "it decides nothing between them."
+        ),
+        "flat acc: all models have one score; it decides nothing between them.",
+    ]
+    assert signal_notes(columns, scores, {"r@1": 1, "r@2": 2}) == []
 
 
 def test_a_request_is_a_plan_of_one_step(workspace):

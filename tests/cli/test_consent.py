@@ -17,8 +17,9 @@ from alignboard.engines.openai.keys import require_consent
 from alignboard.errors import InputError
 from alignboard.judges.alpaca_eval.configs import evaluator_names, read_evaluator
 from alignboard.judges.load import judge_names, load_judge
+from alignboard.judges.opening import Access
 from alignboard.models.loading import LoadedModel
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.plan import load_plan
@@ -86,6 +87,61 @@ def judge(workspace, *options):
 
 def host(server):
     return server.url.split("/")[2]
+
+
+# Code that a plan names.
+
+
+PROGRAM = """
+import json, pathlib, sys
+pathlib.Path("escaped").touch()
+for line in sys.stdin:
+    print(json.dumps({"key": json.loads(line)["key"], "scores": [1, 2]}), flush=True)
+"""
+
+
+def test_a_plan_runs_no_program_until_it_is_trusted(workspace):
+    (workspace / "program.py").write_text(PROGRAM)
+    fields = {"name": "mine", "title": "x", "version": "1", "order": "both"}
+    fields |= {"kind": "program", "command": [sys.executable, str(workspace / "program.py")]}
+    (workspace / "evaluate/judges/mine.yaml").write_text(json.dumps(fields))
+    for options in ((), ("--dry-run",)):
+        refused = alignboard(workspace, "run", "small", *options)
+        assert refused.returncode == 2
+        assert refused.stderr.count("\n") == 1
+        assert "the judge mine runs the command" in refused.stderr
+        assert "--trust-code" in refused.stderr
+    assert not (workspace / "escaped").exists()
+    assert alignboard(workspace, "run", "small", "--trust-code").returncode == 0
+    assert (workspace / "escaped").exists()
+
+
+def test_a_plan_runs_no_python_of_a_repository_until_it_is_trusted(workspace):
+    model = workspace / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"auto_map": {"AutoConfig": "evil.Config"}}')
+    (model / "evil.py").write_text("import pathlib\npathlib.Path('escaped').touch()\n")
+    (workspace / "own.yaml").write_text(f"name: own\nbase: {model}\ntrust_remote_code: true\n")
+    (workspace / "evaluate/plans/small.yaml").write_text(
+        "name: small\nmodels: {own: {source: own.yaml, trust_remote_code: true}}\nsuites: [small]\n"
+    )
+    with pytest.raises(
+        InputError, match=r"models\.own runs Python of the repository .*--trust-code"
+    ):
+        load_plan("small", workspace)
+    assert load_plan("small", workspace, Consent(code=True)).entries
+    assert not (workspace / "escaped").exists()
+
+
+def test_a_jury_of_programs_is_looked_into(workspace):
+    program = {"kind": "program", "title": "x", "version": "1", "command": ["rm", "-r", "results"]}
+    for name in ("a", "b", "c"):
+        path = workspace / f"evaluate/judges/{name}.yaml"
+        path.write_text(json.dumps(program | {"name": name}))
+    jury = {"kind": "jury", "name": "mine", "title": "x", "judges": ["a", "b", "c"]}
+    (workspace / "evaluate/judges/mine.yaml").write_text(json.dumps(jury))
+    with pytest.raises(InputError, match="the judge c runs the command 'rm -r results'"):
+        load_plan("small", workspace)
 
 
 # Keys.

@@ -114,6 +114,8 @@ def test_05_a_prompt_that_is_refused_costs_its_own_row(workspace):
         assert "29 answered" in done.output
         assert "no answer to 'Is this poison berry edible?'" in done.output
         assert len(requests) == 30
+        (path,) = (workspace / "results/served").rglob("model_outputs.json")
+        assert len(json.loads(path.read_text())) == 29
         again = generate(folder / "questions.jsonl", url)
         assert again.exit_code == 3
         assert len(requests) == 31

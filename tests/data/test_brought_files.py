@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alignboard.data.instruction_sets import ALPACA_EVAL, known_texts, load_set
+from alignboard.data.instruction_sets import known_texts, load_set
 from alignboard.errors import InputError
 from alignboard.pipeline.conversations import compare_conversations, load_questions
 from alignboard.pipeline.judged_outputs import pairs_of
@@ -27,6 +27,7 @@ from alignboard.records import Generation, Judgment, text_id
 from alignboard.results.conversations import is_conversations, read_conversations
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows
+from alignboard.results.outputs_paths import ALPACA_EVAL
 from alignboard.suites import load_suite
 
 REAL = Path(os.environ.get("ALIGNBOARD_REAL", "missing"))

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections import deque
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -266,9 +267,19 @@ def test_a_model_with_a_cache_of_its_own_runs_one_row_at_a_time(model, monkeypat
     assert answers(model, Decoding(12), 4) == expected
 
 
+def test_a_longer_limit_goes_on_from_the_same_draw(model):
+    def texts(decoding):
+        return [one.output for one in answers(model, decoding, 4)]
+
+    short, longer = texts(SAMPLED), texts(replace(SAMPLED, max_new_tokens=24))
+    assert all(b.startswith(a) for a, b in zip(short, longer, strict=True))
+    assert longer != short
+    assert texts(replace(SAMPLED, seed=4)) != short
+
+
 def test_nucleus_sampling_leaves_out_the_unlikely():
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).repeat(400, 1)
-    rows = [RunningSequence(Prompt("", (1,), f"{i:032x}"), 1) for i in range(400)]
+    rows = [RunningSequence(Prompt("", (1,), ""), 1, draw=f"{i:032x}") for i in range(400)]
     drawn = choose(logits, rows, Decoding(1, temperature=1.0, top_p=0.7))
     assert set(drawn) == {0, 1}
     assert 0.55 < drawn.count(0) / 400 < 0.7  # 0.625

@@ -17,6 +17,7 @@ from alignboard.errors import InputError
 from alignboard.judges.backends import forward
 from alignboard.judges.backends.local import LocalJudge
 from alignboard.judges.backends.opened import open_judge
+from alignboard.judges.opening import Opening
 from alignboard.judges.parsing.marked_forms import BracketRule
 from alignboard.judges.parsing.probability_forms import LogprobRule
 from alignboard.judges.prompting.prompts import render
@@ -446,6 +447,20 @@ def test_judges_on_one_base_can_share_it(model):
 
     judge = open_judge(spec(model=str(tiny_models.base())), load)
     assert judge.identity == LocalJudge(spec(), model).identity
+
+
+def test_the_model_that_a_jobs_key_names_is_the_one_that_is_loaded(model):
+    commit = ModelSpec(name="m", base="org/judge", revision="b" * 40)
+    loaded = []
+
+    def load(entry):
+        loaded.append(entry)
+        return model, None
+
+    declared = spec(model="org/judge")
+    declared.open(Opening(load=load, models={declared.name: commit}))
+    declared.open(Opening(load=load))
+    assert [entry.revision for entry in loaded] == ["b" * 40, None]
 
 
 def test_judges_that_are_asked_elsewhere_are_not_opened():

@@ -119,7 +119,7 @@ def test_interrupted_it_asks_only_what_is_missing_and_ends_with_the_same_file(
     whole = run(model, spec, asked, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run(Counting(model, limit=5), spec, asked, tmp_path / "cut")
-    assert not outputs_path(tmp_path / "cut", "tiny", asked).exists()
+    assert not list((tmp_path / "cut" / "results").rglob("model_outputs.json"))
     counting = Counting(model)
     found = run(counting, spec, asked, tmp_path / "cut")
     assert (found.n_known, len(counting.asked)) == (5, 7)
@@ -131,7 +131,7 @@ def test_a_part_of_a_set_never_takes_the_place_of_the_whole(model, spec, asked, 
     assert part.path.parent.name == f"{asked.name}-first-3"
     whole = InstructionSet("alpaca-eval", "", asked.rows)
     assert (
-        outputs_path(tmp_path, "tiny", whole)
+        outputs_path(tmp_path, "tiny", whole, Decoding())
         == tmp_path / "results" / "tiny" / "model_outputs.json"
     )
     assert asked.first(99) is asked

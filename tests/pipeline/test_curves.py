@@ -8,11 +8,11 @@ import yaml
 
 from alignboard.boards.board import Board, read_board
 from alignboard.boards.columns import Column, Row, Score
-from alignboard.boards.drift import KL
+from alignboard.boards.drift import KL, STEP
 from alignboard.boards.plots.registry import panels
 from alignboard.demo import world
 from alignboard.errors import InputError
-from alignboard.pipeline.jobs.curves import ACCURACY, STEP, words
+from alignboard.pipeline.jobs.curves import ACCURACY, words
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.runner import run_plan

@@ -15,6 +15,7 @@ from alignboard.cli.app import cli
 from alignboard.data.instruction_sets import Instruction, InstructionSet
 from alignboard.errors import AlignboardError, InputError
 from alignboard.models.registry import load_model
+from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.preflight import require_model
 from alignboard.pipeline.runner import run_plan
 from alignboard.records import Generation
@@ -187,10 +188,10 @@ def test_a_plans_judges_are_checked_before_its_models_are_asked(
     models = {"small": {"source": str(tiny_models.base("phi"))}, "base": {"outputs": "given/base"}}
     plan(workspace, models=models)
     with pytest.raises(AlignboardError) as mistake:
-        run_plan("mine", workspace)
+        run_plan("mine", workspace, consent=Consent(code=True))
     assert told in str(mistake.value)
     assert "Not everything could be done" not in str(mistake.value), "a job was started"
-    run_plan("mine", workspace, dry_run=True)
+    run_plan("mine", workspace, dry_run=True, consent=Consent(code=True))
 
 
 def test_a_plans_models_are_checked_before_the_first_is_asked(workspace, server):

@@ -20,8 +20,12 @@ from alignboard.train.sections import RecipeError
 
 LIBRARY = Path(__file__).parents[2] / "train"
 DEMO = sorted(LIBRARY.glob("demo/*.yaml"))
-REAL = sorted(LIBRARY.glob("*/*-qlora.yaml"))
-FAMILY_OF = {"phi-2": "phi", "mistral-7b": "mistral", "gemma-2b": "gemma", "llama-2-7b": "llama"}
+FULL = sorted(LIBRARY.glob("*/*-full.yaml"))
+REAL = [*sorted(LIBRARY.glob("*/*-qlora.yaml")), *FULL]
+METHODS = ("cpo", "dpo", "ipo", "kto", "orpo", "sft", "simpo")
+FAMILY_OF = {
+    "phi-2": "phi", "mistral-7b": "mistral", "gemma-2b": "gemma", "gemma-7b": "gemma", "llama-2-7b": "llama",
+}  # fmt: skip
 
 
 def content(name: str = "demo/dpo") -> dict[str, Any]:
@@ -33,21 +37,26 @@ def content(name: str = "demo/dpo") -> dict[str, Any]:
 
 def test_the_library_is_there() -> None:
     assert [p.stem for p in DEMO] == ["dpo", "ipo", "sft", "simpo"]
-    assert {p.parent.name for p in REAL} == set(FAMILY_OF)
-    assert len(REAL) == 8
+    made = {(p.parent.name, p.stem) for p in REAL}
+    expected = {(family, f"{method}-qlora") for family in FAMILY_OF for method in METHODS}
+    assert made == expected | {("mistral-7b", "sft-full"), ("mistral-7b", "dpo-full")}
+    assert [p.stem for p in FULL] == ["dpo-full", "sft-full"]
     assert not list(LIBRARY.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", [*DEMO, *REAL], ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_every_recipe_loads_and_starts_from_one_that_exists(path: Path) -> None:
     recipe = load_recipe(path)
-    assert (recipe.method == "sft") == (recipe.start_from is None)
+    assert recipe.method == path.stem.removesuffix("-qlora").removesuffix("-full")
+    assert (recipe.method in {"sft", "orpo"}) == (recipe.start_from is None)
     if recipe.start_from is not None:
         start = load_recipe(LIBRARY / f"{recipe.start_from}.yaml")
         assert start.method == "sft"
-        assert start.adapter.r <= recipe.adapter.r
         assert start.chat_template == recipe.chat_template
-        assert start.adapter.target_modules == recipe.adapter.target_modules
+        assert start.is_full == recipe.is_full
+        if not recipe.is_full:
+            assert start.adapter.r <= recipe.adapter.r
+            assert start.adapter.target_modules == recipe.adapter.target_modules
 
 
 @pytest.mark.parametrize("path", REAL, ids=lambda p: f"{p.parent.name}/{p.stem}")
@@ -58,7 +67,11 @@ def test_every_number_of_a_real_recipe_says_where_it_is_from(path: Path) -> None
         for x in lines
         if not x.startswith("#") and any(c.isdigit() for c in x.split("#")[0].split(":", 1)[-1])
     ]
-    assert len(numbers) >= 10
+    assert len(numbers) >= (6 if path in FULL else 10)
+    assert (
+        "Differs from the published run" in path.read_text()
+        or "No published run" in path.read_text()
+    )
     unsourced = [
         x for x in numbers if "#" not in x and not x.lstrip().startswith(("model:", "name:"))
     ]
@@ -293,6 +306,14 @@ def pair_rows(n: int = 32) -> list[dict[str, Any]]:
             for p in world.prompts("preference", n, 0)
         ]
     )
+
+
+def rated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for row in rows
+        for side in ("chosen", "rejected")
+    ]
 
 
 def adapter_weights(path: Path) -> dict[str, Any]:
@@ -618,13 +639,13 @@ def like(name: str, base: Path, folder: Path) -> Path:
     """The tiny checkpoint with what the real one's tokenizer has and its own has not."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if name not in {"phi-2", "gemma-2b"}:
+    if name not in {"phi-2", "gemma-2b", "gemma-7b"}:
         return base
     model, tokenizer = (
         AutoModelForCausalLM.from_pretrained(base),
         AutoTokenizer.from_pretrained(base),
     )
-    if name == "gemma-2b":
+    if name.startswith("gemma"):
         tokenizer.add_special_tokens({"additional_special_tokens": ["<end_of_turn>"]})
         model.resize_token_embeddings(len(tokenizer))
     model.save_pretrained(folder)
@@ -657,6 +678,22 @@ def test_real_recipes_run_two_steps_in_four_bits(
     config = json.loads((tmp_path / "dpo" / "adapter_config.json").read_text())
     assert config["r"] == 128
     assert sorted(config["target_modules"]) == sorted(dpo.adapter.modules_for(FAMILY_OF[name]))
+    for method in ("cpo", "ipo", "kto", "orpo", "simpo"):
+        recipe = short(f"{name}/{method}-qlora", **small)
+        rows = pair_rows(8) if method != "kto" else rated(pair_rows(4))
+        start = None if method == "orpo" else tmp_path / "sft"
+        assert train(recipe, path, rows, tmp_path / method, adapter=start).steps == 2
+
+
+@pytest.mark.slow
+def test_the_full_recipes_run_two_steps(base: QuickBase, tmp_path: Path) -> None:
+    from alignboard.train.trainer import train
+
+    small: dict[str, Any] = {"batch": {"global": 4, "per_device": 2}, "duration": {"steps": 2}}
+    sft, dpo = (short(f"mistral-7b/{method}-full", **small) for method in ("sft", "dpo"))
+    train(sft, base("mistral"), sft_rows(8), tmp_path / "sft")
+    made = train(dpo, tmp_path / "sft", pair_rows(8), tmp_path / "dpo")
+    assert made.first_loss == pytest.approx(0.6931, rel=2e-2)
 
 
 @pytest.mark.slow

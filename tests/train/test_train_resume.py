@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from test_train import QuickBase, base, content, pair_rows, same, sft_rows, short
+from test_train import QuickBase, base, content, pair_rows, rated, same, sft_rows, short
 
 __all__ = ["base"]  # the fixture
 
@@ -23,11 +23,7 @@ class Killed(BaseException):
 
 
 def rated_rows() -> list[dict[str, Any]]:
-    return [
-        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
-        for row in pair_rows()
-        for side in ("chosen", "rejected")
-    ]
+    return rated(pair_rows())
 
 
 @pytest.mark.parametrize("name", ["demo/sft", "demo/dpo", "kto"])

@@ -6,13 +6,19 @@ Heavy: imports torch, transformers and lm-eval.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from lm_eval.models import huggingface
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from alignboard.benchmarks.request_rows import OpenRequests, RequestRows
+from alignboard.benchmarks.request_rows import ANSWERS, OpenRequests, RequestRows
+from alignboard.engines.local.ending import cut
+from alignboard.models.reasoning import MARKS, opens, split
 
 TRIED: Final = 4
 """requests on which an adapter is held against its base"""
@@ -36,6 +42,7 @@ class JournaledLM(HFLM):
     adapter_moved: float | None = None
     """how far the adapter in use moves a log-probability at most, on the first requests; None where unknown"""
     _adapter_tried = False
+    _is_chat = False
 
     def stamp(self) -> dict[str, Any]:
         """What the record of a run says of how its requests were computed."""
@@ -57,12 +64,54 @@ class JournaledLM(HFLM):
         return self._answered("loglikelihood_rolling", requests, in_parts)
 
     def generate_until(self, requests: list[Any]) -> list[str]:
-        """See lm-eval's."""
-        return self._answered("generate_until", requests, self._generate)
+        """See lm-eval's; replies that may begin with reasoning are kept, and scored, without it."""
+        found: dict[int, str] = {}
+        for kind, thinks in (("generate_until", False), (ANSWERS, True)):
+            some = [k for k, one in enumerate(requests) if self._thinks(one.args[0]) is thinks]
+            if some:
+                own = [requests[k] for k in some]
+                ask = self._generate_answers if thinks else self._generate
+                found |= zip(some, self._answered(kind, own, ask), strict=True)
+        return [found[k] for k in range(len(requests))]
 
     def _generate(self, requests: list[Any]) -> None:
         """Compute generations; each is handed to `cache_hook`."""
         super().generate_until(self._counted(requests), disable_tqdm=True)
+
+    def _generate_answers(self, requests: list[Any]) -> None:
+        """Compute generations whose reasoning is removed before a stop text counts."""
+        self.set_cache_hook(_AnswersOnly(self.cache_hook, [one.args for one in requests]))
+        plain = [_without_stops(one) for one in self._counted(requests)]
+        super().generate_until(plain, disable_tqdm=True)
+
+    def apply_chat_template(
+        self,
+        chat_history: list[dict[str, str]],
+        add_generation_prompt: bool = True,  # noqa: FBT001, FBT002 - lm-eval's signature
+    ) -> str:
+        """See lm-eval's."""
+        self._is_chat = True
+        return super().apply_chat_template(chat_history, add_generation_prompt)
+
+    def _thinks(self, context: str) -> bool:
+        """Whether a reply may begin with reasoning, in which no stop text counts: by the prompt, or by its template."""
+        template = getattr(self.tokenizer, "chat_template", None) or ""
+        return opens(context) or (self._is_chat and any(mark in template for mark in MARKS))
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:  # noqa: FBT001, FBT002 - as above
+        """See lm-eval's; marks of reasoning stay, whatever the tokenizer calls them."""
+        if skip_special_tokens and not self._marks.isdisjoint(tokens):
+            dropped = set(self.tokenizer.all_special_ids) - self._marks
+            kept = [token for token in tokens if token not in dropped]
+            return self.tokenizer.decode(kept, skip_special_tokens=False)
+        return super().tok_decode(tokens, skip_special_tokens)
+
+    @cached_property
+    def _marks(self) -> frozenset[int]:
+        """The marks of reasoning that the tokenizer calls special."""
+        added: dict[str, int] = self.tokenizer.get_added_vocab()
+        marks = (added[mark] for mark in MARKS if mark in added)
+        return frozenset(marks).intersection(self.tokenizer.all_special_ids)
 
     def _answered(
         self, kind: str, requests: list[Any], ask: Callable[[list[Any]], Any]
@@ -122,6 +171,44 @@ class JournaledLM(HFLM):
         """The tokens that a pass reads, cut on the left as lm-eval does it, and those that are scored."""
         _, context, continuation = request
         return (context + continuation)[-(self.max_length + 1) :], continuation
+
+
+class _AnswersOnly:
+    """A cache hook that takes whole replies, and hands on what is left without reasoning and stops."""
+
+    def __init__(self, inner: Any, arguments: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        self.inner = inner
+        self._waiting: defaultdict[str, list[Any]] = defaultdict(list)
+        for context, given in arguments:
+            self._waiting[_endless(context, given)].append((context, given))
+
+    def add_partial(self, kind: str, arguments: Sequence[Any], value: str) -> None:
+        """Take a reply."""
+        context, given = self._waiting[_endless(*arguments)].pop(0)
+        self.inner.add_partial(kind, (context, given), answer_of(value, context, given))
+
+
+def _without_stops(request: Any) -> Any:
+    context, given = request.args
+    found = copy.copy(request)
+    found.arguments = (context, {**given, "until": []})
+    return found
+
+
+def _endless(context: str, given: Mapping[str, Any]) -> str:
+    """The name of a request whatever its stop texts."""
+    return json.dumps([context, {**given, "until": []}], sort_keys=True)
+
+
+def answer_of(reply: str, context: str, given: dict[str, Any]) -> str:
+    """A reply without reasoning, up to the first stop text."""
+    return cut(split(reply, opened=opens(context)).response, stops_of(given))[0]
+
+
+def stops_of(given: dict[str, Any]) -> tuple[str, ...]:
+    """The stop texts of lm-eval's generation arguments."""
+    until = given.get("until") or []
+    return tuple(one for one in ([until] if isinstance(until, str) else until) if one)
 
 
 def short(requests: Sequence[Tokens]) -> list[Tokens]:

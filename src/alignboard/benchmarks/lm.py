@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
@@ -23,6 +24,10 @@ from alignboard.models.loading import LoadedModel
 _BUDGET: Final = {"cuda": 4096}
 """tokens of a pass, by type of device"""
 _BUDGET_ELSEWHERE: Final = 512
+_TRIED: Final = 2
+"""requests on which our passes are held against lm-eval's"""
+_TRIED_MODELS: Final[WeakKeyDictionary[Any, str | None]] = WeakKeyDictionary()
+"""by model: what the trial of our passes found"""
 _BATCH_SIZE: Final = 32
 """of lm-eval's own passes, halved where it does not fit into memory"""
 
@@ -41,7 +46,6 @@ class ContextOnce(JournaledLM):
         self._budget = _BUDGET.get(model.model.device.type, _BUDGET_ELSEWHERE)
         self.own_passes: str | None = None if can_share(model.model) else "the model's architecture"
         """why lm-eval's own passes are used; None where they are not"""
-        self._tried = self.own_passes is not None
 
     def stamp(self) -> dict[str, Any]:
         """See `JournaledLM`."""
@@ -84,18 +88,22 @@ class ContextOnce(JournaledLM):
             yield from Scorer(self._loaded.model, self._budget).scores(texts)
 
     def _try_passes(self, requests: Sequence[Tokens]) -> None:
-        """Hold our passes against lm-eval's on a few short texts, once: a model may not heed our masks."""
-        if self._tried:
-            return
-        self._tried = True
-        some = short(requests)
+        """Hold our passes against lm-eval's on a few short texts, once a model: it may not heed our masks."""
+        model = self._loaded.model
+        if self.own_passes is None and model not in _TRIED_MODELS:
+            _TRIED_MODELS[model] = self._difference(short(requests)[:_TRIED])
+        self.own_passes = self.own_passes or _TRIED_MODELS.get(model)
+
+    def _difference(self, some: Sequence[Tokens]) -> str | None:
+        """The first log-probability that differs between our passes and lm-eval's; None where all are alike."""
         ours = {index: logprob for index, logprob, _ in self._scores(some)}
         theirs = super()._loglikelihood_tokens(some, disable_tqdm=True)
         exact = self._loaded.dtype == "float32" and self._loaded.quantization is None
         for index, (logprob, _) in enumerate(theirs):
             allowed = (1e-4 if exact else 0.1) * (1 + abs(logprob))
             if not abs(ours[index] - logprob) <= allowed:
-                self.own_passes = f"log-probabilities of {ours[index]:.5g} and {logprob:.5g}"
+                return f"log-probabilities of {ours[index]:.5g} and {logprob:.5g}"
+        return None
 
     def _moved(self, some: Sequence[Tokens]) -> float | None:
         """See `JournaledLM`."""

@@ -21,6 +21,8 @@ from alignboard.results.commits import Commits
 from alignboard.results.journal import Journal, JournalRow
 
 KIND: Final = "benchmark-request"
+ANSWERS: Final = "generate_until without reasoning"
+"""the kind of generations whose reasoning is removed"""
 _SHOW_SECONDS: Final = 0.2
 
 OnProgress = Callable[[int, int], None]
@@ -61,7 +63,7 @@ class RequestRows:
         for one in instances:
             text = json.dumps([kind, *one.args], sort_keys=True)
             repeat = 0
-            if kind == "generate_until" and one.args[1].get("do_sample"):
+            if kind in {"generate_until", ANSWERS} and one.args[1].get("do_sample"):
                 repeat, seen[text] = seen[text], seen[text] + 1
             content = f"{self._identity}\n{text}\n{repeat}".encode()
             key = hashlib.blake2b(content, digest_size=16).digest()

@@ -23,13 +23,11 @@ from typing import Any, Final
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from alignboard.benchmarks.journaled import JournaledLM, Tokens
+from alignboard.benchmarks.journaled import JournaledLM, Tokens, answer_of, stops_of
 from alignboard.benchmarks.prompt_logprobs import FORMS, Form, LogProb
 from alignboard.benchmarks.request_rows import RequestRows
 from alignboard.engines.generate import library_versions
-from alignboard.engines.local.ending import cut
 from alignboard.engines.openai.format import (
-    EndpointReply,
     UnreadableError,
     read_body,
     read_reply,
@@ -223,9 +221,14 @@ class ServedLM(JournaledLM):
             if isinstance(found, FailedRequest):
                 failures.append(found.reason)
                 continue
-            text = self._text(found.reply, arguments)
+            reply = "" if found.reply.finish == "refused" else found.reply.text
+            text = answer_of(reply, *arguments)
             self.cache_hook.add_partial("generate_until", arguments, text)
         self._require_whole(failures, len(asked))
+
+    def _generate_answers(self, requests: list[Any]) -> None:
+        """See `JournaledLM`: stop texts are not sent, and reasoning is removed from every reply."""
+        self._generate(requests)
 
     def _generation(self, key: str, context: str, given: dict[str, Any], seed: int) -> Request:
         kwargs: dict[str, Any] = dict(normalize_gen_kwargs(given, self.max_gen_toks))
@@ -235,7 +238,7 @@ class ServedLM(JournaledLM):
             temperature=kwargs.get("temperature") or 0.0,
             top_p=kwargs.get("top_p") or 1.0,
             seed=seed,
-            stop=_stops(given),
+            stop=() if self._thinks(context) else stops_of(given),
         )
         dialect = self._settings.endpoint.dialect
         extra = {name: value for name, value in kwargs.items() if name not in _OWN}
@@ -248,22 +251,12 @@ class ServedLM(JournaledLM):
             body["messages"] = json.loads(context)
         return Request(key, body, (len(ids) or len(context) // 4) + limit)
 
-    def _text(self, reply: EndpointReply, arguments: Sequence[Any]) -> str:
-        if reply.finish == "refused":
-            return ""
-        return cut(reply.text, _stops(arguments[1]))[0]
-
 
 def _read(form: Form, request: Request, reply: dict[str, Any] | FailedRequest, n: int) -> LogProb:
     """What a reply says; raises `UnreadableError`."""
     if isinstance(reply, FailedRequest):
         raise UnreadableError(reply.reason)
     return form.read(reply, request.body, n)
-
-
-def _stops(given: dict[str, Any]) -> tuple[str, ...]:
-    until = given.get("until") or []
-    return tuple(one for one in ([until] if isinstance(until, str) else until) if one)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The column of how far models are from what their training started from."""
+"""Columns of checkpoints: the step of training, and how far they are from what training started from."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import numpy as np
 from alignboard.boards.columns import Column, Score
 from alignboard.stats.student import student_quantile
 
+STEP: Final = "step"
+"""the key of the column that makes a board one of curves"""
+STEP_COLUMN: Final = Column(
+    key=STEP, name="step", kind="diagnostic", source="training", better="none", digits=0
+)
 KL: Final = "kl"
 KL_COLUMN: Final = Column(
     key=KL,

@@ -23,6 +23,7 @@ from alignboard.boards.registered import with_registered
 from alignboard.boards.scoring import (
     BASELINE,
     LENGTH,
+    RESOLVED,
     benchmark_column,
     benchmark_score,
     by_value,
@@ -37,17 +38,18 @@ from alignboard.boards.scoring import (
     with_identical,
     with_unfinished,
 )
-from alignboard.boards.verdicts import ALPACA_EVAL, Verdicts, find_verdicts
+from alignboard.boards.verdicts import Verdicts, find_verdicts
 from alignboard.errors import InputError, nearest
 from alignboard.records import Outputs
 from alignboard.results.cache import TableCache
 from alignboard.results.files import SUFFIXES
+from alignboard.results.outputs_paths import ALPACA_EVAL
 from alignboard.text import count
 from alignboard.workspace import PUBLISHED
 
 PAIRED = (
     "Models answer the same prompts: whether two of them differ is decided by a paired test (ranks, `alignboard "
-    "compare`), not by the overlap of their intervals."
+    f"compare`), not by the overlap of their intervals. {RESOLVED}"
 )
 _JUDGED = (
     "Win rates are percentages of preference over the column's baseline; their 95 % intervals cover the choice of "

@@ -17,6 +17,10 @@ from alignboard.records import Annotations
 from alignboard.stats.intervals import Estimate, Interval, rate_interval
 from alignboard.stats.win_rate import WinRate, win_rate
 
+RESOLVED = (
+    "N/N*: prompts at hand over those that separate a model from the next lower one in 80 % of runs; below 1 the two "
+    "are not resolved."
+)
 NEW_PROMPTS = "new prompts drawn like these; models, judge and the baseline's responses held fixed"
 LENGTH = "length"
 JOINT = "difficulties of the prompts fitted jointly to the models of this column"
@@ -84,8 +88,8 @@ def rank_column(rate: Column) -> Column:
 def rank_scores(tables: Mapping[str, Annotations]) -> dict[str, Score]:
     """The rank of every model but the baseline by its win rate, with the best and the worst that it may have."""
     return {
-        name: Score(rank, low, high, n=n)
-        for name, (rank, low, high, n) in paired_ranks(tables).items()
+        name: Score(one.rank, one.best, one.worst, n=one.n, note=one.note)
+        for name, one in paired_ranks(tables).items()
     }
 
 
@@ -276,8 +280,13 @@ def with_identical(board: Board, responses: Mapping[str, Mapping[Any, Any]]) -> 
     return msgspec.structs.replace(board, notes=notes, rows=rows)
 
 
-def with_unfinished(board: Board, counts: Mapping[str, tuple[int, int, int]]) -> Board:
-    """``board`` with flags where responses are empty or were cut off; ``counts``: (empty, cut off, all) by model."""
+def with_unfinished(
+    board: Board, counts: Mapping[str, tuple[int, int, int]], n_prompts: int | None = None
+) -> Board:
+    """``board`` with flags where responses are empty, were cut off, or are missing of ``n_prompts``.
+
+    ``counts``: (empty, cut off, all) by model.
+    """
 
     def flagged(row: Row) -> Row:
         n_empty, n_cut, n = counts.get(row.model, (0, 0, 0))
@@ -286,6 +295,8 @@ def with_unfinished(board: Board, counts: Mapping[str, tuple[int, int, int]]) ->
             for part, what in ((n_empty, "empty"), (n_cut, "cut off at the token limit"))
             if part
         ]
+        if n_prompts is not None and 0 < n < n_prompts:
+            said.append(f"{n_prompts - n} of {n_prompts} prompts without a response")
         return msgspec.structs.replace(row, flags=[*row.flags, *said]) if said else row
 
     return msgspec.structs.replace(board, rows=[flagged(row) for row in board.rows])

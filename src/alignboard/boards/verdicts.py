@@ -10,10 +10,9 @@ import msgspec
 from alignboard.errors import InputError
 from alignboard.records import Annotations
 from alignboard.results.cache import TableCache
+from alignboard.results.outputs_paths import ALPACA_EVAL
 from alignboard.results.verdict_paths import AGAINST, VerdictFile, judge_folder, verdict_files
 
-ALPACA_EVAL = "alpaca-eval"
-"""the set whose verdicts lie in no folder of its own"""
 _FAILED = ("refused", "truncated", "failed")
 
 

@@ -71,12 +71,15 @@ def run_generation(planned: RunResult) -> list[GenerationReport]:
     found: dict[str, GenerationReport] = {}
 
     def take(name: str, report: Mapping[str, Any], *, known: bool) -> None:
-        one = read_report(report, resolved.workspace)
+        one = read_report(report, resolved.workspace, resolved.sets[0].name)
         if known:
             one = replace(one, n_known=one.n_rows, n_tokens=0, price=0.0, seconds=0.0)
         found[name] = one
         print(generation_text(one), file=stdout)
 
+    # What an endpoint refused before is asked again.
+    refused = any(report.get("failures") for report in planned.reports.values())
+    redo = ["generate"] if refused else []
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as show:
 
         def listen(event: Event) -> None:
@@ -85,9 +88,8 @@ def run_generation(planned: RunResult) -> list[GenerationReport]:
                 take(event.job.name, event.report, known=False)
 
         try:
-            result = run_resolved(
-                resolved, on_progress=listen, machine=Machine(executor="in-process")
-            )
+            machine = Machine(executor="in-process")
+            result = run_resolved(resolved, on_progress=listen, machine=machine, redo=redo)
         except RunFailedError as error:
             if not error.only_incomplete:
                 raise
@@ -115,7 +117,9 @@ def generation_text(one: GenerationReport) -> str:
         for fail in one.failures
     ]
     lines.append(
-        f"  {len(one.failures)} to ask again, no file written" if one.failures else f"  {one.path}"
+        f"  {one.path}"
+        if one.is_written
+        else f"  {len(one.failures)} to ask again, no file written"
     )
     return "\n".join(map(shown, lines))
 

@@ -81,17 +81,17 @@ COMMANDS = Commands(
     data="data:data",
     evaluate="evaluate:evaluate",
     export="train:export",
-    fetch="fetch:fetch",
+    fetch="data:fetch",
     generate="generate:generate",
     judge="judge.judge:judge",
-    label="boards.label:label",
+    label="boards.view:label",
     models="models:models",
     plot="boards.plot:plot",
     power="compare:power",
     publish="boards.view:publish",
     rank="rank:rank",
     recipe="recipe:recipe",
-    sweep="sweep:sweep",
+    sweep="train:sweep",
     tournament="tournament:tournament",
     track="boards.convert:track",
     train="train:train",
@@ -179,6 +179,11 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
 )
 @machine_options
 @trust_tasks_option
+@click.option(
+    "--trust-code",
+    is_flag=True,
+    help="Run programs that judge, and Python of models' repositories (trust_remote_code), as PLAN names them.",
+)
 @allow_key_option
 @redo_option
 @json_option
@@ -190,6 +195,7 @@ def run(
     *,
     dry_run: bool,
     trust_tasks: bool,
+    trust_code: bool,
     allow_key: tuple[str, ...],
     redo: tuple[str, ...],
     json_file: Path | None,
@@ -205,7 +211,7 @@ def run(
     from alignboard.pipeline.runner import run_plan
 
     machine = machine_of(workers, gpus, executor)
-    consent = Consent(frozenset(allow_key), trust_tasks)
+    consent = Consent(frozenset(allow_key), trust_tasks, trust_code)
     planned = partial(run_plan, plan, machine=machine, redo=redo, consent=consent)
     show_run(planned, json_file, dry_run=dry_run)
 

@@ -83,8 +83,9 @@ def evaluate(
     from alignboard.cli.answering import consent_of, entries_of, planned_generation, run_generation
     from alignboard.cli.judge.judging import checking, print_costs, run_judging
     from alignboard.fetch.sources import rich_progress
+    from alignboard.pipeline.answering import decoding_of, outputs_path
     from alignboard.pipeline.evaluation import declared_judge
-    from alignboard.pipeline.judged_outputs import compare, load_baseline
+    from alignboard.pipeline.judged_outputs import compare, load_baseline, shared_rows
     from alignboard.pipeline.plans.single import generation_plan
     from alignboard.pipeline.suite_evaluation import expected, instructions_of, suite_of
     from alignboard.records import Generation
@@ -112,7 +113,12 @@ def evaluate(
         consent=consent_of(endpoint, replace=replace),
     )
     with checking(access, declared, ask=not dry_run, replace=replace) as evaluation:
-        planned = [expected(name, asked, against, workspace) for name in entries]
+        planned = []
+        for model, entry in resolved.entries.items():
+            assert entry.spec is not None  # noqa: S101 - the models of a command are there
+            decoding = decoding_of(entry.spec, max_new_tokens=max_new_tokens)
+            path = outputs_path(workspace, model, asked, decoding)
+            planned.append(expected(model, asked, against, path))
         if dry_run:
             priced = print_costs(evaluation, declared, planned)
             print(f"if answers are as long as those of {declared_suite.baseline}")
@@ -120,11 +126,15 @@ def evaluate(
             return
         evaluation.require_ready(declared, planned)
     answered = run_generation(planned_generation(resolved))
-    whole = [one for one in answered if not one.failures]
     compared = [
-        compare(read_rows(one.path, Generation), against[: len(asked)], beside(one.path, one.model))
-        for one in whole
+        compare(
+            *shared_rows(read_rows(one.path, Generation), against[: len(asked)]),
+            beside(one.path, one.model),
+        )
+        for one in answered
+        if one.is_written
     ]
+    whole = [one for one in answered if not one.failures]
     found = run_judging(declared, compared, access, ask=True, replace=replace)
     if not limit and declared.name == declared_suite.annotator:
         for one in whole:

@@ -165,7 +165,7 @@ def _write(path: Path | None, results: list[GenerationReport]) -> None:
     content = [
         {
             **{name: getattr(one, name) for name in fields},
-            "path": None if one.failures else str(one.path),
+            "path": str(one.path) if one.is_written else None,
             "failures": msgspec.to_builtins(one.failures),
         }
         for one in results

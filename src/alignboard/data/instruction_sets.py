@@ -26,13 +26,13 @@ from alignboard.fetch.sources import released_file
 from alignboard.records import text_id
 from alignboard.results.conversations import read_conversations
 from alignboard.results.files import SUFFIXES
+from alignboard.results.outputs_paths import ALPACA_EVAL
 from alignboard.results.raw_rows import instruction_of, raw_rows
 from alignboard.suites import convert, read_yaml
 from alignboard.workspace import declaration
 
 _COLUMNS = ("instruction", "turns", "prompt", "question", "messages")
 """what holds the instruction in a file without a declaration; the first that is there"""
-ALPACA_EVAL = "alpaca-eval"
 """the one set whose responses have no folder of their own below ``results/<model>/``"""
 
 

@@ -3,8 +3,9 @@
 What this module promises
     An answer depends on the model, the prompt and the decoding parameters, and on nothing else: not on the batch size,
     not on what else is asked. Greedy answers equal those of one prompt at a time (float32; in bfloat16 batching may
-    change a rounding). Sampled ones draw numbers of their own, which follow from their key. So the key of an answer
-    (`generation_key`) names all that determines it, and a row that a journal knows need not be asked for again.
+    change a rounding). Sampled ones draw numbers of their own, which follow from seed and prompt (`Prompt.draw`). The
+    key of an answer (`generation_key`) names all that determines it, and a row that a journal knows need not be asked
+    for again.
 What it never does
     Truncate a prompt; add a second BOS (transformers, vLLM and llama.cpp all have had it: the text of a template that
     writes BOS was encoded by a tokenizer that adds one); take text of an instruction for a special token.
@@ -19,6 +20,7 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import metadata
+from typing import Final
 
 import msgspec
 
@@ -28,6 +30,9 @@ from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import History, opens_reasoning, render
 
 __all__ = ["Answer", "Decoding", "OnAnswer", "Prompt", "generate", "generation_key", "prompts"]
+
+SAMPLER: Final = "inverse-cdf-2"
+"""how tokens are drawn, in keys of sampled texts; another number where that changes"""
 
 
 def prompts(
@@ -75,7 +80,7 @@ def _identity(model: LoadedModel, decoding: Decoding) -> str:
         "end": sorted(model.end_tokens | set(decoding.stop_tokens)),
     }
     if decoding.temperature > 0:
-        content["sampler"] = "inverse-cdf"
+        content["sampler"] = SAMPLER
     return json.dumps(content | decoding.identity(), sort_keys=True)
 
 

@@ -83,12 +83,12 @@ def read_answer(row: object) -> Answer:
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A prompt that has no answer after all tries; asking again is the next run's."""
+    """A prompt that has no answer after all tries; asking again is the next command's."""
 
     key: str
     instruction: str
     kind: Literal["error", "refused"]
-    """the endpoint did not answer, or its content filter took the answer away"""
+    """the endpoint did not answer, or it (or its content filter) will not answer this prompt"""
     reason: str
     tries: int
 
@@ -108,10 +108,16 @@ class Prompt:
     """(user, answer) of the turns before, for endpoints that render templates themselves"""
     opens_reasoning: bool = False
     """whether it ends inside a block of reasoning that its template has opened"""
+    sample: int = 0
+    """which of several responses to the same prompt"""
 
     def limit(self, decoding: Decoding) -> int:
         """The most tokens its answer may have."""
         return decoding.max_new_tokens if self.max_new_tokens is None else self.max_new_tokens
+
+    def draw(self, seed: int) -> str:
+        """What its random numbers follow from; not the token limit: a longer response begins as a shorter one."""
+        return f"{seed} {' '.join(map(str, self.ids))} {self.sample}"
 
 
 OnAnswer = Callable[[Answer], None]
@@ -129,11 +135,11 @@ class Engine(Protocol):
         ...
 
 
-def uniform(key: str, step: int) -> float:
+def uniform(draw: str, step: int) -> float:
     """A number in [0, 1) that belongs to one token of one answer, whatever else is drawn before or beside it.
 
-    >>> uniform("00ff", 0) == uniform("00ff", 0) != uniform("00ff", 1)
+    >>> uniform("0 17 0", 0) == uniform("0 17 0", 0) != uniform("0 17 0", 1)
     True
     """
-    digest = hashlib.blake2b(f"{key} {step}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{draw} {step}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest) >> 11) * 2.0**-53

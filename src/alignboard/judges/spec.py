@@ -117,6 +117,11 @@ class JudgeSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_fie
         return False
 
     @property
+    def program(self) -> str | None:
+        """The command that is run on this machine, where there is one."""
+        return None
+
+    @property
     def needs_weights(self) -> bool:
         """Whether a model is loaded before the backend can name itself."""
         return False
@@ -320,6 +325,11 @@ class ProgramSpec(JudgeSpec, frozen=True, tag="program"):
     rates: bool = False
     tie_within: float = 0.0
     order: Order = "both"
+
+    @property
+    def program(self) -> str | None:
+        """See `JudgeSpec`."""
+        return " ".join(self.command)
 
     def check(self, path: Path) -> None:
         """See `JudgeSpec`."""

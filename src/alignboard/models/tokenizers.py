@@ -42,7 +42,7 @@ def open_tokenizer(
             f"{checkpoint.place}: its tokenizer cannot be loaded; give one as tokenizer, such as that of the model "
             f"it was made from ({' '.join(str(error).split())})."
         ) from error
-    if set(found.get_vocab()) <= set(found.all_special_tokens):  # transformers makes one of nothing
+    if len(found) <= len(found.all_special_tokens):  # transformers makes one of nothing
         raise InputError(
             f"{replaced_by or checkpoint.place} holds no files of a tokenizer; give one as tokenizer, such as that of "
             "the model it was made from."

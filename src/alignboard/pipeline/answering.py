@@ -2,7 +2,8 @@
 
 The product is AlpacaEval's ``model_outputs.json``: of the set ``alpaca-eval`` in ``results/<model>/``, where boards
 look for it, of every other set (or of a part of one) in a folder of that name below. Questions of several turns
-(MT-bench) make FastChat's ``model_answer.jsonl``. The file is written when every row is there.
+(MT-bench) make FastChat's ``model_answer.jsonl``. The file is written when every row is there, but for those that an
+endpoint refuses.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 import msgspec
 
 from alignboard.benchmarks.run import Subject
-from alignboard.data.instruction_sets import ALPACA_EVAL, InstructionSet
+from alignboard.data.instruction_sets import InstructionSet
 from alignboard.engines.rows import Answer, Decoding, Engine, Failure, Prompt, read_answer
 from alignboard.models.prompting import History
 from alignboard.models.spec import ModelSpec
@@ -29,9 +30,10 @@ from alignboard.results.conversations import (
     Conversation,
     write_conversations,
 )
+from alignboard.results.files import write_atomically
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal, JournalRow
-from alignboard.workspace import model_name
+from alignboard.results.outputs_paths import RECORD, outputs_place, set_place
 
 GENERATION = "generation"
 OUTPUTS = "model_outputs.json"
@@ -48,6 +50,8 @@ class GenerationReport:
 
     model: str
     path: Path
+    decoding: dict[str, Any]
+    """what of it a user may set (`shown_decoding`)"""
     n_rows: int
     n_known: int
     """answers that were there before"""
@@ -59,11 +63,17 @@ class GenerationReport:
     too_long: tuple[str, ...]
     """instructions left out, where the entry says ``too_long: skip``"""
     failures: tuple[Failure, ...]
-    """where there are any, no file was written"""
+    """instructions without a response; where any but refused ones are among them, no file was written"""
     n_empty: int
     """responses without a text, such as those that ended while the model was reasoning"""
     n_cut: int
     """responses that the limit of new tokens ended"""
+
+    @property
+    def is_written(self) -> bool:
+        """Whether there is a file: nothing is left to ask again, and something was said."""
+        refused = all(one.kind == "refused" for one in self.failures)
+        return refused and (not self.failures or len(self.failures) < self.n_rows)
 
     def to_report(self, root: Path) -> dict[str, Any]:
         """As JSON, with the place of the file below ``root``."""
@@ -71,10 +81,11 @@ class GenerationReport:
         return msgspec.to_builtins(inner, enc_hook=str)
 
 
-def read_report(report: Mapping[str, Any], root: Path) -> GenerationReport:
-    """What `GenerationReport.to_report` wrote, with its file below ``root``."""
+def read_report(report: Mapping[str, Any], workspace: Path, set_name: str) -> GenerationReport:
+    """What `GenerationReport.to_report` wrote of a set, with the place of its file in the workspace."""
     found = msgspec.convert(report, GenerationReport, dec_hook=lambda kind, value: kind(value))
-    return replace(found, path=root / found.path)
+    place = outputs_place(workspace, found.model, set_name, found.decoding)
+    return replace(found, path=workspace / place / found.path.name)
 
 
 class ReadyModel(Protocol):
@@ -116,12 +127,23 @@ def decoding_of(spec: ModelSpec, **given: float | None) -> Decoding:
     return found
 
 
-def outputs_path(workspace: Path, model: str, asked: InstructionSet) -> Path:
-    """Where the answers of ``model`` are written."""
-    folder = workspace / "results" / model_name(model)
-    if asked.name == ALPACA_EVAL:
-        return folder / OUTPUTS
-    return folder / model_name(asked.name) / (CONVERSATIONS if asked.n_turns > 1 else OUTPUTS)
+def shown_decoding(decoding: Decoding, asked: InstructionSet) -> dict[str, Any]:
+    """What of a decoding a user may set, where it has a meaning: what tells two files of one set apart."""
+    found = {"max_new_tokens": decoding.max_new_tokens, "temperature": decoding.temperature}
+    if decoding.temperature > 0 or any(row.temperature for row in asked.rows):
+        found |= {"seed": decoding.seed, "top_p": decoding.top_p}
+    return found
+
+
+def outputs_path(workspace: Path, model: str, asked: InstructionSet, decoding: Decoding) -> Path:
+    """Where the answers of ``model`` go."""
+    shown = shown_decoding(decoding, asked)
+    return workspace / outputs_place(workspace, model, asked.name, shown) / file_name(asked)
+
+
+def file_name(asked: InstructionSet) -> str:
+    """The name of a file of answers to a set."""
+    return CONVERSATIONS if asked.n_turns > 1 else OUTPUTS
 
 
 def answer_set(
@@ -133,11 +155,13 @@ def answer_set(
     workspace: Path,
     on_progress: OnProgress | None = None,
 ) -> GenerationReport:
-    """Answer what is missing of the set, turn by turn, then write the file.
+    """Answer what is missing of the set, turn by turn, then write the file, with its decoding beside it.
 
-    Interrupt it at any moment: rows that had finished are not asked for again.
+    Both go to the set's own folder in ``workspace``. Interrupt it at any moment: rows that had finished are not asked
+    for again.
     """
     started = time.monotonic()
+    shown = shown_decoding(decoding, asked)
     decoding = model.decoding(decoding)
     total = sum(len(row.turns) for row in asked.rows)
     commit = _Commit(journal, total, on_progress)
@@ -164,12 +188,11 @@ def answer_set(
             for k, prompt in zip(chosen, prompts, strict=True):
                 if (found := rows.get(bytes.fromhex(prompt.key))) is not None:
                     responses[places[k]].append(read_answer(found))
-    path = outputs_path(workspace, spec.name, asked)
-    if not failures:
-        _write(path, spec.name, asked, responses)
-    return GenerationReport(
+    path = workspace / set_place(spec.name, asked.name) / file_name(asked)
+    found = GenerationReport(
         model=spec.name,
         path=path,
+        decoding=shown,
         n_rows=total - len(too_long),
         n_known=commit.n_known,
         n_tokens=commit.n_tokens,
@@ -180,6 +203,10 @@ def answer_set(
         n_empty=_count(responses, lambda answer: not answer.output),
         n_cut=_count(responses, lambda answer: answer.finish == "length"),
     )
+    if found.is_written:
+        _write(path, spec.name, asked, responses)
+        write_atomically(path.with_name(RECORD), msgspec.json.encode(shown) + b"\n")
+    return found
 
 
 def _count(responses: Sequence[Sequence[Answer]], counts: Callable[[Answer], bool]) -> int:

@@ -7,7 +7,7 @@ So does FastChat's ``llm_judge`` (``gen_judgment.py``), whose files these are: a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alignboard.data.instruction_sets import (
@@ -77,6 +77,22 @@ def load_baseline(name: str, questions: Questions, workspace: Path) -> list[Conv
         f"There are no answers of a baseline {name!r} to {questions.set_name} in results"
         f"{nearest(name, there) or '; give a file, or a model that has answered it (`alignboard generate`).'}"
     )
+
+
+def shared_conversations(
+    questions: Questions, outputs: Sequence[Conversation], baseline: Sequence[Conversation]
+) -> tuple[Questions, list[Conversation], list[Conversation]]:
+    """The questions that both have answered whole, under their ids, and both's answers to them."""
+    rows = [
+        replace(row, question_id=_id(row, number))
+        for number, row in enumerate(questions.asked.rows, start=1)
+    ]
+    shared = {row.question_id for row in outputs} & {row.question_id for row in baseline}
+    asked = replace(questions.asked, rows=tuple(row for row in rows if row.question_id in shared))
+    given, against = (
+        [row for row in side if row.question_id in shared] for side in (outputs, baseline)
+    )
+    return replace(questions, asked=asked), given, against
 
 
 def compare_conversations(

@@ -17,6 +17,7 @@ from alignboard.pipeline.answering import OUTPUTS
 from alignboard.records import Generation
 from alignboard.results.files import SUFFIXES
 from alignboard.results.formats import read_rows
+from alignboard.results.outputs_paths import without_decoding
 from alignboard.results.raw_rows import raw_rows
 from alignboard.results.verdict_paths import part_of
 from alignboard.suites import load_suite
@@ -80,14 +81,15 @@ def baseline_file(
 ) -> Path:
     """Where a baseline's outputs are: a file, a model of the workspace, or a published suite's baseline (fetched).
 
-    ``folder`` is that of the set (`set_folder`); a model's answers to AlpacaEval serve for a part of it, too.
+    ``folder`` is that of the set (`set_folder`), of any decoding; a model's answers to AlpacaEval serve for a part of
+    it, too.
     """
     path = Path(name)
     if path.suffix in SUFFIXES:
         return path
     results = workspace / "results"
-    for own in (results / name / (folder or "") / OUTPUTS, results / name / OUTPUTS):
-        if own.is_file():
+    for below in dict.fromkeys((folder or "", without_decoding(folder or ""), "")):
+        if (own := results / name / below / OUTPUTS).is_file():
             return own
     suites = {suite.baseline: suite for suite in map(load_suite, PUBLISHED)}
     if name not in suites:
@@ -100,6 +102,17 @@ def baseline_file(
     released = suites[name].released
     file = f"{released.folder}/{name}/{OUTPUTS}"
     return released_file(released.repository, released.commit, file, progress)
+
+
+def shared_rows(
+    outputs: Sequence[Generation], baseline: Sequence[Generation]
+) -> tuple[list[Generation], list[Generation]]:
+    """The rows of both whose instructions both have: too long for one, or refused to one, is left out of both."""
+    shared = {row.instruction for row in outputs} & {row.instruction for row in baseline}
+    given, against = (
+        [row for row in rows if row.instruction in shared] for rows in (outputs, baseline)
+    )
+    return given, against
 
 
 def compare(

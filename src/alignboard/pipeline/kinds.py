@@ -68,7 +68,7 @@ KINDS: Final[dict[str, JobKind]] = {
         8.0,
     ),
     "outputs": JobKind(2, f"{_JOBS}.generate:outputs", seconds=0.1),
-    "generate": JobKind(1, f"{_JOBS}.generate:generate", _ADAPTED, _ADAPTED, 2.0, "base"),
+    "generate": JobKind(2, f"{_JOBS}.generate:generate", _ADAPTED, _ADAPTED, 2.0, "base"),
     "task-data": JobKind(1, f"{_JOBS}.generate:task_data", seconds=0.5),
     "lm-eval": JobKind(
         2, f"{_JOBS}.generate:lm_eval", (*_ADAPTED, "lm-eval"), (*_ADAPTED, *_HARNESS), 4.0

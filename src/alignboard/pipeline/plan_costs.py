@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -155,7 +156,7 @@ def _judge(job: Job, plan: _Estimating) -> JobCost:
         against = _placeholders(plan.sets[job.parameters["set"]], "baseline")
     if given is None:  # as long as the baseline's, as `alignboard evaluate --dry-run` has it
         given = [_as_long(row, model) for row in against]
-    comparison = compared(job, given, against, plan.paths.workspace)
+    comparison = compared(job, given, against, plan.paths.workspace, Path())
     costs = plan.evaluation(job).costs(decode_judge(job.parameters["declared"]), comparison)
     what = f"{job.parameters['judge']} on {model}"
     return of_judging(costs, what, lengths_known=lengths_known)

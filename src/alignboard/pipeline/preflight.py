@@ -17,6 +17,7 @@ import msgspec
 from alignboard.data.instruction_sets import InstructionSet
 from alignboard.errors import InputError
 from alignboard.judges.calls import Prompter, first_questions, views
+from alignboard.judges.opening import Access
 from alignboard.judges.pairs import Pair
 from alignboard.judges.spec import JudgeSpec
 from alignboard.models.asked import require_agreed
@@ -28,7 +29,8 @@ from alignboard.pipeline.answerers import Served, ServedModel, rendered, too_lon
 from alignboard.pipeline.answering import outputs_path
 from alignboard.pipeline.evaluation import require_second_turns
 from alignboard.pipeline.graph import Job
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.jobs.generate import decoding_of_job
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plans.made import generated_tasks, judge_trained_here
 from alignboard.pipeline.plans.plan import ChosenJudge, ResolvedPlan, access_of
@@ -36,6 +38,7 @@ from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.pipeline.replacing import n_rows, require_no_loss
 from alignboard.pipeline.store import WorkspacePaths, is_kept
 from alignboard.results.files import require_writable
+from alignboard.results.outputs_paths import set_place
 
 
 def require_model(
@@ -92,8 +95,10 @@ def _require_places(resolved: ResolvedPlan, jobs: Iterable[Job], paths: Workspac
     for job in jobs:
         if job.kind == "generate":
             asked = sets[job.parameters["set"]["name"]]
-            path = outputs_path(paths.workspace, job.parameters["model"], asked)
-            if not is_kept(path, path.relative_to(paths.workspace).as_posix(), paths):
+            model, spec = job.parameters["model"], msgspec.convert(job.hints["spec"], ModelSpec)
+            path = outputs_path(paths.workspace, model, asked, decoding_of_job(job, spec))
+            inner = set_place(model, asked.name) / path.name
+            if not is_kept(path, inner.as_posix(), paths):
                 require_no_loss(path, len(asked.rows), n_rows)
 
 

@@ -24,7 +24,9 @@ from alignboard import __version__
 from alignboard.pipeline.graph import SCHEME, Job, library_versions
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.replacing import require_no_less
+from alignboard.results.files import flush
 from alignboard.results.journal import Journal, JournalRow
+from alignboard.results.outputs_paths import RECORD, outputs_place
 from alignboard.workspace import STORE
 
 DONE: Final = "done"
@@ -106,15 +108,15 @@ def commit_folder(
     (temporary / _NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
     for path in sorted(temporary.rglob("*"), reverse=True):
         if path.is_file() or path.is_dir():
-            _flush(path)
-    _flush(temporary)
+            flush(path)
+    flush(temporary)
     if final.exists():
         if note_of_whole(final) is not None:
             shutil.rmtree(temporary)
             return
         shutil.rmtree(final)
     temporary.rename(final)
-    _flush(final.parent)
+    flush(final.parent)
 
 
 def note_of_whole(folder: Path) -> dict[str, Any] | None:
@@ -125,14 +127,6 @@ def note_of_whole(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
     return note if whole else None
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def done_row(
@@ -205,13 +199,14 @@ def export(
 ) -> list[str]:
     """Put what ``job`` exports where people look for it; returns what was not as it should be.
 
-    ``exports``: path in the workspace -> path in the job's folder. A file is copied, with its time, so that a later
+    ``exports``: path in the workspace -> path in the job's folder; responses whose place another decoding has go beside
+    it. A file is copied, with its time, so that a later
     look needs not read it; a folder becomes a symbolic link. ``only_check`` changes nothing. Raises `InputError` where
     a file that the store does not hold would be replaced by one with fewer scored rows; with ``replace`` the old one is
     kept beside the new one.
     """
     changed = []
-    for name, inner in exports.items():
+    for name, inner in _placed(job, exports, paths).items():
         target, source = paths.workspace / name, paths.folder(job) / inner
         if _same(source, target):
             continue
@@ -226,9 +221,20 @@ def export(
                 if not is_kept(target, inner, paths):
                     require_no_less(target, source, replace=replace)
                 shutil.copy2(source, temporary)
-                _flush(temporary)
+                flush(temporary)
             temporary.replace(target)
     return changed
+
+
+def _placed(job: Job, exports: Mapping[str, str], paths: WorkspacePaths) -> Mapping[str, str]:
+    """``exports``, responses where their decoding has its place."""
+    record = next((inner for inner in exports.values() if Path(inner).name == RECORD), None)
+    if record is None:
+        return exports
+    decoding = json.loads((paths.folder(job) / record).read_bytes())
+    model, asked = job.parameters["model"], job.parameters["set"]["name"]
+    place = outputs_place(paths.workspace, model, asked, decoding)
+    return {(place / Path(name).name).as_posix(): inner for name, inner in exports.items()}
 
 
 def is_kept(target: Path, inner: str, paths: WorkspacePaths) -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from alignboard.data.instruction_sets import ALPACA_EVAL, Instruction, InstructionSet
+from alignboard.data.instruction_sets import Instruction, InstructionSet
 from alignboard.errors import InputError
 from alignboard.judges.pairs import Pair
-from alignboard.pipeline.answering import outputs_path
 from alignboard.pipeline.judged_outputs import PairedOutputs, compare
 from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import reference_set
@@ -16,6 +15,7 @@ from alignboard.published.scores import LcScore, lc_win_rates
 from alignboard.records import Generation
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows
+from alignboard.results.outputs_paths import ALPACA_EVAL
 from alignboard.results.verdict_paths import beside
 from alignboard.suites import Suite, load_suite
 from alignboard.workspace import PUBLISHED
@@ -42,10 +42,10 @@ def instructions_of(suite: Suite, baseline: Sequence[Generation]) -> Instruction
 
 
 def expected(
-    model: str, asked: InstructionSet, baseline: Sequence[Generation], workspace: Path
+    model: str, asked: InstructionSet, baseline: Sequence[Generation], path: Path
 ) -> PairedOutputs:
-    """What a model is judged on: its responses where they are there, else such as are as long as the baseline's."""
-    rows, path = baseline[: len(asked.rows)], outputs_path(workspace, model, asked)
+    """What a model is judged on: its responses at ``path``, or such as are as long as the baseline's."""
+    rows = baseline[: len(asked.rows)]
     if path.is_file():
         given = read_rows(path, Generation)
         if {row.instruction for row in given} == {row.instruction for row in rows}:

@@ -16,6 +16,7 @@ from typing import Final
 
 from alignboard.errors import InputError, nearest
 from alignboard.results.files import SUFFIXES
+from alignboard.results.outputs_paths import without_decoding
 from alignboard.suites import load_suite
 from alignboard.workspace import PUBLISHED, library, model_name
 
@@ -39,7 +40,7 @@ class VerdictFile:
     @property
     def is_part(self) -> bool:
         """Whether it holds the first rows of a set only."""
-        return self.set is not None and _PART.fullmatch(self.set) is not None
+        return self.set is not None and _PART.fullmatch(without_decoding(self.set)) is not None
 
 
 @cache

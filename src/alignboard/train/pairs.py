@@ -89,7 +89,7 @@ def candidates(
     from alignboard.engines.local.engine import LocalEngine
 
     asked = [
-        replace(prompt, key=f"{decoding.seed} {' '.join(map(str, prompt.ids))} {k}")
+        replace(prompt, key=f"{prompt.key} {k}", sample=k)
         for prompt in prompts(loaded, instructions, decoding)
         for k in range(n)
     ]

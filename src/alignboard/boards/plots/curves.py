@@ -10,15 +10,13 @@ import numpy as np
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row
+from alignboard.boards.drift import STEP
 from alignboard.boards.plots.style import MUTED, PALETTE, drawable, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STEP: Final = "step"
-"""the key of the column that makes a board one of curves"""
-
-
+_Z: Final = 1.959963984540054
 _SEED: Final = re.compile(r"-seed\d+$")
 _SETTING: Final = re.compile(r"-[a-z_]+\d[\d.e+-]*$")
 """of a sweep, in the name of a method: ``-beta0.1``"""
@@ -105,6 +103,7 @@ def _points(
     for row in rows:
         x, y = board.score(row, across).value, board.score(row, up)
         if x is not None and y.value is not None:
-            low = y.value if y.low is None else y.low
-            found.append((x, y.value, low, y.value if y.high is None else y.high))
+            half = _Z * (y.standard_error or 0.0)
+            low = y.value - half if y.low is None else y.low
+            found.append((x, y.value, low, y.value + half if y.high is None else y.high))
     return sorted(found)

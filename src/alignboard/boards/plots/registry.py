@@ -150,7 +150,7 @@ def _curves(board: Board) -> list[Panel]:
     return [
         Panel(_against(board, family, up, x), 3.2, partial(plot_curves, own, x, up))
         for family, own in _by_family(board).items()
-        for up in board.of_kind("win rate")
+        for up in (*board.of_kind("win rate"), *board.of_kind("benchmark")[:_MAX_BENCHMARKS])
         for x in across
     ]
 
@@ -179,9 +179,8 @@ def _by_family(board: Board) -> dict[str, Board]:
 
 
 def _against(board: Board, family: str, up: Column, across: Column) -> str:
-    head = (
-        f"{_capital(up.name)} by {up.judge} against {drawable(across.name)}{_interval(board, up)}"
-    )
+    judge = "" if up.judge is None else f" by {up.judge}"
+    head = f"{_capital(up.name)}{judge} against {drawable(across.name)}{_interval(board, up)}"
     return f"{drawable(family)}: {head}" if family else head
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row
-from alignboard.boards.plots.curves import STEP
+from alignboard.boards.drift import STEP
 
 PREFIX = "evaluation"
 """names of metrics begin with it, and the axis is ``evaluation/step``"""

@@ -22,6 +22,8 @@ class RunningSequence:
     limit: int
     """the most tokens it may have"""
     generated: list[int] = field(default_factory=list)
+    draw: str = ""
+    """`Prompt.draw`, where it is sampled"""
 
     @property
     def ids(self) -> list[int]:
@@ -176,7 +178,7 @@ def choose(logits: torch.Tensor, rows: Sequence[RunningSequence], decoding: Deco
         ordered[before >= decoding.top_p] = 0
         probabilities = torch.zeros_like(probabilities).scatter_(1, order, ordered)
     cumulative = probabilities.double().cumsum(dim=1)
-    drawn = [uniform(row.prompt.key, len(row.generated)) for row in rows]
+    drawn = [uniform(row.draw, len(row.generated)) for row in rows]
     targets = torch.tensor(drawn, dtype=torch.float64, device=logits.device)[:, None]
     found = torch.searchsorted(cumulative, targets * cumulative[:, -1:], right=True)
     return found[:, 0].clamp(max=logits.shape[1] - 1).tolist()

@@ -64,7 +64,10 @@ class LocalEngine:
         unique = {prompt.key: prompt for prompt in asked}.values()
         ending, context = Ending(self._model, decoding), self._model.context
         rows = [
-            RunningSequence(one, min(one.limit(decoding), context - len(one.ids))) for one in unique
+            RunningSequence(
+                one, min(one.limit(decoding), context - len(one.ids)), draw=one.draw(decoding.seed)
+            )
+            for one in unique
         ]
         if not rows:
             return

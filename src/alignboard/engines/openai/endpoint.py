@@ -40,7 +40,8 @@ class EndpointEngine:
         for request, found in self._requester.replies(requests):
             prompt = unique[request.key]
             if isinstance(found, FailedRequest):
-                yield Failure(prompt.key, prompt.instruction, "error", found.reason, found.tries)
+                kind = "refused" if found.refused else "error"
+                yield Failure(prompt.key, prompt.instruction, kind, found.reason, found.tries)
             else:
                 yield self._answer(prompt, found.reply, decoding)
 

@@ -253,7 +253,7 @@ class _Run:
         same.add(request.key)
         if not self._answered and len(same) >= max(2, self._n_workers):
             raise FinalError(reason)
-        return FailedRequest(reason.rstrip("."), tries)
+        return FailedRequest(reason.rstrip("."), tries, refused=True)
 
     async def _ready_server(self) -> _Server:
         """The least busy server that does not rest; waits for one where all do."""

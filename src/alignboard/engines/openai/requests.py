@@ -24,6 +24,8 @@ class FailedRequest:
 
     reason: str
     tries: int
+    refused: bool = False
+    """whether the endpoint said that this request will not be answered"""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from alignboard.engines.generate import library_versions
+from alignboard.engines.generate import SAMPLER, library_versions
 from alignboard.engines.local.batch import RunningSequence
 from alignboard.engines.local.ending import Ending
 from alignboard.engines.local.engine import LocalEngine
@@ -140,6 +140,8 @@ class LocalJudge:
             if self._one_token:
                 return content | {"forward": self._reader.scheme}
             end = sorted(model.end_tokens | set(self._decoding.stop_tokens))
+            if self._decoding.temperature > 0:
+                content["sampler"] = SAMPLER
             return content | {"end": end, "decoding": self._decoding.identity()}
 
     # Prompts.
@@ -251,8 +253,14 @@ class LocalJudge:
         indices = {group[0].key: index for index, group in enumerate(groups)}
         tokenizer = self._model.tokenizer
         asked = [
-            Prompt(key, text.ids, key, opens_reasoning=opens_reasoning(tokenizer, text.ids))
-            for text, key in zip(texts, indices, strict=True)
+            Prompt(
+                group[0].key,
+                text.ids,
+                group[0].key,
+                opens_reasoning=opens_reasoning(tokenizer, text.ids),
+                sample=group[0].sample,
+            )
+            for text, group in zip(texts, groups, strict=True)
         ]
         engine = _Engine(self._model)
         for answer in engine.answers(asked, self._decoding):

@@ -75,6 +75,8 @@ _MODEL_TYPES: Final = {"phi2": "phi", "gemma3": "gemma3_text"}
 _ROPE_FACTORS: Final = "rope_freqs.weight"
 _LAYERS_OF_27B: Final = {"gemma2": 46, "gemma3": 62}
 """by which llama.cpp knows the sizes whose attention is scaled by the width of a share of the embedding"""
+_AT_ONCE: Final = 2**15
+"""numbers that are de-quantised at a time: they fit into a processor's cache"""
 _NEEDED: Final = {
     "hidden_size": "embedding_length",
     "intermediate_size": "feed_forward_length",
@@ -261,15 +263,24 @@ def _llama3_positions(header: GgufHeader, tensor: TensorEntry, width: int) -> di
 
 
 def _values(tensor: TensorEntry) -> torch.Tensor:
-    """The numbers of a tensor, in 32 bits."""
+    """The numbers of a tensor, in 32 bits; those in blocks many at a time, where ``gguf`` itself reads 16 rows."""
     import numpy as np
     import torch
-    from gguf import GGMLQuantizationType, dequantize, quant_shape_to_byte_shape
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize, quants
 
     kind = GGMLQuantizationType(tensor.kind)
-    shape = quant_shape_to_byte_shape(tensor.shape, kind)
-    raw = np.memmap(tensor.file, np.uint8, "r", tensor.offset, tuple(map(int, shape)))
-    return torch.from_numpy(np.array(dequantize(raw, kind), np.float32).reshape(tensor.shape))
+    width, size = GGML_QUANT_SIZES[kind]
+    n = math.prod(tensor.shape) // width
+    blocks = np.memmap(tensor.file, np.uint8, "r", tensor.offset, (n, size)).view(np.ndarray)
+    reader = getattr(quants, kind.name, None)
+    if reader is None:
+        found = np.array(dequantize(blocks, kind), np.float32)
+    else:
+        reader.init_grid()
+        found, step = np.empty((n, width), np.float32), _AT_ONCE // width
+        for start in range(0, n, step):
+            found[start : start + step] = reader.dequantize_blocks(blocks[start : start + step])
+    return torch.from_numpy(found.reshape(tensor.shape))
 
 
 def _tensors(

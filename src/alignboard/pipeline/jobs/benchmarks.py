@@ -88,6 +88,7 @@ def suite_notes(
 ) -> list[str]:
     """What a reader of a suite's numbers has to know of the runs: no run, an adapter without effect, cut contexts."""
     notes: list[str] = []
+    sizes: dict[str, dict[int, str]] = {}
     for model in models:
         role = f"lm-eval {suite['name']} {model}"
         if role not in inputs:
@@ -96,7 +97,18 @@ def suite_notes(
             )
             continue
         for file in (inputs[role] / LM_EVAL).glob("results_*.json"):
-            notes += _run_notes(model, json.loads(file.read_bytes()).get("alignboard", {}))
+            stamp = json.loads(file.read_bytes()).get("alignboard", {})
+            notes += _run_notes(model, stamp)
+            if stamp.get("embedding_rows"):
+                own = sizes.setdefault(stamp["weights_sha256"], {})
+                own.setdefault(stamp["embedding_rows"], model)
+    for own in sizes.values():
+        if len(own) > 1:
+            each = ", ".join(f"{model} {rows}" for rows, model in own.items())
+            notes.append(
+                f"Models of one base have embeddings of several sizes ({each} rows): their log-probabilities are over "
+                "several vocabularies, and not like for like."
+            )
     return notes
 
 

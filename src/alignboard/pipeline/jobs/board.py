@@ -12,7 +12,7 @@ import numpy as np
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, RatingTable, Row, Score
-from alignboard.boards.drift import KL, KL_COLUMN, kl_score
+from alignboard.boards.drift import KL, KL_COLUMN, STEP, STEP_COLUMN, kl_score
 from alignboard.boards.examples import Collector, Examples
 from alignboard.boards.files import write_board
 from alignboard.boards.judge_prompts import with_judges
@@ -34,6 +34,7 @@ from alignboard.boards.scoring import (
 from alignboard.data.generated import GeneratedSet, generated_set
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.pipeline.executors.doing import JobTask
+from alignboard.pipeline.jobs.benchmark_steps import signal_notes, steps_of
 from alignboard.pipeline.jobs.benchmarks import suite_notes, suite_scores, with_warnings
 from alignboard.pipeline.jobs.board_notes import conditions, inside, summary
 from alignboard.pipeline.jobs.contamination import with_contamination
@@ -103,8 +104,9 @@ def board_of(
         model: {row.instruction: row.output for row in rows} for model, rows in made.outputs.items()
     }
     counts = {model: _unfinished(rows) for model, rows in made.outputs.items()}
-    whole = with_registered(with_unfinished(with_identical(whole, texts), counts), made.files)
-    whole = with_repeats(whole, parameters, made.by_prompt)
+    n_prompts = parameters["sets"][0]["n"] if parameters["sets"] else None
+    whole = with_unfinished(with_identical(whole, texts), counts, n_prompts)
+    whole = with_repeats(with_registered(whole, made.files), parameters, made.by_prompt)
     whole = with_contamination(with_differences(whole, parameters, made.by_prompt), inputs)
     whole = with_warnings(whole, inputs)
     wanted = parameters.get("published", {"suites": [], "models": None})
@@ -242,6 +244,11 @@ class _Plan:
         """The numbers of every suite's lm-eval tasks, and their means where the suite asks for them."""
         names = [entry["model"] for entry in self.models]
         several = len(self.parameters["suites"]) > 1
+        steps = steps_of(self.models)
+        if steps:
+            self.columns.append(STEP_COLUMN)
+            for model, step in steps.items():
+                self.scores[model][STEP] = Score(float(step))
         for suite in self.parameters["suites"]:
             columns, scores = suite_scores(suite, names, self.inputs, several=several)
             self.columns += columns
@@ -252,7 +259,8 @@ class _Plan:
         """What has to be known of the runs of lm-eval."""
         names = [entry["model"] for entry in self.models]
         suites = self.parameters["suites"]
-        return [note for suite in suites for note in suite_notes(suite, names, self.inputs)]
+        notes = [note for suite in suites for note in suite_notes(suite, names, self.inputs)]
+        return [*notes, *signal_notes(self.columns, self.scores, steps_of(self.models))]
 
     def add_ratings(self) -> RatingTable | None:
         """Ratings and places of the round robin."""

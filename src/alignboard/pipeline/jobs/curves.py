@@ -12,7 +12,7 @@ import numpy as np
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score
-from alignboard.boards.drift import KL, KL_COLUMN, kl_score
+from alignboard.boards.drift import KL, KL_COLUMN, STEP, STEP_COLUMN, kl_score
 from alignboard.boards.files import write_board
 from alignboard.boards.scoring import (
     judged_columns,
@@ -33,16 +33,9 @@ from alignboard.stats.win_rate import win_rate
 
 RUNAWAY: Final = 2.0
 """times the baseline's mean length"""
-STEP, LOSS, ACCURACY, UNFINISHED = (
-    "step",
-    "held_out/loss",
-    "held_out/accuracy",
-    "unfinished",
-)
+LOSS, ACCURACY, UNFINISHED = ("held_out/loss", "held_out/accuracy", "unfinished")
 _COLUMNS: Final = {
-    STEP: Column(
-        key=STEP, name="step", kind="diagnostic", source="training", better="none", digits=0
-    ),
+    STEP: STEP_COLUMN,
     KL: KL_COLUMN,
     LOSS: Column(
         key=LOSS, name="held-out loss", kind="diagnostic", source="training", better="low", digits=3

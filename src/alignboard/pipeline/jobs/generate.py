@@ -47,7 +47,7 @@ def generate(task: JobTask) -> dict[str, str]:
     with _ready(task, spec) as model:
         found = answer_set(model, spec, asked, decoding, task.journal, task.folder, task.progress)
     report = found.to_report(task.folder)
-    if found.failures:
+    if not found.is_written:
         first = found.failures[0]
         raise IncompleteError(
             f"{spec.name} gave no response to {len(found.failures)} of {found.n_rows} instructions of {asked.name}; "

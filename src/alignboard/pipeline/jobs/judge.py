@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from alignboard.boards.columns import Rating, RatingTable, known
-from alignboard.data.instruction_sets import ALPACA_EVAL
 from alignboard.errors import InputError
 from alignboard.judges.load import decode_judge
+from alignboard.judges.opening import Access
 from alignboard.judges.pairs import Judged
 from alignboard.judges.round_robin import rate as rate_models
 from alignboard.judges.round_robin import round_robin
@@ -21,25 +22,30 @@ from alignboard.judges.runner import Counts
 from alignboard.judges.spec import JudgeSpec
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answering import OUTPUTS
-from alignboard.pipeline.conversations import compare_conversations, load_questions
+from alignboard.pipeline.conversations import (
+    compare_conversations,
+    load_questions,
+    shared_conversations,
+)
 from alignboard.pipeline.evaluation import Evaluation, hardening_secret
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.board import RATINGS, found
 from alignboard.pipeline.jobs.generate import exported
 from alignboard.pipeline.jobs.weights import CHECKPOINT
-from alignboard.pipeline.judged_outputs import Answers, PairedOutputs, compare
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judged_outputs import Answers, PairedOutputs, compare, shared_rows
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.judging import JournalReplies
 from alignboard.pipeline.locks import held
 from alignboard.pipeline.plans.plan import access_of
 from alignboard.pipeline.plans.schema import PlanJudge
 from alignboard.records import Generation
 from alignboard.results.conversations import CONVERSATIONS, read_conversations
+from alignboard.results.files import write_json
 from alignboard.results.formats import read_rows
+from alignboard.results.outputs_paths import RECORD, outputs_place, set_place
 from alignboard.results.verdict_paths import judge_folder
 from alignboard.suites import Instructions
-from alignboard.workspace import model_name
 
 _T = TypeVar("_T")
 SHOWN = 5
@@ -57,7 +63,7 @@ def judge(task: JobTask) -> dict[str, str]:
     given, against = (
         read_responses(found(task.inputs[role], file)) for role in ("outputs", "baseline")
     )
-    pairs = compared(task.job, given, against, task.paths.workspace)
+    pairs = compared(task.job, given, against, task.paths.workspace, _place(task))
     summary, judged = evaluation.judge(declared, pairs, _shown(task))
     _require_asked(declared, judged, summary.model)
     return exported(task.folder)
@@ -111,25 +117,24 @@ def read_responses(path: Path) -> Any:
     return read_conversations(path) if path.name == CONVERSATIONS else read_rows(path, Generation)
 
 
-def compared(job: Job, given: Any, against: Any, workspace: Path) -> PairedOutputs:
-    """What a job judges. Instructions that a model left out as too long for it are left out here, too."""
-    parameters, hints = job.parameters, job.hints
-    # Only AlpacaEval's own set has no folder of its own below the model's.
-    place = Path("results") / model_name(parameters["model"])
-    if parameters["set"] != ALPACA_EVAL:
-        place /= model_name(parameters["set"])
-    if parameters["two_turns"]:
-        limit = msgspec.convert(hints["instructions"], Instructions).limit
-        questions = load_questions(hints["set"], workspace, limit)
-        return compare_conversations(questions, given, against, place)
-    if parameters["skips"]:
-        shared = {row.instruction for row in given} & {row.instruction for row in against}
-        given, against = (
-            [row for row in rows if row.instruction in shared] for rows in (given, against)
-        )
+def _place(task: JobTask) -> Path:
+    """Where the responses that are judged lie; released ones have no decoding."""
+    model, asked = task.job.parameters["model"], task.job.parameters["set"]
+    record = next(task.inputs["outputs"].rglob(RECORD), None)
+    if record is None:
+        return set_place(model, asked)
+    return outputs_place(task.paths.workspace, model, asked, json.loads(record.read_bytes()))
+
+
+def compared(job: Job, given: Any, against: Any, workspace: Path, place: Path) -> PairedOutputs:
+    """What a job judges: the instructions that both have responses to."""
+    if job.parameters["two_turns"]:
+        limit = msgspec.convert(job.hints["instructions"], Instructions).limit
+        questions = load_questions(job.hints["set"], workspace, limit)
+        return compare_conversations(*shared_conversations(questions, given, against), place)
     # Verdicts on one response share it, each under the name of its own run.
-    named = [msgspec.structs.replace(row, generator=parameters["model"]) for row in given]
-    return compare(named, against, place)
+    named = [msgspec.structs.replace(row, generator=job.parameters["model"]) for row in given]
+    return compare(*shared_rows(named, against), place)
 
 
 def _require_asked(declared: JudgeSpec, judged: Sequence[Judged], model: str) -> None:
@@ -167,9 +172,7 @@ def pairwise(task: JobTask) -> dict[str, str]:
         for row in table.rows
     }
     content = RatingTable(ratings, table.n_prompts, table.n_unparsed + table.n_failed, table.note)
-    (task.folder / RATINGS).write_bytes(
-        msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"
-    )
+    write_json(task.folder / RATINGS, content)
     return {}
 
 

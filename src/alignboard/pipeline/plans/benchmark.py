@@ -142,7 +142,7 @@ def _models(asked: BenchmarkRequest, workspace: Path) -> dict[str, PlanModel]:
         run = (workspace / asked.checkpoints).resolve()
         for step, path in checkpoints_of(run).items():
             entry = PlanModel(source=str(path), method=f"step {step}")
-            _add(found, f"{_run_name(run)}-step-{step}", entry)
+            _add(found, f"{_run_name(run)}@{step}", entry)
     return found
 
 

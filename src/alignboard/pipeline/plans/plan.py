@@ -16,9 +16,10 @@ import msgspec
 
 from alignboard.engines.openai.keys import require_consent
 from alignboard.errors import InputError, nearest
+from alignboard.judges.opening import Access
 from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.evaluation import declared_judge
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.plans.baselines import (
     TrainedModel,
     models_of,
@@ -140,7 +141,9 @@ def load_plan(
     """The plan called ``name`` (or its file); raises `InputError` that names the file and the key."""
     root = (workspace or Path.cwd()).resolve()
     path = declaration("evaluate/plans", str(name), root)
-    return resolve(convert(path, read_yaml(path), Plan, "a plan"), path, root, consent)
+    found = resolve(convert(path, read_yaml(path), Plan, "a plan"), path, root, consent)
+    _require_code_consent(found)
+    return found
 
 
 def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) -> ResolvedPlan:
@@ -221,6 +224,26 @@ def _require_key_consent(
     for chosen in judges:
         access = Access(chosen.access.urls, allowed_keys=consent.keys)
         Judges(access, root).require_key_consent(chosen.declared)
+
+
+def _require_code_consent(resolved: ResolvedPlan) -> None:
+    """A plan may be somebody else's, so that naming code in it is no consent to run it."""
+    named = [
+        f"models.{name} runs Python of the repository {entry.spec.base}"
+        for name, entry in resolved.entries.items()
+        if entry.spec is not None and entry.spec.trust_remote_code and entry.declared.engine is None
+    ]
+    judges = Judges(Access(), resolved.workspace)
+    named += [
+        f"the judge {spec.name} runs the command {spec.program!r}"
+        for chosen in resolved.judges.values()
+        for spec in judges.members(chosen.declared)
+        if spec.program is not None
+    ]
+    if named and not resolved.consent.code:
+        raise InputError(
+            f"{resolved.path}: {'; '.join(named)}; read what that is, then agree by --trust-code."
+        )
 
 
 def _sets(path: Path, plan: Plan, suites: Sequence[EvaluationSuite], root: Path) -> list[PlanSet]:

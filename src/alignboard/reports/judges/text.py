@@ -10,7 +10,7 @@ from alignboard.reports.judges.report import JudgeReport
 from alignboard.reports.judges.rows import STATUSES
 from alignboard.stats.agreement import Alpha
 from alignboard.stats.intervals import Interval
-from alignboard.text import table
+from alignboard.text import printable, table
 
 
 def report_text(report: JudgeReport) -> str:
@@ -195,11 +195,6 @@ def _calibrated(report: JudgeReport) -> str:
         "\n\nWin rates that humans would give, from their labels and the judge's (labelled pairs: a random part)\n"
         + table(header, rows, left=(0, 6))
     )
-
-
-def printable(text: str) -> str:
-    """Text from a file, without the control characters that a terminal would obey."""
-    return "".join(mark if mark.isprintable() else "?" for mark in text)
 
 
 def _count(n: int, total: int) -> str:

@@ -11,9 +11,10 @@ import msgspec
 
 from alignboard.errors import InputError
 from alignboard.judges.load import load_judge
+from alignboard.judges.opening import Access
 from alignboard.judges.spec import JudgeSpec
 from alignboard.models.sources import pinned
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.builders.base import ALL_GROUP, Builder
 from alignboard.pipeline.plans.builders.responses import set_hints
@@ -44,7 +45,6 @@ def judge(
                 "model": model.name,
                 "set": asked.name,
                 "two_turns": asked.asked.n_turns > 1,
-                "skips": _skips(build, model.name, baseline),
                 **({"repeat": model.draw.verdict} if model.draw and model.draw.verdict else {}),
             },
             {
@@ -55,13 +55,6 @@ def judge(
             {**set_hints(asked), **hints},
         )
         board[f"verdicts {judge} {asked.name} {model.name}"] = job
-
-
-def _skips(build: Builder, *names: str) -> bool:
-    """Whether one of the models leaves out instructions that are too long for it."""
-    bases = {model.name: model.base for model in build.resolved.models}
-    entries = [build.resolved.entries[bases[name]] for name in names if name in bases]
-    return any(entry.spec is not None and entry.spec.too_long == "skip" for entry in entries)
 
 
 def _judge_group(build: Builder, judge: str, model: TrainedModel) -> str:
