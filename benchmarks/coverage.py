@@ -11,72 +11,27 @@ import itertools
 import json
 import math
 import os
-import zlib
+import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alignboard.stats.calibrated import calibrated_mean
 from alignboard.stats.intervals import bounded_mean, clustered_mean
 from alignboard.stats.paired import paired_difference
 from alignboard.stats.ranks import paired_rank_sets
-from alignboard.stats.rating.battles import Battles, NotRankableError, added_up, reachable
-from alignboard.stats.rating.bradley_terry import (
-    BradleyTerryFit,
-    bradley_terry,
-    influence_on_strengths,
-    log_strengths,
-)
 from alignboard.stats.student import student_quantile
-
-Array = NDArray[np.float64]
-Labels = NDArray[np.intp]
-Limits = tuple[float, float]
+from coverage_cells import Array, Cell, Labels, Limits, simulate
+from coverage_judges import controlled_differences, jointly_controlled, positions, reruns
+from coverage_ratings import baseline_only, round_robins, separate
 
 REPETITIONS = 2_000
+_LOW = 0.93
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
 SIZES = (5, 10, 20, 50, 100, 200, 805)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One setting: how often the limits held the truth, and how wide they were on average."""
-
-    quantity: str
-    design: str
-    method: str
-    coverage: float
-    error: float
-    """Monte-Carlo standard error of the coverage"""
-    width: float
-    repetitions: int
-
-
-def simulate(
-    quantity: str,
-    design: str,
-    truth: float,
-    draw: Callable[[np.random.Generator], tuple[Any, ...]],
-    methods: dict[str, Callable[..., Limits]],
-    repetitions: int,
-) -> Iterator[Cell]:
-    """The cells of one design: all methods see the same draws, and the seed is the design's own."""
-    rng = np.random.default_rng(zlib.crc32(f"{quantity} {design}".encode()))
-    held, width = dict.fromkeys(methods, 0), dict.fromkeys(methods, 0.0)
-    for _ in range(repetitions):
-        drawn = draw(rng)
-        for name, method in methods.items():
-            low, high = method(*drawn)
-            held[name] += low <= truth <= high
-            width[name] += (high - low) if math.isfinite(high - low) else 0.0
-    for name in methods:
-        p = held[name] / repetitions
-        error = math.sqrt(p * (1 - p) / repetitions)
-        yield Cell(quantity, design, name, p, error, width[name] / repetitions, repetitions)
 
 
 # Methods.
@@ -154,7 +109,9 @@ def rates(repetitions: int) -> Iterator[Cell]:
         "half ties": (half_ties, lambda p: 0.25 + p / 2),
         "soft": (soft, lambda p: 0.0005 + 0.999 * p),
     }
-    for (name, (draw, truth)), p, n in itertools.product(drawn.items(), (0.02, 0.1, 0.5), SIZES):
+    for (name, (draw, truth)), p, n in itertools.product(
+        drawn.items(), (0.02, 0.1, 0.5, 0.98), SIZES
+    ):
         methods = {"alignboard": ours, "logit-t (former)": logit_t, "rows, 1.96 SE": rows_t}
         yield from simulate(
             "win rate",
@@ -184,121 +141,6 @@ def clusters(repetitions: int) -> Iterator[Cell]:
 
         methods = {"alignboard": ours, "CR1, G - 1 (former)": cr1_t, "rows, 1.96 SE": rows_t}
         yield from simulate("clustered rate", f"{name}, G = {g}", 0.5, draw, methods, repetitions)
-
-
-SEPARATE = {
-    "top at 4 of 4 models, 20 prompts": ((4.0, 0.5, 0.0, -0.5), 20),
-    "top at 5 of 4 models, 50 prompts": ((5.0, 0.5, 0.0, -0.5), 50),
-    "top at 6 of 4 models, 100 prompts": ((6.0, 0.5, 0.0, -0.5), 100),
-    "2 equal models, 5 prompts": ((0.0, 0.0), 5),
-    "2 models, 5 prompts": ((0.3, 0.0), 5),
-    "2 models, 10 prompts": ((1.35, 0.0), 10),
-    "2 models, 20 prompts": ((2.3, 0.0), 20),
-    "1 weak of 8 models, 10 prompts": ((-2.5, 0.6, 0.4, 0.2, 0.0, -0.2, -0.4, -0.6), 10),
-    "1 hopeless of 20 models, 8 prompts": ((-3.5, *np.linspace(0.5, -0.5, 19).tolist()), 8),
-    "2 above 2 models, 10 prompts": ((2.5, 1.5, -1.5, -2.5), 10),
-}
-
-
-def separate(repetitions: int) -> Iterator[Cell]:
-    """Differences on boards where the first model's group never lost to the last one's, or never won against it."""
-    for design, (strengths, prompts) in SEPARATE.items():
-        theta = np.array(strengths)
-        last = len(theta) - 1
-        i, j = np.triu_indices(len(theta), 1)
-        first, second = np.tile(i, prompts), np.tile(j, prompts)
-        prompt = np.repeat(np.arange(prompts), len(i))
-
-        def draw(
-            rng: np.random.Generator,
-            theta: Array = theta,
-            first: Labels = first,
-            second: Labels = second,
-            prompt: Labels = prompt,
-        ) -> tuple[BradleyTerryFit, Battles]:
-            while True:
-                p = 1 / (1 + np.exp(theta[second] - theta[first]))
-                score = (rng.random(len(p)) < p).astype(np.float64)
-                battles = Battles(first, second, score, prompt)
-                reach = reachable(added_up(battles, len(theta)).wins > 0)
-                if not (reach[0, -1] and reach[-1, 0]):
-                    return bradley_terry(battles, len(theta), prior_sd=3.0), battles
-
-        def across(fit: BradleyTerryFit, _: Battles, last: int = last) -> Limits:
-            return fit.difference_interval(0, last)
-
-        def sandwich(fit: BradleyTerryFit, battles: Battles, last: int = last) -> Limits:
-            theta, sums = fit.log_strength, added_up(battles, len(fit.log_strength))
-            p = 1 / (1 + np.exp(theta - theta[:, None]))
-            push, n = influence_on_strengths(battles, sums, p.ravel(), fit.hessian)
-            gap = theta[0] - theta[last]
-            error = math.sqrt(n / (n - 1) * float(((push[:, 0] - push[:, last]) ** 2).sum()))
-            reach = student_quantile(0.975, fit.n_clusters - 1) * error
-            return gap - reach, gap + reach
-
-        truth = float(theta[0] - theta[-1])
-        methods = {"alignboard": across, "prior and sandwich (former)": sandwich}
-        yield from simulate(
-            "rating difference, separate groups", design, truth, draw, methods, repetitions
-        )
-
-
-def round_robins(repetitions: int) -> Iterator[Cell]:
-    """Strengths and differences of a round robin; each prompt favours some models, seen in both orders."""
-    designs = itertools.product((3, 8, 20), (5, 10, 20, 50, 200), (0.0, 1.0))
-    for models, prompts, sd in designs:
-        i, j = np.triu_indices(models, 1)
-        first, second = np.tile(i, 2 * prompts), np.tile(j, 2 * prompts)
-        prompt = np.repeat(np.arange(prompts), 2 * len(i))
-        theta = np.linspace(0.5, -0.5, models)
-        truth = _pseudo_truth(theta, sd)
-
-        def draw(
-            rng: np.random.Generator,
-            sd: float = sd,
-            prompts: int = prompts,
-            theta: Array = theta,
-            first: Labels = first,
-            second: Labels = second,
-            prompt: Labels = prompt,
-        ) -> tuple[BradleyTerryFit | None, ...]:
-            own = theta + sd * rng.standard_normal((prompts, len(theta)))
-            p = 1 / (1 + np.exp(own[prompt, second] - own[prompt, first]))
-            score = (rng.random(len(p)) < p).astype(np.float64)
-            both = []
-            for cluster in (prompt, np.arange(len(p))):
-                try:
-                    both.append(bradley_terry(Battles(first, second, score, cluster), len(theta)))
-                except NotRankableError:
-                    both.append(
-                        bradley_terry(
-                            Battles(first, second, score, cluster), len(theta), prior_sd=3.0
-                        )
-                    )
-            return tuple(both)
-
-        def difference(fit: BradleyTerryFit, last: int = models - 1) -> Limits:
-            return fit.difference_interval(0, last)
-
-        methods = {
-            "alignboard": lambda by_prompt, _: difference(by_prompt),
-            "rows independent": lambda _, by_row: difference(by_row),
-        }
-        yield from simulate(
-            "rating difference, round robin",
-            f"{models} models, {prompts} prompts, prompt-by-model sd {sd:g}",
-            truth, draw, methods, repetitions,
-        )  # fmt: skip
-
-
-def _pseudo_truth(theta: Array, sd: float) -> float:
-    """The first model's strength less the last one's, as a fit to endless prompts would find them."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
-    gap = (theta[:, None] - theta)[..., None] + math.sqrt(2) * sd * nodes
-    wins = (1 / (1 + np.exp(-gap)) * weights / weights.sum()).sum(axis=-1)
-    np.fill_diagonal(wins, 0)
-    found = log_strengths(wins)
-    return float(found[0] - found[-1])
 
 
 def rank_families(repetitions: int) -> Iterator[Cell]:
@@ -402,7 +244,7 @@ def released(root: Path, repetitions: int) -> Iterator[Cell]:
         for m, t in tables.items()
     }
     order = sorted(models, key=lambda m: -float(np.nanmean(list(score[m].values()))))
-    for n in (10, 20, 50, 100, 200):
+    for n in SIZES:
         cells = []
         for model in order:
             values = np.array([x for x in score[model].values() if not math.isnan(x)])
@@ -442,14 +284,19 @@ def _worst(cells: list[Cell], design: str) -> Iterator[Cell]:
         )
 
 
-def markdown(cells: list[Cell]) -> str:
-    """The page: one table per quantity, a line per design, coverage and width of each method."""
+def markdown(cells: list[Cell], looking: dict[str, Any] | None = None) -> str:
+    """The page: one table per quantity, a line per design, coverage and width of each method.
+
+    ``looking`` is the content of sequential.json.
+    """
     lines = [
         "# Do 95 % intervals hold the truth?",
         "",
         "Simulated with `benchmarks/coverage.py`: own seeds, the same draws for all methods of a line. Coverage in",
-        f"percent (Monte-Carlo standard error at most {100 * max(c.error for c in cells):.1f} points), mean width in",
-        "parentheses. *Former* rules are those of earlier versions; *rows, 1.96 SE* is what evaluation libraries",
+        "percent, mean width in parentheses; repetitions and the largest Monte-Carlo standard error stand above each",
+        "table. Of a board all models or differences of a repetition count, so that few repetitions make many",
+        "intervals; fewer than 2,000 repetitions are what was affordable. *Former* rules are those of earlier",
+        "versions; *rows, 1.96 SE* is what evaluation libraries",
         "print. Where a limit is infinite the width is left out. Boards with *separate groups* are those on which the",
         "first model's group never lost to the last one's, or never won: where the weaker of two models wins five of",
         "five, which it does on 1.4 % of all boards, the exact limit leaves the truth out.",
@@ -457,13 +304,54 @@ def markdown(cells: list[Cell]) -> str:
     for quantity in dict.fromkeys(cell.quantity for cell in cells):
         own = [cell for cell in cells if cell.quantity == quantity]
         methods = list(dict.fromkeys(cell.method for cell in own))
-        lines += ["", f"## {quantity[0].upper()}{quantity[1:]}", ""]
+        lines += ["", f"## {quantity[0].upper()}{quantity[1:]}", "", _precision(own), ""]
         lines += [f"| design | {' | '.join(methods)} |", f"|---|{'---|' * len(methods)}"]
         for design in dict.fromkeys(cell.design for cell in own):
             found = {cell.method: cell for cell in own if cell.design == design}
-            texts = (_text(found[m]) for m in methods)
+            texts = (_text(found[m]) if m in found else "-" for m in methods)
             lines.append(f"| {design} | {' | '.join(texts)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_looking(looking)]) + "\n"
+
+
+def _precision(cells: list[Cell]) -> str:
+    """How often a table's cells were simulated, what its numbers miss by, and where it falls short."""
+    n = sorted({cell.repetitions for cell in cells})
+    times = f"{n[0]:,}" if len(n) == 1 else f"{n[0]:,} to {n[-1]:,}"
+    error = 100 * max(cell.error for cell in cells)
+    low = [
+        cell
+        for cell in cells
+        if cell.method == "alignboard" and cell.coverage + 2 * cell.error < _LOW
+    ]
+    said = f"{times} repetitions a cell, error at most {error:.1f} points."
+    if low:
+        said += " Below 93 % beyond that error: " + "; ".join(cell.design for cell in low) + "."
+    return "\n".join(textwrap.wrap(said, 118))
+
+
+def _looking(found: dict[str, Any] | None) -> list[str]:
+    """False claims of comparisons that are looked at after every prompt."""
+    if found is None:
+        return []
+    lines = ["", "## Error rate under continuous looking", ""]
+    lines += [
+        "Share of runs with any false claim, at 5 % (`benchmarks/sequential.py`;",
+        f"{found['sign flips']:,} sign flips of each of 22 adjacent pairs, {found['repetitions']} tournaments).",
+        "",
+        "| design | e-process | t test at every look |",
+        "|---|---|---|",
+    ]
+    pairs = found["released"]["false claims, 22 adjacent pairs with flipped signs"]
+    by_t = found["released"]["the same by a t test after every prompt from the 10th"]
+    lines += [
+        f"| 22 released pairs with flipped signs, {which} | {100 * pairs[which]:.1f} | {100 * by_t[which]:.1f} |"
+        for which in ("mean", "worst")
+    ]
+    lines += [
+        f"| 20 equal models in a tournament, `{policy}` | {100 * share:.1f} | - |"
+        for policy, share in found["20 equal models, runs with a claim"].items()
+    ]
+    return lines
 
 
 def _text(cell: Cell) -> str:
@@ -476,8 +364,13 @@ PARTS: dict[str, Callable[[int], Iterator[Cell]]] = {
     "clusters": clusters,
     "separate": separate,
     "round-robins": round_robins,
+    "baseline-only": baseline_only,
     "ranks": rank_families,
     "people": people,
+    "controlled": controlled_differences,
+    "joint": jointly_controlled,
+    "positions": positions,
+    "reruns": reruns,
 }
 
 
@@ -488,22 +381,24 @@ def main() -> None:
     parser.add_argument("--docs", type=Path)
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     parser.add_argument(
-        "--only", nargs="+", choices=list(PARTS), help="keep the other cells of --json"
+        "--only", nargs="+", choices=[*PARTS, "released"], help="keep the other cells of --json"
     )
     arguments = parser.parse_args()
     cells: list[Cell] = []
-    for name in arguments.only or PARTS:
-        cells += PARTS[name](arguments.repetitions)
+    if arguments.only and arguments.json.is_file():
+        cells = [Cell(**one) for one in json.loads(arguments.json.read_text())]
+    parts = dict(PARTS)
     data = os.environ.get("ALIGNBOARD_RELEASED_DATA")
-    if data and not arguments.only:
-        cells += released(Path(data), arguments.repetitions)
-    if arguments.only:
-        new = {cell.quantity for cell in cells}
-        kept = [Cell(**one) for one in json.loads(arguments.json.read_text())]
-        cells = [cell for cell in kept if cell.quantity not in new] + cells
-    lines = ",\n".join(json.dumps(asdict(cell)) for cell in cells)
-    arguments.json.write_text(f"[\n{lines}\n]\n")
-    page = markdown(cells)
+    if data:
+        parts["released"] = lambda n: released(Path(data), n)
+    for name in arguments.only or parts:
+        new = list(parts[name](arguments.repetitions))
+        quantities = {cell.quantity for cell in new}
+        cells = [cell for cell in cells if cell.quantity not in quantities] + new
+        lines = ",\n".join(json.dumps(asdict(cell)) for cell in cells)
+        arguments.json.write_text(f"[\n{lines}\n]\n")  # a run that is stopped keeps its parts
+    beside = arguments.json.with_name("sequential.json")
+    page = markdown(cells, json.loads(beside.read_text()) if beside.is_file() else None)
     if arguments.docs:
         arguments.docs.write_text(page)
     print(page)

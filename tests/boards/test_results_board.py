@@ -1,6 +1,7 @@
 """The board of a results folder: any judge, any set, any baseline, and lm-eval's files of anybody."""
 
 import json
+import math
 
 import pytest
 
@@ -10,6 +11,7 @@ from alignboard.boards.of_results import results_board
 from alignboard.errors import InputError
 from alignboard.records import Judgment
 from alignboard.results.formats import write_rows
+from alignboard.stats.power import prompts_needed
 
 
 def verdicts(
@@ -84,8 +86,13 @@ def test_ranks_are_what_paired_tests_leave_open(tmp_path):
         "third": (3, 2, 3),
         "last": (4, 4, 4),
     }
-    assert ranks.interval(found["second"]) == "2 to 3"
-    assert "2 to 3" in to_text(board)
+    # Two prompts of sixty differ between the second and the third: how many would separate them in 80 % of runs?
+    sd = math.sqrt((2 / 60 - (2 / 60) ** 2) * 60 / 59)
+    enough = prompts_needed(2 / 60, sd)
+    assert ranks.interval(found["second"]) == f"2 to 3, N/N* {60 / enough:.2g}"
+    assert "2 to 3, N/N*" in to_text(board)
+    assert found["last"].note is None
+    assert any("below 1 the two are not resolved" in note for note in board.notes)
 
 
 def test_judges_sets_and_baselines_have_columns_of_their_own(tmp_path):

@@ -6,6 +6,7 @@ import random
 import msgspec
 import numpy as np
 import pytest
+from scipy import stats
 
 from alignboard.published.audit.boards import audit_board, audit_evaluators
 from alignboard.published.audit.finding import in_order
@@ -705,6 +706,15 @@ def test_the_interval_of_the_gap_covers_it():
         assert gap is not None
         covered += gap.low <= 10 <= gap.high
     assert 0.93 <= covered / 1000 <= 0.97
+
+
+def test_the_limits_of_a_position_gap_of_few_rows_are_welchs():
+    score = np.array([1.0, 0.4, 0.9, 1.0, 0.7, 0.1, 0.0, 0.6])
+    first = np.array([True] * 5 + [False] * 3)
+    gap = position_gap(score, first)
+    expected = stats.ttest_ind(score[first], score[~first], equal_var=False).confidence_interval()
+    assert gap is not None
+    assert (gap.low, gap.high) == pytest.approx((100 * expected.low, 100 * expected.high), rel=1e-6)
 
 
 def test_gaps_that_cannot_be_tested_are_none():

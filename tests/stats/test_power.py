@@ -9,7 +9,14 @@ from scipy import stats
 
 from alignboard.cli.app import cli
 from alignboard.errors import InputError
-from alignboard.stats.power import _beyond, detectable_difference, power, prompts_needed
+from alignboard.judges.pricing import BYTES_PER_TOKEN
+from alignboard.stats.power import (
+    _beyond,
+    detectable_difference,
+    power,
+    prompts_needed,
+    resolution,
+)
 from alignboard.stats.student import student_quantile
 from builders import judgments, write_json
 
@@ -85,3 +92,37 @@ def test_the_command_takes_a_pilot(tmp_path):
 def test_neither_pilot_nor_assumptions(options):
     with pytest.raises(InputError, match="--"):
         run(*options)
+
+
+def test_calls_and_dollars_of_the_prompts_needed(tmp_path, monkeypatch):
+    """By hand: two orders a prompt and model, each of a prompt and 100 tokens of a reply, at 1 and 2 dollars."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evaluate" / "judges").mkdir(parents=True)
+    (tmp_path / "evaluate" / "judges" / "paid.yaml").write_text(
+        "kind: prompted\nname: paid\ntitle: paid\nmodel: some-model\napi_key_env: null\norder: both\n"
+        "prompt: {text: '{instruction} {first} {second}'}\nverdict: {by: bracket}\nsampling: {max_new_tokens: 100}\n"
+    )
+    (tmp_path / "evaluate" / "prices.yaml").write_text(
+        "date: 2026-11-01\nsource: here\nmodels:\n  some-model: {prompt: 1.0, answer: 2.0}\n"
+    )
+    for model, wins in (("A", 30), ("B", 26)):
+        rows = judgments(60, generator_2=model, annotator="paid")
+        for number, row in enumerate(rows):
+            row["preference"] = 2.0 if number < wins else 1.0
+        write_json(tmp_path / "results" / model / "paid" / "annotations.json", rows)
+    out = tmp_path / "out.json"
+    said = run("A", "B", "--from", "results", "--judge", "paid", "--json", str(out))
+    (pair,) = json.loads(out.read_text())
+    assert pair["calls"] == 4 * pair["needed"]
+    texts = [f"{row['instruction']} {row['output_1']} {row['output_2']}" for row in rows]
+    tokens = sum(round(len(text) / BYTES_PER_TOKEN) for text in texts) / len(texts)
+    assert pair["dollars"] == pytest.approx(pair["calls"] * (tokens + 2 * 100) / 1e6)
+    assert f"{pair['calls']}" in said
+    assert "US dollars" in said
+
+
+def test_a_finished_board_has_the_resolution_of_every_neighbour():
+    assert resolution(0.02, SD, 805) == pytest.approx(805 / 699)
+    assert resolution(-0.02, SD, 805) == pytest.approx(805 / 699)
+    assert math.isnan(resolution(0.0, SD, 805))
+    assert math.isnan(resolution(1e-9, SD, 805))

@@ -347,7 +347,9 @@ def _recomputed_row(row: BoardRow, aligned: str, *, declared: bool) -> Row:
         win_rate=win, lc_win_rate=Score(known(row.lc_win_rate_compat)), **{aligned: lc}, **figures
     )
     if row.rank is not None:
-        scores[f"{WIN}/rank"] = Score(row.rank, row.rank_low, row.rank_high, n=row.n_total)
+        scores[f"{WIN}/rank"] = Score(
+            row.rank, row.rank_low, row.rank_high, n=row.n_total, note=row.rank_note
+        )
     if row.avg_length is not None:
         scores[LENGTH] = Score(row.avg_length)
     flags = [*row.flags, *row.disagreements, *([DECLARED_ADVERSARIAL] if declared else [])]

@@ -23,6 +23,7 @@ from alignboard.boards.registered import with_registered
 from alignboard.boards.scoring import (
     BASELINE,
     LENGTH,
+    RESOLVED,
     benchmark_column,
     benchmark_score,
     by_value,
@@ -48,7 +49,7 @@ from alignboard.workspace import PUBLISHED
 
 PAIRED = (
     "Models answer the same prompts: whether two of them differ is decided by a paired test (ranks, `alignboard "
-    "compare`), not by the overlap of their intervals."
+    f"compare`), not by the overlap of their intervals. {RESOLVED}"
 )
 _JUDGED = (
     "Win rates are percentages of preference over the column's baseline; their 95 % intervals cover the choice of "

@@ -17,6 +17,10 @@ from alignboard.records import Annotations
 from alignboard.stats.intervals import Estimate, Interval, rate_interval
 from alignboard.stats.win_rate import WinRate, win_rate
 
+RESOLVED = (
+    "N/N*: prompts at hand over those that separate a model from the next lower one in 80 % of runs; below 1 the two "
+    "are not resolved."
+)
 NEW_PROMPTS = "new prompts drawn like these; models, judge and the baseline's responses held fixed"
 LENGTH = "length"
 JOINT = "difficulties of the prompts fitted jointly to the models of this column"
@@ -84,8 +88,8 @@ def rank_column(rate: Column) -> Column:
 def rank_scores(tables: Mapping[str, Annotations]) -> dict[str, Score]:
     """The rank of every model but the baseline by its win rate, with the best and the worst that it may have."""
     return {
-        name: Score(rank, low, high, n=n)
-        for name, (rank, low, high, n) in paired_ranks(tables).items()
+        name: Score(one.rank, one.best, one.worst, n=one.n, note=one.note)
+        for name, one in paired_ranks(tables).items()
     }
 
 

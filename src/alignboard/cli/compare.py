@@ -21,6 +21,7 @@ from alignboard.errors import InputError
 
 if TYPE_CHECKING:
     from alignboard.reports.comparison import Correction
+    from alignboard.reports.power import PromptCost
 
 EXIT_NOTHING_SHARED = 3
 _CLUSTER = (
@@ -197,7 +198,8 @@ def power(
 
     MODELS are a pilot, as `alignboard compare` takes it; without them, --sd and --difference are assumed. Prints the
     smallest difference that the pilot's prompts separate, the prompts needed, and n / n*: below 1, the pair is not
-    resolved by the prompts at hand.
+    resolved by the prompts at hand. With --judge also the judge's calls for the prompts needed, and what they cost at
+    most by evaluate/prices.yaml, with responses as long as the pilot's.
     """
     from alignboard.reports.power import ALPHA, pair_powers, to_json, to_text
     from alignboard.stats.power import prompts_needed
@@ -221,6 +223,36 @@ def power(
     pilot = compare(
         *models, results=results, judge=judge, suite=suite, cluster=cluster, all_pairs=all_pairs
     )
-    rows = pair_powers(pilot, wanted, target, tests)
+    costs = _costs(models, results, judge) if results is not None and judge is not None else {}
+    rows = pair_powers(pilot, wanted, target, tests, costs)
     write_json(json_file, to_json(rows))
     print(to_text(rows, wanted, target))
+
+
+def _costs(models: tuple[str, ...], results: Path, judge: str) -> dict[str, PromptCost]:
+    """What judging takes per prompt, by model; empty where the judge is declared nowhere here."""
+    from alignboard.judges.load import load_judge
+    from alignboard.judges.opening import Access
+    from alignboard.judges.pairs import Pair
+    from alignboard.pipeline.judges import Judges
+    from alignboard.records import Judgment
+    from alignboard.reports.power import PromptCost
+    from alignboard.results.formats import read_rows
+    from alignboard.results.verdict_paths import one_column
+
+    try:
+        declared = load_judge(judge)
+    except InputError:
+        return {}
+    judges, found = Judges(Access(), Path.cwd()), {}
+    for model, path in one_column(results, models, judge).items():
+        rows = read_rows(path, Judgment)
+        pairs = [
+            Pair(row.instruction, row.output_1, row.generator_1, row.output_2, row.generator_2)
+            for row in rows
+        ]
+        costs = judges.whole_costs(declared, pairs)
+        prices = [one.price for one in costs if one.price is not None]
+        dollars = sum(prices) / len(rows) if len(prices) == len(costs) else None
+        found[model] = PromptCost(sum(one.n_calls for one in costs) / len(rows), dollars)
+    return found

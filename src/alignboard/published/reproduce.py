@@ -83,6 +83,8 @@ class BoardRow(msgspec.Struct, frozen=True):
     """by win rate, with the best and the worst that paired tests leave open"""
     rank_low: int | None = None
     rank_high: int | None = None
+    rank_note: str | None = None
+    """how many times the prompts suffice to separate it from the next lower model"""
     disagreements: list[str] = []
     flags: list[str] = []
 
@@ -157,8 +159,10 @@ def reproduce(
         lc, reason = _length_control(table, scores, joint.get(name, ""))
         row = _row(name, table, folder.outputs(name), reference, lc, reason)
         if name in ranks:
-            rank, low, high, _ = ranks[name]
-            row = replace(row, rank=rank, rank_low=low, rank_high=high)
+            one = ranks[name]
+            row = replace(
+                row, rank=one.rank, rank_low=one.best, rank_high=one.worst, rank_note=one.note
+            )
         row = _compared(row, published.get(name), suite, mode)
         if mode == "compat" and scores is not None:
             row = _explained(row, table, scores, suite)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,10 +218,28 @@ def _shared_prompts(tables: Iterable[Annotations]) -> TextId:
     return ordered[np.append(True, ordered[1:] != ordered[:-1])]
 
 
-def paired_ranks(tables: Mapping[str, Annotations]) -> dict[str, tuple[int, int, int, int]]:
-    """By model but the baseline: the rank by win rate, the best and the worst that paired tests leave open, prompts.
+class PairedRank(NamedTuple):
+    """A rank by win rate, with those that paired tests on shared prompts leave open."""
 
-    Empty for fewer than two models. The ranks are true all at once with 95 %.
+    rank: int
+    best: int
+    worst: int
+    n: int
+    """prompts"""
+    resolution: float
+    """prompts at hand over those that separate it from the next lower model, see `stats.power.resolution`; NaN of the
+    last one"""
+
+    @property
+    def note(self) -> str | None:
+        """The resolution, as boards show it."""
+        return None if math.isnan(self.resolution) else f"N/N* {self.resolution:.2g}"
+
+
+def paired_ranks(tables: Mapping[str, Annotations]) -> dict[str, PairedRank]:
+    """The rank of every model but the baseline; the sets are true all at once with 95 %.
+
+    Empty for fewer than two models.
     """
     others = {name: table for name, table in tables.items() if table.generator != table.baseline}
     if len(others) < 2:
@@ -233,11 +253,29 @@ def paired_ranks(tables: Mapping[str, Annotations]) -> dict[str, tuple[int, int,
     scored = ~np.isnan(score)
     rate = np.where(scored, score, 0).sum(axis=0) / np.maximum(1, scored.sum(axis=0))
     low, high = paired_rank_sets(score)
+    resolved = _resolutions(score, rate)
     return {
-        name: (1 + int((rate > rate[k]).sum()), int(low[k]), int(high[k]), int(n))
+        name: PairedRank(
+            1 + int((rate > rate[k]).sum()), int(low[k]), int(high[k]), int(n), resolved[k]
+        )
         for k, (name, n) in enumerate(zip(others, scored.sum(axis=0), strict=True))
         if n
     }
+
+
+def _resolutions(score: NDArray[np.float64], rate: NDArray[np.float64]) -> list[float]:
+    """Of every column of ``score`` (prompts, models): that of its difference from the next lower ``rate``."""
+    from alignboard.stats.power import resolution
+
+    found = [math.nan] * len(rate)
+    order = np.argsort(-rate, kind="stable").tolist()
+    for upper, lower in pairwise(order):
+        delta = score[:, upper] - score[:, lower]
+        delta = delta[~np.isnan(delta)]
+        if len(delta) > 1:
+            sd = float(delta.std(ddof=1))
+            found[upper] = resolution(float(delta.mean()), sd, len(delta))
+    return found
 
 
 def reference_position(annotations: Annotations, reference: TextId) -> NDArray[np.intp]:

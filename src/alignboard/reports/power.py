@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,15 +33,33 @@ class PairPower:
     """prompts that separate the stated difference; of the seen one where none is stated"""
     resolution: float | None
     """prompts over prompts needed for the seen difference: below 1 the pair is not resolved"""
+    calls: int | None = None
+    """of the judge, for the needed prompts with responses as long as the pilot's; None where that is not known"""
+    dollars: float | None = None
+    """what these calls cost at most, by the table of prices; None where it does not know"""
+
+
+@dataclass(frozen=True)
+class PromptCost:
+    """Judging of one model on one prompt."""
+
+    calls: float
+    dollars: float | None
+    """US dollars, at most"""
 
 
 def pair_powers(
-    pilot: PairedComparison, difference: float | None, target: float, n_tests: int
+    pilot: PairedComparison,
+    difference: float | None,
+    target: float,
+    n_tests: int,
+    costs: Mapping[str, PromptCost] | None = None,
 ) -> list[PairPower]:
     """The power of every pair of a pilot.
 
     ``difference`` is the difference to separate, a fraction (None: each pair's own); ``target`` the wanted power;
-    ``n_tests`` the number of tests that share the error rate, as in Holm's first step.
+    ``n_tests`` the number of tests that share the error rate, as in Holm's first step; ``costs``, by model, what
+    judging a prompt takes.
 
     References: Kotawala, arXiv 2605.30315 (prompts over prompts needed, pair by pair).
     """
@@ -65,6 +84,7 @@ def pair_powers(
                 detectable_difference(sd, units, target, alpha) if known else math.nan,
                 wanted,
                 None if own is None else found.n / own,
+                *_price(wanted, [(costs or {}).get(name) for name in (row.a, row.b)]),
             )
         )
     return rows
@@ -88,6 +108,8 @@ def to_text(rows: list[PairPower], difference: float | None, target: float) -> s
         f"detectable at {target:.0%}",
         f"n for {wanted}",
         "n / n*",
+        *(["calls"] if any(row.calls is not None for row in rows) else []),
+        *(["US dollars"] if any(row.dollars is not None for row in rows) else []),
     ]
     cells = [
         [
@@ -100,7 +122,9 @@ def to_text(rows: list[PairPower], difference: float | None, target: float) -> s
             _points(row.detectable),
             "-" if row.needed is None else str(row.needed),
             "-" if row.resolution is None else f"{row.resolution:.2f}",
-        ]
+            "-" if row.calls is None else str(row.calls),
+            "-" if row.dollars is None else f"{row.dollars:.2f}",
+        ][: len(header)]
         for row in rows
     ]
     return table(header, cells, left=(0, 1, 2))
@@ -116,6 +140,18 @@ def _needed(
         return math.ceil(prompts_needed(abs(difference), sd, target, alpha) * per_unit)
     except ValueError:
         return None
+
+
+def _price(
+    prompts: int | None, costs: Sequence[PromptCost | None]
+) -> tuple[int | None, float | None]:
+    """Calls and dollars of judging both models on so many prompts."""
+    known = [one for one in costs if one is not None]
+    if prompts is None or len(known) < len(costs):
+        return None, None
+    dollars = [one.dollars for one in known]
+    price = None if None in dollars else prompts * sum(one for one in dollars if one is not None)
+    return math.ceil(prompts * sum(one.calls for one in known)), price
 
 
 def _points(value: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +49,12 @@ def prompts_needed(difference: float, sd: float, target: float = 0.8, alpha: flo
 
     Raises `ValueError` where no number up to a billion suffices.
     """
-    low, high = _FEWEST - 1, _FEWEST
+    # The normal law asks for a little less than Student's.
+    ratio = sd / difference * (_normal_quantile(1 - alpha / 2) + _normal_quantile(target))
+    low, high = _FEWEST - 1, max(_FEWEST, math.floor(min(ratio**2, _MOST)))
+    step = 1
     while power(difference, sd, high, alpha) < target:
-        low, high = high, 2 * high
+        low, high, step = high, high + step, 2 * step
         if high > _MOST:
             raise ValueError(f"no number of prompts up to {_MOST} separates {difference:g}")
     while high - low > 1:
@@ -59,6 +63,24 @@ def prompts_needed(difference: float, sd: float, target: float = 0.8, alpha: flo
             (low, middle) if power(difference, sd, middle, alpha) >= target else (middle, high)
         )
     return high
+
+
+def resolution(difference: float, sd: float, n: int, target: float = 0.8) -> float:
+    """Prompts at hand over those that separate models which differ by ``difference``; below 1 they are not resolved.
+
+    NaN where the two do not differ, or no number up to a billion suffices.
+
+    >>> round(resolution(0.02, 0.1884542253861944, 805), 3)
+    1.152
+
+    References: Kotawala, arXiv 2605.30315 (prompts over prompts needed, neighbour by neighbour).
+    """
+    if not difference or not sd > 0:
+        return math.nan
+    try:
+        return n / prompts_needed(abs(difference), sd, target)
+    except ValueError:
+        return math.nan
 
 
 def detectable_difference(sd: float, n: int, target: float = 0.8, alpha: float = 0.05) -> float:
@@ -93,6 +115,10 @@ def _beyond(critical: float, shift: float, freedom: int) -> float:
     )
     tail = np.array([math.erfc((critical * one - shift) / math.sqrt(2)) / 2 for one in s])
     return float((weights * np.exp(log_density) * tail).sum() * (high - low) / 2)
+
+
+def _normal_quantile(probability: float) -> float:
+    return NormalDist().inv_cdf(probability)
 
 
 @lru_cache(maxsize=1)

