@@ -310,7 +310,8 @@ def swept(here: Path, order: dict[str, Any]) -> dict[str, float]:
 
     start = noting_start(ContextOnce)
     for k in range(1, ADAPTERS + 1):
-        model.add_adapter(str(k), here / f"adapter{k}", any_base=True)
+        # Not a number, which PEFT would take for that of a layer.
+        model.add_adapter(f"tuned{k}", here / f"adapter{k}", any_base=True)
     for name in (None, *model.adapters):
         with model.using(name):
             asked(here, order, model, Path(order["out"]) / str(name))
