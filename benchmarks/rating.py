@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 _TIMER = """
@@ -110,18 +112,71 @@ def write_comparisons(path: Path, models: int, prompts: int, rows: int | None) -
     np.savez(path, first=first, second=second, score=score, prompt=prompt, models=models)
 
 
+def write_parquet(folder: Path, rows: int) -> Path:
+    """Comparisons with names."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    write_comparisons(folder / "rows.npz", 20, 805, rows)
+    data = np.load(folder / "rows.npz")
+    names = pa.array([f"model-{k:02}" for k in range(20)])
+    labels = pa.array(["model_b", "tie", "model_a"])
+    coded = {
+        "model_a": (data["first"], names),
+        "model_b": (data["second"], names),
+        "winner": (2 * data["score"], labels),
+    }
+    table = {
+        name: pa.DictionaryArray.from_arrays(pa.array(codes.astype("int32")), values).cast(
+            pa.string()
+        )
+        for name, (codes, values) in coded.items()
+    }
+    path = folder / "rows.parquet"
+    pq.write_table(pa.table(table | {"prompt_id": data["prompt"]}), path)
+    return path
+
+
+def rank_file(path: Path) -> list[float]:
+    """CPU and wall milliseconds of `alignboard rank` from parquet to JSON, and the most memory, MiB; of three runs."""
+    command = [
+        sys.executable,
+        "-m",
+        "alignboard",
+        "rank",
+        str(path),
+        "--json",
+        str(path.with_suffix(".json")),
+    ]
+    found = []
+    for _ in range(3):
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        found.append([1e3 * cpu, 1e3 * (time.perf_counter() - start), after.ru_maxrss / 1024])
+    return min(found)
+
+
 def main() -> None:
-    """Time every tool on each input."""
+    """Time every tool on each input; without peers, what is known of them is kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", help="an interpreter that has evalica, arena-rank and choix")
     parser.add_argument("--json", type=Path, required=True)
     arguments = parser.parse_args()
     found: dict[str, dict[str, list[float] | str]] = {}
+    if not arguments.peers and arguments.json.is_file():
+        found = json.loads(arguments.json.read_text())["found"]
     with tempfile.TemporaryDirectory() as folder:
+        found["1e+07 x 20, rank from parquet to JSON"] = {
+            "alignboard": rank_file(write_parquet(Path(folder), 10**7))
+        }
+        print(found["1e+07 x 20, rank from parquet to JSON"], flush=True)
         data = Path(folder) / "rows.npz"
         for rows in (10**6, 10**7):
             write_comparisons(data, 20, 805, rows)
-            own = found[f"{rows:.0e} x 20, fit"] = {}
+            own = found.setdefault(f"{rows:.0e} x 20, fit", {})
             for tool, code in _TOOLS.items():
                 ours = tool.startswith("alignboard")
                 slow = rows > 10**6 and not (ours or tool.endswith("arrays"))
@@ -135,7 +190,7 @@ def main() -> None:
                 "alignboard": cell
             }
             print(models, prompts, cell, flush=True)
-    content = {"milliseconds": "CPU, wall", "found": found}
+    content = {"milliseconds": "CPU, wall (and MiB)", "found": found}
     arguments.json.write_text(json.dumps(content, indent=1) + "\n")
 
 

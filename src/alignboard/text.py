@@ -26,6 +26,11 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def printable(text: str) -> str:
+    """Text from a file, without the control characters that a terminal would obey."""
+    return "".join(mark if mark.isprintable() else "?" for mark in text)
+
+
 def storable(value: Any) -> Any:
     r"""``value`` of JSON with every half of a surrogate pair replaced, which JSON can write and UTF-8 cannot.
 

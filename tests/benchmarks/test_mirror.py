@@ -12,7 +12,8 @@ from alignboard.benchmarks.declared import declared_tasks, require_modules
 from alignboard.benchmarks.mirror import MANIFEST, Mirror, fetch, served
 from alignboard.benchmarks.tasks import load_tasks
 from alignboard.errors import InputError
-from alignboard.pipeline.plans.references import suite_files
+from alignboard.pipeline.jobs.benchmarks import suite_notes
+from alignboard.pipeline.plans.references import UNPINNED, suite_files, unpinned_data
 from alignboard.suites import Benchmark, EvaluationSuite, load_evaluation
 
 PIQA = [{"goal": f"Boil {n}", "sol1": "Heat.", "sol2": "Cool.", "label": n % 2} for n in range(6)]
@@ -132,6 +133,17 @@ def test_pinned_revisions_reach_the_hub_and_the_key(root, monkeypatch):
         name="own", title="Own", benchmarks=[Benchmark("piqa")], revisions={"baber/piqa": "1" * 40}
     )
     assert suite_files(pinned, root, trusted=False) == {"hub baber/piqa": "1" * 40}
+
+
+def test_data_of_the_hub_without_a_pinned_revision_is_recorded_and_noted(tmp_path):
+    asked = [Benchmark("piqa"), Benchmark("gsm8k")]
+    found = unpinned_data(asked, {"openai/gsm8k"}, tmp_path)
+    assert found == {"hub baber/piqa": UNPINNED}
+    (tmp_path / "lm_eval").mkdir()
+    content = json.dumps({"alignboard": {"task_files_sha256": found | {"hub openai/gsm8k": "a1"}}})
+    (tmp_path / "lm_eval/results_s.json").write_text(content)
+    (note,) = suite_notes({"name": "s"}, ["m"], {"lm-eval s m": tmp_path})
+    assert "documents of baber/piqa are those of the hub on the day of the run" in note
 
 
 def test_the_libraries_that_a_task_needs_are_named_with_their_extra(monkeypatch):

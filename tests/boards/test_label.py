@@ -117,13 +117,14 @@ def test_keys_and_buttons_in_a_browser(tmp_path):
         page.goto(address)
         texts = {"q0": ["base 0", "mine 0"], "q1": ["base 1", "mine 1"], hostile: [hostile, "fine"]}
         for step in range(3):
-            k = shown(labels)["pair"]
-            page.wait_for_selector(f"html[data-pair='{k}']", state="attached")
+            page.wait_for_selector(f"html[data-pair='{shown(labels)['pair']}']", state="attached")
             wanted = texts.pop(page.text_content("#instruction"))
             read = [page.text_content("#first"), page.text_content("#second")]
             assert sorted(read) == sorted(wanted)
+            before = page.get_attribute("html", "data-pair")
             if step < 2:
                 page.keyboard.press("1t"[step])
+                page.wait_for_selector(f"html:not([data-pair='{before}'])", state="attached")
             else:
                 page.click("[data-verdict=second]")
         sync_api.expect(page.locator("#progress")).to_contain_text("last one")

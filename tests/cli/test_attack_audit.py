@@ -74,7 +74,7 @@ def test_a_listing_that_comes_byte_by_byte_ends_in_a_sentence(dripping):
 def test_a_file_of_a_batch_that_comes_byte_by_byte_ends_in_a_sentence(dripping):
     from alignboard.engines.openai.format import Dialect
     from alignboard.engines.openai.served import Endpoint, Limits
-    from alignboard.judges.backends.batch_http import BatchHttp
+    from alignboard.judges.backends.batches import BatchHttp
 
     endpoint = Endpoint((dripping,), Dialect("m"), limits=Limits(patience=Patience(tries=1)))
     with BatchHttp(endpoint) as files, pytest.raises(SourceError, match="bytes came in"):

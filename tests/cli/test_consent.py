@@ -17,11 +17,13 @@ from alignboard.engines.openai.keys import require_consent
 from alignboard.errors import InputError
 from alignboard.judges.alpaca_eval.configs import evaluator_names, read_evaluator
 from alignboard.judges.load import judge_names, load_judge
+from alignboard.judges.opening import Access
 from alignboard.models.loading import LoadedModel
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.consent import Consent
-from alignboard.pipeline.plans.plan import load_plan
+from alignboard.pipeline.plans.plan import load_plan, require_code_consent
+from alignboard.pipeline.runner import run_plan
 from alignboard.records import Generation
 from alignboard.results.formats import write_rows
 from alignboard.suites import Benchmark
@@ -127,8 +129,8 @@ def test_a_plan_runs_no_python_of_a_repository_until_it_is_trusted(workspace):
     with pytest.raises(
         InputError, match=r"models\.own runs Python of the repository .*--trust-code"
     ):
-        load_plan("small", workspace)
-    assert load_plan("small", workspace, Consent(code=True)).entries
+        run_plan("small", workspace, dry_run=True)
+    require_code_consent(load_plan("small", workspace, Consent(code=True)))
     assert not (workspace / "escaped").exists()
 
 
@@ -140,7 +142,7 @@ def test_a_jury_of_programs_is_looked_into(workspace):
     jury = {"kind": "jury", "name": "mine", "title": "x", "judges": ["a", "b", "c"]}
     (workspace / "evaluate/judges/mine.yaml").write_text(json.dumps(jury))
     with pytest.raises(InputError, match="the judge c runs the command 'rm -r results'"):
-        load_plan("small", workspace)
+        run_plan("small", workspace)
 
 
 # Keys.

@@ -160,7 +160,7 @@ def judged_in_a_batch(server, folder, kept):
 
 
 def test_a_malformed_line_costs_that_line(tmp_path, monkeypatch):
-    from alignboard.judges.backends.batch_http import BatchHttp
+    from alignboard.judges.backends.batches import BatchHttp
 
     real = BatchHttp.content
 

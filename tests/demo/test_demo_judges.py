@@ -12,8 +12,7 @@ import tiny_models
 from alignboard.demo import judge_rows, world
 from alignboard.demo.judge_rows import draw_pair
 from alignboard.demo.judge_training import JudgeTraining, train_judge
-from alignboard.demo.simulated import rule_score
-from alignboard.demo.simulated_judge import SimulatedJudge, SimulatedSpec
+from alignboard.demo.simulated import SimulatedJudge, SimulatedSpec, rule_score
 from alignboard.errors import InputError
 from alignboard.judges.backends.local import LocalJudge
 from alignboard.judges.calls import Judge

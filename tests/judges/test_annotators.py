@@ -4,7 +4,7 @@ import msgspec
 import pytest
 import yaml
 
-from alignboard.demo.simulated_judge import SimulatedSpec
+from alignboard.demo.simulated import SimulatedSpec
 from alignboard.errors import InputError
 from alignboard.fetch.package_file import package_file
 from alignboard.judges.alpaca_eval.configs import Pool, evaluator_names, read_evaluator

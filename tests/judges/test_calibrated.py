@@ -134,3 +134,21 @@ def test_calibrated_strengths_undo_the_judges_taste():
         naive += abs(bradley_terry(battles, 3).log_strength[0] - 0.5) > 0.4
     assert held / 120 >= 0.9
     assert naive == 120
+
+
+def test_tuned_estimates_are_those_of_ppi_python():
+    """Figures of ppi_python 0.2.3 (`ppi_mean_pointestimate`, `ppi_mean_ci`), which is no dependency of the tests.
+
+    It tunes one weight on all labels, and we one for each fold on the others: the two meet up to 1 / labels.
+    """
+    rng = np.random.default_rng(26)
+    truth = (rng.random(20_000) < 0.4).astype(np.float64)
+    right = np.where(rng.random(20_000) < 0.85, truth, 1 - truth)
+    judge = right * 0.8 + 0.2 * rng.random(20_000)
+    human = np.full(20_000, np.nan)
+    chosen = rng.choice(20_000, 1_000, replace=False)
+    human[chosen] = truth[chosen]
+    found = calibrated_mean(judge, human).rate
+    theirs, low, high = 0.38939586, 0.36673848, 0.41205323
+    assert abs(found.estimate - theirs) < 0.05 * found.standard_error
+    assert found.high - found.low == pytest.approx(high - low, rel=0.01)

@@ -14,7 +14,7 @@ from alignboard.engines.openai.prices import Rate
 from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError, SourceError
 from alignboard.fetch.http import Patience
-from alignboard.judges.backends.batches import BatchJudge
+from alignboard.judges.backends.batches import BatchHttp, BatchJudge
 from alignboard.judges.backends.chat_format import read_judge_reply, request_body
 from alignboard.judges.backends.endpoint import EndpointJudge, endpoint_of
 from alignboard.judges.calls import Judge
@@ -277,20 +277,19 @@ class Stopped(BaseException):
 
 @pytest.mark.parametrize("moment", ["upload", "create", "batch", "content"])
 def test_a_run_that_dies_at_any_moment_pays_for_no_batch_twice(moment, tmp_path, monkeypatch):
-    from alignboard.judges.backends import batch_http
 
-    real = getattr(batch_http.BatchHttp, moment)
+    real = getattr(BatchHttp, moment)
 
     def dying(self, *arguments):
         real(self, *arguments)
         raise Stopped
 
     with BatchServer() as batches:
-        monkeypatch.setattr(batch_http.BatchHttp, moment, dying)
+        monkeypatch.setattr(BatchHttp, moment, dying)
         kept = InMemory()
         with pytest.raises(Stopped):
             judge_pairs(batch_judge(batches, tmp_path), PAIRS, kept)
-        monkeypatch.setattr(batch_http.BatchHttp, moment, real)
+        monkeypatch.setattr(BatchHttp, moment, real)
         judged = judge_pairs(batch_judge(batches, tmp_path), PAIRS, kept)
         assert {one.status for one in judged} == {"scored"}
         assert len(batches.batches) == 1

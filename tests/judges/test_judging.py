@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny_models
-from alignboard.demo.simulated_judge import SimulatedSpec
+from alignboard.demo.simulated import SimulatedSpec
 from alignboard.judges.adaptive import balanced
 from alignboard.judges.alpaca_eval.configs import Pool
 from alignboard.judges.calls import Judge
 from alignboard.judges.jury import JurySpec, combined, weights
+from alignboard.judges.opening import Access
 from alignboard.judges.pairs import Judged, Pair, uniform
 from alignboard.judges.parsing.marked_forms import BracketRule, RatingRule
 from alignboard.judges.parsing.probability_forms import LogprobRule, NumbersRule
@@ -25,7 +26,7 @@ from alignboard.judges.spec import (
     Sampling,
 )
 from alignboard.models.loading import loads
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judges import Judges
 from alignboard.records import is_switched
 from judging_doubles import Recorder, longest, pairs, spec
 

@@ -16,8 +16,7 @@ from alignboard.models.checks.report import check_model
 from alignboard.models.formats import identify
 from alignboard.models.gguf import file as gguf_file
 from alignboard.models.gguf.file import GgufHeader, read_header
-from alignboard.models.gguf.pre_tokenizers import PRE_TOKENIZERS
-from alignboard.models.gguf.tokenizer import build_tokenizer
+from alignboard.models.gguf.tokenizer import PRE_TOKENIZERS, build_tokenizer
 from alignboard.models.loading import LoadedModel
 from alignboard.models.registry import load_model
 

@@ -19,8 +19,7 @@ import torch
 from alignboard.errors import InputError
 from alignboard.fetch.packages import packaged_path
 from alignboard.models.gguf.file import GgufHeader, read_header
-from alignboard.models.gguf.pre_tokenizers import PRE_TOKENIZERS
-from alignboard.models.gguf.tokenizer import build_tokenizer
+from alignboard.models.gguf.tokenizer import PRE_TOKENIZERS, build_tokenizer
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import prompt_ids
 

@@ -10,11 +10,13 @@ from click.testing import CliRunner
 from alignboard.cli.judge.judge import report as report_command
 from alignboard.errors import InputError
 from alignboard.records import is_switched
+from alignboard.reports.judges import text
 from alignboard.reports.judges.family import family
 from alignboard.reports.judges.humans import read_human
 from alignboard.reports.judges.report import judge_report
 from alignboard.reports.judges.rows import read_judgments
 from alignboard.reports.judges.text import report_text
+from alignboard.stats.intervals import bounded_mean
 from builders import judgment, judgments, write_json
 
 N = 3000
@@ -520,3 +522,11 @@ def test_kappa_of_the_released_judges(released):
         kappas.append(between.kappa.estimate)
         assert between.kappa.low < between.kappa.estimate < between.kappa.high
     assert np.mean(kappas) == pytest.approx(0.58, abs=0.1)
+
+
+def test_the_effective_number_of_clusters_stands_beside_an_interval_of_uneven_ones():
+    values = np.random.default_rng(0).random(40)
+    uneven = bounded_mean(values, np.array([0] * 20 + list(range(1, 21))))
+    assert text._percent(uneven).endswith(f"], n_eff {uneven.n_effective:.0f}")
+    assert uneven.n_effective < uneven.n_clusters
+    assert "n_eff" not in text._percent(bounded_mean(values, np.repeat(np.arange(20), 2)))

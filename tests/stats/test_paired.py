@@ -380,3 +380,17 @@ def test_paired_interval_of_released_pairs_covers_at_twenty_prompts(tables: Tabl
             held += found.low <= truth <= found.high
         worst = min(worst, held / 300)
     assert worst >= 0.91  # 0.93 less 1.5 Monte-Carlo errors
+
+
+def test_max_t_of_few_models_has_the_law_of_a_multiplier_for_every_unit() -> None:
+    rng = np.random.default_rng(2)
+    models = rng.standard_normal((60, 4)) / 60
+    one, other = np.triu_indices(4, 1)
+    influence = models[:, one] - models[:, other]
+    spread = np.sqrt((influence**2).sum(axis=0))
+    t = np.array([3.0, 0.5, 2.4, -2.6, 1.0, -3.1])
+    found = step_down_max_t(influence, t, draws=20_000, rng=np.random.default_rng(0))
+    drawn = np.abs(rng.standard_normal((20_000, 60)) @ (influence / spread))
+    order = np.argsort(-np.abs(t))
+    direct = [(drawn[:, order[k:]].max(axis=1) >= abs(t[order[k]])).mean() for k in range(6)]
+    assert found[order] == pytest.approx(np.maximum.accumulate(direct), abs=0.015)

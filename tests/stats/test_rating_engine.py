@@ -212,18 +212,18 @@ def test_a_cycle_that_is_certain_is_found_and_described_badly():
     )  # rock, paper, scissors, nine times in ten
     battles = Battles(first, second, score, np.repeat(np.arange(n), 3))
     fit = bradley_terry(battles, 3)
-    assert certain_cycles(battles, fit) == [[0, 1, 2]]
-    worst = pair_fits(battles, fit)[0]
+    assert certain_cycles(battles, fit, added_up(battles, 3)) == [[0, 1, 2]]
+    worst = pair_fits(battles, fit, added_up(battles, 3))[0]
     assert worst.adjusted_p < 1e-6
     assert abs(worst.observed - worst.predicted) == pytest.approx(0.4, abs=0.05)
     ladder = simulated(0, n_prompts=200)
-    assert certain_cycles(ladder, bradley_terry(ladder, 6)) == []
+    assert certain_cycles(ladder, bradley_terry(ladder, 6), added_up(ladder, 6)) == []
 
 
 def test_the_fewest_prompts_that_decide_an_order_are_confirmed_by_a_refit():
     battles = simulated(4, n_models=3, n_prompts=60, strength=[0.5, 0.4, -0.8])
     fit = bradley_terry(battles, 3)
-    first = fragility(battles, fit)[0]
+    first = fragility(battles, fit, added_up(battles, len(fit.log_strength)))[0]
     assert first.n_removed is not None
     keep = ~np.isin(battles.cluster, first.removed)
     rest = Battles(

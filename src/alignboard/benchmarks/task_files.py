@@ -180,7 +180,7 @@ class _Files:
         if "dataset_path" in content and is_there(folder) and folder.is_dir():
             inner = (one for one in folder.rglob("*") if one.is_dir() or _has_data(one))
             self._add_all(path, str(folder), inner)
-        for text in _strings((content.get("dataset_kwargs") or {}).get("data_files")):
+        for text in strings((content.get("dataset_kwargs") or {}).get("data_files")):
             if "://" in text:
                 continue
             matches = glob.iglob(str(self._workspace / text), recursive=True)  # noqa: PTH207 - absolute patterns too
@@ -239,7 +239,7 @@ def require_no_code(path: Path, content: Mapping[str, Any]) -> None:
 def _code(content: Mapping[str, Any]) -> Iterator[str]:
     """What of a declaration runs code; metrics that lm-eval does not have are scripts of a folder or of the hub."""
     yield from (f"!function {function}" for function in functions_of(content))
-    for text in _strings(content):
+    for text in strings(content):
         if ("{{" in text or "{%" in text) and _INTERNALS.search(text):
             yield f"the template {text[:60]!r}"
     for inner in _mappings(content):
@@ -271,16 +271,16 @@ def _metrics() -> frozenset[str]:
 
 def functions_of(value: Any) -> Iterator[str]:
     """The functions that a declaration names: ``utils.process_docs``."""
-    return (text for text in _strings(value) if isinstance(text, _Function))
+    return (text for text in strings(value) if isinstance(text, _Function))
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings(value: Any) -> Iterator[str]:
     """Every string in ``value``, however deep."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | list):
         for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _strings(inner)
+            yield from strings(inner)
 
 
 @lru_cache(maxsize=1)

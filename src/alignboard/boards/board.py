@@ -15,7 +15,7 @@ import msgspec
 
 from alignboard.boards.columns import Column, Kind, Row, Score
 from alignboard.errors import InputError, nearest
-from alignboard.results.files import UNREADABLE
+from alignboard.results.files import UNREADABLE, read_file
 from alignboard.text import json_value, shown
 
 if TYPE_CHECKING:
@@ -209,10 +209,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_board(path: Path) -> Board:
     """A board from its json file; raises `InputError` where it cannot be read."""
-    try:
-        return Board.from_json(path.read_bytes(), str(path))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    return Board.from_json(read_file(path), str(path))
 
 
 @dataclass(frozen=True)

@@ -232,8 +232,9 @@ def power(
 def _costs(models: tuple[str, ...], results: Path, judge: str) -> dict[str, PromptCost]:
     """What judging takes per prompt, by model; empty where the judge is declared nowhere here."""
     from alignboard.judges.load import load_judge
+    from alignboard.judges.opening import Access
     from alignboard.judges.pairs import Pair
-    from alignboard.pipeline.judges import Access, Judges
+    from alignboard.pipeline.judges import Judges
     from alignboard.records import Judgment
     from alignboard.reports.power import PromptCost
     from alignboard.results.formats import read_rows

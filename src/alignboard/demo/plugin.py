@@ -22,5 +22,5 @@ for _name in ("demo_choice", "demo_exact"):
     register("generated task", _name, f"{_DEMO}.tasks:write_task_data")
 register("generated set", "demo-world", f"{_DEMO}.jobs:WORLD")
 register("generated set", "short-answers", f"{_DEMO}.short_answers:SHORT_ANSWERS")
-register("judge", "simulated", f"{_DEMO}.simulated_judge:SimulatedSpec")
+register("judge", "simulated", f"{_DEMO}.simulated:SimulatedSpec")
 register("judge model", "demo-judge", JudgeModel("judge-model", "phi"))

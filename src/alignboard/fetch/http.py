@@ -1,6 +1,6 @@
 """The one HTTP policy: clients, their failures sorted into those that may pass and those that will not, and retries.
 
-Downloads (`fetch.download`) and batches (`judges.backends.batch_http`) use httpx, endpoints
+Downloads (`fetch.download`) and batches (`judges.backends.batches`) use httpx, endpoints
 (`engines.openai.requesting`) aiohttp: with 64 requests at a time httpx's pool takes 19 times the processor time a
 request. The clients and tenacity are imported when the first request is made.
 """

@@ -13,20 +13,26 @@ from alignboard.models.spec import ModelSpec
 
 
 @dataclass(frozen=True)
-class Opening:
-    """How a declared judge is reached in this run."""
+class Access:
+    """How judges behind endpoints are asked."""
 
     urls: tuple[str, ...] = ()
     """in place of the judge's own address"""
     api_key_env: str | None = None
     """the environment variable with the key for ``urls``"""
     allowed_keys: frozenset[str] | None = frozenset()
-    """of a judge at its own address: see `alignboard.engines.openai.served.Endpoint`"""
+    """keys that judges' files may have sent to other hosts than they belong to; None: agreed to already"""
     limits: Limits = field(default_factory=Limits)
     rate: Rate | None = None
-    """what its tokens cost, where that is known"""
+    """what is paid; None = as the table of prices says, where it knows the model"""
     batch_folder: Path | None = None
     """where batches are kept until they are done; None = the ordinary interface"""
+
+
+@dataclass(frozen=True)
+class Opening(Access):
+    """How a declared judge is reached in this run; its ``rate`` is what its tokens cost, where that is known."""
+
     load: Callable[[Any], tuple[Any, str | None]] | None = None
     """from a registry entry to its loaded model and the name of its adapter; None = a load of its own"""
     workspace: Path | None = None

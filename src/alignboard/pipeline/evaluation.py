@@ -22,13 +22,14 @@ from alignboard.judges.calls import (
     views,
 )
 from alignboard.judges.load import load_judge, require_own_name
+from alignboard.judges.opening import Access
 from alignboard.judges.pairs import Judged, Pair, Rated
 from alignboard.judges.pricing import Cost, cost_of
 from alignboard.judges.rows import Call
 from alignboard.judges.runner import OnProgress, rate_outputs
 from alignboard.judges.spec import JudgeSpec, Order
 from alignboard.pipeline.judged_outputs import Answers, PairedOutputs
-from alignboard.pipeline.judges import Access, Judges, renamed
+from alignboard.pipeline.judges import Judges, renamed
 from alignboard.pipeline.judging import JournalReplies, verdict_path, write_judged
 from alignboard.pipeline.replacing import n_preferences, n_ratings, require_no_loss
 from alignboard.pipeline.single_ratings import RatingSummary, rating_path, write_rated

@@ -6,43 +6,25 @@ import copy
 import datetime as dt
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from alignboard.engines.openai.keys import require_consent
 from alignboard.engines.openai.prices import Prices, Rate, load_prices
-from alignboard.engines.openai.served import Limits
 from alignboard.errors import InputError
 from alignboard.judges.annotations import JudgeSource
 from alignboard.judges.backends.endpoint import OPENAI
 from alignboard.judges.calls import Judge, Prompter, Trial, first_questions
 from alignboard.judges.load import load_judge
-from alignboard.judges.opening import Opening
+from alignboard.judges.opening import Access, Opening
 from alignboard.judges.pairs import Backend, Judged, Pair
 from alignboard.judges.pricing import Cost, cost_of
 from alignboard.judges.runner import Counts, OnProgress, Replies, judge_pairs
 from alignboard.judges.spec import JudgeSpec
 from alignboard.models.loading import LoadedModel
 from alignboard.models.spec import ModelSpec, Notes
-
-
-@dataclass(frozen=True)
-class Access:
-    """How judges behind endpoints are asked."""
-
-    urls: tuple[str, ...] = ()
-    """in place of the judge's own address"""
-    api_key_env: str | None = None
-    """the environment variable with the key for ``urls``"""
-    allowed_keys: frozenset[str] | None = frozenset()
-    """keys that judges' files may have sent to other hosts than they belong to; None: agreed to already"""
-    limits: Limits = field(default_factory=Limits)
-    rate: Rate | None = None
-    """what is paid; None = as the table of prices says, where it knows the model"""
-    batch_folder: Path | None = None
-    """where batches are kept until they are done; None = the ordinary interface"""
 
 
 class Judges:
@@ -200,17 +182,9 @@ class Judges:
         return spec.open(self._opening(spec))
 
     def _opening(self, spec: JudgeSpec) -> Opening:
-        access = self._access
+        asked = replace(self._access, rate=self.rate(spec))
         return Opening(
-            access.urls,
-            access.api_key_env,
-            access.allowed_keys,
-            access.limits,
-            self.rate(spec),
-            access.batch_folder,
-            self._load,
-            self._workspace,
-            self.models,
+            **vars(asked), load=self._load, workspace=self._workspace, models=self.models
         )
 
     def _load(self, entry: ModelSpec) -> tuple[LoadedModel, str | None]:

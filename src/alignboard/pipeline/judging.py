@@ -22,7 +22,7 @@ from alignboard.pipeline.judged_outputs import PairedOutputs
 from alignboard.pipeline.replacing import n_preferences, require_no_loss
 from alignboard.records import text_id
 from alignboard.results.commits import Commits
-from alignboard.results.files import UNREADABLE, write_atomically
+from alignboard.results.files import UNREADABLE, write_json
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal, JournalRow
 from alignboard.results.verdict_paths import judge_folder
@@ -128,6 +128,5 @@ def write_judged(
     require_no_loss(path, n_scored, n_preferences, reasons, replace=replace)
     write_rows(path, annotation_rows(judge, judged, compared.datasets, asked))
     summary = summarise(judge, judged, order, place, asked)
-    content = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
-    write_atomically(path.with_name(SUMMARY), content)
+    write_json(path.with_name(SUMMARY), summary)
     return summary

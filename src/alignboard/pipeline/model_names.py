@@ -16,7 +16,7 @@ from alignboard.errors import InputError
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.locks import held
 from alignboard.pipeline.store import WorkspacePaths
-from alignboard.results.files import UNREADABLE, write_atomically
+from alignboard.results.files import UNREADABLE, write_json
 from alignboard.workspace import model_name
 
 RECORD = "model.json"
@@ -93,8 +93,7 @@ def _claim(sources: Mapping[str, ModelSource], paths: Mapping[str, Path]) -> Non
     for name, source in sources.items():
         path = paths[name]
         if not path.is_file():
-            content = msgspec.json.format(msgspec.json.encode(source), indent=1) + b"\n"
-            write_atomically(path, content)
+            write_json(path, source)
 
 
 def _record(workspace: Path, name: str) -> Path:

@@ -17,6 +17,7 @@ import msgspec
 from alignboard.data.instruction_sets import InstructionSet
 from alignboard.errors import InputError
 from alignboard.judges.calls import Prompter, first_questions, views
+from alignboard.judges.opening import Access
 from alignboard.judges.pairs import Pair
 from alignboard.judges.spec import JudgeSpec
 from alignboard.models.asked import require_agreed
@@ -29,7 +30,7 @@ from alignboard.pipeline.answering import outputs_path
 from alignboard.pipeline.evaluation import require_second_turns
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.generate import decoding_of_job
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plans.made import generated_tasks, judge_trained_here
 from alignboard.pipeline.plans.plan import ChosenJudge, ResolvedPlan, access_of

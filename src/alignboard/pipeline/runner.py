@@ -27,7 +27,7 @@ from alignboard.pipeline.model_names import claim
 from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.consent import Consent
-from alignboard.pipeline.plans.plan import ResolvedPlan, load_plan
+from alignboard.pipeline.plans.plan import ResolvedPlan, load_plan, require_code_consent
 from alignboard.pipeline.preflight import is_light, is_local, require_plan, required_modules
 from alignboard.pipeline.store import DONE, WorkspacePaths, done_jobs, export, forget, made_by
 from alignboard.results.journal import Journal
@@ -117,8 +117,10 @@ def run_plan(
     version is recorded and not part of a key. ``consent`` is to what a plan of others may not do by itself. Interrupt
     it at any moment and call it again: it goes on where it was.
     """
+    resolved = load_plan(plan, workspace, consent)
+    require_code_consent(resolved)
     return run_resolved(
-        load_plan(plan, workspace, consent),
+        resolved,
         dry_run=dry_run,
         on_progress=on_progress,
         machine=machine,

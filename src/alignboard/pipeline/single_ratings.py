@@ -24,7 +24,7 @@ from alignboard.judges.parsing.raw_completions import raw_completion
 from alignboard.judges.prompting.attacks import detect
 from alignboard.pipeline.judged_outputs import Answers
 from alignboard.pipeline.replacing import n_ratings, require_no_loss
-from alignboard.results.files import write_atomically
+from alignboard.results.files import write_json
 from alignboard.results.verdict_paths import judge_folder
 from alignboard.stats.intervals import clustered_mean, student_interval
 
@@ -108,10 +108,9 @@ def write_rated(
     n_scored = sum(row.rating is not None for row in rows)
     reasons = [row.reason for row in rows]
     require_no_loss(path, n_scored, n_ratings, reasons, replace=replace)
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+    write_json(path, rows)
     summary = summarise(judge, answers, rated, path, asked=asked)
-    content = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
-    write_atomically(path.with_name(SUMMARY), content)
+    write_json(path.with_name(SUMMARY), summary)
     return summary
 
 

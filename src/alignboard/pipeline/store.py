@@ -24,6 +24,7 @@ from alignboard import __version__
 from alignboard.pipeline.graph import SCHEME, Job, library_versions
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.replacing import require_no_less
+from alignboard.results.files import flush
 from alignboard.results.journal import Journal, JournalRow
 from alignboard.results.outputs_paths import RECORD, outputs_place
 from alignboard.workspace import STORE
@@ -107,15 +108,15 @@ def commit_folder(
     (temporary / _NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
     for path in sorted(temporary.rglob("*"), reverse=True):
         if path.is_file() or path.is_dir():
-            _flush(path)
-    _flush(temporary)
+            flush(path)
+    flush(temporary)
     if final.exists():
         if note_of_whole(final) is not None:
             shutil.rmtree(temporary)
             return
         shutil.rmtree(final)
     temporary.rename(final)
-    _flush(final.parent)
+    flush(final.parent)
 
 
 def note_of_whole(folder: Path) -> dict[str, Any] | None:
@@ -126,14 +127,6 @@ def note_of_whole(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
     return note if whole else None
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def done_row(
@@ -228,7 +221,7 @@ def export(
                 if not is_kept(target, inner, paths):
                     require_no_less(target, source, replace=replace)
                 shutil.copy2(source, temporary)
-                _flush(temporary)
+                flush(temporary)
             temporary.replace(target)
     return changed
 

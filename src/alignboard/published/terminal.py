@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from alignboard.published.reproduce import BoardRow, Reproduction
-from alignboard.text import count, table
+from alignboard.text import count, printable, table
 
 if TYPE_CHECKING:
     from alignboard.published.audit.finding import Finding
@@ -76,7 +76,7 @@ def summary(board: Reproduction) -> str:
 def _cells(row: BoardRow, *, joint: bool) -> list[str]:
     lc = [row.lc_win_rate_joint] if joint else [row.lc_win_rate_compat, row.lc_win_rate_aligned]
     return [
-        _safe(row.model),
+        printable(row.model),
         _number(row.win_rate),
         _number(row.standard_error),
         _interval(row.ci_low, row.ci_high),
@@ -89,7 +89,7 @@ def _cells(row: BoardRow, *, joint: bool) -> list[str]:
         _difference(row.win_rate_difference),
         _number(row.published_lc_win_rate),
         *([] if joint else [_difference(row.lc_difference)]),
-        _safe("; ".join([*row.disagreements, *row.flags])),
+        printable("; ".join([*row.disagreements, *row.flags])),
     ]
 
 
@@ -107,11 +107,6 @@ def _interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{low:.1f}-{high:.1f}"
 
 
-def _safe(text: str) -> str:
-    """Text from a file, without the control characters that a terminal would obey."""
-    return "".join(mark if mark.isprintable() else "?" for mark in text)
-
-
 def findings_text(findings: Sequence[Finding]) -> str:
     """Findings, the gravest first: what kind and where on one line, the evidence under it."""
     from alignboard.published.audit.finding import SEVERITIES
@@ -125,9 +120,9 @@ def findings_text(findings: Sequence[Finding]) -> str:
             else " in ".join(filter(None, (one.model, one.place)))
         )
         message = textwrap.fill(
-            _safe(one.message), width, initial_indent="    ", subsequent_indent="    "
+            printable(one.message), width, initial_indent="    ", subsequent_indent="    "
         )
-        parts.append(f"{one.severity:7s}  {one.kind}: {_safe(where)}\n{message}")
+        parts.append(f"{one.severity:7s}  {one.kind}: {printable(where)}\n{message}")
     counts = [(name, sum(one.severity == name for one in findings)) for name in SEVERITIES]
     total = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts)
     return "\n".join([*parts, "", f"{total}."])
@@ -145,4 +140,6 @@ def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total)
-        yield lambda name: bar.update(task, advance=1, description=f"{title} {escape(_safe(name))}")
+        yield lambda name: bar.update(
+            task, advance=1, description=f"{title} {escape(printable(name))}"
+        )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from alignboard.errors import InputError, nearest
 from alignboard.results.battles import BattleTable, read_battles
 from alignboard.stats.ranks import difference_tests, simultaneous_ranks
-from alignboard.stats.rating.battles import Array, NotRankableError, added_up, summed
+from alignboard.stats.rating.battles import Array, NotRankableError
 from alignboard.stats.rating.bradley_terry import (
     ELO_PER_LOG_STRENGTH,
     BradleyTerryFit,
@@ -335,7 +335,7 @@ def _simple(table: BattleTable, method: Method) -> list[RankedModel]:
     if method == "elo":
         score = elo_updates(table.battles, k)
     else:
-        wins = added_up(table.battles, k).wins
+        wins = table.sums.wins
         score = (average_win_rate if method == "win-rate" else eigenvector)(wins)
     n = _games(table)
     found = []
@@ -352,11 +352,11 @@ def _checks(table: BattleTable, fit: BradleyTerryFit | None) -> dict[str, Any]:
     """Orders, misfits and cycles of a fit without a prior."""
     if fit is None or fit.prior_sd is not None or fit.n_clusters < 2:
         return {}
-    names = table.models
+    names, sums = table.models, table.sums
     return {
         "orders": [
             Order(names[one.better], names[one.worse], one.n_removed)
-            for one in fragility(table.battles, fit)
+            for one in fragility(table.battles, fit, sums)
         ],
         "misfits": [
             Misfit(
@@ -367,10 +367,10 @@ def _checks(table: BattleTable, fit: BradleyTerryFit | None) -> dict[str, Any]:
                 one.predicted,
                 one.adjusted_p,
             )
-            for one in pair_fits(table.battles, fit)
+            for one in pair_fits(table.battles, fit, sums)
             if one.adjusted_p < ALPHA
         ],
-        "cycles": [[names[i] for i in group] for group in certain_cycles(table.battles, fit)],
+        "cycles": [[names[i] for i in group] for group in certain_cycles(table.battles, fit, sums)],
     }
 
 
@@ -382,8 +382,8 @@ def _components(table: BattleTable, fit: BradleyTerryFit | None) -> list[list[st
 
 
 def _games(table: BattleTable) -> Array:
-    battles, k = table.battles, len(table.models)
-    return summed(battles.first, battles.weight, k) + summed(battles.second, battles.weight, k)
+    wins = table.sums.wins
+    return (wins + wins.T).sum(axis=1)
 
 
 def _elo(theta: float) -> float:

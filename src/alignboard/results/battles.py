@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from alignboard.errors import InputError, nearest
 from alignboard.extras import require
 from alignboard.results.battle_layouts import LAYOUTS
-from alignboard.stats.rating.battles import Battles
+from alignboard.stats.rating.battles import Battles, Sums, added_up
 
 _ROWS_AT_ONCE = 65_536
 _ARROW_ROWS_AT_ONCE = 1_000_000
@@ -50,6 +51,11 @@ class BattleTable:
     n_both_bad: int
     """draws because neither response was any good; they count as draws"""
 
+    @cached_property
+    def sums(self) -> Sums:
+        """Points and comparisons by pair, and by cluster where these are few enough."""
+        return added_up(self.battles, len(self.models))
+
 
 def read_battles(paths: Sequence[Path], cluster: str | None = None) -> BattleTable:
     """All comparisons of ``paths``, in bounded memory.
@@ -81,7 +87,7 @@ class _Coded:
     numbers: dict[str, int] = field(default_factory=dict)
     parts: list[NDArray[np.int32]] = field(default_factory=list)
 
-    def add(self, values: _Texts, keep: NDArray[np.bool_]) -> None:
+    def add(self, values: _Texts, keep: _Kept) -> None:
         known = self.numbers
         places = np.array([known.setdefault(v, len(known)) for v in values.values], np.int32)
         self.parts.append(places[values.codes][keep])
@@ -109,6 +115,8 @@ class _Texts:
 
 
 _Columns = Mapping[str, _Texts | NDArray[np.float64]]
+_Kept = NDArray[np.bool_] | slice
+"""rows that were scored; a slice of all copies nothing"""
 
 
 class _Table:
@@ -130,32 +138,34 @@ class _Table:
         one, two, winner = (_texts(columns[name]) for name in _NEEDED)
         n = len(one.codes)
         score = _scores(path, row, winner)
-        both_bad = np.isin(np.array(winner.values, dtype=object), _BOTH_BAD)[winner.codes]
+        bad = np.flatnonzero([value in _BOTH_BAD for value in winner.values])
         for name, texts in (("model_a", one), ("model_b", two)):
             if "" in texts.values:
                 at = row + int(np.flatnonzero(texts.codes == texts.values.index(""))[0])
                 raise InputError(f"{path}, row {at}, field {name!r}: no model is named.")
-        keep = ~np.isnan(score)
+        scored = ~np.isnan(score)
+        keep = slice(None) if scored.all() else scored
         self.n_rows += n
-        self.n_unscored += int((~keep).sum())
-        self.n_both_bad += int(both_bad.sum())
+        self.n_unscored += n - int(scored.sum())
+        self.n_both_bad += int(np.isin(winner.codes, bad).sum()) if len(bad) else 0
         self.models.add(one, keep)
         self.models.add(two, keep)
         own = self.models.parts[-2] == self.models.parts[-1]
         if own.any():
-            at = row + int(np.flatnonzero(keep)[np.flatnonzero(own)[0]])
+            at = row + int(np.flatnonzero(scored)[np.flatnonzero(own)[0]])
             raise InputError(f"{path}, row {at}: a model is compared with itself; remove the row.")
         self.score.append(score[keep])
         self._add_others(path, row, columns, keep)
         return n
 
-    def _add_others(self, path: Path, row: int, columns: _Columns, keep: NDArray[np.bool_]) -> None:
+    def _add_others(self, path: Path, row: int, columns: _Columns, keep: _Kept) -> None:
         for name, column in columns.items():
             if name in _NEEDED:
                 continue
             if name == "weight":
                 weight = _numbers(path, row, name, column)
-                bad = np.flatnonzero(keep & ~((weight > 0) & np.isfinite(weight)))
+                usable = (weight > 0) & np.isfinite(weight)
+                bad = np.arange(len(weight))[keep][~usable[keep]]
                 if len(bad):
                     raise InputError(
                         f"{path}, row {row + bad[0]}, field 'weight': {weight[bad[0]]:g}, a number above 0 expected."
@@ -359,5 +369,7 @@ def _arrow_column(column: Any) -> _Texts | NDArray[np.float64]:
         return column.to_numpy(zero_copy_only=False).astype(np.float64)
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     values = ["" if v is None else str(v) for v in coded.dictionary.to_pylist()]
+    if not column.null_count:
+        return _Texts(values, coded.indices.to_numpy())
     codes = coded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
-    return _Texts([*values, ""] if column.null_count else values, codes)
+    return _Texts([*values, ""], codes)

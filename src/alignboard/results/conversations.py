@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.results.files import UNREADABLE, write_atomically
+from alignboard.results.files import UNREADABLE, read_file, write_atomically
 from alignboard.text import storable
 
 CONVERSATIONS: Final = "model_answer.jsonl"
@@ -60,10 +60,7 @@ def is_conversations(path: Path) -> bool:
 
 def read_conversations(path: Path) -> list[Conversation]:
     """The rows of a file, by one model; raises `InputError` that names the file, the line and the field."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    lines = read_file(path).split(b"\n")
     rows: list[Conversation] = []
     seen: dict[str | int, int] = {}
     for number, line in enumerate(lines, start=1):

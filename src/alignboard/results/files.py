@@ -43,6 +43,28 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as a JSON file that people can read, atomically."""
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file that a user named; raises `InputError` where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def flush(path: Path) -> None:
+    """Have the disk hold what was written to a file, or what is in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def place_once(temporary: Path, path: Path) -> None:
     """Give a finished file its name where nothing has it: of two processes the first does; the other's file goes."""
     try:

@@ -35,7 +35,7 @@ from alignboard.records import (
     is_switched,
     text_id,
 )
-from alignboard.results.files import SUFFIXES, write_atomically
+from alignboard.results.files import SUFFIXES, read_file, write_atomically
 from alignboard.results.raw_rows import BESIDE, file_model, merged_row, merged_rows, unknown_layout
 from alignboard.text import storable
 
@@ -128,10 +128,7 @@ def read_annotations(
 
 def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     """The rows of a file as they are; at least one."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    content = read_file(path)
     if not content or content.isspace():
         raise InputError(
             f"{path} is empty; a {'list of rows' if path.suffix == '.json' else 'row'} was expected."

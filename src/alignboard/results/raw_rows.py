@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from alignboard.errors import InputError
-from alignboard.results.files import SUFFIXES
+from alignboard.results.files import SUFFIXES, read_file
 from alignboard.text import storable
 
 MERGED: Final = ("input", "context")
@@ -36,9 +36,7 @@ _LONGEST_CELL: Final = 2**31 - 1
 def raw_rows(path: Path) -> list[Any]:
     """The rows of a file; raises `InputError` where it cannot be read. Lone surrogates become U+FFFD."""
     try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        content = read_file(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is not UTF-8 (byte {error.start}); save the file as UTF-8."

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _DRAWS_AT_ONCE = 1_000
+# Eigenvalues that are rounding errors.
+_NO_DIMENSION = 1e-12
 
 
 def holm(p_values: Array) -> Array:
@@ -55,7 +57,7 @@ def step_down_max_t(influence: Array, t: Array, *, draws: int, rng: np.random.Ge
     t
         (tests,) the observed statistics: estimate over standard error. NaN marks a test that could not be made.
     draws
-        Bootstrap draws; every draw gives each unit one normal multiplier.
+        Bootstrap draws; every draw gives each unit one normal multiplier, or as many as have the same joint law.
     rng
         Source of the multipliers.
 
@@ -68,16 +70,29 @@ def step_down_max_t(influence: Array, t: Array, *, draws: int, rng: np.random.Ge
     adjusted = np.full(len(t), np.nan)
     if not len(order):
         return adjusted
-    scaled = influence[:, order] / spread[order]
+    scaled = _root(influence[:, order] / spread[order])
     reached = np.zeros(len(order))
     for start in range(0, draws, _DRAWS_AT_ONCE):
         size = min(_DRAWS_AT_ONCE, draws - start)
-        drawn = np.abs(rng.standard_normal((size, len(influence))) @ scaled)
+        drawn = np.abs(rng.standard_normal((size, len(scaled))) @ scaled)
         # Column k: the largest among the tests that step k still holds.
         largest = np.maximum.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]
         reached += (largest >= np.abs(t[order])).sum(axis=0)
     adjusted[order] = np.maximum.accumulate((reached + 1) / (draws + 1))
     return adjusted
+
+
+def _root(scaled: Array) -> Array:
+    """(rank, tests) whose sums with normal multipliers have the law of those of ``scaled`` (units, tests).
+
+    Differences of few models have few dimensions, however many units and pairs there are.
+    """
+    units, tests = scaled.shape
+    if tests >= units:
+        return scaled
+    values, vectors = np.linalg.eigh(scaled.T @ scaled)
+    kept = values > _NO_DIMENSION * values[-1]
+    return np.sqrt(values[kept])[:, None] * vectors[:, kept].T
 
 
 def _in_order(p_values: Array, adjust: Callable[[Array], Array]) -> Array:

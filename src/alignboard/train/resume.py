@@ -13,7 +13,6 @@ What this module promises
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from typing import Any, Final
 from transformers import TrainerCallback
 
 from alignboard.errors import InputError
+from alignboard.results.files import flush
 
 _NOTE: Final = "complete.json"
 _RUN: Final = "run.json"
@@ -73,10 +73,10 @@ def seal(checkpoint: Path) -> None:
     """Flush a checkpoint's files to the disk, then note them with their sizes."""
     for path in checkpoint.rglob("*"):
         if path.is_file():
-            _flush(path)
+            flush(path)
     partial = checkpoint / f".{_NOTE}"
     partial.write_text(json.dumps(_sizes(checkpoint)), encoding="utf-8")
-    _flush(partial)
+    flush(partial)
     partial.replace(checkpoint / _NOTE)
 
 
@@ -114,14 +114,6 @@ def _is_whole(checkpoint: Path) -> bool:
         return json.loads((checkpoint / _NOTE).read_text(encoding="utf-8")) == _sizes(checkpoint)
     except (OSError, ValueError):
         return False
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 _FOLDER: Final = "kept"

@@ -12,6 +12,7 @@ import msgspec
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Score
 from alignboard.boards.scoring import benchmark_column, benchmark_score
+from alignboard.pipeline.plans.references import UNPINNED
 from alignboard.text import count
 
 SCORES: Final = "scores.json"
@@ -88,6 +89,7 @@ def suite_notes(
 ) -> list[str]:
     """What a reader of a suite's numbers has to know of the runs: no run, an adapter without effect, cut contexts."""
     notes: list[str] = []
+    unpinned: set[str] = set()
     sizes: dict[str, dict[int, str]] = {}
     for model in models:
         role = f"lm-eval {suite['name']} {model}"
@@ -99,9 +101,16 @@ def suite_notes(
         for file in (inputs[role] / LM_EVAL).glob("results_*.json"):
             stamp = json.loads(file.read_bytes()).get("alignboard", {})
             notes += _run_notes(model, stamp)
+            files = stamp.get("task_files_sha256", {})
+            unpinned |= {name for name, said in files.items() if said == UNPINNED}
             if stamp.get("embedding_rows"):
                 own = sizes.setdefault(stamp["weights_sha256"], {})
                 own.setdefault(stamp["embedding_rows"], model)
+    if unpinned:
+        names = ", ".join(name.removeprefix("hub ") for name in sorted(unpinned))
+        notes.append(
+            f"{suite['name']}: documents of {names} are those of the hub on the day of the run; no revision is pinned."
+        )
     for own in sizes.values():
         if len(own) > 1:
             each = ", ".join(f"{model} {rows}" for rows, model in own.items())

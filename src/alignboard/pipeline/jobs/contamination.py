@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from alignboard.benchmarks.task_files import strings
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Row
 from alignboard.data.preferences.contamination import NGRAM, Contamination
@@ -52,17 +53,9 @@ def _documents(path: Path) -> list[str]:
     """The text of every document of a task: its fields of some length, one after another."""
     found = {}
     for row in raw_rows(path):
-        long = [text for text in _strings(row["doc"]) if len(text.split()) >= _WORDS]
+        long = [text for text in strings(row["doc"]) if len(text.split()) >= _WORDS]
         found[row["doc_hash"]] = long
     return [text for long in found.values() for text in long]
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list):
-        for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _strings(inner)
 
 
 def with_contamination(board: Board, inputs: Mapping[str, Path]) -> Board:

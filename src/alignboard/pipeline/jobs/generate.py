@@ -29,6 +29,7 @@ from alignboard.pipeline.jobs.benchmarks import LM_EVAL, SCORES, WARNINGS
 from alignboard.pipeline.jobs.weights import adapter_path, model_path
 from alignboard.pipeline.plans.made import write_tasks
 from alignboard.pipeline.plans.models import served_of
+from alignboard.pipeline.plans.references import unpinned_data
 from alignboard.pipeline.plans.schema import PlanModel
 from alignboard.pipeline.plans.sets import read_set, responses, select
 from alignboard.records import Generation
@@ -169,6 +170,9 @@ def lm_eval(task: JobTask) -> dict[str, str]:
     hints = task.job.hints
     root = hints["data_root"]
     mirror = None if root is None else Mirror(root, task.paths.workspace)
+    benchmarks = msgspec.convert(parameters["tasks"], list[Benchmark])
+    if mirror is None:
+        files = files | unpinned_data(benchmarks, hints["revisions"], task.paths.workspace)
     with (
         _ready(task, spec_of(task)) as model,
         served(mirror, hints["revisions"]),
@@ -176,7 +180,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
         try:
             scores = run_tasks(
                 model.subject(),
-                msgspec.convert(parameters["tasks"], list[Benchmark]),
+                benchmarks,
                 folders,
                 task.folder / LM_EVAL,
                 apply_chat_template=parameters["apply_chat_template"],

@@ -14,6 +14,7 @@ import msgspec
 from alignboard.boards.columns import Rating, RatingTable, known
 from alignboard.errors import InputError
 from alignboard.judges.load import decode_judge
+from alignboard.judges.opening import Access
 from alignboard.judges.pairs import Judged
 from alignboard.judges.round_robin import rate as rate_models
 from alignboard.judges.round_robin import round_robin
@@ -33,13 +34,14 @@ from alignboard.pipeline.jobs.board import RATINGS, found
 from alignboard.pipeline.jobs.generate import exported
 from alignboard.pipeline.jobs.weights import CHECKPOINT
 from alignboard.pipeline.judged_outputs import Answers, PairedOutputs, compare, shared_rows
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.judging import JournalReplies
 from alignboard.pipeline.locks import held
 from alignboard.pipeline.plans.plan import access_of
 from alignboard.pipeline.plans.schema import PlanJudge
 from alignboard.records import Generation
 from alignboard.results.conversations import CONVERSATIONS, read_conversations
+from alignboard.results.files import write_json
 from alignboard.results.formats import read_rows
 from alignboard.results.outputs_paths import RECORD, outputs_place, set_place
 from alignboard.results.verdict_paths import judge_folder
@@ -170,9 +172,7 @@ def pairwise(task: JobTask) -> dict[str, str]:
         for row in table.rows
     }
     content = RatingTable(ratings, table.n_prompts, table.n_unparsed + table.n_failed, table.note)
-    (task.folder / RATINGS).write_bytes(
-        msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"
-    )
+    write_json(task.folder / RATINGS, content)
     return {}
 
 

@@ -17,7 +17,7 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.jobs.judge import declared_of, judges_of
 from alignboard.pipeline.judged_outputs import baseline_file
 from alignboard.records import Generation
-from alignboard.results.files import write_atomically
+from alignboard.results.files import write_atomically, write_json
 from alignboard.results.formats import read_rows
 from alignboard.stats.sequential import query_probabilities
 
@@ -80,8 +80,7 @@ def hold(  # noqa: PLR0913 - what the command's options are
     write_atomically(folder / BATTLES, _lines(rows))
     if n_people is not None:
         write_atomically(folder / PEOPLE, _lines(people_asked(judged, n_people, seed)))
-    content = msgspec.json.format(msgspec.json.encode(standings), indent=1) + b"\n"
-    write_atomically(folder / STANDINGS, content)
+    write_json(folder / STANDINGS, standings)
     return standings
 
 

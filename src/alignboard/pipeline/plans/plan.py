@@ -16,9 +16,10 @@ import msgspec
 
 from alignboard.engines.openai.keys import require_consent
 from alignboard.errors import InputError, nearest
+from alignboard.judges.opening import Access
 from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.evaluation import declared_judge
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.plans.baselines import (
     TrainedModel,
     models_of,
@@ -140,9 +141,7 @@ def load_plan(
     """The plan called ``name`` (or its file); raises `InputError` that names the file and the key."""
     root = (workspace or Path.cwd()).resolve()
     path = declaration("evaluate/plans", str(name), root)
-    found = resolve(convert(path, read_yaml(path), Plan, "a plan"), path, root, consent)
-    _require_code_consent(found)
-    return found
+    return resolve(convert(path, read_yaml(path), Plan, "a plan"), path, root, consent)
 
 
 def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) -> ResolvedPlan:
@@ -225,7 +224,7 @@ def _require_key_consent(
         Judges(access, root).require_key_consent(chosen.declared)
 
 
-def _require_code_consent(resolved: ResolvedPlan) -> None:
+def require_code_consent(resolved: ResolvedPlan) -> None:
     """A plan may be somebody else's, so that naming code in it is no consent to run it."""
     named = [
         f"models.{name} runs Python of the repository {entry.spec.base}"

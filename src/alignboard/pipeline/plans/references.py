@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.benchmarks.declared import declared_tasks, require_modules
 from alignboard.benchmarks.mirror import Mirror, require_splits
@@ -15,11 +15,15 @@ from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.made import generated_tasks
 from alignboard.pipeline.plans.schema import Plan
 from alignboard.pipeline.plans.sweeps import RecipeRun
-from alignboard.suites import EvaluationSuite, read_yaml
+from alignboard.suites import Benchmark, EvaluationSuite, read_yaml
 from alignboard.workspace import declaration
 
 if TYPE_CHECKING:
     from alignboard.train.recipe import Recipe
+
+
+UNPINNED: Final = "revision not pinned"
+"""in place of the commit of a data set of the hub"""
 
 
 def task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[str, str]:
@@ -57,6 +61,16 @@ def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
             merged(old, value) if isinstance(value, dict) and isinstance(old, dict) else value
         )
     return result
+
+
+def unpinned_data(
+    benchmarks: Iterable[Benchmark], revisions: Collection[str], workspace: Path
+) -> dict[str, str]:
+    """`UNPINNED` for every data set of the hub whose documents may be others tomorrow."""
+    own = [one for one in benchmarks if one.data is None and one.task not in generated_tasks()]
+    tasks = [task for one in own for task in declared_tasks(one, workspace)]
+    names = {task.dataset[0] for task in tasks if task.dataset is not None}
+    return {f"hub {name}": UNPINNED for name in sorted(names.difference(revisions))}
 
 
 def suite_files(

@@ -9,6 +9,7 @@ import msgspec
 
 from alignboard.errors import InputError
 from alignboard.reports.judges.rows import PairKey, pair_of, preference_of
+from alignboard.results.files import read_file
 
 
 class HumanRow(msgspec.Struct):
@@ -50,10 +51,7 @@ def read_human(path: Path) -> dict[PairKey, list[float]]:
 
 
 def _rows(path: Path) -> list[HumanRow]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    content = read_file(path)
     try:
         rows = msgspec.json.decode(content, type=list[HumanRow])
     except (UnicodeDecodeError, RecursionError) as error:

@@ -10,7 +10,7 @@ from alignboard.reports.judges.report import JudgeReport
 from alignboard.reports.judges.rows import STATUSES
 from alignboard.stats.agreement import Alpha
 from alignboard.stats.intervals import Interval
-from alignboard.text import table
+from alignboard.text import printable, table
 
 
 def report_text(report: JudgeReport) -> str:
@@ -197,29 +197,31 @@ def _calibrated(report: JudgeReport) -> str:
     )
 
 
-def printable(text: str) -> str:
-    """Text from a file, without the control characters that a terminal would obey."""
-    return "".join(mark if mark.isprintable() else "?" for mark in text)
-
-
 def _count(n: int, total: int) -> str:
     return str(n) if n in {0, total} else f"{n} ({100 * n / total:.1f} %)"
 
 
 def _percent(found: Interval) -> str:
-    return _bracketed(found.estimate, found.low, found.high, lambda x: f"{100 * x:.1f}")
+    return _with_limits(found, lambda x: f"{100 * x:.1f}")
 
 
 def _points(found: Interval) -> str:
-    return _bracketed(found.estimate, found.low, found.high, lambda x: f"{100 * x:+.1f}")
+    return _with_limits(found, lambda x: f"{100 * x:+.1f}")
 
 
 def _plain(found: Interval) -> str:
-    return _bracketed(found.estimate, found.low, found.high, lambda x: f"{x:.2f}")
+    return _with_limits(found, lambda x: f"{x:.2f}")
 
 
 def _alpha(found: Alpha) -> str:
     return _bracketed(found.alpha, found.low, found.high, lambda x: f"{x:.2f}")
+
+
+def _with_limits(found: Interval, show: Callable[[float], str]) -> str:
+    """The estimate, its limits and, where clusters differ in size, as how many of one size they count."""
+    text = _bracketed(found.estimate, found.low, found.high, show)
+    few = round(found.n_effective) < found.n_clusters if math.isfinite(found.n_effective) else False
+    return f"{text}, n_eff {found.n_effective:.0f}" if few else text
 
 
 def _bracketed(estimate: float, low: float, high: float, show: Callable[[float], str]) -> str:

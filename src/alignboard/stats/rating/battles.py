@@ -87,7 +87,10 @@ class Battles:
     @cached_property
     def n_clusters(self) -> int:
         """How many clusters there are."""
-        return int(np.count_nonzero(np.bincount(self.codes[0])))
+        codes, n_codes = self.codes
+        there = np.zeros(n_codes, dtype=np.bool_)
+        there[codes] = True
+        return int(there.sum())
 
 
 @dataclass(frozen=True)

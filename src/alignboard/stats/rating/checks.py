@@ -49,13 +49,13 @@ class Fragility:
     """their codes"""
 
 
-def pair_fits(battles: Battles, fit: BradleyTerryFit) -> list[PairFit]:
-    """Every pair that met, the worst described first.
+def pair_fits(battles: Battles, fit: BradleyTerryFit, sums: Sums) -> list[PairFit]:
+    """Every pair that met, the worst described first; ``sums`` are those of `added_up`.
 
     The strengths are estimated from the same comparisons, which makes the tests cautious.
     """
     theta = fit.log_strength
-    pairs, n, score, error = _by_pair(battles, theta)
+    pairs, n, score, error = _by_pair(battles, theta, sums)
     predicted = expit(theta[pairs[0]] - theta[pairs[1]])
     t = (score - n * predicted) / error
     p = holm(np.array([student_p_value(float(one), fit.n_clusters - 1) for one in t]))
@@ -66,10 +66,12 @@ def pair_fits(battles: Battles, fit: BradleyTerryFit) -> list[PairFit]:
     return sorted(found, key=lambda one: -abs(one.observed - one.predicted) * math.sqrt(one.n))
 
 
-def certain_cycles(battles: Battles, fit: BradleyTerryFit, alpha: float = 0.05) -> list[list[int]]:
+def certain_cycles(
+    battles: Battles, fit: BradleyTerryFit, sums: Sums, alpha: float = 0.05
+) -> list[list[int]]:
     """Groups of models that beat each other in a circle, every edge of it certain at once with 1 - ``alpha``."""
     k = len(fit.log_strength)
-    pairs, n, score, error = _by_pair(battles, np.zeros(k))
+    pairs, n, score, error = _by_pair(battles, np.zeros(k), sums)
     t = (score - n / 2) / error
     p = holm(np.array([student_p_value(float(one), fit.n_clusters - 1) for one in t]))
     beats = np.zeros((k, k), dtype=np.bool_)
@@ -82,7 +84,7 @@ def certain_cycles(battles: Battles, fit: BradleyTerryFit, alpha: float = 0.05) 
     return sorted(list(group) for group in groups if len(group) > 1)
 
 
-def _by_pair(battles: Battles, theta: Array) -> tuple[Index, Array, Array, Array]:
+def _by_pair(battles: Battles, theta: Array, sums: Sums) -> tuple[Index, Array, Array, Array]:
     """Pairs (2, pairs), their numbers of comparisons, points of the first, and clustered errors of these points.
 
     The errors are those of the residuals from the strengths ``theta``.
@@ -91,7 +93,7 @@ def _by_pair(battles: Battles, theta: Array) -> tuple[Index, Array, Array, Array
     groups = battles.n_clusters
     pairs = np.stack(np.triu_indices(k, 1))
     rate = expit(theta[pairs[0]] - theta[pairs[1]])
-    found = added_up(battles, k).by_pair(k)
+    found = sums.by_pair(k)
     if found is not None:
         points, played = found
         n, total = played.sum(axis=0), points.sum(axis=0)
@@ -121,7 +123,7 @@ def _by_rows(battles: Battles, k: int, rate: Array) -> tuple[Array, Array, Array
     return summed(pair, played, size), summed(pair, points, size), summed(pair, residual**2, size)
 
 
-def fragility(battles: Battles, fit: BradleyTerryFit) -> list[Fragility]:
+def fragility(battles: Battles, fit: BradleyTerryFit, sums: Sums) -> list[Fragility]:
     """For every two neighbours in rank, the fewest prompts whose removal changes their order, the first place first.
 
     The prompts are chosen by their influence on the difference, to first order, and the change is confirmed by fitting
@@ -134,7 +136,6 @@ def fragility(battles: Battles, fit: BradleyTerryFit) -> list[Fragility]:
         for i in np.argsort(-fit.log_strength, kind="stable")
         if math.isfinite(fit.log_strength[i])
     ]
-    sums = added_up(battles, len(fit.log_strength))
     return [_fragile(battles, sums, fit, i, j) for i, j in itertools.pairwise(order)]
 
 

@@ -44,7 +44,7 @@ def prompt_bootstrap(
     points, played = _by_cluster(battles, k)
     groups = len(points)
     constant = bool((played == played[0]).all())  # a round robin: nothing to add up
-    found = []
+    found, inverse = [], np.linalg.inv(fit.hessian)
     block = max(1, _CELLS_AT_ONCE // k**2)
     for start in range(0, draws, block):
         size = min(block, draws - start)
@@ -52,7 +52,7 @@ def prompt_bootstrap(
         counts = np.bincount(chosen.ravel(), minlength=size * groups).reshape(size, groups)
         counts = counts.astype(played.dtype)
         games = groups * played[:1] if constant else counts @ played
-        found.append(_fitted(counts @ points, games.reshape(-1, k, k), fit))
+        found.append(_fitted(counts @ points, games.reshape(-1, k, k), fit, inverse))
     return Resampled(np.concatenate(found))
 
 
@@ -78,7 +78,14 @@ def multinomial_bootstrap(
     won = drawn[..., 2] + drawn[..., 1] / 2
     sides = np.eye(k)[first], np.eye(k)[second]
     games = sides[0].T @ (n[:, None] * sides[1])
-    return Resampled(_fitted(won @ sides[0] + (n - won) @ sides[1], (games + games.T)[None], fit))
+    return Resampled(
+        _fitted(
+            won @ sides[0] + (n - won) @ sides[1],
+            (games + games.T)[None],
+            fit,
+            np.linalg.inv(fit.hessian),
+        )
+    )
 
 
 def _by_cluster(battles: Battles, k: int) -> tuple[NDArray, NDArray]:
@@ -86,25 +93,29 @@ def _by_cluster(battles: Battles, k: int) -> tuple[NDArray, NDArray]:
 
     The latter in single precision, which holds what one prompt can have.
     """
-    codes = np.unique(battles.codes[0], return_inverse=True)[1]
-    groups = int(codes.max()) + 1
-    weight = np.ones(len(codes)) if battles.weight is None else battles.weight
-    played = summed(
-        codes.astype(np.intp) * k**2 + battles.first * k + battles.second, weight, groups * k**2
-    )
-    played = played.reshape(groups, k, k)
-    points = summed(codes * k + battles.first, weight * battles.score, groups * k)
-    points += summed(codes * k + battles.second, weight * (1 - battles.score), groups * k)
+    codes, groups = battles.codes
+    if battles.n_clusters < groups:  # numbers without a row are no clusters
+        codes = np.unique(codes, return_inverse=True)[1]
+        groups = battles.n_clusters
+    weight = battles.weight
+    scored = battles.score if weight is None else battles.score * weight
+    second = codes.astype(np.intp) * k
+    first = second + battles.first
+    second += battles.second
+    points = summed(first, scored, groups * k)
+    points += summed(second, weight, groups * k) - summed(second, scored, groups * k)
+    first *= k
+    first += battles.second
+    played = summed(first, weight, groups * k**2).reshape(groups, k, k)
     both = (played + played.transpose(0, 2, 1)).reshape(groups, k * k)
     return points.reshape(groups, k), both.astype(np.float32)
 
 
-def _fitted(points: NDArray, games: NDArray, fit: BradleyTerryFit) -> Array:
-    """(draws, models) log-strengths by steps with the Hessian of ``fit``, which draws hardly change.
+def _fitted(points: NDArray, games: NDArray, fit: BradleyTerryFit, inverse: NDArray) -> Array:
+    """(draws, models) log-strengths by steps with the ``inverse`` Hessian of ``fit``, which draws hardly change.
 
     ``points`` is (draws, models), ``games`` (draws or 1, models, models).
     """
-    inverse = np.linalg.inv(fit.hessian)
     theta = np.tile(fit.log_strength, (len(points), 1))
     moving = np.arange(len(points))
     for _ in range(_MAX_STEPS):

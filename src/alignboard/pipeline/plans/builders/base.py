@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from alignboard.judges.opening import Access
 from alignboard.pipeline.graph import Graph
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plans.made import judge_trained_here
 from alignboard.pipeline.plans.plan import ResolvedPlan

@@ -11,9 +11,10 @@ import msgspec
 
 from alignboard.errors import InputError
 from alignboard.judges.load import load_judge
+from alignboard.judges.opening import Access
 from alignboard.judges.spec import JudgeSpec
 from alignboard.models.sources import pinned
-from alignboard.pipeline.judges import Access, Judges
+from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.builders.base import ALL_GROUP, Builder
 from alignboard.pipeline.plans.builders.responses import set_hints
