@@ -1,6 +1,8 @@
 """Generation: `generate` one prompt at a time, lm-eval's HFLM and our local engine on the same requests, side by side.
 
 Run:  python benchmarks/generation.py [--small] [--threads 1] [--json FILE]
+Real weights:  python benchmarks/generation.py --real [--tokens 24]; SmolLM2-135M-Instruct in float32, 40 real
+instructions in its chat template, answers of one length (its end token ends nothing), the same tokens from all.
 On CUDA:  the same; 7B-shaped models with random weights (bf16), our engine against the floor of the memory bandwidth.
 
 The model is a Llama of 42M random weights, the prompts are random words. How long an answer is cannot be left to
@@ -68,21 +70,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--small", action="store_true", help="40 prompts and short answers")
+    parser.add_argument("--real", action="store_true", help="SmolLM2 in place of random weights")
+    parser.add_argument("--tokens", type=int, default=24, help="of an answer, with --real")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
-        "--only", nargs="+", choices=METHODS, help="methods, as the table names them"
+        "--only", nargs="+", choices=METHODS | REAL, help="methods, as the table names them"
     )
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/generation.json"))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     import torch
 
-    asked = requests(*(40, 30) if arguments.small else (200, 60))
     torch.set_num_threads(arguments.threads)
+    if arguments.real:
+        asked = real_requests(arguments.tokens)
+    else:
+        asked = requests(*(40, 30) if arguments.small else (200, 60))
     if arguments.worker:
-        print(json.dumps(METHODS[arguments.worker](asked)))
+        print(json.dumps((REAL if arguments.real else METHODS)[arguments.worker](asked)))
         return
-    if torch.cuda.is_available():
+    if arguments.real:
+        measured = side_by_side(arguments, asked)
+    elif torch.cuda.is_available():
         asked = requests(*(256, 60) if arguments.small else (1024, 300), ACCELERATOR_VOCABULARY)
         measured = {"cuda": list(on_accelerator(asked, SHAPES, "cuda"))}
     else:
@@ -103,9 +112,10 @@ def side_by_side(arguments: argparse.Namespace, asked: list[Request]) -> dict:
         f"{'':34s} {'wall':>8s} {'CPU':>8s} {'tok/s':>8s} {'tok/CPU-s':>10s} {'CPU ratio':>10s} {'peak':>9s}"
     )
     found: dict[str, dict] = {}
-    for method in arguments.only or METHODS:
+    for method in arguments.only or (REAL if arguments.real else METHODS):
         command = [sys.executable, __file__, "--worker", method]
         command += ["--threads", str(arguments.threads), *["--small"] * arguments.small]
+        command += [*["--real"] * arguments.real, "--tokens", str(arguments.tokens)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         row = json.loads(done.stdout.splitlines()[-1])
         found[method] = row | {"tokens_per_s": tokens / row["wall_s"]}
@@ -159,6 +169,70 @@ def build_model(**changes: Any) -> Any:
     with torch.no_grad():
         model.lm_head.weight[END] = 0.0  # its logit is 0: some other of 16,000 is always larger
     return model
+
+
+def real_model() -> Any:
+    """SmolLM2-135M-Instruct; none of its tokens ends an answer."""
+    from msgspec.structs import replace as changed
+
+    from alignboard.models.asked import load_spec
+    from alignboard.models.registry import load_model
+
+    loaded, _ = load_spec(changed(load_model("smollm2"), dtype="float32"))
+    loaded.model.generation_config.eos_token_id = None
+    return loaded.model
+
+
+def real_requests(length: int) -> list[Request]:
+    """40 instructions of LLaMA-Factory's example data in the model's template."""
+    from alignboard.fetch.packages import packaged_path
+    from alignboard.models.gguf.file import read_header
+    from alignboard.models.gguf.tokenizer import build_tokenizer as tokenizer_of
+    from alignboard.models.registry import load_model
+
+    entry = load_model("smollm2")
+    file = packaged_path(entry.base) / (entry.gguf_file or "")
+    tokenizer: Any = tokenizer_of(read_header(file))
+    rows = json.loads(packaged_path("package:llamafactory/alpaca_en_demo.json").read_text())
+    found = []
+    for row in rows[:40]:
+        text = "\n\n".join(filter(None, (row["instruction"], row["input"])))
+        turns = [{"role": "user", "content": text}]
+        ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True)["input_ids"]
+        found.append(Request(ids, length))
+    return found
+
+
+def batches_of(size: int) -> Callable[[list[Request]], dict]:
+    """`generate` of transformers, ``size`` prompts at a time, padded on the left."""
+
+    def measure(asked: list[Request]) -> dict:
+        import torch
+
+        model = real_model()
+        model.generation_config.pad_token_id = 0
+
+        def run() -> list[list[int]]:
+            said = []
+            for start in range(0, len(asked), size):
+                part = asked[start : start + size]
+                longest = max(len(one.ids) for one in part)
+                pads = [longest - len(one.ids) for one in part]
+                ids = [[0] * pad + one.ids for pad, one in zip(pads, part, strict=True)]
+                seen = [[0] * pad + [1] * (longest - pad) for pad in pads]
+                with torch.inference_mode():
+                    whole = model.generate(
+                        input_ids=torch.tensor(ids),
+                        attention_mask=torch.tensor(seen),
+                        max_new_tokens=part[0].length,
+                        do_sample=False,
+                    )
+                said += whole[:, longest:-1].tolist()
+            return said
+
+        return timed(run)
+
+    return measure
 
 
 def build_tokenizer() -> Any:
@@ -348,6 +422,23 @@ METHODS: dict[str, Callable[[list[Request]], dict]] = {
     "ours, 16 rows": ours(16),
     OURS: ours(None),
 }
+
+
+REAL: dict[str, Callable[[list[Request]], dict]] = {
+    "transformers, batches of 1": batches_of(1),
+    "transformers, batches of 16": batches_of(16),
+    "transformers, batches of 40": batches_of(40),
+    "transformers continuous, 40 rows": lambda asked: on_real(
+        lambda model: paged(model, asked, **pages(asked, 40))
+    ),
+    OURS: lambda asked: on_real(lambda model: answers(model, asked, None)),
+}
+
+
+def on_real(run: Callable[[Any], list[list[int]]]) -> dict:
+    """A method on SmolLM2."""
+    model = real_model()
+    return timed(lambda: run(model))
 
 
 # Accelerators.
