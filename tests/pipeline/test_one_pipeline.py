@@ -264,6 +264,9 @@ def test_a_served_model_is_a_model_of_a_plan(workspace, server):
     board, _ = board_of("mine", workspace)
     assert rates(board, board.rows[0])[named(server), "questions"].n == N
     assert {r.body["model"] for r in server.requests} == {"gpt-x", "some-judge"}
+    (remark,) = run_plan("mine", workspace, dry_run=True).remarks
+    assert "models.api: api: chat gives no log-likelihoods" in remark, "said before the run"
+    assert any(note.startswith("api has no benchmarks of") for note in board.notes)
 
 
 def test_a_job_that_failed_is_not_done_and_is_asked_again(workspace, server):

@@ -65,6 +65,8 @@ def show_run(
     )
 
     result = planned = run(dry_run=True)
+    for remark in planned.remarks:
+        print(remark, file=sys.stderr)
     if not dry_run:
         with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
             result = run(on_progress=listener)

@@ -58,6 +58,8 @@ class Graph:
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
+        self.remarks: list[str] = []
+        """what the graph leaves out, in sentences"""
 
     def add(
         self,

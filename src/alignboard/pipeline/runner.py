@@ -68,6 +68,8 @@ class RunResult:
     """by job that had been done before: what it came to"""
     n_older: int
     """finished jobs in this workspace whose keys are of an older scheme: they are kept, and never taken for today's"""
+    remarks: list[str]
+    """what the plan asks for and will not get, in sentences"""
 
     def to_json(self) -> dict[str, Any]:
         """The jobs with what was done of them, and where the board is."""
@@ -208,6 +210,7 @@ def run_resolved(
         others,
         {name: record.get("report", {}) for name, record in records.items()},
         older,
+        graph.remarks,
     )
 
 

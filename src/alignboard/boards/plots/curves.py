@@ -84,15 +84,16 @@ def plot_settings(
             ax.plot(x, y, marker="x", markersize=4, color=MUTED)
             label = drawable(row.method or row.model)
             ax.annotate(label, (x, y), (3, 3), textcoords="offset points", fontsize=5, color=MUTED)
-    return _finished(ax, across, up)
+    # Win rates rise with the KL: the corner below is free.
+    return _finished(ax, across, up, legend="lower right")
 
 
-def _finished(ax: Axes, across: Column, up: Column) -> Axes:
+def _finished(ax: Axes, across: Column, up: Column, legend: str = "best") -> Axes:
     for axis, column in ((ax.set_xlabel, across), (ax.set_ylabel, up)):
         axis(drawable(f"{column.name} {column.unit}".rstrip()))
     ax.tick_params(axis="y", labelcolor=MUTED)
     ax.grid(visible=True)
-    ax.legend(fontsize="x-small", ncols=2)
+    ax.legend(fontsize="x-small", ncols=2, loc=legend)
     return ax
 
 

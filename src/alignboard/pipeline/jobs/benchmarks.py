@@ -95,7 +95,8 @@ def suite_notes(
         role = f"lm-eval {suite['name']} {model}"
         if role not in inputs:
             notes.append(
-                f"{model} has no benchmarks of {suite['name']}: it has responses, and neither weights nor an endpoint."
+                f"{model} has no benchmarks of {suite['name']}: it has responses, and neither weights nor an endpoint "
+                "that could run them."
             )
             continue
         for file in (inputs[role] / LM_EVAL).glob("results_*.json"):

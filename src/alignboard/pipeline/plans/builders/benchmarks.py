@@ -45,20 +45,25 @@ def benchmark(
         "revisions": suite.revisions,
     }
     if entry.served is not None:
-        _require_given(build, entry, suite)
+        lacks = _what_chat_lacks(build, entry, suite)
+        if lacks is not None and not build.resolved.sets:  # nothing else is asked of the model
+            raise InputError(lacks)
+        if lacks is not None:
+            build.graph.remarks.append(f"{lacks} It is left out of {suite.name}.")
+            return
         parameters["served"] = entry.served.identity(spec)
         hints["entry"] = msgspec.to_builtins(entry.declared)
         hints["base_served_as"] = _base_of(build, entry)
     board[name] = build.add(name, "lm-eval", entry.group, parameters, needs, hints)
 
 
-def _require_given(build: Builder, entry: ModelEntry, suite: EvaluationSuite) -> None:
-    """Raise `InputError` for what a chat endpoint cannot give: log-likelihoods, and prompts of plain text."""
+def _what_chat_lacks(build: Builder, entry: ModelEntry, suite: EvaluationSuite) -> str | None:
+    """What of a suite a chat endpoint cannot give, log-likelihoods or prompts of plain text, and what to do."""
     if entry.declared.api != "chat":
-        return
+        return None
     where = f"{build.resolved.path}: models.{entry.name}: api: chat"
     if not suite.apply_chat_template:
-        raise InputError(
+        return (
             f"{where} takes turns, and {suite.name} is run in plain text; say api: completions, or run it in the chat "
             "template."
         )
@@ -66,10 +71,11 @@ def _require_given(build: Builder, entry: ModelEntry, suite: EvaluationSuite) ->
         for task in declared_tasks(one, build.resolved.workspace):
             kind = task.config.get("output_type", "generate_until")
             if kind != "generate_until":
-                raise InputError(
+                return (
                     f"{where} gives no log-likelihoods, which the task {task.name!r} ({kind}) of {suite.name} needs; "
                     "say api: completions, or leave the task out."
                 )
+    return None
 
 
 def _base_of(build: Builder, entry: ModelEntry) -> str | None:
