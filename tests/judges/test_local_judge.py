@@ -409,10 +409,12 @@ def test_replies_are_the_engines_and_samples_are_their_own(model):
         said = found[answer.key]
         assert (said.text, said.finish, said.tokens) == (answer.output, answer.finish, ())
     sampled = LocalJudge(declared(temperature=2.0), model)
-    same = [Call(f"{k:02x}", asked[0].questions, asked[0].messages) for k in range(8)]
+    same = [Call(f"{k:02x}", asked[0].questions, asked[0].messages, k) for k in range(8)]
     drawn = replies(sampled, same)
     assert len({said.text for said in drawn.values()}) > 1
     assert replies(sampled, same[::-1][:3]) == {call.key: drawn[call.key] for call in same[-3:]}
+    twice = [Call(name, same[1].questions, same[1].messages, 1) for name in ("a", "b")]
+    assert {one.text for one in replies(sampled, twice).values()} == {drawn["01"].text}
 
 
 def test_stops_of_the_registry_end_a_reply(model):

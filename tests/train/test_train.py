@@ -122,7 +122,7 @@ def test_a_wrong_recipe_is_one_clear_sentence(change: dict[str, Any], message: s
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("key", ["report_to", "hub_model_id", "attn_implementation"])
+@pytest.mark.parametrize("key", ["push_to_hub", "hub_model_id", "attn_implementation"])
 def test_a_key_that_is_near_nothing_gets_no_hint(key: str) -> None:
     with pytest.raises(InputError, match=rf"no field '{key}'\.$"):
         parse_recipe({**content(), key: 1}, "x.yaml")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -88,7 +88,9 @@ def plot_settings(
     return _finished(ax, across, up, legend="lower right")
 
 
-def _finished(ax: Axes, across: Column, up: Column, legend: str = "best") -> Axes:
+def _finished(
+    ax: Axes, across: Column, up: Column, legend: Literal["best", "lower right"] = "best"
+) -> Axes:
     for axis, column in ((ax.set_xlabel, across), (ax.set_ylabel, up)):
         axis(drawable(f"{column.name} {column.unit}".rstrip()))
     ax.tick_params(axis="y", labelcolor=MUTED)

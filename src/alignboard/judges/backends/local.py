@@ -2,8 +2,8 @@
 
 What this module promises
     A reply depends on the prompt and the model alone, to the last bit (`alignboard.judges.backends.forward` says how);
-    a sampled one on the call's key, too. So a run that was interrupted goes on with the numbers it would have had. The
-    probability of the verdict tokens is exact: every token that spells a verdict is in the reply, however unlikely.
+    a sampled one on which sample it is, too. So a run that was interrupted goes on with the numbers it would have had.
+    The probability of the verdict tokens is exact: every token that spells a verdict is in the reply, however unlikely.
     Whatever a message holds is text: it cannot spell a special token. BOS is there once.
 What it never does
     Truncate a prompt; leave a prompt that is too long, or a model whose numbers are not finite, without a reason.
@@ -217,7 +217,7 @@ class LocalJudge:
 
     def ask(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Reply | FailedCall]]:
         """The reply to every call, or why there is none, as they come; the same prompt is read once."""
-        groups: dict[tuple[Text, str], list[Call]] = {}
+        groups: dict[tuple[Text, int], list[Call]] = {}
         sampled = not self._one_token and self._decoding.temperature > 0
         for call in calls:
             with self._using():
@@ -227,7 +227,7 @@ class LocalJudge:
                 reason = f"the prompt has {len(text.ids)} tokens, the judge takes {self._context}"
                 yield call, FailedCall(call.key, reason)
             else:
-                groups.setdefault((text, call.key if sampled else ""), []).append(call)
+                groups.setdefault((text, call.sample if sampled else 0), []).append(call)
         ask = self._first_tokens if self._one_token else self._replies
         texts, groups_of = [text for text, _ in groups], list(groups.values())
         for index, reply in self._each(ask(texts, groups_of)):
