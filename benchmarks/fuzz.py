@@ -121,7 +121,7 @@ def readers() -> dict[str, Reader]:
     from alignboard.results.conversations import read_conversations
     from alignboard.results.formats import read_annotations, read_outputs
     from alignboard.suites import Suite, convert, read_yaml
-    from alignboard.train.recipe import load_recipe
+    from alignboard.training.recipe import load_recipe
 
     outputs = [
         {"instruction": f"Q{n}", "input": "", "output": "x", "generator": "m"} for n in range(3)
@@ -246,7 +246,7 @@ def _readers_of_comparisons(verdicts: list[dict[str, Any]]) -> dict[str, Reader]
     from alignboard.reports.judges.humans import read_human
     from alignboard.reports.samples import read_samples
     from alignboard.suites import convert, read_yaml
-    from alignboard.train.imports.read import import_recipe
+    from alignboard.training.imports.read import import_recipe
 
     labels = [row | {"annotator_index": n} for n, row in enumerate(verdicts)]
     sample = {"doc_id": 0, "doc": {"q": "a"}, "doc_hash": "1", "prompt_hash": "2", "filter": "none"}

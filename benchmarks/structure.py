@@ -21,7 +21,7 @@ LOOPS = (
     "judges.calls",
     "judges.runner",
     "benchmarks.run",
-    "train.trainer",
+    "training.trainer",
     "pipeline.answerers",
     "pipeline.jobs",
     "models.loading",

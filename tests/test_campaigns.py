@@ -24,7 +24,7 @@ from alignboard.records import Generation
 from alignboard.reports.judges.humans import read_human
 from alignboard.reports.samples import read_samples
 from alignboard.results.formats import read_rows
-from alignboard.train.imports.read import import_recipe
+from alignboard.training.imports.read import import_recipe
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

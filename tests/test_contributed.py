@@ -30,8 +30,8 @@ ROOT = Path(__file__).parents[1]
 
 def test_a_loss_is_a_method_of_a_recipe(contributed):
     torch = pytest.importorskip("torch")
-    from alignboard.train.losses import PairLogps
-    from alignboard.train.recipe import parse_recipe
+    from alignboard.training.losses import PairLogps
+    from alignboard.training.recipe import parse_recipe
 
     contributed("exponential_loss")
     demo = yaml.safe_load((ROOT / "train/demo/dpo.yaml").read_text())

@@ -28,7 +28,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
         "alignboard.judges.parsing.probability_forms",
         "alignboard.judges.parsing.spelled_forms",
     ),
-    "loss": ("alignboard.train.methods",),
+    "loss": ("alignboard.training.methods",),
     "plot": ("alignboard.boards.plots.registry",),
     "executor": ("alignboard.pipeline.executors.machine",),
     "figure": ("alignboard.boards.plots.figures",),

@@ -29,7 +29,7 @@ from alignboard.judges.runner import InMemory, judge_pairs
 from alignboard.judges.spec import ProgramSpec
 from alignboard.models.registry import load_model
 from alignboard.pipeline.evaluation import hardening_secret
-from alignboard.train.recipe import load_recipe
+from alignboard.training.recipe import load_recipe
 from batch_server import BatchServer
 from faulty_endpoint import FaultyEndpoint, body, status
 from judging_doubles import pairs, spec

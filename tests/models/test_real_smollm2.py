@@ -167,8 +167,8 @@ def test_nothing_is_wrong_with_it_and_no_weight_is_read_to_say_so(file):
 
 def test_two_dpo_steps_on_real_pairs_train_an_adapter_that_generates(loaded, tmp_path):
     from alignboard.data.preferences.read import read_rows
-    from alignboard.train.recipe import parse_recipe
-    from alignboard.train.trainer import train
+    from alignboard.training.recipe import parse_recipe
+    from alignboard.training.trainer import train
 
     content = read_yaml(library() / "train" / "smollm2" / "dpo.yaml")
     content |= {"max_length": 96, "batch": {"global": 2, "per_device": 2}, "duration": {"steps": 2}}

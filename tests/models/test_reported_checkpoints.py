@@ -206,8 +206,8 @@ def test_21_a_text_begins_as_the_vocabulary_says():
 
 def test_24_what_training_taught_ends_the_reply_or_the_base_is_refused(make):
     from alignboard.data.preferences.read import read_rows
-    from alignboard.train.recipe import load_recipe
-    from alignboard.train.trainer import train
+    from alignboard.training.recipe import load_recipe
+    from alignboard.training.trainer import train
 
     folder = make("24")
     base = load_model(str(folder / "qwen-like"))

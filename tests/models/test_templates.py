@@ -26,7 +26,7 @@ from alignboard.models.registry import list_models, load_model
 from alignboard.models.spec import PromptFormat
 from alignboard.models.templates import TEMPLATES
 from alignboard.suites import read_yaml
-from alignboard.train import preflight
+from alignboard.training import preflight
 from alignboard.workspace import library
 
 INSTRUCTION = "What is <b>this</b>?\nTwo lines & {braces} {{ more }} {% raw %}, \"quotes\", 'é' 🙂"

@@ -17,7 +17,7 @@ from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.runner import run_plan
 from alignboard.pipeline.store import WorkspacePaths
-from alignboard.train.recipe import load_recipe, parse_recipe
+from alignboard.training.recipe import load_recipe, parse_recipe
 from alignboard.workspace import declaration
 from test_run import small_workspace
 

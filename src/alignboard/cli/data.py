@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from alignboard.data.preferences.read import DataReport
-    from alignboard.train.recipe import Recipe
+    from alignboard.training.recipe import Recipe
 
 
 @click.group()
@@ -112,7 +112,7 @@ def print_data(rows: Dataset, report: DataReport) -> None:
 
 
 def _recipe(name: str) -> Recipe:
-    from alignboard.train.recipe import load_recipe
+    from alignboard.training.recipe import load_recipe
     from alignboard.workspace import declaration
 
     return load_recipe(declaration("train", name))
@@ -122,7 +122,7 @@ def _look(recipe: Recipe, model: str | None, rows: Dataset) -> dict[str, Any] | 
     """Print the rows' lengths and two of them as tokens; None where no model is named."""
     from alignboard.models.registry import load_model
     from alignboard.text import shown
-    from alignboard.train.preview import open_for_training, preview
+    from alignboard.training.preview import open_for_training, preview
 
     model = model or recipe.model
     if model is None:

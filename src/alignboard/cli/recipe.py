@@ -11,7 +11,7 @@ from alignboard.cli.options import PATH, POSITIVE, completes, json_option
 from alignboard.cli.shared import write_json
 
 if TYPE_CHECKING:
-    from alignboard.train.imports.read import ImportedRecipe
+    from alignboard.training.imports.read import ImportedRecipe
 
 
 @click.group()
@@ -24,7 +24,7 @@ def recipe() -> None:
 def list_recipes(json_file: Path | None) -> None:
     """List the recipes of the workspace and the library, with method and model."""
     from alignboard.text import table
-    from alignboard.train.recipe import load_recipe
+    from alignboard.training.recipe import load_recipe
     from alignboard.workspace import declaration, library, names
 
     known = sorted({name for root in (Path.cwd(), library()) for name in names("train", root)})
@@ -39,7 +39,7 @@ def list_recipes(json_file: Path | None) -> None:
 @json_option
 def show(name: str, json_file: Path | None) -> None:
     """Print the recipe NAME with the sources of its numbers."""
-    from alignboard.train.recipe import load_recipe
+    from alignboard.training.recipe import load_recipe
     from alignboard.workspace import declaration
 
     path = declaration("train", name)
@@ -73,7 +73,7 @@ def import_(
 
     Every key is listed: kept, renamed, or dropped and why; and what will differ from the published run.
     """
-    from alignboard.train.imports.read import import_recipe
+    from alignboard.training.imports.read import import_recipe
 
     found = import_recipe(file, method, devices)
     write_json(json_file, found.to_json())

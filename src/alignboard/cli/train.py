@@ -92,7 +92,7 @@ def _look(planned: RunResult) -> dict[str, Any] | None:
     from alignboard.cli.data import print_data
     from alignboard.pipeline.training import training_rows
     from alignboard.text import shown
-    from alignboard.train.preview import open_for_training, preview
+    from alignboard.training.preview import open_for_training, preview
 
     trained = planned.plan.models[-1]
     recipe = planned.plan.recipes[str(trained.recipe)]
@@ -139,7 +139,7 @@ def export(
     require("torch", "transformers", "peft")
     from alignboard.boards.exports.hub import results_of
     from alignboard.text import shown
-    from alignboard.train.export import export_adapter
+    from alignboard.training.export import export_adapter
 
     results = results_of(adapter.absolute().parent.name, Path("leaderboards"))
     report = export_adapter(adapter, to, base=base, dtype=cast("Dtype", dtype), results=results)

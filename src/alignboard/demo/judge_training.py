@@ -42,7 +42,7 @@ from alignboard.judges.parsing.probability_forms import LogprobRule
 from alignboard.judges.runner import judge_pairs
 from alignboard.judges.spec import JudgePrompt, PromptedSpec
 from alignboard.models.loading import LoadedModel
-from alignboard.train.threads import one_thread
+from alignboard.training.threads import one_thread
 
 if TYPE_CHECKING:
     import torch

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.demo import world
-from alignboard.train.threads import one_thread
+from alignboard.training.threads import one_thread
 
 if TYPE_CHECKING:
     import torch

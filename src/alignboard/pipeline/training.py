@@ -167,7 +167,7 @@ def _chain(
     recipe: str, model: str | None, settings: Mapping[str, Any], workspace: Path
 ) -> tuple[list[str], str, str | None]:
     """(a recipe after those that it starts from, the model, its revision where the recipe names it)."""
-    from alignboard.train.recipe import load_recipe
+    from alignboard.training.recipe import load_recipe
 
     chain, revision = list[str](), None
     _require_model(model)

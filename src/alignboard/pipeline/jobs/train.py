@@ -44,7 +44,7 @@ def checkpoint(task: JobTask) -> dict[str, str]:
 
 def train(task: JobTask) -> dict[str, str]:
     """An adapter, or a checkpoint where every weight is trained."""
-    from alignboard.train.trainer import train as train_adapter
+    from alignboard.training.trainer import train as train_adapter
 
     parameters, recipe, rows = task.job.parameters, recipe_of(task.job), splits_of(task)
     made = CHECKPOINT if recipe.is_full else ADAPTER

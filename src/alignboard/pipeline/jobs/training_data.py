@@ -21,12 +21,12 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.weights import adapter_path, model_path
 from alignboard.pipeline.plans.made import made_here
-from alignboard.train.sections import WEST_OF_N, DataSpec, HeldOutSpec, PairSpec
+from alignboard.training.sections import WEST_OF_N, DataSpec, HeldOutSpec, PairSpec
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from alignboard.train.recipe import Recipe
+    from alignboard.training.recipe import Recipe
 
 TRAINED: Final = "train"
 HELD_OUT: Final = "held_out"
@@ -65,7 +65,7 @@ def data(task: JobTask) -> dict[str, str]:
 
 def _made_rows(source: DataSpec, task: JobTask) -> list[Any]:
     if source.name == WEST_OF_N:
-        from alignboard.train.pairs import PreferencePair, preference_rows
+        from alignboard.training.pairs import PreferencePair, preference_rows
 
         content = json.loads((task.inputs["pairs"] / PAIRS).read_text(encoding="utf-8"))
         return preference_rows([PreferencePair(**pair) for pair in content])[: source.n]
@@ -74,7 +74,7 @@ def _made_rows(source: DataSpec, task: JobTask) -> list[Any]:
 
 def pairs(task: JobTask) -> dict[str, str]:
     """Preference pairs from a model's own samples on a generated set, the better by the set's rule."""
-    from alignboard.train.pairs import build_pairs
+    from alignboard.training.pairs import build_pairs
 
     spec = msgspec.convert(task.job.parameters["pairs"], PairSpec)
     seed, asked = task.job.parameters["seed"], generated_set(spec.of)
@@ -95,8 +95,8 @@ def tokens(task: JobTask) -> dict[str, str]:
     """The rows as tokens of the base's tokenizer, or of the one that the start adapter brought."""
     from alignboard.models.checks.opened import open_small
     from alignboard.models.spec import ModelSpec
-    from alignboard.train.arguments import quiet_data
-    from alignboard.train.tokens import tokenized, training_tokenizer
+    from alignboard.training.arguments import quiet_data
+    from alignboard.training.tokens import tokenized, training_tokenizer
 
     parameters = task.job.parameters
     base = open_small(ModelSpec(name="base", base=model_path(task.inputs, "start")))
@@ -117,7 +117,7 @@ def reference(task: JobTask) -> dict[str, str]:
 
     Then the few rows that it sees are computed on its way.
     """
-    from alignboard.train.reference import reference_columns
+    from alignboard.training.reference import reference_columns
 
     splits = splits_in(task.inputs["tokens"])
     at_most = task.job.parameters["at_most"]
@@ -131,7 +131,7 @@ def reference(task: JobTask) -> dict[str, str]:
 
 def recipe_of(job: Job) -> Recipe:
     """The recipe of a training, with what is no part of its identity: how a batch is divided, what is kept."""
-    from alignboard.train.recipe import parse_recipe
+    from alignboard.training.recipe import parse_recipe
 
     hints = job.hints
     content = hints["recipe"] if "recipe" in hints else job.parameters["recipe"]
@@ -173,7 +173,7 @@ def report_of(task: JobTask) -> dict[str, Any] | None:
 
 
 def _write(folder: Path, splits: Mapping[str, Dataset]) -> None:
-    from alignboard.train.arguments import quiet_data
+    from alignboard.training.arguments import quiet_data
 
     with quiet_data():
         for name, rows in splits.items():

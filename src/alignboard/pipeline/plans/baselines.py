@@ -15,7 +15,7 @@ from alignboard.pipeline.plans.sets import PlanSet, named_baseline, released_bas
 from alignboard.pipeline.plans.sweeps import RecipeRun, runs_of
 
 if TYPE_CHECKING:
-    from alignboard.train.recipe import Recipe
+    from alignboard.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

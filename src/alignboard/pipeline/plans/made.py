@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from alignboard.data.generated import generated_names
 from alignboard.judges.spec import JudgeSpec
 from alignboard.registry import lookup, names
-from alignboard.train.sections import WEST_OF_N
+from alignboard.training.sections import WEST_OF_N
 
 
 class TinyCheckpoint(Protocol):

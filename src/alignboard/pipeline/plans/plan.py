@@ -45,7 +45,7 @@ from alignboard.suites import EvaluationSuite, Suite, convert, load_evaluation, 
 from alignboard.workspace import declaration
 
 if TYPE_CHECKING:
-    from alignboard.train.recipe import Recipe
+    from alignboard.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from alignboard.suites import Benchmark, EvaluationSuite, read_yaml
 from alignboard.workspace import declaration
 
 if TYPE_CHECKING:
-    from alignboard.train.recipe import Recipe
+    from alignboard.training.recipe import Recipe
 
 
 UNPINNED: Final = "revision not pinned"
@@ -36,7 +36,7 @@ def task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[str
 
 def planned_recipe(run: RecipeRun, plan: Plan, root: Path) -> Recipe:
     """A recipe with what the plan, and the run of a sweep, set in place of its fields."""
-    from alignboard.train.recipe import parse_recipe
+    from alignboard.training.recipe import parse_recipe
 
     path = declaration("train", run.recipe, root)
     content, changes = read_yaml(path), plan.overrides.recipes.get(run.recipe, {})

@@ -25,7 +25,7 @@ from alignboard.results.files import file_sha256
 
 if TYPE_CHECKING:
     from alignboard.pipeline.plans.plan import ResolvedPlan
-    from alignboard.train.recipe import Recipe
+    from alignboard.training.recipe import Recipe
 
 _DATA_GROUP = "training data"
 

@@ -1,0 +1,226 @@
+"""Configurations of alignment-handbook, SimPO and TRL's command line: transformers' own keys, and TRL's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from alignboard.errors import InputError
+from alignboard.registry import names
+from alignboard.training.imports.translation import (
+    Translation,
+    batch,
+    drop_the_rest,
+    duration,
+    optimizer,
+)
+from alignboard.training.methods import SFT, loss_spec
+
+_LENGTHS: Final = ("max_length", "max_seq_length")
+_DEFAULT_LENGTH: Final = 1024
+"""TRL's"""
+_LOSS_TYPES: Final = {"sigmoid": "dpo"}
+_NAMED: Final = ("orpo", "kto", "cpo", "simpo")
+"""methods whose configurations have no key of their own: the name of the file says them"""
+_PASSED: Final = ("packing", "packing_strategy", "eos_token")
+_NOW: Final = {"ffd": "bfd"}
+"""values that TRL calls otherwise today"""
+
+
+def translate(one: Translation, method: str | None, devices: int) -> None:
+    """Fill in the recipe."""
+    found = method or _method(one)
+    one.set("method", found)
+    one.set("model", one.need("model_name_or_path", "model"))
+    one.put("model_revision", "revision")
+    if one.recipe.get("revision") == "main":
+        del one.recipe["revision"]
+    _data(one)
+    length = next((one.take(key, "max_length") for key in _LENGTHS if key in one.keys), None)
+    one.set("max_length", length or _DEFAULT_LENGTH)
+    if "max_prompt_length" in one.keys:
+        cut = one.keys["max_prompt_length"]
+        one.drop(["max_prompt_length"], "prompts are not cut")
+        one.differences.append(
+            f"Prompts were cut to {cut} tokens; here they are whole, and rows whose prompt fills max_length are left "
+            "out."
+        )
+    _adapter(one)
+    if found == SFT:
+        one.drop(["beta", "loss_type"], "not of SFT")
+        _trained_on(one)
+    else:
+        _loss(one, found)
+    optimizer(one)
+    batch(one, devices)
+    duration(one)
+    one.put("seed", "seed")
+    one.put("gradient_checkpointing", "gradient_checkpointing")
+    _passed(one)
+    _template(one)
+    one.drop(["use_peft", "load_in_4bit", "load_in_8bit"], "not set")
+    drop_the_rest(one)
+
+
+def _template(one: Translation) -> None:
+    """The chat template, with the BOS that the handbook's tokenisation put before the text."""
+    template = one.take("chat_template", "chat_template")
+    if template is None:
+        return
+    if "eos_token" in template and "bos_token" not in template:
+        template = "{{ bos_token }}" + template
+        one.differences.append(
+            "The chat template gets {{ bos_token }} in front, which the published tokenisation added outside of it; "
+            "take it out where the model's tokenizer adds none."
+        )
+    one.set("chat_template", template)
+
+
+def _method(one: Translation) -> str:
+    """The method by its keys, else by the file's name."""
+    if "gamma_beta_ratio" in one.keys or "simpo_gamma" in one.keys:
+        return "simpo"
+    stem = Path(one.source).stem.lower()
+    for method in _NAMED:
+        if method in stem.replace("-", "_").split("_"):
+            return method
+    if "loss_type" in one.keys:
+        return method_of(one, str(one.keys["loss_type"]))
+    return "dpo" if "beta" in one.keys or "_dpo" in stem else SFT
+
+
+def method_of(one: Translation, loss_type: str) -> str:
+    """Our name for TRL's ``loss_type``."""
+    ours = {loss_spec(name).trl_name: name for name in names("loss")} | _LOSS_TYPES
+    if loss_type not in ours:
+        raise InputError(f"{one.source}: loss_type {loss_type!r} has no method of ours.")
+    return ours[loss_type]
+
+
+def _loss(one: Translation, method: str) -> None:
+    one.drop(["loss_type"], f"method: {method}")
+    beta = float(one.take("beta", "loss.beta", 0.1))
+    one.set("loss.beta", beta)
+    if method == "simpo":
+        ratio = float(one.take("gamma_beta_ratio", "loss.gamma", 0.25))
+        one.set("loss.gamma", round(ratio * beta, 10))
+        one.differences.append(
+            f"gamma_beta_ratio {ratio:g} is gamma {ratio * beta:g} = ratio x beta."
+        )
+    if method == "orpo":
+        one.differences.append(
+            "The NLL is the mean per sequence over the reply; TRL's is over prompt and reply of the micro-batch."
+        )
+    if "label_smoothing" in loss_spec(method).parameters:
+        one.put("label_smoothing", "loss.label_smoothing")
+
+
+def _adapter(one: Translation) -> None:
+    if not one.take("use_peft", "lora"):
+        one.set("lora", "none")
+        return
+    targets = one.take("lora_target_modules", "lora.target_modules", "all-linear")
+    one.set("lora.r", int(one.take("lora_r", "lora.r", 16)))
+    one.set("lora.alpha", int(one.take("lora_alpha", "lora.alpha", 32)))
+    one.set("lora.dropout", float(one.take("lora_dropout", "lora.dropout", 0.05)))
+    one.set("lora.target_modules", targets)
+    if one.recipe["method"] != SFT:
+        one.differences.append(
+            f"Where {one.recipe['model']} is an adapter, give it as start_from, and its base as model."
+        )
+    for key, to in (("use_dora", "lora.dora"), ("use_rslora", "lora.rslora")):
+        one.put(key, to)
+    for key, bits in (("load_in_4bit", 4), ("load_in_8bit", 8)):
+        if one.take(key, "quantization.bits"):
+            double = bool(one.take("use_bnb_nested_quant", "quantization.double", default=False))
+            one.set("quantization", {"bits": bits, "type": "nf4", "double": double})
+
+
+def _trained_on(one: Translation) -> None:
+    """TRL takes SFT's loss on all tokens of conversations unless it is told otherwise."""
+    if not one.take("assistant_only_loss", "train_on"):
+        one.set("train_on", "all")
+
+
+def _passed(one: Translation) -> None:
+    for key in _PASSED:
+        value = one.take(key, f"trl.{key}")
+        if value:
+            one.set(f"trl.{key}", _NOW.get(value, value))
+
+
+def _data(one: Translation) -> None:
+    if "dataset_mixture" in one.keys:
+        _mixture(one, one.take("dataset_mixture", "data"))
+    elif "dataset_mixer" in one.keys:
+        _mixer(one)
+    else:
+        name = one.need("dataset_name", "data.name")
+        split = one.take("dataset_train_split", "data.split", "train")
+        config = one.take("dataset_config", "data.config")
+        one.recipe["data"] = _source(name, split=split, config=config)
+        test = one.take("dataset_test_split", "held_out.data.split")
+        _held_out(one, None if test is None else {"data": _source(name, split=test, config=config)})
+
+
+def _source(name: str, **fields: Any) -> dict[str, Any]:
+    given = {key: value for key, value in fields.items() if value not in {None, "default"}}
+    return {"name": name, **given}
+
+
+def _mixture(one: Translation, given: dict[str, Any]) -> None:
+    """The handbook's: data sets with configuration, split and the share that is taken."""
+    sources = []
+    for part in given["datasets"]:
+        weight = float(part.get("weight", 1.0))
+        share = None if weight == 1 else weight
+        fields = {key: part.get(key) for key in ("config", "split")}
+        sources.append(_source(part["id"].strip(), share=share, **_stripped(fields)))
+        if "chat_template_kwargs" in part.get("columns", []):
+            kwargs = (
+                "Rows' chat_template_kwargs are not read: every row is rendered by one template."
+            )
+            if kwargs not in one.differences:
+                one.differences.append(kwargs)
+    one.recipe["data"] = sources[0] if len(sources) == 1 else sources
+    size = given.get("test_split_size")
+    _held_out(one, None if size is None else {"share" if size < 1 else "rows": size})
+
+
+def _stripped(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.strip() if isinstance(value, str) else value for key, value in fields.items()
+    }
+
+
+def _mixer(one: Translation) -> None:
+    """The handbook's older form: shares by name, the splits apart."""
+    mixer = one.take("dataset_mixer", "data")
+    splits = one.take("dataset_splits", "data.split", ["train"])
+    configs = one.take("dataset_configs", "data.config", [None] * len(mixer))
+    sources = [
+        _source(
+            name, split=splits[0], config=config, share=None if float(share) == 1 else float(share)
+        )
+        for (name, share), config in zip(mixer.items(), configs, strict=True)
+    ]
+    one.recipe["data"] = sources[0] if len(sources) == 1 else sources
+    test = splits[1] if len(splits) > 1 else None
+    first = sources[0]["name"]
+    if test is not None and len(sources) > 1:
+        one.differences.append(f"Only the {test} rows of {first} are measured.")
+    _held_out(one, None if test is None else {"data": _source(first, split=test)})
+
+
+def _held_out(one: Translation, section: dict[str, Any] | None) -> None:
+    """What is measured, where the configuration measures at all."""
+    wanted = one.take("do_eval", "held_out", default=True)
+    strategy = one.take("eval_strategy", "held_out.every") or one.take(
+        "evaluation_strategy", "held_out.every"
+    )
+    every = one.take("eval_steps", "held_out.every")
+    if section is None or not wanted or strategy in {"no", False}:
+        return
+    if strategy == "steps" and every:
+        section["every"] = int(every)
+    one.recipe["held_out"] = section

@@ -1,0 +1,181 @@
+"""What is watched while a run trains: numbers that are not finite, weights and losses that run away, gradients of zero.
+
+A run that goes wrong stops. The adapter of the last good step is kept beside the output, and the error names it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import TrainerCallback
+
+from alignboard.training import preflight
+from alignboard.training.preflight import PreflightError
+
+OnStep = Callable[[int, int, Mapping[str, float]], None]
+"""(step, of steps, what the trainer logged)"""
+
+LARGEST_WEIGHT: Final = 1e3
+"""of an adapter's matrices, which begin below 1"""
+RUNAWAY: Final = 5.0
+"""times the loss of the first step, as the mean of `RECENT` steps"""
+RECENT: Final = 10
+ZERO_STEPS: Final = 5
+"""steps in a row with a gradient of zero"""
+NO_GRADIENT: Final = 1e-10
+
+
+class StoppedError(PreflightError):
+    """A run that went wrong on its way; names the step, what was seen, and what was kept."""
+
+
+class Watch(TrainerCallback):
+    """Collects the log, checks every step, reports progress, holds the weights of the last good step."""
+
+    def __init__(
+        self, on_step: OnStep | None, log: Path | None = None, *, adapter: bool = True
+    ) -> None:
+        self.on_step = on_step
+        self._adapter = adapter
+        """whether an adapter is trained, whose weights are few enough to hold twice"""
+        self.losses: list[float] = []
+        self.last: dict[str, float] = {}
+        self.held_out: dict[int, dict[str, float]] = {}
+        """by step: what was measured on rows that are not trained on"""
+        self.good: tuple[int, dict[str, torch.Tensor]] | None = None
+        """(step, trainable weights), at most `RECENT` steps old"""
+        self._zero = 0
+        self._log, self._started = log, time.monotonic()
+        self._unreached: set[str] | None = None
+        """trainable matrices that have had no gradient so far"""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Take up what was logged before an interruption."""
+        self.losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        measured = [entry for entry in state.log_history if "eval_loss" in entry]
+        self.held_out = {entry["step"]: _held_out(entry) for entry in measured}
+        if self._log is not None and self._log.is_file():
+            lines = self._log.read_text(encoding="utf-8").splitlines()[: state.global_step]
+            self._log.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        if state.global_step > 0:
+            self._unreached = set()
+
+    def on_pre_optimizer_step(
+        self,
+        args: Any,  # noqa: ARG002 - the trainer's signature
+        state: Any,
+        control: Any,  # noqa: ARG002
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        """In the first steps, every matrix of the adapter has to get a gradient.
+
+        Not in the first step alone: A of a fresh adapter gets none while B is zero, nor does an expert that no token
+        was sent to.
+        """
+        if model is None or state.global_step >= ZERO_STEPS or self._unreached == set():
+            return
+        weights, first = _trainable(model), self._unreached is None
+        if first:
+            self._unreached = set(weights)
+            preflight.check_gradients([name for name, p in weights.items() if p.grad is None], 1)
+        reached = {name for name, p in weights.items() if p.grad is not None and bool(p.grad.any())}
+        self._unreached = (self._unreached or set()) - reached
+        if state.global_step == ZERO_STEPS - 1 and reached:
+            preflight.check_gradients(sorted(self._unreached), ZERO_STEPS)
+
+    def on_log(
+        self,
+        args: Any,  # noqa: ARG002 - the trainer's signature
+        state: Any,
+        control: Any,  # noqa: ARG002
+        logs: Any = None,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        """Check the step that was logged."""
+        if logs and "eval_loss" in logs:
+            self.held_out[state.global_step] = _held_out(logs)
+        if not logs or "loss" not in logs:
+            return
+        self.last = {k: float(v) for k, v in logs.items() if isinstance(v, int | float)}
+        self.losses.append(self.last["loss"])
+        self._write(state.global_step)
+        weights = _trainable(model) if model is not None and self._adapter else {}
+        fault = self._fault(weights)
+        if fault is not None:
+            raise StoppedError(f"step {state.global_step} of {state.max_steps}: {fault}")
+        if weights and (self.good is None or state.global_step - self.good[0] >= RECENT):
+            copies = {name: weight.detach().cpu().clone() for name, weight in weights.items()}
+            self.good = state.global_step, copies
+        if self.on_step is not None:
+            self.on_step(state.global_step, state.max_steps, self.last)
+
+    def _write(self, step: int) -> None:
+        """Append the step to the log, which outlives a kill."""
+        if self._log is None:
+            return
+        passed = {"seconds": time.monotonic() - self._started, "memory_mib": memory_mib()}
+        line = json.dumps({"step": step, **self.last} | passed)
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def _fault(self, weights: Mapping[str, torch.Tensor]) -> str | None:
+        """What is wrong with the step, and what to try; None where nothing is."""
+        loss, norm = self.last["loss"], self.last.get("grad_norm")
+        if not math.isfinite(loss) or (norm is not None and not math.isfinite(norm)):
+            return f"the loss is {loss} and its gradient {norm}; lower optimizer.learning_rate, or set precision: fp32."
+        first, recent = self.losses[0], self.losses[-RECENT:]
+        if len(self.losses) > RECENT and first > 0 and sum(recent) / RECENT > RUNAWAY * first:
+            return (
+                f"the loss has run away from {first:.4g} to {sum(recent) / RECENT:.4g} (mean of {RECENT} steps); "
+                "lower optimizer.learning_rate, or raise optimizer.warmup_ratio."
+            )
+        largest = max((float(w.detach().abs().max()) for w in weights.values()), default=0.0)
+        if not largest < LARGEST_WEIGHT:
+            return f"the largest weight of the adapter is {largest:.3g}; lower optimizer.learning_rate."
+        self._zero = self._zero + 1 if norm is not None and norm < NO_GRADIENT and loss > 0 else 0
+        if self._zero >= ZERO_STEPS:
+            return (
+                f"the gradient has been zero for {ZERO_STEPS} steps: nothing is learnt; look at the rows "
+                "(alignboard data check), and at loss.beta."
+            )
+        return None
+
+    def keep_good(self, model: Any, tokenizer: Any, folder: Path) -> int | None:
+        """Write the adapter of the last good step to ``folder``; the step, or None where there is none."""
+        if self.good is None:
+            return None
+        step, weights = self.good
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, weight in weights.items():
+                parameters[name].copy_(weight)
+        model.save_pretrained(str(folder), selected_adapters=["default"])
+        tokenizer.save_pretrained(str(folder))
+        return step
+
+
+def memory_mib() -> float:
+    """The most memory that was held: on the GPU where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _trainable(model: Any) -> dict[str, torch.Tensor]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _held_out(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Loss, accuracy and the like of held-out rows, without how long they took."""
+    kept = {name.removeprefix("eval_"): v for name, v in logs.items() if name.startswith("eval_")}
+    timed = {name for name in kept if name == "runtime" or name.endswith("_per_second")}
+    return {name: float(v) for name, v in kept.items() if name not in timed}

@@ -1,0 +1,330 @@
+"""Configurations of other tools as recipes: every key accounted for, and what is made trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from alignboard.cli.app import cli
+from alignboard.errors import InputError
+from alignboard.training.imports.read import import_recipe
+from alignboard.training.recipe import load_recipe, parse_recipe
+from test_train import conversations, pair_rows
+
+PUBLISHED = Path(os.environ.get("ALIGNBOARD_RECIPES", "missing"))
+FILES = sorted(path for path in PUBLISHED.glob("*/*.y*ml") if "reward" not in path.name)
+TRL: dict[str, Any] = {
+    "model_name_or_path": "owner/base",
+    "dataset_mixer": {"owner/pairs": 0.5, "owner/more": 1.0},
+    "dataset_splits": ["train_prefs", "test_prefs"],
+    "beta": 2.0,
+    "gamma_beta_ratio": 0.25,
+    "eval_strategy": "steps",
+    "eval_steps": 100,
+    "learning_rate": "3.0e-7",
+    "lr_scheduler_type": "cosine_with_min_lr",
+    "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
+    "warmup_ratio": 0.1,
+    "max_length": 1024,
+    "max_prompt_length": 512,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 16,
+    "num_train_epochs": 1,
+    "use_peft": True,
+    "lora_r": 8,
+    "lora_alpha": 16,
+    "lora_target_modules": ["q_proj", "v_proj"],
+    "load_in_4bit": True,
+    "output_dir": "out",
+    "torch_dtype": "bfloat16",
+    "something_new": 7,
+}
+AXOLOTL: dict[str, Any] = {
+    "base_model": "owner/base",
+    "rl": "kto",
+    "rl_beta": 0.5,
+    "kto_desirable_weight": 0.2,
+    "datasets": [{"path": "owner/rated", "split": "train", "type": "llama3.ultra"}],
+    "val_set_size": 0.05,
+    "adapter": "qlora",
+    "load_in_4bit": True,
+    "lora_r": 32,
+    "lora_alpha": 64,
+    "lora_target_linear": True,
+    "sequence_len": 2048,
+    "micro_batch_size": 2,
+    "gradient_accumulation_steps": 4,
+    "num_epochs": 3,
+    "optimizer": "adamw_8bit",
+    "lr_scheduler": "cosine",
+    "learning_rate": 0.0002,
+}
+LLAMA_FACTORY: dict[str, Any] = {
+    "model_name_or_path": "owner/base",
+    "stage": "dpo",
+    "pref_loss": "simpo",
+    "pref_beta": 2.5,
+    "simpo_gamma": 0.8,
+    "finetuning_type": "lora",
+    "lora_rank": 8,
+    "lora_target": "all",
+    "dataset": "one, two",
+    "template": "qwen3",
+    "cutoff_len": 2048,
+    "max_samples": 1000,
+    "val_size": 200,
+    "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 8,
+    "learning_rate": 5.0e-6,
+    "max_steps": 40,
+    "num_train_epochs": 3.0,
+}
+
+
+def written(folder: Path, content: dict[str, Any], name: str = "config.yaml") -> Path:
+    path = folder / name
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def test_trls_keys(tmp_path: Path) -> None:
+    found = import_recipe(written(tmp_path, TRL), devices=4)
+    recipe = found.recipe
+    assert recipe.method == "simpo"
+    assert recipe.loss is not None
+    assert (recipe.loss["beta"], recipe.loss["gamma"]) == (2.0, 0.5)
+    assert recipe.batch.global_ == 2 * 16 * 4
+    assert [(one.name, one.split, one.share) for one in recipe.data_sets] == [
+        ("owner/pairs", "train_prefs", 0.5),
+        ("owner/more", "train_prefs", 1.0),
+    ]
+    assert recipe.held_out is not None
+    assert recipe.held_out.data is not None
+    assert (recipe.held_out.data.split, recipe.held_out.every) == ("test_prefs", 100)
+    assert recipe.optimizer.schedule_settings == {"min_lr_rate": 0.1}
+    assert recipe.optimizer.learning_rate == 3e-7
+    assert recipe.adapter.target_modules == ["q_proj", "v_proj"]
+    assert recipe.quantization is not None
+    notes = {one.key: one for one in found.keys}
+    assert set(notes) == set(TRL)
+    assert (notes["lora_r"].what, notes["lora_r"].note) == ("renamed", "lora.r")
+    assert notes["max_length"].what == "kept"
+    assert notes["output_dir"].what == "dropped"
+    said = " ".join(found.differences)
+    assert "something_new: 7 has no field" in said
+    assert "Prompts were cut to 512" in said
+    assert "gamma 0.5 = ratio x beta" in said
+
+
+def test_axolotls_keys(tmp_path: Path) -> None:
+    found = import_recipe(written(tmp_path, AXOLOTL))
+    recipe = found.recipe
+    assert recipe.method == "kto"
+    assert recipe.loss == {"beta": 0.5, "desirable_weight": 0.2, "undesirable_weight": 1.0}
+    assert recipe.adapter.target_modules == "all-linear"
+    assert (recipe.batch.global_, recipe.duration.epochs) == (8, 3.0)
+    assert recipe.held_out is not None
+    assert recipe.held_out.share == 0.05
+    assert recipe.optimizer.name == "adamw_8bit"
+
+
+def test_llama_factorys_keys(tmp_path: Path) -> None:
+    recipe = import_recipe(written(tmp_path, LLAMA_FACTORY)).recipe
+    assert recipe.method == "simpo"
+    assert recipe.loss == {"beta": 2.5, "gamma": 0.8, "label_smoothing": 0.0}
+    assert (recipe.adapter.r, recipe.adapter.alpha) == (8, 16)
+    assert [(one.name, one.n) for one in recipe.data_sets] == [
+        ("data/dataset_info.json#one", 1000),
+        ("data/dataset_info.json#two", 1000),
+    ]
+    assert recipe.duration.steps == 40
+    assert recipe.held_out is not None
+    assert recipe.held_out.rows == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "method"),
+    [
+        ({"gamma_beta_ratio": None, "loss_type": "apo_zero"}, "apo-zero"),
+        ({"gamma_beta_ratio": None, "loss_type": "sigmoid"}, "dpo"),
+        ({"gamma_beta_ratio": None, "loss_type": "ipo"}, "ipo"),
+        ({"gamma_beta_ratio": None}, "dpo"),
+        ({"gamma_beta_ratio": None, "beta": None}, "sft"),
+    ],
+)
+def test_the_method_is_known_by_the_keys(
+    tmp_path: Path, change: dict[str, Any], method: str
+) -> None:
+    content = {key: value for key, value in {**TRL, **change}.items() if value is not None}
+    assert import_recipe(written(tmp_path, content)).recipe.method == method
+
+
+def test_sft_of_trl_is_on_all_tokens_unless_it_says_otherwise(tmp_path: Path) -> None:
+    content = {k: v for k, v in TRL.items() if k not in {"beta", "gamma_beta_ratio"}}
+    assert import_recipe(written(tmp_path, content)).recipe.train_on == "all"
+    content["assistant_only_loss"] = True
+    assert import_recipe(written(tmp_path, content)).recipe.train_on == "replies"
+
+
+def test_a_template_without_bos_gets_the_one_that_tokenisation_added(tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}"
+    found = import_recipe(written(tmp_path, {**TRL, "chat_template": template}))
+    assert found.recipe.chat_template == "{{ bos_token }}" + template
+    assert any("bos_token" in one for one in found.differences)
+    own = "{{ '<|im_start|>' }}"
+    assert (
+        import_recipe(written(tmp_path, {**TRL, "chat_template": own})).recipe.chat_template == own
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": 1}, "is no configuration that is known"),
+        ({**TRL, "gamma_beta_ratio": None, "loss_type": "aot"}, "loss_type 'aot' has no method"),
+        ({**LLAMA_FACTORY, "stage": "ppo"}, "stage: ppo is none of ours"),
+        ({**LLAMA_FACTORY, "finetuning_type": "oft"}, "finetuning_type: oft is none of ours"),
+        ({**AXOLOTL, "rl": "grpo"}, "rl: grpo has no method of ours"),
+        ({**AXOLOTL, "datasets": None}, "datasets is missing"),
+        ({**AXOLOTL, "micro_batch_size": 1}, "batch.per_device has to be 2"),
+    ],
+)
+def test_what_has_no_translation_is_one_sentence(
+    tmp_path: Path, content: dict[str, Any], message: str
+) -> None:
+    given = {key: value for key, value in content.items() if value is not None}
+    with pytest.raises(InputError) as error:
+        import_recipe(written(tmp_path, given))
+    assert message in str(error.value)
+    assert str(error.value).startswith(str(tmp_path))
+
+
+def test_the_command_lists_every_key_and_writes_a_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, TRL)
+    done = CliRunner().invoke(cli, ["recipe", "import", "config.yaml", "--to", "mine/simpo"])
+    assert done.exit_code == 0, done.output
+    for key in TRL:
+        assert re.search(rf"^{key} +(kept|renamed|dropped)", done.output, re.MULTILINE), key
+    text = (tmp_path / "train" / "mine" / "simpo.yaml").read_text()
+    assert "# Differs from the published run:" in text
+    assert load_recipe(tmp_path / "train/mine/simpo.yaml") == import_recipe("config.yaml").recipe
+    again = CliRunner().invoke(cli, ["recipe", "import", "config.yaml", "--to", "mine/simpo"])
+    assert isinstance(again.exception, InputError)
+    out = CliRunner().invoke(cli, ["recipe", "import", "config.yaml", "--to", "../out"])
+    assert isinstance(out.exception, InputError)
+    listed = CliRunner().invoke(cli, ["recipe", "list"])
+    assert re.search(r"^mine/simpo +simpo +owner/base", listed.output, re.MULTILINE)
+    shown = CliRunner().invoke(cli, ["recipe", "show", "mine/simpo"])
+    assert shown.output.strip() == text.strip()
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "beta", "eval_steps"])
+def test_what_a_field_says_cannot_be_passed_to_trl(name: str) -> None:
+    content = yaml.safe_load((Path(__file__).parents[2] / "train/demo/dpo.yaml").read_text())
+    with pytest.raises(InputError, match=rf"trl\.{name}: the field .* says it"):
+        parse_recipe({**content, "trl": {name: 1}}, "x.yaml")
+
+
+@pytest.mark.skipif(not FILES, reason="ALIGNBOARD_RECIPES is not set")
+def test_there_are_as_many_published_files_as_are_promised() -> None:
+    count = {
+        folder.name: len(list(folder.iterdir()))
+        for folder in PUBLISHED.iterdir()
+        if folder.is_dir()
+    }
+    assert (count["alignment-handbook"], count["SimPO"]) == (22, 7)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_published_files_translate_with_every_key_accounted_for(file: Path, tmp_path: Path) -> None:
+    found = import_recipe(file)
+    assert {one.key for one in found.keys} == set(yaml.safe_load(file.read_text()))
+    assert not [one for one in found.keys if one.note == "no field of a recipe has its meaning"]
+    (tmp_path / "r.yaml").write_text(found.text())
+    assert load_recipe(tmp_path / "r.yaml") == found.recipe
+
+
+ARCHITECTURES = {
+    "smollm3": "smollm3",
+    "smollm": "llama",
+    "starc": "starcoder2",
+    "mixtral": "mixtral",
+    "gemma-2-": "gemma2",
+    "gemma": "gemma",
+    "qwen3": "qwen3",
+    "qwen2": "qwen2",
+    "llama": "llama",
+    "falcon-e": "llama",
+    "mistral": "mistral",
+    "zephyr": "mistral",
+}
+"""the architecture of a model, by a part of its name"""
+
+
+def tiny_of(model: str, folder: Path) -> Path:
+    """A checkpoint of random weights of the model's architecture, with the demo's tokenizer."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from alignboard.demo.tiny import build_tokenizer
+
+    kind = next(kind for part, kind in ARCHITECTURES.items() if part in model.lower())
+    tokenizer: Any = build_tokenizer()
+    small = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "max_position_embeddings": 128,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    extra = {"num_local_experts": 2} if kind == "mixtral" else {}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **small, **extra)).save_pretrained(
+        folder
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_published_files_train_two_steps(file: Path, tmp_path: Path) -> None:
+    """The recipe on a tiny model of its architecture: other rows, batch, length and tokens; not in 4 bits."""
+    from alignboard.data.preferences.read import read_rows
+    from alignboard.data.preferences.sources import PreferenceSource
+    from alignboard.training.trainer import train
+
+    content = dict(import_recipe(file).content)
+    base = tiny_of(content["model"], tmp_path / "base")
+    for key in ("quantization", "held_out", "revision"):
+        content.pop(key, None)
+    if "eos_token" not in content.get("chat_template", "eos_token"):
+        del content["chat_template"]  # its end of turn is no token of the tiny tokenizer
+    content["trl"] = {k: v for k, v in content.get("trl", {}).items() if k != "eos_token"}
+    if re.search("8bit|paged", content["optimizer"].get("name", "")):
+        content["optimizer"] = {**content["optimizer"], "name": "adamw_torch"}
+    content |= {"max_length": 64, "batch": {"global": 4, "per_device": 2}, "duration": {"steps": 2}}
+    recipe = parse_recipe(json.loads(json.dumps(content)), file.name)
+    rows: Any = pair_rows(16)
+    if recipe.kind == "demonstration":
+        rows = conversations(16)
+    elif recipe.kind == "rated":
+        source = tmp_path / "rows.jsonl"
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        rows, _ = read_rows(PreferenceSource(str(source)), "rated")
+    result = train(recipe, base, rows, tmp_path / "out")
+    assert result.steps == 2

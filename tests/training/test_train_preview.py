@@ -1,0 +1,204 @@
+"""A look at a training before any weights are read: rows as tokens, lengths, contamination, settings, the dry run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from alignboard.cli.app import cli
+from alignboard.data.preferences.contamination import contamination
+from alignboard.errors import InputError
+from alignboard.pipeline.training import TrainingRequest, parse_settings, training_plan
+from alignboard.training.preflight import PreflightError, token_rows
+from alignboard.training.tokens import encoded, token_lengths, training_tokenizer
+from test_train import SMOL, QuickBase, base, conversations, pair_rows, sft_rows, short
+
+__all__ = ["base"]  # the fixture
+
+
+def written(file: Path, rows: list[dict[str, Any]]) -> Path:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.mark.parametrize("kind", ["pairs", "completions", "messages"])
+@pytest.mark.parametrize("template", ["own", "smol"])
+def test_rows_as_tokens_are_those_that_trl_makes(
+    base: QuickBase, tmp_path: Path, kind: str, template: str
+) -> None:
+    from datasets import Dataset
+
+    from alignboard.training.arguments import make_trainer, prepared, trl_arguments
+    from alignboard.training.start import load_base, with_adapter
+
+    rows = {"pairs": pair_rows, "completions": sft_rows, "messages": conversations}[kind](8)
+    rows[0][list(rows[0])[-1]][-1]["content"] += " cat dog" * 60  # over max_length
+    changes: dict[str, Any] = (
+        {"chat_template": SMOL} if template == "smol" or kind == "messages" else {}
+    )
+    recipe = short("demo/dpo" if kind == "pairs" else "demo/sft", 4, max_length=40, **changes)
+    loaded = load_base(recipe, base("llama"))
+    tokenizer = training_tokenizer(loaded.tokenizer, recipe.chat_template, None, loaded.path)
+    model = loaded.model
+    model = with_adapter(model, recipe.adapter, None)
+    arguments = trl_arguments(recipe, model, tmp_path / "work", 0)
+    messages = Dataset.from_list(rows)
+    prepared_rows = prepared(messages, recipe, tokenizer)
+    trainer = make_trainer(recipe, arguments, model, tokenizer, prepared_rows, [])
+    ours = token_rows(trainer.train_dataset, recipe.max_length, limit=8)
+    # TRL's own preparation of the messages.
+    rest = (False, None) if kind != "pairs" else ()
+    trainer.args.assistant_only_loss = kind == "messages"
+    trainer.chat_template, trainer.completion_only_loss = None, kind == "completions"
+    theirs = trainer._prepare_dataset(messages, tokenizer, trainer.args, *rest, "train")
+    theirs = token_rows(theirs, recipe.max_length, limit=8)
+    looked = [one.cut(recipe.max_length) for row in rows for one in encoded(tokenizer, row)]
+    assert [(list(r.ids), list(r.trained)) for r in ours] == [
+        (list(r.ids), list(r.trained)) for r in theirs
+    ]
+    assert [list(r.ids) for r in looked] == [list(r.ids) for r in ours]
+    assert any(r.truncated for r in ours)
+
+
+def test_lengths_of_each_side_against_max_length(base: QuickBase) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base("llama"))
+    rows = pair_rows(8)
+    rows[0]["chosen"][0]["content"] = "cat " * 60
+    rows[1]["prompt"][0]["content"] = "cat " * 60
+    chosen, rejected = token_lengths([encoded(tokenizer, row) for row in rows], 40)
+    assert (chosen.n, chosen.cut, chosen.filled) == (8, 1, 1)
+    assert (rejected.n, rejected.cut, rejected.filled) == (8, 0, 1)
+    assert chosen.longest > 60 > chosen.median
+
+
+def test_rows_that_hold_what_is_evaluated_are_found() -> None:
+    long = " ".join(f"word{n}" for n in range(20))
+    rows = [
+        {"prompt": [{"role": "user", "content": "What IS the capital of France"}]},
+        {"prompt": [{"role": "user", "content": "before " + " ".join(long.split()[3:18])}]},
+        {"prompt": [{"role": "user", "content": " ".join(long.split()[:12])}]},
+    ]
+    found = contamination(rows, ["What is the capital of France?", long], "mine")
+    assert (found.exact, found.overlapping) == (1, 1)
+    assert found.examples == ((1, "What is the capital of France?"), (2, long))
+    assert (found.shared, found.n_texts) == (2, 2)
+    assert "no row shares" in str(contamination(rows[2:], [long], "mine"))
+
+
+@pytest.mark.parametrize("text", ["loss.beta", "=1", "loss..beta=1", "loss.beta=[1"])
+def test_a_setting_that_is_none(text: str) -> None:
+    with pytest.raises(InputError, match=r"^--set "):
+        parse_settings([text])
+
+
+def test_settings_data_and_name_replace_the_recipes(tmp_path: Path) -> None:
+    file = written(tmp_path / "mine.jsonl", pair_rows(8))
+    settings = parse_settings(["loss.beta=0.3"])
+    settings |= {"data": {"name": str(file)}, "pairs": None, "seed": 7}
+    plan = training_plan(TrainingRequest("demo/dpo", "tiny-phi", settings, "mine"), tmp_path)
+    recipe = plan.recipes["demo/dpo"]
+    assert recipe.loss == {"beta": 0.3, "label_smoothing": 0.0, "divergence": "reverse_kl"}
+    assert (recipe.sole_data, recipe.pairs, recipe.seed) == (str(file), None, 7)
+    assert [one.name for one in plan.models] == ["tiny-phi", "tiny-phi-sft", "mine"]
+    alone = TrainingRequest("demo/dpo", "tiny-phi", {"start_from": None}, "alone")
+    assert [one.name for one in training_plan(alone, tmp_path).models] == ["tiny-phi", "alone"]
+    with pytest.raises(InputError, match="no field 'loos'"):
+        training_plan(TrainingRequest("demo/dpo", "tiny-phi", {"loos": 1}), tmp_path)
+    with pytest.raises(InputError, match="is what the training starts from"):
+        training_plan(TrainingRequest("demo/dpo", "tiny-phi", {}, "tiny-phi-sft"), tmp_path)
+
+
+def test_a_dry_run_shows_rows_and_steps_and_reads_no_weights(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alignboard.models.loading import loads
+
+    monkeypatch.chdir(tmp_path)
+    file, before = written(tmp_path / "mine.jsonl", pair_rows(12)), len(loads)
+    command = ["train", "demo/dpo", "--model", str(base("llama")), "--data", str(file)]
+    command += [
+        "--set",
+        "batch.global=4",
+        "--set",
+        "batch.per_device=2",
+        "--set",
+        "duration.steps=9",
+    ]
+    done = CliRunner().invoke(cli, [*command, "--name", "mine", "--dry-run", "--json", "p.json"])
+    assert done.exit_code == 0, done.output
+    assert "12 of 12 rows, read as pairs" in done.output
+    assert "9 steps over 12 rows" in done.output
+    assert "[row] <bos>" in done.output
+    assert "train mine" in done.output
+    looked = json.loads((tmp_path / "p.json").read_text())["preview"]
+    assert [side["side"] for side in looked["lengths"]] == ["chosen", "rejected"]
+    assert looked["memory_gib"] > 0
+    assert len(loads) == before
+    assert not (tmp_path / "results" / "mine").exists()
+
+
+def test_data_check_counts_tokens_and_finds_what_is_evaluated(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = pair_rows(8)
+    file = written(tmp_path / "mine.jsonl", rows)
+    text = rows[2]["prompt"][0]["content"]
+    (tmp_path / "set.json").write_text(json.dumps([{"instruction": text.upper()}]))
+    command = ["data", "check", str(file), "--recipe", "demo/dpo", "--model", str(base("llama"))]
+    done = CliRunner().invoke(cli, [*command, "--against", "set.json"])
+    assert done.exit_code == 0, done.output
+    assert "chosen    8 rows; tokens: median" in done.output
+    assert "1 rows hold an instruction of set" in done.output
+    assert done.output.count("[row] ") == 2
+
+
+def test_rows_without_an_end_are_refused_by_the_dry_run(base: QuickBase) -> None:
+    from datasets import Dataset
+
+    from alignboard.models.registry import load_model
+    from alignboard.training.preview import open_for_training, preview
+    from test_train import ENDLESS
+
+    recipe = short("demo/dpo", chat_template=ENDLESS)
+    opened = open_for_training(recipe, load_model(str(base("llama"))))
+    with pytest.raises(PreflightError, match="trains no end token"):
+        preview(recipe, opened, Dataset.from_list(pair_rows(8)))
+
+
+@pytest.mark.slow
+def test_one_file_trains_by_three_methods_through_the_command(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SFT's adapter is the start of KTO on pairs with held-out rows; every weight is trained by ORPO."""
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "sft.jsonl", conversations(16))
+    written(tmp_path / "pairs.jsonl", pair_rows(16))
+    few = ["batch.global=8", "batch.per_device=4", "duration.steps=3"]
+    model = ["--model", str(base("llama"))]
+
+    def run(recipe: str, data: str, name: str, *settings: str) -> dict[str, Any]:
+        pairs = [part for one in (*few, *settings) for part in ("--set", one)]
+        command = ["train", recipe, *model, "--data", data, "--name", name, *pairs]
+        done = CliRunner().invoke(cli, [*command, "--json", "out.json"])
+        assert done.exit_code == 0, (done.output, done.exception)
+        return json.loads((tmp_path / "out.json").read_text())
+
+    run("demo/sft", "sft.jsonl", "mine-sft")
+    start = "start_from=results/mine-sft/adapter"
+    run("demo/dpo", "pairs.jsonl", "mine-kto", start, "method=kto", "held_out={share: 0.25}")
+    card = json.loads((tmp_path / "results/mine-kto/adapter/training.json").read_text())
+    assert card["first_loss"] == pytest.approx(0.5, abs=1e-4)
+    assert card["parent_fingerprint"]
+    assert card["data"]["schema"] == "pairs"
+    assert list(card["held_out"]) == ["3"]
+    assert (tmp_path / "results/mine-kto/adapter/steps.jsonl").is_file()
+    run("demo/simpo", "pairs.jsonl", "mine-full", "lora=none", "start_from=null")
+    assert (tmp_path / "results/mine-full/checkpoint/model.safetensors").is_file()
+    assert not list((tmp_path / "results/.store").glob("work-*"))
