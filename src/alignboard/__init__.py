@@ -30,14 +30,18 @@ if TYPE_CHECKING:
     from alignboard.judges.load import load_judge
     from alignboard.judges.opening import Opening
     from alignboard.judges.pairs import Pair
-    from alignboard.judges.runner import judge_pairs, rate_outputs
+    from alignboard.judges.runner import judge_pairs as judge
+    from alignboard.judges.runner import rate_outputs
     from alignboard.models.asked import load_spec
     from alignboard.models.loading import LoadedModel
     from alignboard.models.registry import load_model
     from alignboard.pipeline.plans.benchmark import BenchmarkRequest
     from alignboard.pipeline.plans.plan import load_plan
-    from alignboard.pipeline.runner import RunResult, benchmark_models, run_plan
-    from alignboard.pipeline.training import TrainingRequest, train_recipe
+    from alignboard.pipeline.runner import RunResult
+    from alignboard.pipeline.runner import benchmark_models as benchmark
+    from alignboard.pipeline.runner import run_plan as run
+    from alignboard.pipeline.training import TrainingRequest
+    from alignboard.pipeline.training import train_recipe as train
     from alignboard.published.calibration import read_calibration
     from alignboard.published.reproduce import reproduce
     from alignboard.records import Generation
@@ -77,14 +81,14 @@ _PUBLIC = {
     "judges.load": ("load_judge",),
     "judges.opening": ("Opening",),
     "judges.pairs": ("Pair",),
-    "judges.runner": ("judge_pairs", "rate_outputs"),
+    "judges.runner": ("judge", "rate_outputs"),
     "models.asked": ("load_spec",),
     "models.loading": ("LoadedModel",),
     "models.registry": ("load_model",),
     "pipeline.plans.benchmark": ("BenchmarkRequest",),
     "pipeline.plans.plan": ("load_plan",),
-    "pipeline.runner": ("RunResult", "benchmark_models", "run_plan"),
-    "pipeline.training": ("TrainingRequest", "train_recipe"),
+    "pipeline.runner": ("RunResult", "benchmark", "run"),
+    "pipeline.training": ("TrainingRequest", "train"),
     "published.calibration": ("read_calibration",),
     "published.reproduce": ("reproduce",),
     "records": ("Generation",),
@@ -98,24 +102,30 @@ _PUBLIC = {
     "stats.win_rate": ("WinRate", "win_rate"),
     "suites": ("load_suite",),
 }
+# What a function of one word is called in its own module, where that word is also an argument or a job.
+_FUNCTIONS = {
+    "benchmark": "benchmark_models",
+    "judge": "judge_pairs",
+    "run": "run_plan",
+    "train": "train_recipe",
+}
 _MODULES = {name: module for module, names in _PUBLIC.items() for name in names}
 
 __all__ = [
     "AlignboardError", "Battles", "BenchmarkRequest", "Board", "Decoding", "Examples", "Generation", "InputError",
     "InstructionSet", "Judge", "LoadedModel", "Opening", "Pair", "ResultsFolder", "RunResult", "TrainingRequest",
-    "WinRate", "__version__", "apply_preset", "benchmark_models", "bradley_terry", "compare", "generate",
-    "judge_pairs", "load_judge", "load_model", "load_plan", "load_preset", "load_set", "load_spec", "load_suite",
-    "open_judge", "plot_families", "plot_lengths", "plot_ranking", "plot_ratings", "plot_scores", "plot_win_rates",
+    "WinRate", "__version__", "apply_preset", "benchmark", "bradley_terry", "compare", "generate", "judge",
+    "load_judge", "load_model", "load_plan", "load_preset", "load_set", "load_spec", "load_suite", "open_judge",
+    "plot_families", "plot_lengths", "plot_ranking", "plot_ratings", "plot_scores", "plot_win_rates",
     "published_board", "rank", "rate_outputs", "read_annotations", "read_board", "read_calibration",
-    "read_examples", "recomputed_board", "register", "reproduce", "results_board", "run_plan", "train_recipe",
-    "win_rate",
+    "read_examples", "recomputed_board", "register", "reproduce", "results_board", "run", "train", "win_rate",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'alignboard' has no attribute {name!r}")
-    return getattr(import_module(f"alignboard.{_MODULES[name]}"), name)
+    return getattr(import_module(f"alignboard.{_MODULES[name]}"), _FUNCTIONS.get(name, name))
 
 
 def __dir__() -> list[str]:

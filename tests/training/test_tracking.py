@@ -19,11 +19,12 @@ def test_the_trackers_that_a_recipe_names_have_every_step(
     base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event_file = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     from alignboard.training.trainer import train
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
+    wandb.teardown()  # its settings, with the folder, are those of the first run in the process
     recipe = short("demo/sft", 3, report_to=["tensorboard", "wandb"])
     made = train(recipe, base("llama"), sft_rows(), tmp_path / "mine" / "adapter")
     found = event_file.EventAccumulator(str(tmp_path / "runs" / "mine")).Reload()
