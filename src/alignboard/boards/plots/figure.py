@@ -19,7 +19,6 @@ from alignboard.boards.plots.style import (
     MUTED,
     SMALL,
     SUBTITLE,
-    TEXT,
     TITLE,
     Font,
     drawable,
@@ -196,7 +195,7 @@ def save_panel(
     unsaid = {"png": ("Software",), "pdf": ("CreationDate", "Producer"), "svg": ("Date",)}[kind]
     target = io.BytesIO()
     with style(drawable(panel.heading), font):
-        grown = max(1.0, font.size / TEXT)
+        grown = max(1.0, font.size / SMALL)
         figure = draw_panel(panel, size or (WIDTH, grown * (panel.height + _HEADING_ROOM)))
         figure.savefig(target, format=kind, metadata=dict.fromkeys(unsaid))
     write_atomically(path, target.getvalue())

@@ -72,10 +72,10 @@ PLAIN, OTHER = Look(INK, "o"), Look(FLAGGED, "X")
 
 
 class Font(NamedTuple):
-    """What the texts of a figure are set in: a family's name, and the size of its names of models, in points."""
+    """What a figure is set in: a family's name, and the points of its names and numbers; headings are larger."""
 
     family: str = FONT
-    size: float = TEXT
+    size: float = SMALL
 
 
 def points(size: float) -> float:
@@ -94,16 +94,14 @@ def style(salt: str = "", font: Font = Font()) -> Iterator[None]:  # noqa: B008
     """
     import matplotlib as mpl
 
-    small = SMALL * font.size / TEXT
-
     defaults: dict[Any, Any] = {
         key: value for key, value in mpl.rcParamsDefault.items() if "backend" not in key
     }
     texts = dict.fromkeys(
-        ("axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), small
+        ("axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), font.size
     )
     family = list(dict.fromkeys((font.family, FONT)))
-    texts |= {"font.family": family, "font.size": font.size}
+    texts |= {"font.family": family, "font.size": TEXT * font.size / SMALL}
     sheet: dict[Any, Any] = {**defaults, **_RC, **texts, "svg.hashsalt": salt}
     with mpl.rc_context(sheet):
         yield

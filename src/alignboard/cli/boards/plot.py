@@ -46,7 +46,11 @@ def _kinds(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
     metavar="NAME",
     help="Font of the texts, such as 'Times New Roman'; default: DejaVu Sans.",
 )
-@click.option("--font-size", type=click.FloatRange(4, 24), help="Points of its texts; default: 8.")
+@click.option(
+    "--font-size",
+    type=click.FloatRange(4, 24),
+    help="Points of names and numbers; headings are larger. Default: 7.5.",
+)
 @models_option
 @json_option
 def plot(
