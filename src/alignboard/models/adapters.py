@@ -34,7 +34,7 @@ _NOT_ASKED: Final = frozenset(
 """kinds that need more than a prompt: tokens without a text before it, a task's number, a second pass"""
 _SETTINGS: Final = {
     "alora_invocation_tokens": "an activated LoRA, which begins to work at tokens inside the prompt",
-    "layer_replication": "a LoRA on repeated layers (layer_replication), which is another network than its base",
+    "layer_replication": "a LoRA on repeated layers (layer_replication), another network than its base",
     "arrow_config": "a router of other adapters (arrow_config)",
 }
 """settings of a LoRA whose prompts cannot share the base's forward pass, in words"""
