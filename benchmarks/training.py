@@ -148,7 +148,7 @@ def _spent(started: float, at: Sequence[float]) -> dict[str, float]:
     steps = len(at) - 1
     return {
         "cpu": time.process_time() - started,
-        "step": (at[-1] - at[0]) / steps if steps else float("nan"),
+        "step": (at[-1] - at[0]) / steps if steps > 0 else float("nan"),
         "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -322,7 +322,7 @@ def read(work: Path, asked: argparse.Namespace) -> dict[str, Any]:
         while file.tell() < size:
             for line in lines:
                 row = json.loads(line)
-                row["prompt"][0]["content"] += f" ({number}) " + "and so on, word by word " * 40
+                row["prompt"][0]["content"] += f" ({number}) " + "and so on, word by word " * 200
                 file.write(json.dumps(row) + "\n")
                 number += 1
     found = child("data", base=base, rows=str(large))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ DATA = {"data": {"name": "pairs.jsonl"}}
 
 
 @pytest.mark.parametrize("more", [{"lora": "none"}, {"checkpoints": 3}])
-def test_a_reward_model_is_an_adapter_with_a_head(more: dict[str, object]) -> None:
+def test_a_reward_model_is_an_adapter_with_a_head(more: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="an adapter with a head"):
         short("demo/dpo", **REWARD, **DATA, **more)
 
