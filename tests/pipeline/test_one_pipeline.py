@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
+import commands
 import tiny_models
 from alignboard.boards.board import read_board
 from alignboard.cli.app import cli
@@ -61,15 +60,7 @@ SUITES = {
 
 
 def alignboard(folder, *arguments):
-    command = [sys.executable, "-m", "alignboard", *map(str, arguments)]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-    )
+    return commands.alignboard(folder, *arguments, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
 
 
 def write(folder, name, content):
