@@ -1,4 +1,4 @@
-"""The command line in a fork of this process: a run of its own, without the seconds that an interpreter takes to load.
+"""Commands and plans without the seconds that an interpreter and torch take to load: in a fork, and in this process.
 
 What a command changes (environment, folder, handlers of signals, modules) ends with it, as in a process of its own. Use
 a new interpreter where a test is about what is loaded, about a kill, or about variables that libraries read on import.
@@ -12,9 +12,15 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from alignboard.cli import main
+from alignboard.pipeline import runner
+from alignboard.pipeline.executors.machine import Machine
+
+run_plan = partial(runner.run_plan, machine=Machine(executor="in-process"))
+"""does the jobs of a plan in this process"""
 
 
 def alignboard(
