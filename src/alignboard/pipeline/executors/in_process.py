@@ -28,7 +28,7 @@ class InProcess:
         before = dict(os.environ)
         os.environ.update(self._settings.environment_of(0))
         device = next(iter(self._settings.devices), None)
-        doer = Doer(work.paths, "worker-0", device)
+        doer = Doer(work.paths, "worker-0", device, self._settings.helpers)
         try:
             with open_log(work.paths.logs, 0) as log, redirect_stdout(log), redirect_stderr(log):
                 while (assigned := work.take(0)) is not None or work.is_waiting:

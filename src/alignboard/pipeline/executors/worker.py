@@ -61,7 +61,8 @@ class _Replies:
             self.send(WorkerReply(progress=(done, total)))
 
 
-def _read_commands(stream: BinaryIO, commands: queue.SimpleQueue[bytes]) -> None:
+def read_commands(stream: BinaryIO, commands: queue.SimpleQueue[bytes]) -> None:
+    """Put every line into ``commands``; ends this process when the input ends."""
     for line in stream:
         commands.put(line)
     os._exit(1)
@@ -78,7 +79,7 @@ def main(workspace: str, number: str, device: str, *modules: str) -> None:
     replies = _Replies(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
     commands: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_read_commands, args=(sys.stdin.buffer, commands), daemon=True).start()
+    threading.Thread(target=read_commands, args=(sys.stdin.buffer, commands), daemon=True).start()
     paths = WorkspacePaths(Path(workspace))
     doer = Doer(paths, f"worker-{number}", device or None)
     with in_use(paths):

@@ -26,6 +26,7 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.executors.work import IncompleteError
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.benchmarks import LM_EVAL, SCORES, WARNINGS
+from alignboard.pipeline.jobs.shards import Shards, SharedModel
 from alignboard.pipeline.jobs.weights import adapter_path, model_path
 from alignboard.pipeline.plans.made import write_tasks
 from alignboard.pipeline.plans.models import served_of
@@ -158,6 +159,16 @@ def task_data(task: JobTask) -> dict[str, str]:
     return {}
 
 
+def _sharing(task: JobTask) -> SharedModel | None:
+    """The processes that share an lm-eval job's requests, where there are any; an endpoint has requests in parallel."""
+    if not task.helpers or "entry" in task.job.hints:
+        return None
+    if "shards" not in task.held:
+        task.held["shards"] = Shards(task.paths, task.helpers)
+    chat = task.job.parameters["apply_chat_template"]
+    return task.held["shards"].of(spec_of(task), apply_chat_template=chat)
+
+
 def lm_eval(task: JobTask) -> dict[str, str]:
     """lm-eval's numbers on one model, and its files."""
     parameters = task.job.parameters
@@ -188,6 +199,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
                 trusted=hints["trust_tasks"],
                 journal=task.journal,
                 on_progress=task.progress,
+                sharing=_sharing(task),
             )
         except InputError as error:
             raise InputError(f"evaluate/suites/{suite}.yaml: {error}") from error
