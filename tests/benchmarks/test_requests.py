@@ -15,11 +15,11 @@ import pytest
 import tiny_models
 from alignboard.benchmarks.lm import BenchmarkedModel
 from alignboard.benchmarks.run import run_tasks
+from alignboard.benchmarks.shards import Shards, parts
 from alignboard.models.loading import LoadedModel
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import LocalModels
 from alignboard.pipeline.jobs.benchmarks import suite_notes
-from alignboard.pipeline.jobs.shards import Shards, parts
 from alignboard.pipeline.store import WorkspacePaths
 from alignboard.results.journal import Journal
 from benchmark_tasks import (
@@ -272,7 +272,7 @@ def test_two_processes_share_the_requests_of_a_model(folder, tmp_path):
     spec = ModelSpec("tuned", str(tiny_models.base()), adapter=str(tiny_models.adapters()["one"]))
     paths, shown = WorkspacePaths(tmp_path), []
     with Journal(paths.journal, "worker-0") as journal, LocalModels().open(spec) as model:
-        sharing = Shards(paths, ("",)).of(spec, apply_chat_template=True)
+        sharing = Shards(paths.journal, paths.logs, ("",)).of(spec, apply_chat_template=True)
         together = run_tasks(
             *(model.subject(), BENCHMARKS, [folder], tmp_path / "together"),
             journal=journal,

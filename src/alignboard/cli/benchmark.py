@@ -118,7 +118,7 @@ def benchmark(
     run = partial(
         benchmark_models,
         asked,
-        machine=_machine(workers, gpus, served=asked.endpoint is not None),
+        machine=_machine(workers, gpus, served=bool(asked.endpoint)),
         redo=redo,
         consent=replace(consent_of(asked.endpoint), tasks=trust_tasks),
     )

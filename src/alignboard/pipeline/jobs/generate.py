@@ -15,6 +15,7 @@ import msgspec
 
 from alignboard.benchmarks.mirror import Mirror, served
 from alignboard.benchmarks.run import generated_files, run_tasks
+from alignboard.benchmarks.shards import Shards, SharedModel
 from alignboard.benchmarks.task_files import rooms
 from alignboard.data.instruction_sets import Instruction, InstructionSet
 from alignboard.engines.rows import Decoding
@@ -26,7 +27,6 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.executors.work import IncompleteError
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.benchmarks import LM_EVAL, SCORES, WARNINGS
-from alignboard.pipeline.jobs.shards import Shards, SharedModel
 from alignboard.pipeline.jobs.weights import adapter_path, model_path
 from alignboard.pipeline.plans.made import write_tasks
 from alignboard.pipeline.plans.models import served_of
@@ -164,7 +164,7 @@ def _sharing(task: JobTask) -> SharedModel | None:
     if not task.helpers or "entry" in task.job.hints:
         return None
     if "shards" not in task.held:
-        task.held["shards"] = Shards(task.paths, task.helpers)
+        task.held["shards"] = Shards(task.paths.journal, task.paths.logs, task.helpers)
     chat = task.job.parameters["apply_chat_template"]
     return task.held["shards"].of(spec_of(task), apply_chat_template=chat)
 

@@ -1,6 +1,6 @@
 """Processes that share the requests of lm-eval jobs: each loads the model itself, and its results are journal rows.
 
-Run as ``python -m alignboard.pipeline.jobs.shards JOURNAL NUMBER``. Parts of a call of lm-eval come as JSON lines on
+Run as ``python -m alignboard.benchmarks.shards JOURNAL NUMBER``. Parts of a call of lm-eval come as JSON lines on
 the standard input; a line on the standard output says that a part is done, or why it is not. When the input ends, the
 process that started this one is gone, and so is this one, at once.
 """
@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import selectors
 import signal
 import subprocess
 import sys
-import threading
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -29,11 +27,11 @@ from alignboard.benchmarks.request_rows import ANSWERS, RequestRows
 from alignboard.benchmarks.run import request_identity
 from alignboard.extras import calm
 from alignboard.models.spec import ModelSpec
-from alignboard.pipeline.answerers import LocalModels
-from alignboard.pipeline.executors.logs import end_text, open_log
-from alignboard.pipeline.executors.worker import read_commands
-from alignboard.pipeline.store import WorkspacePaths
+from alignboard.parallel import lines_of_standard_input
 from alignboard.results.journal import Journal
+
+if TYPE_CHECKING:
+    from alignboard.models.asked import HeldBase
 
 _PAUSE: Final = 2.0
 """seconds between two looks at what the others have done"""
@@ -60,9 +58,9 @@ class _Process:
 class Shards:
     """Processes beside this one, started with their first part, and ended with this object."""
 
-    def __init__(self, paths: WorkspacePaths, devices: Sequence[str]) -> None:
+    def __init__(self, journal: Path, logs: Path, devices: Sequence[str]) -> None:
         """``devices`` are their GPUs, one each; ``""`` for a process that sees what this one sees."""
-        self._paths, self._devices = paths, devices
+        self._journal, self._logs, self._devices = journal, logs, devices
         self._processes: dict[int, _Process] = {}
         self._running: dict[int, _Process] = {}
         weakref.finalize(self, _end, self._processes)
@@ -108,8 +106,9 @@ class Shards:
         line = one.popen.stdout.readline()
         if not line:
             del self._processes[one.number]
+            code = one.popen.wait()
             raise RuntimeError(
-                f"a process that shares requests ended {end_text(one.popen.wait(), one.log)}"
+                f"a process that shares requests ended with code {code}; its log is {one.log}"
             )
         failed = json.loads(line)["failed"]
         if failed is not None:
@@ -118,16 +117,17 @@ class Shards:
     def _started(self, number: int) -> _Process:
         device = self._devices[number - 1]
         own = {"CUDA_VISIBLE_DEVICES": device} if device else {"OMP_NUM_THREADS": self._threads()}
-        with open_log(self._paths.logs, number) as log:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        path = self._logs / f"shard-{number}.log"
+        with path.open("ab") as log:
             popen = subprocess.Popen(  # noqa: S603 (this Python, this package)
-                [sys.executable, "-m", __name__, str(self._paths.journal), str(number)],
+                [sys.executable, "-m", __name__, str(self._journal), str(number)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, **own},
-                cwd=self._paths.workspace,
             )
-        return _Process(number, popen, Path(log.name))
+        return _Process(number, popen, path)
 
     def _threads(self) -> str:
         return str(max(1, len(os.sched_getaffinity(0)) // self.n))
@@ -191,14 +191,15 @@ def main(journal: str, number: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one decides
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    commands: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=read_commands, args=(sys.stdin.buffer, commands), daemon=True).start()
-    models = LocalModels(remote_code=True)  # agreed to where the job was made
+    commands = lines_of_standard_input()
+    from alignboard.models.asked import HeldBase
+
+    base = HeldBase(remote_code=True)  # agreed to where the job was made
     rows = Journal(Path(journal), f"worker-{number}")
     while True:
         failed = None
         try:
-            _compute(msgspec.convert(json.loads(commands.get()), Part), models, rows)
+            _compute(msgspec.convert(json.loads(commands.get()), Part), base, rows)
         except Exception as error:  # noqa: BLE001 (the boundary: it is reported by the job)
             print(traceback.format_exc(), file=sys.stderr, flush=True)  # noqa: T201 (the log)
             failed = f"{type(error).__name__}: {error}"
@@ -206,11 +207,13 @@ def main(journal: str, number: str) -> None:
         replies.flush()
 
 
-def _compute(part: Part, models: LocalModels, journal: Journal) -> None:
-    with models.open(part.spec) as model, calm_lm_eval():
+def _compute(part: Part, base: HeldBase, journal: Journal) -> None:
+    with base.open(part.spec) as model, calm_lm_eval():
         from lm_eval.api.instance import Instance
 
-        subject = model.subject()
+        from alignboard.benchmarks.lm import BenchmarkedModel
+
+        subject = BenchmarkedModel(model)
         identity = request_identity(subject, apply_chat_template=part.apply_chat_template)
         lm = subject.lm(RequestRows(identity, journal, lambda _done, _total: None))
         lm.is_chat = part.is_chat
