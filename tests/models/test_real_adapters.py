@@ -380,14 +380,14 @@ def test_variables_are_set_in_an_entry_and_part_of_the_template(tmp_path):
 
 # A template and the vocabulary that it is written for.
 
-GEMMA = "{% for m in messages %}{{ '<start_of_turn>' + m['role'] + '\n' + m['content'] + '<end_of_turn>\n' }}{% endfor %}"
+GEMMA = "{% for m in messages %}{{ '<start_of_turn>' + m['role'] + m['content'] + '<end_of_turn>\\n' }}{% endfor %}"
 LLAMA3 = (
     "{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>' + m['content'] + '<|eot_id|>' }}"
     "{% endfor %}"
 )
 LLAMA2 = (
-    "{% for m in messages %}{{ '[INST] ' + m['content'] + ' [/INST]' if m['role'] == 'user' else m['content'] + '</s>' }}"
-    "{% endfor %}"
+    "{% for m in messages %}{{ '[INST] ' + m['content'] + ' [/INST]' if m['role'] == 'user' else m['content'] + '</s>'"
+    " }}{% endfor %}"
 )
 
 
@@ -415,7 +415,7 @@ def test_marks_that_are_read_as_letters_are_told_or_refused(
         assert all(repr(mark) in found["marks"].text for mark in marks)
     assert (found.get("end-of-turn") is not None) == (level == "wrong")
     if level == "wrong":
-        with pytest.raises(InputError, match="reads as letters.*end_of_turn: allow"):
+        with pytest.raises(InputError, match=r"reads as letters.*end_of_turn: allow"):
             load_spec(spec)
         stopped = msgspec.structs.replace(spec, stop=(marks[-1],))
         assert load_spec(stopped)[1] is not None
