@@ -5,6 +5,7 @@ Light: a run with nothing to do imports neither torch nor anything else that is 
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -165,7 +166,13 @@ def run_resolved(
     jobs = list(graph)
     again = _to_redo(graph, redo)
     light = is_light(resolved)
-    machine = (machine or Machine()).with_default(only_light=light)
+    n_trainings = sum(job.kind == "train" for job in jobs)
+    machine = (machine or Machine()).for_trainings(n_trainings, len(resolved.entries))
+    machine = machine.with_default(only_light=light)
+    if len(machine.devices) > 1:  # one base's trainings share no weights in memory: each has a GPU
+        jobs = [
+            dataclasses.replace(job, group=job.name) if job.kind == "train" else job for job in jobs
+        ]
     environment = (
         _CALM | (_LIGHT if light else {}) | (_OFFLINE if light and is_local(resolved) else {})
     )
