@@ -20,6 +20,7 @@ from alignboard.benchmarks.task_files import rooms
 from alignboard.data.instruction_sets import Instruction, InstructionSet
 from alignboard.engines.rows import Decoding
 from alignboard.errors import InputError
+from alignboard.models.reasoning import split
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import LocalModels, ServedModel
 from alignboard.pipeline.answering import OUTPUTS, ReadyModel, answer_set, decoding_of
@@ -79,7 +80,7 @@ def decoding_of_job(job: Job, spec: ModelSpec) -> Decoding:
 
 
 def outputs(task: JobTask) -> dict[str, str]:
-    """Released responses to a set, in its order and under the name that they have in the plan."""
+    """Released responses to a set, without reasoning, in its order and under the name that they have in the plan."""
     asked = set_of(task)
     if asked.n_turns > 1:
         write_conversations(task.folder / CONVERSATIONS, released_conversations(task.job, asked))
@@ -100,7 +101,10 @@ def released_rows(job: Job, asked: InstructionSet) -> list[Generation]:
     rows = select(path, read_rows(path, Generation), asked)
     return [
         msgspec.structs.replace(
-            row, generator=job.parameters["model"], dataset=own.subset or row.dataset
+            row,
+            output=split(row.output).response,
+            generator=job.parameters["model"],
+            dataset=own.subset or row.dataset,
         )
         for row, own in zip(rows, asked.rows, strict=True)
     ]
