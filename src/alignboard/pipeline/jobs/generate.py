@@ -15,6 +15,7 @@ import msgspec
 
 from alignboard.benchmarks.mirror import Mirror, served
 from alignboard.benchmarks.run import generated_files, run_tasks
+from alignboard.benchmarks.shards import Shards, SharedModel
 from alignboard.benchmarks.task_files import rooms
 from alignboard.data.instruction_sets import Instruction, InstructionSet
 from alignboard.engines.rows import Decoding
@@ -162,6 +163,16 @@ def task_data(task: JobTask) -> dict[str, str]:
     return {}
 
 
+def _sharing(task: JobTask) -> SharedModel | None:
+    """The processes that share an lm-eval job's requests, where there are any; an endpoint has requests in parallel."""
+    if not task.helpers or "entry" in task.job.hints:
+        return None
+    if "shards" not in task.held:
+        task.held["shards"] = Shards(task.paths.journal, task.paths.logs, task.helpers)
+    chat = task.job.parameters["apply_chat_template"]
+    return task.held["shards"].of(spec_of(task), apply_chat_template=chat)
+
+
 def lm_eval(task: JobTask) -> dict[str, str]:
     """lm-eval's numbers on one model, and its files."""
     parameters = task.job.parameters
@@ -192,6 +203,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
                 trusted=hints["trust_tasks"],
                 journal=task.journal,
                 on_progress=task.progress,
+                sharing=_sharing(task),
             )
         except InputError as error:
             raise InputError(f"evaluate/suites/{suite}.yaml: {error}") from error
