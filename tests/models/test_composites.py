@@ -69,7 +69,7 @@ def test_the_text_part_is_asked_as_transformers_asks_it(name, tmp_path):
 
 
 def test_an_encoder_and_decoder_is_refused_by_check_and_load_alike(tmp_path):
-    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+    sizes: dict[str, Any] = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
     config = transformers.T5Config(vocab_size=264, **sizes)
     transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
     byte_tokenizer.build(template=CHATML).save_pretrained(tmp_path / "t5")
