@@ -35,7 +35,6 @@ from alignboard.stats.bridge_scores import (
     SHOWN,
     Form,
     JudgeScores,
-    expit,
     features,
     log_odds,
     n_slopes,
@@ -43,6 +42,7 @@ from alignboard.stats.bridge_scores import (
     require_anchors,
     require_scores,
 )
+from alignboard.stats.logistic import expit
 from alignboard.stats.student import student_quantile
 
 MIN_ANCHORS = 8

@@ -169,8 +169,3 @@ def _refuse(bad: NDArray[np.bool_], what: str, who: str, values: Array, expected
 def log_odds(p: Array) -> Array:
     """(...) log(p / (1 - p))."""
     return np.log(p) - np.log1p(-p)
-
-
-def expit(z: Array) -> Array:
-    """(...) 1 / (1 + exp(-z))."""
-    return 1 / (1 + np.exp(-np.clip(z, -700, 700)))
