@@ -47,6 +47,19 @@ class Estimate:
         """An estimate whose clusters have one size."""
         return cls(value, standard_error, n_clusters, n_clusters)
 
+    def known_by(self, influence: Array) -> Estimate:
+        """The same where few of the ``influence`` (n,), whose squares make up the variance, may decide it.
+
+        Their sum has the spread of a chi square with (sum psi^2)^2 / sum psi^4 degrees of freedom, never more than n.
+
+        References: Satterthwaite 1946, Biometrics 2.
+        """
+        squares = influence**2
+        if not squares.any():
+            return self
+        freedom = float(squares.sum()) ** 2 / float(squares @ squares)
+        return replace(self, n_effective=1 + min(self.n_effective - 1, freedom))
+
     def interval(self, low: float, high: float, level: float) -> Interval:
         """The estimate with limits."""
         return Interval(
