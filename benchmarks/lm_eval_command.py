@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -39,6 +40,7 @@ TASKS = {
 """lm-eval's file, the data's folder, the split of examples, their number, documents as a multiple of --n"""
 TOGETHER = ("arc_challenge", "hellaswag", "mmlu_anatomy")
 SWEPT = ("piqa",)
+SHORT = "winogrande_local"
 ADAPTERS = 6
 BATCH = 4
 
@@ -144,11 +146,12 @@ def each(here: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def sweep(here: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """A base and its adapters."""
+    adapters = tuple(range(1, ADAPTERS + 1))
     theirs = [
-        ran(here, arguments, "lm_eval", tasks=SWEPT, out=here / "sweep" / str(k), adapter=k)
-        for k in range(ADAPTERS + 1)
+        ran(here, arguments, "lm_eval", tasks=SWEPT, out=here / "sweep" / str(k), adapters=own)
+        for k, own in enumerate(((), *((one,) for one in adapters)))
     ]
-    ours = ran(here, arguments, "sweep", tasks=SWEPT, out=here / "swept")
+    ours = ran(here, arguments, "alignboard", tasks=SWEPT, out=here / "swept", adapters=adapters)
     total = {name: sum(row[name] for row in theirs) for name in ("wall_s", "cpu_s")}
     header()
     show(f"lm_eval, {ADAPTERS + 1} runs", theirs[0] | total)
@@ -204,10 +207,10 @@ def ran(
     *,
     tasks: tuple[str, ...] = tuple(TASKS),
     out: Path | None = None,
-    adapter: int = 0,
+    adapters: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """What a process reports."""
-    order = {"tasks": [f"{task}_local" for task in tasks], "out": str(out), "adapter": adapter}
+    order = {"tasks": [f"{task}_local" for task in tasks], "out": str(out), "adapters": adapters}
     (here / "order.json").write_text(json.dumps(order))
     command = [sys.executable, str(Path(__file__).resolve()), str(arguments.data)]
     command += ["--threads", str(arguments.threads), "--worker", worker, str(here)]
@@ -263,6 +266,7 @@ def checkpoint(here: Path, _order: dict[str, Any]) -> None:
     model.model.save_pretrained(str(here / "base"))
     model.tokenizer.save_pretrained(str(here / "base"))
     config = LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    model.model.name_or_path = str(here / "base")  # which the adapters note
     tuned = get_peft_model(model.model, config)
     for k in range(1, ADAPTERS + 1):
         torch.manual_seed(k)
@@ -278,7 +282,7 @@ def lm_eval(here: Path, order: dict[str, Any]) -> dict[str, float]:
     from lm_eval.models.huggingface import HFLM
 
     start = noting_start(HFLM)
-    peft = f",peft={here / 'adapter'}{order['adapter']}" if order["adapter"] else ""
+    peft = "".join(f",peft={here / f'adapter{k}'}" for k in order["adapters"])
     sys.argv = [
         *("lm_eval", "run", "--model", "hf", "--device", "cpu", "--batch_size", str(BATCH)),
         *("--model_args", f"pretrained={here / 'base'}{peft},dtype=float32"),
@@ -290,43 +294,34 @@ def lm_eval(here: Path, order: dict[str, Any]) -> dict[str, float]:
 
 
 def alignboard(here: Path, order: dict[str, Any]) -> dict[str, float]:
-    """Our run of the base."""
-    from alignboard.models.loading import LoadedModel
-
-    model = LoadedModel.load(here / "base", dtype="float32")
+    """Our command, as typed, in a workspace of its own."""
     from alignboard.benchmarks.lm import ContextOnce
+    from alignboard.cli import main as command
 
     start = noting_start(ContextOnce)
-    asked(here, order, model, Path(order["out"]))
+    (Path(order["out"]) / "evaluate").mkdir(parents=True)
+    os.chdir(order["out"])
+    Path("evaluate", "tasks").symlink_to(here / "tasks")
+    models = [str(here / "base"), *(str(here / f"adapter{k}") for k in order["adapters"])]
+    sys.argv = ["alignboard", "benchmark", *models, "--tasks", ",".join(order["tasks"])]
+    sys.argv.append("--trust-tasks")
+    try:
+        command()
+    except SystemExit as ended:
+        if ended.code:
+            raise
     return measured(start)
 
 
-def swept(here: Path, order: dict[str, Any]) -> dict[str, float]:
-    """Our run of the base and its adapters."""
-    from alignboard.models.loading import LoadedModel
-
-    model = LoadedModel.load(here / "base", dtype="float32")
-    from alignboard.benchmarks.lm import ContextOnce
-
-    start = noting_start(ContextOnce)
-    for k in range(1, ADAPTERS + 1):
-        # Not a number, which PEFT would take for that of a layer.
-        model.add_adapter(f"tuned{k}", here / f"adapter{k}", any_base=True)
-    for name in (None, *model.adapters):
-        with model.using(name):
-            asked(here, order, model, Path(order["out"]) / str(name))
-    return measured(start)
-
-
-def asked(here: Path, order: dict[str, Any], model: Any, out: Path, journal: str = "own") -> None:
-    """Run the tasks, with a journal, as a plan does."""
+def asked(here: Path, order: dict[str, Any], model: Any, out: Path) -> None:
+    """Run the tasks on a loaded model, with a journal of their own, as a plan does."""
     from alignboard.benchmarks.lm import BenchmarkedModel
     from alignboard.benchmarks.run import run_tasks
     from alignboard.results.journal import Journal
     from alignboard.suites import Benchmark
 
     tasks = [Benchmark(task, "acc,none") for task in order["tasks"]]
-    with Journal(here / "journals" / journal, "one") as rows:
+    with Journal(here / "journals" / "-".join(out.relative_to(here).parts), "one") as rows:
         run_tasks(
             *(BenchmarkedModel(model), tasks, [here / "tasks"], out),
             apply_chat_template=False,
@@ -336,28 +331,29 @@ def asked(here: Path, order: dict[str, Any], model: Any, out: Path, journal: str
 
 
 def alone(here: Path, order: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Every task by lm-eval's passes and by ours on one loaded model."""
+    """Every task by lm-eval's passes and by ours on one loaded model, after a first run that is not counted."""
     from alignboard.benchmarks import lm
     from alignboard.models.loading import LoadedModel
 
     model = LoadedModel.load(here / "base", dtype="float32")
-    kept = lm.can_share
+    kept, lm._BATCH_SIZE = lm.can_share, BATCH  # noqa: SLF001 - that of the command
     found: dict[str, dict[str, float]] = {}
     for task, (side, share) in itertools.product(
-        order["tasks"], (("lm_eval", lambda _model: False), ("alignboard", kept))
+        (SHORT, *order["tasks"]), (("lm_eval", lambda _model: False), ("alignboard", kept))
     ):
         lm.can_share = share
+        lm._TRIED_MODELS.clear()  # noqa: SLF001 - each task pays for the trial of our passes
         before = used()
-        asked(here, order | {"tasks": [task]}, model, here / side / task, journal=f"{side}-{task}")
+        out = here / ("first" if task == SHORT else "each") / side / task
+        asked(here, order | {"tasks": [task]}, model, out)
         found.setdefault(task, {})[side] = used() - before
-    return found
+    return {task: found[task] for task in order["tasks"]}
 
 
 WORKERS = {
     "checkpoint": checkpoint,
     "lm_eval": lm_eval,
     "alignboard": alignboard,
-    "sweep": swept,
     "each": alone,
 }
 

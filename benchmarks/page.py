@@ -4,12 +4,14 @@ Run:  ALIGNBOARD_RELEASED_DATA=<folder> python benchmarks/page.py [--repeats 5] 
 
 ``ready`` is from the start of the navigation (a ``file:`` address) until the table is sorted and filtered by the script
 and the first prompt stands; ``sort`` and ``search`` are one press of a heading and one search in the table. Boards of
-many models repeat the published AlpacaEval 2 board; texts are released responses and verdicts.
+many models repeat the published AlpacaEval 2 board, those of 12 columns have its columns again under other judges'
+names; texts are released responses, and verdicts where the baseline is among them.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -44,17 +46,49 @@ def board_of(n: int) -> Board:
     return msgspec.structs.replace(published, rows=rows, families={})
 
 
+def widened(board: Board, n: int) -> Board:
+    """``board`` with ``n`` columns: its own again and again, each time by another judge."""
+    own = board.columns
+    added = {
+        f"{column.key} again {k}": msgspec.structs.replace(
+            column, key=f"{column.key} again {k}", judge=f"{column.judge} again {k}"
+        )
+        for k, column in enumerate(itertools.islice(itertools.cycle(own), max(0, n - len(own))))
+    }
+    rows = [
+        msgspec.structs.replace(
+            row,
+            scores=row.scores
+            | {
+                key: row.scores[key.partition(" again ")[0]]
+                for key in added
+                if key.partition(" again ")[0] in row.scores
+            },
+        )
+        for row in board.rows
+    ]
+    return msgspec.structs.replace(board, columns=[*own, *added.values()], rows=rows)
+
+
 def judged_models(released: Path) -> list[str]:
     """The released models that have verdicts."""
     return sorted(path.parents[1].name for path in released.glob(f"*/{JUDGE}/annotations.json"))
 
 
-def examples_of(board: Board, released: Path, judged: Sequence[str]) -> tuple[Board, Examples]:
-    """``board`` with its first rows named after the models ``judged``, and their 805 prompts."""
+def examples_of(
+    board: Board, released: Path, judged: Sequence[str], *, verdicts: bool = True
+) -> tuple[Board, Examples]:
+    """``board`` with its first rows named after the models ``judged``, and their 805 prompts.
+
+    With ``verdicts``, the baseline's responses are among the texts.
+    """
     collector = Collector()
     for model in judged:
         path = released / model / JUDGE / "annotations.json"
-        collector.add_verdicts(path, WIN, model, "gpt4_1106_preview", "alpaca-eval")
+        if verdicts:
+            collector.add_verdicts(path, WIN, model, "gpt4_1106_preview", "alpaca-eval")
+        else:
+            collector.add_responses(released / model / "model_outputs.json", model, "alpaca-eval")
     rows = [
         msgspec.structs.replace(row, model=judged[k]) if k < len(judged) else row
         for k, row in enumerate(board.rows)
@@ -65,20 +99,22 @@ def examples_of(board: Board, released: Path, judged: Sequence[str]) -> tuple[Bo
 def pages(released: Path) -> Iterator[tuple[str, str]]:
     """(what it holds, the page)."""
     cases = (
-        (230, ()),
-        (230, ("NullModel",)),
-        (230, ("gemma-2b-it",)),
-        (1000, ()),
-        (20, judged_models(released)[:20]),
+        (230, 12, ()),
+        (230, 12, ("gemma-2b-it", "NullModel")),
+        (230, 12, ("gemma-2b-it",)),
+        (1000, 0, ()),
+        (20, 0, judged_models(released)[:20]),
     )
-    for n_models, judged in cases:
-        board, examples = board_of(n_models), None
+    for n_models, n_columns, judged in cases:
+        board, examples = widened(board_of(n_models), n_columns), None
         if judged:
-            board, examples = examples_of(board, released, judged)
-        what = f"{n_models} models"
+            alone = len(judged) == 2
+            board, examples = examples_of(board, released, judged, verdicts=not alone)
+        what = f"{n_models} models, {len(board.columns)} columns"
         if examples is not None:
-            named = f" ({judged[0]})" if len(judged) == 1 else ""
-            what += f", {len(judged) + 1} x {len(examples)} responses{named}"
+            names = list(examples.lengths)
+            named = f" ({', '.join(names)})" if len(names) == 2 else ""
+            what += f", {len(names)} x {len(examples)} responses{named}"
         yield what, to_html(board, examples)
 
 
@@ -117,10 +153,10 @@ def main() -> None:
             row = {name: statistics.median(visit[name] for visit in visits) for name in visits[0]}
             rows.append({"page": what, "megabytes": path.stat().st_size / 1e6} | row)
         browser.close()
-    print(f"{'page':<34}{'MB':>7}{'ready ms':>10}{'sort ms':>9}{'search ms':>11}")
+    print(f"{'page':<76}{'MB':>7}{'ready ms':>10}{'sort ms':>9}{'search ms':>11}")
     for row in rows:
         print(
-            f"{row['page']:<34}{row['megabytes']:>7.2f}{row['ready']:>10.0f}{row['sort']:>9.0f}{row['search']:>11.0f}"
+            f"{row['page']:<76}{row['megabytes']:>7.2f}{row['ready']:>10.0f}{row['sort']:>9.0f}{row['search']:>11.0f}"
         )
     if chosen.json is not None:
         chosen.json.write_text(json.dumps(rows, indent=1) + "\n")

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import alignboard
 
@@ -102,3 +103,8 @@ def test_installed_command_helps_from_any_folder(clean, tmp_path):
     for command in ("reproduce", "board", "audit"):
         assert command in shown
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_citation_names_the_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == alignboard.__version__

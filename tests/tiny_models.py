@@ -52,3 +52,17 @@ def _adapters(family: str) -> dict[str, Path]:
         found[name] = _folder() / f"{family}-{name}"
         get_peft_model(model, config).save_pretrained(str(found[name]))
     return found
+
+
+@functools.cache
+def reward(family: str = "llama") -> Path:
+    """A reward model of random weights on a base."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(base(family), num_labels=1)
+    torch.nn.init.normal_(model.score.weight)
+    folder = _folder() / f"{family}-reward"
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base(family)).save_pretrained(folder)
+    return folder

@@ -1,11 +1,13 @@
 """Figures that are drawn when they are asked for: their numbers, their files, and what is said where there are none."""
 
+import re
 import subprocess
 import sys
 
 import msgspec
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from msgspec.structs import replace
 
 from alignboard.boards.board import Board
@@ -14,7 +16,7 @@ from alignboard.boards.drift import KL, KL_COLUMN, STEP
 from alignboard.boards.examples import Chunk, Examples, Preferences
 from alignboard.boards.files import write_board
 from alignboard.boards.plots.curves import plot_settings
-from alignboard.boards.plots.figure import save_panel
+from alignboard.boards.plots.figure import draw_panel, save_panel
 from alignboard.boards.plots.figures import figure_panels, kinds
 from alignboard.boards.plots.heat import (
     plot_agreement,
@@ -26,6 +28,7 @@ from alignboard.boards.plots.heat import (
 from alignboard.boards.plots.points import frontier, plot_difficulty
 from alignboard.boards.plots.radar import plot_radar
 from alignboard.boards.plots.registry import Panel
+from alignboard.boards.plots.style import Font, style
 from alignboard.boards.scoring import judged_columns
 from alignboard.errors import InputError
 from alignboard.registry import register
@@ -223,6 +226,7 @@ def test_the_command_reads_a_board_with_its_examples(tmp_path):
         (["pairs", "large", "-o", "x.pdf"], "no board leaderboards/large.json"),
         (["pairs", "small", "-o", "x.gif"], ".svg, .pdf, .png"),
         (["pairs", "small", "-o", "x.svg", "--size", "3"], "--size 3: expected width x height"),
+        (["pairs", "small", "-o", "x.svg", "--font", "DejaVu Serf"], "did you mean 'DejaVu Serif'"),
         (["alignment tax", "small", "-o", "x.svg"], "nothing that a plot 'alignment tax' draws"),
     ],
 )
@@ -232,6 +236,37 @@ def test_a_mistake_is_one_sentence(tmp_path, arguments, wanted):
     assert finished.returncode == 2
     assert wanted in finished.stderr
     assert len(finished.stderr.splitlines()) == 1
+
+
+def test_a_figure_has_the_font_and_the_size_that_were_asked_for(tmp_path):
+    write_board(board(), tmp_path / "leaderboards")
+    options = ("--size", "3.3x4", "--font", "DejaVu Serif", "--font-size", "10")
+    assert run(tmp_path, "win rates", "small", "-o", "x.svg", *options).returncode == 0
+    drawn = (tmp_path / "x.svg").read_text()
+    assert 'width="237.6pt" height="288pt"' in drawn
+    drawn_sizes = re.findall(r"([\d.]+)px[^\"]*'DejaVu Serif'", drawn)
+    assert sorted({float(size) for size in drawn_sizes}) == [10, pytest.approx(40 / 3)]
+
+
+@pytest.mark.parametrize("font", [Font(), Font("DejaVu Serif", 10), Font(size=5)])
+@pytest.mark.parametrize("size", [(6.4, 4.0), (3.3, 4.0), (3.3, 6.0)])
+def test_headings_and_legends_stay_inside_figures_of_any_width(size, font):
+    shown = plan_board(("tiny-phi", "tiny-gemma"))
+    for panel in figure_panels("win rates", shown, None) + figure_panels("ratings", shown, None):
+        with style(font=font):
+            figure = draw_panel(panel, size)
+            figure.draw_without_rendering()
+            ax = figure.axes[0]
+            title = next(t for t in ax.findobj(Text) if t.get_fontweight() == "bold")
+            parts = [title, *([ax.get_legend()] if ax.get_legend() else [])]
+            for one in parts:
+                box = one.get_window_extent()
+                assert box.x0 >= 0
+                assert box.x1 <= figure.bbox.width
+                assert box.y1 <= figure.bbox.height
+            if len(parts) == 2:
+                heading, legend = (one.get_window_extent() for one in parts)
+                assert legend.y1 - heading.y0 <= 3
 
 
 def test_a_radar_holds_every_benchmark_of_the_models_that_have_all():

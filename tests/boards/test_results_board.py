@@ -167,6 +167,30 @@ def test_lm_eval_files_of_anybody_stand_beside_verdicts(tmp_path):
     assert values["other"].value == 75.0, "the newest file of a number counts"
 
 
+def test_lm_eval_files_need_no_folder_for_each_model_and_say_what_was_not_asked_alike(tmp_path):
+    said = [
+        {"model_name": "org/one", "versions": {"arc_challenge": 1.0}, "chat_template_sha": "ab"},
+        {"model_name": "/some/where/two", "versions": {"arc_challenge": 2}},
+    ]
+    for number, own in enumerate(said):
+        lm_eval_file(tmp_path, "", 0.5, f"results_{number}.json")
+        path = tmp_path / f"results_{number}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | own))
+    board = results_board(tmp_path)
+    second = tmp_path.name
+    assert {row.model for row in board.rows} == {"org__one", second}
+    assert [note for note in board.notes if "like for like" in note] == [
+        f"arc_challenge is not like for like (version 1.0: org__one; version 2: {second}).",
+        f"arc_challenge is not like for like (in a chat template: org__one; in plain text: {second}).",
+    ]
+    alone = results_board(tmp_path, models=["org__one"])
+    assert [row.model for row in alone.rows] == ["org__one"]
+    assert not any("like for like" in note for note in alone.notes)
+    (tmp_path / "results_2.json").write_text("[1]")
+    with pytest.raises(InputError, match=r"results_2.json is not a results file of lm-eval"):
+        results_board(tmp_path)
+
+
 def test_failed_calls_are_no_unparsed_verdicts(tmp_path):
     path = verdicts(tmp_path, "m", "a")
     rows = json.loads(path.read_text())

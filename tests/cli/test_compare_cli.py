@@ -206,6 +206,11 @@ def test_samples_that_are_not_whole_or_of_another_version_are_refused(tmp_path: 
     results(tmp_path / "A", 16, 2.0)
     results(tmp_path / "B", 16, 2.0)
     assert "boolq acc" in run(a, b)
+    by_results = [str(tmp_path / model / f"results_{STAMP}.json") for model in "AB"]
+    assert run(*by_results) == run(a, b)
+    results(tmp_path, 16, 2.0)
+    with pytest.raises(InputError, match=r"has no samples_\*.*; models are compared document by"):
+        run(str(tmp_path / f"results_{STAMP}.json"), by_results[1])
     results(tmp_path / "B", 16, 1.0)
     with pytest.raises(InputError, match=r"boolq has version 2.0 in one and 1.0 in the other"):
         run(a, b)

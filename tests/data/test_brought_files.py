@@ -78,7 +78,9 @@ def test_what_stands_beside_an_instruction_is_part_of_it(tmp_path, suffix, colum
     assert [row.instruction for row in read_rows(path, Judgment)] == [whole[0], whole[2]]
 
 
-@pytest.mark.parametrize("column", ["system", "system_prompt", "history"])
+@pytest.mark.parametrize(
+    "column", ["system", "system_prompt", "history", "passage", "options", "tools", "images"]
+)
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv"])
 def test_what_an_instruction_cannot_hold_is_refused_by_name(tmp_path, column, suffix):
     row = {"instruction": "Say hi.", "output": "Hi", "generator": "m", column: "You are terse."}
@@ -90,6 +92,28 @@ def test_what_an_instruction_cannot_hold_is_refused_by_name(tmp_path, column, su
             read()
     write(path, [row | {column: ""}])
     assert len(read_rows(path, Generation)) == 1
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv"])
+@pytest.mark.parametrize("second", ["question", "prompt"])
+def test_two_questions_in_a_row_are_refused_unless_one_holds_the_other(tmp_path, suffix, second):
+    row = {"instruction": "Classify it.", second: "It rained.", "output": "x", "generator": "m"}
+    path = write(tmp_path / f"m{suffix}", [row])
+    for read in (lambda: load_set(path), lambda: read_rows(path, Generation)):
+        with pytest.raises(InputError, match=f"row 1: 'instruction' and '{second}' are two"):
+            read()
+    write(path, [row | {second: "### Instruction:\nClassify it.\n### Response:"}])
+    assert load_set(path).rows[0].turns == ("Classify it.",)
+    assert len(read_rows(path, Generation)) == 1
+
+
+def test_multiple_choice_questions_are_never_asked_without_their_choices(tmp_path):
+    row = {"passage": None, "question": "Which?", "options": ["(A)one", "(B)two"], "label": "A"}
+    with pytest.raises(InputError, match="'options' is part of the question"):
+        load_set(write(tmp_path / "agieval.jsonl", [row]))
+    row = {"question": "Which?", "choices": ["one", "two"], "answer": 0}
+    with pytest.raises(InputError, match="'choices' is part of the question"):
+        load_set(write(tmp_path / "mmlu.json", [row]))
 
 
 @pytest.mark.parametrize("role", ["system", "assistant"])

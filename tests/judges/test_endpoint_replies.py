@@ -69,6 +69,8 @@ def test_whatever_is_said_of_its_end_the_text_is_kept(finish, means):
         (sent([{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
                {"type": "text", "text": "Blue."}]), "Blue.", "hm"),
         (sent([{"type": "text", "text": "Bl"}, {"type": "text", "text": "ue."}]), "Blue.", ""),
+        (sent({"type": "text", "text": "Blue."}), "Blue.", ""),
+        (sent('<think>it is "blue"</think>"Blue."'), '"Blue."', 'it is "blue"'),
         (sent(None, "length", reasoning_content="hm"), "", "hm"),
         (sent("", "stop", reasoning_content="hm"), "", "hm"),
         (sent("<think>hm hm", "length"), "", "hm hm"),
@@ -149,6 +151,17 @@ def test_omitted_fields_are_part_of_a_key_and_keys_of_before_stay():
          "unsupported_parameter", "max_tokens"),
         ("Unsupported value: 'temperature' does not support 0 with this model.", None, None, "temperature"),
         ("Unrecognized request argument supplied: seed", None, None, "seed"),
+        ("[{'type': 'extra_forbidden', 'loc': ('body', 'seed'), 'msg': 'Extra inputs are not permitted'}]",
+         None, 400, "seed"),
+        ("azure does not support parameters: {'temperature': 0.0}, for model=m", None, None, "temperature"),
+        ("temperature: Extra inputs are not permitted", None, None, "temperature"),
+        ('Invalid JSON payload received. Unknown name "seed": Cannot find field.', None, None, "seed"),
+        ("property 'logprobs' is unsupported", None, None, "logprobs"),
+        ("Additional properties are not allowed ('stop' was unexpected)", None, None, "stop"),
+        ("extraneous key [top_p] is not permitted", None, None, "top_p"),
+        ("max_tokens is too large: 100000. This model supports 4096.", "max_tokens", "invalid_value", None),
+        ("Invalid value for 'content': expected a string.", None, None, None),
+        ("Please stop: this is not allowed.", None, None, None),
         ("This model's maximum context length is 8192 tokens.", "messages", "context_length_exceeded", None),
         ("Your prompt was filtered.", "prompt", "content_filter", None),
     ],
@@ -156,6 +169,47 @@ def test_omitted_fields_are_part_of_a_key_and_keys_of_before_stay():
 def test_the_refused_field_is_found(message, param, code, field):
     content = {"error": {"message": message, "param": param, "code": code}}
     assert refused_field(json.dumps(content).encode()) == field
+
+
+@pytest.mark.parametrize(
+    "found", [{"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not given"}]},
+              [{"error": {"code": 400, "message": 'Unknown name "seed": Cannot find field.'}}]],
+)  # fmt: skip
+def test_the_refused_field_is_found_in_other_shapes_of_errors(found):
+    assert refused_field(json.dumps(found).encode()) == "seed"
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (400, {"message": "The response was filtered.", "code": "content_filter"}),
+        (400, {"message": "Bad.", "innererror": {"code": "ResponsibleAIPolicyViolation"}}),
+        (400, {"message": "the request exceeds the available context size", "code": 400}),
+        (400, {"message": "x", "type": "exceed_context_size_error"}),
+        (400, {"message": "Invalid prompt.", "code": "invalid_prompt"}),
+        (403, {"message": "Your input was flagged for violence.", "code": 403}),
+        (413, {"message": "Payload Too Large"}),
+        (422, {"message": "Input validation error: inputs is too long, 9000 tokens"}),
+    ],
+)  # fmt: skip
+def test_all_prompts_refused_alike_are_failures_of_their_rows(code, error):
+    """What is left of a run that was started again: each prompt is refused in the words of the others."""
+    with FaultyEndpoint() as server:
+        server.always = status(code, json.dumps({"error": error}).encode())
+        endpoint = Endpoint((server.url,), Dialect("m"), limits=QUICK)
+        asked = endpoint.prompts(["a", "b", "c"], Decoding())
+        found = list(EndpointEngine(endpoint).answers(asked, Decoding()))
+        assert len(server.requests) == 3
+    assert len(found) == 3
+    assert not any(isinstance(one, Answer) for one in found)
+
+
+def test_a_key_that_is_refused_ends_the_run():
+    with FaultyEndpoint() as server:
+        server.always = status(403, b'{"error": {"message": "Your key has no access."}}')
+        endpoint = Endpoint((server.url,), Dialect("m"), limits=QUICK)
+        with pytest.raises(SourceError, match="refuses a request without a key"):
+            list(EndpointEngine(endpoint).answers(endpoint.prompts(["a"], Decoding()), Decoding()))
 
 
 @pytest.mark.parametrize(

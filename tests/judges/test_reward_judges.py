@@ -62,16 +62,8 @@ def replies(judge, calls) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def reward_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("reward") / "llama-reward"
-    torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        tiny_models.base("llama"), num_labels=1
-    )
-    torch.nn.init.normal_(model.score.weight)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tiny_models.base("llama")).save_pretrained(folder)
-    return folder
+def reward_folder():
+    return tiny_models.reward()
 
 
 def reward_spec(folder, **changes):

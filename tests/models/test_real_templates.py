@@ -62,38 +62,47 @@ def tokenizer_of(template: str) -> Any:
     return byte_tokenizer.build(special=marks, adds_bos=False)
 
 
-def rendered(tokenizer: Any, template: str, turns: Sequence[tuple[str, str]]) -> str | None:
-    """The prompt; None where it is refused, which takes one sentence."""
+def rendered(
+    tokenizer: Any, template: str, turns: Sequence[tuple[str, str]]
+) -> tuple[str | None, str]:
+    """The prompt, and why there is none: a refusal takes one sentence."""
     try:
-        return conversation_text(tokenizer, template, turns, source="x", generation_prompt=True)
+        text = conversation_text(tokenizer, template, turns, source="x", generation_prompt=True)
     except InputError as error:
-        sentence = r"x: the chat template does not take the turns [a-z, ]+: .+\."
-        return None if re.fullmatch(sentence, str(error)) else f"no sentence: {error}"
+        sentence = r"x: the chat template does not take the turns [a-z, ]+: (.+)\."
+        found = re.fullmatch(sentence, str(error))
+        return (None, found[1]) if found else (f"no sentence: {error}", "")
+    return text, ""
 
 
-def verdict(name: str, text: str | None, plain: str | None) -> str:
+def verdict(turns: Sequence[tuple[str, str]], text: str | None) -> str:
+    """Whether every text is there, in its order."""
     if text is None:
         return "refused"
-    if name == "system" and SYSTEM not in text:
-        return "dropped" if text == plain else "other"
-    if ASKED not in text:
-        return "dropped"
+    place = 0
+    for _, content in turns:
+        place = text.find(content, place)
+        if place < 0:
+            return "dropped"
     return "yes"
 
 
 def row(path: Path) -> dict[str, str]:
     template = path.read_text(encoding="utf-8")
     tokenizer = tokenizer_of(template)
-    texts = {name: rendered(tokenizer, template, turns) for name, turns in CASES.items()}
+    found = {name: rendered(tokenizer, template, turns) for name, turns in CASES.items()}
+    texts = {name: text for name, (text, _) in found.items()}
     end = end_of_turn(tokenizer, template)
     notes = ["clock"] if reads_the_clock(tokenizer, template) else []
     notes += ["thinks"] if texts["user"] is not None and opens(texts["user"]) else []
+    whys = dict.fromkeys(why.replace("|", r"\|") for _, why in found.values() if why)
+    notes += [f"refused: {why}" for why in whys]
     shown = "" if end is None else f"`{tokenizer.convert_ids_to_tokens(end)}`".replace("|", r"\|")
     return {
         "template": f"{path.parent.name}/{path.stem}",
-        **{name: verdict(name, text, texts["user"]) for name, text in texts.items()},
+        **{name: verdict(CASES[name], text) for name, text in texts.items()},
         "ends a turn": shown,
-        "notes": ", ".join(notes),
+        "notes": "; ".join(notes),
     }
 
 

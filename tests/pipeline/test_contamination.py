@@ -15,6 +15,7 @@ from alignboard.data.preferences.contamination import contamination
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.benchmarks import WARNINGS, with_warnings
+from alignboard.pipeline.jobs.board import board_of
 from alignboard.pipeline.jobs.contamination import FOUND, _documents, with_contamination
 from alignboard.pipeline.jobs.contamination import contamination as look
 from alignboard.pipeline.plans.build import build_graph
@@ -95,6 +96,50 @@ def test_a_training_on_given_rows_has_a_job_that_the_board_needs(tmp_path):
     assert job.parameters["sets"]
     (board,) = [one for one in graph if one.kind == "board"]
     assert job.name in board.needs.values()
+
+
+def test_every_run_of_a_sweep_has_the_job_of_its_rows_on_the_board(tmp_path):
+    workspace = small_workspace(tmp_path)
+    rows = [row(f"Question {n}", "Answer") | {"rejected": []} for n in range(3)]
+    (workspace / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    path = workspace / "evaluate/plans/small.yaml"
+    plan = yaml.safe_load(path.read_text())
+    recipe = plan["recipes"][0]
+    plan.pop("pairwise", None)
+    plan["overrides"].setdefault("recipes", {})[recipe] = {"data": {"name": "own.jsonl"}}
+    plan |= {"sweep": {"recipes": ["demo/dpo"], "seeds": 2}, "repeats": {"verdicts": 2}}
+    path.write_text(yaml.safe_dump(plan))
+    resolved = load_plan("small", workspace)
+    (board,) = [one for one in build_graph(resolved) if one.kind == "board"]
+    names = {model.name for model in resolved.models if "dpo" in model.name}
+    assert len(names) >= 2 * 2
+    assert names <= {role.removeprefix("contamination 0 ") for role in board.needs}
+
+
+def test_flags_of_single_runs_stand_on_the_row_of_their_setting(tmp_path):
+    for n, text in enumerate(("One, two: three!", "Other")):
+        (tmp_path / str(n)).mkdir()
+        found = [contamination([row("one two three", "x")], [text], "alpaca")]
+        (tmp_path / str(n) / FOUND).write_bytes(msgspec.json.encode(found))
+    (tmp_path / WARNINGS).write_text(json.dumps({"model": "b-1", "warnings": ["in a template"]}))
+    entries = [
+        {"model": f"{row}-{seed}", "row": row, "family": "f", "method": "m", "baseline": "x"}
+        | {"trained_in_bits": None, "chosen_among": None, "select_on": None}
+        for row in ("a", "b")
+        for seed in (0, 1)
+    ]
+    parameters = {"name": "p", "title": "P", "seed": 0, "baseline": "x", "models": entries}
+    parameters |= {"sets": [], "suites": [], "judges": []}
+    leaked, clean = tmp_path / "0", tmp_path / "1"
+    inputs = {"contamination 0 a-0": leaked, "contamination 0 a-1": leaked}
+    inputs |= {"contamination 0 b-0": clean, "contamination 0 b-1": leaked}
+    made = board_of(parameters, inputs | {"lm-eval s b-1": tmp_path}, None)
+    flag = "trained on 1 of 1 texts of alpaca (1 rows whole, 0 with 13 words in a row)"
+    assert [(one.model, one.flags) for one in made.rows] == [
+        ("a", [flag]),
+        ("b", [f"b-1: {flag}", "b-1: in a template"]),
+    ]
+    assert sum(note.startswith("Contamination: training row 1 of a-0") for note in made.notes) == 1
 
 
 def test_the_job_reads_rows_sets_and_documents(tmp_path):

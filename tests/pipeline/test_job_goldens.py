@@ -233,7 +233,7 @@ def of_commands() -> Iterator[tuple[Graph, Path]]:
     rows = read_rows(Path("given/good/model_outputs.json"), Generation)
     rated = answers(rows, Path("given/good"))
     yield (
-        judging_graph(likeness, [rated], PlanJudge(judge=""), ask=True, replace=False),
+        judging_graph(likeness, [rated], PlanJudge(judge=""), Path.cwd(), ask=True, replace=False),
         Path("given/good/likeness"),
     )
     yield (

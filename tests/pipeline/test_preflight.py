@@ -15,6 +15,7 @@ from alignboard.cli.app import cli
 from alignboard.data.instruction_sets import Instruction, InstructionSet
 from alignboard.errors import AlignboardError, InputError
 from alignboard.models.registry import load_model
+from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.preflight import require_model
 from alignboard.pipeline.runner import run_plan
@@ -212,3 +213,13 @@ def test_a_judge_that_gives_no_verdict_is_stopped_in_a_plan(workspace, server):
     with pytest.raises(AlignboardError, match="none of its first 12 replies holds a verdict"):
         run_plan("mine", workspace)
     assert len(server.requests) <= 14
+
+
+def test_peft_is_imported_for_models_with_an_adapter_alone():
+    for kind in ("generate", "lm-eval"):
+        base = job_kind(kind).imported({"base"}, {"spec": {"adapter": None}})
+        assert "torch" in base
+        assert "peft" not in base
+        assert "peft" in job_kind(kind).imported({"base"}, {"spec": {"adapter": "a/folder"}})
+        assert "peft" in job_kind(kind).imported({"base", "adapter"}, {})
+    assert job_kind("generate").imported({"set"}, {}) == ()

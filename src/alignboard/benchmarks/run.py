@@ -114,8 +114,8 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
                 evaluation_tracker=tracker,
                 apply_chat_template=apply_chat_template,
                 fewshot_as_multiturn=apply_chat_template,
-                samples=chosen_documents(benchmarks, tasks),
                 log_samples=True,
+                **chosen_documents(benchmarks, tasks),
             )
             results: dict[str, Any] = dict(found)
             results["config"]["batch_size"] = lm.batch_size

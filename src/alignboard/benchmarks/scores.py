@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from alignboard.errors import InputError
+
+_FORM: Final = {True: "in a chat template", False: "in plain text"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class TaskScore:
     higher_is_better: bool
     chance: float | None = None
     """what guessing gives, where our own file says it"""
+    version: str | None = None
+    """of the task; None for a group, and where the file does not state it"""
+    is_chat: bool = False
+    """whether the model was asked in a chat template"""
 
 
 class _Counts(msgspec.Struct):
@@ -50,6 +56,9 @@ class _Results(
     samples: dict[str, _Counts | int | float | None] = {}
     shots: dict[str, int | float | None] = {}
     higher_is_better: dict[str, Any] = {}
+    versions: dict[str, str | int | float | None] = {}
+    chat_template_sha: str | None = None
+    model_name: str | None = None
     group_subtasks: dict[str, list[str] | None] = {}
     stamp: _Stamp = msgspec.field(default_factory=_Stamp)
 
@@ -113,4 +122,37 @@ def _scores(content: _Results) -> Iterator[TaskScore]:
                 n_shot=content.n_shot(task),
                 higher_is_better=content.better_when_higher(task, metric),
                 chance=content.chance(task, metric),
+                version=None if content.versions.get(task) is None else str(content.versions[task]),
+                is_chat=content.chat_template_sha is not None,
             )
+
+
+def model_of(path: Path) -> str:
+    """The model that a ``results_*.json`` names, as lm-eval names its folder; the folder's name where it is a path."""
+    try:
+        name = msgspec.convert(json.loads(path.read_bytes()), _Results).model_name
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a results file of lm-eval: {error}.") from error
+    if not name or Path(name).is_absolute():
+        return path.resolve().parent.name
+    return name.replace("/", "__")
+
+
+def unlike(scores: Mapping[str, Sequence[TaskScore]]) -> list[str]:
+    """Sentences on what models, by name, were not asked alike: versions of a task, its documents, the template."""
+    tasks: dict[tuple[str, int], dict[str, TaskScore]] = {}
+    for model, own in scores.items():
+        for one in own:
+            tasks.setdefault((one.task, one.n_shot), {}).setdefault(model, one)
+    notes = []
+    for (task, _), own in tasks.items():
+        for said in (
+            {model: f"version {one.version}" for model, one in own.items() if one.version},
+            {model: f"{one.n_documents} documents" for model, one in own.items()},
+            {model: _FORM[one.is_chat] for model, one in own.items()},
+        ):
+            found = {text: [m for m, t in said.items() if t == text] for text in said.values()}
+            if len(found) > 1:
+                each = "; ".join(f"{text}: {', '.join(names)}" for text, names in found.items())
+                notes.append(f"{task} is not like for like ({each}).")
+    return list(dict.fromkeys(notes))

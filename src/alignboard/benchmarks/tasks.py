@@ -141,15 +141,21 @@ def _changed(benchmark: Benchmark) -> str | dict[str, Any]:
 
 def chosen_documents(
     benchmarks: Sequence[Benchmark], tasks: Sequence[Task | Group]
-) -> dict[str, list[int]] | None:
-    """By task: which documents are asked, for lm-eval's ``samples``, where a benchmark takes the first ones only."""
-    found = {
+) -> dict[str, Any]:
+    """Which documents are asked, as lm-eval's evaluator takes it: one ``limit`` for all, or ``samples`` by task.
+
+    For ``samples`` lm-eval decodes every document of a task twice, whichever are asked.
+    """
+    limits = {one.limit for one in benchmarks}
+    if len(limits) == 1:
+        return {"limit": limits.pop()}
+    samples = {
         leaf.config.task: list(range(min(one.limit, len(leaf.eval_docs))))
         for one, item in zip(benchmarks, tasks, strict=True)
         if one.limit is not None
         for leaf in leaves(item)
     }
-    return found or None
+    return {"samples": samples}
 
 
 def chance(

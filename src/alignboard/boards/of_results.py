@@ -1,7 +1,8 @@
 """The board of a results folder: verdicts by any judge on any set against any baseline, and lm-eval's results.
 
 Verdicts are read from the places of `alignboard.results.verdict_paths`. One judge, one set and one baseline make a
-column. lm-eval's files are ``results_*.json`` anywhere below ``<model>/``.
+column. lm-eval's files are ``results_*.json`` anywhere below ``<model>/``, or in the folder itself, where they say
+whose they are.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from alignboard.benchmarks.scores import TaskScore, read_scores
+from alignboard.benchmarks.scores import TaskScore, model_of, read_scores, unlike
 from alignboard.boards.board import Board
 from alignboard.boards.columns import RANKED, Column, Row, Score
 from alignboard.boards.estimates import with_corrections
@@ -94,7 +95,8 @@ def results_board(
         raise InputError(
             f"There is no folder {root}; --from takes a folder of results, one folder per model."
         )
-    folders = _model_folders(root, models)
+    loose = {model_of(path) for path in root.glob("results_*.json")}
+    folders = _model_folders(root, [m for m in models if m not in loose] if models else models)
     cache = TableCache(root)
     verdicts = [
         one
@@ -102,7 +104,7 @@ def results_board(
         if (judge is None or one.judge in {judge, people})
         and (set_name is None or one.set == set_name)
     ]
-    benchmarks = {} if judge or set_name else {m: s for m in folders if (s := _lm_eval(folders[m]))}
+    benchmarks = {} if judge or set_name else _benchmarks(root, folders, models)
     if not verdicts and not benchmarks:
         raise InputError(_nothing(root, folders, cache, judge, set_name))
     sets = {one.set for one in verdicts} or {ALPACA_EVAL}
@@ -204,7 +206,7 @@ def _nothing(
         return f"{root} holds no annotations {wanted}; there are annotations by {', '.join(there)}."
     return (
         f"{root} holds neither annotations (<model>/[<set>/]<judge>/annotations.json) nor lm-eval results "
-        "(<model>/results_*.json)."
+        "([<model>/]results_*.json)."
     )
 
 
@@ -230,14 +232,28 @@ def _outputs(files: dict[str, Path], cache: TableCache) -> dict[str, Outputs]:
     return {model: table for model, table in tables.items() if isinstance(table, Outputs)}
 
 
-def _lm_eval(folder: Path) -> list[TaskScore]:
-    """The numbers of a model's lm-eval files; of the same number in several files the newest."""
-    found: dict[tuple[str, str, str, int], TaskScore] = {}
-    paths = [p for p in folder.rglob("results_*.json") if not _hidden(p, folder)]
-    for path in sorted(paths, key=lambda p: p.name):
-        for score in read_scores(path):
-            found[score.task, score.metric, score.filter, score.n_shot] = score
-    return list(found.values())
+def _benchmarks(
+    root: Path, folders: dict[str, Path], models: Sequence[str] | None
+) -> dict[str, list[TaskScore]]:
+    """The numbers of every model's lm-eval files; of the same number in several files the newest."""
+    files = {
+        m: [p for p in folder.rglob("results_*.json") if not _hidden(p, folder)]
+        for m, folder in folders.items()
+    }
+    for path in root.glob("results_*.json"):
+        model = model_of(path)
+        if models is None or model in models:
+            files.setdefault(model, []).append(path)
+    found: dict[str, list[TaskScore]] = {}
+    for model, paths in files.items():
+        newest = {
+            (score.task, score.metric, score.filter, score.n_shot): score
+            for path in sorted(paths, key=lambda p: p.name)
+            for score in read_scores(path)
+        }
+        if newest:
+            found[model] = list(newest.values())
+    return found
 
 
 def _assemble(
@@ -273,7 +289,9 @@ def _assemble(
         columns=columns,
         rows=[Row(model, scores[model]) for model in sorted(scores)],
     )
-    return with_identical(_described(made), responses)
+    described = _described(made)
+    notes = [*described.notes, *unlike(benchmarks)]
+    return with_identical(msgspec.structs.replace(described, notes=notes), responses)
 
 
 def _judged(own: Sequence[Verdicts], scores: dict[str, dict[str, Score]]) -> list[Column]:

@@ -58,7 +58,7 @@ def planned_generation(resolved: ResolvedPlan) -> RunResult:
     return run_resolved(resolved, dry_run=True)
 
 
-def run_generation(planned: RunResult) -> list[GenerationReport]:
+def run_generation(planned: RunResult, redo: Sequence[str] = ()) -> list[GenerationReport]:
     """Generate what is missing, print what came of each model as it comes, and return it."""
     from alignboard.pipeline.answering import read_report
     from alignboard.pipeline.executors.machine import Machine
@@ -79,7 +79,7 @@ def run_generation(planned: RunResult) -> list[GenerationReport]:
 
     # What an endpoint refused before is asked again.
     refused = any(report.get("failures") for report in planned.reports.values())
-    redo = ["generate"] if refused else []
+    redo = [*redo, *(["generate"] if refused else [])]
     with showing(len(planned.jobs), n_before=len(planned.done_before)) as show:
 
         def listen(event: Event) -> None:

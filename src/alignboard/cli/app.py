@@ -20,6 +20,7 @@ from alignboard.cli.options import (
     assets_option,
     completes,
     json_option,
+    launcher_option,
     machine_of,
     machine_options,
     models_option,
@@ -178,6 +179,7 @@ def audit(results: Path | None, assets: Path | None, json_file: Path | None) -> 
     help="Print which jobs are done, and the calls, tokens, dollars and seconds of the others.",
 )
 @machine_options
+@launcher_option
 @trust_tasks_option
 @click.option(
     "--trust-code",
@@ -193,6 +195,7 @@ def run(
     gpus: str | None,
     executor: str,
     *,
+    launcher: str,
     dry_run: bool,
     trust_tasks: bool,
     trust_code: bool,
@@ -210,7 +213,7 @@ def run(
     from alignboard.pipeline.plans.consent import Consent
     from alignboard.pipeline.runner import run_plan
 
-    machine = machine_of(workers, gpus, executor)
+    machine = machine_of(workers, gpus, executor, launcher)
     consent = Consent(frozenset(allow_key), trust_tasks, trust_code)
     planned = partial(run_plan, plan, machine=machine, redo=redo, consent=consent)
     show_run(planned, json_file, dry_run=dry_run)

@@ -21,6 +21,7 @@ from alignboard.cli.options import (
     model_arguments,
     names_option,
     parts,
+    redo_option,
     replace_option,
     trust_remote_code_option,
 )
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be asked of the judge and what it costs."
 )
+@redo_option
 @replace_option
 @json_option
 def evaluate(
@@ -70,6 +72,7 @@ def evaluate(
     hardened: bool,
     trust_remote_code: bool,
     dry_run: bool,
+    redo: tuple[str, ...],
     replace: bool,
     json_file: Path | None,
     **access: Any,
@@ -81,7 +84,7 @@ def evaluate(
     stopped goes on where it was. Exit code 3 where something is missing in the end.
     """
     from alignboard.cli.answering import consent_of, entries_of, planned_generation, run_generation
-    from alignboard.cli.judge.judging import checking, print_costs, run_judging
+    from alignboard.cli.judge.judging import JudgingRun, checking, print_costs
     from alignboard.fetch.sources import rich_progress
     from alignboard.pipeline.answering import decoding_of, outputs_path
     from alignboard.pipeline.evaluation import declared_judge
@@ -119,13 +122,14 @@ def evaluate(
             decoding = decoding_of(entry.spec, max_new_tokens=max_new_tokens)
             path = outputs_path(workspace, model, asked, decoding)
             planned.append(expected(model, asked, against, path))
+        run = JudgingRun(declared, planned, access, redo=redo, replace=replace)
         if dry_run:
-            priced = print_costs(evaluation, declared, planned)
+            priced = print_costs(evaluation, run)
             print(f"if answers are as long as those of {declared_suite.baseline}")
             write_json(json_file, priced)
             return
-        evaluation.require_ready(declared, planned)
-    answered = run_generation(planned_generation(resolved))
+        evaluation.require_ready(declared, run.missing)
+    answered = run_generation(planned_generation(resolved), redo)
     compared = [
         compare(
             *shared_rows(read_rows(one.path, Generation), against[: len(asked)]),
@@ -135,7 +139,7 @@ def evaluate(
         if one.is_written
     ]
     whole = [one for one in answered if not one.failures]
-    found = run_judging(declared, compared, access, ask=True, replace=replace)
+    found = JudgingRun(declared, compared, access, redo=redo, replace=replace).run()
     if not limit and declared.name == declared_suite.annotator:
         for one in whole:
             print(f"{one.model}:{_length_control(workspace, declared_suite, one.model, assets)}")

@@ -17,6 +17,7 @@ from alignboard.cli.options import (
     max_new_tokens_option,
     model_arguments,
     names_option,
+    redo_option,
     replace_option,
     trust_remote_code_option,
 )
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be asked of whom; load no weights, ask nobody."
 )
+@redo_option
 @replace_option
 @json_option
 def generate(
@@ -76,6 +78,7 @@ def generate(
     *,
     trust_remote_code: bool,
     dry_run: bool,
+    redo: tuple[str, ...],
     replace: bool,
     json_file: Path | None,
     **given: Any,
@@ -123,7 +126,7 @@ def generate(
                 print(_cost_text(cost, named, declared, resolved.sets[0].asked, given["engine"]))
         write_json(json_file, costs)
         return
-    results = run_generation(planned)
+    results = run_generation(planned, redo)
     _write(json_file, results)
     if any(one.failures or 0 < one.n_rows == one.n_empty for one in results):
         sys.exit(EXIT_FOUND)

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 if TYPE_CHECKING:
     from alignboard.pipeline.executors.machine import Machine
+    from alignboard.training.sections import LauncherName
 
 STDOUT = "alignboard.stdout"
 """the key of the real standard output in click's context, for ``--json -``"""
@@ -190,7 +191,7 @@ machine_options = together(
         type=POSITIVE,
         metavar="N",
         help="Jobs at a time (default: one per GPU of --gpus; else one per core where no large model is loaded, and "
-        "one where one is).",
+        "one where one is); with --launcher on a machine without GPUs, processes of one training.",
     ),
     click.option(
         "--gpus",
@@ -205,6 +206,14 @@ machine_options = together(
         help="What does the jobs: processes, in-process, or one that an installed package registers.",
     ),
 )
+launcher_option = click.option(
+    "--launcher",
+    type=click.Choice(["auto", "none", "ddp", "fsdp2", "zero2", "zero3"]),
+    default="auto",
+    show_default=True,
+    help="Processes of a training, by accelerate launch. auto: with several GPUs one for each training, and ddp for a "
+    "single training.",
+)
 
 
 def results_option(help_text: str = "A results folder.") -> Decorator:
@@ -212,7 +221,9 @@ def results_option(help_text: str = "A results folder.") -> Decorator:
     return click.option("--from", "results", type=FOLDER, metavar="DIR", help=help_text)
 
 
-def machine_of(workers: int | None, gpus: str | None, executor: str) -> Machine:
+def machine_of(
+    workers: int | None, gpus: str | None, executor: str, launcher: str = "auto"
+) -> Machine:
     """The options as `alignboard.pipeline.executors.machine.Machine`."""
     from alignboard.errors import InputError
     from alignboard.pipeline.executors.machine import Machine
@@ -220,4 +231,4 @@ def machine_of(workers: int | None, gpus: str | None, executor: str) -> Machine:
     devices = tuple(parts(gpus))
     if gpus is not None and not devices:
         raise InputError("--gpus names no GPU; give their numbers, such as 0,1.")
-    return Machine(workers, devices, executor)
+    return Machine(workers, devices, executor, cast("LauncherName", launcher))

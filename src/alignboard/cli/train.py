@@ -13,6 +13,7 @@ from alignboard.cli.options import (
     POSITIVE,
     completes,
     json_option,
+    launcher_option,
     machine_of,
     machine_options,
     redo_option,
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Print the jobs, steps, tokens, memory and two rows as tokens; read no weights.",
 )
+@machine_options
+@launcher_option
 @redo_option
 @json_option
 def train(
@@ -59,6 +62,10 @@ def train(
     seed: int | None,
     name: str | None,
     dry_run: bool,
+    workers: int | None,
+    gpus: str | None,
+    executor: str,
+    launcher: str,
     redo: tuple[str, ...],
     json_file: Path | None,
 ) -> None:
@@ -78,7 +85,8 @@ def train(
     changes |= {} if data_name is None else {"data": {"name": data_name}, "pairs": None}
     asked = TrainingRequest(recipe, model, changes, name)
     resolved = training_plan(asked, Path.cwd().resolve())
-    run = partial(run_resolved, resolved, redo=redo)
+    machine = machine_of(workers, gpus, executor, launcher)
+    run = partial(run_resolved, resolved, machine=machine, redo=redo)
     if dry_run:
         show_run(run, json_file, dry_run=True, more=lambda planned: {"preview": _look(planned)})
         return
@@ -177,6 +185,7 @@ def export(
 )
 @click.option("--dry-run", is_flag=True, help="Print the jobs; read no weights.")
 @machine_options
+@launcher_option
 @json_option
 def sweep(
     recipes: tuple[str, ...],
@@ -193,6 +202,7 @@ def sweep(
     workers: int | None,
     gpus: str | None,
     executor: str,
+    launcher: str,
     json_file: Path | None,
 ) -> None:
     """Train RECIPES with each setting and seed, and first what they start from; compare them with that on a board.
@@ -209,5 +219,5 @@ def sweep(
         recipes, parse_values(over), seeds, model, data_name, report_on, select_on, judge, name
     )
     resolved = sweep_plan(asked, Path.cwd())
-    machine = machine_of(workers, gpus, executor)
+    machine = machine_of(workers, gpus, executor, launcher)
     show_run(partial(run_resolved, resolved, machine=machine), json_file, dry_run=dry_run)

@@ -1,8 +1,8 @@
 """PEFT adapters: what one is, and whether it belongs to the base model that it is put on.
 
 What this module knows
-    Some adapters (PiSSA, OLoRA, CorDA, LoftQ) rewrite the base's weights when they are added: every other model of the
-    load would then be another one (peft#2184). They get a load of their own (`rewrites_base`).
+    Some adapters (PiSSA, OLoRA, CorDA, LoftQ, KaSA) rewrite the base's weights when they are added: every other model
+    of the load would then be another one (peft#2184). They get a load of their own (`rewrites_base`).
 What this module refuses
     An adapter whose weights do not all find their place: PEFT only warns, and adapters for other layer names then
     silently do nothing (peft#1375). One whose matrices have another shape than the base's layers. One that says it was
@@ -32,6 +32,12 @@ _NOT_ASKED: Final = frozenset(
     (*_PROMPTS, "CARTRIDGE", "ADAPTION_PROMPT", "POLY", "XLORA", "SHADOW")
 )
 """kinds that need more than a prompt: tokens without a text before it, a task's number, a second pass"""
+_SETTINGS: Final = {
+    "alora_invocation_tokens": "an activated LoRA, which begins to work at tokens inside the prompt",
+    "layer_replication": "a LoRA on repeated layers (layer_replication), another network than its base",
+    "arrow_config": "a router of other adapters (arrow_config)",
+}
+"""settings of a LoRA whose prompts cannot share the base's forward pass, in words"""
 _EMBEDDING: Final = re.compile(r".*(?:embed_tokens|lm_head|wte|embed_out)\b.*weight")
 _LORA: Final = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 
@@ -63,11 +69,13 @@ def require_kind(path: Path) -> None:
     """Raise `InputError` where the folder ``path`` holds no adapter, or one of a kind that cannot be asked."""
     if not (path / "adapter_config.json").is_file():
         raise InputError(f"{path} is no adapter: it holds no adapter_config.json.")
-    kind = read_json_object(path / "adapter_config.json").get("peft_type")
-    if kind in _NOT_ASKED:
+    config = read_json_object(path / "adapter_config.json")
+    kind = config.get("peft_type")
+    found = f"an adapter of the kind {kind}" if kind in _NOT_ASKED else None
+    found = found or next((words for name, words in _SETTINGS.items() if config.get(name)), None)
+    if found is not None:
         raise InputError(
-            f"{path} is an adapter of the kind {kind}, which cannot be asked here; train one that changes weights, "
-            "such as LORA."
+            f"{path} is {found}; generation does not support it: train one that changes weights, such as LORA."
         )
 
 
@@ -75,7 +83,8 @@ def rewrites_base(path: Path) -> bool:
     """Whether PEFT changes the base's own weights when it adds the adapter in ``path``."""
     config = read_json_object(path / "adapter_config.json")
     kind = config.get("init_lora_weights")
-    return isinstance(kind, str) and kind.casefold().startswith(_REWRITING)
+    drawn = isinstance(kind, str) and kind.casefold().startswith(_REWRITING)
+    return drawn or bool(config.get("kasa_config"))
 
 
 def needs_own_load(path: Path) -> bool:

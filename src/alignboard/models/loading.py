@@ -196,7 +196,7 @@ class LoadedModel:
         base = model.get_base_model() if self.adapters else model
         require_fitting(base, path)
         before = sampled_weights(base)
-        with quiet():
+        with quiet(), fixed_draws():
             if self.adapters:
                 model.load_adapter(str(path), adapter_name=name)
             else:
@@ -310,6 +310,16 @@ class LoadedModel:
         taught = () if self.active is None else self.adapters[self.active].end_tokens
         configured: Any = self.model.generation_config.eos_token_id
         return frozenset(ends_of(self.tokenizer, configured, taught=taught))
+
+
+@contextmanager
+def fixed_draws() -> Iterator[None]:
+    """Torch's random numbers from seed 0 inside the block: PEFT draws some initial weights (``pissa_niter_4``) anew."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
 
 
 def sampled_weights(model: Any) -> dict[str, Any]:

@@ -21,6 +21,10 @@ _PAIRS: Final = (
     ("<seed:think>", "</seed:think>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<unused94>thought", "<unused95>"),
+    ("<|channel>thought", "<channel|>"),
+    ("Here is my thought process:", "Here is my response:"),
+    ("Here's my thought process:", "Here's my response:"),
 )
 """marks that models are trained to write"""
 _ASKED: Final = (
@@ -37,11 +41,18 @@ _CHANNELS_FIRST = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>")
 _BARE_CHANNELS = re.compile(
     r"\s*analysis(?=\S)(.*?)assistant(?:commentary.*?assistant)?final", re.DOTALL
 )
-_ANY_MARK = re.compile(r"[<\[◁]|\A\s*analysis")
+_BARE_OPEN = re.compile(r"\s*analysis(?=[A-Z][a-z']*,? [a-z])")
+"""the channel's name, glued to the reasoning that it opens, which comes to no end"""
+_ANY_MARK = re.compile(r"[<\[◁]|\A\s*(?:analysis|here)", re.IGNORECASE)
 """what every form has; most replies have none of it, and real sets have a hundred thousand replies"""
-_QUOTES = "`\"'\u201c\u201d\u2018\u2019"
+_OPENS_QUOTE = re.compile(r"(?:\A|[\s(\[{:,=/<>-])(?:[`\"']{1,3}|[\u201c\u2018])\Z")
+_CLOSES_QUOTE: Final = "`\"'\u201d\u2019"
+_NEAR: Final = 4
+"""characters around a mark that decide what it is"""
+_ENDED = re.compile(r"(?:[.!?\u2026)\u3002]\s?|\w)\Z")
+_BEGINS = re.compile(r"\s?(?:[^\W\d_a-z]|[\d*\"\u201c$\\])")
 MARKS: Final = (
-    *(mark for pair in _PAIRS for mark in pair),
+    *(mark for pair in _PAIRS for mark in pair if mark[0] in "<[\u25c1"),
     CHANNEL, _MESSAGE, "<|start|>", "<|end|>", "<|return|>", "<|call|>",
 )  # fmt: skip
 """spellings that decoding must not drop, although some tokenizers call them special"""
@@ -82,6 +93,9 @@ def split(text: str, *, opened: bool = False, judging: bool = False) -> Parts:
     bare = _BARE_CHANNELS.match(text)
     if bare is not None:
         return Parts(text[bare.end() :].strip(), bare[1].strip())
+    bare = _BARE_OPEN.match(text)
+    if bare is not None:
+        return Parts("", text[bare.end() :].strip())
     pairs = (*_PAIRS, *_ASKED) if judging else _PAIRS
     thoughts: list[str] = []
     rest, is_open = _leading(text, pairs, thoughts)
@@ -142,16 +156,23 @@ def _leading(
 def _alone(text: str, thoughts: list[str], *, sure: bool) -> str:
     """What follows the last closing mark that nothing in ``text`` has opened.
 
-    Where reasoning is not sure, the mark begins or ends a line: a sentence about it does not.
+    Where reasoning is not sure, the mark begins or ends a line, or stands between two sentences: inside a sentence
+    about the mark it does not.
     """
     for opening, closing in _PAIRS:
         end = _find(text, closing, last=True)
         if end < 0 or 0 <= _find(text, opening) < end:
             continue
         after = text[end + len(closing) :]
-        own_line = text[:end].endswith("\n") or not after.strip() or after.lstrip(" \t")[:1] == "\n"
-        if sure or own_line or thoughts:
-            thoughts.append(text[:end])
+        before = text[:end]
+        own_line = (
+            before.endswith("\n")
+            or not (before.strip() and after.strip())
+            or after.lstrip(" \t").startswith("\n")
+        )
+        between = _ENDED.search(before[-_NEAR:]) and _BEGINS.match(after)
+        if sure or own_line or thoughts or between:
+            thoughts.append(before)
             text = after
     return text
 
@@ -184,8 +205,9 @@ def _find(text: str, mark: str, start: int = 0, *, last: bool = False) -> int:
     find = low.rfind if last else low.find
     place = find(wanted, start)
     while place >= 0:
-        around = text[max(0, place - 1) : place] + text[place + len(mark) : place + len(mark) + 1]
-        if not any(quote in around for quote in _QUOTES):
+        after = text[place + len(mark) : place + len(mark) + 1]
+        quoted = after and after in _CLOSES_QUOTE
+        if not (quoted and _OPENS_QUOTE.search(text[max(0, place - _NEAR) : place])):
             return place
         place = low.rfind(wanted, start, place) if last else low.find(wanted, place + 1)
     return -1

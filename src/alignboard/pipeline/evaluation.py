@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -196,9 +197,18 @@ class Evaluation:
         calls = {call.key: call for view in views(prompter, questions) for call, _ in view.calls}
         return 0 if spec.needs_weights else len(self._replies.known(list(calls))), calls
 
-    def costs(self, declared: JudgeSpec, judged: PairedOutputs | Answers) -> list[Cost]:
+    def costs(
+        self, declared: JudgeSpec, judged: PairedOutputs | Answers, *, is_done: bool = False
+    ) -> list[Cost]:
         """What is missing, and what it costs, by judge; nobody is asked."""
-        return [self._cost(spec, questions) for spec, questions in self._asked(declared, judged)]
+        found = [self._cost(spec, questions) for spec, questions in self._asked(declared, judged)]
+        if not is_done:
+            return found
+        nothing = {"n_calls": 0, "n_prompt": 0, "n_answer": 0}
+        return [
+            replace(one, n_known=one.n_calls, **nothing) if one.n_known is None else one
+            for one in found
+        ]
 
     def pair_costs(self, declared: JudgeSpec, pairs: Sequence[Pair]) -> list[Cost]:
         """The same of pairs by themselves."""

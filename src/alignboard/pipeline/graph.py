@@ -44,7 +44,7 @@ class Job:
 
     @property
     def is_kept(self) -> bool:
-        """False of a command's judging: its files go beside the outputs, and it is done anew from known replies."""
+        """False where a job is done anew from known replies: a tournament, and replies that are read again."""
         return self.hints.get("kept", True)
 
     @property

@@ -8,9 +8,9 @@ registration: ``register("job", "name", JobKind(...))``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from alignboard.registry import lookup, register
 
@@ -31,15 +31,21 @@ class JobKind:
     """of one core for tiny models, on a machine that nothing was measured on yet"""
     imports_with: str | None = None
     """the role of the job that only those need which load `imports`: a served model has no ``base`` here"""
+    imports_for_adapter: tuple[str, ...] = ()
+    """modules that only a job whose model has an adapter imports besides `imports`"""
 
-    def imported(self, roles: Iterable[str]) -> tuple[str, ...]:
+    def imported(self, roles: Collection[str], hints: Mapping[str, Any]) -> tuple[str, ...]:
         """What a job that needs ``roles`` imports."""
-        return self.imports if self.imports_with in {None, *roles} else ()
+        if self.imports_with not in {None, *roles}:
+            return ()
+        adapted = "adapter" in roles or hints.get("spec", {}).get("adapter") is not None
+        return (*self.imports, *(self.imports_for_adapter if adapted else ()))
 
 
 _JOBS: Final = "alignboard.pipeline.jobs"
 _TORCH: Final = ("torch", "transformers")
 _ADAPTED: Final = (*_TORCH, "peft")
+_PEFT: Final = ("peft",)
 _HARNESS: Final = ("lm_eval.evaluator", "lm_eval.models.huggingface")
 
 KINDS: Final[dict[str, JobKind]] = {
@@ -68,10 +74,15 @@ KINDS: Final[dict[str, JobKind]] = {
         8.0,
     ),
     "outputs": JobKind(2, f"{_JOBS}.generate:outputs", seconds=0.1),
-    "generate": JobKind(2, f"{_JOBS}.generate:generate", _ADAPTED, _ADAPTED, 2.0, "base"),
+    "generate": JobKind(2, f"{_JOBS}.generate:generate", _ADAPTED, _TORCH, 2.0, "base", _PEFT),
     "task-data": JobKind(1, f"{_JOBS}.generate:task_data", seconds=0.5),
     "lm-eval": JobKind(
-        2, f"{_JOBS}.generate:lm_eval", (*_ADAPTED, "lm-eval"), (*_ADAPTED, *_HARNESS), 4.0
+        2,
+        f"{_JOBS}.generate:lm_eval",
+        (*_ADAPTED, "lm-eval"),
+        (*_TORCH, *_HARNESS),
+        4.0,
+        imports_for_adapter=_PEFT,
     ),
     "judge": JobKind(1, f"{_JOBS}.judge:judge", _TORCH, seconds=2.0),
     "rate": JobKind(1, f"{_JOBS}.judge:rate", _TORCH, seconds=2.0),
@@ -82,7 +93,7 @@ KINDS: Final[dict[str, JobKind]] = {
     "contamination": JobKind(
         1, f"{_JOBS}.contamination:contamination", ("numpy", "datasets"), ("datasets",), 1.0
     ),
-    "board": JobKind(6, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
+    "board": JobKind(7, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
 }
 for _name, _kind in KINDS.items():
     register("job", _name, _kind)

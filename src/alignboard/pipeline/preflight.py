@@ -160,7 +160,7 @@ def required_modules(resolved: ResolvedPlan, jobs: Iterable[Job]) -> list[str]:
     """The libraries outside the base install that ``jobs`` import, by the names that Python knows them by."""
     found: dict[str, None] = {}
     for job in jobs:
-        imports = job_kind(job.kind).imported(job.needs)
+        imports = job_kind(job.kind).imported(job.needs, job.hints)
         chosen = resolved.judges.get(job.parameters.get("judge", ""))
         if chosen is not None and _loads_weights(chosen.declared, resolved):
             imports = (*imports, "torch", "transformers")

@@ -31,14 +31,17 @@ def n_rows(content: bytes) -> int:
 
 def n_preferences(content: bytes) -> int:
     """How many rows of annotations hold a preference."""
-    rows = msgspec.json.decode(content, type=list[_Row])
-    return sum(row.preference is not None for row in rows)
+    return sum(row.preference is not None for row in _rows(content))
 
 
 def n_ratings(content: bytes) -> int:
     """How many rows of ratings hold a rating."""
-    rows = msgspec.json.decode(content, type=list[_Row])
-    return sum(row.rating is not None for row in rows)
+    return sum(row.rating is not None for row in _rows(content))
+
+
+def _rows(content: bytes) -> list[_Row]:
+    """An empty file, as a full disk leaves it, holds none."""
+    return msgspec.json.decode(content, type=list[_Row]) if content else []
 
 
 _COUNTED: Final = {

@@ -5,9 +5,10 @@ Light: a run with nothing to do imports neither torch nor anything else that is 
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -165,7 +166,13 @@ def run_resolved(
     jobs = list(graph)
     again = _to_redo(graph, redo)
     light = is_light(resolved)
-    machine = (machine or Machine()).with_default(only_light=light)
+    n_trainings = sum(job.kind == "train" for job in jobs)
+    machine = (machine or Machine()).for_trainings(n_trainings, len(resolved.entries))
+    machine = machine.with_default(only_light=light)
+    if len(machine.devices) > 1:  # one base's trainings share no weights in memory: each has a GPU
+        jobs = [
+            dataclasses.replace(job, group=job.name) if job.kind == "train" else job for job in jobs
+        ]
     environment = (
         _CALM | (_LIGHT if light else {}) | (_OFFLINE if light and is_local(resolved) else {})
     )
@@ -188,12 +195,9 @@ def run_resolved(
             require_plan(resolved, missing)
             with in_use(paths):
                 claim(paths.workspace, _claimed(resolved))
-                _forget([job for job in jobs if job.name in again], paths, journal)
-                # Another run may have done some meanwhile.
-                records = done_jobs(jobs, paths, journal)
-                _export(jobs, records, paths, replace=replace)
-                work = Work(jobs, set(records), paths, journal, on_progress, replace=replace)
+                work = _begun(jobs, again, paths, journal, on_progress, replace=replace)
                 timings = work.timings
+                records = done_jobs(jobs, paths, journal)
                 executor.run(work)
                 work.require_done()
                 journal.settle()
@@ -214,15 +218,50 @@ def run_resolved(
     )
 
 
-def run_graph(graph: Graph, workspace: Path, on_progress: Callable[[Event], None]) -> None:
-    """Do the jobs of a command in this process; what they come to is told by the events.
+def _begun(
+    jobs: Sequence[Job],
+    again: Collection[str],
+    paths: WorkspacePaths,
+    journal: Journal,
+    on_progress: Callable[[Event], None],
+    *,
+    replace: bool,
+) -> Work:
+    """What is to be done of ``jobs``: those to do ``again`` are forgotten, and files of the others put back."""
+    with held(paths, *(job.folder for job in jobs if job.name in again)):
+        forget([job for job in jobs if job.name in again], paths, journal)
+    records = done_jobs(jobs, paths, journal)  # another run may have done some meanwhile
+    _export(jobs, records, paths, replace=replace)
+    return Work(jobs, set(records), paths, journal, on_progress, replace=replace)
+
+
+def known_reports(
+    graph: Graph, workspace: Path, redo: Sequence[str] = ()
+) -> dict[str, Mapping[str, Any]]:
+    """By job of a command that is done, and of none of the kinds ``redo``: what it came to."""
+    paths, again = WorkspacePaths(workspace), _to_redo(graph, redo)
+    with Journal(paths.journal, "run") as journal:
+        records = done_jobs(list(graph), paths, journal)
+    return {name: row.get("report", {}) for name, row in records.items() if name not in again}
+
+
+def run_graph(
+    graph: Graph,
+    workspace: Path,
+    on_progress: Callable[[Event], None],
+    *,
+    redo: Sequence[str] = (),
+    replace: bool = False,
+) -> None:
+    """Do what is missing of a command's jobs, in this process; what they come to is told by the events.
 
     Raises `RunFailedError` where a job could not be done, or lacks a part.
     """
     paths = WorkspacePaths(workspace)
     executor = Machine(1, executor="in-process").open(_CALM)
     with in_use(paths), Journal(paths.journal, "run") as journal:
-        work = Work(list(graph), set(), paths, journal, on_progress)
+        again = _to_redo(graph, redo)
+        work = _begun(list(graph), again, paths, journal, on_progress, replace=replace)
         executor.run(work)
         work.require_done()
 
@@ -265,11 +304,6 @@ def other_versions(jobs: Sequence[Job], records: Mapping[str, Mapping[str, Any]]
     }
 
 
-def _forget(jobs: Sequence[Job], paths: WorkspacePaths, journal: Journal) -> None:
-    with held(paths, *(job.folder for job in jobs)):
-        forget(jobs, paths, journal)
-
-
 def _of_older_schemes(journal: Journal) -> int:
     return sum(row.payload.get("scheme") != SCHEME for row in journal.rows(DONE))
 
@@ -288,7 +322,7 @@ def _require_resolved(jobs: Sequence[Job]) -> None:
 
 
 def _export(
-    jobs: list[Job],
+    jobs: Sequence[Job],
     records: Mapping[str, Mapping[str, Any]],
     paths: WorkspacePaths,
     *,

@@ -11,7 +11,14 @@ from alignboard.published.calibration import read_calibration
 from alignboard.published.reproduce import reference_set
 from alignboard.reports.comparison import Correction, FamilyOfTests, PairedComparison, corrected
 from alignboard.reports.comparison_sources import sample_families, verdict_families
-from alignboard.reports.samples import PREFIX, TaskSamples, latest_samples, read_samples
+from alignboard.reports.samples import (
+    PREFIX,
+    RESULTS,
+    TaskSamples,
+    latest_samples,
+    read_samples,
+    samples_of,
+)
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_annotations
 from alignboard.results.runs import repeated_verdicts, run_names
@@ -59,7 +66,7 @@ def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the c
     ----------
     models
         Names of models in ``results``, of which repeated runs are averaged; without it annotations files of one judge,
-        samples files of lm-eval, or output folders of lm-eval.
+        samples or results files of lm-eval, or its output folders.
     results
         A results folder, with a ``judge`` or a ``suite``.
     plan
@@ -199,17 +206,13 @@ def _of_files(
     all_pairs: bool,
     any_prompt: bool,
 ) -> list[FamilyOfTests]:
-    """MODELS that are files: samples where the first is one, or is a folder; else annotations."""
+    """MODELS that are files: lm-eval's where the first is one, or is a folder; else annotations."""
     if assets is not None:
         raise InputError("--assets needs --from DIR, where the order of the instructions is known.")
     paths = [Path(name) for name in names]
-    if paths[0].is_dir() or paths[0].name.startswith(PREFIX):
+    if paths[0].is_dir() or paths[0].name.startswith((PREFIX, RESULTS)):
         samples = [
-            [
-                one
-                for file in (latest_samples(path) if path.is_dir() else [path])
-                for one in read_samples(file, cluster)
-            ]
+            [one for file in samples_of(path) for one in read_samples(file, cluster)]
             for path in paths
         ]
         called = _unless_alike([_model_of(path) for path in paths], names)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from alignboard.errors import InputError
 from alignboard.results.raw_rows import raw_rows
 
-PREFIX = "samples_"
+PREFIX, RESULTS = "samples_", "results_"
 SHARED = ("passage", "article", "context", "paragraph", "story", "subject", "category")
 """fields of documents that several questions have in common, in the order in which they are looked for"""
 _FIELDS = ("doc_id", "doc", "doc_hash", "prompt_hash", "filter", "metrics")
@@ -98,7 +98,7 @@ def _checked_version(path: Path, rows: Sequence[dict[str, Any]]) -> str | None:
     Raises `InputError` where the samples are not the documents that the run counted.
     """
     task = _task(path)
-    beside = path.with_name(f"results_{path.stem.rpartition('_')[2]}.json")
+    beside = path.with_name(f"{RESULTS}{path.stem.rpartition('_')[2]}.json")
     if not beside.is_file():
         return None
     try:
@@ -114,6 +114,25 @@ def _checked_version(path: Path, rows: Sequence[dict[str, Any]]) -> str | None:
             "copy it again, or repeat the run."
         )
     return None if version is None else str(version)
+
+
+def samples_of(path: Path) -> list[Path]:
+    """The samples files of an output folder of lm-eval, or of the run of a results file; or ``path``, which is one.
+
+    Raises `InputError` where there is none.
+    """
+    if path.is_dir():
+        return latest_samples(path)
+    if not path.name.startswith(RESULTS):
+        return [path]
+    stamp = path.stem.removeprefix(RESULTS)
+    found = sorted(path.parent.glob(f"{PREFIX}*_{stamp}.jsonl"))
+    if not found:
+        raise InputError(
+            f"{path} has no {PREFIX}*_{stamp}.jsonl beside it; models are compared document by document: run the "
+            "benchmarks with --log_samples."
+        )
+    return found
 
 
 def latest_samples(folder: Path, tasks: Collection[str] = ()) -> list[Path]:

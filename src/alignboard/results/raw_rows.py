@@ -2,7 +2,8 @@
 
 The columns that Alpaca's format puts beside an instruction are part of the question: ``input`` and ``context`` follow
 it after a blank line, as AlpacaFarm does it; a system text or an earlier conversation, which an instruction cannot
-hold, is refused by name. Neither is ever dropped.
+hold, is refused by name, and so are a passage, options to choose from, tools and a second question. None is ever
+dropped.
 """
 
 from __future__ import annotations
@@ -20,9 +21,15 @@ from alignboard.text import storable
 
 MERGED: Final = ("input", "context")
 """columns that are the second part of an instruction"""
-REFUSED: Final = ("system", "system_prompt", "history")
+SYSTEM: Final = ("system", "system_prompt", "system_message")
+REFUSED: Final = (
+    *SYSTEM, "history", "chat_history", "passage", "document", "article", "options", "choices", "tools", "functions",
+    "image", "images",
+)  # fmt: skip
 """columns of a question that an instruction cannot hold"""
-BESIDE: Final = (*MERGED, *REFUSED)
+ASKED: Final = ("question", "prompt")
+"""columns that are a question, too: refused beside another text"""
+BESIDE: Final = (*MERGED, *REFUSED, *ASKED)
 LAYOUTS: Final = (
     "AlpacaEval's (instruction, output, generator)",
     "AlpacaFarm's (instruction, input, output)",
@@ -65,9 +72,21 @@ def instruction_of(path: Path, number: int, row: Mapping[str, Any], column: str,
     """
     for name in REFUSED:
         if name != column and row.get(name):
+            way = (
+                "remove the column, and set a system text in the model's entry (prompt: {system: ...})"
+                if name in SYSTEM
+                else "write it into the instruction, and remove the column"
+            )
             raise InputError(
                 f"{path}, row {number}: the column {name!r} is part of the question, and an instruction cannot hold "
-                "it; remove the column, and set a system text in the model's entry (prompt: {system: ...})."
+                f"it; {way}."
+            )
+    for name in ASKED:
+        other = row.get(name) if name != column else None
+        if isinstance(other, str) and other.strip() not in text and text.strip() not in other:
+            raise InputError(
+                f"{path}, row {number}: {column!r} and {name!r} are two questions; join them in one column, and remove "
+                "the other."
             )
     parts = [text]
     for name in MERGED:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -23,6 +22,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from alignboard.errors import nearest
+from alignboard.training.launch import n_processes
 from alignboard.training.preference import CHOSEN, PreferenceTrainer
 from alignboard.training.recipe import Recipe
 from alignboard.training.sections import RecipeError
@@ -112,7 +112,7 @@ def _one_device(config: Any) -> Any:
 
     transformers would wrap the model in `nn.DataParallel`, which TRL refuses.
     """
-    if "WORLD_SIZE" not in os.environ and config.n_gpu > 1:
+    if n_processes() == 1 and config.n_gpu > 1:
         config._n_gpu = 1  # noqa: SLF001 - transformers' own way to say it, as for models split by device_map
     return config
 
@@ -127,7 +127,7 @@ def _measured(recipe: Recipe) -> dict[str, Any]:
 def trl_arguments(recipe: Recipe, model: Any, work: Path, seed: int) -> dict[str, Any]:
     """TRL's settings that all methods share. Set where TRL's default is wrong for us, or differs from the recipe."""
     o, on_gpu = recipe.optimizer, torch.cuda.is_available()
-    checkpointing = recipe.gradient_checkpointing
+    checkpointing, batch = recipe.gradient_checkpointing, recipe.batch.on(n_processes())
     if checkpointing == "auto":
         checkpointing = on_gpu and model.num_parameters() >= 1_000_000_000
     return {
@@ -142,10 +142,8 @@ def trl_arguments(recipe: Recipe, model: Any, work: Path, seed: int) -> dict[str
         "adam_beta1": o.beta1,
         "adam_beta2": o.beta2,
         "max_grad_norm": o.max_grad_norm,
-        "per_device_train_batch_size": recipe.batch.per_device,
-        "gradient_accumulation_steps": recipe.batch.accumulation(
-            int(os.environ.get("WORLD_SIZE", "1"))
-        ),
+        "per_device_train_batch_size": batch.per_device,
+        "gradient_accumulation_steps": batch.accumulation(n_processes()),
         "max_steps": recipe.duration.steps or -1,
         "num_train_epochs": recipe.duration.epochs or 1.0,
         "seed": seed,
@@ -154,7 +152,7 @@ def trl_arguments(recipe: Recipe, model: Any, work: Path, seed: int) -> dict[str
         "gradient_checkpointing": checkpointing,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # it would log 0 where the loss is not a number
-        "per_device_eval_batch_size": recipe.batch.per_device,
+        "per_device_eval_batch_size": batch.per_device,
         **_measured(recipe),
         "save_strategy": "no",  # `resume.Checkpoints` asks for checkpoints
         "save_total_limit": 2,  # the older one stays until the newer is whole

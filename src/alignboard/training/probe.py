@@ -15,6 +15,7 @@ from peft import PeftModel
 from alignboard.models.arithmetic import Arithmetic
 from alignboard.models.formats import identify
 from alignboard.models.weights import open_model
+from alignboard.training.launch import is_sharded
 from alignboard.training.preference import CHOSEN, REJECTED
 
 ROWS = 8
@@ -57,13 +58,18 @@ def reference_of(trainer: Any, batch: Mapping[str, Any]) -> list[tuple[float, fl
     return list(zip(known, [*won.tolist(), *lost.tolist()], strict=True))
 
 
-def save(model: Any, folder: Path) -> None:
-    """Write the trained adapter, or the whole model where there is none."""
-    if isinstance(model, PeftModel):
-        # Not the reference copy: it is the start adapter, which exists already.
-        model.save_pretrained(str(folder), selected_adapters=["default"])
-    else:
-        model.save_pretrained(str(folder))
+def whole_weights(trainer: Any) -> dict[str, Any] | None:
+    """The weights of all processes together, asked of each; None where each process holds them all."""
+    return trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_sharded() else None
+
+
+def save(model: Any, folder: Path, weights: Mapping[str, Any] | None = None) -> None:
+    """Write the trained adapter, or the whole model where there is none; ``weights`` in place of the model's own."""
+    # Not the reference copy: it is the start adapter, which exists already.
+    chosen: dict[str, Any] = (
+        {"selected_adapters": ["default"]} if isinstance(model, PeftModel) else {}
+    )
+    model.save_pretrained(str(folder), state_dict=weights, **chosen)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from alignboard.data.preferences.sources import PreferenceSource
 from alignboard.errors import InputError
@@ -126,6 +126,10 @@ class OptimizerSpec(Struct, forbid_unknown_fields=True, frozen=True):
             raise ValueError("give one of warmup_ratio and warmup_steps")
 
 
+LauncherName = Literal["auto", "none", "ddp", "fsdp2", "zero2", "zero3"]
+"""what makes the processes of a training; auto decides by the GPUs that are there"""
+
+
 class BatchSpec(Struct, forbid_unknown_fields=True, frozen=True, rename={"global_": "global"}):
     """The batch of one optimiser step, and how much of it is held at once."""
 
@@ -133,6 +137,11 @@ class BatchSpec(Struct, forbid_unknown_fields=True, frozen=True, rename={"global
     """Examples (or pairs) per optimiser step, over all devices."""
     per_device: Positive
     """Examples in memory at once on one device; does not change the result."""
+
+    def on(self, world_size: int) -> BatchSpec:
+        """The batch with no more on one device than its share of a step."""
+        share = max(1, self.global_ // world_size)
+        return replace(self, per_device=min(self.per_device, share))
 
     def accumulation(self, world_size: int) -> int:
         """Gradient accumulation steps so that a step sees the global batch."""

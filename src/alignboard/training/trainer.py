@@ -32,7 +32,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from alignboard.models.identity import adapter_fingerprint
 from alignboard.models.turns import taught_spellings
-from alignboard.training import preflight, probe, resume
+from alignboard.training import launch, preflight, probe, resume
 from alignboard.training.arguments import Rows, make_trainer, prepared, quiet_data, trl_arguments
 from alignboard.training.card import card_text, rows_digest
 from alignboard.training.preflight import TokenRow
@@ -117,19 +117,15 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
     checkpoints). `seed` replaces the recipe's.
     """
     started, out_dir = time.monotonic(), Path(out_dir)
-    if out_dir.exists():
-        raise RecipeError(f"{out_dir} exists; an adapter is only written to a new folder")
-    if len(rows) < recipe.batch.global_:
-        raise RecipeError(
-            f"there are {len(rows)} rows to train on, fewer than the {recipe.batch.global_} of one step (batch.global)."
-        )
+    _require(recipe, rows, out_dir)
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
     seed, run = recipe.seed if seed is None else seed, out_dir.parent.name
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}."))
     saving = [] if work is None else [resume.Checkpoints(recipe.save_every)]
     work = partial / "work" if work is None else Path(work)
-    resume.claim(work, {"recipe": recipe.key(), "seed": seed, "rows": len(rows)})
+    if launch.is_main():
+        resume.claim(work, {"recipe": recipe.key(), "seed": seed, "rows": len(rows)})
     try:
         with quiet_data():
             loaded = load_base(recipe, model_path)
@@ -141,26 +137,27 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
                 set_seed(seed)
                 model = trainable(loaded, recipe, adapter)
                 n_trainable = preflight.count_trainable(model)
-                watch = Watch(on_step, work / "steps.jsonl", adapter=not recipe.is_full)
+                log = work / "steps.jsonl" if launch.is_main() else None
+                holds = not (recipe.is_full or launch.is_sharded())
+                watch = Watch(on_step if launch.is_main() else None, log, adapter=holds)
                 arguments = {**trl_arguments(recipe, model, work, seed), "run_name": run}
                 keeping = KeptAdapters.of(recipe.checkpoints, work, tokenizer, held_out is not None)
                 callbacks = [watch, *saving, *keeping, *trackers(recipe.report_to, run)]
-                if saving or keeping:
+                if launch.is_main() and (saving or keeping):
                     resume.require_room(work, model, recipe.checkpoints)
                 trained_on = prepared(rows, recipe, tokenizer)
                 held = None if held_out is None else prepared(held_out, recipe, tokenizer)
                 trainer = make_trainer(
                     recipe, arguments, model, tokenizer, trained_on, callbacks, held
                 )
+                launch.meet()  # the first process has claimed the folder
                 # It prints every log line; on_step is the caller's way to show progress.
                 trainer.remove_callback(PrinterCallback)
                 first_row, batch = _checked(trainer, recipe, tokenizer)
                 _run(trainer, watch, work, last_good or f"{out_dir}-last-good", tokenizer)
                 if held_out is not None and trainer.state.global_step not in watch.held_out:
                     trainer.evaluate()
-                probe.save(model, partial / "made")
-                preflight.check_saved(*probe.logits_of_saved(model, partial / "made", batch))
-        tokenizer.save_pretrained(str(partial / "made"))
+                _save(trainer, partial / "made", batch)
         tail = watch.losses[-max(1, len(watch.losses) // 10) :]
         result = TrainResult(
             method=recipe.method,
@@ -190,14 +187,41 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
             versions={p: version(p) for p in LIBRARIES},
             data=data,
         )
-        _write_cards(partial / "made", result, loaded.source)
-        shutil.copy(work / "steps.jsonl", partial / "made" / "steps.jsonl")
-        gather(recipe.checkpoints, result.steps, work, out_dir.parent / CHECKPOINTS)
-        (partial / "made").replace(out_dir)
-        shutil.rmtree(work)
+        if launch.is_main():
+            tokenizer.save_pretrained(str(partial / "made"))
+            _write_cards(partial / "made", result, loaded.source)
+            shutil.copy(work / "steps.jsonl", partial / "made" / "steps.jsonl")
+            gather(recipe.checkpoints, result.steps, work, out_dir.parent / CHECKPOINTS)
+            (partial / "made").replace(out_dir)
+            shutil.rmtree(work)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return result
+
+
+def _require(recipe: Recipe, rows: Rows, out_dir: Path) -> None:
+    """Raise `RecipeError` for what can be seen before anything is loaded."""
+    if recipe.checkpoints and launch.is_sharded():
+        raise RecipeError(
+            "checkpoints keeps adapters on the way from whole weights, and fsdp2 and zero shard them; take --launcher "
+            "ddp, or leave checkpoints out."
+        )
+    if out_dir.exists():
+        raise RecipeError(f"{out_dir} exists; an adapter is only written to a new folder")
+    if len(rows) < recipe.batch.global_:
+        raise RecipeError(
+            f"there are {len(rows)} rows to train on, fewer than the {recipe.batch.global_} of one step (batch.global)."
+        )
+
+
+def _save(trainer: Any, folder: Path, batch: Mapping[str, Any]) -> None:
+    """Write what was trained, and check that it computes the same; sharded weights are only written."""
+    weights = probe.whole_weights(trainer)
+    if launch.is_main():
+        probe.save(trainer.model, folder, weights)
+    if launch.is_main() and not launch.is_sharded():
+        preflight.check_saved(*probe.logits_of_saved(trainer.model, folder, batch))
+    launch.meet()
 
 
 def _checked(trainer: Any, recipe: Recipe, tokenizer: Any) -> tuple[TokenRow, dict[str, Any]]:
@@ -216,6 +240,8 @@ def _run(trainer: Any, watch: Watch, work: Path, last_good: str | Path, tokenize
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except StoppedError as error:
+        if not launch.is_main():
+            raise
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(last_good, ignore_errors=True)
         step = watch.keep_good(trainer.model, tokenizer, Path(last_good))

@@ -26,6 +26,7 @@ from alignboard.boards.plots.style import (
     model_axis,
     new_axes,
     percent_limits,
+    points,
     short_name,
 )
 
@@ -288,14 +289,21 @@ def _value_axis(
             name = f"{one if one and len(one) <= _SHORT else 'baseline'} = 50"
             text = ax.text(
                 50, 1.0, drawable(name), transform=ax.get_xaxis_transform(), ha="center", va="bottom",
-                fontsize=SMALL, color=MUTED,
+                fontsize=points(SMALL), color=MUTED,
             )  # fmt: skip
             text.set_in_layout(False)
 
 
-def legend_columns(texts: Sequence[str]) -> int:
-    """How many entries of a legend stand side by side."""
-    return 2 if sum(map(len, texts)) > 64 else max(len(texts), 1)
+def legend_columns(ax: Axes, texts: Sequence[str]) -> int:
+    """How many entries of a legend stand side by side, as the width of the figure and its font allow."""
+    figure = ax.get_figure(root=False)
+    inches = figure.bbox.width / figure.dpi if figure is not None else 6.4
+    letters = 10 * inches * SMALL / points(SMALL)
+    if sum(map(len, texts)) <= letters:
+        return max(len(texts), 1)
+    half = (len(texts) + 1) // 2
+    beside = sum(max(map(len, column), default=0) for column in (texts[:half], texts[half:]))
+    return 2 if beside <= 1.3 * letters else 1
 
 
 def legend(ax: Axes, entries: Sequence[tuple[Look, bool, str]]) -> None:
@@ -311,12 +319,12 @@ def legend(ax: Axes, entries: Sequence[tuple[Look, bool, str]]) -> None:
         )
         for look, hollow, text in entries
     ]  # fmt: skip
-    n_columns = legend_columns([text for *_, text in entries])
+    n_columns = legend_columns(ax, [text for *_, text in entries])
     figure = ax.get_figure(root=True)
     inches = ax.get_position().height * (figure.get_figheight() if figure else 4.0)
     ax.legend(
         handles=handles, loc="lower left", ncols=n_columns, borderaxespad=0.0, handletextpad=0.1,
-        columnspacing=1.2, bbox_to_anchor=(0.0, 1.0 + 0.19 / max(inches, 1.0)),
+        columnspacing=1.2, bbox_to_anchor=(0.0, 1.0 + points(0.19) / max(inches, 1.0)),
     )  # fmt: skip
 
 

@@ -20,7 +20,9 @@ from alignboard.boards.plots.style import (
     SMALL,
     SUBTITLE,
     TITLE,
+    Font,
     drawable,
+    points,
     settle,
     style,
 )
@@ -30,12 +32,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, FigureBase
     from matplotlib.layout_engine import LayoutEngine
+    from matplotlib.text import Text
 
 DPI = 150
 WIDTH = 6.4
 """inches of a panel"""
 _HEAD, _NOTE_LINE, _HEADING_ROOM = 0.75, 0.135, 0.35
 _LETTERS_PER_INCH = 17.5
+_EDGE = 0.08
+"""inches that stay free beside a heading"""
 
 
 def to_png(board: Board) -> bytes:
@@ -65,7 +70,13 @@ def compose(board: Board) -> Figure:
     head, middle, bottom = parts[:, 0]
     _write_head(head, board, width)
     bottom.text(
-        0.2 / width, 1.0, "\n".join(notes), va="top", fontsize=SMALL, color=MUTED, linespacing=1.25
+        0.2 / width,
+        1.0,
+        "\n".join(notes),
+        va="top",
+        fontsize=points(SMALL),
+        color=MUTED,
+        linespacing=1.25,
     ).set_in_layout(False)
     drawn = []
     if columns:
@@ -96,20 +107,45 @@ def _layout() -> LayoutEngine:
     return ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.12)
 
 
-def _head(ax: Axes, panel: Panel) -> None:
+def _head(ax: Axes, panel: Panel, letters: int | None = None) -> Text:
+    """Write the heading, in lines of at most ``letters``, above the legend."""
     legend = ax.get_legend()
     texts = [text.get_text() for text in legend.get_texts()] if legend else []
-    above = 20 + 11 * math.ceil(len(texts) / legend_columns(texts)) if texts else 16
+    above = 20 + 11 * math.ceil(len(texts) / legend_columns(ax, texts)) if texts else 16
     # A place of its own: else every layout measures all ticks to see whether the title has to give way to them.
     fixed = 1.0 if ax.xaxis.get_ticks_position() == "bottom" else None
-    ax.set_title(
-        drawable(panel.heading),
+    heading = drawable(panel.heading)
+    return ax.set_title(
+        heading if letters is None else textwrap.fill(heading, letters),
         loc="left",
-        fontsize=HEADING,
+        fontsize=points(HEADING),
         fontweight="bold",
-        pad=above,
+        pad=points(above),
         y=fixed,
     )
+
+
+def _fitted_head(figure: Figure, ax: Axes, panel: Panel) -> None:
+    """The heading and the legend inside a figure of any width and font: in lines, and begun left of the axes."""
+    heading, legend = _head(ax, panel), ax.get_legend()
+    room = figure.bbox.width - 2 * _EDGE * figure.dpi
+    part = min(1.0, room / heading.get_window_extent().width)
+    _head(ax, panel, math.floor(part * len(heading.get_text())))
+    if legend is not None:
+        legend.set_in_layout(
+            False
+        )  # the heading keeps its room above; beside the axes it needs none
+    settle(ax)
+    edge, frame = figure.bbox.width - _EDGE * figure.dpi, ax.get_window_extent()
+
+    def begin(width: float) -> float:
+        """Where a text of this width begins, in parts of the axes' width: left of them where it has to."""
+        return min(0.0, edge - width - frame.x0) / frame.width
+
+    heading.set_x(begin(heading.get_window_extent().width))
+    if legend is not None:
+        _, height = ax.transAxes.inverted().transform(legend.get_bbox_to_anchor().p0)
+        legend.set_bbox_to_anchor((begin(legend.get_window_extent().width), height))
 
 
 def _write_head(head: FigureBase, board: Board, width: float) -> None:
@@ -144,31 +180,40 @@ FORMATS = ("svg", "pdf", "png")
 """what `save_panel` writes"""
 
 
-def save_panel(panel: Panel, path: Path, size: tuple[float, float] | None = None) -> None:
+def save_panel(
+    panel: Panel,
+    path: Path,
+    size: tuple[float, float] | None = None,
+    font: Font = Font(),  # noqa: B008
+) -> None:
     """Draw one panel with its heading into ``path`` as its suffix says; the same panel gives the same bytes.
 
-    ``size`` is in inches, by default `WIDTH` by the panel's own height; texts have 7.5 to 10 points at any size.
+    ``size`` is in inches, by default `WIDTH` by the panel's own height, which is for ``font``'s default size and grows
+    with it; texts have the size that ``font`` says at any size of the figure.
     """
+    kind = path.suffix[1:].lower()
+    unsaid = {"png": ("Software",), "pdf": ("CreationDate", "Producer"), "svg": ("Date",)}[kind]
+    target = io.BytesIO()
+    with style(drawable(panel.heading), font):
+        grown = max(1.0, font.size / SMALL)
+        figure = draw_panel(panel, size or (WIDTH, grown * (panel.height + _HEADING_ROOM)))
+        figure.savefig(target, format=kind, metadata=dict.fromkeys(unsaid))
+    write_atomically(path, target.getvalue())
+
+
+def draw_panel(panel: Panel, size: tuple[float, float]) -> Figure:
+    """One panel with its heading as a figure of ``size`` in inches, in the style that is in force."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with style(drawable(panel.heading)):
-        width, height = size or (WIDTH, panel.height + _HEADING_ROOM)
-        figure = Figure(figsize=(width, height), dpi=2 * DPI, layout=_layout(), facecolor="white")
-        FigureCanvasAgg(figure)
-        ax = figure.add_subplot()
-        panel.draw(ax)
-        _head(ax, panel)
-        settle(ax)
-        if panel.finish is not None:
-            panel.finish(ax)
-        target = io.BytesIO()
-        kind = path.suffix[1:].lower()
-        nothing = {"png": ("Software",), "pdf": ("CreationDate", "Producer"), "svg": ("Date",)}[
-            kind
-        ]
-        figure.savefig(target, format=kind, metadata=dict.fromkeys(nothing))
-    write_atomically(path, target.getvalue())
+    figure = Figure(figsize=size, dpi=2 * DPI, layout=_layout(), facecolor="white")
+    FigureCanvasAgg(figure)
+    ax = figure.add_subplot()
+    panel.draw(ax)
+    _fitted_head(figure, ax, panel)
+    if panel.finish is not None:
+        panel.finish(ax)
+    return figure
 
 
 def to_svg(panel: Panel) -> str:

@@ -14,7 +14,7 @@ from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row
 from alignboard.boards.examples import Examples
 from alignboard.boards.plots.dots import nothing
-from alignboard.boards.plots.style import INK, MUTED, SMALL, drawable, new_axes, short_name
+from alignboard.boards.plots.style import INK, MUTED, SMALL, drawable, new_axes, points, short_name
 from alignboard.stats.multiplicity import holm
 from alignboard.stats.paired import PairedDifference, paired_difference
 
@@ -228,11 +228,13 @@ def heat_map(
         own = [[scale.text(value) for value in line] for line in matrix] if texts is None else texts
         for (i, j), value in np.ndenumerate(matrix):
             text = own[i][j]
-            ax.text(j, i, text, ha="center", va="center", fontsize=SMALL, color=scale.ink(value))
+            ax.text(
+                j, i, text, ha="center", va="center", fontsize=points(SMALL), color=scale.ink(value)
+            )
     figure = ax.get_figure(root=True)
     if figure is not None:
         bar = figure.colorbar(image, ax=ax, shrink=0.6, pad=0.02)
-        bar.set_label(drawable(scale.label), fontsize=SMALL, color=MUTED)
+        bar.set_label(drawable(scale.label), fontsize=points(SMALL), color=MUTED)
         bar.outline.set_visible(False)
-        bar.ax.tick_params(labelcolor=MUTED, labelsize=SMALL)
+        bar.ax.tick_params(labelcolor=MUTED, labelsize=points(SMALL))
     return ax

@@ -18,6 +18,7 @@ from alignboard.boards.plots.style import (
     SMALL,
     drawable,
     new_axes,
+    points,
     short_name,
 )
 
@@ -63,7 +64,7 @@ def plot_radar(board: Board, ax: Axes | None = None) -> Axes:
             linewidth=1.4,
             label=drawable(short_name(row.model)),
         )
-    ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=SMALL, frameon=False)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=points(SMALL), frameon=False)
     return ax
 
 
@@ -81,7 +82,7 @@ def _net(ax: Axes, angles: np.ndarray, columns: Sequence[Column]) -> None:
             ring,
             f"{ring} %" if ring == _RINGS[-1] else str(ring),
             color=MUTED,
-            fontsize=SMALL - 1,
+            fontsize=points(SMALL - 1),
         )
     for angle, column in zip(angles, columns, strict=True):
         x, y = np.cos(angle), np.sin(angle)
@@ -89,7 +90,7 @@ def _net(ax: Axes, angles: np.ndarray, columns: Sequence[Column]) -> None:
         side = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
         ax.text(
             107 * x, 112 * y, drawable(short_name(column.name)),
-            ha=side, va="center", color=INK, fontsize=SMALL,
+            ha=side, va="center", color=INK, fontsize=points(SMALL),
         )  # fmt: skip
 
 

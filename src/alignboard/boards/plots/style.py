@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 INK, MUTED, FAINT, RULE = "#222222", "#6b6b6b", "#a3a3a3", "#ebebeb"
 FLAGGED = "#c1121f"
 TITLE, HEADING, SUBTITLE, TEXT, SMALL = 13.0, 10.0, 9.0, 8.0, 7.5
-"""font sizes in points"""
+"""font sizes in points, of a figure whose texts have `TEXT`; see `points`"""
 # Okabe and Ito's palette for colour-blind readers, with the two that are too pale for marks on white replaced by
 # Tol's wine and olive. Families differ by marker as well.
 PALETTE = (
@@ -33,14 +33,13 @@ PALETTE = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "p", "h")
 MAX_NAME = 34
 """characters of a name that are drawn"""
+FONT = "DejaVu Sans"
+"""comes with matplotlib, so that a board looks the same everywhere"""
 _RC: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that a board looks the same everywhere
-    "font.size": TEXT,
     "text.parse_math": False,
     "text.color": INK,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": MUTED,
-    "axes.labelsize": SMALL,
     "axes.linewidth": 0.8,
     "axes.spines.left": False,
     "axes.spines.right": False,
@@ -50,14 +49,11 @@ _RC: dict[str, Any] = {
     "axes.unicode_minus": False,
     "xtick.color": MUTED,
     "ytick.color": INK,
-    "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL,
     "xtick.major.size": 0,
     "xtick.minor.size": 0,
     "ytick.major.size": 0,
     "grid.color": RULE,
     "grid.linewidth": 0.8,
-    "legend.fontsize": SMALL,
     "legend.frameon": False,
     "legend.labelcolor": MUTED,
     "svg.fonttype": "none",
@@ -75,18 +71,38 @@ class Look:
 PLAIN, OTHER = Look(INK, "o"), Look(FLAGGED, "X")
 
 
+class Font(NamedTuple):
+    """What a figure is set in: a family's name, and the points of its names and numbers; headings are larger."""
+
+    family: str = FONT
+    size: float = SMALL
+
+
+def points(size: float) -> float:
+    """``size`` (`SMALL` and its like) in the figure that is being drawn, whose texts may be larger or smaller."""
+    import matplotlib as mpl
+
+    return size * mpl.rcParams["font.size"] / TEXT
+
+
 @contextmanager
-def style(salt: str = "") -> Iterator[None]:
+def style(salt: str = "", font: Font = Font()) -> Iterator[None]:  # noqa: B008
     """matplotlib as it comes with this project's sheet on it, whatever the user's own matplotlibrc says.
 
-    ``salt`` makes the ids of an SVG, so that the same plot gives the same bytes.
+    ``salt`` makes the ids of an SVG, so that the same plot gives the same bytes. Characters that ``font`` lacks are
+    drawn in `FONT`.
     """
     import matplotlib as mpl
 
     defaults: dict[Any, Any] = {
         key: value for key, value in mpl.rcParamsDefault.items() if "backend" not in key
     }
-    sheet: dict[Any, Any] = {**defaults, **_RC, "svg.hashsalt": salt}
+    texts = dict.fromkeys(
+        ("axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), font.size
+    )
+    family = list(dict.fromkeys((font.family, FONT)))
+    texts |= {"font.family": family, "font.size": TEXT * font.size / SMALL}
+    sheet: dict[Any, Any] = {**defaults, **_RC, **texts, "svg.hashsalt": salt}
     with mpl.rc_context(sheet):
         yield
 
@@ -119,11 +135,18 @@ def drawable(text: str) -> str:
     )
 
 
+def font_families() -> set[str]:
+    """The names of the fonts that matplotlib finds on this machine."""
+    from matplotlib.font_manager import get_font_names
+
+    return set(get_font_names())
+
+
 @lru_cache(maxsize=1)
 def _glyphs() -> frozenset[int]:
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    return frozenset(get_font(findfont(FontProperties(family=["DejaVu Sans"]))).get_charmap())
+    return frozenset(get_font(findfont(FontProperties(family=[FONT]))).get_charmap())
 
 
 def short_name(text: str, most: int = MAX_NAME) -> str:
@@ -216,7 +239,7 @@ def figures_axis(ax: Axes, texts: Sequence[str], places: Sequence[float]) -> Non
     for text, place in zip(texts, places, strict=True):
         ax.annotate(
             text, (1, place), (3.5, 0), xycoords=ax.get_yaxis_transform(), textcoords="offset points",
-            va="center_baseline", fontsize=SMALL, color=MUTED, annotation_clip=False,
+            va="center_baseline", fontsize=points(SMALL), color=MUTED, annotation_clip=False,
         )  # fmt: skip
 
 
@@ -255,14 +278,14 @@ def label_points(ax: Axes, labels: Sequence[tuple[float, float, str, str]]) -> l
 
     Call it when the figure has its final layout (`settle`); returns what was written.
     """
-    points = _drawn(ax)
+    marks = _drawn(ax)
     taken: list[Bbox] = []
     written = []
     for x, y, text, color in labels:
         for dx, dy, ha, va in _AROUND:
             art = ax.annotate(
                 text, (x, y), (dx, dy), textcoords="offset points", ha=ha, va=va,
-                fontsize=SMALL, color=color, zorder=5, annotation_clip=False,
+                fontsize=points(SMALL), color=color, zorder=5, annotation_clip=False,
             )  # fmt: skip
             art.set_in_layout(False)
             box = art.get_window_extent()
@@ -270,7 +293,7 @@ def label_points(ax: Axes, labels: Sequence[tuple[float, float, str, str]]) -> l
             free = (
                 box.x0 >= inside.x0 and box.x1 <= inside.x1 and box.y0 >= inside.y0 and box.y1 <= inside.y1
                 and not any(box.overlaps(other) for other in taken)
-                and not _covers(box.padded(1), points)
+                and not _covers(box.padded(1), marks)
             )  # fmt: skip
             if free:
                 taken.append(box.padded(1))

@@ -10,11 +10,12 @@ import click
 
 from alignboard.cli.options import FILE, json_option, models_option, parts
 from alignboard.cli.shared import write_json
-from alignboard.errors import InputError
+from alignboard.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from alignboard.boards.board import Board
     from alignboard.boards.examples import Examples
+    from alignboard.boards.plots.style import Font
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)")
 _LEAST, _MOST = 1.0, 40.0
@@ -40,10 +41,27 @@ def _kinds(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
 @click.option(
     "--size", metavar="WxH", help="Width and height in inches, such as 3.3x2.5 for a column."
 )
+@click.option(
+    "--font",
+    metavar="NAME",
+    help="Font of the texts, such as 'Times New Roman'; default: DejaVu Sans.",
+)
+@click.option(
+    "--font-size",
+    type=click.FloatRange(4, 24),
+    help="Points of names and numbers; headings are larger. Default: 7.5.",
+)
 @models_option
 @json_option
 def plot(
-    kind: str, board: str, out: Path, size: str | None, models: str | None, json_file: Path | None
+    kind: str,
+    board: str,
+    out: Path,
+    size: str | None,
+    font: str | None,
+    font_size: float | None,
+    models: str | None,
+    json_file: Path | None,
 ) -> None:
     """Draw one KIND of plot of a BOARD: a name in leaderboards/ or a board's json file.
 
@@ -58,7 +76,7 @@ def plot(
         raise InputError(
             f"{out}: plots are written as .{', .'.join(FORMATS)}; give -o one of these."
         )
-    inches = _inches(size)
+    inches, texts = _inches(size), _font(font, font_size)
     found, examples = read_source(board)
     if models is not None:
         wanted = parts(models)
@@ -68,7 +86,7 @@ def plot(
     written = []
     for k, panel in enumerate(panels, start=1):
         path = out if len(panels) == 1 else out.with_stem(f"{out.stem}-{k}")
-        save_panel(panel, path, inches)
+        save_panel(panel, path, inches, texts)
         print(path)
         written.append({"heading": panel.heading, "file": str(path)})
     write_json(json_file, {"figures": written})
@@ -84,6 +102,16 @@ def _inches(size: str | None) -> tuple[float, float] | None:
             f"--size {size}: expected width x height in inches, each from {_LEAST:g} to {_MOST:g}, such as 6.4x4."
         )
     return inches
+
+
+def _font(family: str | None, size: float | None) -> Font:
+    from alignboard.boards.plots.style import Font, font_families
+
+    default = Font()
+    if family is not None and family not in font_families():
+        close = nearest(family, font_families()) or ": install it, or leave --font out."
+        raise InputError(f"--font {family}: matplotlib finds no such font on this machine{close}")
+    return Font(family or default.family, size or default.size)
 
 
 def read_source(source: str) -> tuple[Board, Examples | None]:

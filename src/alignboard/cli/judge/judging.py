@@ -21,6 +21,7 @@ from alignboard.cli.options import (
     judge_option,
     limit_option,
     parts,
+    redo_option,
     replace_option,
     request_options,
     together,
@@ -29,11 +30,14 @@ from alignboard.cli.shared import write_json
 
 if TYPE_CHECKING:
     from alignboard.fetch.sources import DownloadProgress
+    from alignboard.judges.annotations import Summary
     from alignboard.judges.spec import JudgeSpec, Order
     from alignboard.pipeline.evaluation import Evaluation
     from alignboard.pipeline.executors.work import Event
+    from alignboard.pipeline.graph import Job
     from alignboard.pipeline.judged_outputs import Answers, PairedOutputs
     from alignboard.pipeline.plans.schema import PlanJudge
+    from alignboard.pipeline.single_ratings import RatingSummary
 
 BASELINE = "gpt4_1106_preview"
 """whose outputs are compared with where no baseline is named"""
@@ -105,6 +109,7 @@ outputs_options = together(
     click.option(
         "--dry-run", is_flag=True, help="Say what would be asked and what it costs; ask nobody."
     ),
+    redo_option,
     replace_option,
 )
 """which outputs are judged, and by whom"""
@@ -124,6 +129,7 @@ def judge_files(
     hardened: bool,
     reparse: bool,
     dry_run: bool,
+    redo: Sequence[str],
     replace: bool,
     json_file: Path | None,
     **access: Any,
@@ -140,12 +146,13 @@ def judge_files(
     priced, found = [], []
     ask = not (dry_run or reparse)
     with checking(access, declared, ask=ask, replace=replace) as evaluation:
+        run = JudgingRun(declared, given, access, ask=not reparse, redo=redo, replace=replace)
         if dry_run:
-            priced = print_costs(evaluation, declared, given)
+            priced = print_costs(evaluation, run)
         elif ask:
-            evaluation.require_ready(declared, given)
+            evaluation.require_ready(declared, run.missing)
     if not dry_run:
-        found = run_judging(declared, given, access, ask=ask, replace=replace)
+        found = run.run()
     write_json(json_file, priced if dry_run else found)
     if any(one.statuses.get("scored", 0) < one.n for one in found):
         sys.exit(EXIT_FOUND)
@@ -254,50 +261,84 @@ def checking(
         yield Evaluation(judges, journal, replace=replace)
 
 
-def print_costs(
-    evaluation: Evaluation, declared: JudgeSpec, judged: Sequence[PairedOutputs | Answers]
-) -> list[dict[str, Any]]:
+def print_costs(evaluation: Evaluation, run: JudgingRun) -> list[dict[str, Any]]:
     """Print what judging each model would cost, and return it for ``--json``."""
     found = []
-    for one in judged:
-        costs = evaluation.costs(declared, one)
+    for one in run.judged:
+        costs = evaluation.costs(run.declared, one, is_done=one not in run.missing)
         print(cost_text(costs, one.model))
         found.append({"model": one.model, "costs": costs})
     return found
 
 
-def run_judging(
-    declared: JudgeSpec,
-    judged: Sequence[PairedOutputs | Answers],
-    access: Mapping[str, Any],
-    *,
-    ask: bool,
-    replace: bool,
-) -> list[Any]:
-    """Judge or rate what is missing, print what came of each model as it comes, and return the summaries."""
+class JudgingRun:
+    """The jobs that judge or rate each model's outputs; what was done before is not done again."""
+
+    def __init__(
+        self,
+        declared: JudgeSpec,
+        judged: Sequence[PairedOutputs | Answers],
+        access: Mapping[str, Any],
+        *,
+        ask: bool = True,
+        redo: Sequence[str],
+        replace: bool,
+    ) -> None:
+        from alignboard.pipeline.plans.single import judging_graph
+        from alignboard.pipeline.runner import known_reports
+
+        self.declared, self.judged, self._redo, self._replace = declared, judged, redo, replace
+        given = plan_judge(access)
+        self._graph = judging_graph(declared, judged, given, Path.cwd(), ask=ask, replace=replace)
+        self._known = known_reports(self._graph, Path.cwd(), redo)
+
+    @property
+    def missing(self) -> list[PairedOutputs | Answers]:
+        """What is not done."""
+        jobs = zip(self.judged, self._graph, strict=True)
+        return [one for one, job in jobs if job.name not in self._known]
+
+    def run(self) -> list[Any]:
+        """Do what is missing, print what came of each model as it comes, and return the summaries."""
+        from alignboard.pipeline.executors.work import RunFailedError
+        from alignboard.pipeline.progress import showing
+        from alignboard.pipeline.runner import run_graph
+
+        stdout, found = sys.stdout, dict[str, Any]()  # libraries print to a log meanwhile
+
+        def take(job: Job, report: Mapping[str, Any]) -> None:
+            found[job.name], text = _told(job.kind, report)
+            print(text, file=stdout)
+
+        jobs = list(self._graph)
+        with showing(len(jobs), n_before=len(self._known)) as show:
+
+            def listen(event: Event) -> None:
+                show(event)
+                if event.report:
+                    take(event.job, event.report)
+
+            for job in jobs:
+                if job.name in self._known:
+                    take(job, self._known[job.name])
+            try:
+                given = {"redo": self._redo, "replace": self._replace}
+                run_graph(self._graph, Path.cwd(), listen, **given)
+            except RunFailedError as error:
+                if not error.only_incomplete:
+                    raise
+        return [found[job.name] for job in jobs]
+
+
+def _told(kind: str, report: Mapping[str, Any]) -> tuple[Summary | RatingSummary, str]:
+    """(the summary that a job reported, as text)."""
     import msgspec
 
     from alignboard.judges.annotations import Summary
-    from alignboard.pipeline.plans.single import judging_graph
-    from alignboard.pipeline.progress import showing
-    from alignboard.pipeline.runner import run_graph
     from alignboard.pipeline.single_ratings import RatingSummary
 
-    graph = judging_graph(declared, judged, plan_judge(access), ask=ask, replace=replace)
-    stdout, found = sys.stdout, list[Any]()  # libraries print to a log meanwhile
-    with showing(len(graph)) as show:
-
-        def listen(event: Event) -> None:
-            show(event)
-            if event.kind != "done":
-                return
-            summary, unscored = event.report["summary"], event.report["unscored"]
-            if event.job.kind == "judge":
-                found.append(msgspec.convert(summary, Summary))
-                print(summary_text(found[-1], unscored), file=stdout)
-            else:
-                found.append(msgspec.convert(summary, RatingSummary))
-                print(rating_text(found[-1], unscored), file=stdout)
-
-        run_graph(graph, Path.cwd(), listen)
-    return found
+    if kind == "judge":
+        compared = msgspec.convert(report["summary"], Summary)
+        return compared, summary_text(compared, report["unscored"])
+    rated = msgspec.convert(report["summary"], RatingSummary)
+    return rated, rating_text(rated, report["unscored"])

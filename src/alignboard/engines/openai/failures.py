@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from http import HTTPStatus
 
-from alignboard.engines.openai.format import error_message, field_advice, refused_field
+from alignboard.engines.openai.format import (
+    error_message,
+    error_words,
+    field_advice,
+    refused_field,
+)
 from alignboard.fetch.http import FinalError, Head, transient_status
 
 _REFUSED = frozenset({400, 413, 422})
@@ -14,8 +20,20 @@ _SECRET_LENGTH = 16
 """characters of the shortest key that is taken out of replies"""
 
 
+_OF_THE_PROMPT = re.compile(
+    r"content[ _-]?(?:filter|polic|management)|responsible ?ai|moderation|flagged|safety (?:system|polic)"
+    r"|context[ _-]?(?:length|size|window)|exceed_context|string_above_max|invalid_prompt"
+    r"|(?:prompt|input|request|messages?|payload|entity)\b[^.]{0,40}\btoo (?:long|large)|too many (?:input )?tokens",
+    re.IGNORECASE,
+)
+"""codes and words of refusals that speak of one prompt, whoever else meets the same"""
+
+
 class RefusedError(FinalError):
     """What this request met, and perhaps no other."""
+
+    of_the_prompt = False
+    """whether the server says that this prompt is the reason"""
 
 
 def without(key: str | None, text: str) -> str:
@@ -47,11 +65,24 @@ def require_success(
     failure = transient_status(head, f"{phrase}: {message}" if message else phrase)
     if failure is not None and code != "insufficient_quota":
         raise failure
-    if head.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+    speaks = head.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or (
+        head.status in {*_REFUSED, HTTPStatus.FORBIDDEN} and _speaks_of_the_prompt(content)
+    )
+    if head.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN} and not speaks:
         given = f"the key in {key_env}" if key_env else "a request without a key (set api_key_env)"
         raise FinalError(f"{url} refuses {given}: {phrase}.")
     answer = f"{url} answers {phrase}{f': {message}' if message else ''}".rstrip(".")
     field = refused_field(content)
     # A field that the server does not take is in every request.
-    error = RefusedError if head.status in _REFUSED and field is None else FinalError
-    raise error(f"{answer}." if field is None else f"{answer}; {field_advice(field)}.")
+    if field is not None and not speaks:
+        raise FinalError(f"{answer}; {field_advice(field)}.")
+    if head.status not in _REFUSED and not speaks:
+        raise FinalError(f"{answer}.")
+    error = RefusedError(f"{answer}.")
+    error.of_the_prompt = speaks
+    raise error
+
+
+def _speaks_of_the_prompt(content: bytes) -> bool:
+    """Whether an error's body says, in a code, a type or its words, that it is about this prompt."""
+    return any(_OF_THE_PROMPT.search(one) for one in error_words(content))

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from alignboard.engines.rows import Decoding, Prompt
 from alignboard.errors import InputError
@@ -184,6 +184,8 @@ def _texts(content: Any) -> tuple[str | None, str]:
     """The text and the reasoning of a message's content: a text, or a list of parts."""
     if isinstance(content, str):
         return content, ""
+    if isinstance(content, dict):
+        content = [content]
     if not isinstance(content, list):
         return None, ""
     text, thought, known = "", "", False
@@ -247,30 +249,59 @@ def _count(found: Any) -> int | None:
     return int(found) if 0 <= found <= _MOST_TOKENS and found == int(found) else None
 
 
-_PARAMETER = re.compile(
-    r"(?:unsupported|unknown|unrecognized)[\w ]*(?:parameter|argument|value)[\w ]*:? *'?(\w+)"
-    r"|'(\w+)' (?:is not|does not) support",
-    re.IGNORECASE,
+_FIELD: Final = (
+    r"[`'\"\[({]{0,2}(max_tokens|max_completion_tokens|temperature|top_p|seed|stop|stop_token_ids|logprobs|top_logprobs"
+    r"|tools|tool_choice|response_format)\b[`'\"\])}]{0,2}"
 )
-
-
-_NEEDED = frozenset({"model", "messages", "prompt"})
+"""the fields of a request that a server may not take, with the marks that messages put around them"""
+_NO: Final = r"unsupported|unknown|unrecognized|unexpected|extraneous|deprecated|not (?:supported|permitted|allowed)"
+_PARAMETERS = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"(?:{_NO}|does ?n[o']t support)[\w ]*:? *{_FIELD}",
+        rf"{_FIELD},?:? (?:(?:is|are|was|extra inputs are) )?(?:{_NO}|does ?n[o']t support)",
+        rf"'loc': [\[(]'body', {_FIELD}, 'msg': '(?:extra|unexpected)",
+    )
+]
+"""how servers and gateways say that they do not take a field"""
 
 
 def refused_field(content: bytes) -> str | None:
     """The field of the request that an error's body says the server does not take; None where it names none."""
-    try:
-        body = json.loads(content)
-    except ValueError:
-        return None
-    error = body.get("error", body) if isinstance(body, dict) else None
-    if not isinstance(error, dict):
-        return None
-    found = _PARAMETER.search(str(error.get("message") or error.get("detail") or ""))
-    named = None if found is None else found[1] or found[2]
+    error = _error_of(content)
+    named = None
+    for text in map(str, (error.get("message"), error.get("detail"))):
+        found = (pattern.search(text) for pattern in _PARAMETERS)
+        named = named or next((one[1] for one in found if one is not None), None)
     if str(error.get("code")).startswith(("unsupported", "unknown")) and error.get("param"):
         named = str(error["param"])
-    return None if named in _NEEDED else named
+    return None if named in {"model", "messages", "prompt"} else named
+
+
+def error_words(content: bytes) -> Iterator[str]:
+    """Every code, type and text of an error's body: where it speaks of one prompt, it is in one of them."""
+    error = _error_of(content)
+    inner = error.get("innererror")
+    for one in (error, inner if isinstance(inner, dict) else {}):
+        yield from (
+            one[name]
+            for name in ("code", "type", "message", "detail")
+            if isinstance(one.get(name), str)
+        )
+    if not error:
+        yield content[:_LONGEST_REASON].decode(errors="replace")
+
+
+def _error_of(content: bytes) -> dict[str, Any]:
+    """The error that a body holds; empty for a body without one. A list of errors (Gemini) is its first."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    if isinstance(body, list) and body:
+        body = body[0]
+    error = body.get("error", body) if isinstance(body, dict) else {}
+    return error if isinstance(error, dict) else {"message": str(error)}
 
 
 def field_advice(field: str) -> str:
@@ -282,13 +313,9 @@ def field_advice(field: str) -> str:
 
 def error_message(content: bytes) -> tuple[str, str | None]:
     """What an error's body says, on one line, and its code."""
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
+    error = _error_of(content)
+    if not error:
         return shortened(content.decode(errors="replace")), None
-    error = body.get("error", body) if isinstance(body, dict) else body
-    if not isinstance(error, dict):
-        return shortened(str(error)), None
     code = error.get("code")
     text = str(error.get("message") or error.get("detail") or "")
     return shortened(text), code if isinstance(code, str) else None

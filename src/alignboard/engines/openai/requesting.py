@@ -3,9 +3,10 @@
 What this module promises
     Every request has one reply or one `FailedRequest` in the end; what may pass (429, 5xx, a timeout, a cut connection,
     an empty or unreadable body) is tried again with full jitter, not before the server's Retry-After. A request whose
-    reply was handed over is not sent again. A request that the server refuses (400, 413, 422) has no reply; where
-    every request under way meets the same words and none was answered, and for what no request can mend (401, 404, a
-    used-up quota), the run ends in one sentence, after the replies that were under way have been handed over.
+    reply was handed over is not sent again. A request that the server refuses (400, 413, 422; 403 by a moderation) has
+    no reply. Where every request under way is refused in the same words, which do not speak of the prompt, and none was
+    answered, and for what no request can mend (401, 404, a used-up quota), the run ends in one sentence, after the
+    replies that were under way have been handed over.
 What it never does
     Log or record the key, not even where a reply repeats it; follow a redirect with it; take an error for a reply;
     read a body of more than `LARGEST_BODY` bytes, decompressed.
@@ -214,7 +215,7 @@ class _Run:
             try:
                 return await self._try(client, request, tries)
             except RefusedError as error:
-                return self._refuse(request, str(error), tries)
+                return self._refuse(request, error, tries)
             except TransientError as error:
                 if self._fatal is not None:
                     return None
@@ -247,11 +248,12 @@ class _Run:
             raise FinalError(f"Nothing answers at {urls}: {error}.") from error
         return FailedRequest(str(error), tries)
 
-    def _refuse(self, request: Request, reason: str, tries: int) -> FailedRequest:
+    def _refuse(self, request: Request, error: RefusedError, tries: int) -> FailedRequest:
         """The end of one request, or of the run where nothing tells this request from the others."""
+        reason = str(error)
         same = self._refused.setdefault(reason, set())
         same.add(request.key)
-        if not self._answered and len(same) >= max(2, self._n_workers):
+        if not (self._answered or error.of_the_prompt) and len(same) >= max(2, self._n_workers):
             raise FinalError(reason)
         return FailedRequest(reason.rstrip("."), tries, refused=True)
 

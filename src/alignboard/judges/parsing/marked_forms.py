@@ -35,7 +35,13 @@ def _doubled(inner: str) -> str:
 
 
 _PAIR_VERDICT = re.compile(
-    _doubled(rf"(?:(?:final\s)?verdict[\s:]{{1,4}})?{_OUTPUT}([AB]|C|tie|tied|draw)"), re.IGNORECASE
+    _doubled(rf"(?:(?:final\s)?verdict[\s:]{{1,4}})?{_OUTPUT}([AB]|C|tie|tied|draw|equal)"),
+    re.IGNORECASE,
+)
+_VERDICT_CUE: Final = r"\b(?:verdict|rating|decision|judge?ment)\b[^\[\]\n]{0,40}?[:\s]"
+_LINE_END = re.compile(r"[^\w\n]*(?:\n|\Z)")
+_CUED_PAIR = re.compile(
+    rf"(?i){_VERDICT_CUE}{_BEFORE}(?:{_OPEN}{_ASIDE}{_OUTPUT}([ABC]|tie|draw){_ASIDE}{_CLOSE})"
 )
 
 
@@ -43,20 +49,30 @@ class BracketRule(ReplyForm, frozen=True, tag="bracket"):
     """MT-bench's ``[[A]]``, ``[[B]]``, ``[[C]]``."""
 
     def find(self, text: str) -> list[Found]:
-        """See `ReplyForm.find`."""
+        """Double brackets; only where there are none, single ones after "verdict" that end a line."""
         meanings = {"A": 1.0, "B": 2.0}
-        return [
+        found = [
             Found.at(match, meanings.get(match[1].upper(), 1.5))
             for match in _PAIR_VERDICT.finditer(text)
         ]
+        return found or [
+            Found.at(match, meanings.get(match[1].upper(), 1.5), flags=(BACKUP,))
+            for match in _CUED_PAIR.finditer(text)
+            if _LINE_END.match(text, match.end())
+        ]
 
 
-_FIVE = r"([AB])\s*(>>|<<|>|<|=|≈|~|(?:&gt;){1,2}|(?:&lt;){1,2})\s*([AB])"
-_VERDICT_CUE: Final = r"\b(?:verdict|rating|decision|judge?ment)\b[^\[\]\n]{0,40}?[:\s]"
+_FIVE = (
+    rf"{_OUTPUT}([AB])\s*"
+    r"(>>|<<|>|<|==?|\u2248|~|\u226b|\u226a|\\>\\?>?|\\<\\?<?|(?:&gt;){1,2}|(?:&lt;){1,2})"
+    rf"\s*{_OUTPUT}([AB])"
+)
 _CUED_FIVE = re.compile(
     rf"(?im)(?:{_VERDICT_CUE}|^){_BEFORE}(?:{_OPEN}{_ASIDE}{_FIVE}{_ASIDE}{_CLOSE}|\*\*{_FIVE}\*\*)"
 )
-_LINE_END = re.compile(r"[^\w\n]*(?:\n|\Z)")
+
+
+_SIGNS: Final = {"&gt;": ">", "&lt;": "<", "\u226b": ">>", "\u226a": "<<"}
 
 
 class FiveWayRule(ReplyForm, frozen=True, tag="five-way"):
@@ -92,7 +108,9 @@ class FiveWayRule(ReplyForm, frozen=True, tag="five-way"):
         self, match: re.Match[str], groups: Sequence[str], flags: tuple[str, ...] = ()
     ) -> Found | None:
         left, right = groups[0].upper(), groups[2].upper()
-        sign = groups[1].replace("&gt;", ">").replace("&lt;", "<")
+        sign = groups[1].replace("\\", "").replace("==", "=")
+        for written, meant in _SIGNS.items():
+            sign = sign.replace(written, meant)
         if left == right:
             return None
         if sign in "=≈~":
@@ -164,6 +182,8 @@ class RatingRule(ReplyForm, frozen=True, tag="rating"):
                 _rating(match, self.lowest, self.highest)._replace(flags=flags)
                 for match in re.finditer(pattern, text, re.IGNORECASE | re.MULTILINE)
             ]
+            if BACKUP in flags and len({one.meaning for one in found}) > 1:
+                return []  # the numbers of a list of sources
             if found:
                 return found
         return []

@@ -6,7 +6,8 @@ What this module promises
     that does not end makes the reply truncated. Of a reply that was cut off the verdict counts where it is the last
     line, or where its form puts it on the first. The last verdict of a reply counts, because judges quote their
     instructions and the answers before they decide; a reply that holds several different ones is flagged ``several
-    verdicts``. White space and, where spellings stay distinct, case do not count. In a prompt of several pairs the
+    verdicts``. One that is ruled out or conditional (``not [[3]]``, ``[[A]] if A is better``) is none. White space and,
+    where spellings stay distinct, case do not count. In a prompt of several pairs the
     verdicts are read in order,
     and a reply with another number of them has none, because nothing says which pair it left out.
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Final, NamedTuple
 
@@ -27,6 +29,21 @@ from alignboard.judges.parsing.responses import SHOWN, excerpt, is_last, respons
 from alignboard.judges.rows import Reply, Verdict
 from alignboard.registry import register
 
+_LISTED: Final = 3
+_LISTS = re.compile(
+    r"[\s,;/|*_`\"'\u201c\u201d]{0,8}(?:and|or)?[\s*_`\"'\u201c\u201d]{0,8}", re.IGNORECASE
+)
+"""what stands between the verdicts of a list"""
+_NEAR: Final = 24
+"""characters before a verdict that may rule it out"""
+_AFTER: Final = r"[*_`\"'\u201d\u2019]{0,4},?\s+"
+_IF = re.compile(
+    _AFTER + r"(?:if|when)\b(?!\s+(?:I|we|one|you|any|forced|pressed)\b)", re.IGNORECASE
+)
+_IF_TIED = re.compile(_AFTER + r"for\s+(?:a|an)\s+(?:tie|draw|equal)", re.IGNORECASE)
+_NOT = re.compile(
+    r"(?:\bnot|\bnever|n't|\binstead of|\brather than)\s[*_`\"'\u201c\u2018]{0,4}\Z", re.IGNORECASE
+)
 SEVERAL: Final = "several verdicts"
 CUT_OFF: Final = "cut off after a verdict"
 
@@ -105,9 +122,11 @@ class ReplyForm(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_fie
         if not reply.text.strip():
             return (Verdict("unparsed", evidence="the reply is empty"),) * n
         found = self.find(reply.text)
+        several = len({one.meaning for one in found}) > 1
+        found = _meant(found, reply.text) if n == 1 else found
         if cut_off and found and not self.is_complete(found[-1], reply.text):
             return (not_at_its_verdict(reply.text),) * n
-        return _decide(found, reply.text, n)
+        return _decide(found, reply.text, n, several=several)
 
 
 def parse(rule: ReplyForm, reply: Reply, n: int = 1) -> tuple[Verdict, ...]:
@@ -151,7 +170,7 @@ def _cut_off(verdict: Verdict) -> Verdict:
     return verdict
 
 
-def _decide(found: Sequence[Found], text: str, n: int) -> tuple[Verdict, ...]:
+def _decide(found: Sequence[Found], text: str, n: int, *, several: bool) -> tuple[Verdict, ...]:
     if not found:
         return (Verdict("unparsed", evidence=f"no verdict in: {excerpt(text[-SHOWN:])}"),) * n
     if n > 1 and len(found) != n:
@@ -159,8 +178,22 @@ def _decide(found: Sequence[Found], text: str, n: int) -> tuple[Verdict, ...]:
         return (Verdict("unparsed", evidence=why),) * n
     if n > 1:
         return tuple(_verdict(one, text, ()) for one in found)
-    several = len({one.meaning for one in found}) > 1
     return (_verdict(found[-1], text, (SEVERAL,) if several else ()),)
+
+
+def _meant(found: Sequence[Found], text: str) -> list[Found]:
+    """The verdicts that are neither ruled out (``not [[3]]``) nor the form's own (``[[A]] if A is better``).
+
+    None where the last three are different and a list: ``[[A]], [[B]] and [[C]]``.
+    """
+    ends = found[-_LISTED:]
+    gaps = (text[one.end : other.start] for one, other in pairwise(ends))
+    if len({one.meaning for one in ends}) == _LISTED and all(map(_LISTS.fullmatch, gaps)):
+        return []
+    stated = [one for one in found if not _IF.match(text, one.end)]
+    if len(stated) < len(found):
+        stated = [one for one in stated if not _IF_TIED.match(text, one.end)]
+    return [one for one in stated if not _NOT.search(text, max(0, one.start - _NEAR), one.start)]
 
 
 def _verdict(found: Found, text: str, flags: tuple[str, ...]) -> Verdict:

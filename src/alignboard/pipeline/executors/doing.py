@@ -101,7 +101,7 @@ class Doer:
         temporary.mkdir(parents=True)
         try:
             kind = job_kind(job.kind)
-            for library in kind.imported(assigned.inputs):
+            for library in kind.imported(assigned.inputs, job.hints):
                 importlib.import_module(library)
             run: Implementation = resolve_name(kind.run)
             self._require_device()

@@ -106,9 +106,10 @@ def board_of(
     counts = {model: _unfinished(rows) for model, rows in made.outputs.items()}
     n_prompts = parameters["sets"][0]["n"] if parameters["sets"] else None
     whole = with_unfinished(with_identical(whole, texts), counts, n_prompts)
+    # Of single runs, by their names: what is known of a model is so before several runs become one row.
+    whole = with_warnings(with_contamination(whole, inputs), inputs)
     whole = with_repeats(with_registered(whole, made.files), parameters, made.by_prompt)
-    whole = with_contamination(with_differences(whole, parameters, made.by_prompt), inputs)
-    whole = with_warnings(whole, inputs)
+    whole = with_differences(whole, parameters, made.by_prompt)
     wanted = parameters.get("published", {"suites": [], "models": None})
     for suite in wanted["suites"]:
         models = None if wanted["models"] == "all" else wanted["models"]

@@ -60,7 +60,7 @@ def _documents(path: Path) -> list[str]:
 
 def with_contamination(board: Board, inputs: Mapping[str, Path]) -> Board:
     """``board`` with a flag on every model whose training rows hold what it was asked, and the first example."""
-    notes: dict[str, None] = {}
+    notes: dict[tuple[str, int, str], str] = {}
 
     def flagged(row: Row) -> Row:
         said = []
@@ -72,13 +72,14 @@ def with_contamination(board: Board, inputs: Mapping[str, Path]) -> Board:
                 f"{one.overlapping} with {NGRAM} words in a row)"
             )
             number, text = one.examples[0]
-            notes[
-                f"Contamination: training row {number} of {row.model} shares {text[:80]!r} with {one.name}."
-            ] = None
+            notes.setdefault(
+                (one.name, number, text),
+                f"Contamination: training row {number} of {row.model} shares {text[:80]!r} with {one.name}.",
+            )
         return msgspec.structs.replace(row, flags=[*row.flags, *said]) if said else row
 
     rows = [flagged(row) for row in board.rows]
-    return msgspec.structs.replace(board, rows=rows, notes=[*board.notes, *notes])
+    return msgspec.structs.replace(board, rows=rows, notes=[*board.notes, *notes.values()])
 
 
 def _of_model(model: str, inputs: Mapping[str, Path]) -> Iterator[Contamination]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +13,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from alignboard.boards.columns import Rating, RatingTable, known
-from alignboard.errors import InputError
+from alignboard.judges.annotations import Summary
 from alignboard.judges.load import decode_judge
 from alignboard.judges.opening import Access
-from alignboard.judges.pairs import Judged
 from alignboard.judges.round_robin import rate as rate_models
 from alignboard.judges.round_robin import round_robin
 from alignboard.judges.runner import Counts
@@ -29,16 +29,19 @@ from alignboard.pipeline.conversations import (
 )
 from alignboard.pipeline.evaluation import Evaluation, hardening_secret
 from alignboard.pipeline.executors.doing import JobTask
+from alignboard.pipeline.executors.work import IncompleteError
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.board import RATINGS, found
 from alignboard.pipeline.jobs.generate import exported
 from alignboard.pipeline.jobs.weights import CHECKPOINT
 from alignboard.pipeline.judged_outputs import Answers, PairedOutputs, compare, shared_rows
 from alignboard.pipeline.judges import Judges
-from alignboard.pipeline.judging import JournalReplies
+from alignboard.pipeline.judging import SUMMARY, JournalReplies
 from alignboard.pipeline.locks import held
 from alignboard.pipeline.plans.plan import access_of
 from alignboard.pipeline.plans.schema import PlanJudge
+from alignboard.pipeline.single_ratings import SUMMARY as RATING
+from alignboard.pipeline.single_ratings import RatingSummary
 from alignboard.records import Generation
 from alignboard.results.conversations import CONVERSATIONS, read_conversations
 from alignboard.results.files import write_json
@@ -65,7 +68,8 @@ def judge(task: JobTask) -> dict[str, str]:
     )
     pairs = compared(task.job, given, against, task.paths.workspace, _place(task))
     summary, judged = evaluation.judge(declared, pairs, _shown(task))
-    _require_asked(declared, judged, summary.model)
+    failed = [one.reason for one in judged if one.status == "failed"]
+    _require_asked(declared, failed, len(judged), summary.model)
     return exported(task.folder)
 
 
@@ -74,9 +78,8 @@ def _judge_beside(task: JobTask, declared: JudgeSpec) -> dict[str, str]:
     compared = _given(task, "pairs", PairedOutputs)
     with _evaluating(task, declared, compared.place, compared.baseline) as (evaluation, ask):
         summary, judged = evaluation.judge(declared, compared, _shown(task), ask=ask)
-    unscored = [(one.pair.asked, one.reason) for one in judged if one.status != "scored"]
-    task.report |= {"summary": msgspec.to_builtins(summary), "unscored": unscored[:SHOWN]}
-    return {}
+    found = [(one.pair.asked, one.status, one.reason) for one in judged]
+    return _beside(task, declared, summary, found, Path(summary.annotations), SUMMARY)
 
 
 def rate(task: JobTask) -> dict[str, str]:
@@ -85,13 +88,32 @@ def rate(task: JobTask) -> dict[str, str]:
     answers = _given(task, "outputs", Answers)
     with _evaluating(task, declared, answers.place, None) as (evaluation, ask):
         summary, rated = evaluation.rate(declared, answers, _shown(task), ask=ask)
-    unscored = [
-        (one.question.asked, one.verdict.evidence)
-        for one in rated
-        if one.verdict.status != "scored"
-    ]
+    found = [(one.question.asked, one.verdict.status, one.verdict.evidence) for one in rated]
+    return _beside(task, declared, summary, found, Path(summary.ratings), RATING)
+
+
+def _beside(
+    task: JobTask,
+    declared: JudgeSpec,
+    summary: Summary | RatingSummary,
+    found: Sequence[tuple[str, str, str]],
+    written: Path,
+    name: str,
+) -> dict[str, str]:
+    """Report what was ``found`` of each row, and keep copies of the files: one that is lost is put back from there.
+
+    ``written`` is the file of the rows, and ``name`` that of the summary beside it.
+    """
+    unscored = [(asked, reason) for asked, status, reason in found if status != "scored"]
     task.report |= {"summary": msgspec.to_builtins(summary), "unscored": unscored[:SHOWN]}
-    return {}
+    if not task.job.is_kept:
+        return {}
+    failed = [reason for _, status, reason in found if status == "failed"]
+    _require_asked(declared, failed, summary.n, summary.model, task.report)
+    files = [written, written.with_name(name)]
+    for path in files:
+        shutil.copy2(path, task.folder)
+    return {str(path): path.name for path in files}
 
 
 def _given(task: JobTask, name: str, kind: type[_T]) -> _T:
@@ -137,13 +159,19 @@ def compared(job: Job, given: Any, against: Any, workspace: Path, place: Path) -
     return compare(*shared_rows(named, against), place)
 
 
-def _require_asked(declared: JudgeSpec, judged: Sequence[Judged], model: str) -> None:
-    """Raise `InputError` where the judge could not be asked about some pairs: the job is not done then."""
-    failed = [one for one in judged if one.status == "failed"]
+def _require_asked(
+    declared: JudgeSpec,
+    failed: Sequence[str],
+    n: int,
+    model: str,
+    report: Mapping[str, Any] | None = None,
+) -> None:
+    """Raise `IncompleteError` where the judge ``failed``, for these reasons, to reply on some of ``n`` rows."""
     if failed:
-        raise InputError(
-            f"Judge {declared.name} gave no reply on {len(failed)} of {len(judged)} pairs of {model}; the first: "
-            f"{failed[0].reason}. Run it again to ask for those."
+        raise IncompleteError(
+            f"Judge {declared.name} gave no reply on {len(failed)} of {n} rows of {model}; the first: "
+            f"{failed[0]}. Run it again to ask for those.",
+            report or {},
         )
 
 
@@ -158,7 +186,8 @@ def pairwise(task: JobTask) -> dict[str, str]:
     declared = declared_of(task)
     judges = judges_of(task, declared)
     judged = judges.judge(declared, pairs, JournalReplies(task.journal), _shown(task))
-    _require_asked(declared, judged, "the round robin")
+    failed = [one.reason for one in judged if one.status == "failed"]
+    _require_asked(declared, failed, len(judged), "the round robin")
     table = rate_models(judged)
     ratings = {
         row.model: Rating(

@@ -6,15 +6,15 @@ import json
 
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.jobs.training_data import (
-    HELD_OUT,
-    TRAINED,
+    places_of,
     recipe_of,
     report_of,
-    splits_of,
     start_of,
 )
 from alignboard.pipeline.jobs.weights import ADAPTER, CHECKPOINT, SOURCE, model_path
 from alignboard.pipeline.plans.made import tiny_checkpoint
+from alignboard.training.launch import Launch
+from alignboard.training.processes import TrainingCall, launched, perform
 
 
 def checkpoint(task: JobTask) -> dict[str, str]:
@@ -44,21 +44,22 @@ def checkpoint(task: JobTask) -> dict[str, str]:
 
 def train(task: JobTask) -> dict[str, str]:
     """An adapter, or a checkpoint where every weight is trained."""
-    from alignboard.training.trainer import train as train_adapter
-
-    parameters, recipe, rows = task.job.parameters, recipe_of(task.job), splits_of(task)
-    made = CHECKPOINT if recipe.is_full else ADAPTER
-    train_adapter(
-        recipe,
-        model_path(task.inputs, "start"),
-        rows[TRAINED],
-        task.folder / made,
-        held_out=rows.get(HELD_OUT),
+    parameters, recipe = task.job.parameters, recipe_of(task.job)
+    made, start = CHECKPOINT if recipe.is_full else ADAPTER, start_of(task)
+    call = TrainingCall(
+        recipe=recipe,
+        model=str(model_path(task.inputs, "start")),
+        rows=places_of(task),
+        out=str(task.folder / made),
+        adapter=None if start is None else str(start),
         data=report_of(task),
-        last_good=task.paths.results / parameters["model"] / "adapter-last-good",
-        adapter=start_of(task),
-        work=task.paths.work(task.job),
+        last_good=str(task.paths.results / parameters["model"] / "adapter-last-good"),
+        work=str(task.paths.work(task.job)),
         seed=parameters["seed"],
-        on_step=lambda step, total, _log: task.progress(step, total),
     )
+    launch = Launch.from_environment()
+    if launch.processes > 1:
+        launched(call, launch, task.progress)
+    else:
+        perform(call, task.progress)
     return {f"results/{parameters['model']}/{made}": made}

@@ -21,6 +21,7 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.weights import adapter_path, model_path
 from alignboard.pipeline.plans.made import made_here
+from alignboard.training.launch import HELD_OUT, TRAINED
 from alignboard.training.sections import WEST_OF_N, DataSpec, HeldOutSpec, PairSpec
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     from alignboard.training.recipe import Recipe
 
-TRAINED: Final = "train"
-HELD_OUT: Final = "held_out"
 PAIRS: Final = "pairs.json"
 _ROWS: Final = "rows"
 _REPORT: Final = "report.json"
@@ -148,11 +147,11 @@ def start_of(task: JobTask) -> Path | None:
     return adapter_path(task.inputs, "start")
 
 
-def splits_of(task: JobTask) -> dict[str, Dataset]:
-    """What a training reads: the rows with their reference, else as tokens, else as messages."""
+def places_of(task: JobTask) -> dict[str, str]:
+    """What a training reads, by split: the rows with their reference, else as tokens, else as messages."""
     for role in ("reference", "tokens", "data"):
         if role in task.inputs:
-            found = splits_in(task.inputs[role])
+            found = _places(task.inputs[role])
             if found:
                 return found
     raise KeyError(f"{task.job.name} has no rows")
@@ -162,9 +161,13 @@ def splits_in(folder: Path) -> dict[str, Dataset]:
     """The data sets in a job's folder, by split; read from the disk as they are needed."""
     import datasets
 
-    places = (folder / _ROWS / name for name in (TRAINED, HELD_OUT))
-    found = {place.name: datasets.load_from_disk(str(place)) for place in places if place.is_dir()}
+    found = {name: datasets.load_from_disk(place) for name, place in _places(folder).items()}
     return {name: rows for name, rows in found.items() if isinstance(rows, datasets.Dataset)}
+
+
+def _places(folder: Path) -> dict[str, str]:
+    places = (folder / _ROWS / name for name in (TRAINED, HELD_OUT))
+    return {place.name: str(place) for place in places if place.is_dir()}
 
 
 def report_of(task: JobTask) -> dict[str, Any] | None:

@@ -12,8 +12,9 @@ import msgspec
 from alignboard.data.instruction_sets import InstructionSet
 from alignboard.fetch.sources import DownloadProgress
 from alignboard.judges.spec import JudgeSpec
-from alignboard.pipeline.graph import Graph
+from alignboard.pipeline.graph import Graph, digest
 from alignboard.pipeline.judged_outputs import Answers, PairedOutputs
+from alignboard.pipeline.plans.builders.judging import judged_by
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.plan import ResolvedPlan, resolve
 from alignboard.pipeline.plans.repeats import Repeats
@@ -65,18 +66,21 @@ def judging_graph(
     declared: JudgeSpec,
     judged: Sequence[PairedOutputs | Answers],
     access: PlanJudge,
+    workspace: Path,
     *,
     ask: bool,
     replace: bool,
 ) -> Graph:
-    """A job for each model's outputs; without ``ask`` the replies that are known are read again.
+    """A job for each model's outputs; without ``ask`` known replies are read again, and the job is not kept.
 
     ``replace`` as in `alignboard.pipeline.replacing.require_no_loss`.
     """
     graph = Graph()
+    judge, models = judged_by(declared, access.urls, workspace)
     for number, one in enumerate(judged, start=1):
         kind, given = ("judge", "pairs") if isinstance(one, PairedOutputs) else ("rate", "outputs")
-        parameters = {"declared": msgspec.to_builtins(declared), "place": str(one.place)}
+        content = msgspec.to_builtins(one, enc_hook=str)
+        parameters = {**judge, "judged": digest(content), "place": str(one.place)}
         name = f"{kind} {declared.name} {one.model}"
         graph.add(
             f"{name} ({number})" if name in graph.jobs else name,
@@ -84,11 +88,12 @@ def judging_graph(
             "judge",
             parameters,
             hints={
-                given: msgspec.to_builtins(one, enc_hook=str),
+                given: content,
                 "access": msgspec.to_builtins(access),
+                "judge_models": models,
                 "ask": ask,
                 "replace": replace,
-                "kept": False,
+                "kept": ask,
             },
         )
     return graph

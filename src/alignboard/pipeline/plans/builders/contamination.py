@@ -20,9 +20,9 @@ def contamination(build: Builder, trained: Mapping[str, str], board: dict[str, s
     if not board or not (sets or any(needs.values())):
         return
     hints = {"sets": [set_hints(one) for one in build.resolved.sets]}
-    for model, job in trained.items():
-        for number, data in enumerate(_released_rows(build, job)):
-            board[f"contamination {number} {model}"] = build.add(
+    for model in build.resolved.models:
+        for number, data in enumerate(_released_rows(build, trained.get(model.made))):
+            board[f"contamination {number} {model.name}"] = build.add(
                 f"contamination {data.partition(' ')[2]}",
                 "contamination",
                 ALL_GROUP,

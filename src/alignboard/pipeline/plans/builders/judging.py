@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,23 +74,27 @@ def _asked(build: Builder, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     if name in build.judges:
         return build.judges[name]
-    chosen, root = build.resolved.judges[name], build.resolved.workspace
-    parameters = {
-        "judge": name,
-        "declared": msgspec.to_builtins(chosen.declared),
-        "urls": list(chosen.access.urls),
-    }
-    if chosen.declared.jurors:
-        jurors = [load_judge(juror, root) for juror in chosen.declared.jurors]
+    chosen = build.resolved.judges[name]
+    found, models = judged_by(chosen.declared, chosen.access.urls, build.resolved.workspace)
+    hints = {"access": msgspec.to_builtins(chosen.access), "judge_models": models}
+    build.judges[name] = {"judge": name, **found}, hints
+    return build.judges[name]
+
+
+def judged_by(
+    declared: JudgeSpec, urls: Sequence[str], root: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters of a job that ``declared`` judges, and the entries of the models that it loads, by judge."""
+    parameters = {"declared": msgspec.to_builtins(declared), "urls": list(urls)}
+    if declared.jurors:
+        jurors = [load_judge(juror, root) for juror in declared.jurors]
         parameters["jurors"] = msgspec.to_builtins(jurors)
     sources, models = parameters.setdefault("sources", {}), dict[str, Any]()
     with contextlib.chdir(root):  # declarations name files relative to it
-        for one in Judges(Access(), root).members(chosen.declared):
+        for one in Judges(Access(), root).members(declared):
             if judge_trained_here(one) is None:
                 _add_sources(one, root, sources, models)
-    hints = {"access": msgspec.to_builtins(chosen.access), "judge_models": models}
-    build.judges[name] = parameters, hints
-    return parameters, hints
+    return parameters, models
 
 
 def _add_sources(

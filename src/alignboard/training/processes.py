@@ -1,0 +1,164 @@
+"""One training in this process or in several, and what each of several does.
+
+Run by `launched` through accelerate's launcher as ``python -m alignboard.training.processes``. The first process tells
+its progress as lines of the standard output, each what made it fail.
+
+Light: torch and trl are imported by `perform`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from alignboard.errors import AlignboardError, InputError
+from alignboard.extras import calm
+from alignboard.training.launch import HELD_OUT, TRAINED, Launch
+from alignboard.training.recipe import Recipe
+
+_FILES: Final[Mapping[str, str]] = {
+    "ddp": "multi_gpu",
+    "fsdp2": "fsdp2",
+    "zero2": "zero2",
+    "zero3": "zero3",
+}
+"""TRL's configuration file of each launcher"""
+_PROGRESS: Final = "alignboard-progress "
+_FAILED: Final = "alignboard-failed "
+
+Progress = Callable[[int, int], None]
+
+
+class TrainingCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One training: everything that its processes are told."""
+
+    recipe: Recipe
+    model: str
+    rows: dict[str, str]
+    """folders of data sets, by split"""
+    out: str
+    adapter: str | None
+    """what training starts from"""
+    data: dict[str, Any] | None
+    last_good: str
+    work: str
+    seed: int
+
+
+def perform(call: TrainingCall, progress: Progress) -> None:
+    """Train in this process, which may be one of several."""
+    import datasets
+
+    from alignboard.training.trainer import train
+
+    rows: dict[str, Any] = {
+        name: datasets.load_from_disk(place) for name, place in call.rows.items()
+    }
+    train(
+        call.recipe,
+        call.model,
+        rows[TRAINED],
+        call.out,
+        held_out=rows.get(HELD_OUT),
+        data=call.data,
+        last_good=call.last_good,
+        adapter=call.adapter,
+        work=call.work,
+        seed=call.seed,
+        on_step=lambda step, total, _log: progress(step, total),
+    )
+
+
+def launched(call: TrainingCall, launch: Launch, progress: Progress) -> None:
+    """Train in several processes; raises what made them fail."""
+    if launch.launcher.startswith("zero") and find_spec("deepspeed") is None:
+        raise InputError(
+            f"--launcher {launch.launcher} needs the package deepspeed, which is not installed: pip install deepspeed, "
+            "or take --launcher fsdp2, which shards without it."
+        )
+    asked = Path(f"{call.out}.call.json")
+    asked.write_bytes(msgspec.json.encode(call))
+    process = subprocess.Popen(  # noqa: S603 - this Python, accelerate's launcher, this package
+        [*_command(call.recipe, launch), "-m", "alignboard.training.processes", str(asked)],
+        stdin=subprocess.PIPE,  # its end tells the processes that this one is gone
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    failed = list[str]()
+    try:
+        for line in process.stdout or []:
+            if line.startswith(_PROGRESS):
+                step, total = line.removeprefix(_PROGRESS).split()
+                progress(int(step), int(total))
+            elif line.startswith(_FAILED):
+                failed.append(line.removeprefix(_FAILED).strip())
+            else:
+                print(line, end="", file=sys.stderr)  # noqa: T201 - the worker's log
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        code = process.wait()
+        asked.unlink(missing_ok=True)
+    if failed:
+        raise AlignboardError(failed[0])
+    if code != 0:
+        raise AlignboardError(
+            f"the {launch.processes} processes of the training ended with exit code {code}; the worker's log has why"
+        )
+
+
+def _command(recipe: Recipe, launch: Launch) -> list[str]:
+    import trl
+
+    files = Path(trl.__file__).parent / "accelerate_configs"
+    settings = {
+        "config_file": files / f"{_FILES[launch.launcher]}.yaml",
+        "num_processes": launch.processes,
+        "mixed_precision": "no",  # the recipe's precision is set by TRL's arguments
+        "gradient_accumulation_steps": recipe.batch.on(launch.processes).accumulation(
+            launch.processes
+        ),
+        "main_process_port": 0,
+    }
+    given = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "accelerate.commands.launch", *given]
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that launched it is gone."""
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main(asked: str) -> None:
+    """Be one process of a training."""
+    calm()
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    call = msgspec.json.decode(Path(asked).read_bytes(), type=TrainingCall)
+    try:
+        perform(call, lambda step, total: _tell(f"{_PROGRESS}{step} {total}"))
+    except AlignboardError as error:
+        _tell(_FAILED + " ".join(str(error).split()))
+        os._exit(1)
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

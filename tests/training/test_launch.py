@@ -1,0 +1,102 @@
+"""Trainings in several processes: the same losses as in one, and which plans get which processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alignboard.errors import InputError
+from alignboard.pipeline.executors.machine import Machine
+from alignboard.training.launch import Launch
+from alignboard.training.sections import LauncherName
+
+
+@pytest.mark.parametrize(
+    ("machine", "trainings", "models", "devices", "launched"),
+    [
+        (Machine(devices=("0", "1")), 3, 1, ("0", "1"), Launch()),  # one GPU each
+        (Machine(devices=("0", "1")), 1, 2, ("0", "1"), Launch()),
+        (Machine(devices=("0", "1")), 1, 1, ("0,1",), Launch("ddp", 2)),
+        (Machine(devices=("0", "1"), launcher="none"), 1, 1, ("0", "1"), Launch()),
+        (Machine(devices=("0", "1"), launcher="zero3"), 3, 1, ("0,1",), Launch("zero3", 2)),
+        (Machine(n_workers=2, launcher="ddp"), 1, 1, (), Launch("ddp", 2)),
+        (Machine(devices=("0", "1"), launcher="ddp"), 0, 1, ("0", "1"), Launch()),
+        (Machine(devices=("0",)), 1, 1, ("0",), Launch()),
+    ],
+)
+def test_processes_and_gpus_of_trainings(
+    machine: Machine,
+    trainings: int,
+    models: int,
+    devices: tuple[str, ...],
+    launched: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    found = machine.for_trainings(trainings, models)
+    assert found.devices == devices
+    for name in ("ALIGNBOARD_LAUNCH", *Launch(found.launcher, found.processes).environment()):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in Launch(found.launcher, found.processes).environment().items():
+        monkeypatch.setenv(name, value)
+    assert Launch.from_environment() == launched
+
+
+def test_visible_gpus_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert Machine().for_trainings(4, 1).devices == ("2", "3")
+    assert Machine().for_trainings(1, 1).devices == ("2,3",)
+
+
+def test_ddp_without_gpus_asks_for_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(InputError, match="--workers"):
+        Machine(launcher="ddp").for_trainings(1, 1)
+
+
+@pytest.mark.parametrize("launcher", ["fsdp2", "zero2", "zero3"])
+def test_sharding_needs_gpus(launcher: LauncherName, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(InputError, match="take --launcher ddp"):
+        Machine(n_workers=2, launcher=launcher).for_trainings(1, 1)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from alignboard.cli.app import cli
+
+    losses = {}
+    for how in (["none"], ["ddp", "--workers", "2"]):
+        folder = tmp_path / how[0]
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            command = ["train", "demo/dpo", "--model", "tiny-phi", "--launcher", *how]
+            done = CliRunner().invoke(cli, [*command, "--set", "duration.steps=6"])
+        assert done.exit_code == 0, done.output
+        for model in ("tiny-phi-sft", "tiny-phi-dpo"):
+            lines = (folder / "results" / model / "adapter" / "steps.jsonl").read_text()
+            losses[how[0], model] = [json.loads(line)["loss"] for line in lines.splitlines()]
+    for model, n in (("tiny-phi-sft", 60), ("tiny-phi-dpo", 6)):
+        one = losses["none", model]
+        assert len(one) == n
+        assert losses["ddp", model] == pytest.approx(one, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_fault_in_a_process_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+
+    from alignboard.cli.app import cli
+
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "demo/sft", "--model", "tiny-phi", "--launcher", "ddp", "--workers", "2"]
+    wrong = ["--set", "lora.target_modules=[Wqkv]"]
+    done = CliRunner().invoke(cli, [*command, *wrong])
+    assert "Wqkv: no such layer" in str(done.exception)
