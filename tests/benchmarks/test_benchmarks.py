@@ -19,9 +19,9 @@ from alignboard.pipeline.jobs.board_notes import conditions
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.progress import job_table
-from alignboard.pipeline.runner import run_plan
 from alignboard.results.journal import Journal
 from alignboard.suites import Benchmark, load_evaluation
+from commands import run_plan
 
 ROOT = Path(__file__).parents[2]
 NOUNS = ("cat", "dog", "sun", "sea", "tree", "moon")

@@ -1,8 +1,6 @@
 """Estimates on a board: what they are, that they look unlike measurements, and that they rank nothing."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from alignboard.errors import InputError
 from alignboard.records import Judgment
 from alignboard.results.formats import write_rows
 from alignboard.stats.calibrated import calibrated_mean
+from commands import alignboard
 
 N, LABELLED = 200, 60
 
@@ -118,10 +117,7 @@ def test_official_scores_of_the_bridge_are_estimates(tmp_path):
     path = tmp_path / "estimates.json"
     path.write_text(json.dumps(BRIDGE))
     command = ["board", "--from", "results", "--people", "ada", "--estimates", "estimates.json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "alignboard", *command],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = alignboard(tmp_path, *command)
     assert done.returncode == 0, done.stderr
     board = read_board(tmp_path / "leaderboards" / "results.json")
     corrected, bridged = board.of_kind("estimate")

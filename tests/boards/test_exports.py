@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from alignboard.boards.of_results import results_board, results_examples
 from alignboard.errors import InputError
 from alignboard.text import storable
 from boards import HOSTILE, board_with_gaps, hostile_board, plan_board
+from commands import alignboard
 from test_figures import board as small_board
 from test_figures import examples as small_examples
 
@@ -223,10 +223,7 @@ def test_the_table_compiles(make, tmp_path):
 
 
 def run(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "alignboard", "convert", *arguments],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return alignboard(folder, "convert", *arguments)
 
 
 def sources(folder):

@@ -1,8 +1,6 @@
 """Figures that are drawn when they are asked for: their numbers, their files, and what is said where there are none."""
 
 import re
-import subprocess
-import sys
 
 import msgspec
 import numpy as np
@@ -34,6 +32,7 @@ from alignboard.errors import InputError
 from alignboard.registry import register
 from alignboard.stats.paired import paired_difference
 from boards import plan_board
+from commands import alignboard
 
 BY_A, BY_B = (judged_columns(judge, "base", None)[0] for judge in ("a", "b"))
 N = None
@@ -203,13 +202,7 @@ def test_a_figure_of_another_package_is_one_registration(tmp_path):
 
 
 def run(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "alignboard", "plot", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return alignboard(folder, "plot", *arguments)
 
 
 def test_the_command_reads_a_board_with_its_examples(tmp_path):

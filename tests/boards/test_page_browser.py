@@ -548,6 +548,7 @@ def test_a_published_or_served_page_has_its_texts(browser, large, tmp_path):
         made.shutdown()
 
 
+@pytest.mark.slow
 def test_every_page_of_a_print_has_the_heads_of_the_table(browser, tmp_path):
     """A long board prints its whole table, and names its columns on every sheet."""
     rows = [msgspec.structs.replace(plan_board().rows[0], model=f"model-{k}") for k in range(120)]

@@ -20,13 +20,7 @@ from alignboard.errors import InputError
 from alignboard.records import Judgment
 from alignboard.results.formats import write_rows
 from boards import hostile_board, plan_board
-
-
-def alignboard(folder, *arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "alignboard", *arguments],
-        cwd=folder, capture_output=True, text=True, check=False, **options,
-    )  # fmt: skip
+from commands import alignboard
 
 
 def request(method, address, *, path=None, name="", host=None, body=None, origin=None):

@@ -28,17 +28,11 @@ from alignboard.judges.spec import JudgeSpec
 from alignboard.pipeline.executors.work import Event
 from alignboard.pipeline.progress import showing, time_table
 from alignboard.text import table
+from commands import alignboard
 
 
 def run(folder, *arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "alignboard", *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | environment,
-    )
+    return alignboard(folder, *arguments, env=os.environ | environment)
 
 
 def raising(error):

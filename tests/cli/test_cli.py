@@ -14,6 +14,7 @@ import yaml
 from alignboard.records import Generation, Judgment
 from alignboard.results.formats import write_rows
 from alignboard.workspace import library
+from commands import alignboard
 
 PROGRAM = Path(sys.executable).parent / "alignboard"
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
@@ -21,20 +22,8 @@ BASELINE = "gpt4_1106_preview"
 
 
 def run(*arguments, cwd, **environment):
-    return subprocess.run(
-        [str(PROGRAM), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={
-            **os.environ,
-            "XDG_CACHE_HOME": str(cwd / "cache"),
-            "ALIGNBOARD_MIRROR": "http://127.0.0.1:9",
-        }
-        | environment,
-    )
+    own = {"XDG_CACHE_HOME": str(cwd / "cache"), "ALIGNBOARD_MIRROR": "http://127.0.0.1:9"}
+    return alignboard(cwd, *arguments, env={**os.environ, **own, **environment})
 
 
 def one_sentence(result):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
 
+import commands
 import tiny_models
 from alignboard.benchmarks.lm import BenchmarkedModel
 from alignboard.benchmarks.run import run_tasks
@@ -72,11 +72,8 @@ def declare(workspace, **fields):
 
 
 def alignboard(folder, *arguments):
-    command = [sys.executable, "-m", "alignboard", *map(str, arguments)]
     environment = os.environ | {"OPENAI_API_KEY": KEY, "THE_SECRET": KEY}
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, env=environment
-    )
+    return commands.alignboard(folder, *arguments, env=environment)
 
 
 def judge(workspace, *options):

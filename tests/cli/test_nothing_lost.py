@@ -27,6 +27,7 @@ from alignboard.results.commits import Commits
 from alignboard.results.formats import read_rows, write_rows
 from alignboard.results.journal import Journal, JournalRow
 from alignboard.text import storable
+from commands import alignboard
 from faulty_endpoint import FaultyEndpoint
 from judging_doubles import Recorder, longest, pairs, spec
 
@@ -41,11 +42,6 @@ prompt: {text: "{instruction} A: {first} B: {second}"}
 verdict: {by: bracket}
 """
 HALF = "\ud83d"
-
-
-def alignboard(folder, *arguments):
-    command = [sys.executable, "-m", "alignboard", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture

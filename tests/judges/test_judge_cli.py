@@ -25,6 +25,7 @@ from alignboard.judges.spec import PromptedSpec
 from alignboard.records import Generation, is_switched
 from alignboard.results.formats import read_annotations, write_rows
 from alignboard.results.journal import Journal
+from commands import alignboard
 from faulty_endpoint import FaultyEndpoint, status
 
 JUDGE = """
@@ -47,13 +48,6 @@ prompt: {text: "{instruction} A: {first} B: {second}"}
 verdict: {by: logprob, first: [A], second: [B]}
 sampling: {max_new_tokens: 1, top_logprobs: 5}
 """
-
-
-def alignboard(folder, *arguments, **options):
-    command = [sys.executable, "-m", "alignboard", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, **options
-    )
 
 
 def outputs(model, n):

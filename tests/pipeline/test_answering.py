@@ -37,6 +37,7 @@ from alignboard.pipeline.runner import run_resolved
 from alignboard.records import Generation
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal
+from commands import alignboard
 from faulty_endpoint import FaultyEndpoint, status
 
 SHORT = {"max_new_tokens": 16}
@@ -252,11 +253,6 @@ def test_what_an_endpoint_leaves_is_asked_again_and_only_that(spec, asked, tmp_p
         assert [request.instruction for request in server.requests] == [bad]
         assert again.failures == ()
         assert len(json.loads(again.path.read_text())) == 12
-
-
-def alignboard(folder, *arguments):
-    command = [sys.executable, "-m", "alignboard", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def test_the_command_says_what_it_did_and_what_is_wrong(asked, tmp_path):

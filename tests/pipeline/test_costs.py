@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import tiny_models
 from alignboard.cli.app import cli
 from alignboard.pipeline.progress import cost_table
-from alignboard.pipeline.runner import run_plan
+from commands import run_plan
 from test_preflight import N, plan, server, workspace  # noqa: F401
 
 PRICE = ["--price", "2", "10"]

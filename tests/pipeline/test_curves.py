@@ -15,10 +15,10 @@ from alignboard.errors import InputError
 from alignboard.pipeline.jobs.curves import ACCURACY, words
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
-from alignboard.pipeline.runner import run_plan
 from alignboard.pipeline.store import WorkspacePaths
 from alignboard.training.recipe import load_recipe, parse_recipe
 from alignboard.workspace import declaration
+from commands import run_plan
 from test_run import small_workspace
 
 RATE = Column(key="r", name="win rate", kind="win rate", unit="%", judge="rule")

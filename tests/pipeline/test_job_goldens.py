@@ -30,11 +30,12 @@ from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.plans.schema import PlanJudge
 from alignboard.pipeline.plans.single import judging_graph, tournament_graph
-from alignboard.pipeline.runner import run_graph, run_plan
+from alignboard.pipeline.runner import run_graph
 from alignboard.pipeline.store import WorkspacePaths
 from alignboard.records import Generation
 from alignboard.registry import lookup, names
 from alignboard.results.formats import read_rows, write_rows
+from commands import run_plan
 from test_run import small_workspace
 
 KINDS = sorted(name for name in names("job") if lookup("job", name).run.startswith("alignboard."))

@@ -5,26 +5,24 @@ from __future__ import annotations
 import csv
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
+import commands
 import tiny_models
 from alignboard.boards.board import read_board
 from alignboard.cli.app import cli
 from alignboard.errors import AlignboardError, InputError
 from alignboard.judges.backends.endpoint import judge_suffix
-from alignboard.pipeline.executors.machine import Machine
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
-from alignboard.pipeline.runner import run_plan
 from alignboard.records import Generation
 from alignboard.reports.compare import compare as compare_models
 from alignboard.results.formats import read_rows, write_rows
 from alignboard.results.journal import Journal
+from commands import run_plan
 from faulty_endpoint import FaultyEndpoint, status
 
 SET = "evaluate/questions.json"
@@ -62,15 +60,7 @@ SUITES = {
 
 
 def alignboard(folder, *arguments):
-    command = [sys.executable, "-m", "alignboard", *map(str, arguments)]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-    )
+    return commands.alignboard(folder, *arguments, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
 
 
 def write(folder, name, content):
@@ -352,7 +342,7 @@ def test_published_rows_stand_beside_a_plans_own(workspace, released, monkeypatc
     shown = ["zephyr-7b-beta", "gpt4_1106_preview"]
     published_plan(workspace, released, monkeypatch, judges=[at(server)], published=shown)
     # Workers of their own would fetch the set.
-    made = run_plan("mine", workspace, machine=Machine(executor="in-process")).board
+    made = run_plan("mine", workspace).board
     assert made is not None
     board = read_board(made)
     assert [row.model for row in board.rows] == ["phi-2-dpo", *shown]

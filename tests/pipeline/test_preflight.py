@@ -18,9 +18,9 @@ from alignboard.models.registry import load_model
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.preflight import require_model
-from alignboard.pipeline.runner import run_plan
 from alignboard.records import Generation
 from alignboard.results.formats import write_rows
+from commands import run_plan
 from faulty_endpoint import FaultyEndpoint
 
 N = 14

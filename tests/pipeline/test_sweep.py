@@ -16,9 +16,9 @@ from alignboard.pipeline.jobs.differences import with_differences
 from alignboard.pipeline.jobs.repeats import with_repeats
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
-from alignboard.pipeline.runner import run_plan
 from alignboard.pipeline.training import SweepRequest, parse_values, sweep_plan
 from alignboard.stats.repeats import repeated_mean
+from commands import run_plan
 from test_run import small_workspace
 
 SWEEP = {"recipes": ["demo/dpo"], "over": {"loss.beta": [0.1, 1.0]}, "seeds": 2}

@@ -6,8 +6,6 @@ hold the same on the released files where those are present.
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from alignboard.results.formats import read_annotations
 from alignboard.stats import length_control, liblinear
 from alignboard.stats.length_control import GamedRows
 from builders import length_difference
+from commands import alignboard
 
 RELEASE = Path(__file__).parent / "synthetic_release"
 GOLDENS = json.loads((RELEASE / "goldens.json").read_text())
@@ -31,11 +30,8 @@ def release(tmp_path_factory):
 
 
 def reproduce(release, out, *arguments):
-    command = [sys.executable, "-m", "alignboard", "reproduce", "synthetic", "--json", str(out)]
-    results = ["--from", str(release / "results")]
-    done = subprocess.run(
-        [*command, *results, *arguments], cwd=release, capture_output=True, text=True, check=False
-    )
+    command = ["reproduce", "synthetic", "--json", out, "--from", release / "results"]
+    done = alignboard(release, *command, *arguments)
     assert done.returncode == 0, done.stderr
     return {row["model"]: row for row in json.loads(out.read_text())["models"]}
 

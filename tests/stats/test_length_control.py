@@ -107,6 +107,7 @@ OTHER_C = {
 }
 
 
+@pytest.mark.slow
 def test_parity_with_upstream(upstream, released):
     difficulty, gamed = released_calibration(released)
     other_C = set()

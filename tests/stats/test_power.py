@@ -11,13 +11,11 @@ from alignboard.cli.app import cli
 from alignboard.errors import InputError
 from alignboard.judges.pricing import BYTES_PER_TOKEN
 from alignboard.stats.power import (
-    _beyond,
     detectable_difference,
     power,
     prompts_needed,
     resolution,
 )
-from alignboard.stats.student import student_quantile
 from builders import judgments, write_json
 
 SD = 0.1884542253861944  # gpt-3.5-turbo-1106 against its concise version
@@ -27,8 +25,7 @@ MEDIAN_SD = 0.2531392570266357  # of the 253 released pairs
 def test_prompts_of_the_released_pairs():
     assert [prompts_needed(d, SD) for d in (0.01, 0.02, 0.05)] == [2790, 699, 114]
     assert prompts_needed(0.02, MEDIAN_SD) == 1260
-    upper = _beyond(student_quantile(0.975, 804), 0.02 / SD * math.sqrt(805), 804)
-    assert upper == pytest.approx(0.852569115, abs=1e-9)
+    assert power(0.02, SD, 805) == pytest.approx(0.852569454, abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def evaluate(
             print(f"if answers are as long as those of {declared_suite.baseline}")
             write_json(json_file, priced)
             return
-        evaluation.require_ready(declared, run.missing)
+        evaluation.require_ready(declared, planned, run.missing)
     answered = run_generation(planned_generation(resolved), redo)
     compared = [
         compare(

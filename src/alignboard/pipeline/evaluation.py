@@ -148,13 +148,18 @@ class Evaluation:
         summary = write_rated(spec.name, answers, rated, asked, replace=self._replace)
         return summary, rated
 
-    def require_ready(self, declared: JudgeSpec, judged: Sequence[PairedOutputs | Answers]) -> None:
+    def require_ready(
+        self,
+        declared: JudgeSpec,
+        judged: Sequence[PairedOutputs | Answers],
+        missing: Sequence[PairedOutputs | Answers],
+    ) -> None:
         """Raise `InputError` for what judging any of ``judged`` would meet; nothing is loaded, nobody is asked.
 
-        A key or a model is demanded only where a reply is missing.
+        A key or a model is demanded only where a reply is missing, of those of ``judged`` that are not done.
         """
         ready: set[str] = set()
-        asked = [share for one in judged for share in self._asked(declared, one)]
+        asked = [share for one in missing for share in self._asked(declared, one)]
         for one in judged:
             self._require_place(declared, one)
         for spec, questions in asked:

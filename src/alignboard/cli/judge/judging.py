@@ -150,7 +150,7 @@ def judge_files(
         if dry_run:
             priced = print_costs(evaluation, run)
         elif ask:
-            evaluation.require_ready(declared, run.missing)
+            evaluation.require_ready(declared, given, run.missing)
     if not dry_run:
         found = run.run()
     write_json(json_file, priced if dry_run else found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from functools import partial
 
 from alignboard.errors import InputError
@@ -13,7 +13,7 @@ from alignboard.pipeline.executors.work import Settings, Work, pause
 
 
 class InProcess:
-    """Does every job here. What libraries print goes to a log."""
+    """Does every job here, in the workspace. What libraries print goes to a log."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises `InputError` where several workers are asked for."""
@@ -28,9 +28,15 @@ class InProcess:
         before = dict(os.environ)
         os.environ.update(self._settings.environment_of(0))
         device = next(iter(self._settings.devices), None)
-        doer = Doer(work.paths, "worker-0", device)
+        doer = Doer(work.paths, "worker-0", device, self._settings.helpers)
         try:
-            with open_log(work.paths.logs, 0) as log, redirect_stdout(log), redirect_stderr(log):
+            # Paths of jobs are relative to the workspace, in which other executors start their workers.
+            with (
+                open_log(work.paths.logs, 0) as log,
+                redirect_stdout(log),
+                redirect_stderr(log),
+                chdir(work.paths.workspace),
+            ):
                 while (assigned := work.take(0)) is not None or work.is_waiting:
                     if assigned is None:
                         pause()
