@@ -29,8 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.errors import ConvergenceError, InputError
-from alignboard.stats.bridge_fit import Array, MapFit, fit_map, price_of_choice, simplest
-from alignboard.stats.bridge_scores import (
+from alignboard.stats.bridge.fit import Array, MapFit, fit_map, price_of_choice, simplest
+from alignboard.stats.bridge.scores import (
     GIVEN_SLOPES,
     SHOWN,
     Form,

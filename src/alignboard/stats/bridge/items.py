@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.errors import ConvergenceError
-from alignboard.stats.bridge_fit import Array
+from alignboard.stats.bridge.fit import Array
 from alignboard.stats.logistic import expit
 
 MIN_MODELS = 4

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.errors import InputError
-from alignboard.stats.bridge_fit import Array
+from alignboard.stats.bridge.fit import Array
 
 Form = tuple[str, ...]
 """the features of a map"""
