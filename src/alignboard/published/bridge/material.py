@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alignboard.errors import InputError
 from alignboard.published.bridge.boards import JudgeBoard, Scored
-from alignboard.stats import bridge_items
+from alignboard.stats.bridge import items as bridge_items
 from alignboard.stats.bridge.bridge import MIN_ANCHORS, Bridge, fit_bridge, length_shift
 from alignboard.stats.bridge.items import CalibratedRates, ItemVerdicts, calibrated_rates
 from alignboard.stats.bridge.scores import JudgeScores

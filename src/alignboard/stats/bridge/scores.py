@@ -46,7 +46,7 @@ class JudgeScores:
     length_shift: Array | None = None
     """log-odds that the official board adds for answers of this length (`length_shift`)"""
     item_win_rate: Array | None = None
-    """the mean official verdict to be expected after the new judge's verdicts (`bridge_items`)"""
+    """the mean official verdict to be expected after the new judge's verdicts (`items`)"""
     item_win_rate_error: Array | None = None
 
     def __len__(self) -> int:
