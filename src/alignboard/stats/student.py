@@ -40,7 +40,7 @@ def student_quantile(probability: float, degrees_of_freedom: float) -> float:
         return 0.0
     v, tail = degrees_of_freedom, 2 * min(probability, 1 - probability)
     low, high = 0.0, math.inf
-    t = abs(NormalDist().inv_cdf(probability))
+    t = _expanded(abs(NormalDist().inv_cdf(probability)), v)
     for _ in range(_MAX_TERMS):
         p = student_p_value(t, v)
         low, high = (t, high) if p > tail else (low, t)
@@ -52,6 +52,19 @@ def student_quantile(probability: float, degrees_of_freedom: float) -> float:
             return math.copysign(new, probability - 0.5)
         t = new
     raise ArithmeticError("Student's quantile did not settle.")
+
+
+def _expanded(z: float, v: float) -> float:
+    """The quantile by its expansion around the normal law's ``z``; that itself where the terms do not shrink.
+
+    References: Abramowitz and Stegun (1964), 26.7.5.
+    """
+    first = z * (z**2 + 1) / (4 * v)
+    if first > 0.1 * z:
+        return z
+    second = z * (5 * z**4 + 16 * z**2 + 3) / (96 * v**2)
+    third = z * (3 * z**6 + 19 * z**4 + 17 * z**2 - 15) / (384 * v**3)
+    return z + first + second + third
 
 
 def _density(t: float, v: float) -> float:
