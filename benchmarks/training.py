@@ -308,6 +308,7 @@ def step(work: Path, asked: argparse.Namespace) -> dict[str, Any]:
             "ours": mine["step"],
             "ratio": theirs["step"] / mine["step"],
             "reference": mine["reference"],
+            "difference": difference(work / f"plain-{method}", work / f"ours-{method}" / "adapter"),
         }
     total = {side: sum(one[side] for one in found.values()) for side in ("plain", "ours")}
     return {"step_cpu_seconds": found, "ratio": total["plain"] / total["ours"]}
