@@ -10,10 +10,12 @@ that the journal acknowledges are read. In the end the workspace is held against
 
 equal           workspaces whose result files are those of the uninterrupted one (of lm-eval's: their numbers)
 lost            rows that a journal held after a kill and does not hold, or holds otherwise, in the end
-in flight       replies that came again, and whose first delivery was at most a second before a kill
-paid twice      replies that came again otherwise; ``again`` of the JSON says of each how many seconds before the kill
-                it was delivered, how many requests came between, and at which call it was (strace stops a process at
-                every call, so that on a busy machine a first commit takes seconds)
+in flight       replies that came again, and whose first delivery was at most a second before a kill; where strace
+                killed, also those after which the client made at most as many requests as it makes at a time: strace
+                stops a process at every call, so its own progress is the clock there
+paid twice      replies that came again otherwise
+again           in the JSON, of the replies that came again more than a second after their delivery: the seconds
+                between delivery and kill, the requests in that time, and the call it was killed at
 
 The delivery is counted when the server has written the reply and flushed it. The figures so far are printed, and
 written to FILE, after every workspace.
@@ -49,6 +51,8 @@ CALLS: Final = {"rename": 2, "fsync": 4, "fdatasync": 12, "unlink": 3, "pwrite64
 """system call -> about the how manyth of a process it is that is met"""
 IN_FLIGHT: Final = 1.0
 """seconds before a kill in which a reply may have been delivered and not yet kept"""
+AT_ONCE: Final = 4
+"""requests that a client has under way"""
 LATE: Final = 0.3
 """seconds after a kill in which the server may still come to read a request of the dead client"""
 LONGEST: Final = 900.0
@@ -271,13 +275,13 @@ def prepare_plan(folder: Path, url: str) -> None:
 def judge_arguments(url: str) -> list[str]:
     """`alignboard judge` at the endpoint."""
     outputs = ["judge", "results/one/model_outputs.json", "--baseline", "base", "--judge", "paid"]
-    return [*outputs, "--judge-engine", url, "--concurrency", "4"]
+    return [*outputs, "--judge-engine", url, "--concurrency", str(AT_ONCE)]
 
 
 def generate_arguments(url: str) -> list[str]:
     """`alignboard generate` at the endpoint."""
     asked = ["generate", "zephyr-7b-beta", "--set", "asked.json", "--api", "chat"]
-    return [*asked, "--engine", url, "--served-as", "counting", "--concurrency", "4"]
+    return [*asked, "--engine", url, "--served-as", "counting", "--concurrency", str(AT_ONCE)]
 
 
 CAMPAIGNS: Final = (
@@ -342,10 +346,10 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def paid_again(
     delivered: Mapping[str, list[tuple[float, float]]], kills: Mapping[float, str]
-) -> tuple[int, list[tuple[float, int, str]]]:
-    """How many replies that were in flight at a kill came again; of the others, see ``again`` above."""
+) -> tuple[int, list[tuple[float, int, str]], int]:
+    """How many replies that were in flight at a kill came again, ``again`` as above, and how many there are at all."""
     asked = sorted(came for times in delivered.values() for came, _ in times)
-    in_flight, others = 0, []
+    in_flight, late = 0, []
     for times in delivered.values():
         for came, delivered_at in times[:-1]:
             kill = min((one for one in kills if one >= came - LATE), default=math.inf)
@@ -353,8 +357,10 @@ def paid_again(
                 in_flight += 1
                 continue
             between = bisect.bisect(asked, kill) - bisect.bisect(asked, delivered_at)
-            others.append((round(kill - delivered_at, 2), between, kills.get(kill, "")))
-    return in_flight, others
+            late.append((round(kill - delivered_at, 2), between, kills.get(kill, "")))
+    slowed = sum(call != "" and between <= AT_ONCE for _, between, call in late)
+    again = sum(len(times) - 1 for times in delivered.values())
+    return in_flight + slowed, late, again
 
 
 @contextlib.contextmanager
@@ -407,10 +413,10 @@ def kill_until_done(
         counts.rows += len(now)
     last = acknowledged(folder)
     counts.lost += sum(last.get(key) != payload for key, payload in held.items())
-    in_flight, others = paid_again(server.delivered, kills)
+    in_flight, late, again = paid_again(server.delivered, kills)
     counts.in_flight += in_flight
-    counts.paid_twice += len(others)
-    counts.again += others
+    counts.paid_twice += again - in_flight
+    counts.again += late
     counts.requests += len(server.delivered)
 
 

@@ -39,7 +39,7 @@ TASKS = {
 }
 """lm-eval's file, the data's folder, the split of examples, their number, documents as a multiple of --n"""
 TOGETHER = ("arc_challenge", "hellaswag", "mmlu_anatomy")
-SWEPT = ("piqa",)
+SWEPT = ("arc_challenge", "piqa")
 SHORT = "winogrande_local"
 ADAPTERS = 6
 BATCH = 4

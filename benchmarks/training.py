@@ -6,7 +6,7 @@ Run:  python benchmarks/training.py --part overhead [--repeats 3] [--json FILE] 
       python benchmarks/training.py --part data --gigabytes 1  jsonl read, checked, tokenised: memory, seconds
 
 Every run is a process of its own, and the adapters of both sides are compared. Plain TRL has one pair per micro-batch
-in `six`, since its ORPO and CPO take token means of the micro-batch. CPU time is user and system, of children, too.
+in `six`, since its CPO takes token means of the micro-batch. CPU time is user and system, of children, too.
 `overhead` counts from after the imports, and takes the fastest of the repeats, in turns; `step` leaves the first step
 out. In `step` the reference of alignboard's runs is computed before, once for all methods; its seconds stand apart.
 """
@@ -32,7 +32,7 @@ LOSSES: Final[dict[str, dict[str, float]]] = {
     "hinge": {"beta": 0.1},
     "simpo": {"beta": 2.0, "gamma": 1.0},
     "cpo": {"beta": 0.1},
-    "orpo": {"beta": 0.1},
+    "apo-zero": {"beta": 0.1},
 }
 TARGETS: Final = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 LORA: Final = {"r": 16, "alpha": 32, "target_modules": TARGETS}
@@ -61,7 +61,6 @@ def plain(asked: dict[str, Any]) -> dict[str, Any]:
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, set_seed
     from trl.experimental.cpo import CPOConfig, CPOTrainer
-    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.dpo_trainer import DPOTrainer
 
@@ -75,13 +74,13 @@ def plain(asked: dict[str, Any]) -> dict[str, Any]:
         "dpo": {"loss_type": "sigmoid"},
         "ipo": {"loss_type": "ipo"},
         "hinge": {"loss_type": "hinge"},
-        "simpo": {"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": 0.5},  # gamma / beta
+        "simpo": {"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": 1.0},
         "cpo": {"loss_type": "sigmoid"},
-        "orpo": {},
+        "apo-zero": {"loss_type": "apo_zero"},
     }
-    kinds = {"simpo": (CPOConfig, CPOTrainer), "orpo": (ORPOConfig, ORPOTrainer)}
-    kinds["cpo"] = kinds["simpo"]
-    config, trainer_kind = kinds.get(method, (DPOConfig, DPOTrainer))
+    config, trainer_kind = (
+        (CPOConfig, CPOTrainer) if method in {"cpo", "simpo"} else (DPOConfig, DPOTrainer)
+    )
     with tempfile.TemporaryDirectory() as folder:
         arguments: Any = config(
             output_dir=folder,
@@ -149,7 +148,7 @@ def _spent(started: float, at: Sequence[float]) -> dict[str, float]:
     steps = len(at) - 1
     return {
         "cpu": time.process_time() - started,
-        "step": (at[-1] - at[0]) / steps if steps else float("nan"),
+        "step": (at[-1] - at[0]) / steps if steps > 0 else float("nan"),
         "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -323,7 +322,7 @@ def read(work: Path, asked: argparse.Namespace) -> dict[str, Any]:
         while file.tell() < size:
             for line in lines:
                 row = json.loads(line)
-                row["prompt"][0]["content"] += f" ({number}) " + "and so on, word by word " * 40
+                row["prompt"][0]["content"] += f" ({number}) " + "and so on, word by word " * 200
                 file.write(json.dumps(row) + "\n")
                 number += 1
     found = child("data", base=base, rows=str(large))

@@ -175,7 +175,11 @@ def test_replies_that_came_again_are_told_apart(faults):
         "kept a second before it": [(3.0, 3.5), (7.0, 7.1)],
         "read by the server after it": [(5.2, 5.3), (7.0, 7.1)],
     }
-    assert faults.paid_again(delivered, {5.0: "fsync"}) == (2, [(1.5, 1, "fsync")])
+    assert faults.paid_again(delivered, {5.0: ""}) == (2, [(1.5, 1, "")], 3)
+    # At a stopped call the client's requests are the clock: one came after the reply, of four at a time.
+    assert faults.paid_again(delivered, {5.0: "fsync"}) == (3, [(1.5, 1, "fsync")], 3)
+    busy = delivered | {f"later {n}": [(4.0, 4.1)] for n in range(4)}
+    assert faults.paid_again(busy, {5.0: "fsync"}) == (2, [(1.5, 5, "fsync")], 3)
 
 
 @pytest.mark.slow

@@ -100,6 +100,20 @@ def test_the_index_names_every_page():
     assert missing == ["index.md"]
 
 
+def test_the_tests_that_hold_a_promise_exist():
+    pages = [ROOT / "docs" / name for name in ("reliability.md", "security.md")]
+    page = "\n".join(path.read_text(encoding="utf-8") for path in pages)
+    named = re.findall(r"`(test_\w+)(\.py)?`", page)
+    files = {path.stem: path for path in (ROOT / "tests").rglob("test_*.py")}
+    defined = re.findall(
+        r"^def (test_\w+)", "\n".join(map(Path.read_text, files.values())), re.MULTILINE
+    )
+    defects = re.findall(r"^\| (\d+)[ab]? \| .* \| `test_\w+` \|", page, re.MULTILINE)
+    assert {int(number) for number in defects} == set(range(1, 42))
+    assert {name for name, suffix in named if suffix} <= set(files)
+    assert {name for name, suffix in named if not suffix} <= set(defined)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_table_fits_a_screen(page):
     rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|")]

@@ -1,8 +1,9 @@
-"""Many independent pieces of work on all cores, where that is worth a process."""
+"""Work in several processes: many pieces on all cores, and lines that another process sends."""
 
 from __future__ import annotations
 
 import os
+import queue
 import sys
 import threading
 import warnings
@@ -44,3 +45,16 @@ def fork_map(
 
 def _call(item: Any) -> Any:
     return _inherited[-1](item)
+
+
+def lines_of_standard_input() -> queue.SimpleQueue[bytes]:
+    """The lines that this process is sent, as they come; it ends, at once, where the input does."""
+    found: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin.buffer:
+            found.put(line)
+        os._exit(1)
+
+    threading.Thread(target=read, daemon=True).start()
+    return found

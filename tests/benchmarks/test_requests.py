@@ -1,9 +1,11 @@
 """lm-eval's requests through our model class: the numbers are lm-eval's, and no result is computed twice."""
 
+import contextlib
 import json
 import multiprocessing
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 from weakref import WeakKeyDictionary
@@ -13,8 +15,12 @@ import pytest
 import tiny_models
 from alignboard.benchmarks.lm import BenchmarkedModel
 from alignboard.benchmarks.run import run_tasks
+from alignboard.benchmarks.shards import Shards, parts
 from alignboard.models.loading import LoadedModel
+from alignboard.models.spec import ModelSpec
+from alignboard.pipeline.answerers import LocalModels
 from alignboard.pipeline.jobs.benchmarks import suite_notes
+from alignboard.pipeline.store import WorkspacePaths
 from alignboard.results.journal import Journal
 from benchmark_tasks import (
     BENCHMARKS,
@@ -246,6 +252,56 @@ def test_a_result_that_json_cannot_say_is_computed_again(tmp_path):
         rows.flush()
         assert list(opened.values()) == [(float("-inf"), False)]
         assert rows.open("loglikelihood", [Instance]).missing == [0]
+
+
+def test_every_task_is_split_between_neighbouring_documents():
+    class One:
+        def __init__(self, task, document):
+            self.task_name, self.doc_id = task, document
+
+    requests = [
+        One(task, n) for task, size in (("a", 4), ("b", 1)) for n in range(size) for _ in "xy"
+    ]
+    assert parts(requests, 2) == [[0, 1, 2, 3, 8, 9], [4, 5, 6, 7]]
+    assert sorted(k for part in parts(requests, 3) for k in part) == list(range(10))
+    assert parts([], 2) == [[], []]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_requests_of_a_model(folder, tmp_path):
+    spec = ModelSpec("tuned", str(tiny_models.base()), adapter=str(tiny_models.adapters()["one"]))
+    paths, shown = WorkspacePaths(tmp_path), []
+    with Journal(paths.journal, "worker-0") as journal, LocalModels().open(spec) as model:
+        sharing = Shards(paths.journal, paths.logs, ("",)).of(spec, apply_chat_template=True)
+        together = run_tasks(
+            *(model.subject(), BENCHMARKS, [folder], tmp_path / "together"),
+            journal=journal,
+            on_progress=lambda done, of: shown.append((done, of)),
+            sharing=sharing,
+        )
+        assert asked_rows(journal) == (12 * 10, 0)
+        alone = run_tasks(model.subject(), BENCHMARKS, [folder], tmp_path / "alone")
+        assert [one.value for one in together] == pytest.approx([one.value for one in alone])
+        found, expected = responses(tmp_path / "together"), responses(tmp_path / "alone")
+        for key, value in found.items():
+            assert_alike(value, expected[key])
+        with contextlib.closing(
+            sqlite3.connect(paths.journal / "journal-worker-1.sqlite")
+        ) as other:
+            assert other.execute("SELECT count(*) FROM rows").fetchone() == (60,)
+        assert shown[-1][0] == shown[-1][1]
+        sharing.give("nonsense", [Asked(), Asked(1)], is_chat=False)
+        with pytest.raises(RuntimeError, match=r"shares requests.*has no attribute 'nonsense'"):
+            sharing.wait(lambda: None)
+
+
+class Asked:
+    """A request of no kind."""
+
+    args, task_name = ("a", "b"), "t"
+
+    def __init__(self, doc_id=0):
+        self.doc_id = doc_id
 
 
 RUN = """

@@ -1,6 +1,9 @@
 """`alignboard benchmark`: tasks and suites on local models, a repeated run, more documents, and bad input."""
 
+import contextlib
 import json
+import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,9 @@ from alignboard.models.loading import LoadedModel
 from alignboard.pipeline.jobs.benchmark_steps import signal_notes, steps_of
 from alignboard.pipeline.jobs.benchmarks import AT_CHANCE, SCORES, suite_scores
 from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
+from alignboard.pipeline.store import WorkspacePaths
 from alignboard.registry import lookup
+from alignboard.results.journal import Journal
 from scoring_endpoint import ScoringEndpoint
 
 PIQA = [{"goal": f"Boil {n}", "sol1": "Heat.", "sol2": "Cool.", "label": n % 2} for n in range(6)]
@@ -73,6 +78,24 @@ def test_tasks_are_asked_and_a_repeated_run_asks_nothing(workspace):
     assert again.exit_code == 0
 
 
+@pytest.mark.slow
+def test_two_workers_share_the_requests_of_every_model(workspace):
+    base, adapter = tiny_models.base(), next(iter(tiny_models.adapters().values()))
+    asked = (base, adapter, "--tasks", "piqa", "--data-root", "m", "--name", "b,a")
+    assert run(*asked, "--workers", 2).exit_code == 0
+    shared = read_board(BOARD)
+    folder = WorkspacePaths(workspace).journal
+    with Journal(folder) as journal:
+        assert journal.check().n_computed["benchmark-request"] == 2 * 6 * 2
+        assert not journal.check().computed_twice.get("benchmark-request")
+    with contextlib.closing(sqlite3.connect(folder / "journal-worker-1.sqlite")) as rows:
+        assert rows.execute("SELECT count(*) FROM rows").fetchone() == (2 * 3 * 2,)
+    BOARD.unlink()
+    shutil.rmtree("results")
+    assert run(*asked).exit_code == 0
+    assert [row.scores for row in read_board(BOARD).rows] == [row.scores for row in shared.rows]
+
+
 def test_a_limit_takes_the_first_documents_and_stands_beside_the_whole(workspace):
     for more in (("--limit", "2"), ()):
         done = run(tiny_models.base(), "--suite", "own", "--name", "b", *more)
@@ -100,6 +123,11 @@ def test_a_limit_takes_the_first_documents_and_stands_beside_the_whole(workspace
         (("--suite", "own", "--checkpoints", "none"), "there is no checkpoint-<step>"),
         (("--suite", "own", "--name", "a,b"), "--name has 2 of the 1 models' names"),
         (("--suite", "alpaca-eval-2"), "has no benchmarks"),
+        (("--suite", "own", "--gpus", "0,0"), "--gpus names GPU 0 twice"),
+        (
+            ("--suite", "own", "--engine", "http://x/v1", "--workers", 2),
+            "loaded here; --concurrency",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(workspace, arguments, message):

@@ -142,6 +142,22 @@ def test_a_jury_of_programs_is_looked_into(workspace):
         run_plan("small", workspace)
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("hardened-pair", "mine"),
+        ("mine", "mt-bench-single"),
+        ("weighted_alpaca_eval_gpt4_turbo", "mine"),
+    ],
+)
+def test_a_program_takes_no_name_of_a_known_judge(file, name, workspace):
+    fields = {"kind": "program", "title": "x", "version": "1", "command": ["touch", "escaped"]}
+    path = workspace / f"evaluate/judges/{file}.yaml"
+    path.write_text(json.dumps(fields | {"name": name, "order": "both"}))
+    with pytest.raises(InputError, match="is a known one, and this file runs a program"):
+        load_judge(file, workspace)
+
+
 # Keys.
 
 

@@ -13,13 +13,14 @@ import os
 import random
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from alignboard.data.instruction_sets import known_texts, load_set
 from alignboard.errors import InputError
 from alignboard.pipeline.conversations import compare_conversations, load_questions
-from alignboard.pipeline.judged_outputs import pairs_of
+from alignboard.pipeline.judged_outputs import answers, pairs_of
 from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import reference_set, suite_texts
 from alignboard.published.scores import lc_win_rates
@@ -194,6 +195,41 @@ def test_answers_without_their_questions_say_what_is_missing(tmp_path):
     path = write(tmp_path / "x.json", arena("2025", "x"))
     with pytest.raises(InputError, match=r"answers by question .*give the set by --set"):
         read_rows(path, Generation)
+
+
+# Outputs that hold reasoning.
+
+CHANNELS = (
+    "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Blue."
+)
+THINKS = ("<think>\nhm\n</think>\n\nBlue.", "hm\n</think>\n\nBlue.", CHANNELS)
+
+
+@pytest.mark.parametrize("text", THINKS)
+def test_only_the_response_of_a_brought_output_is_judged(tmp_path, text):
+    mine, base = (
+        [{"instruction": "Which colour?", "output": output, "generator": name}]
+        for name, output in (("m", text), ("b", "Red."))
+    )
+    rows = [
+        read_rows(write(tmp_path / f"{n}.json", rows), Generation)
+        for n, rows in enumerate([mine, base])
+    ]
+    assert pairs_of(*rows)[0].output_2 == "Blue."
+    assert answers(rows[0], tmp_path).questions[0].first == "Blue."
+    cut = [msgspec.structs.replace(rows[0][0], output="<think>hm hm")]
+    assert pairs_of(cut, rows[1])[0].output_2 == ""
+
+
+@pytest.mark.parametrize("text", THINKS)
+@pytest.mark.parametrize("layout", ["v0.1", "2025", "2025, text"])
+def test_only_the_response_of_a_conversation_is_judged(tmp_path, text, layout):
+    write(tmp_path / "asked.jsonl", [{"uid": f"q{n}", "prompt": f"{n}?"} for n in range(3)])
+    known = load_questions(str(tmp_path / "asked.jsonl"), tmp_path)
+    x = write(tmp_path / "x.jsonl", arena(layout, text))
+    y = write(tmp_path / "y.jsonl", arena(layout, "y"))
+    found = compare_conversations(known, read_conversations(y), read_conversations(x), tmp_path)
+    assert [pair.output_1 for pair in found.pairs] == [f"Blue. says {n}" for n in range(3)]
 
 
 # Encodings.

@@ -207,7 +207,7 @@ def test_an_adapter_of_virtual_tokens_is_refused_before_anything(plain, tmp_path
     get_peft_model(network, config).save_pretrained(tmp_path / "prompt")
     spec = load_model(str(tmp_path / "prompt"))
     for ask in (load_spec, check_model):
-        with pytest.raises(InputError, match="of the kind PROMPT_TUNING, which cannot be asked"):
+        with pytest.raises(InputError, match="of the kind PROMPT_TUNING; generation does not"):
             ask(spec)
 
 
@@ -376,3 +376,48 @@ def test_variables_are_set_in_an_entry_and_part_of_the_template(tmp_path):
         assert not [one for one in checked.findings if one.kind == "clock"]
         hashes.add(load_spec(spec)[0].template_hash)
     assert len(hashes | {load_spec(found)[0].template_hash}) == 3
+
+
+# A template and the vocabulary that it is written for.
+
+GEMMA = "{% for m in messages %}{{ '<start_of_turn>' + m['role'] + m['content'] + '<end_of_turn>\\n' }}{% endfor %}"
+LLAMA3 = (
+    "{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>' + m['content'] + '<|eot_id|>' }}"
+    "{% endfor %}"
+)
+LLAMA2 = (
+    "{% for m in messages %}{{ '[INST] ' + m['content'] + ' [/INST]' if m['role'] == 'user' else m['content'] + '</s>'"
+    " }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "level", "marks"),
+    [
+        (CHATML, "wrong", ["<|im_start|>", "<|im_end|>"]),
+        (GEMMA, "wrong", ["<start_of_turn>", "<end_of_turn>"]),
+        (LLAMA3, "wrong", ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]),
+        (LLAMA2, "beware", ["[INST]", "[/INST]"]),  # as Llama 2 and Mistral were trained
+        ("{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '</s>' }}{% endfor %}", None, []),
+    ],
+    ids=["chatml", "gemma", "llama-3", "llama-2", "plain"],
+)  # fmt: skip
+def test_marks_that_are_read_as_letters_are_told_or_refused(
+    plain, tmp_path, template, level, marks
+):
+    """An adapter whose template came without the tokenizer that it is written for."""
+    folder = adapter(tmp_path / "bare", plain)
+    (folder / "chat_template.jinja").write_text(template)
+    spec = load_model(str(folder))
+    found = {one.kind: one for one in check_model(spec).findings}
+    assert bool(marks) == ("marks" in found)
+    if marks:
+        assert all(repr(mark) in found["marks"].text for mark in marks)
+    assert (found.get("end-of-turn") is not None) == (level == "wrong")
+    if level == "wrong":
+        with pytest.raises(InputError, match=r"reads as letters.*end_of_turn: allow"):
+            load_spec(spec)
+        stopped = msgspec.structs.replace(spec, stop=(marks[-1],))
+        assert load_spec(stopped)[1] is not None
+    else:
+        assert load_spec(spec)[1] is not None

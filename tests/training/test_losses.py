@@ -14,7 +14,7 @@ from alignboard.registry import RegistryError, names, register  # noqa: E402
 from alignboard.training.losses import PairLogps  # noqa: E402
 from alignboard.training.methods import loss_spec  # noqa: E402
 
-LOSSES = tuple(name for name in names("loss") if not loss_spec(name).rated)
+LOSSES = tuple(one for one in names("loss") if not (loss_spec(one).rated or loss_spec(one).head))
 NEEDED: dict[str, dict[str, Any]] = {
     "simpo": {"gamma": 0.5},
     "r-dpo": {"length_penalty": 0.01},

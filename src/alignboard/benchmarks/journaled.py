@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -42,7 +42,7 @@ class JournaledLM(HFLM):
     adapter_moved: float | None = None
     """how far the adapter in use moves a log-probability at most, on the first requests; None where unknown"""
     _adapter_tried = False
-    _is_chat = False
+    is_chat = False
 
     def stamp(self) -> dict[str, Any]:
         """What the record of a run says of how its requests were computed."""
@@ -90,13 +90,13 @@ class JournaledLM(HFLM):
         add_generation_prompt: bool = True,  # noqa: FBT001, FBT002 - lm-eval's signature
     ) -> str:
         """See lm-eval's."""
-        self._is_chat = True
+        self.is_chat = True
         return super().apply_chat_template(chat_history, add_generation_prompt)
 
     def _thinks(self, context: str) -> bool:
         """Whether a reply may begin with reasoning, in which no stop text counts: by the prompt, or by its template."""
         template = getattr(self.tokenizer, "chat_template", None) or ""
-        return opens(context) or (self._is_chat and any(mark in template for mark in MARKS))
+        return opens(context) or (self.is_chat and any(mark in template for mark in MARKS))
 
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:  # noqa: FBT001, FBT002 - as above
         """See lm-eval's; marks of reasoning stay, whatever the tokenizer calls them."""
@@ -121,15 +121,34 @@ class JournaledLM(HFLM):
         opened.show()
         self.set_cache_hook(opened)
         try:
-            while missing := [requests[number] for number in opened.missing]:
-                try:
-                    ask(missing)
-                except RuntimeError as error:
-                    self._shrink(error)
+            self._share(kind, requests, ask)
+            self._compute(requests, ask, range(len(requests)))
             opened.show()
         finally:
             self._rows.flush()
         return list(opened.values())
+
+    def _share(self, kind: str, requests: list[Any], ask: Callable[[list[Any]], Any]) -> None:
+        """Compute a part of the requests while other processes compute theirs, where there are others."""
+        sharing, opened = self._rows.sharing, self._open
+        if sharing is None or opened is None:
+            return
+        missing = opened.missing
+        some = [requests[number] for number in missing]
+        own = {missing[k] for k in sharing.give(kind, some, is_chat=self.is_chat)}
+        self._compute(requests, ask, own)
+        sharing.wait(opened.look)
+
+    def _compute(
+        self, requests: list[Any], ask: Callable[[list[Any]], Any], numbers: Collection[int]
+    ) -> None:
+        """Compute what is missing among ``numbers``."""
+        assert self._open is not None  # noqa: S101 - set by `_answered`
+        while some := [requests[number] for number in self._open.missing if number in numbers]:
+            try:
+                ask(some)
+            except RuntimeError as error:
+                self._shrink(error)
 
     def _shrink(self, error: RuntimeError) -> None:
         """Make room where memory ran out; raises ``error`` where that is not the matter, or cannot be done."""

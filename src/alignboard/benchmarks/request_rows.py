@@ -13,9 +13,9 @@ import json
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from alignboard.results.commits import Commits
 from alignboard.results.journal import Journal, JournalRow
@@ -27,6 +27,18 @@ _SHOW_SECONDS: Final = 0.2
 
 OnProgress = Callable[[int, int], None]
 """is given the documents that are done, and of how many"""
+
+
+class Sharing(Protocol):
+    """Other processes that compute a part of the requests; their results are rows of the journal."""
+
+    def give(self, kind: str, requests: Sequence[Any], *, is_chat: bool) -> list[int]:
+        """Give every process its part; returns the numbers of what is left for this one."""
+        ...
+
+    def wait(self, on_pause: Callable[[], None]) -> None:
+        """Return when the others are done; ``on_pause`` is called now and then. Raises what went wrong there."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,12 +55,17 @@ class RequestRows:
     """The requests of one model; ``identity`` is all that determines a result but the request itself."""
 
     def __init__(
-        self, identity: Mapping[str, Any], journal: Journal | None, on_progress: OnProgress
+        self,
+        identity: Mapping[str, Any],
+        journal: Journal | None,
+        on_progress: OnProgress,
+        sharing: Sharing | None = None,
     ) -> None:
         self._identity = json.dumps(identity, sort_keys=True)
         self._journal = journal
         self._commits = None if journal is None else Commits(journal)
         self._on_progress = on_progress
+        self.sharing = sharing
         self.cut: Counter[str] = Counter()
         """tokens that were cut off on the left, by task"""
         self.n_cut: Counter[str] = Counter()
@@ -73,9 +90,12 @@ class RequestRows:
     def open(self, kind: str, instances: Sequence[Any]) -> OpenRequests:
         """The requests of one call of lm-eval."""
         requests = self.requests(kind, instances)
-        keys = list(dict.fromkeys(one.key for one in requests))
-        known = {} if self._journal is None else self._journal.get(keys)
+        known = self.known(dict.fromkeys(one.key for one in requests))
         return OpenRequests(self, requests, known, self._on_progress)
+
+    def known(self, keys: Iterable[bytes]) -> dict[bytes, Any]:
+        """The results that the journal has, whoever computed them."""
+        return {} if self._journal is None else self._journal.get(list(keys))
 
     def commit(self, key: bytes, payload: Mapping[str, Any]) -> None:
         """Keep a result; JSON has no word for an infinite log-probability, which is computed again in the next run."""
@@ -136,14 +156,25 @@ class OpenRequests:
         payload: dict[str, Any] = {"value": list(value) if isinstance(value, tuple) else value}
         if name in self._cuts:
             payload["cut"] = self._cuts[name]
-        self._known[request.key] = payload
         self._rows.commit(request.key, payload)
-        for document in self._documents[request.key]:
+        self._take(request.key, payload)
+        if time.monotonic() - self._shown > _SHOW_SECONDS:
+            self.show()
+
+    def look(self) -> None:
+        """Take what other processes have computed."""
+        missing = {one.key: one for one in (self._requests[number] for number in self.missing)}
+        for key, payload in self._rows.known(missing).items():
+            self._waiting[_name(missing[key].arguments)].remove(missing[key])
+            self._take(key, payload)
+        self.show()
+
+    def _take(self, key: bytes, payload: Any) -> None:
+        self._known[key] = payload
+        for document in self._documents[key]:
             self._left[document] -= 1
             if not self._left[document]:
                 del self._left[document]
-        if time.monotonic() - self._shown > _SHOW_SECONDS:
-            self.show()
 
     def show(self) -> None:
         """Report how many documents are done."""

@@ -30,7 +30,7 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from alignboard.benchmarks.harness import calm, sandboxed
-from alignboard.benchmarks.request_rows import OnProgress, RequestRows
+from alignboard.benchmarks.request_rows import OnProgress, RequestRows, Sharing
 from alignboard.benchmarks.scores import TaskScore, read_scores
 from alignboard.benchmarks.tasks import chance, chosen_documents, load_tasks, reported_metrics
 from alignboard.engines.generate import library_versions
@@ -77,13 +77,14 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
     trusted: bool = False,
     journal: Journal | None = None,
     on_progress: OnProgress = lambda _done, _total: None,
+    sharing: Sharing | None = None,
 ) -> list[TaskScore]:
     """Run the tasks that ``benchmarks`` name on ``model``; ``out`` is ``results/<model>/lm_eval``.
 
     Tasks are declared in ``folders``, of which the last wins, or by lm-eval. Afterwards ``out`` holds one
     ``results_*.json``, with the members and the numbers of groups, and one ``samples_*.jsonl`` per task; what an
     earlier run of ours left there is removed. ``task_files`` (name -> sha256) are recorded with the results. Templates
-    are rendered in a sandbox unless they are ``trusted``.
+    are rendered in a sandbox unless they are ``trusted``. By ``sharing``, other processes compute a part.
 
     Raises `InputError` for a task that cannot be had or does not report its metric, before the model is asked.
     """
@@ -97,9 +98,8 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
             for one, task in zip(benchmarks, tasks, strict=True)
             for metric in ([one.metric] if one.metric else reported_metrics(task))
         }
-        rows = RequestRows(
-            _identity(model, apply_chat_template=apply_chat_template), journal, on_progress
-        )
+        identity = request_identity(model, apply_chat_template=apply_chat_template)
+        rows = RequestRows(identity, journal, on_progress, sharing)
         lm = model.lm(rows)
         out.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
@@ -139,7 +139,7 @@ def run_tasks(  # noqa: PLR0913 - one argument for each thing that differs betwe
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _identity(model: Subject, *, apply_chat_template: bool) -> dict[str, Any]:
+def request_identity(model: Subject, *, apply_chat_template: bool) -> dict[str, Any]:
     """What determines the results of requests, but the requests."""
     return {
         **model.identity(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,12 +15,16 @@ from alignboard.cli.options import (
     POSITIVE,
     completes,
     json_option,
+    machine_of,
     names_option,
     parts,
     redo_option,
     trust_tasks_option,
 )
 from alignboard.cli.shared import show_run
+
+if TYPE_CHECKING:
+    from alignboard.pipeline.executors.machine import Machine
 
 
 @click.command(
@@ -59,6 +63,15 @@ from alignboard.cli.shared import show_run
     metavar="DIR",
     help="Ask every checkpoint-<step> of this training, too, a row for each.",
 )
+@click.option(
+    "--workers",
+    type=POSITIVE,
+    metavar="N",
+    help="Split each model's requests over N processes, each with a load of its own (default: 1).",
+)
+@click.option(
+    "--gpus", metavar="0,1", help="The same with one process per GPU, which is all that it sees."
+)
 @endpoint_options
 @trust_tasks_option
 @click.option("--dry-run", is_flag=True, help="Print the jobs and their tasks; load no weights.")
@@ -74,6 +87,8 @@ def benchmark(
     *,
     chat_template: bool | None,
     checkpoints: Path | None,
+    workers: int | None,
+    gpus: str | None,
     trust_tasks: bool,
     dry_run: bool,
     redo: tuple[str, ...],
@@ -86,7 +101,6 @@ def benchmark(
     package:NAME. Models on one base are loaded once. Interrupt it at any moment and start it again.
     """
     from alignboard.cli.answering import consent_of
-    from alignboard.pipeline.executors.machine import Machine
     from alignboard.pipeline.plans.benchmark import BenchmarkRequest
     from alignboard.pipeline.runner import benchmark_models
 
@@ -104,8 +118,25 @@ def benchmark(
     run = partial(
         benchmark_models,
         asked,
-        machine=Machine(executor="in-process"),
+        machine=_machine(workers, gpus, served=bool(asked.endpoint)),
         redo=redo,
         consent=replace(consent_of(asked.endpoint), tasks=trust_tasks),
     )
     show_run(run, json_file, dry_run=dry_run)
+
+
+def _machine(workers: int | None, gpus: str | None, *, served: bool) -> Machine:
+    """One process that does the jobs, and those that share their requests."""
+    from alignboard.errors import InputError
+    from alignboard.pipeline.executors.machine import Machine
+
+    given = machine_of(workers, gpus, "processes")
+    if served and (workers or gpus):
+        raise InputError(
+            "--workers and --gpus split the requests of a model that is loaded here; --concurrency says how many an "
+            "endpoint is sent at a time."
+        )
+    first, others = given.devices[:1], given.devices[1:]
+    return Machine(
+        devices=first, executor="in-process", helpers=others or ("",) * ((workers or 1) - 1)
+    )

@@ -100,7 +100,8 @@ def compare(
     """Compare the first of MODELS with the others on the prompts that both have.
 
     MODELS are names of models in --from DIR with --judge NAME or --suite NAME; or models of --plan PLAN; or annotations
-    files of one judge; or samples or results files, or output folders, of lm-eval. Exit code 3 where no pair has a prompt in common.
+    files of one judge; or samples or results files, or output folders, of lm-eval. Exit code 3 where no pair has a
+    prompt in common.
     """
     from alignboard.errors import InputError
     from alignboard.reports import compare as compared

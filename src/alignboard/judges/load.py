@@ -41,7 +41,10 @@ def load_judge(name: str, workspace: Path | None = None) -> JudgeSpec:
     is_file = given.suffix in {".yaml", ".yml"} and given.is_file()
     path = given if is_file else find(ROOM, name, workspace)
     if path is not None:
-        return read_judge(path)
+        declared = read_judge(path)
+        if declared.program is not None:
+            _require_no_known_name(path, {path.stem, declared.name})
+        return declared
     upstream = evaluator_names()
     if name in upstream:
         return _evaluator(name)
@@ -66,6 +69,15 @@ def require_own_name(declared: JudgeSpec, given: str) -> None:
         raise InputError(
             f"Judge {given} is named {name!r}, as AlpacaEval's evaluator is, and differs from it; give it a name of "
             "its own."
+        )
+
+
+def _require_no_known_name(path: Path, given: set[str]) -> None:
+    """Raises `InputError` for a program that is run where a judge of the library or of AlpacaEval is named."""
+    for name in sorted(given & {*names(ROOM, library()), *evaluator_names()}):
+        raise InputError(
+            f"{path}: the judge {name} is a known one, and this file runs a program in its place; give the file and "
+            "its judge another name."
         )
 
 

@@ -7,6 +7,8 @@ wants one. So whoever asks the model through its chat template asks it right, an
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,25 @@ def load_base(
             attn_implementation=attn_implementation,
             trust_remote_code=spec.trust_remote_code,
         )
+
+
+class HeldBase:
+    """The base in memory, one at a time: it serves every entry on it, whose adapters are swapped."""
+
+    def __init__(self, *, remote_code: bool = False) -> None:
+        self._remote_code = remote_code
+        self._held: tuple[Any, LoadedModel, str | None] | None = None
+
+    @contextmanager
+    def open(self, spec: ModelSpec) -> Iterator[LoadedModel]:
+        """The model of ``spec``, asked as it says inside the block; a base that is held already is not loaded again."""
+        if self._held is None or self._held[0] != base_of(spec):
+            self._held = None  # two bases need not fit
+            model = load_base(spec, remote_code=self._remote_code)
+            self._held = base_of(spec), model, model.base_chat_template
+        _, model, own = self._held
+        with model.using(ask_as(model, spec, own)):
+            yield model
 
 
 def require_agreed(spec: ModelSpec, *, remote_code: bool) -> None:

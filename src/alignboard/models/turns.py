@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -9,19 +10,43 @@ from alignboard.errors import InputError
 from alignboard.models.prompting import control_tokens, conversation_text
 from alignboard.models.templates import CLOCK, with_variables
 
+_MARK = re.compile(
+    r"<[|\uff5c][^<>|\uff5c\s]{1,40}[|\uff5c]>|<(?:start|end)_of_turn>|\[/?[A-Z][A-Z_]{2,30}\]"
+)
+"""how released templates spell a token that parts turns"""
 _REPLY: Final = "Paris"
 _TURNS: Final = (("user", "What is the capital of France?"), ("assistant", _REPLY))
 
 
 def end_of_turn(tokenizer: Any, template: str) -> int | None:
     """The control token that ``template`` writes right after a reply; None where it writes text, or nothing."""
-    try:
-        text = conversation_text(tokenizer, template, _TURNS, source="")
-    except InputError:
-        return None  # a text for one instruction
-    after = tokenizer.encode(text.rpartition(_REPLY)[2].strip(), add_special_tokens=False)
+    after = _after_reply(tokenizer, template)
+    ids = tokenizer.encode(after, add_special_tokens=False)
     control = tokenizer.convert_tokens_to_ids(sorted(control_tokens(tokenizer, template)))
-    return int(after[0]) if after and after[0] in control else None
+    return int(ids[0]) if ids and ids[0] in control else None
+
+
+def unread_marks(tokenizer: Any, template: str) -> list[str]:
+    """The marks that ``template`` writes for a token, and the tokenizer reads as letters."""
+    text = _conversation(tokenizer, template)
+    return [mark for mark in dict.fromkeys(_MARK.findall(text)) if not _is_token(tokenizer, mark)]
+
+
+def _after_reply(tokenizer: Any, template: str) -> str:
+    """What ``template`` writes behind a reply."""
+    return _conversation(tokenizer, template).rpartition(_REPLY)[2].strip()
+
+
+def _conversation(tokenizer: Any, template: str) -> str:
+    """One exchange; empty for a text of one instruction."""
+    try:
+        return conversation_text(tokenizer, template, _TURNS, source="")
+    except InputError:
+        return ""
+
+
+def _is_token(tokenizer: Any, mark: str) -> bool:
+    return len(tokenizer.encode(mark, add_special_tokens=False)) == 1
 
 
 def reads_the_clock(tokenizer: Any, template: str) -> bool:
@@ -37,7 +62,15 @@ def reads_the_clock(tokenizer: Any, template: str) -> bool:
 def turn_fault(tokenizer: Any, template: str, ends: Iterable[int]) -> str | None:
     """What is wrong where the template's end of turn does not end a reply: replies would run on to their limit."""
     token = end_of_turn(tokenizer, template)
-    if token is None or token in set(ends):
+    if token is None:
+        mark = _MARK.match(_after_reply(tokenizer, template))
+        if mark is None or _is_token(tokenizer, mark[0]):
+            return None
+        return (
+            f"the template ends a turn with {mark[0]!r}, which the tokenizer reads as letters; give the tokenizer that "
+            f"belongs to the template, or say stop: [{mark[0]!r}], or end_of_turn: allow."
+        )
+    if token in set(ends):
         return None
     return (
         f"the template ends a turn with {tokenizer.convert_ids_to_tokens(token)!r}, which does not end a reply here; "

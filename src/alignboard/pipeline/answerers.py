@@ -33,20 +33,14 @@ class LocalModels:
     """
 
     def __init__(self, *, remote_code: bool = False) -> None:
-        self._remote_code = remote_code
-        self._held: tuple[Any, LoadedModel, str | None] | None = None
+        from alignboard.models.asked import HeldBase
+
+        self._base = HeldBase(remote_code=remote_code)
 
     @contextmanager
     def open(self, spec: ModelSpec) -> Iterator[LocalModel]:
         """``spec``, ready to answer inside the block."""
-        from alignboard.models.asked import ask_as, base_of, load_base
-
-        if self._held is None or self._held[0] != base_of(spec):
-            self._held = None  # two bases need not fit
-            model = load_base(spec, remote_code=self._remote_code)
-            self._held = base_of(spec), model, model.base_chat_template
-        _, model, own = self._held
-        with model.using(ask_as(model, spec, own)):
+        with self._base.open(spec) as model:
             yield LocalModel(spec, model)
 
 

@@ -19,6 +19,7 @@ from alignboard.data.instruction_sets import (
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.sources import DownloadProgress
 from alignboard.judges.pairs import Pair, rated
+from alignboard.models.reasoning import split
 from alignboard.pipeline.judged_outputs import Answers, Fields, PairedOutputs
 from alignboard.results.conversations import CONVERSATIONS, Conversation, read_conversations
 from alignboard.results.verdict_paths import part_of
@@ -182,7 +183,7 @@ def _id(row: Instruction, number: int) -> str | int:
 
 
 def _in_order(questions: Questions, given: Sequence[Conversation]) -> list[tuple[str, ...]]:
-    """The answers to every question of the set; raises `InputError` where one is missing, or is to another set."""
+    """The responses to every question, without reasoning; `InputError` where one is missing, or is to another set."""
     model, held = given[0].model_id, {row.question_id: row.answers for row in given}
     ids = [_id(row, number) for number, row in enumerate(questions.asked.rows, start=1)]
     missing = [one for one in ids if one not in held]
@@ -203,4 +204,4 @@ def _in_order(questions: Questions, given: Sequence[Conversation]) -> list[tuple
             raise InputError(
                 f"{model} has {len(held[one])} of {len(row.turns)} turns of question {one} of {questions.asked.name}."
             )
-    return [held[one] for one in ids]
+    return [tuple(split(turn).response for turn in held[one]) for one in ids]

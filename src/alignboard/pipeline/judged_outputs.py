@@ -1,4 +1,7 @@
-"""What is judged: a model's outputs beside a baseline's or by themselves, with what prompts may show beside them."""
+"""What is judged: a model's outputs beside a baseline's or by themselves, with what prompts may show beside them.
+
+Outputs that others brought may hold reasoning; only the response is judged, and counted as length.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from alignboard.fetch.sources import DownloadProgress, released_file
 from alignboard.judges.pairs import Pair, rated
 from alignboard.judges.prompting.prompts import FIELDS
 from alignboard.judges.rows import Question
+from alignboard.models.reasoning import split
 from alignboard.pipeline.answering import OUTPUTS
 from alignboard.records import Generation
 from alignboard.results.files import SUFFIXES
@@ -156,7 +160,8 @@ def answers(
     held = fields or {}
     rows = outputs[:limit]
     questions = tuple(
-        rated(row.instruction, row.output, held.get(row.instruction, ())) for row in rows
+        rated(row.instruction, split(row.output).response, held.get(row.instruction, ()))
+        for row in rows
     )
     n = len(rows)
     datasets = tuple(row.dataset for row in rows)
@@ -225,9 +230,9 @@ def pairs_of(outputs: Sequence[Generation], baseline: Sequence[Generation]) -> l
     return [
         Pair(
             row.instruction,
-            row.output,
+            split(row.output).response,
             row.generator,
-            held[row.instruction].output,
+            split(held[row.instruction].output).response,
             held[row.instruction].generator,
         )
         for row in baseline

@@ -31,12 +31,10 @@ def student_quantile(probability: float, degrees_of_freedom: float) -> float:
     """The t with P(T <= t) = ``probability``; NaN where there are no degrees of freedom.
 
     Newton's method on the logarithm of `student_p_value`, kept inside a bracket; results are remembered. From 100,000
-    degrees of freedom on an expansion, which is closer than the tail's own rounding lets Newton come.
+    degrees of freedom on the expansion alone, which is closer than the tail's own rounding lets Newton come.
 
     >>> round(student_quantile(0.99987, 3), 2)
     20.33
-
-    References: Abramowitz and Stegun (1964), 26.7.5 (the expansion).
     """
     if not 0 < probability < 1 or not degrees_of_freedom > 0:
         return math.nan
@@ -44,10 +42,9 @@ def student_quantile(probability: float, degrees_of_freedom: float) -> float:
         return 0.0
     v, tail = degrees_of_freedom, 2 * min(probability, 1 - probability)
     low, high = 0.0, math.inf
-    z = NormalDist().inv_cdf(probability)
+    t = _expanded(abs(NormalDist().inv_cdf(probability)), v)
     if v >= _MANY:
-        return z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-    t = abs(z)
+        return math.copysign(t, probability - 0.5)
     for _ in range(_MAX_TERMS):
         p = student_p_value(t, v)
         low, high = (t, high) if p > tail else (low, t)
@@ -59,6 +56,19 @@ def student_quantile(probability: float, degrees_of_freedom: float) -> float:
             return math.copysign(new, probability - 0.5)
         t = new
     raise ArithmeticError("Student's quantile did not settle.")
+
+
+def _expanded(z: float, v: float) -> float:
+    """The quantile by its expansion around the normal law's ``z``; that itself where the terms do not shrink.
+
+    References: Abramowitz and Stegun (1964), 26.7.5.
+    """
+    first = z * (z**2 + 1) / (4 * v)
+    if first > 0.1 * z:
+        return z
+    second = z * (5 * z**4 + 16 * z**2 + 3) / (96 * v**2)
+    third = z * (3 * z**6 + 19 * z**4 + 17 * z**2 - 15) / (384 * v**3)
+    return z + first + second + third
 
 
 def _density(t: float, v: float) -> float:

@@ -18,6 +18,8 @@ from datasets.utils import are_progress_bars_disabled
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
+from trl.trainer.reward_config import RewardConfig
+from trl.trainer.reward_trainer import RewardTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -64,11 +66,27 @@ def make_trainer(
         loss: dict[str, Any] = dict(recipe.loss)
         arguments = {**arguments, "loss_type": spec.function, **loss}
         return KTOTrainer(args=_config(KTOConfig, recipe, arguments), **given)
+    if spec.head:
+        return _reward_trainer(recipe, arguments, given)
     beta = float(recipe.loss.get("beta", 1.0))
     # Where an adapter is trained TRL would take the digest of all weights, which no one reads.
     arguments = {**arguments, "precompute_ref_log_probs": no_copy and recipe.is_full}
     config = _config(DPOConfig, recipe, {**arguments, "beta": beta})
     return PreferenceTrainer(args=config, **given, loss=spec, settings=recipe.loss)
+
+
+def _reward_trainer(recipe: Recipe, arguments: Mapping[str, Any], given: dict[str, Any]) -> Any:
+    """TRL's, whose rows are whole conversations; those over max_length are left out."""
+    center = float((recipe.loss or {})["center"])
+
+    def whole(row: Mapping[str, Any]) -> dict[str, list[int]]:
+        return {side: row["prompt_ids"] + row[side] for side in ("chosen_ids", "rejected_ids")}
+
+    for name in ("train_dataset", "eval_dataset"):
+        if given[name] is not None:
+            given[name] = given[name].map(whole, remove_columns=given[name].column_names)
+    arguments = {**arguments, "center_rewards_coefficient": center or None}
+    return RewardTrainer(args=_config(RewardConfig, recipe, arguments), **given)
 
 
 def _config(kind: type[Any], recipe: Recipe, arguments: Mapping[str, Any]) -> Any:

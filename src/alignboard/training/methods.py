@@ -68,6 +68,8 @@ class LossSpec:
     uses_reference: bool = True
     rated: bool = False
     """it is on rated replies, not on pairs: TRL's KTO trainer, and ``function`` is its ``loss_type``"""
+    head: bool = False
+    """it trains a head that gives a number, a reward model: TRL's reward trainer, and ``function`` has no meaning"""
     trl_name: str | None = None
     """TRL's ``loss_type`` for the same value, where its stable DPO trainer has it"""
     paper: str = ""
@@ -280,6 +282,14 @@ _BUILT_IN: Final[Mapping[str, LossSpec]] = {
         _constant(2 * math.log(2)),
         trl_name="bco_pair",
         paper="2404.04656",
+    ),
+    "reward": LossSpec(
+        "",
+        "Reward model (Bradley-Terry)",
+        {"center": Parameter(default=0.0, at_least=0)},
+        uses_reference=False,
+        head=True,
+        paper="2203.02155",
     ),
     "discopop": LossSpec(
         f"{_HERE}:discopop",

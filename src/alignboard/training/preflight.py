@@ -213,7 +213,7 @@ def token_rows(dataset: Any, max_length: int, limit: int) -> list[TokenRow]:
     found: list[TokenRow] = []
     for row in dataset.select(range(min(limit, len(dataset)))):
         if "chosen_ids" in row:
-            prompt = row["prompt_ids"]
+            prompt = row.get("prompt_ids", [])  # a reward model's rows are whole conversations
             for side in ("chosen", "rejected"):
                 ids = [*prompt, *row[f"{side}_ids"]]
                 trained = [n >= len(prompt) for n in range(len(ids))]

@@ -147,6 +147,11 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         return self.lora == FULL
 
     @property
+    def trains_head(self) -> bool:
+        """Whether the result is a reward model."""
+        return self.is_preference and self.loss_spec.head
+
+    @property
     def adapter(self) -> LoraSpec:
         """The adapter's section; raises `RecipeError` where every weight is trained."""
         if isinstance(self.lora, LoraSpec):
@@ -243,6 +248,11 @@ def _check_sections(recipe: Recipe) -> None:
     if recipe.is_full and recipe.quantization is not None:
         raise InputError(
             "lora: none trains every weight, and a quantization section holds them in few bits; leave one of them out."
+        )
+    if recipe.trains_head and (recipe.is_full or recipe.checkpoints is not None):
+        raise InputError(
+            f"method {recipe.method} trains an adapter with a head, which generates nothing: it needs a lora section, "
+            "and no checkpoints."
         )
     if recipe.kind == "rated" and recipe.batch.per_device < 2:
         raise InputError(

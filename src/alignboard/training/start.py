@@ -5,6 +5,7 @@ Heavy: imports torch, transformers and peft.
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, get_peft_model
 from peft.utils import load_peft_weights
+from transformers import AutoModelForSequenceClassification
 
 from alignboard.models.adapters import require_same_base
 from alignboard.models.arithmetic import QLORA
@@ -33,6 +35,8 @@ def load_base(recipe: Recipe, model_path: str | Path) -> LoadedModel:
         device=f"cuda:{torch.cuda.current_device()}" if cuda else "cpu",
         chat_template=recipe.chat_template,
     )
+    if recipe.trains_head:
+        loaded.model = _with_head(loaded.model)
     # PEFT writes this name into the adapter: the one that was asked for, not the folder of a download.
     loaded.model.name_or_path = loaded.source
     return loaded
@@ -44,7 +48,7 @@ def trainable(loaded: LoadedModel, recipe: Recipe, start: str | Path | None) -> 
     if start is not None:
         require_same_base(Path(start), loaded.path, loaded.source, loaded.fingerprint)
     if isinstance(recipe.lora, LoraSpec):
-        return with_adapter(base, recipe.lora, start)
+        return with_adapter(base, recipe.lora, start, head=recipe.trains_head)
     if start is not None:
         raise RecipeError(
             f"lora: none trains every weight, and {start} is an adapter; merge it first (alignboard export), and train "
@@ -53,7 +57,20 @@ def trainable(loaded: LoadedModel, recipe: Recipe, start: str | Path | None) -> 
     return base.requires_grad_()
 
 
-def with_adapter(base: Any, spec: LoraSpec, start: str | Path | None) -> Any:
+def _with_head(language: Any) -> Any:
+    """The body of a language model with a head that gives one number, drawn as transformers draws it."""
+    config = copy.deepcopy(language.config)
+    config.num_labels = 1
+    with torch.device("meta"):
+        model: Any = AutoModelForSequenceClassification.from_config(config)
+    setattr(model, model.base_model_prefix, getattr(language, language.base_model_prefix))
+    size = config.get_text_config().hidden_size
+    model.score = torch.nn.Linear(size, 1, bias=False, device=language.device, dtype=language.dtype)
+    torch.nn.init.normal_(model.score.weight, std=config.get_text_config().initializer_range)
+    return model
+
+
+def with_adapter(base: Any, spec: LoraSpec, start: str | Path | None, *, head: bool = False) -> Any:
     """`base` with a trainable adapter of `spec`, equal in function to the adapter `start` where one is given.
 
     A start of smaller rank is continued at the recipe's rank: its factors fill the first rows and columns, the rest is
@@ -70,7 +87,9 @@ def with_adapter(base: Any, spec: LoraSpec, start: str | Path | None) -> Any:
         target_modules=targets,
         use_dora=spec.dora,
         use_rslora=spec.rslora,
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS"
+        if head
+        else "CAUSAL_LM",  # PEFT trains and writes the head of the former
     )
     model = get_peft_model(base, config)
     if start is None:

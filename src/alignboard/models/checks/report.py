@@ -23,6 +23,7 @@ from alignboard.models.checks.rules import (
     of_checkpoint,
     of_clock,
     of_entry,
+    of_marks,
     of_sizes,
     of_stops,
     of_training,
@@ -105,7 +106,7 @@ def check_model(spec: ModelSpec, instruction: str = PROBE) -> Check:
     ids = encode(opened.tokenizer, check.prompt, spec.bos)
     check.tokens = _shown(opened.tokenizer, ids, ends, template)
     found += [*of_bos(opened, ids, template), *of_turn(opened, template, ends)]
-    found += of_clock(opened, template)
+    found += [*of_marks(opened, template), *of_clock(opened, template)]
     found += of_training(opened, template)
     return check
 

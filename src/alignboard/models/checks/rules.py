@@ -22,10 +22,12 @@ from alignboard.models.prompting import (
     stop_token_ids,
 )
 from alignboard.models.spec import ModelSpec
-from alignboard.models.turns import reads_the_clock, turn_fault
+from alignboard.models.turns import reads_the_clock, turn_fault, unread_marks
 
 PROBE: Final = "What is the capital of France?"
 _REPLY: Final = "Paris"
+_SHOWN: Final = 4
+"""marks that a finding names"""
 REFUSED: Final = frozenset(
     {
         *("unsupported", "format", "architecture", "template", "bos", "stop-token", "end-of-turn"),
@@ -122,6 +124,17 @@ def of_turn(opened: Opened, template: str, ends: dict[int, str]) -> Iterator[Che
         spec = opened.spec
         level = "beware" if spec.end_of_turn == "allow" or spec.stop else "wrong"
         yield CheckFinding("end-of-turn", level, fault)
+
+
+def of_marks(opened: Opened, template: str) -> Iterator[CheckFinding]:
+    """The template and the tokenizer belong together: what one writes for a token the other reads as one."""
+    marks = unread_marks(opened.tokenizer, template)
+    if marks:
+        text = (
+            f"the template writes {', '.join(map(repr, marks[:_SHOWN]))}, which the tokenizer reads as letters: right "
+            "only where the model was trained so; if not, give the tokenizer that belongs to the template."
+        )
+        yield CheckFinding("marks", "beware", text)
 
 
 def of_clock(opened: Opened, template: str) -> Iterator[CheckFinding]:

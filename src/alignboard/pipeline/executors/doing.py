@@ -42,6 +42,8 @@ class JobTask:
     """what this process keeps for the jobs of this group, such as a loaded base model; dropped with the group"""
     progress: Progress = field(default=lambda _done, _total: None)
     """to be called now and then with (done, of)"""
+    helpers: tuple[str, ...] = ()
+    """the GPUs of processes that a job may start beside this one, one each; ``""``: one that sees what this one sees"""
     report: dict[str, Any] = field(default_factory=dict)
     """JSON, to be filled: what a command tells of the job"""
 
@@ -53,10 +55,16 @@ Implementation = Callable[[JobTask], dict[str, str]]
 class Doer:
     """Does jobs one after another, and keeps what they have loaded. Used from one thread."""
 
-    def __init__(self, paths: WorkspacePaths, name: str, device: str | None = None) -> None:
+    def __init__(
+        self,
+        paths: WorkspacePaths,
+        name: str,
+        device: str | None = None,
+        helpers: tuple[str, ...] = (),
+    ) -> None:
         """``name`` is that of its part of the journal; ``device`` is the GPU that it was given."""
         self._paths = paths
-        self._device = device
+        self._device, self._helpers = device, helpers
         self._journal = Journal(paths.journal, name)
         self._held: dict[str, dict[str, Any]] = {}
 
@@ -108,7 +116,9 @@ class Doer:
             imported = time.monotonic()
             inputs = {role: self._paths.store / name for role, name in assigned.inputs.items()}
             held = self._held.setdefault(job.group, {})
-            task = JobTask(job, self._paths, temporary, self._journal, inputs, held, progress)
+            task = JobTask(
+                *(job, self._paths, temporary, self._journal, inputs, held, progress, self._helpers)
+            )
             exports = run(task)
             costs = {
                 "seconds": time.monotonic() - started,

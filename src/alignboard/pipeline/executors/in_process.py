@@ -28,7 +28,7 @@ class InProcess:
         before = dict(os.environ)
         os.environ.update(self._settings.environment_of(0))
         device = next(iter(self._settings.devices), None)
-        doer = Doer(work.paths, "worker-0", device)
+        doer = Doer(work.paths, "worker-0", device, self._settings.helpers)
         try:
             # Paths of jobs are relative to the workspace, in which other executors start their workers.
             with (

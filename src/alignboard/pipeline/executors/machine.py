@@ -29,13 +29,16 @@ class Machine:
     """GPUs, one per worker, as CUDA_VISIBLE_DEVICES names them; none: every worker sees all"""
     executor: str = "processes"
     """``in-process``, ``processes``, or one that a package registers"""
+    helpers: tuple[str, ...] = ()
+    """GPUs of further processes that share the requests of a job, in-process; ``""``: one without its own"""
     launcher: LauncherName = "auto"
     """of a training: auto is one GPU for each of several, and ddp over all GPUs for a single one"""
     processes: int = 1
     """of a training; set by `for_trainings`"""
 
     def __post_init__(self) -> None:
-        twice = next((one for one in self.devices if self.devices.count(one) > 1), None)
+        every = [*self.devices, *filter(None, self.helpers)]
+        twice = next((one for one in every if every.count(one) > 1), None)
         if twice is not None:
             raise InputError(
                 f"--gpus names GPU {twice} twice; each worker has a device of its own."
@@ -82,7 +85,9 @@ class Machine:
     def open(self, environment: dict[str, str]) -> Executor:
         """The executor, whose workers have the variables of ``environment``."""
         environment |= Launch(self.launcher, self.processes).environment()
-        settings = Settings(self.n_workers or 1, self.devices, environment=environment)
+        settings = Settings(
+            self.n_workers or 1, self.devices, self.helpers, environment=environment
+        )
         return lookup("executor", self.executor)(settings)
 
 

@@ -81,6 +81,8 @@ class Settings:
     n_workers: int
     devices: tuple[str, ...] = ()
     """one per worker, as CUDA_VISIBLE_DEVICES names them; empty: every worker sees what this process sees"""
+    helpers: tuple[str, ...] = ()
+    """of processes that share a job with its worker; see `alignboard.pipeline.executors.doing.JobTask`"""
     modules: tuple[str, ...] = ()
     """imported by every worker: modules that register kinds of jobs and are no installed plug-in"""
     environment: Mapping[str, str] = field(default_factory=dict)

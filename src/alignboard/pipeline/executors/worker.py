@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import importlib
 import os
-import queue
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -21,6 +19,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from alignboard.extras import calm
+from alignboard.parallel import lines_of_standard_input
 from alignboard.pipeline.executors.doing import Doer
 from alignboard.pipeline.executors.work import Assignment, Done, Failed
 from alignboard.pipeline.locks import in_use
@@ -61,12 +60,6 @@ class _Replies:
             self.send(WorkerReply(progress=(done, total)))
 
 
-def _read_commands(stream: BinaryIO, commands: queue.SimpleQueue[bytes]) -> None:
-    for line in stream:
-        commands.put(line)
-    os._exit(1)
-
-
 def main(workspace: str, number: str, device: str, *modules: str) -> None:
     """Serve until the input ends; ``modules`` are imported first, for the kinds of jobs that they register."""
     calm()
@@ -77,8 +70,7 @@ def main(workspace: str, number: str, device: str, *modules: str) -> None:
     )  # Ctrl-C reaches the whole group; the run decides what it means
     replies = _Replies(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
-    commands: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_read_commands, args=(sys.stdin.buffer, commands), daemon=True).start()
+    commands = lines_of_standard_input()
     paths = WorkspacePaths(Path(workspace))
     doer = Doer(paths, f"worker-{number}", device or None)
     with in_use(paths):

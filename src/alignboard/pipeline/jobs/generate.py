@@ -15,10 +15,12 @@ import msgspec
 
 from alignboard.benchmarks.mirror import Mirror, served
 from alignboard.benchmarks.run import generated_files, run_tasks
+from alignboard.benchmarks.shards import Shards, SharedModel
 from alignboard.benchmarks.task_files import rooms
 from alignboard.data.instruction_sets import Instruction, InstructionSet
 from alignboard.engines.rows import Decoding
 from alignboard.errors import InputError
+from alignboard.models.reasoning import split
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import LocalModels, ServedModel
 from alignboard.pipeline.answering import OUTPUTS, ReadyModel, answer_set, decoding_of
@@ -78,7 +80,7 @@ def decoding_of_job(job: Job, spec: ModelSpec) -> Decoding:
 
 
 def outputs(task: JobTask) -> dict[str, str]:
-    """Released responses to a set, in its order and under the name that they have in the plan."""
+    """Released responses to a set, without reasoning, in its order and under the name that they have in the plan."""
     asked = set_of(task)
     if asked.n_turns > 1:
         write_conversations(task.folder / CONVERSATIONS, released_conversations(task.job, asked))
@@ -99,7 +101,10 @@ def released_rows(job: Job, asked: InstructionSet) -> list[Generation]:
     rows = select(path, read_rows(path, Generation), asked)
     return [
         msgspec.structs.replace(
-            row, generator=job.parameters["model"], dataset=own.subset or row.dataset
+            row,
+            output=split(row.output).response,
+            generator=job.parameters["model"],
+            dataset=own.subset or row.dataset,
         )
         for row, own in zip(rows, asked.rows, strict=True)
     ]
@@ -158,6 +163,16 @@ def task_data(task: JobTask) -> dict[str, str]:
     return {}
 
 
+def _sharing(task: JobTask) -> SharedModel | None:
+    """The processes that share an lm-eval job's requests, where there are any; an endpoint has requests in parallel."""
+    if not task.helpers or "entry" in task.job.hints:
+        return None
+    if "shards" not in task.held:
+        task.held["shards"] = Shards(task.paths.journal, task.paths.logs, task.helpers)
+    chat = task.job.parameters["apply_chat_template"]
+    return task.held["shards"].of(spec_of(task), apply_chat_template=chat)
+
+
 def lm_eval(task: JobTask) -> dict[str, str]:
     """lm-eval's numbers on one model, and its files."""
     parameters = task.job.parameters
@@ -188,6 +203,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
                 trusted=hints["trust_tasks"],
                 journal=task.journal,
                 on_progress=task.progress,
+                sharing=_sharing(task),
             )
         except InputError as error:
             raise InputError(f"evaluate/suites/{suite}.yaml: {error}") from error

@@ -167,6 +167,12 @@ def resolve(plan: Plan, path: Path, root: Path, consent: Consent | None = None) 
     if judges:
         rows = with_baselines(path, plan, rows, sets)
         sets = [with_reference(path, plan, one, rows, root) for one in sets]
+    heads = [run.key for run in runs if recipes[run.key].trains_head]
+    if heads and plan.suites:
+        raise InputError(
+            f"{path}: the recipe {heads[0]} trains a reward model, which answers no suite; train it by alignboard "
+            "train, and name its adapter in a model's entry (evaluate/models/) that a judge of kind reward names."
+        )
     if plan.repeats.several and any(one.checkpoints is not None for one in recipes.values()):
         raise InputError(
             f"{path}: learning curves are of single runs; leave checkpoints or repeats out."
