@@ -338,14 +338,14 @@ def alone(here: Path, order: dict[str, Any]) -> dict[str, dict[str, float]]:
     model = LoadedModel.load(here / "base", dtype="float32")
     kept, lm._BATCH_SIZE = lm.can_share, BATCH  # noqa: SLF001 - that of the command
     found: dict[str, dict[str, float]] = {}
-    for task, (side, share) in itertools.product(
-        (SHORT, *order["tasks"]), (("lm_eval", lambda _model: False), ("alignboard", kept))
+    asked_of = (("first", SHORT), *(("each", task) for task in order["tasks"]))
+    for (when, task), (side, share) in itertools.product(
+        asked_of, (("lm_eval", lambda _model: False), ("alignboard", kept))
     ):
         lm.can_share = share
         lm._TRIED_MODELS.clear()  # noqa: SLF001 - each task pays for the trial of our passes
         before = used()
-        out = here / ("first" if task == SHORT else "each") / side / task
-        asked(here, order | {"tasks": [task]}, model, out)
+        asked(here, order | {"tasks": [task]}, model, here / when / side / task)
         found.setdefault(task, {})[side] = used() - before
     return {task: found[task] for task in order["tasks"]}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner
 from peft import LoraConfig, get_peft_model
 
@@ -31,9 +33,10 @@ from alignboard.models.registry import load_model
 from alignboard.models.spec import DecodingDefaults, Number
 from alignboard.pipeline.answerers import LocalModels, Served, ServedModel
 from alignboard.pipeline.answering import answer_set, decoding_of, outputs_path
+from alignboard.pipeline.executors.machine import Machine
 from alignboard.pipeline.plans.plan import resolve
 from alignboard.pipeline.plans.schema import Plan, PlanModel
-from alignboard.pipeline.runner import run_resolved
+from alignboard.pipeline.runner import run_plan, run_resolved
 from alignboard.records import Generation
 from alignboard.results.formats import write_rows
 from alignboard.results.journal import Journal
@@ -384,3 +387,62 @@ def test_two_instructions_that_are_one_prompt_to_the_model_are_two_rows(spec, tm
     rows = json.loads(found.path.read_text())
     assert [row["instruction"] for row in rows] == list(texts)
     assert rows[0]["output"] == rows[1]["output"]
+
+
+@pytest.mark.slow
+def test_a_judge_on_the_base_of_the_models_shares_their_load(tmp_path):
+    base, adapters = str(tiny_models.base("phi")), tiny_models.adapters("phi")
+    files = {
+        "evaluate/questions.json": json.dumps([{"instruction": f"Say {n}"} for n in range(3)]),
+        "evaluate/judges/same.yaml": yaml.safe_dump(
+            {
+                "kind": "prompted",
+                "name": "same",
+                "title": "same",
+                "engine": "local",
+                "model": base,
+                "chat": False,
+                "prompt": {"text": "{instruction}{first}{second}"},
+                "verdict": {"by": "logprob", "first": ["first"], "second": ["second"]},
+            }
+        ),
+        "evaluate/suites/questions.yaml": yaml.safe_dump(
+            {
+                "kind": "evaluation",
+                "name": "questions",
+                "title": "questions",
+                "instructions": {"set": "evaluate/questions.json", "max_new_tokens": 4},
+            }
+        ),
+        "evaluate/plans/mine.yaml": yaml.safe_dump(
+            {
+                "name": "mine",
+                "models": {
+                    "plain": {"source": base},
+                    "one": {"source": base, "adapter": str(adapters["one"])},
+                    "two": {"source": base, "adapter": str(adapters["two"])},
+                },
+                "suites": ["questions"],
+                "judges": ["same"],
+                "baseline": "plain",
+            }
+        ),
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    before = len(loads)
+    run_plan("mine", tmp_path, machine=Machine(executor="in-process"))
+    assert len(loads) - before == 1
+    verdicts = tmp_path / "results/one/questions/same-vs-plain/annotations.json"
+    shared = verdicts.read_bytes()
+    for name in ("results", "leaderboards"):
+        shutil.rmtree(tmp_path / name)
+    # Verdicts on responses of others are a load of their own, and the same.
+    plan = yaml.safe_load(files["evaluate/plans/mine.yaml"])
+    plan["models"]["two"] = {"source": str(tiny_models.base("mistral"))}
+    (tmp_path / "evaluate/plans/mine.yaml").write_text(yaml.safe_dump(plan))
+    run_plan("mine", tmp_path, machine=Machine(executor="in-process"))
+    assert len(loads) - before == 1 + 3
+    assert verdicts.read_bytes() == shared

@@ -82,15 +82,24 @@ class HeldBase:
         self._remote_code = remote_code
         self._held: tuple[Any, LoadedModel, str | None] | None = None
 
-    @contextmanager
-    def open(self, spec: ModelSpec) -> Iterator[LoadedModel]:
-        """The model of ``spec``, asked as it says inside the block; a base that is held already is not loaded again."""
-        if self._held is None or self._held[0] != base_of(spec):
+    def holds(self, spec: ModelSpec) -> bool:
+        """Whether the base of ``spec`` is in memory."""
+        return self._held is not None and self._held[0] == base_of(spec)
+
+    def load(self, spec: ModelSpec) -> tuple[LoadedModel, str | None]:
+        """As `load_spec`, from the base that is held; the model is asked as ``spec`` says until another one is."""
+        if self._held is None or not self.holds(spec):
             self._held = None  # two bases need not fit
             model = load_base(spec, remote_code=self._remote_code)
             self._held = base_of(spec), model, model.base_chat_template
         _, model, own = self._held
-        with model.using(ask_as(model, spec, own)):
+        return model, ask_as(model, spec, own)
+
+    @contextmanager
+    def open(self, spec: ModelSpec) -> Iterator[LoadedModel]:
+        """The model of ``spec``, asked as it says inside the block."""
+        model, adapter = self.load(spec)
+        with model.using(adapter):
             yield model
 
 

@@ -35,12 +35,12 @@ class LocalModels:
     def __init__(self, *, remote_code: bool = False) -> None:
         from alignboard.models.asked import HeldBase
 
-        self._base = HeldBase(remote_code=remote_code)
+        self.base = HeldBase(remote_code=remote_code)
 
     @contextmanager
     def open(self, spec: ModelSpec) -> Iterator[LocalModel]:
         """``spec``, ready to answer inside the block."""
-        with self._base.open(spec) as model:
+        with self.base.open(spec) as model:
             yield LocalModel(spec, model)
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,6 +27,9 @@ from alignboard.judges.spec import JudgeSpec
 from alignboard.models.loading import LoadedModel
 from alignboard.models.spec import ModelSpec, Notes
 
+if TYPE_CHECKING:
+    from alignboard.models.asked import HeldBase
+
 
 class Judges:
     """The judges of this process: each is opened once, and its model is loaded when it is first asked."""
@@ -38,6 +42,8 @@ class Judges:
         self._trials: dict[str, Trial] = {}
         self.models: dict[str, ModelSpec] = {}
         """see `Opening`"""
+        self.base: HeldBase | None = None
+        """the base of the models that are judged, which serves a judge on it, too"""
         self.repeat = 0
         """which of several askings this is"""
 
@@ -191,6 +197,8 @@ class Judges:
         """The model of ``entry``; judges that differ by their adapters only share one."""
         from alignboard.models.asked import ask_as, load_base
 
+        if self.base is not None and self.base.holds(entry):
+            return self.base.load(entry)
         shared = msgspec.structs.replace(entry, name="", adapter=None, notes=Notes(), aliases=[])
         base = json.dumps(msgspec.to_builtins(shared), sort_keys=True)
         if base not in self._loaded:

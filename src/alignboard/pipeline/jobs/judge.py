@@ -32,7 +32,7 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.executors.work import IncompleteError
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.board import RATINGS, found
-from alignboard.pipeline.jobs.generate import exported
+from alignboard.pipeline.jobs.generate import exported, models_of
 from alignboard.pipeline.jobs.weights import CHECKPOINT
 from alignboard.pipeline.judged_outputs import Answers, PairedOutputs, compare, shared_rows
 from alignboard.pipeline.judges import Judges
@@ -67,7 +67,8 @@ def judge(task: JobTask) -> dict[str, str]:
         read_responses(found(task.inputs[role], file)) for role in ("outputs", "baseline")
     )
     pairs = compared(task.job, given, against, task.paths.workspace, _place(task))
-    summary, judged = evaluation.judge(declared, pairs, _shown(task))
+    with _on_shared_base(task, declared, judges):
+        summary, judged = evaluation.judge(declared, pairs, _shown(task))
     failed = [one.reason for one in judged if one.status == "failed"]
     _require_asked(declared, failed, len(judged), summary.model)
     return exported(task.folder)
@@ -228,6 +229,17 @@ def judges_of(task: JobTask, declared: JudgeSpec, *, ask: bool = True) -> Judges
     opened[access].models.update(models)
     opened[access].require_supported(declared, dt.datetime.now(dt.UTC).date() if ask else None)
     return opened[access]
+
+
+@contextmanager
+def _on_shared_base(task: JobTask, declared: JudgeSpec, judges: Judges) -> Iterator[None]:
+    """The judge on the base that its group's models are asked on, where it is the same: one load serves both."""
+    if not task.job.hints.get("shares_base"):
+        yield
+        return
+    judges.base = models_of(task).base
+    with judges.base.open(judges.models[declared.name]):
+        yield
 
 
 def _shown(task: JobTask) -> Callable[[Counts], None]:

@@ -14,6 +14,7 @@ from alignboard.judges.load import load_judge
 from alignboard.judges.opening import Access
 from alignboard.judges.spec import JudgeSpec
 from alignboard.models.sources import pinned
+from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.plans.baselines import TrainedModel
 from alignboard.pipeline.plans.builders.base import ALL_GROUP, Builder
@@ -36,10 +37,12 @@ def judge(
         return
     for judge in build.resolved.judges:
         parameters, hints = _asked(build, judge)
+        shares = _shares_base(build, judge, model, baseline)
+        hints = {**hints, "shares_base": True} if shares else hints
         job = build.add(
             f"judge {judge} {asked.name} {model.name}",
             "judge",
-            _judge_group(build, judge, model),
+            _judge_group(build, judge, model, shares=shares),
             {
                 **parameters,
                 "model": model.name,
@@ -57,15 +60,33 @@ def judge(
         board[f"verdicts {judge} {asked.name} {model.name}"] = job
 
 
-def _judge_group(build: Builder, judge: str, model: TrainedModel) -> str:
-    """A judge that costs next to nothing goes where a tiny model is in memory anyway.
+def _judge_group(build: Builder, judge: str, model: TrainedModel, *, shares: bool) -> str:
+    """A judge goes where its own base is in memory, and one that costs next to nothing where a tiny model is.
 
-    A large model's group has no verdicts, which may wait for another base: its weights go when it has responded,
+    A large model's group has no other verdicts, which may wait for another base: its weights go when it has responded,
     and two bases never share a device.
     """
     entry = build.resolved.entries[model.base]
     beside = entry.is_tiny and not build.is_slow(judge)
-    return entry.group if beside else f"judge {judge}"
+    return entry.group if shares or beside else f"judge {judge}"
+
+
+def _shares_base(build: Builder, judge: str, model: TrainedModel, baseline: str) -> bool:
+    """Whether a judge is a local language model on the base of the model that it judges, and of the baseline."""
+    from alignboard.models.asked import base_of
+
+    declared, (_, hints) = build.resolved.judges[judge].declared, _asked(build, judge)
+    entries, found = build.resolved.entries, hints["judge_models"]
+    entry = entries[model.base]
+    if declared.prompted is None or list(found) != [declared.name]:
+        return False
+    against = [one.base for one in build.resolved.models if one.name == baseline]
+    if any(entries[base].group != entry.group for base in against):
+        return False
+    if entry.spec is None or entry.served is not None:
+        return False
+    with contextlib.chdir(build.resolved.workspace):
+        return base_of(entry.spec) == base_of(msgspec.convert(found[declared.name], ModelSpec))
 
 
 def _asked(build: Builder, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
