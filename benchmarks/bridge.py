@@ -22,7 +22,7 @@ from alignboard.published.bridge.material import Material
 from alignboard.published.bridge.report import quality_json
 from alignboard.published.bridge.text import QUALITY_HEADER, quality_cells
 from alignboard.results.files import write_atomically
-from alignboard.stats.bridge import MIN_ANCHORS
+from alignboard.stats.bridge.bridge import MIN_ANCHORS
 from alignboard.suites import load_suite
 from alignboard.text import table
 

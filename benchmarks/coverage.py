@@ -1,7 +1,9 @@
 """How often 95 % intervals hold the truth: present rules beside those that they replaced, or that others use.
 
-Run ``python benchmarks/coverage.py --json benchmarks/coverage.json`` for the simulation, a few minutes on one
-core, and add ``--docs docs/coverage.md`` for the page. ``ALIGNBOARD_RELEASED_DATA`` adds the released verdicts.
+Run ``python benchmarks/coverage.py --json benchmarks/coverage.json`` for the simulation, and add
+``--docs docs/coverage.md`` for the page. Repetitions that the file has are kept, and those that lack are added, the
+cheapest first, so that a run can be stopped at any time; delete the lines of a method that changed, or name the part
+with ``--redo``. ``ALIGNBOARD_RELEASED_DATA`` adds the released verdicts.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import math
 import os
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -21,10 +24,21 @@ import numpy as np
 
 from alignboard.stats.calibrated import calibrated_mean
 from alignboard.stats.intervals import bounded_mean, clustered_mean
-from alignboard.stats.paired import paired_difference
+from alignboard.stats.paired import paired_difference, sign_flip_p_value
 from alignboard.stats.ranks import paired_rank_sets
 from alignboard.stats.student import student_quantile
-from coverage_cells import Array, Cell, Labels, Limits, simulate
+from coverage_cells import (
+    BLOCK,
+    Array,
+    Cell,
+    Design,
+    Found,
+    Labels,
+    Limits,
+    add,
+    as_found,
+    missing,
+)
 from coverage_judges import controlled_differences, jointly_controlled, positions, reruns
 from coverage_ratings import baseline_only, round_robins, separate
 
@@ -32,6 +46,9 @@ REPETITIONS = 2_000
 _LOW = 0.93
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
 SIZES = (5, 10, 20, 50, 100, 200, 805)
+PLACES_APART = (1, 3)
+"""on the board, of the pairs of released models: 22 and 20 pairs"""
+_PORTION_SECONDS = 30.0
 
 
 # Methods.
@@ -92,7 +109,7 @@ def paired_t(a: Array, b: Array) -> Limits:
 # Designs.
 
 
-def rates(repetitions: int) -> Iterator[Cell]:
+def rates() -> Iterator[Design]:
     """Win rates of binary, half-tied and soft saturated verdicts."""
 
     def binary(rng: np.random.Generator, n: int, p: float) -> Array:
@@ -113,17 +130,16 @@ def rates(repetitions: int) -> Iterator[Cell]:
         drawn.items(), (0.02, 0.1, 0.5, 0.98), SIZES
     ):
         methods = {"alignboard": ours, "logit-t (former)": logit_t, "rows, 1.96 SE": rows_t}
-        yield from simulate(
+        yield Design(
             "win rate",
             f"{name}, p = {p}, n = {n}",
             truth(p),
             lambda rng, draw=draw, n=n, p=p: (draw(rng, n, p),),
             methods,
-            repetitions,
         )
 
 
-def clusters(repetitions: int) -> Iterator[Cell]:
+def clusters() -> Iterator[Design]:
     """Clustered rates: clusters of one size, of 1 to 20 rows, and one that holds half of all rows."""
     shapes: dict[str, Callable[[int], list[int]]] = {
         "equal": lambda g: [10] * g,
@@ -140,10 +156,10 @@ def clusters(repetitions: int) -> Iterator[Cell]:
             return (rng.random(len(label)) < own).astype(np.float64), label
 
         methods = {"alignboard": ours, "CR1, G - 1 (former)": cr1_t, "rows, 1.96 SE": rows_t}
-        yield from simulate("clustered rate", f"{name}, G = {g}", 0.5, draw, methods, repetitions)
+        yield Design("clustered rate", f"{name}, G = {g}", 0.5, draw, methods)
 
 
-def rank_families(repetitions: int) -> Iterator[Cell]:
+def rank_families() -> Iterator[Design]:
     """Whether all rank sets of ten models hold their models' ranks at once."""
     designs = {
         "all equal": np.zeros(10),
@@ -176,9 +192,7 @@ def rank_families(repetitions: int) -> Iterator[Cell]:
             "alignboard": lambda score, holds=holds: holds(score, each=False),
             "tests without correction": lambda score, holds=holds: holds(score, each=True),
         }
-        yield from simulate(
-            "rank sets, all at once", f"{name}, {prompts} prompts", 0.0, draw, methods, repetitions
-        )
+        yield Design("rank sets, all at once", f"{name}, {prompts} prompts", 0.0, draw, methods)
 
 
 def _single_ranks(score: Array) -> tuple[Labels, Labels]:
@@ -190,7 +204,7 @@ def _single_ranks(score: Array) -> tuple[Labels, Labels]:
     return 1 + (t < -bar).sum(axis=1), models - (t > bar).sum(axis=1)
 
 
-def people(repetitions: int) -> Iterator[Cell]:
+def people() -> Iterator[Design]:
     """Win rates by few human labels beside a judge's on 805 rows."""
     judges = itertools.product(((0.7, 0.6), (0.85, 0.8)), (0.1, 0.3, 0.5), (20, 50, 100, 200))
     for (sensitivity, specificity), p, labels in judges:
@@ -225,63 +239,100 @@ def people(repetitions: int) -> Iterator[Cell]:
             "weight 1 (PPI), 1.96 SE": untuned,
             "judge alone": lambda judge, _: ours(judge),
         }
-        yield from simulate(
+        yield Design(
             "win rate by people, with a judge",
             f"sens {sensitivity}, spec {specificity}, p = {p}, {labels} labels",
-            p, draw, methods, repetitions,
+            p, draw, methods,
         )  # fmt: skip
 
 
-def released(root: Path, repetitions: int) -> Iterator[Cell]:
-    """Released verdicts drawn anew with replacement: the worst of 23 models, and of 22 adjacent pairs."""
+def released(root: Path) -> Iterator[Design]:
+    """Released verdicts drawn anew with replacement: 23 models, 42 pairs; and pairs whose signs are flipped."""
     from alignboard.results.folder import ResultsFolder
 
     with ResultsFolder(root / "results") as folder:
         models = [m for m in folder.annotated_models(JUDGE) if m != "gpt4_1106_preview"]
         tables = folder.tables(models, JUDGE)
-    score = {
-        m: dict(zip(t.instruction.tolist(), t.preference - 1, strict=True))
+    rows = {
+        m: dict(zip(t.instruction.tolist(), (t.preference - 1).tolist(), strict=True))
         for m, t in tables.items()
     }
-    order = sorted(models, key=lambda m: -float(np.nanmean(list(score[m].values()))))
+    order = sorted(models, key=lambda m: -float(np.nanmean(list(rows[m].values()))))
+    score = [_scored(np.array(list(rows[m].values()))) for m in order]
+    apart = [(k, k + step) for step in PLACES_APART for k in range(len(order) - step)]
+    both = [_common(rows[order[i]], rows[order[j]]) for i, j in apart]
+    truth = np.array([one.mean() for one in score])
+    gap = np.array([(one[:, 0] - one[:, 1]).mean() for one in both])
     for n in SIZES:
-        cells = []
-        for model in order:
-            values = np.array([x for x in score[model].values() if not math.isnan(x)])
-            methods = {"alignboard": ours, "logit-t (former)": logit_t}
-            cells += simulate(
-                "win rate, released", f"{model}, n = {n}", float(values.mean()),
-                lambda rng, values=values, n=n: (rng.choice(values, n),), methods, repetitions,
-            )  # fmt: skip
-        yield from _worst(cells, f"worst of {len(order)} models, n = {n}")
-        cells = []
-        for a, b in itertools.pairwise(order):
-            both = np.array(
-                [
-                    (x, score[b][k])
-                    for k, x in score[a].items()
-                    if not math.isnan(x + score[b].get(k, math.nan))
-                ]
-            )
-            methods = {"alignboard": paired, "Student's t": paired_t}
-            cells += simulate(
-                "paired difference, released", f"{a}, {b}, n = {n}",
-                float((both[:, 0] - both[:, 1]).mean()),
-                lambda rng, both=both, n=n: tuple(both[rng.integers(0, len(both), n)].T),
-                methods, repetitions,
-            )  # fmt: skip
-        yield from _worst(cells, f"worst of {len(order) - 1} pairs, n = {n}")
+        yield Design(
+            "win rate, released", f"worst of {len(score)} models, n = {n}", truth,
+            lambda rng, n=n: ([rng.choice(one, n) for one in score],),
+            {"alignboard": _of_each(ours), "logit-t (former)": _of_each(logit_t)}, worst=True,
+        )  # fmt: skip
+        yield Design(
+            "paired difference, released", f"worst of {len(both)} pairs, n = {n}", gap,
+            lambda rng, n=n: ([one[rng.integers(0, len(one), n)].T for one in both],),
+            {
+                "alignboard": _of_each(lambda pair: paired(*pair)),
+                "Student's t": _of_each(lambda pair: paired_t(*pair)),
+            },
+            worst=True,
+        )  # fmt: skip
+    for n in SIZES:
+        yield Design(
+            "paired difference, no claim where signs are flipped", f"worst of {len(both)} pairs, n = {n}", 0.0,
+            lambda rng, n=n: ([_flipped(rng, one[rng.integers(0, len(one), n)]) for one in both],),
+            {
+                "alignboard": _of_each(lambda pair: paired(*pair)),
+                "Student's t": _of_each(lambda pair: paired_t(*pair)),
+                **({"sign-flip test": _of_each(_where_flips_allow)} if n < 50 else {}),
+            },
+            worst=True,
+        )  # fmt: skip
 
 
-def _worst(cells: list[Cell], design: str) -> Iterator[Cell]:
-    """Of every method the cell that covers least, with the mean width."""
-    for method in dict.fromkeys(cell.method for cell in cells):
-        own = [cell for cell in cells if cell.method == method]
-        least = min(own, key=lambda cell: cell.coverage)
-        width = float(np.mean([cell.width for cell in own]))
-        yield Cell(
-            least.quantity, design, method, least.coverage, least.error, width, least.repetitions
-        )
+def _where_flips_allow(pair: Array) -> Limits:
+    """No limits but 0 itself, unless the test by sign flips claims a difference."""
+    p = sign_flip_p_value(pair[0] - pair[1], rng=np.random.default_rng(0))
+    return (1.0, math.inf) if p <= 0.05 else (-math.inf, math.inf)
+
+
+def _scored(values: Array) -> Array:
+    return values[~np.isnan(values)]
+
+
+def _common(a: dict[int, float], b: dict[int, float]) -> Array:
+    """(n, 2) the scores of two models on the prompts that both have."""
+    pairs = np.array([(x, b[k]) for k, x in a.items() if k in b])
+    return pairs[~np.isnan(pairs).any(axis=1)]
+
+
+def _flipped(rng: np.random.Generator, pairs: Array) -> Array:
+    """(2, n) the scores of two models that change places on a random half of the prompts: equal by construction."""
+    swap = rng.random(len(pairs)) < 0.5
+    return np.where(swap[:, None], pairs[:, ::-1], pairs).T
+
+
+def _of_each(method: Callable[[Any], Limits]) -> Callable[[list[Any]], Limits]:
+    """The limits of every model or pair of a draw."""
+
+    def limits(drawn: list[Any]) -> Limits:
+        low, high = np.array([method(one) for one in drawn]).T
+        return low, high
+
+    return limits
+
+
+_HEAD = """
+Simulated with `benchmarks/coverage.py`: own seeds, the same draws for all methods of a line. Coverage in percent, mean
+width in parentheses; repetitions and the largest Monte-Carlo standard error stand above each table. Of a board all
+models or differences of a repetition count; of released models and pairs the one that is held least often, with the
+mean width of all. Where signs are flipped, the two models of a pair change places on a random half of the prompts: what
+does not hold 0 is a false claim. *Former* rules are those of earlier versions; *rows, 1.96 SE* is what evaluation
+libraries print. Where a limit is infinite the width is left out. Boards with *separate groups* are those on which the
+first model's group never lost to the last one's, or never won. Where such a record is so short that equal models would
+have it more often than once in 20 times, no limit is set.
+"""
 
 
 def markdown(cells: list[Cell], looking: dict[str, Any] | None = None) -> str:
@@ -289,18 +340,7 @@ def markdown(cells: list[Cell], looking: dict[str, Any] | None = None) -> str:
 
     ``looking`` is the content of sequential.json.
     """
-    lines = [
-        "# Do 95 % intervals hold the truth?",
-        "",
-        "Simulated with `benchmarks/coverage.py`: own seeds, the same draws for all methods of a line. Coverage in",
-        "percent, mean width in parentheses; repetitions and the largest Monte-Carlo standard error stand above each",
-        "table. Of a board all models or differences of a repetition count, so that few repetitions make many",
-        "intervals; fewer than 2,000 repetitions are what was affordable. *Former* rules are those of earlier",
-        "versions; *rows, 1.96 SE* is what evaluation libraries",
-        "print. Where a limit is infinite the width is left out. Boards with *separate groups* are those on which the",
-        "first model's group never lost to the last one's, or never won: where the weaker of two models wins five of",
-        "five, which it does on 1.4 % of all boards, the exact limit leaves the truth out.",
-    ]  # fmt: skip
+    lines = ["# Do 95 % intervals hold the truth?", "", *textwrap.wrap(_HEAD, 118)]
     for quantity in dict.fromkeys(cell.quantity for cell in cells):
         own = [cell for cell in cells if cell.quantity == quantity]
         methods = list(dict.fromkeys(cell.method for cell in own))
@@ -359,7 +399,7 @@ def _text(cell: Cell) -> str:
     return f"{100 * cell.coverage:.1f}{width}"
 
 
-PARTS: dict[str, Callable[[int], Iterator[Cell]]] = {
+PARTS: dict[str, Callable[[], Iterator[Design]]] = {
     "rates": rates,
     "clusters": clusters,
     "separate": separate,
@@ -374,34 +414,65 @@ PARTS: dict[str, Callable[[int], Iterator[Cell]]] = {
 }
 
 
+def simulate(designs: list[Design], found: Found, repetitions: int) -> Iterator[None]:
+    """Add the repetitions that designs lack, the cheapest first; yields after each portion."""
+    seconds = dict.fromkeys(range(len(designs)), 0.0)
+    while lacking := {k: n for k in seconds if (n := missing(designs[k], found, repetitions))}:
+        k = min(lacking, key=lambda k: (seconds[k] * lacking[k], k))
+        blocks = max(1, int(_PORTION_SECONDS / seconds[k] / BLOCK)) if seconds[k] else 1
+        more = lacking[k] if designs[k].worst else min(lacking[k], blocks * BLOCK)
+        start = time.process_time()
+        add(designs[k], found, repetitions, more)
+        seconds[k] = (time.process_time() - start) / more
+        yield
+
+
 def main() -> None:
-    """Simulate, and write what was found."""
+    """Simulate what is missing, and write what was found."""
+    names = [*PARTS, "released"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--docs", type=Path)
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
-    parser.add_argument(
-        "--only", nargs="+", choices=[*PARTS, "released"], help="keep the other cells of --json"
-    )
+    parser.add_argument("--only", nargs="*", choices=names, default=names, help="parts to add to")
+    parser.add_argument("--redo", nargs="*", choices=names, default=[], help="parts to do again")
     arguments = parser.parse_args()
-    cells: list[Cell] = []
-    if arguments.only and arguments.json.is_file():
-        cells = [Cell(**one) for one in json.loads(arguments.json.read_text())]
     parts = dict(PARTS)
     data = os.environ.get("ALIGNBOARD_RELEASED_DATA")
     if data:
-        parts["released"] = lambda n: released(Path(data), n)
-    for name in arguments.only or parts:
-        new = list(parts[name](arguments.repetitions))
-        quantities = {cell.quantity for cell in new}
-        cells = [cell for cell in cells if cell.quantity not in quantities] + new
-        lines = ",\n".join(json.dumps(asdict(cell)) for cell in cells)
-        arguments.json.write_text(f"[\n{lines}\n]\n")  # a run that is stopped keeps its parts
+        parts["released"] = lambda: released(Path(data))
+    designs = {name: list(part()) for name, part in parts.items()}
+    again = {d.quantity for name in arguments.redo for d in designs[name]}
+    cells: list[Cell] = []
+    if arguments.json.is_file():
+        cells = [Cell(**one) for one in json.loads(arguments.json.read_text())]
+    found = as_found(cell for cell in cells if cell.quantity not in again)
+    place = {(d.quantity, d.name): k for k, d in enumerate(itertools.chain(*designs.values()))}
+    wanted = [d for name in arguments.only if name in designs for d in designs[name]]
+    for _ in simulate(wanted, found, arguments.repetitions):
+        _write(arguments.json, found, place)
+    _write(arguments.json, found, place)
     beside = arguments.json.with_name("sequential.json")
-    page = markdown(cells, json.loads(beside.read_text()) if beside.is_file() else None)
+    page = markdown(
+        [
+            cell
+            for key in sorted(found, key=lambda key: place.get(key, len(place)))
+            for cell in found[key]
+        ],
+        json.loads(beside.read_text()) if beside.is_file() else None,
+    )
     if arguments.docs:
         arguments.docs.write_text(page)
     print(page)
+
+
+def _write(path: Path, found: Found, place: dict[tuple[str, str], int]) -> None:
+    """Cells in the order of their designs; the file is whole at any time."""
+    order = sorted(found, key=lambda key: place.get(key, len(place)))
+    lines = ",\n".join(json.dumps(asdict(cell)) for key in order for cell in found[key])
+    part = path.with_suffix(".part")
+    part.write_text(f"[\n{lines}\n]\n")
+    part.replace(path)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from alignboard.stats.second_order import (
     inclusion,
 )
 from alignboard.stats.student import student_quantile
-from coverage_cells import Array, Cell, Labels, Limits, simulate
+from coverage_cells import Array, Design, Labels, Limits
 
 _GRID = np.linspace(-9, 9, 4_001)
 _DENSITY = np.exp(-(_GRID**2) / 2) / np.exp(-(_GRID**2) / 2).sum()
@@ -71,10 +71,9 @@ def _controlled_rate(bias: Array, same: float) -> Array:
     return np.asarray((1 - same) * rate + same / 2)
 
 
-def jointly_controlled(repetitions: int) -> Iterator[Cell]:
+def jointly_controlled() -> Iterator[Design]:
     """Length-controlled win rates of a joint fit, all models of a board at once."""
-    counts = {2: 200, 4: 80, 8: 40, 20: 12}
-    for models, soft, apart in itertools.product(counts, (False, True), (0.0, 0.5, 3.0)):
+    for models, soft, apart in itertools.product((2, 4, 8, 20), (False, True), (0.0, 0.5, 3.0)):
         bias = np.linspace(-1.5, 0.8, models)
 
         def draw(
@@ -95,15 +94,14 @@ def jointly_controlled(repetitions: int) -> Iterator[Cell]:
             return low, high
 
         verdicts = "soft" if soft else "binary"
-        yield from simulate(
+        yield Design(
             "LC win rate, joint fit",
             f"{models} models, {verdicts}, mean length difference {apart:g} sd, 15 % identical",
             _controlled_rate(bias, _SAME), draw, {"alignboard": ours},
-            min(repetitions, counts[models]),
         )  # fmt: skip
 
 
-def controlled_differences(repetitions: int) -> Iterator[Cell]:
+def controlled_differences() -> Iterator[Design]:
     """Differences of two length-controlled win rates: calibrated, and of a joint fit of four models."""
     bias = np.array([-0.6, -1.0])
     calibration = np.random.default_rng(31)
@@ -147,17 +145,17 @@ def controlled_differences(repetitions: int) -> Iterator[Cell]:
     for (name, draw), n in itertools.product(
         {"calibrated": calibrated, "joint fit of 4 models": joint}.items(), (50, 200, 805)
     ):
-        yield from simulate(
+        yield Design(
             "LC difference", f"{name}, n = {n}", float(truth[0] - truth[1]),
             lambda rng, draw=draw, n=n: draw(rng, n),
-            {"alignboard": ours, "rows, 1.96 SE": rows}, min(repetitions, 250),
+            {"alignboard": ours, "rows, 1.96 SE": rows},
         )  # fmt: skip
 
 
 # Position.
 
 
-def positions(repetitions: int) -> Iterator[Cell]:
+def positions() -> Iterator[Design]:
     """Position gap and swap consistency of judges asked in both orders, in one order by coin, and adaptively."""
     sizes = (10, 20, 50, 200, 805)
     shift, spread = 0.4, 2.0
@@ -206,10 +204,9 @@ def positions(repetitions: int) -> Iterator[Cell]:
             ("position gap", gap, lambda found: known(found.position_gap)),
             ("swap consistency", same, lambda found: known(found.swap_consistency)),
         ):
-            yield from simulate(
+            yield Design(
                 quantity, f"{name}, n = {n}", truth,
                 lambda rng, n=n, share=share: (asked(rng, n, share),), {"alignboard": of},
-                min(repetitions, 500),
             )  # fmt: skip
     for n in sizes:
 
@@ -222,39 +219,35 @@ def positions(repetitions: int) -> Iterator[Cell]:
             coin = rng.integers(0, 2, n)
             return np.where(coin > 0, a, b), coin
 
-        yield from simulate(
-            "position gap", f"coin, n = {n}", gap, one_order, {"alignboard": by_coin}, repetitions
-        )
+        yield Design("position gap", f"coin, n = {n}", gap, one_order, {"alignboard": by_coin})
 
 
 # Repeated runs.
 
 
-def reruns(repetitions: int) -> Iterator[Cell]:
+def _runs(
+    rng: np.random.Generator, shape: tuple[int, ...], prompts: Array, *, several: bool
+) -> Array:
+    """Scores of ``shape``; several training seeds differ, too."""
+    sd = (0.03 if several else 0.0, 0.1 if several else 0.0, 0.2, 0.1)
+    axes = ((1,), (0, 1), (0, 1, 2), (0, 1, 2, 3))
+    noise = [
+        rng.normal(0, one, tuple(n if k in own else 1 for k, n in enumerate(shape)))
+        for one, own in zip(sd, axes, strict=True)
+    ]
+    return np.asarray(prompts + sum(noise))
+
+
+def reruns() -> Iterator[Design]:
     """The mean of one further run on the same prompts: its training seed, responses and verdicts are drawn anew."""
     shapes = ((50, 1, 3, 1), (200, 1, 3, 2), (805, 1, 2, 1), (200, 2, 1, 1), (50, 3, 1, 1))
     for shape in (*shapes, (200, 3, 2, 2), (805, 5, 1, 1)):
-        several = shape[1] > 1
-
-        def runs(
-            rng: np.random.Generator,
-            shape: tuple[int, ...],
-            prompts: Array,
-            *,
-            several: bool = several,
-        ) -> Array:
-            sd = (0.03 if several else 0.0, 0.1 if several else 0.0, 0.2, 0.1)
-            axes = ((1,), (0, 1), (0, 1, 2), (0, 1, 2, 3))
-            noise = [
-                rng.normal(0, one, tuple(n if k in own else 1 for k, n in enumerate(shape)))
-                for one, own in zip(sd, axes, strict=True)
-            ]
-            return np.asarray(prompts + sum(noise))
 
         def draw(rng: np.random.Generator, shape: tuple[int, ...] = shape) -> tuple[Array, float]:
             prompts = rng.normal(0.5, 0.3, (shape[0], 1, 1, 1))
-            again = float(runs(rng, (shape[0], 1, 1, 1), prompts).mean())
-            return runs(rng, shape, prompts), again
+            several = shape[1] > 1
+            again = float(_runs(rng, (shape[0], 1, 1, 1), prompts, several=several).mean())
+            return _runs(rng, shape, prompts, several=several), again
 
         def ours(values: Array) -> Limits:
             found = repeated_mean(values)
@@ -273,9 +266,8 @@ def reruns(repetitions: int) -> Iterator[Cell]:
             return float(means.mean()) - reach, float(means.mean()) + reach
 
         n, s, r, v = shape
-        yield from simulate(
+        yield Design(
             "a rerun of everything on these prompts",
             f"{n} prompts, {s} training seeds, {r} responses, {v} verdicts", None, draw,
             {"alignboard": ours, "one run's interval": new_prompts, "means of runs": between},
-            repetitions,
         )  # fmt: skip

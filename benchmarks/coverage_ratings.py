@@ -16,11 +16,9 @@ from alignboard.stats.rating.bradley_terry import (
     log_strengths,
 )
 from alignboard.stats.student import student_quantile
-from coverage_cells import Array, Cell, Labels, Limits, simulate
+from coverage_cells import Array, Design, Labels, Limits
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
-_REPETITIONS = {3: 1_000, 8: 300, 20: 100, 50: 25}
-"""by number of models: all of a board's differences are counted"""
 _MOST_ROWS = 20_000
 """above it the row-level fit, which sums by rows, is left out"""
 
@@ -62,7 +60,7 @@ def _fit(first: Labels, second: Labels, score: Array, cluster: Labels, n: int) -
         return bradley_terry(battles, n, prior_sd=3.0)
 
 
-def round_robins(repetitions: int) -> Iterator[Cell]:
+def round_robins() -> Iterator[Design]:
     """All differences of a round robin; each prompt favours some models, and pairs are seen in both orders."""
     designs = itertools.product((3, 8, 20, 50), (3, 5, 10, 20, 50, 200), (0.0, 1.0, 2.0))
     for models, prompts, sd in designs:
@@ -93,17 +91,16 @@ def round_robins(repetitions: int) -> Iterator[Cell]:
         methods = {"alignboard": by_prompt}
         if len(first) <= _MOST_ROWS:
             methods["rows independent"] = by_row
-        yield from simulate(
+        yield Design(
             "rating differences, round robin",
             f"{models} models, {prompts} prompts, prompt-by-model sd {sd:g}",
             _apart(_pseudo_truth(theta, sd)),
             draw,
             methods,
-            min(repetitions, _REPETITIONS[models]),
         )
 
 
-def baseline_only(repetitions: int) -> Iterator[Cell]:
+def baseline_only() -> Iterator[Design]:
     """All differences of eight models and the baseline, each compared with the baseline alone on every prompt."""
     theta = np.linspace(0.5, -1.5, 8)
     for prompts, sd in itertools.product((200, 805), (0.0, 1.0, 2.0)):
@@ -127,10 +124,10 @@ def baseline_only(repetitions: int) -> Iterator[Cell]:
                 score, first, np.arange(len(score))
             ),
         }
-        yield from simulate(
+        yield Design(
             "rating differences, baseline only",
             f"8 models, {prompts} prompts, prompt-by-model sd {sd:g}",
-            _apart(truth), draw, methods, min(repetitions, 500),
+            _apart(truth), draw, methods,
         )  # fmt: skip
 
 
@@ -148,7 +145,7 @@ SEPARATE = {
 }
 
 
-def separate(repetitions: int) -> Iterator[Cell]:
+def separate() -> Iterator[Design]:
     """Differences on boards where the first model's group never lost to the last one's, or never won against it."""
     for design, (strengths, prompts) in SEPARATE.items():
         theta = np.array(strengths)
@@ -186,6 +183,4 @@ def separate(repetitions: int) -> Iterator[Cell]:
 
         truth = float(theta[0] - theta[-1])
         methods = {"alignboard": across, "prior and sandwich (former)": sandwich}
-        yield from simulate(
-            "rating difference, separate groups", design, truth, draw, methods, repetitions
-        )
+        yield Design("rating difference, separate groups", design, truth, draw, methods)

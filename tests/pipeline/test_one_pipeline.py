@@ -19,6 +19,7 @@ from alignboard.judges.backends.endpoint import judge_suffix
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.records import Generation
+from alignboard.reports.compare import compare as compare_models
 from alignboard.results.formats import read_rows, write_rows
 from alignboard.results.journal import Journal
 from commands import run_plan
@@ -424,6 +425,11 @@ def test_compare_takes_the_models_and_the_judge_of_a_plan(workspace, server, mon
     assert named.exit_code == 0, named.output
     (other,) = json.loads((workspace / "named.json").read_text())["pairs"]
     assert other["estimate"] == -pair["estimate"]
+    declared = load_plan("mine", workspace)
+    (row,) = compare_models(plan=declared).rows
+    assert (row.a, row.b, row.found.estimate) == ("good", "poor", pair["estimate"])
+    with pytest.raises(InputError, match="no verdicts on a model 'fair'"):
+        compare_models("fair", "good", plan=declared)
     for arguments, wanted in (
         (("fair", "good", "--plan", "mine"), "no verdicts on a model 'fair'"),
         (("--plan", "mine", "--from", "results"), "leave out --from"),

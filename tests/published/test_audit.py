@@ -708,13 +708,17 @@ def test_the_interval_of_the_gap_covers_it():
     assert 0.93 <= covered / 1000 <= 0.97
 
 
-def test_the_limits_of_a_position_gap_of_few_rows_are_welchs():
+def test_the_limits_of_a_position_gap_are_welchs_with_a_win_and_a_loss_beside_each_place():
     score = np.array([1.0, 0.4, 0.9, 1.0, 0.7, 0.1, 0.0, 0.6])
     first = np.array([True] * 5 + [False] * 3)
-    gap = position_gap(score, first)
-    expected = stats.ttest_ind(score[first], score[~first], equal_var=False).confidence_interval()
-    assert gap is not None
-    assert (gap.low, gap.high) == pytest.approx((100 * expected.low, 100 * expected.high), rel=1e-6)
+    for bounded, beside in ((True, [0.0, 1.0]), (False, [])):
+        gap = position_gap(score, first, bounded=bounded)
+        groups = (np.append(score[place], beside) for place in (first, ~first))
+        expected = stats.ttest_ind(*groups, equal_var=False).confidence_interval()
+        assert gap is not None
+        assert gap.low == pytest.approx(100 * expected.low, rel=1e-6)
+        high = min(100, 100 * expected.high) if bounded else 100 * expected.high
+        assert gap.high == pytest.approx(high, rel=1e-6)
 
 
 def test_gaps_that_cannot_be_tested_are_none():

@@ -11,11 +11,12 @@ from scipy import stats as scipy_stats
 
 from alignboard.cli.bridge import PUBLISHED
 from alignboard.errors import InputError
-from alignboard.stats.bridge import FORMS, fit_bridge, length_shift, predict
-from alignboard.stats.bridge_fit import fit_map, price_of_choice, simplest
-from alignboard.stats.bridge_items import ItemVerdicts, calibrated_rates
-from alignboard.stats.bridge_scores import JudgeScores, expit, log_odds
-from alignboard.stats.bridge_validation import kendall, leave_one_out, spearman
+from alignboard.stats.bridge.bridge import FORMS, fit_bridge, length_shift, predict
+from alignboard.stats.bridge.fit import fit_map, price_of_choice, simplest
+from alignboard.stats.bridge.items import ItemVerdicts, calibrated_rates
+from alignboard.stats.bridge.scores import JudgeScores, log_odds
+from alignboard.stats.bridge.validation import kendall, leave_one_out, spearman
+from alignboard.stats.logistic import expit
 from alignboard.suites import load_suite
 
 SUITES = [load_suite(name) for name in PUBLISHED]

@@ -67,6 +67,11 @@ def test_a_rate_outside_of_the_data_says_so():
     assert not isinstance(near, str)
     assert not isinstance(far, str)
     assert (near.extrapolated, far.extrapolated) == (False, True)
+    # A few rows decide what is said of equal lengths, and the limits are as wide as so few make them.
+    assert far.found.interval.n_effective < 50 < near.found.interval.n_effective
+    psi = far.found.influence
+    freedom = (psi @ psi) ** 2 / (psi**2 @ psi**2)
+    assert far.found.interval.n_effective == pytest.approx(1 + freedom)
 
 
 def test_a_model_without_a_fit_costs_no_other_model():

@@ -146,7 +146,7 @@ def test_an_unbeaten_model_is_no_surely_better_one_for_a_few_prompts(n):
     assert below[0] < 1000 < above[1]
 
 
-@pytest.mark.parametrize("n", [1, 3, 5, 20, 1000])
+@pytest.mark.parametrize("n", [6, 20, 1000])
 def test_two_models_of_which_one_won_all_have_the_exact_binomial_limit(n):
     fit = bradley_terry(from_table([[0, n], [0, 0]]), 2, prior_sd=3.0)
     low, high = fit.difference_interval(0, 1)
@@ -156,10 +156,20 @@ def test_two_models_of_which_one_won_all_have_the_exact_binomial_limit(n):
     assert fit.p_values()[0, 1] == pytest.approx(min(1, 2 * 0.5**n), rel=1e-5)
 
 
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_a_record_too_short_to_tell_the_order_sets_no_limit(n):
+    """Five of five: given a record without a loss, a model that is weaker by .3 has it in 18 % of cases."""
+    fit = bradley_terry(from_table([[0, n], [0, 0]]), 2, prior_sd=3.0)
+    assert fit.difference_interval(0, 1) == (-math.inf, math.inf)
+    assert fit.elo_interval()[0][0] == -math.inf
+    assert fit.elo_interval()[1][1] == math.inf
+    assert fit.p_values()[0, 1] == pytest.approx(min(1, 2 * 0.5**n), rel=1e-5)
+
+
 def test_comparisons_of_one_prompt_are_one_where_nothing_shows_how_they_vary():
-    both_orders = np.repeat(np.arange(5), 2)
-    twice = bradley_terry(from_table([[0, 10], [0, 0]], both_orders), 2, prior_sd=3.0)
-    once = bradley_terry(from_table([[0, 5], [0, 0]]), 2, prior_sd=3.0)
+    both_orders = np.repeat(np.arange(8), 2)
+    twice = bradley_terry(from_table([[0, 16], [0, 0]], both_orders), 2, prior_sd=3.0)
+    once = bradley_terry(from_table([[0, 8], [0, 0]]), 2, prior_sd=3.0)
     assert twice.p_values()[0, 1] == pytest.approx(once.p_values()[0, 1], rel=1e-5)
     assert twice.interval()[0][0] == pytest.approx(once.interval()[0][0], rel=1e-5)
 

@@ -46,6 +46,52 @@ def test_bradley_terry_is_evalicas(seed):
     assert np.allclose(bradley_terry(battles, 6).log_strength, centred(theirs), atol=1e-8)
 
 
+# Two of evalica's own data sets, rows as left, right and who won (=: a draw), with its golden scores.
+SIMPLE = "01= 02> 02= 04= 10< 12= 12= 13= 24= 30< 31< 32< 34= 34= 40< 43<"
+FOOD = (
+    "PS< BA> TP< ST> BP< AS> TB< PA= SB> AT< BS> TP< SA= BT< PB> AT> BS> TA< PT> SB< AP> BS> TA< PS< SB> AT> TP< BA> "
+    "ST< PB>"
+)
+GOLDEN = {
+    "simple": (SIMPLE, "bradley_terry", {
+        "4": 0.34947527489923, "3": 0.33688868041573855, "2": 0.13168568070110523, "1": 0.1311506914535368,
+        "0": 0.050799672530389396,
+    }),
+    "food": (FOOD, "bradley_terry", {
+        "T": 0.43428982771223773, "S": 0.19060028489839073, "B": 0.14797665121689418, "A": 0.1281534106031957,
+        "P": 0.09897982556928168,
+    }),
+    "simple, ties": (SIMPLE, "newman", {
+        "4": 13.03674474236858, "3": 12.805770244756038, "2": 0.4814190342801864, "1": 0.4802400245305803,
+        "0": 0.017973592758248474,
+    }),
+    "food, ties": (FOOD, "newman", {
+        "T": 2.6652107229187254, "S": 1.0906271591531849, "B": 0.8296600883232509, "A": 0.7101537820870093,
+        "P": 0.536812511441843,
+    }),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_evalicas_data_sets_have_its_golden_scores(name):
+    rows, method, golden = GOLDEN[name]
+    names = sorted(golden)
+    first, second, sign = zip(*rows.split(), strict=True)
+    battles = Battles(
+        np.array([names.index(one) for one in first]),
+        np.array([names.index(one) for one in second]),
+        np.array([{"<": 1.0, ">": 0.0, "=": 0.5}[one] for one in sign]),
+        np.arange(len(first)),
+    )
+    k, expected = len(names), centred(np.array([golden[one] for one in names]))
+    if method == "newman":
+        assert with_ties(battles, k, "davidson").log_strength == pytest.approx(expected, abs=1e-8)
+        return
+    for solver in ("newton", "newman", "mm"):
+        found = bradley_terry(battles, k, solver=solver).log_strength
+        assert found == pytest.approx(expected, abs=1e-8)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_davidson_is_evalicas_newman(seed):
     battles = board(seed)

@@ -103,22 +103,19 @@ def compare(
     files of one judge; or samples or results files, or output folders, of lm-eval. Exit code 3 where no pair has a
     prompt in common.
     """
-    from alignboard.errors import InputError
     from alignboard.reports import compare as compared
     from alignboard.reports.comparison_text import to_csv, to_latex, to_text
     from alignboard.results.files import write_atomically
 
+    declared = None
     if plan is not None:
-        from alignboard.pipeline.plans.compared import compared as of_plan
+        from alignboard.pipeline.plans.plan import load_plan
 
-        if results is not None:
-            raise InputError("--plan has results of its own; leave out --from.")
-        results, models, judge = of_plan(plan, models, judge, suite, Path.cwd())
-    if not models:
-        raise InputError("Name MODELS, or a plan that was run here with --plan PLAN.")
+        declared = load_plan(plan)
     found = compared.compare(
         *models,
         results=results,
+        plan=declared,
         judge=judge,
         suite=suite,
         set_name=set_name,

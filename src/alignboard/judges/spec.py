@@ -13,7 +13,6 @@ A kind is a subclass of `JudgeSpec` and one registration, here or in another pac
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -29,6 +28,7 @@ from alignboard.judges.rows import Message
 from alignboard.models.sources import asked_as, weights_identity
 from alignboard.models.spec import EndpointOptions, ModelSpec
 from alignboard.registry import register
+from alignboard.stats.logistic import expit
 
 Order = Literal["coin", "both", "adaptive", "given"]
 """coin: one order per instruction, drawn as AlpacaEval does; both: both; adaptive: the second where it can matter, and
@@ -275,7 +275,7 @@ class RewardSpec(JudgeSpec, frozen=True, tag="reward"):
         difference = second - first
         if abs(difference) <= self.tie_within:
             return 1.5
-        return 1 + 1 / (1 + math.exp(-max(-700.0, min(700.0, difference))))
+        return 1 + expit(difference)
 
     model: str
     tie_within: float = 0.0

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from alignboard.errors import InputError
 from alignboard.published.calibration import read_calibration
 from alignboard.published.reproduce import reference_set
 from alignboard.reports.comparison import Correction, FamilyOfTests, PairedComparison, corrected
 from alignboard.reports.comparison_sources import sample_families, verdict_families
-from alignboard.reports.samples import PREFIX, RESULTS, latest_samples, read_samples, samples_of
+from alignboard.reports.samples import (
+    PREFIX,
+    RESULTS,
+    TaskSamples,
+    latest_samples,
+    read_samples,
+    samples_of,
+)
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_annotations
 from alignboard.results.runs import repeated_verdicts, run_names
@@ -22,9 +30,25 @@ _LENGTH_CONTROLLED = "alpaca-eval-2"
 _LM_EVAL = "lm_eval"
 
 
+class PlanOfModels(Protocol):
+    """A plan that was run in its workspace, such as `alignboard.load_plan` returns."""
+
+    @property
+    def workspace(self) -> Path:
+        """The folder whose ``results`` its models have."""
+        ...
+
+    def compared(
+        self, models: Sequence[str], judge: str | None, *, by_suite: bool
+    ) -> tuple[tuple[str, ...], str | None]:
+        """The models to compare (those named, or all) and the judge, None ``by_suite``."""
+        ...
+
+
 def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the command's options
     *models: str | Path,
     results: Path | None = None,
+    plan: PlanOfModels | None = None,
     judge: str | None = None,
     suite: str | None = None,
     set_name: str | None = None,
@@ -45,6 +69,9 @@ def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the c
         samples or results files of lm-eval, or its output folders.
     results
         A results folder, with a ``judge`` or a ``suite``.
+    plan
+        A plan that was run, as `alignboard.load_plan` returns it, in place of ``results``: models are its own (all of
+        them where none is named), and so is the judge, where it has one.
     judge
         The judge whose verdicts are compared.
     suite
@@ -75,12 +102,12 @@ def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the c
         For models that are not there, or whose scores cannot be compared.
     """
     names = [str(model) for model in models]
-    if len(set(names)) < len(names):
-        raise InputError("A model is named twice; name each of MODELS once.")
-    if margin is not None and not 0 < margin < 1:
-        raise InputError(
-            f"The margin {margin:g} is no difference of rates; give a fraction between 0 and 1."
-        )
+    if plan is not None:
+        if results is not None:
+            raise InputError("--plan has results of its own; leave out --from.")
+        found, judge = plan.compared(names, judge, by_suite=suite is not None)
+        names, results = list(found), plan.workspace / "results"
+    _check(names, margin)
     if (results is None) != (judge is None and suite is None) or (judge and suite):
         raise InputError(
             "--from DIR goes with --judge NAME or --suite NAME; without them, MODELS are files."
@@ -94,32 +121,61 @@ def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the c
         tasks = [] if declared is None else [one.task for one in declared.benchmarks]
         if not tasks:
             raise InputError(f"The suite {suite!r} has no benchmarks; name the judge with --judge.")
-        samples = {
-            name: [
-                one
-                for path in latest_samples(results / model_name(name) / _LM_EVAL, tasks)
-                for one in read_samples(path, cluster)
-            ]
-            for name in names
-        }
+        samples = _samples_of(names, results, tasks, cluster)
         families = sample_families(samples, all_pairs=all_pairs, any_prompt=any_prompt)
     elif assets is None:
-        runs = {name: run_names(results, name) for name in names}
-        own = [run for found in runs.values() for run in found]
-        found = one_column(results, own, judge, set_name, baseline)
-        drawn = {
-            name: repeated_verdicts({run: read_annotations(found[run]) for run in own})
-            for name, own in runs.items()
-        }
-        families = verdict_families(
-            {name: one.table for name, one in drawn.items()},
-            sampling={name: one.variance for name, one in drawn.items() if one.n_runs > 1},
-            cluster=cluster,
-            all_pairs=all_pairs,
-        )
+        column = (judge, set_name, baseline)
+        families = _averaged(names, results, column, cluster, all_pairs=all_pairs)
     else:
         families = _length_controlled(names, results, judge, assets, cluster, all_pairs=all_pairs)
     return corrected(families, correction, margin)
+
+
+def _check(names: Sequence[str], margin: float | None) -> None:
+    if not names:
+        raise InputError("Name MODELS, or a plan that was run here with --plan PLAN.")
+    if len(set(names)) < len(names):
+        raise InputError("A model is named twice; name each of MODELS once.")
+    if margin is not None and not 0 < margin < 1:
+        raise InputError(
+            f"The margin {margin:g} is no difference of rates; give a fraction between 0 and 1."
+        )
+
+
+def _samples_of(
+    names: Sequence[str], results: Path, tasks: Sequence[str], cluster: str | None
+) -> dict[str, list[TaskSamples]]:
+    return {
+        name: [
+            one
+            for path in latest_samples(results / model_name(name) / _LM_EVAL, tasks)
+            for one in read_samples(path, cluster)
+        ]
+        for name in names
+    }
+
+
+def _averaged(
+    names: Sequence[str],
+    results: Path,
+    column: tuple[str, str | None, str | None],
+    cluster: str | None,
+    *,
+    all_pairs: bool,
+) -> list[FamilyOfTests]:
+    """Verdicts of ``column`` (judge, set and baseline), averaged over repeated runs."""
+    runs = {name: run_names(results, name) for name in names}
+    paths = one_column(results, [run for own in runs.values() for run in own], *column)
+    drawn = {
+        name: repeated_verdicts({run: read_annotations(paths[run]) for run in own})
+        for name, own in runs.items()
+    }
+    return verdict_families(
+        {name: one.table for name, one in drawn.items()},
+        sampling={name: one.variance for name, one in drawn.items() if one.n_runs > 1},
+        cluster=cluster,
+        all_pairs=all_pairs,
+    )
 
 
 def _length_controlled(

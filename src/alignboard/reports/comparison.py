@@ -208,7 +208,9 @@ def _adjusted(family: FamilyOfTests, correction: Correction) -> Array:
 
 def _influence(family: FamilyOfTests) -> Array:
     """(units, pairs) each cluster's contribution to the error of each difference."""
-    union = np.unique(np.concatenate(family.units))
+    union = family.units[0]
+    if any(one is not union and not np.array_equal(one, union) for one in family.units):
+        union = np.unique(np.concatenate(family.units))
     influence = np.zeros((len(union), len(family.found)))
     for column, (one, units) in enumerate(zip(family.found, family.units, strict=True)):
         influence[np.searchsorted(union, units), column] = one.influence

@@ -63,7 +63,7 @@ def verdict_families(
     _, group = np.unique(names, return_inverse=True)
     score = {name: _spread(table, table.balanced - 1, union) for name, table in tables.items()}
     found = [paired_difference(score[a], score[b], group, estimated=True) for a, b in pairs]
-    units = [np.unique(group[~np.isnan(score[a] - score[b])]) for a, b in pairs]
+    units = [np.flatnonzero(np.bincount(group[~np.isnan(score[a] - score[b])])) for a, b in pairs]
     drawn = {name: _spread(tables[name], own, union) for name, own in (sampling or {}).items()}
     shares = [
         _sampling_share(one, [drawn.get(name) for name in pair], score[pair[0]] - score[pair[1]])

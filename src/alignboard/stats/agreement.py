@@ -14,14 +14,17 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.stats.intervals import Interval, bounded_mean, clustered_mean, student_interval
+from alignboard.stats.intervals import (
+    Interval,
+    bounded_mean,
+    clustered_mean,
+    has_spread,
+    student_interval,
+)
 
 Array = NDArray[np.float64]
 Metric: TypeAlias = Literal["nominal", "ordinal", "interval"]
 Weights: TypeAlias = Literal["nominal", "linear", "quadratic"]
-
-# Differences that are rounding errors.
-_NO_SPREAD = 1e-12
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def krippendorff_alpha(
     defined = [draw for draw in draws if math.isfinite(draw)]
     tail = (1 - level) / 2
     low, high = (math.nan, math.nan)
-    if defined and np.ptp(defined) > _NO_SPREAD:
+    if defined and has_spread(float(np.ptp(defined))):
         low, high = np.quantile(defined, [tail, 1 - tail])
     return Alpha(
         alpha=alpha,

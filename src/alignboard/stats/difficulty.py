@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.stats.logistic import expit
+
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
@@ -196,7 +198,7 @@ def _dispersion(rows: _Rows, beta: Array, gamma: Array, n_parameters: float) -> 
 def _probability(rows: _Rows, beta: Array, gamma: Array) -> Array:
     n_models = len(beta) // 2
     z = beta[rows.model] + beta[n_models + rows.model] * rows.length + gamma[rows.instruction]
-    return np.asarray(1 / (1 + np.exp(-np.clip(z, -35, 35))))
+    return expit(np.clip(z, -35, 35))
 
 
 def _newton_step(

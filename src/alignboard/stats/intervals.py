@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.stats.logistic import expit
 from alignboard.stats.student import student_quantile
 
 Array = NDArray[np.float64]
 
-# Standard errors that are rounding errors, relative to the mean.
+# Standard errors that are rounding errors, relative to the numbers that they are of.
 _NO_SPREAD = 1e-12
 
 
@@ -46,6 +47,19 @@ class Estimate:
         """An estimate whose clusters have one size."""
         return cls(value, standard_error, n_clusters, n_clusters)
 
+    def known_by(self, influence: Array) -> Estimate:
+        """The same where few of the ``influence`` (n,), whose squares make up the variance, may decide it.
+
+        Their sum has the spread of a chi square with (sum psi^2)^2 / sum psi^4 degrees of freedom, never more than n.
+
+        References: Satterthwaite 1946, Biometrics 2.
+        """
+        squares = influence**2
+        if not squares.any():
+            return self
+        freedom = float(squares.sum()) ** 2 / float(squares @ squares)
+        return replace(self, n_effective=1 + min(self.n_effective - 1, freedom))
+
     def interval(self, low: float, high: float, level: float) -> Interval:
         """The estimate with limits."""
         return Interval(
@@ -59,6 +73,11 @@ class Estimate:
     def reach(self, level: float) -> float:
         """Half of the width of Student's interval."""
         return student_quantile((1 + level) / 2, self.n_effective - 1) * self.standard_error
+
+
+def has_spread(error: float, size: float = 1.0) -> bool:
+    """Whether a standard error of numbers of this ``size`` is more than their rounding errors."""
+    return error > _NO_SPREAD * max(1.0, abs(size))
 
 
 def bounded_mean(values: Array, clusters: NDArray | None = None, level: float = 0.95) -> Interval:
@@ -124,8 +143,7 @@ def student_interval(
     Unknown is not zero: without a standard error, or where the sample shows no spread, the limits are NaN.
     """
     error = estimate.standard_error
-    spread = error > _NO_SPREAD * max(1.0, abs(estimate.value))
-    if estimate.n_clusters < 2 or not spread or not math.isfinite(error):
+    if estimate.n_clusters < 2 or not has_spread(error, estimate.value) or math.isinf(error):
         return estimate.unknown(level)
     reach = estimate.reach(level)
     low, high = (
@@ -189,8 +207,4 @@ def _logit_limits(estimate: Estimate, level: float) -> tuple[float, float]:
         return rate - reach, rate + reach
     centre = math.log(rate / (1 - rate))
     reach = estimate.reach(level) / (rate * (1 - rate))
-    return _expit(centre - reach), _expit(centre + reach)
-
-
-def _expit(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+    return expit(centre - reach), expit(centre + reach)

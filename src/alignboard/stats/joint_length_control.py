@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from alignboard.errors import ConvergenceError
 from alignboard.stats.difficulty import difficulties_of_others
-from alignboard.stats.intervals import Estimate, rate_interval
+from alignboard.stats.intervals import Estimate, Interval, has_spread, rate_interval
 from alignboard.stats.length_control import (
     LengthControlled,
     length_controlled_win_rate,
     length_feature,
 )
+from alignboard.stats.logistic import expit
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -111,11 +112,31 @@ def _controlled(rows: JudgedLengths, difficulty: Array, level: float) -> Jointly
     )
     same = rows.identical & ~np.isnan(rows.score)
     near = np.abs(length) <= _NEAR * np.std(length, ddof=1)
-    return JointlyControlled(
-        _with_identical(fit, rows.score[fitted], rows.score[same], level),
-        int(same.sum()),
-        extrapolated=bool(near.mean() < _FEWEST_NEAR),
+    found = _with_identical(fit, rows.score[fitted], rows.score[same], level)
+    extrapolated = bool(near.mean() < _FEWEST_NEAR)
+    if extrapolated:
+        found = replace(found, interval=_by_few_rows(found.interval, found.influence))
+    return JointlyControlled(found, int(same.sum()), extrapolated=extrapolated)
+
+
+def _by_few_rows(interval: Interval, influence: Array) -> Interval:
+    """The interval with as many degrees of freedom as prompts decide it; ``influence`` (n,) is that of each.
+
+    Far from equal lengths the few rows that are least far decide the rate, and its error is known no better than from
+    so few.
+    """
+    if not has_spread(interval.standard_error) or not 0 < interval.low < interval.high < 1:
+        return interval
+    known = Estimate(
+        interval.estimate, interval.standard_error, interval.n_clusters, interval.n_effective
+    ).known_by(influence)
+    ratio = known.reach(interval.level) / replace(known, n_effective=interval.n_effective).reach(
+        interval.level
     )
+    low, high = (math.log(end / (1 - end)) for end in (interval.low, interval.high))
+    centre, reach = (low + high) / 2, (high - low) / 2 * ratio
+    limits = expit(centre - reach), expit(centre + reach)
+    return replace(interval, low=limits[0], high=limits[1], n_effective=known.n_effective)
 
 
 def _with_identical(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from alignboard.stats import l1_logistic, liblinear
 from alignboard.stats.intervals import Estimate, Interval, rate_interval
+from alignboard.stats.logistic import expit
 
 Array = NDArray[np.float64]
 
@@ -197,7 +198,7 @@ def _levers(
     Weights that the penalty holds at zero count as free: taken as known, they would leave a model close to a tie,
     whose w_bias is often exactly zero, an interval far too short.
     """
-    p = _expit(x @ w)
+    p = expit(x @ w)
     hessian = (x.T * (weight * p * (1 - p))) @ x
     slope = np.zeros(len(w))
     slope[_DIFF:] = (prediction * (1 - prediction)) @ x_model[:, _DIFF:] / len(prediction)
@@ -224,7 +225,7 @@ def _influence(
     influence = (prediction - prediction.mean()) / n
     parsed = ~np.isnan(score)
     own = x_model[parsed]
-    p_own = _expit(own @ w)
+    p_own = expit(own @ w)
     residual = score[parsed] - p_own
     influence[parsed] += residual * (own @ lever)
     # How the mean moves with log(sd): the feature t = tanh(u) changes by -u * (1 - t^2).
@@ -239,9 +240,4 @@ def _influence(
 
 def _predict(x: Array, weights: Array) -> Array:
     """(n,) the model's preference at length difference zero."""
-    return _expit(x[:, _DIFF:] @ weights[_DIFF:])
-
-
-def _expit(z: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-z))
+    return expit(x[:, _DIFF:] @ weights[_DIFF:])

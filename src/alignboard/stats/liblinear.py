@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.stats.logistic import expit
+
 Array = NDArray[np.float64]
 
 _TOLERANCE = 1e-4
@@ -53,7 +55,7 @@ def fit(x: Array, y: Array, sample_weight: Array, C: float) -> Array:
     largest_before = math.inf
     norm_at_start = -1.0
     for newton in range(_MAX_NEWTON):
-        p = _expit(z)
+        p = expit(z)
         gradient = negative - x.T @ (cost * (1 - p))
         hessian = (x.T * (cost * p * (1 - p))) @ x
         n_active, largest, norm = _shrink(
@@ -181,11 +183,6 @@ def _line_search(
 
 def _loss(y: Array, cost: Array, z: Array) -> float:
     return float(cost @ (np.maximum(z, 0) + np.log(1 + np.exp(-np.abs(z))) - y * z))
-
-
-def _expit(z: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-z))
 
 
 class _BoundedRandom:

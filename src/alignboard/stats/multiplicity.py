@@ -71,13 +71,15 @@ def step_down_max_t(influence: Array, t: Array, *, draws: int, rng: np.random.Ge
     if not len(order):
         return adjusted
     scaled = _root(influence[:, order] / spread[order])
-    reached = np.zeros(len(order))
+    reached, bar = np.zeros(len(order)), np.abs(t[order])
     for start in range(0, draws, _DRAWS_AT_ONCE):
         size = min(_DRAWS_AT_ONCE, draws - start)
-        drawn = np.abs(rng.standard_normal((size, len(scaled))) @ scaled)
-        # Column k: the largest among the tests that step k still holds.
-        largest = np.maximum.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]
-        reached += (largest >= np.abs(t[order])).sum(axis=0)
+        drawn = scaled.T @ rng.standard_normal((size, len(scaled))).T
+        # Of the tests that step k still holds, the largest: from the last step to the first.
+        largest = np.zeros(size)
+        for k in range(len(order) - 1, -1, -1):
+            np.maximum(largest, np.abs(drawn[k]), out=largest)
+            reached[k] += np.count_nonzero(largest >= bar[k])
     adjusted[order] = np.maximum.accumulate((reached + 1) / (draws + 1))
     return adjusted
 

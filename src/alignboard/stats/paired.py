@@ -9,13 +9,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.stats.intervals import Estimate, clustered_estimate
+from alignboard.stats.intervals import Estimate, clustered_estimate, has_spread
 from alignboard.stats.student import student_p_value
 
 Array = NDArray[np.float64]
-
-# Standard errors that are rounding errors of scores in [0, 1].
-_NO_SPREAD = 1e-14
 
 
 @dataclass(frozen=True)
@@ -237,8 +234,8 @@ def sign_flip_p_value(
         return math.nan
     observed = abs(float(moved.sum())) * (1 - 1e-12)
     if len(moved) < exact_below:
-        sums = np.zeros(1)
-        for value in moved:
+        sums = moved[:1]  # with all signs turned the absolute sum is the same
+        for value in moved[1:]:
             sums = np.concatenate([sums + value, sums - value])
         return float((np.abs(sums) >= observed).mean())
     signs = rng.choice([-1.0, 1.0], size=(draws, len(moved)))
@@ -256,7 +253,7 @@ def _paired(
     units: Array | None,
 ) -> PairedDifference:
     error, freedom = estimate.standard_error, estimate.n_effective - 1
-    if identical or not error > _NO_SPREAD:
+    if identical or not has_spread(error):
         estimate, error = replace(estimate, standard_error=math.nan), math.nan
     reach = estimate.reach(level)
     low, high = estimate.value - reach, estimate.value + reach

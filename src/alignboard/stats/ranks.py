@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.stats.intervals import has_spread
 from alignboard.stats.multiplicity import holm
 from alignboard.stats.student import student_p_value
 
@@ -15,8 +16,6 @@ Index = NDArray[np.intp]
 
 # Differences of scores in [0, 1] that are rounding errors.
 _NO_DIFFERENCE = 1e-12
-# Variances of scores in [0, 1] that are rounding errors.
-_NO_SPREAD = 1e-24
 
 
 def rank_sets(difference: Array, adjusted_p: Array, alpha: float = 0.05) -> tuple[Index, Index]:
@@ -77,11 +76,11 @@ def paired_rank_sets(score: Array, alpha: float = 0.05) -> tuple[Index, Index]:
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(known, delta, 0).sum(axis=0) / n
             squares = np.where(known, (delta - mean) ** 2, 0).sum(axis=0)
-            t = mean / np.sqrt(squares / (n * (n - 1)))
-        usable = np.isfinite(t) & (squares > _NO_SPREAD * n)
+            error = np.sqrt(squares / (n * (n - 1)))
+            t = mean / error
         p[i, i + 1 :] = [
-            student_p_value(float(one), int(count) - 1) if use else math.nan
-            for one, count, use in zip(t, n, usable, strict=True)
+            student_p_value(float(one), int(count) - 1) if has_spread(float(own)) else math.nan
+            for one, own, count in zip(t, error, n, strict=True)
         ]
         difference[i, i + 1 :] = np.nan_to_num(mean)
     upper = np.triu_indices(models, 1)

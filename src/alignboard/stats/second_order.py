@@ -198,7 +198,7 @@ def estimate(
     n_calls = len(second) + int(asked.sum())
     return SecondOrderEstimate(
         win_rate=bounded_mean(balanced, units, level),
-        position_gap=_gap(gap, int(answered.sum()), level, units),
+        position_gap=_gap(gap, answered, level, units),
         swap_consistency=_consistency(taken, level, units),
         scores=scores,
         n_first=int(first.scored.sum()),
@@ -338,12 +338,17 @@ def _scaled(weight: Array, design: SecondOrderDesign) -> Array:
     return np.clip(high * weight, design.audit, 1)
 
 
-def _gap(values: Array, n_answered: int, level: float, clusters: NDArray | None = None) -> Interval:
-    """Student's limits; unknown without second verdicts, and with limits unknown where the values show no spread."""
+def _gap(values: Array, answered: Mask, level: float, clusters: NDArray | None = None) -> Interval:
+    """Student's limits; unknown without second verdicts, and with limits unknown where the values show no spread.
+
+    The error is known no better than from the rows that have a second order.
+    """
     estimate, _ = clustered_mean(values, clusters)
+    n_answered = int(answered.sum())
     if not n_answered:
         return replace(estimate, value=math.nan).unknown(level)
-    return student_interval(estimate, level, within=(-1.0, 1.0))
+    known = min(estimate.n_effective, max(2, n_answered))
+    return student_interval(replace(estimate, n_effective=known), level, within=(-1.0, 1.0))
 
 
 def _consistency(taken: _Taken, level: float, clusters: NDArray | None) -> Interval:

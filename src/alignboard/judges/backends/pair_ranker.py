@@ -22,6 +22,7 @@ from alignboard.judges.rows import Call, FailedCall, Question, Reply
 from alignboard.judges.spec import PairRankerSpec
 from alignboard.models.prompting import defused
 from alignboard.models.spec import ModelSpec
+from alignboard.stats.logistic import expit
 
 
 class PairRanker:
@@ -84,14 +85,8 @@ class PairRanker:
             if not math.isfinite(known[ids]):
                 yield call, FailedCall(call.key, "the logits are not finite")
                 continue
-            scores = (_sigmoid(known[ids]), _sigmoid(-known[ids]))
+            scores = (expit(known[ids]), expit(-known[ids]))
             yield call, Reply(scores=scores, reason=cut, n_prompt=len(ids))
-
-
-def _sigmoid(logit: float) -> float:
-    """1 / (1 + exp(-logit)), which never overflows."""
-    small = math.exp(-abs(logit))
-    return (1.0 if logit >= 0 else small) / (1.0 + small)
 
 
 def open_pair_ranker(spec: PairRankerSpec, entry: ModelSpec, *, device: str = "auto") -> PairRanker:

@@ -119,6 +119,32 @@ class ResolvedPlan:
         """Whose responses to ``asked`` the model's are compared with."""
         return model.baseline if asked.reference is None else asked.reference.model
 
+    def compared(
+        self, models: Sequence[str], judge: str | None, *, by_suite: bool
+    ) -> tuple[tuple[str, ...], str | None]:
+        """The models to compare (those named, or all) and the judge, None ``by_suite``.
+
+        A baseline, which has no verdicts, is left out. Raises `InputError` for models that are not the plan's, and
+        where it has several judges and none is named.
+        """
+        judged = [one.made for one in self.models if by_suite or self._is_judged(one.made)]
+        judged = list(dict.fromkeys(judged))
+        for model in models:
+            if model not in judged:
+                close = nearest(model, judged) or f"; it compares {', '.join(judged)}."
+                raise InputError(f"{self.path} has no verdicts on a model {model!r}{close}")
+        if judge is None and not by_suite:
+            if len(self.judges) != 1:
+                known = ", ".join(self.judges) or "none"
+                raise InputError(f"{self.path}: name one of its judges with --judge: {known}.")
+            (judge,) = self.judges
+        return tuple(models or judged), judge
+
+    def _is_judged(self, made: str) -> bool:
+        """Whether some set's responses of the model are compared with those of another."""
+        runs = [model for model in self.models if model.made == made]
+        return any(self.baseline(run, one) not in {None, made} for run in runs for one in self.sets)
+
 
 def access_of(given: PlanJudge, journal: Path) -> Access:
     """How a judge of a plan is asked; ``journal`` is where its batches are kept.

@@ -7,7 +7,6 @@ instructions estimates the effect of the place without another call.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from alignboard.published.audit.finding import Finding, Severity, rows_text
 from alignboard.records import Annotations
 from alignboard.stats.multiplicity import holm
-from alignboard.stats.student import student_quantile
+from alignboard.stats.position import place_limits, place_test
 from alignboard.text import count
 
 LEVEL = 0.05
@@ -46,41 +45,30 @@ class PositionGap:
     n_second: int
 
 
-def position_gap(score: NDArray[np.float64], shown_first: NDArray[np.bool_]) -> PositionGap | None:
+def position_gap(
+    score: NDArray[np.float64], shown_first: NDArray[np.bool_], *, bounded: bool = True
+) -> PositionGap | None:
     """The gap of one model, or of a board's means per instruction; None where it cannot be tested.
 
-    ``score`` is (n,) in [0, 1] or around 0, NaN left out; ``shown_first`` is (n,). The interval uses each group's
-    variance (Neyman) with Welch's degrees of freedom; the test uses the variance that re-drawing the order would give
-    if it changed nothing, s^2 (1/n_1 + 1/n_2) with s^2 of all scores together, which stays finite where each group is
-    constant (Imbens and Rubin, Causal Inference, 2015, chapters 5 and 6).
-
-    >>> gap = position_gap(np.array([1.0, 1, 1, 0, 0, 0]), np.array([True, True, True, False, False, False]))
-    >>> gap.gap, round(gap.z, 2)
-    (100.0, 2.24)
+    ``score`` is (n,), in [0, 1] where ``bounded``, NaN left out; ``shown_first`` is (n,). The limits do not take the
+    place for without effect, the test does: `stats.position`.
     """
+    test = place_test(score, shown_first)
+    if test is None:
+        return None
     parsed = ~np.isnan(score)
     first, second = score[parsed & shown_first], score[parsed & ~shown_first]
-    if len(first) < 2 or len(second) < 2:
-        return None
-    null_error = math.sqrt(score[parsed].var(ddof=1) * (1 / len(first) + 1 / len(second)))
-    if null_error == 0:
-        return None
-    difference = float(first.mean() - second.mean())
-    parts = [(one.var(ddof=1) / len(one), len(one) - 1) for one in (first, second)]
-    square = sum(part for part, _ in parts)
-    freedom = square**2 / sum(part**2 / own for part, own in parts) if square else 1.0
-    reach = student_quantile(0.975, freedom) * math.sqrt(square)
-    z = difference / null_error
+    low, high = place_limits(first, second, bounded=bounded)
     return PositionGap(
-        gap=difference * 100,
-        low=(difference - reach) * 100,
-        high=(difference + reach) * 100,
-        z=z,
-        p_value=math.erfc(abs(z) / math.sqrt(2)),
-        first=float(first.mean()) * 100,
-        second=float(second.mean()) * 100,
-        n_first=len(first),
-        n_second=len(second),
+        gap=(test.first - test.second) * 100,
+        low=low * 100,
+        high=high * 100,
+        z=test.z,
+        p_value=test.p_value,
+        first=test.first * 100,
+        second=test.second * 100,
+        n_first=test.n_first,
+        n_second=test.n_second,
     )
 
 
@@ -100,7 +88,7 @@ def board_gap(columns: Mapping[str, Annotations]) -> PositionGap | None:
     parsed = ~np.isnan(score)
     _, start, cluster = np.unique(instruction[parsed], return_index=True, return_inverse=True)
     means = np.bincount(cluster, weights=score[parsed]) / np.bincount(cluster)
-    return position_gap(means, shown_first[parsed][start])
+    return position_gap(means, shown_first[parsed][start], bounded=False)
 
 
 def audit_position(annotator: str, columns: Mapping[str, Annotations]) -> list[Finding]:

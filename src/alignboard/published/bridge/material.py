@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from alignboard.errors import InputError
 from alignboard.published.bridge.boards import JudgeBoard, Scored
-from alignboard.stats import bridge_items
-from alignboard.stats.bridge import MIN_ANCHORS, Bridge, fit_bridge, length_shift
-from alignboard.stats.bridge_items import CalibratedRates, ItemVerdicts, calibrated_rates
-from alignboard.stats.bridge_scores import JudgeScores
-from alignboard.stats.bridge_validation import Validation, leave_one_out
+from alignboard.stats.bridge import items as bridge_items
+from alignboard.stats.bridge.bridge import MIN_ANCHORS, Bridge, fit_bridge, length_shift
+from alignboard.stats.bridge.items import CalibratedRates, ItemVerdicts, calibrated_rates
+from alignboard.stats.bridge.scores import JudgeScores
+from alignboard.stats.bridge.validation import Validation, leave_one_out
 
 Array = NDArray[np.float64]
 Metric: TypeAlias = Literal["win_rate", "lc"]

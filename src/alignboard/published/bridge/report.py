@@ -14,9 +14,9 @@ from alignboard.errors import InputError, nearest
 from alignboard.published.bridge.boards import new_board, official_board
 from alignboard.published.bridge.material import Material, Metric
 from alignboard.results.folder import ResultsFolder
-from alignboard.stats.bridge import Bridge, Estimates, predict
-from alignboard.stats.bridge_scores import Form
-from alignboard.stats.bridge_validation import Quality, Validation
+from alignboard.stats.bridge.bridge import Bridge, Estimates, predict
+from alignboard.stats.bridge.scores import Form
+from alignboard.stats.bridge.validation import Quality, Validation
 from alignboard.suites import Suite
 from alignboard.text import json_value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from alignboard.published.bridge.report import COLUMN, BridgeReport, BridgeRow
-from alignboard.stats.bridge_validation import Quality
+from alignboard.stats.bridge.validation import Quality
 from alignboard.text import shown, table
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +11,8 @@ from numpy.typing import NDArray
 from alignboard.reports.judges.family import SelfPreference, self_preference
 from alignboard.reports.judges.rows import STATUSES, Judgments
 from alignboard.stats.agreement import side
-from alignboard.stats.intervals import (
-    Estimate,
-    Interval,
-    bounded_mean,
-    clustered_mean,
-    rate_interval,
-    student_interval,
-)
+from alignboard.stats.intervals import Interval, bounded_mean
+from alignboard.stats.position import PositionEffect, between_rows, group_means, within_rows
 from alignboard.stats.second_order import weighted_share
 
 Array = NDArray[np.float64]
@@ -27,8 +20,6 @@ Mask = NDArray[np.bool_]
 
 LOW_MASS = 0.9
 """probability of the verdict tokens below which a row counts as one where the judge wanted to say something else"""
-_LEVEL = 0.95
-_SIGNED = (-1.0, 1.0)
 LENGTH_DIFFERENCE = 30
 """characters from which an answer counts as longer (AlpacaEval ``analyze.py``, ``significant_delta_length``)"""
 
@@ -95,7 +86,7 @@ def judge_figures(name: str, part: Judgments, everything: Judgments) -> JudgeFig
         n_both_orders=len(both),
         paired=paired,
         prefers_first=_prefers_first(asked, paired=paired),
-        position_gap=_position(asked, paired=paired)[0],
+        position_gap=_position(asked, paired=paired).gap,
         swap_consistency=weighted_share(
             side(both.first_score) == side(both.other_score), 1 / both.inclusion, both.instruction
         )
@@ -122,9 +113,10 @@ def _by_model(part: Judgments) -> list[Judgments]:
 
 def _model(part: Judgments) -> ModelFigures:
     asked = part.compared()
-    gap, _ = _position(asked, paired=_is_paired(asked))
+    gap = _position(asked, paired=_is_paired(asked)).gap
     # Equal answers read the same in any order, but without the others they say nothing of the balance.
-    _, balanced = _position(part if asked.ordered.any() else asked, paired=_is_paired(asked))
+    whole = part if asked.ordered.any() else asked
+    balanced = _position(whole, paired=_is_paired(asked)).balanced
     if not np.isnan(part.balanced).all():
         balanced = bounded_mean(part.balanced, part.instruction)
     return ModelFigures(
@@ -162,41 +154,22 @@ def _prefers_first(part: Judgments, *, paired: bool) -> Interval:
     return bounded_mean(preference, known.instruction)
 
 
-def _position(part: Judgments, *, paired: bool) -> tuple[Interval, Interval]:
-    """The position gap, and the order-balanced win rate.
-
-    Within rows where both orders were asked; else between rows: the order is a coin, so the rows with the model shown
-    first and those with it shown second differ by chance alone. The balanced win rate is the mean of these two groups.
-    The gap is their difference within models (a regression with an effect of each model), so that models with missing
-    rows do not shift it; a model that always had the same place tells nothing of it.
-    """
+def _position(part: Judgments, *, paired: bool) -> PositionEffect:
+    """The position gap, and the order-balanced win rate: within rows where all were asked in both orders."""
     if paired:
-        apart = np.where(part.model_first, 1, -1) * (part.first_score - part.other_score)
-        mean = (part.first_score + part.other_score) / 2
-        known = ~np.isnan(apart)
-        gap, _ = clustered_mean(apart[known], part.instruction[known])
-        return student_interval(gap, within=_SIGNED), bounded_mean(mean, part.instruction)
+        when_first = np.where(part.model_first, part.first_score, part.other_score)
+        when_second = np.where(part.model_first, part.other_score, part.first_score)
+        return within_rows(when_first, when_second, part.instruction)
     known = _in_both_places(part)
-    score, first = known.first_score, known.model_first.astype(np.float64)
-    if not len(known):
-        nothing = Estimate.of_equal_clusters(math.nan, math.nan, 0).unknown(_LEVEL)
-        return nothing, nothing
-    model = _model_codes(known)
-    apart = first - _means(model, first)
-    gap = float(apart @ score) / float(apart @ apart)
-    residual = score - _means(model, score) - gap * apart
-    influence = apart * residual * len(known) / float(apart @ apart)
-    estimate = replace(clustered_mean(influence, known.instruction)[0], value=gap)
-    balanced = _balanced(score, known.model_first, known.instruction)
-    if min(first.sum(), (1 - first).sum()) < 2:
-        return estimate.unknown(_LEVEL), balanced
-    return student_interval(estimate, within=_SIGNED), balanced
+    return between_rows(
+        known.first_score, known.model_first, known.instruction, _model_codes(known)
+    )
 
 
 def _in_both_places(part: Judgments) -> Judgments:
     """The rows with a scored first call, of models that were shown first and second."""
     scored = part.where(~np.isnan(part.first_score))
-    share_first = _means(_model_codes(scored), scored.model_first.astype(np.float64))
+    share_first = group_means(_model_codes(scored), scored.model_first.astype(np.float64))
     return scored.where((share_first > 0) & (share_first < 1))
 
 
@@ -204,24 +177,6 @@ def _model_codes(part: Judgments) -> NDArray[np.intp]:
     """(n,) a number for the row's model and baseline."""
     both = part.model.code.astype(np.int64) * len(part.baseline.texts) + part.baseline.code
     return np.unique(both, return_inverse=True)[1]
-
-
-def _means(code: NDArray[np.intp], values: Array) -> Array:
-    """(n,) the mean of the values that have the row's code."""
-    return (np.bincount(code, weights=values) / np.maximum(1, np.bincount(code)))[code]
-
-
-def _balanced(score: Array, first: Mask, clusters: NDArray) -> Interval:
-    """The mean of the means of two groups of rows, with its clustered standard error."""
-    estimate, influence = 0.0, np.zeros(len(score))
-    for group in (first, ~first):
-        mean = float(score[group].mean())
-        estimate += mean / 2
-        influence[group] = (score[group] - mean) * len(score) / group.sum() / 2
-    found = replace(clustered_mean(influence, clusters)[0], value=estimate)
-    if min(first.sum(), (~first).sum()) < 2:
-        return found.unknown(_LEVEL)
-    return rate_interval(found, units=clustered_mean(score, clusters)[1])
 
 
 def _prefers_longer(part: Judgments) -> Interval:

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.stats.logistic import expit
 from alignboard.stats.ranks import difference_tests, simultaneous_ranks
 from alignboard.stats.rating.battles import (
     Array,
@@ -29,7 +30,7 @@ from alignboard.stats.rating.battles import (
     summed,
 )
 from alignboard.stats.rating.kernel import kernels_for
-from alignboard.stats.rating.likelihood import expit, log_likelihood
+from alignboard.stats.rating.likelihood import log_likelihood
 from alignboard.stats.rating.separation import Separation, separation
 from alignboard.stats.rating.solvers import maximise, minorise, newman
 from alignboard.stats.student import student_quantile
@@ -71,7 +72,8 @@ class BradleyTerryFit:
         """Lower and upper limits of the log-strengths, by Student's t with clusters - 1 degrees of freedom.
 
         Where groups are separate, limits are those of distances from the largest group, whose own limits are the
-        sandwich's; the others have one limit by profile likelihood, and none where not even their order is known.
+        sandwich's; the others have one limit by profile likelihood, and none where their record does not tell their
+        order.
         """
         if self.separation is None:
             reach = self._quantile(1 - (1 - level) / 2) * self.standard_error
@@ -92,8 +94,8 @@ class BradleyTerryFit:
                 low[i], high[i] = self.log_strength[i] - reach, self.log_strength[i] + reach
             elif below or above:
                 share = float(self.separation.independent[i])
-                limit = centre + self.separation.limit(i, others, share, level)
-                (low if below else high)[i] = limit
+                limits = self.separation.limits(i, others, share, level, above=below)
+                low[i], high[i] = centre + limits[0], centre + limits[1]
         return low, high
 
     def elo(self, centre: float = 1000.0) -> Array:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alignboard.stats.logistic import expit
 from alignboard.stats.multiplicity import holm
 from alignboard.stats.rating.battles import (
     Array,
@@ -20,7 +21,6 @@ from alignboard.stats.rating.battles import (
     summed,
 )
 from alignboard.stats.rating.bradley_terry import BradleyTerryFit, log_strengths
-from alignboard.stats.rating.likelihood import expit
 from alignboard.stats.student import student_p_value
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.stats.logistic import expit
 from alignboard.stats.rating.battles import (
     Array,
     Battles,
@@ -78,7 +79,7 @@ class _Model:
         value, gradient, information = 0.0, np.zeros(self.size), self._gauges()
         for rows, eta, factor, beside in self.parts(x):
             first, second = self.battles.first[rows], self.battles.second[rows]
-            p, weight = 1 / (1 + np.exp(-np.clip(eta, -700, 700))), self.weights(rows)
+            p, weight = expit(eta), self.weights(rows)
             score = self.battles.score[rows]
             value -= float((weight * (np.logaddexp(0, eta) - score * eta)).sum())
             residual, w = weight * (score - p), weight * p * (1 - p)
@@ -100,7 +101,7 @@ class _Model:
         k = self.n_models
         scores = np.zeros((n_codes, self.size))
         for rows, eta, factor, beside in self.parts(x):
-            p = 1 / (1 + np.exp(-np.clip(eta, -700, 700)))
+            p = expit(eta)
             residual = self.weights(rows) * (self.battles.score[rows] - p)
             own = codes[rows]
             for place, sign in ((self.battles.first, 1), (self.battles.second, -1)):

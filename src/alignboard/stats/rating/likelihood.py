@@ -5,12 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.stats.logistic import expit
+
 Array = NDArray[np.float64]
-
-
-def expit(x: Array) -> Array:
-    """The logistic function, without overflow."""
-    return 1 / (1 + np.exp(-np.clip(x, -700, 700)))
 
 
 def log_likelihood(theta: Array, wins: Array) -> tuple[float, Array, Array]:

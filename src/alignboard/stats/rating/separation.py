@@ -53,8 +53,21 @@ class Separation:
         others = self.reference[i]
         return bool(self.reach[i, others].all()), bool(self.reach[others, i].all())
 
-    def limit(self, i: int, others: Mask, share: float, level: float) -> float:
-        """The one limit that the strength of ``i`` less the mean of ``others`` (models,) has; Newton's method.
+    def limits(
+        self, i: int, others: Mask, share: float, level: float, *, above: bool
+    ) -> tuple[float, float]:
+        """Limits of the strength of ``i`` less the mean of ``others`` (models,), which ``i`` stands ``above`` or below.
+
+        None where the record is too short to tell the order: given that one side never lost, it is the weaker side so
+        often that a limit on the wrong side of 0 would not hold at its level.
+        """
+        found = self._limit(i, others, share, level)
+        if above:
+            return (found, math.inf) if found > 0 else (-math.inf, math.inf)
+        return (-math.inf, found) if found < 0 else (-math.inf, math.inf)
+
+    def _limit(self, i: int, others: Mask, share: float, level: float) -> float:
+        """Where the strength of ``i`` less the mean of ``others`` (models,) makes the record rare; Newton's method.
 
         ``share`` is that of independent comparisons. The profile of a log-likelihood is concave, so that steps from
         beyond the limit stay there.
@@ -73,8 +86,8 @@ class Separation:
         """Limits of the log-strength of ``i`` less that of ``j``, which are in different groups."""
         if self.reach[i, j] == self.reach[j, i]:
             return -math.inf, math.inf
-        found = self.limit(i, np.arange(len(self.wins)) == j, self._share(i, j), level)
-        return (found, math.inf) if self.reach[i, j] else (-math.inf, found)
+        other = np.arange(len(self.wins)) == j
+        return self.limits(i, other, self._share(i, j), level, above=bool(self.reach[i, j]))
 
     def p_value(self, i: int, j: int) -> float:
         """Two-sided, that ``i`` and ``j`` of different groups are equally strong: twice the record's probability.

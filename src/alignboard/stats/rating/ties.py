@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from alignboard.stats.logistic import expit
 from alignboard.stats.rating.battles import Array, Battles, components, require_rankable, summed
 from alignboard.stats.rating.solvers import maximise
 
@@ -118,7 +119,7 @@ def _rao_kupper(x: Array, wins: Array, draws: Array) -> tuple[float, Array, Arra
     gap = theta[:, None] - theta
     one = gap - threshold
     decided = wins + draws  # each enters with s(d - l), seen from its own side
-    p = 1 / (1 + np.exp(np.minimum(one, 700) * -1))
+    p = expit(one)
     n_draws = float(draws.sum()) / 2
     value = float(-(decided * np.logaddexp(0, -one)).sum()) + n_draws * math.log(
         math.expm1(2 * threshold)

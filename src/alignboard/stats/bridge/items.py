@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.errors import ConvergenceError
-from alignboard.stats.bridge_fit import Array
+from alignboard.stats.bridge.fit import Array
+from alignboard.stats.logistic import expit
 
 MIN_MODELS = 4
 """models with verdicts of both judges: three are left where one is left out"""
@@ -92,9 +93,9 @@ def calibrated_rates(models: Sequence[ItemVerdicts]) -> CalibratedRates:
         )[1]
     rate, error = np.empty((m + 1, m)), np.empty((m + 1, m))
     for j, own in enumerate(t):
-        p = _expit(quality[j] + new_taste * own)
+        p = expit(quality[j] + new_taste * own)
         variance = 1 / (float((p * (1 - p)).sum()) + _PRECISION)
-        p = _expit(quality[j] + official_taste[:, None] * own)
+        p = expit(quality[j] + official_taste[:, None] * own)
         slope = (p * (1 - p)).mean(axis=1)
         rate[:, j] = p.mean(axis=1)
         error[:, j] = np.sqrt(variance * slope**2 + p.var(axis=1) / len(own))
@@ -113,7 +114,7 @@ def _tastes(verdicts: Sequence[Array], t: Sequence[Array]) -> tuple[Array, float
     model, y, x = model[known], y[known], x[known]
     quality, w = np.zeros(n_models), 0.0
     for _ in range(_MAX_STEPS):
-        p = _expit(quality[model] + w * x)
+        p = expit(quality[model] + w * x)
         residual, weight = y - p, p * (1 - p)
         own = _sums(model, weight, n_models) + _PRECISION
         mixed = _sums(model, weight * x, n_models)
@@ -133,7 +134,3 @@ def _tastes(verdicts: Sequence[Array], t: Sequence[Array]) -> tuple[Array, float
 
 def _sums(model: NDArray[np.intp], values: Array, n_models: int) -> Array:
     return np.bincount(model, values, n_models).astype(np.float64)
-
-
-def _expit(z: Array) -> Array:
-    return 1 / (1 + np.exp(-np.clip(z, -700, 700)))

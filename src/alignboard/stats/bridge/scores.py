@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.errors import InputError
-from alignboard.stats.bridge_fit import Array
+from alignboard.stats.bridge.fit import Array
 
 Form = tuple[str, ...]
 """the features of a map"""
@@ -46,7 +46,7 @@ class JudgeScores:
     length_shift: Array | None = None
     """log-odds that the official board adds for answers of this length (`length_shift`)"""
     item_win_rate: Array | None = None
-    """the mean official verdict to be expected after the new judge's verdicts (`bridge_items`)"""
+    """the mean official verdict to be expected after the new judge's verdicts (`items`)"""
     item_win_rate_error: Array | None = None
 
     def __len__(self) -> int:
@@ -169,8 +169,3 @@ def _refuse(bad: NDArray[np.bool_], what: str, who: str, values: Array, expected
 def log_odds(p: Array) -> Array:
     """(...) log(p / (1 - p))."""
     return np.log(p) - np.log1p(-p)
-
-
-def expit(z: Array) -> Array:
-    """(...) 1 / (1 + exp(-z))."""
-    return 1 / (1 + np.exp(-np.clip(z, -700, 700)))

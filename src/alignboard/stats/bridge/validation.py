@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.stats.bridge import (
+from alignboard.stats.bridge.bridge import (
     MIN_ANCHORS,
     Estimates,
     fit_bridge,
     predict,
 )
-from alignboard.stats.bridge_fit import Array
-from alignboard.stats.bridge_scores import Form, JudgeScores, require_anchors
+from alignboard.stats.bridge.fit import Array
+from alignboard.stats.bridge.scores import Form, JudgeScores, require_anchors
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From a new judge's scores to the official ones: what the official board would print for a model, with an interval.
 
 Anchors are models that both judges scored. On the log-odds scale the official score is linear in what the new judge
-gave (`FORMS`), with sampling errors on both sides and a deviation of each model's own (`bridge_fit`). The interval is a
+gave (`FORMS`), with sampling errors on both sides and a deviation of each model's own (`fit`). The interval is a
 prediction interval for the figure that the official board would print, its sampling error included; it is conditional
 on the new model being such a model as the anchors are.
 
@@ -17,7 +17,7 @@ residuals instead of the simplest near it (as good for many anchors, worse for t
 widening that counts anchors outside of the others' range too (twice as wide for ten anchors, and nothing is estimated
 there). The unit slope and the shift were added when ten anchors turned out to be too few for the fitted slopes.
 
-References: Bradley and Terry 1952, Biometrika 39; those of `bridge_fit`.
+References: Bradley and Terry 1952, Biometrika 39; those of `fit`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.errors import ConvergenceError, InputError
-from alignboard.stats.bridge_fit import Array, MapFit, fit_map, price_of_choice, simplest
-from alignboard.stats.bridge_scores import (
+from alignboard.stats.bridge.fit import Array, MapFit, fit_map, price_of_choice, simplest
+from alignboard.stats.bridge.scores import (
     GIVEN_SLOPES,
     SHOWN,
     Form,
     JudgeScores,
-    expit,
     features,
     log_odds,
     n_slopes,
@@ -43,6 +42,7 @@ from alignboard.stats.bridge_scores import (
     require_anchors,
     require_scores,
 )
+from alignboard.stats.logistic import expit
 from alignboard.stats.student import student_quantile
 
 MIN_ANCHORS = 8
