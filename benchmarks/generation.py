@@ -3,7 +3,8 @@
 Run:  python benchmarks/generation.py [--small] [--threads 1] [--json FILE]
 Real weights:  python benchmarks/generation.py --real [--tokens 24]; SmolLM2-135M-Instruct in float32, 40 real
 instructions in its chat template, answers of one length (its end token ends nothing), the same tokens from all.
-On CUDA:  the same; 7B-shaped models with random weights (bf16), our engine against the floor of the memory bandwidth.
+On CUDA:  the same; 7B-shaped models with random weights (bf16), our engine (it masks rows, so SDPA) and transformers'
+continuous batching with SDPA and, where flash-attn is installed, flash attention, against the floor of the bandwidth.
 
 The model is a Llama of 42M random weights, the prompts are random words. How long an answer is cannot be left to
 random weights: lengths are drawn from a log-normal distribution and forced. For transformers and lm-eval a logits
@@ -449,9 +450,18 @@ def on_accelerator(
     shapes: dict[str, dict[str, Any]],
     device: str,
     batches: Sequence[int] = (1, 16, 64, 256, 512, 1024),
+    attentions: Sequence[str] | None = None,
 ) -> Iterator[dict]:
-    """Tokens per second at several batch sizes, and the rate that the memory bandwidth would allow."""
+    """Tokens per second at several batch sizes, and the rate that the memory bandwidth would allow.
+
+    Transformers' continuous batching runs once with each of ``attentions``, by default those of the device.
+    """
     import torch
+    from transformers.utils.import_utils import is_flash_attn_2_available
+
+    if attentions is None:
+        flash = device == "cuda" and is_flash_attn_2_available()
+        attentions = ("sdpa", "flash_attention_2") if flash else ("sdpa",)
 
     bandwidth = bandwidth_of(device, 1 << 30 if device == "cuda" else 1 << 20)
     tokens = sum(one.length for one in asked)
@@ -464,7 +474,9 @@ def on_accelerator(
         for rows in batches:
             part = asked if rows >= len(asked) // 16 else asked[: 4 * rows]
             yield against_floor(model, shape, part, device, bandwidth, rows)
-        yield against_floor(model, shape, asked, device, bandwidth, None)
+        for attention in attentions:
+            model.set_attn_implementation(attention)
+            yield against_floor(model, shape, asked, device, bandwidth, None)
         del model
         if device == "cuda":
             torch.cuda.empty_cache()

@@ -145,10 +145,10 @@ def ours(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spent(started: float, at: Sequence[float]) -> dict[str, float]:
-    steps = len(at) - 1
+    steps = {"step": (at[-1] - at[0]) / (len(at) - 1)} if len(at) > 1 else {}
     return {
+        **steps,
         "cpu": time.process_time() - started,
-        "step": (at[-1] - at[0]) / steps if steps > 0 else float("nan"),
         "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 

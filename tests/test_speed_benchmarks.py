@@ -104,11 +104,18 @@ def test_every_method_says_the_same_tokens(generation, monkeypatch):
 
 def test_the_accelerators_part_of_generation_runs_on_a_cpu(generation, benchmark, capsys):
     asked = generation.requests(20, 5, 1000)
-    found = list(generation.on_accelerator(asked, {"tiny": benchmark.TINY}, "cpu", batches=(1, 4)))
-    assert [(row["engine"], row["rows"]) for row in found] == [
-        ("ours", 1),
-        ("ours", 4),
-        ("transformers continuous", 20),
+    found = list(
+        generation.on_accelerator(
+            asked, {"tiny": benchmark.TINY}, "cpu", batches=(1, 4), attentions=("sdpa", "eager")
+        )
+    )
+    assert [
+        (row["engine"], row["rows"], row["attention"].removeprefix("paged|")) for row in found
+    ] == [
+        ("ours", 1, "sdpa"),
+        ("ours", 4, "sdpa"),
+        ("transformers continuous", 20, "sdpa"),
+        ("transformers continuous", 20, "eager"),
     ]
     for row in found[:2]:
         assert row["of_floor"] > 0

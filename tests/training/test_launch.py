@@ -11,6 +11,7 @@ from alignboard.errors import InputError
 from alignboard.pipeline.executors.machine import Machine
 from alignboard.training.launch import Launch
 from alignboard.training.sections import LauncherName
+from commands import alignboard
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,14 @@ def test_sharding_needs_gpus(launcher: LauncherName, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(InputError, match="take --launcher ddp"):
         Machine(n_workers=2, launcher=launcher).for_trainings(1, 1)
+
+
+def test_the_option_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    train = ["train", "demo/sft", "--model", "tiny-phi", "--dry-run", "--launcher", "zero3"]
+    asked = alignboard(tmp_path, *train)
+    assert asked.returncode == 2
+    assert "take --launcher ddp" in asked.stderr
 
 
 @pytest.mark.slow

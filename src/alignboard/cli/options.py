@@ -231,4 +231,4 @@ def machine_of(
     devices = tuple(parts(gpus))
     if gpus is not None and not devices:
         raise InputError("--gpus names no GPU; give their numbers, such as 0,1.")
-    return Machine(workers, devices, executor, cast("LauncherName", launcher))
+    return Machine(workers, devices, executor, launcher=cast("LauncherName", launcher))

@@ -16,7 +16,7 @@ import json
 import re
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -263,8 +263,10 @@ def opens_reasoning(tokenizer: Any, ids: Sequence[int]) -> bool:
 # Where a reply ends.
 
 
-def stop_token_ids(tokenizer: Any, spellings: Iterable[str], *, source: str) -> frozenset[int]:
+def stop_token_ids(tokenizer: Any, spellings: Collection[str], *, source: str) -> frozenset[int]:
     """The ids of tokens given by their spelling; `InputError` for one that the tokenizer reads as several."""
+    if not spellings:
+        return frozenset()
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     found = set()
     for spelling in spellings:

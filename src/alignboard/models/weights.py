@@ -77,14 +77,28 @@ def _keep_four_bit_layout(model: Any) -> None:
 
 
 def _open_native(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+    )
 
     path = checkpoint.path
     _require_known(checkpoint, remote_code=how.remote_code)
     config = AutoConfig.from_pretrained(path, trust_remote_code=how.remote_code)
-    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    if kind is None and not how.remote_code:
-        raise InputError(f"{path} is a {config.model_type}, which is no causal language model.")
+    opener, kind = AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if kind is None and getattr(config, "is_encoder_decoder", False) is False:
+        # A model that also sees (Mistral 3, Qwen2.5-VL) reads texts like any other.
+        opener, kind = (
+            AutoModelForImageTextToText,
+            MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.get(type(config), None),
+        )
+    if kind is None:
+        opener = AutoModelForCausalLM
+        if not how.remote_code:
+            raise InputError(f"{path} is a {config.model_type}, which is no causal language model.")
     if checkpoint.format == "gptq":
         missing = [name for name in ("optimum", "gptqmodel") if find_spec(name) is None]
         if missing:
@@ -94,7 +108,7 @@ def _open_native(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
             config.quantization_config = {**own, "quant_method": "gptq"}
     options = load_options(how, kind)
     return _loaded(
-        AutoModelForCausalLM,
+        opener,
         checkpoint,
         {"config": config, "trust_remote_code": how.remote_code, **options},
         path,

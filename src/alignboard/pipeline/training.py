@@ -25,7 +25,7 @@ from alignboard.pipeline.plans.schema import (
 from alignboard.pipeline.plans.sweeps import Sweep
 from alignboard.pipeline.runner import RunResult, run_resolved
 from alignboard.pipeline.store import WorkspacePaths
-from alignboard.workspace import declaration
+from alignboard.workspace import declaration, find
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -182,8 +182,13 @@ def _chain(
         following = declared.start_from
         if len(chain) == 1:  # the recipe that was asked for
             following = settings.get("start_from", following)
-        if following is not None and is_adapter(following, workspace):
+        if following is None or is_adapter(following, workspace):
             break
+        if find("train", following, workspace) is None:
+            raise InputError(
+                f"start_from: {following} is no recipe of train/, and neither a folder with adapter_config.json nor an "
+                "id on the hub (owner/name)."
+            )
     if model is None:
         raise InputError(f"The recipe {recipe} names no model; say which one to train.")
     return chain, model, revision

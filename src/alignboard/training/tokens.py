@@ -116,6 +116,14 @@ def tokenized(rows: Dataset, tokenizer: Any, *, whole: bool = False) -> Dataset:
     return rows.map(convert, remove_columns=rows.column_names)
 
 
+def prompt_length(row: Mapping[str, Any]) -> int:
+    """Tokens of a row of `tokenized` before the first that is trained; 0 for rated replies, which are no tokens yet."""
+    if "prompt_ids" in row:
+        return len(row["prompt_ids"])
+    labels = row.get("labels", ())
+    return next((n for n, label in enumerate(labels) if label != IGNORED), len(labels))
+
+
 def _marked(tokenizer: Any) -> str | None:
     """The template that marks replies, where the tokenizer's own does not and TRL knows it with its marks."""
     from trl.chat_template_utils import get_training_chat_template, has_generation_markers

@@ -41,7 +41,7 @@ from alignboard.training.resume import KeptAdapters, gather
 from alignboard.training.sections import RecipeError
 from alignboard.training.start import load_base, trainable
 from alignboard.training.threads import few_threads
-from alignboard.training.tokens import training_tokenizer
+from alignboard.training.tokens import prompt_length, training_tokenizer
 from alignboard.training.tracking import trackers
 from alignboard.training.watch import OnStep, StoppedError, Watch, memory_mib
 
@@ -153,7 +153,7 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
                 launch.meet()  # the first process has claimed the folder
                 # It prints every log line; on_step is the caller's way to show progress.
                 trainer.remove_callback(PrinterCallback)
-                first_row, batch = _checked(trainer, recipe, tokenizer)
+                first_row, batch = _checked(trainer, recipe, tokenizer, trained_on)
                 _run(trainer, watch, work, last_good or f"{out_dir}-last-good", tokenizer)
                 if held_out is not None and trainer.state.global_step not in watch.held_out:
                     trainer.evaluate()
@@ -210,8 +210,26 @@ def _require(recipe: Recipe, rows: Rows, out_dir: Path) -> None:
         raise RecipeError(f"{out_dir} exists; an adapter is only written to a new folder")
     if len(rows) < recipe.batch.global_:
         raise RecipeError(
-            f"there are {len(rows)} rows to train on, fewer than the {recipe.batch.global_} of one step (batch.global)."
+            f"{_source(recipe)}: there are {len(rows)} rows to train on, fewer than the {recipe.batch.global_} of one "
+            "step; add rows, or lower batch.global."
         )
+
+
+def _require_left(recipe: Recipe, rows: Any, left: int) -> None:
+    """Raise `RecipeError` where the rows whose prompt leaves room for a reply are fewer than one step takes."""
+    if left >= recipe.batch.global_:
+        return
+    lengths = sorted(prompt_length(row) for row in rows)
+    middle, high = lengths[len(lengths) // 2], lengths[int(0.95 * (len(lengths) - 1))]
+    raise RecipeError(
+        f"{_source(recipe)}: {left} of {len(rows)} rows are left to train on, fewer than the {recipe.batch.global_} of "
+        f"one step: the prompts of the others fill max_length {recipe.max_length} (tokens: median {middle}, "
+        f"95 % up to {high}, longest {lengths[-1]}); raise max_length."
+    )
+
+
+def _source(recipe: Recipe) -> str:
+    return ", ".join(one.name for one in recipe.data_sets)
 
 
 def _save(trainer: Any, folder: Path, batch: Mapping[str, Any]) -> None:
@@ -224,8 +242,11 @@ def _save(trainer: Any, folder: Path, batch: Mapping[str, Any]) -> None:
     launch.meet()
 
 
-def _checked(trainer: Any, recipe: Recipe, tokenizer: Any) -> tuple[TokenRow, dict[str, Any]]:
+def _checked(
+    trainer: Any, recipe: Recipe, tokenizer: Any, rows: Any
+) -> tuple[TokenRow, dict[str, Any]]:
     """Check rows, loss and reference before the first step; (the first row, the first batch)."""
+    _require_left(recipe, rows, len(trainer.train_dataset))
     token_rows = preflight.token_rows(trainer.train_dataset, recipe.max_length, limit=256)
     preflight.check_rows(token_rows, preflight.token_facts(tokenizer))
     batch = probe.first_batch(trainer)

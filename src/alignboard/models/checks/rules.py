@@ -57,6 +57,10 @@ def of_entry(spec: ModelSpec) -> Iterator[CheckFinding]:
 def of_checkpoint(opened: Opened) -> Iterator[CheckFinding]:
     """The files are of the format that the entry says, and of an architecture that can be loaded."""
     from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
 
     spec, checkpoint = opened.spec, opened.checkpoint
     if spec.format not in {None, checkpoint.format}:
@@ -69,6 +73,16 @@ def of_checkpoint(opened: Opened) -> Iterator[CheckFinding]:
         and not spec.trust_remote_code
     ):
         text = f"config.json says model_type {kind!r}, which transformers does not have."
+        yield CheckFinding("architecture", "wrong", text)
+    elif checkpoint.format == "transformers" and not (
+        spec.trust_remote_code
+        or kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        or (
+            kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+            and not checkpoint.config.get("is_encoder_decoder")
+        )
+    ):
+        text = f"config.json says model_type {kind!r}, which is no causal language model."
         yield CheckFinding("architecture", "wrong", text)
 
 

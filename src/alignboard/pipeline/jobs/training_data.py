@@ -27,6 +27,7 @@ from alignboard.training.sections import WEST_OF_N, DataSpec, HeldOutSpec, PairS
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from alignboard.models.checks.opened import Opened
     from alignboard.training.recipe import Recipe
 
 PAIRS: Final = "pairs.json"
@@ -42,6 +43,10 @@ def data(task: JobTask) -> dict[str, str]:
 
     parameters = task.job.parameters
     kind, seed = parameters["kind"], parameters["seed"]
+    if (
+        "base" in task.inputs
+    ):  # rows that are fetched: a tokenizer that is not there is noticed before
+        _open_base(task, "base")
     sources = msgspec.convert(parameters["data"], DataSpec | list[DataSpec])
     held_out = msgspec.convert(parameters["held_out"], HeldOutSpec | None)
     if isinstance(sources, DataSpec) and made_here(sources.name):
@@ -92,13 +97,11 @@ def pairs(task: JobTask) -> dict[str, str]:
 
 def tokens(task: JobTask) -> dict[str, str]:
     """The rows as tokens of the base's tokenizer, or of the one that the start adapter brought."""
-    from alignboard.models.checks.opened import open_small
-    from alignboard.models.spec import ModelSpec
     from alignboard.training.arguments import quiet_data
     from alignboard.training.tokens import tokenized, training_tokenizer
 
     parameters = task.job.parameters
-    base = open_small(ModelSpec(name="base", base=model_path(task.inputs, "start")))
+    base = _open_base(task, "start")
     tokenizer = training_tokenizer(
         base.tokenizer, parameters["chat_template"], start_of(task), base.checkpoint.path
     )
@@ -109,6 +112,14 @@ def tokens(task: JobTask) -> dict[str, str]:
         }
         _write(task.folder, found)
     return {}
+
+
+def _open_base(task: JobTask, role: str) -> Opened:
+    """The base's tokenizer and configuration, without its weights."""
+    from alignboard.models.checks.opened import open_small
+    from alignboard.models.spec import ModelSpec
+
+    return open_small(ModelSpec(name="base", base=model_path(task.inputs, role)))
 
 
 def reference(task: JobTask) -> dict[str, str]:
