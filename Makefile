@@ -61,12 +61,13 @@ boards: $(BASE)
 	$(BIN)/alignboard board
 	$(BIN)/alignboard audit || [ $$? -eq 3 ]
 
-# One process per core, and one thread per process: the models are tiny.
+# One process per core, and one thread per process: the models are tiny. Hundreds of processes share compiled bytecode,
+# where the environment says PYTHONDONTWRITEBYTECODE, too.
 test: $(FULL)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(FULL)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m $(SLOW) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --dist loadfile -m $(SLOW) $(PYTEST_ARGS)
 
 test-real: $(FULL)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m real -s $(PYTEST_ARGS)

@@ -336,11 +336,10 @@ def _board() -> bytes:
     """A board of three models, as it is written."""
     from alignboard.boards.of_results import results_board
 
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(
-            ROOT / "tests/published/synthetic_release/results", folder, dirs_exist_ok=True
-        )
-        return results_board(Path(folder)).to_json().encode()
+    with tempfile.TemporaryDirectory() as folder:  # whose name is another one each time
+        results = Path(folder) / "results"
+        shutil.copytree(ROOT / "tests/published/synthetic_release/results", results)
+        return results_board(results).to_json().encode()
 
 
 def _record() -> bytes:

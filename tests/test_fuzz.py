@@ -34,6 +34,13 @@ def test_a_reader_ends_in_a_sentence(name):
     assert found.refused > 0
 
 
+def test_a_mutation_is_repeated_by_its_number():
+    again = FUZZ.readers()
+    assert {name: one.seeds for name, one in again.items()} == {
+        name: one.seeds for name, one in READERS.items()
+    }
+
+
 def test_planted_faults_are_found(monkeypatch, tmp_path):
     def raises(path):
         raise KeyError("a")

@@ -75,6 +75,7 @@ def test_the_accelerators_part_runs_on_a_cpu(benchmark):
     json.dumps(found)
 
 
+@pytest.mark.slow
 def test_the_table_is_printed_and_written(benchmark, monkeypatch, tmp_path, capsys):
     arguments = ["judging.py", "--small", "--shape", "tiny", "--device", "cpu"]
     arguments += ["--json", str(tmp_path / "found.json"), "--repeats", "1"]
@@ -102,6 +103,7 @@ def test_every_method_says_the_same_tokens(generation, monkeypatch):
     assert len({row["digest"] for row in found.values()}) == 1
 
 
+@pytest.mark.slow
 def test_the_accelerators_part_of_generation_runs_on_a_cpu(generation, benchmark, capsys):
     asked = generation.requests(20, 5, 1000)
     found = list(

@@ -54,6 +54,11 @@ def parse_yaml(text: str, loader: Any = SAFE_LOADER, tags: Collection[str] = ())
     return storable(content)
 
 
+def to_yaml(content: Any) -> str:
+    """Plain values as YAML, in their order."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+
+
 @dataclass
 class _Open:
     """A list or mapping that has begun."""

@@ -422,6 +422,7 @@ def miniature(workspace):
     write(workspace, "plans/zephyr-dpo", plan)
 
 
+@pytest.mark.slow
 def test_the_zephyr_plan_in_miniature(tmp_path):
     miniature(tmp_path)
     result = run_plan("zephyr-dpo", tmp_path)

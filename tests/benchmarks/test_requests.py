@@ -165,6 +165,15 @@ def test_adapters_templates_and_the_base_share_no_result(model, folder, tmp_path
                 )
             found[adapter, chat] = responses(out)
             assert asked_rows(journal) == (number * 12 * 10, 0)
+    counted = [
+        json.loads(next((tmp_path / name).glob("results_*.json")).read_text())["config"]
+        for name in ("None-False", "one-False", "two-False")
+    ]
+    of_base, of_one, of_two = (one["model_num_parameters"] for one in counted)
+    assert of_base < of_one == of_two
+    assert of_base == sum(
+        w.numel() for w in LoadedModel.load(tiny_models.base()).model.parameters()
+    )
     assert all(
         found["one", False][key] != found["two", False][key]
         for key in found["one", False]

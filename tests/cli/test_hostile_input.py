@@ -60,7 +60,15 @@ def test_a_key_that_no_header_takes_is_refused_and_not_shown(key, monkeypatch):
     assert "SECRET" not in str(caught.value)
 
 
-@pytest.mark.parametrize("written", [KEY, KEY.replace("/", "\\/")])
+@pytest.mark.parametrize(
+    "written",
+    [
+        KEY,
+        KEY.replace("/", "\\/"),
+        KEY.replace("/", "\\u002F"),
+        "".join(f"\\u{ord(mark):04x}" for mark in KEY),
+    ],
+)
 def test_a_reply_that_repeats_the_key_is_kept_without_it(written, monkeypatch):
     monkeypatch.setenv("TEST_KEY", KEY)
     with FaultyEndpoint() as server:

@@ -355,6 +355,7 @@ def test_limits_and_prices_are_said_on_the_command_line(tmp_path):
     assert (refused.returncode, "belong to an endpoint" in refused.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_where_it_was(tmp_path):
     """A real process, killed while it answers; what it had committed is known to the next."""
     base = str(tiny_models.base("phi"))

@@ -453,6 +453,7 @@ def test_what_a_training_needs_is_named_before_it_starts(paths):
     assert found == ["torch", "transformers", "peft", "accelerate", "trl", "lm_eval"]
 
 
+@pytest.mark.slow
 def test_bitsandbytes_reports_no_missing_kernel():
     pytest.importorskip("bitsandbytes")
     code = "from alignboard.extras import calm; calm(); import bitsandbytes"

@@ -112,6 +112,10 @@ def canonical(content: Any, fractions: list[float]) -> Any:
     """``content`` without what passes, its fractions taken out into a list."""
     if isinstance(content, dict):
         kept = sorted(content.items())
+        # A set of PEFT's, in the order of this process's hashes.
+        kept = [
+            (k, sorted(v) if k == "target_modules" and isinstance(v, list) else v) for k, v in kept
+        ]
         return {k: canonical(v, fractions) for k, v in kept if k not in PASSING}
     if isinstance(content, list):
         return [canonical(value, fractions) for value in content]

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import commands
 from alignboard.boards.board import read_board
 from alignboard.boards.files import to_text
 from alignboard.errors import InputError
@@ -213,7 +212,13 @@ test_run.execute(graph, test_run.WorkspacePaths(Path(sys.argv[1])))
 """
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        signal.SIGKILL,
+        *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGINT, signal.SIGTERM)),
+    ],
+)
 def test_stopped_at_any_moment_it_goes_on_and_repeats_no_row(stop, paths):
     arguments = [
         sys.executable,
@@ -377,7 +382,9 @@ def products(workspace):
 def finished(tmp_path_factory):
     """A workspace in which the small plan was run without interruption."""
     workspace = small_workspace(tmp_path_factory.mktemp("finished"))
-    result = commands.run_plan("small", workspace)
+    from commands import run_plan  # not above: workers of other tests import this file
+
+    result = run_plan("small", workspace)
     assert (len(result.timings), len(result.jobs)) == (23, 23)
     return workspace
 

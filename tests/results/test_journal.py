@@ -49,6 +49,17 @@ def test_rows_come_back_in_another_process_and_shard(tmp_path):
             reader.add([row("d")])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+@pytest.mark.parametrize("name", [b"a?b#c %41", b"latin \xff", b"line\nbreak"])
+def test_a_folder_may_have_any_name(name, tmp_path):
+    folder = tmp_path / os.fsdecode(name)
+    with Journal(folder, "one") as one, Journal(folder, "two") as two:
+        one.add([row("a")])
+        assert two.get([b"a"]) == {b"a": {"output": "a"}}
+    with Journal(folder) as reader:
+        assert reader.get([b"a"]) == {b"a": {"output": "a"}}
+
+
 def test_a_row_computed_twice_is_told(tmp_path):
     with Journal(tmp_path, "one") as one, Journal(tmp_path, "two") as two:
         one.add([row("a"), row("b")])

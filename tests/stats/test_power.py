@@ -25,7 +25,10 @@ MEDIAN_SD = 0.2531392570266357  # of the 253 released pairs
 def test_prompts_of_the_released_pairs():
     assert [prompts_needed(d, SD) for d in (0.01, 0.02, 0.05)] == [2790, 699, 114]
     assert prompts_needed(0.02, MEDIAN_SD) == 1260
-    assert power(0.02, SD, 805) == pytest.approx(0.852569454, abs=1e-9)
+    critical, shift = stats.t.ppf(0.975, 804), 0.02 / SD * math.sqrt(805)
+    right, wrong = stats.nct.sf(critical, 804, shift), stats.nct.cdf(-critical, 804, shift)
+    assert right == pytest.approx(0.852569115, abs=1e-9)  # claims of the right sign alone
+    assert power(0.02, SD, 805) == pytest.approx(right + wrong, abs=1e-9)
 
 
 @pytest.mark.parametrize(

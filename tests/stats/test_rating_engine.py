@@ -75,6 +75,32 @@ def test_davidson_and_rao_kupper_of_the_arithmetic_board():
     assert rao.log_likelihood == pytest.approx(-185.569161343, abs=1e-7)
 
 
+def test_tie_models_of_the_arithmetic_board_are_leaderbots():
+    """Figures of leaderbot 0.4.3 (`Davidson` and `RaoKupper`, ``k_cov=None, k_tie=0``, trained to 1e-14).
+
+    It is no dependency of the tests. Its `BradleyTerry` counts draws otherwise and has no figures here.
+    """
+    davidson = [
+        0.16357135624829672,
+        0.12262578547113258,
+        -0.04066769571403682,
+        -0.24552944599559026,
+    ]
+    rao_kupper = [
+        0.13873127941642827,
+        0.10252283827630047,
+        -0.03363980123598659,
+        -0.20761431645715983,
+    ]
+    for method, expected, tie in (
+        ("davidson", davidson, -0.8297465290492085),
+        ("rao-kupper", rao_kupper, 0.3637675414789851),
+    ):
+        found = with_ties(arithmetic(), 4, method)
+        assert found.log_strength == pytest.approx(expected, abs=1e-8)
+        assert np.log(found.tie) == pytest.approx(tie, abs=1e-7)
+
+
 @pytest.mark.parametrize("likelihood", [ties._davidson, ties._rao_kupper])
 def test_derivatives_of_tie_models_are_those_of_their_likelihoods(likelihood):
     wins, draws = ties._counts(arithmetic(), arithmetic().score == 0.5, 4)

@@ -14,6 +14,7 @@ from alignboard.stats.second_order import (
     first_wave,
     inclusion,
 )
+from alignboard.stats.student import student_quantile
 
 DESIGN = SecondOrderDesign()
 QUALITY = 0.8
@@ -247,3 +248,16 @@ def test_unbiased_and_covering(shift, discrete):
 @pytest.mark.parametrize("shift", [0.0, 0.16, 0.33, 0.66])
 def test_unbiased_and_covering_over_500_runs(shift, discrete):
     assert 0.93 <= coverage_of(500, shift=shift, discrete=discrete) <= 0.97
+
+
+def test_a_gap_of_drawn_second_orders_is_known_by_the_rows_that_have_one():
+    rng = np.random.default_rng(3)
+    n = 60
+    first = FirstOrders(rng.random(n), rng.random(n) < 0.5, rng.random(n))
+    probability = np.full(n, 0.3)
+    asked = first.uniform < probability
+    second = np.where(asked, rng.random(n), np.nan)
+    gap = estimate(first, second, probability, DESIGN).position_gap
+    assert gap.n_effective == asked.sum() < n
+    reach = student_quantile(0.975, asked.sum() - 1) * gap.standard_error
+    assert gap.high - gap.low == pytest.approx(2 * reach)

@@ -52,6 +52,16 @@ class ContextOnce(JournaledLM):
         passes = "context-once" if self.own_passes is None else f"lm-eval ({self.own_passes})"
         return super().stamp() | {"passes": passes}
 
+    def get_model_info(self) -> dict[str, Any]:
+        """See lm-eval's; adapters beside the one in use, which others in this process asked, are not counted."""
+        found, others = super().get_model_info(), set(self._loaded.adapters) - {self._loaded.active}
+        beside = sum(
+            weight.numel()
+            for name, weight in self._loaded.model.named_parameters()
+            if not others.isdisjoint(name.split("."))
+        )
+        return found | {"model_num_parameters": found["model_num_parameters"] - beside}
+
     def _shrink(self, error: RuntimeError) -> None:
         """Halve what runs at a time."""
         if not should_reduce_batch_size(error) or (

@@ -9,19 +9,11 @@ without being decoded.
 from __future__ import annotations
 
 import codecs
-import csv
 import hashlib
-import io
-import json
 import math
-import re
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from operator import attrgetter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,10 +28,8 @@ from alignboard.records import (
     text_id,
 )
 from alignboard.results.files import SUFFIXES, read_file, write_atomically
-from alignboard.results.raw_rows import BESIDE, file_model, merged_row, merged_rows, unknown_layout
-from alignboard.text import storable
-
-Row = TypeVar("Row", bound=Generation | Judgment)
+from alignboard.results.raw_rows import merged_rows
+from alignboard.results.row_coding import DECODERS, ENCODERS, Row, converted, require_utf8
 
 _DRAW_OF_OLD_FILES = 0.0
 
@@ -134,17 +124,17 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
             f"{path} is empty; a {'list of rows' if path.suffix == '.json' else 'row'} was expected."
         )
     content = content.removeprefix(codecs.BOM_UTF8)
-    decode = _DECODERS.get(path.suffix)
+    decode = DECODERS.get(path.suffix)
     if decode is None:
         raise InputError(f"{path} has none of the formats that are read: {', '.join(SUFFIXES)}.")
     try:
         unnamed = row_type is Generation and b'"generator"' not in content
         rows = None if unnamed and path.suffix != ".csv" else decode(path, content, row_type)
     except (InputError, UnicodeDecodeError):
-        _require_utf8(path, content)
+        require_utf8(path, content)
         raise
     if rows is None:
-        rows = _converted(path, merged_rows(path), row_type)
+        rows = converted(path, merged_rows(path), row_type)
     if not rows:
         raise InputError(f"{path} holds no rows.")
     return rows
@@ -152,187 +142,10 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
 
 def write_rows(path: Path, rows: Sequence[Generation] | Sequence[Judgment]) -> None:
     """Write rows as ``path``'s suffix says, atomically: a reader sees the old file or the whole new one."""
-    encode = _ENCODERS.get(path.suffix)
+    encode = ENCODERS.get(path.suffix)
     if encode is None:
         raise InputError(f"{path} has none of the formats that are written: {', '.join(SUFFIXES)}.")
     write_atomically(path, encode(rows))
-
-
-# Decoding. The fast decoder says what is wrong only by a byte or a path; a second, slower look finds the row.
-
-
-@lru_cache(maxsize=8)
-def _decoders(row_type: type[Row]) -> tuple[msgspec.json.Decoder, msgspec.json.Decoder]:
-    """Of a list of rows and of one row, with what may stand beside an instruction (`raw_rows.BESIDE`)."""
-    beside = [(name, Any, None) for name in BESIDE]
-    wide = msgspec.defstruct(
-        row_type.__name__, beside, bases=(row_type,), gc=row_type.__struct_config__.gc
-    )
-    return msgspec.json.Decoder(list[wide]), msgspec.json.Decoder(wide)
-
-
-_beside: Callable[[Any], tuple[Any, ...]] = attrgetter(*BESIDE)
-
-
-def _narrow(rows: list[Any], row_type: type[Row]) -> list[Row] | None:
-    """The decoded rows as they are typed; None where an instruction is more than its column."""
-    wide = (row for row in rows if type(row) is not row_type)
-    if any(value is not None for row in wide for value in _beside(row)):
-        return None
-    return msgspec.convert(rows, list[row_type], from_attributes=True)
-
-
-def _decode_json(path: Path, content: bytes, row_type: type[Row]) -> list[Row] | None:
-    try:
-        return _narrow(_decoders(row_type)[0].decode(content), row_type)
-    except msgspec.ValidationError as error:
-        raise _wrong_field(path, error) from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        return _decode_again(path, content, row_type, error)
-
-
-def _decode_jsonl(path: Path, content: bytes, row_type: type[Row]) -> list[Row] | None:
-    decoder = _decoders(row_type)[1]
-    rows: list[Any] = []
-    for number, line in enumerate(content.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(decoder.decode(line))
-        except msgspec.ValidationError as error:
-            raise _wrong_field(path, error, row=number) from error
-        except (msgspec.DecodeError, RecursionError) as error:
-            again = _decode_again(path, line, row_type, error, line=number)
-            if again is None:
-                return None
-            rows += again
-    return _narrow(rows, row_type)
-
-
-def _decode_csv(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
-    try:
-        if "instruction" not in (reader.fieldnames or ()):
-            raise unknown_layout(path, dict.fromkeys(reader.fieldnames or ()))
-        return [_csv_row(path, number, raw, row_type) for number, raw in enumerate(reader, start=1)]
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error}).") from error
-
-
-def _csv_row(path: Path, number: int, raw: dict[str, Any], row_type: type[Row]) -> Row:
-    if None in raw:
-        raise InputError(
-            f"{path}, row {number}: more values than the header has columns; quote texts that hold a comma."
-        )
-    optional = {"preference", "annotator", "dataset", "balanced_preference"}
-    values: dict[str, Any] = {
-        key: None if value == "" and key in optional else _cell(key, value)
-        for key, value in merged_row(path, number, raw).items()
-        if key in row_type.__struct_fields__
-    }
-    if "generator" not in raw:
-        values["generator"] = file_model(path)
-    try:
-        return msgspec.convert(values, row_type)
-    except msgspec.ValidationError as error:
-        raise _wrong_field(path, error, row=number) from error
-
-
-def _cell(column: str, text: str) -> str | float:
-    """The value of a cell: a number where the column is one; a text that is none is left to the row's type."""
-    if column != "balanced_preference":
-        return text
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return number if math.isfinite(number) else text
-
-
-_DECODERS: dict[str, Callable[[Path, bytes, type], list | None]] = {
-    ".json": _decode_json,
-    ".jsonl": _decode_jsonl,
-    ".csv": _decode_csv,
-}
-
-
-def _encode_csv(rows: Sequence[Generation] | Sequence[Judgment]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=rows[0].__struct_fields__ if rows else ())
-    writer.writeheader()
-    writer.writerows({key: getattr(row, key) for key in row.__struct_fields__} for row in rows)
-    return text.getvalue().encode("utf-8")
-
-
-_ENCODERS: dict[str, Callable[[Sequence], bytes]] = {
-    ".json": lambda rows: msgspec.json.format(msgspec.json.encode(rows), indent=2) + b"\n",
-    ".jsonl": lambda rows: msgspec.json.Encoder().encode_lines(rows),
-    ".csv": _encode_csv,
-}
-
-
-def _wrong_field(
-    path: Path, error: msgspec.ValidationError, row: int | None = None, first: int = 1
-) -> InputError:
-    """msgspec's ``Expected `str`, got `int` - at `$[3].output` `` as a sentence with row and field."""
-    what, _, where = str(error).partition(" - at ")
-    match = re.search(r"\$(?:\[(\d+)\])?(?:\.(\w+))?", where)
-    if match and match[1] is not None:
-        row = int(match[1]) + first
-    field = f", field {match[2]!r}" if match and match[2] else ""
-    place = f"{path}, row {row}{field}" if row else str(path)
-    return InputError(f"{place}: {what[0].lower()}{what[1:].replace('`', '')}.")
-
-
-def _decode_again(
-    path: Path, content: bytes, row_type: type[Row], error: Exception, line: int | None = None
-) -> list[Row] | None:
-    """What the fast decoder refuses: half of a surrogate pair is replaced, since no file can hold it again; anything
-    else is an error that names the row where the file breaks, or the NaN that Python's own writer leaves.
-
-    ``line`` is the row's number where ``content`` is one line of a jsonl file.
-    """
-    first = line or 1
-    try:
-        rows = json.loads(content)
-    except (ValueError, RecursionError) as reason:
-        position = reason.pos if isinstance(reason, json.JSONDecodeError) else 0
-        before = len(re.findall(r'"instruction"\s*:', content.decode("utf-8")[:position]))
-        place = f"row {line}" if line else f"about row {max(1, before)}"
-        raise InputError(
-            f"{path}, {place}: not valid JSON, cut off or damaged ({error})."
-        ) from error
-    rows = rows if line is None else [rows]
-    for number, row in enumerate(rows if isinstance(rows, list) else [], start=first):
-        for field, value in row.items() if isinstance(row, dict) else ():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise InputError(
-                    f"{path}, row {number}, field {field!r}: {value} is not valid JSON; write null for a verdict "
-                    "that could not be parsed."
-                ) from error
-    listed = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    if any(row.get(name) is not None for row in listed for name in BESIDE):
-        return None
-    return _converted(path, storable(rows), row_type, first)
-
-
-def _converted(path: Path, rows: Any, row_type: type[Row], first: int = 1) -> list[Row]:
-    try:
-        return msgspec.convert(rows, list[row_type])
-    except msgspec.ValidationError as error:
-        raise _wrong_field(path, error, first=first) from error
-
-
-def _require_utf8(path: Path, content: bytes) -> None:
-    """What could not be decoded may be no text at all; what could holds none but UTF-8 in the fields that are read."""
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        row = max(1, len(re.findall(rb'"instruction"\s*:', content[: error.start])))
-        raise InputError(
-            f"{path}, about row {row}: byte {error.start} is not UTF-8; save the file as UTF-8."
-        ) from error
 
 
 # Validation of what was decoded.

@@ -150,7 +150,7 @@ def _open_other(path: Path) -> Shard:
     _require_content(path)
     # A folder that nobody may write has no WAL to come either: the file is all there is.
     fixed = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
-    uri = f"file:{quote(str(path.resolve()))}?mode=ro{'&immutable=1' if fixed else ''}"
+    uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro{'&immutable=1' if fixed else ''}"
     with named_errors(path):
         connection = _connected(uri, uri=True)
         try:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alignboard.boards.board import Board, read_board
 from alignboard.boards.columns import Column, Row, Score
 from alignboard.errors import InputError
 from alignboard.extras import require
+from alignboard.guarded_yaml import to_yaml
 from alignboard.results.files import write_atomically
 from alignboard.workspace import model_name
 
@@ -53,7 +54,7 @@ def write_eval_results(board: Board, folder: Path, datasets: Mapping[str, str]) 
             path = (
                 folder / model_name(row.model) / ".eval_results" / f"{model_name(board.name)}.yaml"
             )
-            write_atomically(path, _yaml(eval_result_entries_to_yaml(entries)))
+            write_atomically(path, to_yaml(eval_result_entries_to_yaml(entries)).encode())
             written.append(path)
     return written
 
@@ -69,7 +70,7 @@ def write_model_index(board: Board, folder: Path) -> list[Path]:
         if results:
             path = folder / model_name(row.model) / "model-index.yaml"
             index = eval_results_to_model_index(row.model, results)
-            write_atomically(path, _yaml({"model-index": index}))
+            write_atomically(path, to_yaml({"model-index": index}).encode())
             written.append(path)
     return written
 
@@ -136,9 +137,3 @@ def _entry(board: Board, column: Column, score: Score, dataset: str) -> EvalResu
         value=score.value,
         notes=_name(board, column, score),
     )
-
-
-def _yaml(content: Any) -> bytes:
-    import yaml
-
-    return yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=110).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from http import HTTPStatus
 
 from alignboard.engines.openai.format import (
@@ -45,10 +46,20 @@ def without_key(key: str | None, content: bytes) -> bytes:
     """A body without the key, which some gateways repeat. Short ones (EMPTY) are words that a model may write."""
     if key is None or len(key) < _SECRET_LENGTH:
         return content
-    written = {key, json.dumps(key)[1:-1], key.replace("/", "\\/")}
-    for form in written:
+    for form in {key, json.dumps(key)[1:-1]}:
         content = content.replace(form.encode(), b"***")
-    return content
+    escaped = b"\\u" in content or b"\\/" in content
+    return _escaped(key).sub(b"***", content) if escaped else content
+
+
+@lru_cache(maxsize=8)
+def _escaped(key: str) -> re.Pattern[bytes]:
+    """The key with any of its characters escaped, as JSON writers of gateways do it with ``/``, ``+`` and ``=``."""
+    marks = [re.escape(mark) if mark.isalnum() else rf"\\?{re.escape(mark)}" for mark in key]
+    forms = [
+        rf"(?:{plain}|(?i:\\u{ord(mark):04x}))" for plain, mark in zip(marks, key, strict=True)
+    ]
+    return re.compile("".join(forms).encode())
 
 
 def require_success(

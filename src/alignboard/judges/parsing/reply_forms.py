@@ -30,9 +30,8 @@ from alignboard.judges.rows import Reply, Verdict
 from alignboard.registry import register
 
 _LISTED: Final = 3
-_LISTS = re.compile(
-    r"[\s,;/|*_`\"'\u201c\u201d]{0,8}(?:and|or)?[\s*_`\"'\u201c\u201d]{0,8}", re.IGNORECASE
-)
+_ROUND: Final = "[ \t*_`\"'\u201c\u201d]{0,8}"
+_LISTS = re.compile(rf"{_ROUND}(?:[,;/|] ?(?:and|or)?|and|or){_ROUND}", re.IGNORECASE)
 """what stands between the verdicts of a list"""
 _NEAR: Final = 24
 """characters before a verdict that may rule it out"""

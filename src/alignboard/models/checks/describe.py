@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-import yaml
 
+from alignboard.guarded_yaml import to_yaml
 from alignboard.models.checks.report import Check, ShownToken
 from alignboard.models.spec import ModelSpec, PromptFormat
 from alignboard.text import table
@@ -58,8 +58,7 @@ def model_text(spec: ModelSpec) -> str:
         for key, value in msgspec.to_builtins(spec).items()
         if key in {"name", "base"} or value != default[key]
     }
-    text = yaml.safe_dump(_pruned(content), sort_keys=False, allow_unicode=True, width=100)
-    return text.rstrip()
+    return to_yaml(_pruned(content)).rstrip()
 
 
 def _pruned(value: object) -> object:

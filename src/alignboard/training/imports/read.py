@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from alignboard.errors import InputError
+from alignboard.guarded_yaml import to_yaml
 from alignboard.suites import read_yaml
 from alignboard.training.imports import axolotl, llama_factory, trl
 from alignboard.training.imports.translation import KeyNote, Translation
@@ -39,7 +38,7 @@ class ImportedRecipe:
                 "# Differs from the published run:",
                 *(f"#   {one}" for one in self.differences),
             ]
-        body = yaml.safe_dump(dict(self.content), sort_keys=False, allow_unicode=True, width=110)
+        body = to_yaml(dict(self.content))
         return "\n".join(head) + "\n" + body
 
     def to_json(self) -> dict[str, Any]:
