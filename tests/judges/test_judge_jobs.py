@@ -113,3 +113,11 @@ def test_another_judge_under_the_name_is_another_job(workspace, loads):
     judge("rate")
     assert len(loads) == 2
     assert len(json.loads((workspace / FOLDERS["rate"] / "ratings.json").read_text())) == 4
+
+
+def test_a_kind_that_is_not_here_is_refused(workspace):
+    made = CliRunner().invoke(
+        cli, ["judge", "rate", FILE, "--judge", "scorer", "--redo", "judge"], catch_exceptions=True
+    )
+    assert isinstance(made.exception, InputError)
+    assert str(made.exception) == "--redo judge: no job here is of that kind; there is rate."
