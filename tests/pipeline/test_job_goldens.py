@@ -70,6 +70,7 @@ PASSING |= {
     "libraries",
     "provenance",
 }
+PLACES = ("/", "results/.store/", "lm_eval/tasks/")
 KEPT = """
 name: kept
 models:
@@ -120,7 +121,7 @@ def canonical(content: Any, fractions: list[float]) -> Any:
     if isinstance(content, list):
         return [canonical(value, fractions) for value in content]
     if isinstance(content, str):
-        return "a place" if content.startswith("/") else content
+        return "a place" if content.startswith(PLACES) else content
     if isinstance(content, float) and not content.is_integer():
         fractions.append(content)
         return "a fraction"

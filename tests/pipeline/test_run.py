@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from alignboard.boards.board import read_board
 from alignboard.boards.files import to_text
 from alignboard.errors import InputError
+from alignboard.fetch.sources import cache_folder
 from alignboard.pipeline import progress
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.executors.processes import Processes
@@ -423,6 +425,25 @@ def test_a_run_leaves_the_files_of_the_ecosystem(finished):
     assert not list((finished / "results" / ".journal").glob("*-wal")), (
         "shards can be copied as they are"
     )
+
+
+def test_what_is_kept_names_no_folder_of_this_machine(finished):
+    """The next workspace, or machine, may have another path: trainings and lm-eval's results are read there too."""
+    texts = [
+        path
+        for folder in ("results", "leaderboards")
+        for path in (finished / folder).rglob("*")
+        if path.suffix in {".json", ".jsonl", ".md", ".csv", ".html", ".yaml"}
+    ]
+    assert {"adapter_config.json", "training.json"} < {path.name for path in texts}
+    roots = (str(finished), sysconfig.get_path("purelib"), str(cache_folder()))
+    naming = [
+        (str(path.relative_to(finished)), root)
+        for path in texts
+        for root in roots
+        if root in path.read_text(encoding="utf-8")
+    ]
+    assert naming == []
 
 
 def test_a_second_run_does_nothing_and_is_fast(finished):

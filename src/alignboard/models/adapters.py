@@ -13,6 +13,7 @@ Importing this module loads neither torch nor transformers.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from alignboard.fetch.packages import is_packaged
 from alignboard.models.hub import is_repository
 from alignboard.models.identity import adapter_fingerprint, fingerprint
 from alignboard.results.files import read_json_object
+from alignboard.workspace import STORE
 
 _REWRITING: Final = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """values of ``init_lora_weights``, or how they begin, with which PEFT changes the base when it adds an adapter"""
@@ -127,15 +129,32 @@ def _reads_as(tokenizer: Any) -> tuple[Any, ...]:
     return tokenizer.get_vocab(), special, sorted(tokenizer.added_tokens_decoder)
 
 
+def stated_base(path: Path) -> str | None:
+    """The base that the adapter in ``path`` names: an id, or where that folder is now.
+
+    Trainings of a workspace name their base from the workspace on, and folders of jobs keep their names when it moves.
+    """
+    base = read_json_object(path / "adapter_config.json").get("base_model_name_or_path")
+    if not isinstance(base, str):
+        return None
+    parts = Path(base).parts
+    if STORE not in parts or os.path.exists(base):  # noqa: PTH110 - any text is a name
+        return base
+    made = Path(*parts[parts.index(STORE) :])
+    here = (folder / made for folder in path.resolve().parents)
+    return next((str(place) for place in here if place.is_dir()), base)
+
+
 def require_same_base(path: Path, base: Path, source: str, base_fingerprint: str) -> None:
     """The adapter in ``path`` was trained on this base, as far as that can be known.
 
     Where both name a repository of the hub the names have to agree; where the adapter names a checkpoint on this disk
     the contents have to. A folder that is gone says nothing.
     """
-    config = read_json_object(path / "adapter_config.json")
-    trained_on = config.get("base_model_name_or_path")
-    if not isinstance(trained_on, str) or trained_on in {"", source, str(base)}:
+    trained_on = stated_base(path)
+    if trained_on is None or trained_on in {"", source, str(base)}:
+        return
+    if Path(trained_on).resolve() == base.resolve():
         return
     if (Path(trained_on) / "config.json").is_file():
         differs = fingerprint(Path(trained_on)) != base_fingerprint

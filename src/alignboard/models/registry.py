@@ -12,12 +12,12 @@ from pathlib import Path
 
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.packages import is_packaged, packaged_files
+from alignboard.models.adapters import stated_base
 from alignboard.models.formats import identify
 from alignboard.models.gguf.parts import checkpoint_name
 from alignboard.models.hub import is_repository, locate
 from alignboard.models.spec import ModelSpec, read_spec
-from alignboard.results.files import read_json_object
-from alignboard.workspace import STORE, find, library, names
+from alignboard.workspace import find, library, names
 
 ROOM = "evaluate/models"
 _TRAINERS = re.compile(r"checkpoint-\d+")
@@ -83,12 +83,11 @@ def _local(path: Path) -> ModelSpec:
     """The checkpoint or adapter in a folder, or the GGUF file."""
     adapter = path / "adapter_config.json"
     if adapter.is_file():
-        base = read_json_object(adapter).get("base_model_name_or_path")
-        if not isinstance(base, str):
+        base = stated_base(path)
+        if base is None:
             raise InputError(
                 f"{adapter}: base_model_name_or_path does not say on which model this adapter is."
             )
-        base = _where_it_is(base, path)
         if not (is_repository(base) or is_packaged(base) or os.path.exists(base)):  # noqa: PTH110 - any text is a name
             raise InputError(
                 f"{adapter} names the base {base!r}, which is not here; write an entry evaluate/models/NAME.yaml with "
@@ -101,16 +100,6 @@ def _local(path: Path) -> ModelSpec:
         name = checkpoint_name(gguf_file)
         return ModelSpec(name=name, base=str(folder), format="gguf", gguf_file=gguf_file)
     return ModelSpec(name=_folder_name(path), base=str(path), format=found.format)
-
-
-def _where_it_is(base: str, adapter: Path) -> str:
-    """``base``, or where it is now if the workspace was moved: the folders of jobs keep their names."""
-    parts = Path(base).parts
-    if STORE not in parts or os.path.exists(base):  # noqa: PTH110 - any text is a name
-        return base
-    made = Path(*parts[parts.index(STORE) :])
-    here = (folder / made for folder in adapter.resolve().parents)
-    return next((str(place) for place in here if place.is_dir()), base)
 
 
 def _folder_name(path: Path) -> str:

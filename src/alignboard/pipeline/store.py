@@ -15,12 +15,14 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+import sysconfig
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from alignboard import __version__
+from alignboard.fetch.sources import cache_folder
 from alignboard.pipeline.graph import SCHEME, Job, library_versions
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.replacing import require_no_less
@@ -257,3 +259,18 @@ def _same(source: Path, target: Path) -> bool:
 def _way(source: Path, target: Path) -> str:
     """The relative path to ``source`` from where ``target`` really is: its folder may be a symbolic link."""
     return os.path.relpath(source.resolve(), target.parent.resolve())
+
+
+def without_roots(files: Iterable[Path], workspace: Path) -> None:
+    """Write paths in the JSON and Markdown ``files`` from the workspace, the cache or the environment on.
+
+    What is kept then says the same on another machine, and names no folder of the one that wrote it.
+    """
+    roots = (workspace, workspace.resolve(), cache_folder(), Path(sysconfig.get_path("purelib")))
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        for root in dict.fromkeys(roots):
+            place = f"{root}/"  # also as JSON writes it, and as lm-eval makes a file's name of it
+            for spelt in (place, json.dumps(place)[1:-1], place.replace("/", "__")):
+                text = text.replace(spelt, "")
+        path.write_text(text, encoding="utf-8")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from alignboard.errors import InputError
+from alignboard.models.adapters import stated_base
 from alignboard.models.arithmetic import QLORA, Dtype, Quantization
 from alignboard.models.loading import LoadedModel
 from alignboard.results.files import read_json_object
@@ -124,7 +125,7 @@ def export_adapter(
     config = adapter / "adapter_config.json"
     if not config.is_file():
         raise InputError(f"{adapter} is no adapter: it holds no adapter_config.json.")
-    named = base or str(read_json_object(config).get("base_model_name_or_path") or "")
+    named = base or stated_base(adapter)
     if not named:
         raise InputError(f"{adapter} names no base model; give it (--base).")
     loaded = LoadedModel.load(named, dtype=dtype)

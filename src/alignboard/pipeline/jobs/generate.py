@@ -34,6 +34,7 @@ from alignboard.pipeline.plans.models import served_of
 from alignboard.pipeline.plans.references import unpinned_data
 from alignboard.pipeline.plans.schema import PlanModel
 from alignboard.pipeline.plans.sets import read_set, responses, select
+from alignboard.pipeline.store import without_roots
 from alignboard.records import Generation
 from alignboard.results.conversations import CONVERSATIONS, Conversation, write_conversations
 from alignboard.results.formats import read_rows, write_rows
@@ -207,6 +208,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
             )
         except InputError as error:
             raise InputError(f"evaluate/suites/{suite}.yaml: {error}") from error
+    without_roots((task.folder / LM_EVAL).glob("results_*.json"), task.paths.workspace)
     table: dict[str, dict[str, Any]] = {}
     for score in scores:
         error = None if math.isnan(score.standard_error) else score.standard_error

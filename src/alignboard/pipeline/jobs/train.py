@@ -13,8 +13,12 @@ from alignboard.pipeline.jobs.training_data import (
 )
 from alignboard.pipeline.jobs.weights import ADAPTER, CHECKPOINT, SOURCE, model_path
 from alignboard.pipeline.plans.made import tiny_checkpoint
+from alignboard.pipeline.store import without_roots
 from alignboard.training.launch import Launch
 from alignboard.training.processes import TrainingCall, launched, perform
+
+_NAMING = ("adapter_config.json", "config.json", "training.json", "README.md")
+"""files of a trained model that name the base's folder"""
 
 
 def checkpoint(task: JobTask) -> dict[str, str]:
@@ -62,4 +66,6 @@ def train(task: JobTask) -> dict[str, str]:
         launched(call, launch, task.progress)
     else:
         perform(call, task.progress)
+    named = (task.folder / made / name for name in _NAMING)
+    without_roots((path for path in named if path.is_file()), task.paths.workspace)
     return {f"results/{parameters['model']}/{made}": made}
