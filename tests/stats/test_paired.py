@@ -26,7 +26,7 @@ from alignboard.stats.paired import (
     sign_flip_p_value,
 )
 from alignboard.stats.ranks import paired_rank_sets, probability_of_best, rank_sets, tie_groups
-from alignboard.stats.student import student_p_value, student_quantile
+from alignboard.stats.student import student_p_value, student_p_values, student_quantile
 
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
 BASELINE = "gpt4_1106_preview"
@@ -209,6 +209,9 @@ def test_student_against_scipy() -> None:
     t = pytest.importorskip("scipy.stats").t
     for v, x in itertools.product((1, 2, 3, 7.5, 29, 804, 1e5), (1e-6, 0.3, 1, 2.5, 9, 40)):
         assert student_p_value(x, v) == pytest.approx(2 * t.sf(x, v), rel=1e-9)
+        many = student_p_values(np.array([x, -x, np.nan, np.inf]), np.array([v, v, v, v]))
+        expected = [student_p_value(x, v)] * 2 + [np.nan, 0.0]
+        assert many == pytest.approx(expected, rel=1e-9, nan_ok=True)
     for v, q in itertools.product((0.7, 1, 2, 3, 3.6, 10, 804, 1e5), (0.025, 0.6, 0.975, 0.99987)):
         assert student_quantile(q, v) == pytest.approx(t.ppf(q, v), rel=1e-10)
 

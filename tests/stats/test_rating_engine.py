@@ -14,7 +14,7 @@ from alignboard.stats.rating.checks import certain_cycles, fragility, pair_fits
 from alignboard.stats.rating.covariates import with_covariates
 from alignboard.stats.rating.resampling import multinomial_bootstrap, prompt_bootstrap
 from alignboard.stats.rating.simple_scores import average_win_rate, eigenvector, elo_updates
-from alignboard.stats.rating.ties import with_ties
+from alignboard.stats.rating.ties import TieModel, with_ties
 
 
 def arithmetic():
@@ -92,10 +92,11 @@ def test_tie_models_of_the_arithmetic_board_are_leaderbots():
         -0.03363980123598659,
         -0.20761431645715983,
     ]
-    for method, expected, tie in (
+    published: list[tuple[TieModel, list[float], float]] = [
         ("davidson", davidson, -0.8297465290492085),
         ("rao-kupper", rao_kupper, 0.3637675414789851),
-    ):
+    ]
+    for method, expected, tie in published:
         found = with_ties(arithmetic(), 4, method)
         assert found.log_strength == pytest.approx(expected, abs=1e-8)
         assert np.log(found.tie) == pytest.approx(tie, abs=1e-7)

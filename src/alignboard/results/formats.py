@@ -11,8 +11,10 @@ from __future__ import annotations
 import codecs
 import hashlib
 import math
+from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +87,7 @@ def read_annotations(
     annotators = sorted({row.annotator for row in rows if row.annotator})
     columns = (
         ids,
-        _ids(row.output_1 for row in rows),
+        _shared_ids([row.output_1 for row in rows]),
         _ids(row.output_2 for row in rows),
         np.array(
             [
@@ -171,18 +173,22 @@ def preference_value(path: Path, row: int, value: float | str | None) -> float:
 
 
 def _unique_instructions(path: Path, rows: Sequence[Generation] | Sequence[Judgment]) -> TextId:
-    first: dict[str, int] = {}
-    for number, row in enumerate(rows, start=1):
-        earlier = first.setdefault(row.instruction, number)
-        if earlier != number:
-            raise InputError(
-                f"{path}, row {number}, field 'instruction': the same instruction as in row {earlier} "
-                f"({_short(row.instruction)}); remove one of the two."
-            )
-    return _ids(first)
+    texts = [row.instruction for row in rows]
+    if len(set(texts)) < len(texts):
+        first: dict[str, int] = {}
+        for number, text in enumerate(texts, start=1):
+            earlier = first.setdefault(text, number)
+            if earlier != number:
+                raise InputError(
+                    f"{path}, row {number}, field 'instruction': the same instruction as in row {earlier} "
+                    f"({_short(text)}); remove one of the two."
+                )
+    return _shared_ids(texts)
 
 
 def _require_one(path: Path, field: str, values: Sequence[str]) -> None:
+    if len(set(values)) < 2:
+        return
     for number, value in enumerate(values, start=1):
         if value != values[0]:
             raise InputError(
@@ -209,6 +215,18 @@ def _require_all(path: Path, ids: TextId, expected: TextId) -> None:
 
 def _ids(texts: Iterable[str]) -> NDArray[np.uint64]:
     return np.array([text_id(text) for text in texts], dtype=np.uint64)
+
+
+_RECENT: Final[deque[tuple[list[str], TextId]]] = deque(maxlen=4)
+
+
+def _shared_ids(texts: list[str]) -> TextId:
+    """`_ids` of a column that a folder's files share, instructions and the baseline's outputs: hashed once."""
+    for known, ids in _RECENT:
+        if known == texts:
+            return ids.copy()
+    _RECENT.append((texts, _ids(texts)))
+    return _RECENT[-1][1].copy()
 
 
 def _digest(*columns: np.ndarray) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.stats.intervals import has_spread
 from alignboard.stats.multiplicity import holm
-from alignboard.stats.student import student_p_value
+from alignboard.stats.student import student_p_values
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -54,10 +52,11 @@ def difference_tests(score: Array, covariance: Array, degrees: float) -> Array:
     """(models, models) two-sided p-values that two scores are equal, by Student's t; NaN without an error."""
     variance = np.diag(covariance)
     error = np.sqrt(np.maximum(variance[:, None] + variance - 2 * covariance, 0))
+    upper = np.triu_indices(len(score), 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(error > 0, (score[:, None] - score) / error, np.nan)[upper]
     p = np.full(covariance.shape, np.nan)
-    for i, j in zip(*np.triu_indices(len(score), 1), strict=True):
-        if error[i, j] > 0:
-            p[i, j] = student_p_value(float((score[i] - score[j]) / error[i, j]), degrees)
+    p[upper] = student_p_values(t, np.full(t.shape, degrees))
     return np.fmax(p, p.T)
 
 
@@ -68,7 +67,8 @@ def paired_rank_sets(score: Array, alpha: float = 0.05) -> tuple[Index, Index]:
     every prompt its own cluster, for all pairs at once.
     """
     models = score.shape[1]
-    difference, p = np.zeros((models, models)), np.full((models, models), np.nan)
+    difference, counts = np.zeros((models, models)), np.zeros((models, models))
+    t = np.full((models, models), np.nan)
     for i in range(models - 1):
         delta = score[:, [i]] - score[:, i + 1 :]
         known = ~np.isnan(delta)
@@ -77,15 +77,13 @@ def paired_rank_sets(score: Array, alpha: float = 0.05) -> tuple[Index, Index]:
             mean = np.where(known, delta, 0).sum(axis=0) / n
             squares = np.where(known, (delta - mean) ** 2, 0).sum(axis=0)
             error = np.sqrt(squares / (n * (n - 1)))
-            t = mean / error
-        p[i, i + 1 :] = [
-            student_p_value(float(one), int(count) - 1) if has_spread(float(own)) else math.nan
-            for one, own, count in zip(t, error, n, strict=True)
-        ]
+            spread = [has_spread(float(own)) for own in error]
+            t[i, i + 1 :] = np.where(spread, mean / error, np.nan)
+        counts[i, i + 1 :] = n
         difference[i, i + 1 :] = np.nan_to_num(mean)
     upper = np.triu_indices(models, 1)
-    adjusted = np.full_like(p, np.nan)
-    adjusted[upper] = holm(p[upper])
+    adjusted = np.full_like(t, np.nan)
+    adjusted[upper] = holm(student_p_values(t[upper], counts[upper] - 1))
     return rank_sets(difference - difference.T, np.fmax(adjusted, adjusted.T), alpha)
 
 

@@ -6,9 +6,16 @@ import math
 from functools import lru_cache
 from statistics import NormalDist
 
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
 _MAX_TERMS = 10_000
 _TINY = 1e-300
 _MANY = 100_000
+_HUGE = 1e150
+"""of a ``t`` whose square overflows"""
 
 
 def student_p_value(t: float, degrees_of_freedom: float) -> float:
@@ -19,11 +26,28 @@ def student_p_value(t: float, degrees_of_freedom: float) -> float:
     """
     if math.isnan(t) or not degrees_of_freedom > 0:
         return math.nan
-    if math.isinf(t):
+    if abs(t) > _HUGE:
         return 0.0
     v = degrees_of_freedom
     x, complement = v / (v + t * t), t * t / (v + t * t)
     return _incomplete_beta(v / 2, 0.5, x, complement)
+
+
+def student_p_values(t: Array, degrees_of_freedom: Array) -> Array:
+    """`student_p_value` of every element, of all pairs of a thousand models in a second.
+
+    >>> student_p_values(np.array([2.0, np.inf]), np.array([10.0, 10.0])).round(6).tolist()
+    [0.073388, 0.0]
+    """
+    found = np.full(t.shape, np.nan)
+    known = ~np.isnan(t) & (degrees_of_freedom > 0)
+    nothing = np.abs(t) > _HUGE
+    found[known & nothing] = 0.0
+    known &= ~nothing
+    for v in np.unique(degrees_of_freedom[known]):
+        own = known & (degrees_of_freedom == v)
+        found[own] = _tails(t[own], float(v))
+    return found
 
 
 @lru_cache(maxsize=4096)
@@ -111,6 +135,46 @@ def _fraction(a: float, b: float, x: float) -> float:
         if abs(c * d - 1) < 1e-15:
             return value
     raise ArithmeticError("The incomplete beta function did not converge.")
+
+
+def _tails(t: Array, v: float) -> Array:
+    """`_incomplete_beta` as `student_p_value` calls it, of many finite ``t`` with ``v`` degrees of freedom."""
+    a, b = v / 2, 0.5
+    x, complement = v / (v + t * t), t * t / (v + t * t)
+    with np.errstate(divide="ignore"):
+        powers = a * np.where(x < 0.5, np.log(x), np.log1p(-complement))
+        powers += b * np.where(complement < 0.5, np.log(complement), np.log1p(-x))
+    front = np.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + powers)
+    far = x < (a + 1) / (a + b + 2)
+    found = np.empty_like(t)
+    found[far] = front[far] * _fractions(a, b, x[far]) / a
+    found[~far] = 1 - front[~far] * _fractions(b, a, complement[~far]) / b
+    return found
+
+
+def _fractions(a: float, b: float, x: Array) -> Array:
+    """`_fraction` of many ``x``; what has settled is not computed further."""
+    found, at = np.empty_like(x), np.arange(len(x))
+    c, d = np.ones_like(x), 1 / (1 - (a + b) * x / (a + 1))
+    value = d.copy()
+    for m in range(1, _MAX_TERMS):
+        even = m * (b - m) / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (even * x, odd * x):
+            d = 1 / _off_zeros(1 + term * d)
+            c = _off_zeros(1 + term / c)
+            value *= c * d
+        going = np.abs(c * d - 1) >= 1e-15
+        found[at[~going]] = value[~going]
+        at = at[going]
+        x, c, d, value = (one[going] for one in (x, c, d, value))
+        if not len(at):
+            return found
+    raise ArithmeticError("The incomplete beta function did not converge.")
+
+
+def _off_zeros(x: Array) -> Array:
+    return np.where(np.abs(x) > _TINY, x, _TINY)
 
 
 def _off_zero(x: float) -> float:
