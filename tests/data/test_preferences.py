@@ -237,6 +237,8 @@ def test_bad_rows_are_one_sentence(
         ("d.jsonl", "", "d.jsonl is empty"),
         ("d.jsonl", '{"a": 1}\n{"a": \n', "d.jsonl, line 2: broken JSON"),
         ("d.json", '[{"a": 1},\n {"a" 2}]', "d.json, line 2: broken JSON"),
+        ("d.json", "[" * 100_000, "d.json, line 1: broken JSON"),
+        ("d.jsonl", '{"a": 1}\n' + "[" * 100_000, "d.jsonl, line 2: broken JSON"),
         ("d.csv", "prompt,chosen,rejected\n", "holds no rows"),
     ],
 )

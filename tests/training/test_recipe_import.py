@@ -328,3 +328,12 @@ def test_published_files_train_two_steps(file: Path, tmp_path: Path) -> None:
         rows, _ = read_rows(PreferenceSource(str(source)), "rated")
     result = train(recipe, base, rows, tmp_path / "out")
     assert result.steps == 2
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000])
+def test_json_that_is_no_configuration_is_one_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(
+        InputError, match=r"config\.json (cannot be read as JSON|holds no JSON object)"
+    ):
+        import_recipe(tmp_path / "config.json")

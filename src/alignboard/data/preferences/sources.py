@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.packages import is_packaged, packaged_path
+from alignboard.results.files import read_json_object
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -70,13 +71,9 @@ def entry_of(source: PreferenceSource) -> PreferenceSource:
     if not name:
         return source
     path = source.workspace / file
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path} is not readable JSON: {error}.") from error
-    if not isinstance(entries, dict) or not isinstance(entries.get(name), dict):
-        known = list(entries) if isinstance(entries, dict) else []
-        raise InputError(f"{path} has no entry {name!r}{nearest(name, known) or '.'}")
+    entries = read_json_object(path)
+    if not isinstance(entries.get(name), dict):
+        raise InputError(f"{path} has no entry {name!r}{nearest(name, entries) or '.'}")
     entry = entries[name]
     found = replace(
         source,
@@ -177,14 +174,14 @@ def _json_fault(path: Path) -> str | None:
         if path.suffix == ".json" and not first.startswith("{"):
             try:
                 json.load(file)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 return f"line {getattr(error, 'lineno', 1)}: broken JSON: {getattr(error, 'msg', error)}."
             return None
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:
                     json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     return f"line {number}: broken JSON: {getattr(error, 'msg', error)}."
     return None
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from alignboard.errors import InputError
 from alignboard.guarded_yaml import to_yaml
+from alignboard.results.files import read_json_object
 from alignboard.suites import read_yaml
 from alignboard.training.imports import axolotl, llama_factory, trl
 from alignboard.training.imports.translation import KeyNote, Translation
@@ -90,15 +91,7 @@ def import_recipe(file: str | Path, method: str | None = None, devices: int = 1)
 
 
 def _content(path: Path) -> dict[str, Any]:
-    if path.suffix != ".json":
-        return read_yaml(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path} is not readable JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: a mapping of names to values was expected.")
-    return content
+    return read_json_object(path) if path.suffix == ".json" else read_yaml(path)
 
 
 def _tool(path: Path, content: Mapping[str, Any]) -> tuple[str, Any]:
