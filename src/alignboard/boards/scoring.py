@@ -12,7 +12,8 @@ import numpy as np
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score, known
 from alignboard.boards.verdicts import JudgingRecord
-from alignboard.published.scores import LcScore, joint_lc_win_rates, paired_ranks
+from alignboard.published.ranks import paired_ranks
+from alignboard.published.scores import LcScore, joint_lc_win_rates
 from alignboard.records import Annotations
 from alignboard.stats.intervals import Estimate, Interval, rate_interval
 from alignboard.stats.win_rate import WinRate, win_rate

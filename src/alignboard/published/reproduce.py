@@ -12,13 +12,13 @@ from msgspec.structs import replace
 from alignboard.data.set_texts import known_texts
 from alignboard.errors import ConvergenceError, InputError
 from alignboard.published.calibration import Calibration
+from alignboard.published.ranks import paired_ranks
 from alignboard.published.scores import (
     CalibratedScores,
     LcScore,
     LcScores,
     joint_lc_win_rates,
     lc_jump,
-    paired_ranks,
     reference_position,
 )
 from alignboard.published.wheel_boards import PublishedRow, read_published_board

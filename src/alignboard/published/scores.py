@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from alignboard.errors import ConvergenceError, InputError
 from alignboard.parallel import fork_map
 from alignboard.published.calibration import Calibration
+from alignboard.published.ranks import shared_prompts
 from alignboard.records import Annotations, TextId
 from alignboard.results.folder import ResultsFolder
 from alignboard.stats import intervals
@@ -190,7 +189,7 @@ def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore |
     }
     if len(others) < 2:
         return scores | dict.fromkeys(others, "fewer than two models")
-    instructions = _shared_prompts(others.values())
+    instructions = shared_prompts(others.values())
     judged = {
         name: JudgedLengths(
             np.searchsorted(instructions, table.instruction),
@@ -210,72 +209,6 @@ def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore |
             )
         )
     return scores
-
-
-def _shared_prompts(tables: Iterable[Annotations]) -> TextId:
-    """The instructions of all ``tables``, each once, in order; `numpy.unique` would load `numpy.ma`, for 18 ms."""
-    ordered = np.sort(np.concatenate([table.instruction for table in tables]))
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
-
-
-class PairedRank(NamedTuple):
-    """A rank by win rate, with those that paired tests on shared prompts leave open."""
-
-    rank: int
-    best: int
-    worst: int
-    n: int
-    """prompts"""
-    resolution: float
-    """prompts at hand over those that separate it from the next lower model, see `stats.power.resolution`; NaN of the
-    last one"""
-
-    @property
-    def note(self) -> str | None:
-        """The resolution, as boards show it."""
-        return None if math.isnan(self.resolution) else f"N/N* {self.resolution:.2g}"
-
-
-def paired_ranks(tables: Mapping[str, Annotations]) -> dict[str, PairedRank]:
-    """The rank of every model but the baseline; the sets are true all at once with 95 %.
-
-    Empty for fewer than two models.
-    """
-    others = {name: table for name, table in tables.items() if table.generator != table.baseline}
-    if len(others) < 2:
-        return {}
-    from alignboard.stats.ranks import paired_rank_sets
-
-    prompts = _shared_prompts(others.values())
-    score = np.full((len(prompts), len(others)), np.nan)
-    for column, table in enumerate(others.values()):
-        score[np.searchsorted(prompts, table.instruction), column] = table.balanced
-    scored = ~np.isnan(score)
-    rate = np.where(scored, score, 0).sum(axis=0) / np.maximum(1, scored.sum(axis=0))
-    low, high = paired_rank_sets(score)
-    resolved = _resolutions(score, rate)
-    return {
-        name: PairedRank(
-            1 + int((rate > rate[k]).sum()), int(low[k]), int(high[k]), int(n), resolved[k]
-        )
-        for k, (name, n) in enumerate(zip(others, scored.sum(axis=0), strict=True))
-        if n
-    }
-
-
-def _resolutions(score: NDArray[np.float64], rate: NDArray[np.float64]) -> list[float]:
-    """Of every column of ``score`` (prompts, models): that of its difference from the next lower ``rate``."""
-    from alignboard.stats.power import resolution
-
-    found = [math.nan] * len(rate)
-    order = np.argsort(-rate, kind="stable").tolist()
-    for upper, lower in pairwise(order):
-        delta = score[:, upper] - score[:, lower]
-        delta = delta[~np.isnan(delta)]
-        if len(delta) > 1:
-            sd = float(delta.std(ddof=1))
-            found[upper] = resolution(float(delta.mean()), sd, len(delta))
-    return found
 
 
 def reference_position(annotations: Annotations, reference: TextId) -> NDArray[np.intp]:
