@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from alignboard.published import scores
 from alignboard.published.calibration import read_calibration
+from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_annotations
 from alignboard.stats import length_control, liblinear
 from alignboard.stats.length_control import GamedRows
@@ -64,6 +66,35 @@ def test_length_control_equals_upstreams_at_its_C(model, tmp_path):
     assert 100 * prediction.mean() == pytest.approx(
         GOLDENS[model]["length_controlled_winrate"], abs=1e-9
     )
+
+
+def test_ranks_are_tested_once_and_anew_where_a_verdict_changed(release, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home-cache"))
+    results = tmp_path / "results"
+    shutil.copytree(release / "results", results)
+    tested = []
+    compute = scores.paired_ranks
+    monkeypatch.setattr(scores, "paired_ranks", lambda tables: tested.append(1) or compute(tables))
+
+    def ranks():
+        with ResultsFolder(results) as folder:
+            judge = folder.annotation_files("decided")[0].annotator
+            tables = folder.tables(folder.annotated_models(judge), judge)
+            found = scores.kept_ranks(folder, tables)
+            assert found == compute(tables)
+        return found
+
+    first = ranks()
+    assert ranks() == first
+    assert len(tested) == 1
+    assert None in {one.resolution for one in first.values()}
+    path = next((results / "decided").rglob("annotations.json"))
+    rows = json.loads(path.read_text())
+    for row in rows[:40]:
+        row["preference"] = 3 - row["preference"]
+    path.write_text(json.dumps(rows))
+    assert ranks() != first
+    assert len(tested) == 2
 
 
 def test_a_changed_verdict_moves_the_figures(release, tmp_path):

@@ -27,14 +27,14 @@ class PairedRank(NamedTuple):
     worst: int
     n: int
     """prompts"""
-    resolution: float
-    """prompts at hand over those that separate it from the next lower model, see `stats.power.resolution`; NaN of the
-    last one"""
+    resolution: float | None
+    """prompts at hand over those that separate it from the next lower model, see `stats.power.resolution`; None of the
+    last one, and where no number does"""
 
     @property
     def note(self) -> str | None:
         """The resolution, as boards show it."""
-        return None if math.isnan(self.resolution) else f"N/N* {self.resolution:.2g}"
+        return None if self.resolution is None else f"N/N* {self.resolution:.2g}"
 
 
 def paired_ranks(tables: Mapping[str, Annotations]) -> dict[str, PairedRank]:
@@ -57,18 +57,18 @@ def paired_ranks(tables: Mapping[str, Annotations]) -> dict[str, PairedRank]:
     resolved = _resolutions(score, rate)
     return {
         name: PairedRank(
-            1 + int((rate > rate[k]).sum()), int(low[k]), int(high[k]), int(n), resolved[k]
+            1 + int((rate > rate[k]).sum()), int(low[k]), int(high[k]), int(n), resolved.get(k)
         )
         for k, (name, n) in enumerate(zip(others, scored.sum(axis=0), strict=True))
         if n
     }
 
 
-def _resolutions(score: NDArray[np.float64], rate: NDArray[np.float64]) -> list[float]:
-    """Of every column of ``score`` (prompts, models): that of its difference from the next lower ``rate``."""
+def _resolutions(score: NDArray[np.float64], rate: NDArray[np.float64]) -> dict[int, float]:
+    """By column of ``score`` (prompts, models): that of its difference from the next lower ``rate``, where known."""
     from alignboard.stats.power import resolution
 
-    found = [math.nan] * len(rate)
+    found = {}
     order = np.argsort(-rate, kind="stable").tolist()
     for upper, lower in pairwise(order):
         delta = score[:, upper] - score[:, lower]
@@ -76,4 +76,4 @@ def _resolutions(score: NDArray[np.float64], rate: NDArray[np.float64]) -> list[
         if len(delta) > 1:
             sd = float(delta.std(ddof=1))
             found[upper] = resolution(float(delta.mean()), sd, len(delta))
-    return found
+    return {column: value for column, value in found.items() if not math.isnan(value)}

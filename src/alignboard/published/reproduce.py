@@ -12,12 +12,12 @@ from msgspec.structs import replace
 from alignboard.data.set_texts import known_texts
 from alignboard.errors import ConvergenceError, InputError
 from alignboard.published.calibration import Calibration
-from alignboard.published.ranks import paired_ranks
 from alignboard.published.scores import (
     CalibratedScores,
     LcScore,
     LcScores,
     joint_lc_win_rates,
+    kept_ranks,
     lc_jump,
     reference_position,
 )
@@ -153,7 +153,7 @@ def reproduce(
     if scores is not None:
         scores.compute(list(tables.values()))
     joint = {} if calibration is not None else joint_lc_win_rates(tables)
-    ranks = paired_ranks(tables)
+    ranks = kept_ranks(folder, tables)
     rows = []
     for name, table in tables.items():
         lc, reason = _length_control(table, scores, joint.get(name, ""))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from alignboard.errors import ConvergenceError, InputError
 from alignboard.parallel import fork_map
 from alignboard.published.calibration import Calibration
-from alignboard.published.ranks import shared_prompts
+from alignboard.published.ranks import PairedRank, paired_ranks, shared_prompts
 from alignboard.records import Annotations, TextId
 from alignboard.results.folder import ResultsFolder
 from alignboard.stats import intervals
@@ -86,7 +86,8 @@ def _code_digest() -> str:
     """Of numpy's version and of the sources that compute a score: a changed line makes every cached score stale."""
     digest = hashlib.blake2b(np.__version__.encode(), digest_size=8)
     stats = Path(intervals.__file__).parent
-    for path in [Path(__file__), *sorted(stats.glob("*.py"))]:
+    own = Path(__file__)
+    for path in [own, own.with_name("ranks.py"), *sorted(stats.glob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -164,6 +165,13 @@ class CalibratedScores:
         digest = hashlib.blake2b(seed, digest_size=16)
         digest.update(annotations.length_1.tobytes() + annotations.length_2.tobytes())
         return digest.hexdigest()
+
+
+def kept_ranks(folder: ResultsFolder, tables: Mapping[str, Annotations]) -> dict[str, PairedRank]:
+    """As `paired_ranks`, computed once: the results folder's cache keeps them."""
+    said = [(name, one.digest, one.generator, one.baseline) for name, one in tables.items()]
+    key = hashlib.blake2b(f"ranks {_code_digest()} {said}".encode(), digest_size=16).hexdigest()
+    return folder.cache.derived(key, dict[str, PairedRank], lambda: paired_ranks(tables))
 
 
 def _try_score(

@@ -43,7 +43,8 @@ _NOTHING: Final = (None,) * len(BESIDE)
 def _narrow(rows: list[Any], row_type: type[Row]) -> list[Row] | None:
     """The decoded rows as they are typed; None where an instruction is more than its column."""
     # Compared as tuples: a board of a thousand models has a million rows.
-    if any(type(row) is not row_type and _beside(row) != _NOTHING for row in rows):
+    beside = [_beside(row) for row in rows if type(row) is not row_type]
+    if beside.count(_NOTHING) != len(beside):
         return None
     return msgspec.convert(rows, list[row_type], from_attributes=True)
 

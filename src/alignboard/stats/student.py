@@ -44,9 +44,9 @@ def student_p_values(t: Array, degrees_of_freedom: Array) -> Array:
     nothing = np.abs(t) > _HUGE
     found[known & nothing] = 0.0
     known &= ~nothing
-    for v in np.unique(degrees_of_freedom[known]):
+    for v in set(degrees_of_freedom[known].tolist()):  # `numpy.unique` would load `numpy.ma`
         own = known & (degrees_of_freedom == v)
-        found[own] = _tails(t[own], float(v))
+        found[own] = _tails(t[own], v)
     return found
 
 

@@ -1,0 +1,64 @@
+"""Work in forked processes: results in order, errors as they are, and a process that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from alignboard.errors import AlignboardError, InputError
+from alignboard.parallel import fork_map
+
+
+@pytest.fixture(autouse=True)
+def _four_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+
+
+@pytest.mark.parametrize("n", [2, 7, 33, 1000])
+def test_results_stand_in_the_order_of_the_items(n):
+    found = fork_map(lambda item: (item, "x" * 2000), range(n), least=2)
+    assert found == [(item, "x" * 2000) for item in range(n)]
+
+
+def test_several_processes_share_the_work():
+    def slow(item):
+        signal.sigtimedwait([], 0.02)
+        return os.getpid()
+
+    assert len(set(fork_map(slow, range(40), least=2))) > 1
+
+
+def test_few_items_and_items_within_a_process_are_done_where_they_are():
+    assert fork_map(lambda _: os.getpid(), range(3), least=4) == [os.getpid()] * 3
+    nested = fork_map(
+        lambda _: {os.getpid()} == set(fork_map(lambda _: os.getpid(), range(9), least=2)),
+        range(8),
+        least=2,
+    )
+    assert nested == [True] * 8
+
+
+def test_an_error_is_raised_as_it_is_and_says_where_it_was_raised():
+    def refuse(item):
+        raise InputError(f"file {item}: no rows.")
+
+    with pytest.raises(InputError, match=r"file \d: no rows\.") as raised:
+        fork_map(refuse, range(8), least=2)
+    assert "in refuse" in raised.value.__notes__[0]
+
+
+def test_a_process_that_is_killed_is_said():
+    parent = os.getpid()
+
+    def killed(item):
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        signal.sigtimedwait([], 0.05)
+        return item
+
+    with pytest.raises(AlignboardError, match="ended before its work was done"):
+        fork_map(killed, range(40), least=2)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
