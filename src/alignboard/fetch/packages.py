@@ -19,6 +19,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Final
 
@@ -61,6 +62,8 @@ class PackageSource(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     archives: list[Archive]
     files: dict[str, PackagedFile]
     """by the name under which each is used here; slashes are folders, as `alignboard.benchmarks.mirror` reads them"""
+    aliases: dict[str, str] = {}
+    """ids of data sets on the hub, each with the folder of ``files`` that is read in its place"""
 
 
 def is_packaged(name: object) -> bool:
@@ -75,19 +78,21 @@ def is_packaged(name: object) -> bool:
 def packaged_path(name: str, workspace: Path | None = None) -> Path:
     """The local folder of ``package:NAME``, or the file of ``package:NAME/FILE``, downloaded where it is missing.
 
-    Raises `InputError` for a package that is not declared, `SourceError` where pip cannot download it.
+    Where a file is missing, all that are missing are taken out of the download. Raises `InputError` for a package that
+    is not declared, `SourceError` where pip cannot download it.
     """
     source, file = _meant(name, workspace)
     folder = cache_folder() / "packages" / source.name
-    wanted = [
-        PinnedFile(one, "", "sha256", source.files[one].sha256, None, "")
-        for one in ([file] if file else source.files)
+    every = [
+        PinnedFile(one, "", "sha256", declared.sha256, None, "")
+        for one, declared in source.files.items()
     ]
+    wanted = [one for one in every if file in ("", one.name)]
     with usable(folder, "a model, set or data file of your own"):
         verified = VerifiedFiles(folder)
         if verified.missing(wanted):
             with locked(folder):
-                _fetch(source, verified.missing(wanted), folder, verified)
+                _fetch(source, verified.missing(every), folder, verified)
                 verified.save()
     return folder / file if file else folder
 
@@ -101,20 +106,33 @@ def packaged_digest(name: str, workspace: Path | None = None) -> str:
     return hashlib.sha256(named.encode()).hexdigest()
 
 
-def packaged_files(name: str, workspace: Path | None = None) -> list[str]:
-    """The files of a package, by its declaration."""
-    return sorted(_meant(name, workspace)[0].files)
+def packaged_files(name: str, workspace: Path | None = None) -> dict[str, str]:
+    """The sha256 of every file of a package, by its declaration."""
+    files = _meant(name, workspace)[0].files
+    return {one: files[one].sha256 for one in sorted(files)}
+
+
+def packaged_aliases(name: str, workspace: Path | None = None) -> dict[str, str]:
+    """The ids of data sets on the hub in whose place a package has others, by its declaration."""
+    return _meant(name, workspace)[0].aliases
 
 
 def _meant(name: str, workspace: Path | None) -> tuple[PackageSource, str]:
     package, _, file = name.removeprefix(PREFIX).partition("/")
     path = declaration(ROOM, package, workspace)
-    source = convert(path, read_yaml(path), PackageSource, "a package")
-    _check(path, source)
+    source = _declared(path, path.stat().st_mtime_ns)
     if file and file not in source.files:
         hint = nearest(file, source.files) or f"; it has {', '.join(sorted(source.files))}."
         raise InputError(f"{path} declares no file {file!r}{hint}")
     return source, file
+
+
+@lru_cache(maxsize=16)
+def _declared(path: Path, _changed: int) -> PackageSource:
+    """A declaration, read again where the file was changed: MMLU alone is 114 files."""
+    source = convert(path, read_yaml(path), PackageSource, "a package")
+    _check(path, source)
+    return source
 
 
 def _check(path: Path, source: PackageSource) -> None:
@@ -129,6 +147,16 @@ def _check(path: Path, source: PackageSource) -> None:
         raise InputError(
             f"{path}: {odd!r} is not a plain name of letters, digits, '.', '_' and '-'."
         )
+    empty = next(
+        (
+            one
+            for one in source.aliases.values()
+            if not any(name.startswith(f"{one}/") for name in source.files)
+        ),
+        None,
+    )
+    if empty is not None:
+        raise InputError(f"{path}: aliases name {empty!r}, below which files declares nothing.")
     pins = [one.sha256 for one in (*source.archives, *source.files.values())]
     wrong = next((pin for pin in pins if not re.fullmatch("[0-9a-f]{64}", pin)), None)
     if wrong is not None:

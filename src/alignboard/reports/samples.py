@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.errors import InputError
+from alignboard.results.files import paths_under
 from alignboard.results.raw_rows import raw_rows
 
 PREFIX, RESULTS = "samples_", "results_"
@@ -141,7 +142,8 @@ def latest_samples(folder: Path, tasks: Collection[str] = ()) -> list[Path]:
     Raises `InputError` where there is none.
     """
     latest: dict[str, Path] = {}
-    for path in sorted(folder.rglob(f"{PREFIX}*.jsonl"), key=lambda path: path.stem):
+    files = (path for path in paths_under(folder) if path.match(f"{PREFIX}*.jsonl"))
+    for path in sorted(files, key=lambda path: path.stem):
         task = _task(path)
         if not tasks or any(task == one or task.startswith(f"{one}_") for one in tasks):
             latest[task] = path

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,20 @@ def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def paths_under(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Everything below ``folder``, as ``rglob("*")`` has it, and what is in folders that are links.
+
+    A link that leads back to a folder ``above`` is not entered.
+    """
+    here = folder.resolve()
+    if here in above:
+        return
+    for path in sorted(folder.iterdir()):
+        yield path
+        if path.is_dir():
+            yield from paths_under(path, above | {here})
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:

@@ -23,7 +23,7 @@ from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score
 from alignboard.boards.examples import CHUNK, Examples, Preferences
 from alignboard.errors import InputError
-from alignboard.results.files import UNREADABLE, write_atomically
+from alignboard.results.files import UNREADABLE, paths_under, write_atomically
 from alignboard.text import storable
 
 SCHEMA = "0.2.2"
@@ -89,7 +89,7 @@ def read_folder(folder: Path) -> Board:
     InputError
         Where there is none, where a file is no record of ours, or where the records are of several boards.
     """
-    paths = sorted(folder.rglob("*.json"))
+    paths = sorted(path for path in paths_under(folder) if path.suffix == ".json")
     if not paths:
         raise InputError(f"{folder} holds no json files of Every Eval Ever.")
     boards: dict[str, None] = {}

@@ -16,6 +16,7 @@ import msgspec
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score, known
 from alignboard.errors import InputError
+from alignboard.results.files import paths_under
 from alignboard.text import count
 
 SUFFIXES = (".eval", ".json")
@@ -70,7 +71,7 @@ def read_logs(folder: Path) -> Board:
         its samples.
     """
     newest: dict[tuple[str, str], _Log] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and is_log(path)):
+    for path in sorted(path for path in paths_under(folder) if path.is_file() and is_log(path)):
         log = _read(path)
         if log.status != "success" or log.results is None:
             raise InputError(

@@ -123,10 +123,11 @@ def read_source(source: str) -> tuple[Board, Examples | None]:
     from alignboard.boards.examples import EXAMPLES, read_examples
     from alignboard.boards.exports.every_eval_ever import read_folder
     from alignboard.boards.exports.inspect_logs import is_log, read_logs
+    from alignboard.results.files import paths_under
 
     path = Path(source)
     if path.is_dir():
-        if any(one.is_file() and is_log(one) for one in path.rglob("*")):
+        if any(one.is_file() and is_log(one) for one in paths_under(path)):
             return read_logs(path), None
         return read_folder(path), None
     if path.suffix != ".json":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.packages import is_packaged, packaged_path
-from alignboard.results.files import read_json_object
+from alignboard.results.files import paths_under, read_json_object
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -61,7 +61,7 @@ def local_files(name: str, workspace: Path = Path()) -> list[Path]:
     if not source.path.exists():
         raise InputError(f"data.name: there is no file {source.path}.")
     if source.path.is_dir():
-        return sorted(path for path in source.path.rglob("*") if path.is_file())
+        return sorted(path for path in paths_under(source.path) if path.is_file())
     return [source.path]
 
 

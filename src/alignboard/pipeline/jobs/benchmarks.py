@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from alignboard.benchmarks.mirror import ALIAS
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Score
 from alignboard.boards.scoring import benchmark_column, benchmark_score
@@ -90,6 +91,7 @@ def suite_notes(
     """What a reader of a suite's numbers has to know of the runs: no run, an adapter without effect, cut contexts."""
     notes: list[str] = []
     unpinned: set[str] = set()
+    aliases: dict[str, str] = {}
     sizes: dict[str, dict[int, str]] = {}
     for model in models:
         role = f"lm-eval {suite['name']} {model}"
@@ -104,6 +106,11 @@ def suite_notes(
             notes += _run_notes(model, stamp)
             files = stamp.get("task_files_sha256", {})
             unpinned |= {name for name, said in files.items() if said == UNPINNED}
+            aliases |= {
+                name.removeprefix(ALIAS): said
+                for name, said in files.items()
+                if name.startswith(ALIAS)
+            }
             if stamp.get("embedding_rows"):
                 own = sizes.setdefault(stamp["weights_sha256"], {})
                 own.setdefault(stamp["embedding_rows"], model)
@@ -112,6 +119,10 @@ def suite_notes(
         notes.append(
             f"{suite['name']}: documents of {names} are those of the hub on the day of the run; no revision is pinned."
         )
+    notes += (
+        f"{suite['name']}: documents of {name} are those of {other}."
+        for name, other in sorted(aliases.items())
+    )
     for own in sizes.values():
         if len(own) > 1:
             each = ", ".join(f"{model} {rows}" for rows, model in own.items())
