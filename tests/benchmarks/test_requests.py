@@ -14,8 +14,10 @@ import pytest
 
 import tiny_models
 from alignboard.benchmarks.lm import BenchmarkedModel
+from alignboard.benchmarks.request_rows import RequestRows
 from alignboard.benchmarks.run import run_tasks
 from alignboard.benchmarks.shards import Shards, parts
+from alignboard.demo import world
 from alignboard.models.loading import LoadedModel
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import LocalModels
@@ -56,11 +58,14 @@ def check_own_passes(model, folder, tmp_path, chat, monkeypatch):
         BenchmarkedModel(model), BENCHMARKS, [folder], tmp_path / "a", apply_chat_template=chat
     )
     assert stamp(tmp_path / "a")["passes"] == "context-once"
+    assert "generations" not in stamp(tmp_path / "a")
     monkeypatch.setattr(lm, "can_share", lambda _model: False)
+    monkeypatch.setattr(lm, "changes_greedy", lambda _config: "a test")
     theirs = run_tasks(
         BenchmarkedModel(model), BENCHMARKS, [folder], tmp_path / "b", apply_chat_template=chat
     )
     assert stamp(tmp_path / "b")["passes"] == "lm-eval (the model's architecture)"
+    assert stamp(tmp_path / "b")["generations"] == "lm-eval (a test)"
     for one, other in zip(ours, theirs, strict=True):
         assert one.value == pytest.approx(other.value, rel=1e-6)
         assert (one.task, one.metric, one.n_shot) == (other.task, other.metric, other.n_shot)
@@ -75,6 +80,60 @@ def check_own_passes(model, folder, tmp_path, chat, monkeypatch):
 def test_responses_are_those_of_lm_evals_own_passes(model, folder, tmp_path, chat, monkeypatch):
     with model.using("one"):
         check_own_passes(model, folder, tmp_path, chat, monkeypatch)
+
+
+def test_generations_end_where_lm_evals_do(model, monkeypatch):
+    """Stop texts, texts of special tokens, the model's own end, a limit, contexts that are cut."""
+    from lm_eval.api.instance import Instance
+
+    from alignboard.benchmarks import lm
+
+    monkeypatch.setattr(model.model.config, "max_position_embeddings", 60)
+    settings = [
+        {"until": [], "max_gen_toks": 20, "do_sample": False},
+        {"until": ["the", "\n\n"], "max_gen_toks": 20},
+        {"until": [model.tokenizer.eos_token, "."], "max_gen_toks": 45, "top_p": 0.9},
+        {"until": "sea", "max_gen_toks": 2, "temperature": 0.0},
+    ]
+    turns = [[{"role": "user", "content": text}] for text in world.prompts("eval", 24, seed=0)]
+
+    def generated(batch_size):
+        one = BenchmarkedModel(model).lm(RequestRows({}, None, lambda *_: None))
+        one.batch_size_per_gpu = batch_size
+        requests = [
+            Instance(
+                "generate_until",
+                {},
+                (one.apply_chat_template(own), settings[k % 4]),
+                k,
+                ("t", k, 1),
+            )
+            for k, own in enumerate(turns)
+        ]
+        return one.generate_until(requests), one.own_generation
+
+    ours, none = generated(8)
+    monkeypatch.setattr(lm, "changes_greedy", lambda _config: "a test")
+    theirs, why = generated(1)
+    assert (none, why) == (None, "a test")
+    assert ours == theirs
+    assert len(set(ours)) > 8
+
+
+def test_what_is_not_greedy_is_generated_by_lm_eval(model):
+    from transformers import GenerationConfig
+
+    from alignboard.benchmarks.lm import changes_greedy, not_greedy
+
+    greedy = {"until": ["."], "max_gen_toks": 8, "do_sample": False, "temperature": 0.0}
+    assert not_greedy(greedy) is None
+    assert not_greedy(greedy | {"do_sample": True}) == "sampling"
+    assert not_greedy(greedy | {"num_beams": 4}) == "num_beams of the task"
+    assert changes_greedy(model.model.generation_config) is None
+    released = GenerationConfig(do_sample=True, temperature=0.6, top_p=0.9, eos_token_id=[1, 2])
+    assert changes_greedy(released) is None
+    penalised = changes_greedy(GenerationConfig(repetition_penalty=1.1))
+    assert penalised == "repetition_penalty of the model's generation configuration"
 
 
 def test_passes_that_a_model_does_not_heed_are_found(model, folder, tmp_path, monkeypatch):
@@ -249,8 +308,6 @@ def test_embeddings_of_several_sizes_on_one_base_are_noted(tmp_path):
 
 
 def test_a_result_that_json_cannot_say_is_computed_again(tmp_path):
-    from alignboard.benchmarks.request_rows import RequestRows
-
     class Instance:
         args, task_name, doc_id = ("a", "b"), "t", 0
 

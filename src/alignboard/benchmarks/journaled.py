@@ -76,13 +76,16 @@ class JournaledLM(HFLM):
 
     def _generate(self, requests: list[Any]) -> None:
         """Compute generations; each is handed to `cache_hook`."""
-        super().generate_until(self._counted(requests), disable_tqdm=True)
+        self._continue(self._counted(requests))
 
     def _generate_answers(self, requests: list[Any]) -> None:
         """Compute generations whose reasoning is removed before a stop text counts."""
         self.set_cache_hook(_AnswersOnly(self.cache_hook, [one.args for one in requests]))
-        plain = [_without_stops(one) for one in self._counted(requests)]
-        super().generate_until(plain, disable_tqdm=True)
+        self._continue([_without_stops(one) for one in self._counted(requests)])
+
+    def _continue(self, requests: list[Any]) -> None:
+        """Compute generations as lm-eval does it."""
+        super().generate_until(requests, disable_tqdm=True)
 
     def apply_chat_template(
         self,

@@ -6,19 +6,28 @@ where the two differ on the first requests. Heavy: imports torch, transformers a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from lm_eval.models.utils import (
+    handle_stop_sequences,
+    normalize_gen_kwargs,
+    postprocess_generated_text,
+)
 
 from alignboard.benchmarks.journaled import JournaledLM, Tokens, short
 from alignboard.benchmarks.request_rows import RequestRows
 from alignboard.benchmarks.scoring import Scorer, can_share
 from alignboard.benchmarks.sharing import ScoredText
 from alignboard.engines.generate import library_versions, model_identity
-from alignboard.engines.local.engine import masked_attention
+from alignboard.engines.local.ending import Ending
+from alignboard.engines.local.engine import LocalEngine, masked_attention
+from alignboard.engines.rows import Decoding, Prompt
+from alignboard.models.ends import ends_of
 from alignboard.models.loading import LoadedModel
 
 _BUDGET: Final = {"cuda": 4096}
@@ -28,6 +37,16 @@ _TRIED: Final = 2
 """requests on which our passes are held against lm-eval's"""
 _TRIED_MODELS: Final[WeakKeyDictionary[Any, str | None]] = WeakKeyDictionary()
 """by model: what the trial of our passes found"""
+_GREEDY: Final = frozenset(
+    {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k", "min_p"}
+)
+"""generation arguments that our engine takes, or that do nothing to greedy decoding"""
+_NO_CHANGE: Final = _GREEDY | {
+    *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),
+    *("max_length", "max_new_tokens", "use_cache", "cache_implementation", "typical_p"),
+    *("transformers_version", "_from_model_config", "trust_remote_code"),
+}
+"""of a generation configuration"""
 _BATCH_SIZE: Final = 32
 """of lm-eval's own passes, halved where it does not fit into memory"""
 
@@ -46,11 +65,16 @@ class ContextOnce(JournaledLM):
         self._budget = _BUDGET.get(model.model.device.type, _BUDGET_ELSEWHERE)
         self.own_passes: str | None = None if can_share(model.model) else "the model's architecture"
         """why lm-eval's own passes are used; None where they are not"""
+        self.own_generation: str | None = None
+        """why lm-eval's own loop generated; None where it did not"""
 
     def stamp(self) -> dict[str, Any]:
         """See `JournaledLM`."""
         passes = "context-once" if self.own_passes is None else f"lm-eval ({self.own_passes})"
-        return super().stamp() | {"passes": passes}
+        found = super().stamp() | {"passes": passes}
+        if self.own_generation is not None:
+            found["generations"] = f"lm-eval ({self.own_generation})"
+        return found
 
     def get_model_info(self) -> dict[str, Any]:
         """See lm-eval's; adapters beside the one in use, which others in this process asked, are not counted."""
@@ -71,6 +95,43 @@ class ContextOnce(JournaledLM):
         self.batch_size_per_gpu = max(1, int(self.batch_size_per_gpu) // 2)
         self._budget = max(1, self._budget // 2)
         clear_device_cache(garbage_collection=True)
+
+    def _continue(self, requests: list[Any]) -> None:
+        """See `JournaledLM`; greedy ones by our engine, whose rows end each for itself."""
+        groups: dict[str, list[Any]] = {}
+        for one in requests:
+            groups.setdefault(json.dumps(one.args[1], sort_keys=True), []).append(one)
+        for some in groups.values():
+            given = normalize_gen_kwargs(some[0].args[1], self.max_gen_toks)
+            why = not_greedy(given) or changes_greedy(self._loaded.model.generation_config)
+            if why is None:
+                self._continue_greedily(some, given)
+            else:
+                self.own_generation = why
+                super()._continue(some)
+
+    def _continue_greedily(self, requests: list[Any], given: Any) -> None:
+        model, limit = self._loaded, given["max_gen_toks"]
+        eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+        stops = handle_stop_sequences(list(given["until"]), eos=eos)
+        prompts = [
+            Prompt(context, tuple(self._batch_ids(context, self.max_length - limit)), str(number))
+            for number, (context, _) in enumerate(one.args for one in requests)
+        ]
+        decoding = Decoding(limit, stop=tuple(filter(None, stops)))
+        # What the training of an adapter taught to end a reply, lm-eval does not know.
+        ends = ends_of(model.tokenizer, model.model.generation_config.eos_token_id)
+        ending = Ending(model, decoding, frozenset(ends))
+        for row in LocalEngine(model).ended(prompts, decoding, ending):
+            text = postprocess_generated_text(self.tok_decode(row.generated), stops, None)
+            self.cache_hook.add_partial("generate_until", requests[int(row.prompt.key)].args, text)
+
+    def _batch_ids(self, context: str, room: int) -> list[int]:
+        """The tokens of a context as lm-eval's batches have them, the last ``room``."""
+        ids, _ = self.tok_batch_encode(
+            [context], left_truncate_len=room, truncation=self.truncation
+        )
+        return ids[0].tolist()
 
     def _loglikelihood_tokens(
         self, requests: Sequence[Tokens], **how: Any
@@ -126,6 +187,20 @@ class ContextOnce(JournaledLM):
             without = ask(some, disable_tqdm=True)
         moved = (abs(a[0] - b[0]) for a, b in zip(with_adapter, without, strict=True))
         return max(moved, default=None)
+
+
+def not_greedy(given: Mapping[str, Any]) -> str | None:
+    """What of lm-eval's generation arguments our engine does not do; None where it is greedy."""
+    if given["do_sample"]:
+        return "sampling"
+    return next((f"{name} of the task" for name in given if name not in _GREEDY), None)
+
+
+def changes_greedy(config: Any) -> str | None:
+    """What a model's generation configuration does to greedy decoding; None where it leaves it alone."""
+    set_here = (name for name, value in config.to_diff_dict().items() if value is not None)
+    changing = (name for name in set_here if name not in _NO_CHANGE)
+    return next((f"{name} of the model's generation configuration" for name in changing), None)
 
 
 @dataclass(frozen=True)

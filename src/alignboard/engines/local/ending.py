@@ -53,12 +53,19 @@ def split(stops: Sequence[str], tokenizer: Any) -> tuple[tuple[str, ...], frozen
 
 
 class Ending:
-    """When an answer ends, and what it then is."""
+    """When an answer ends, and what it then is.
 
-    def __init__(self, model: LoadedModel, decoding: Decoding) -> None:
+    ``end_tokens`` are those that end it besides the stops (None: the model's, and the entry's ``stop_tokens``).
+    """
+
+    def __init__(
+        self, model: LoadedModel, decoding: Decoding, end_tokens: frozenset[int] | None = None
+    ) -> None:
         self._tokenizer: Any = model.tokenizer
         self._stops, tokens = split(decoding.stop, model.tokenizer)
-        self._tokens = model.end_tokens | tokens | set(decoding.stop_tokens)
+        if end_tokens is None:
+            end_tokens = model.end_tokens | set(decoding.stop_tokens)
+        self._tokens = end_tokens | tokens
         self._texts = StopTexts(self._text, self._stops)
         vocabulary: dict[str, int] = self._tokenizer.get_added_vocab()
         self._special = frozenset(self._tokenizer.all_special_ids)

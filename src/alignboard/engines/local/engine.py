@@ -61,8 +61,16 @@ class LocalEngine:
 
     def answers(self, asked: Sequence[Prompt], decoding: Decoding) -> Iterator[Answer]:
         """See `Engine`; there are no failures. Raises `InputError` where not even one row fits in memory."""
+        ending = Ending(self._model, decoding)
+        for row in self.ended(asked, decoding, ending):
+            yield ending.answer(row)
+
+    def ended(
+        self, asked: Sequence[Prompt], decoding: Decoding, ending: Ending
+    ) -> Iterator[RunningSequence]:
+        """Every prompt with the tokens generated for it, as soon as it has ended; raises as `answers` does."""
         unique = {prompt.key: prompt for prompt in asked}.values()
-        ending, context = Ending(self._model, decoding), self._model.context
+        context = self._model.context
         rows = [
             RunningSequence(
                 one, min(one.limit(decoding), context - len(one.ids)), draw=one.draw(decoding.seed)
@@ -77,11 +85,11 @@ class LocalEngine:
                 f"{short.prompt.instruction[:60]!r}."
             )
         with masked_attention(self._model):
-            yield from self._answers(rows, ending, decoding)
+            yield from self._ended(rows, ending, decoding)
 
-    def _answers(
+    def _ended(
         self, rows: list[RunningSequence], ending: Ending, decoding: Decoding
-    ) -> Iterator[Answer]:
+    ) -> Iterator[RunningSequence]:
         # The longest prompts first: memory is needed at the start, and the short ones fill the end.
         waiting = deque(sorted(rows, key=lambda row: len(row.prompt.ids), reverse=True))
         batch_type = batch_of(self._model)
@@ -109,7 +117,7 @@ class LocalEngine:
                 self.slots //= 2
                 release_memory(self._model)
 
-    def _run(self, batch: Batch, slots: int, ending: Ending) -> Iterator[Answer]:
+    def _run(self, batch: Batch, slots: int, ending: Ending) -> Iterator[RunningSequence]:
         # A pass of a GPU over one prompt costs as much as a step of all rows, so there a few places are filled at once.
         refill = max(1, slots // 16) if self._cuda else 1
         while batch.living or batch.waiting:
@@ -118,8 +126,7 @@ class LocalEngine:
                 batch.read_prompts(free, self._prefill_tokens)
             else:
                 batch.step()
-            for row in batch.leave(ending.over):
-                yield ending.answer(row)
+            yield from batch.leave(ending.over)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from alignboard.engines.generate import SAMPLER, library_versions
 from alignboard.engines.local.batch import RunningSequence
 from alignboard.engines.local.ending import Ending
 from alignboard.engines.local.engine import LocalEngine
-from alignboard.engines.rows import Answer, Decoding, Prompt
+from alignboard.engines.rows import Decoding, Prompt
 from alignboard.errors import InputError
 from alignboard.judges.backends.forward import Text, reader_for, whole_logits
 from alignboard.judges.backends.vocabulary import Vocabulary
@@ -312,10 +312,10 @@ class _Engine(LocalEngine):
         super().__init__(model)
         self.generated: dict[str, list[int]] = {}
 
-    def _answers(
-        self, rows: list[RunningSequence], ending: Ending, decoding: Decoding
-    ) -> Iterator[Answer]:
-        by_key = {row.prompt.key: row for row in rows}
-        for answer in super()._answers(rows, ending, decoding):
-            self.generated[answer.key] = by_key[answer.key].generated
-            yield answer
+    def ended(
+        self, asked: Sequence[Prompt], decoding: Decoding, ending: Ending
+    ) -> Iterator[RunningSequence]:
+        """See `LocalEngine`."""
+        for row in super().ended(asked, decoding, ending):
+            self.generated[row.prompt.key] = row.generated
+            yield row
