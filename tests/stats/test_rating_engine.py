@@ -1,7 +1,5 @@
 """The rating engine: arithmetic goldens, draws, covariates, solvers, checks of fit, bootstraps and simple scores."""
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,19 +12,8 @@ from alignboard.stats.rating.checks import certain_cycles, fragility, pair_fits
 from alignboard.stats.rating.covariates import with_covariates
 from alignboard.stats.rating.resampling import multinomial_bootstrap, prompt_bootstrap
 from alignboard.stats.rating.simple_scores import average_win_rate, eigenvector, elo_updates
-from alignboard.stats.rating.ties import TieModel, with_ties
-
-
-def arithmetic():
-    """4 models, 30 prompts: i wins where (7p + 3i + 5j + pij) mod 11 < 5, draws at 5 and 6."""
-    rows = [
-        (i, j, 1.0 if h < 5 else 0.5 if h < 7 else 0.0, p)
-        for p in range(30)
-        for i, j in itertools.combinations(range(4), 2)
-        for h in [(7 * p + 3 * i + 5 * j + p * i * j) % 11]
-    ]
-    first, second, score, prompt = zip(*rows, strict=True)
-    return Battles(np.array(first), np.array(second), np.array(score), np.array(prompt))
+from alignboard.stats.rating.ties import with_ties
+from rating_boards import arithmetic
 
 
 def simulated(seed, n_models=6, n_prompts=80, *, strength=None, rounds=1):
@@ -73,33 +60,6 @@ def test_davidson_and_rao_kupper_of_the_arithmetic_board():
     assert np.allclose(rao.log_strength, expected, atol=1e-7)
     assert rao.tie == pytest.approx(1.438739728, abs=1e-7)
     assert rao.log_likelihood == pytest.approx(-185.569161343, abs=1e-7)
-
-
-def test_tie_models_of_the_arithmetic_board_are_leaderbots():
-    """Figures of leaderbot 0.4.3 (`Davidson` and `RaoKupper`, ``k_cov=None, k_tie=0``, trained to 1e-14).
-
-    It is no dependency of the tests. Its `BradleyTerry` counts draws otherwise and has no figures here.
-    """
-    davidson = [
-        0.16357135624829672,
-        0.12262578547113258,
-        -0.04066769571403682,
-        -0.24552944599559026,
-    ]
-    rao_kupper = [
-        0.13873127941642827,
-        0.10252283827630047,
-        -0.03363980123598659,
-        -0.20761431645715983,
-    ]
-    published: list[tuple[TieModel, list[float], float]] = [
-        ("davidson", davidson, -0.8297465290492085),
-        ("rao-kupper", rao_kupper, 0.3637675414789851),
-    ]
-    for method, expected, tie in published:
-        found = with_ties(arithmetic(), 4, method)
-        assert found.log_strength == pytest.approx(expected, abs=1e-8)
-        assert np.log(found.tie) == pytest.approx(tie, abs=1e-7)
 
 
 @pytest.mark.parametrize("likelihood", [ties._davidson, ties._rao_kupper])
