@@ -12,6 +12,7 @@ import pytest
 
 from alignboard.published import scores
 from alignboard.published.calibration import read_calibration
+from alignboard.published.scores import CalibratedScores
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_annotations
 from alignboard.stats import length_control, liblinear
@@ -95,6 +96,23 @@ def test_ranks_are_tested_once_and_anew_where_a_verdict_changed(release, tmp_pat
     path.write_text(json.dumps(rows))
     assert ranks() != first
     assert len(tested) == 2
+
+
+def test_aligned_fits_are_made_once(release, tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    shutil.copytree(release / "results", results)
+    calibration = read_calibration(release / "length_control")
+    with ResultsFolder(results) as folder:
+        tables = folder.tables(list(GOLDENS), "weighted_alpaca_eval_gpt4_turbo")
+        outputs = folder.outputs("reference")
+        assert outputs is not None
+        first = CalibratedScores(folder, outputs.instruction, calibration).aligned(tables)
+    fit = scores.aligned_length_control(tables["verbose"], outputs.instruction, calibration)
+    assert first["verbose"].influence.tolist() == fit.influence.tolist()
+    monkeypatch.delattr(scores, "aligned_length_control")
+    with ResultsFolder(results) as folder:
+        kept = CalibratedScores(folder, outputs.instruction, calibration)
+        assert kept.aligned(tables) == first
 
 
 def test_a_changed_verdict_moves_the_figures(release, tmp_path):

@@ -116,6 +116,21 @@ def lc_win_rates(annotations: Annotations, reference: TextId, calibration: Calib
 
 
 @dataclass(frozen=True)
+class AlignedControl:
+    """The part of a model's aligned fit that differences of two length-controlled win rates are built on."""
+
+    win_rate: float
+    C: float
+    packed: bytes
+    """``influence``, as the cache keeps it"""
+
+    @property
+    def influence(self) -> NDArray[np.float64]:
+        """(n,) each instruction's influence on ``win_rate``."""
+        return np.frombuffer(self.packed)
+
+
+@dataclass(frozen=True)
 class CalibratedScores:
     """Length-controlled scores of one board, each computed once: the results folder's cache keeps them."""
 
@@ -143,6 +158,22 @@ class CalibratedScores:
             LcScores,
             lambda: lc_win_rates(annotations, self.reference, self.calibration),
         )
+
+    def aligned(self, tables: Mapping[str, Annotations]) -> dict[str, AlignedControl]:
+        """The aligned fit of every model; those that are not known are made on all cores.
+
+        Raises `InputError` for an instruction that is not in the reference set.
+        """
+        keys = {name: self._key("aligned", table) for name, table in tables.items()}
+        missing = [name for name, key in keys.items() if not self.folder.cache.knows(key)]
+        fit = partial(_aligned, reference=self.reference, calibration=self.calibration)
+        fits = fork_map(fit, [tables[name] for name in missing], least=_WORTH_A_FORK)
+        for name, found in zip(missing, fits, strict=True):
+            self.folder.cache.remember(keys[name], found)
+        return {
+            name: self.folder.cache.derived(key, AlignedControl, partial(fit, tables[name]))
+            for name, key in keys.items()
+        }
 
     def nearest_C(
         self, annotations: Annotations, target: float, start: float
@@ -181,6 +212,13 @@ def _try_score(
         return lc_win_rates(annotations, reference, calibration)
     except (ConvergenceError, np.linalg.LinAlgError):
         return None
+
+
+def _aligned(
+    annotations: Annotations, reference: TextId, calibration: Calibration
+) -> AlignedControl:
+    fit = aligned_length_control(annotations, reference, calibration)
+    return AlignedControl(fit.win_rate, fit.C, fit.influence.tobytes())
 
 
 def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore | str]:

@@ -9,6 +9,7 @@ from typing import Protocol
 from alignboard.errors import InputError
 from alignboard.published.calibration import read_calibration
 from alignboard.published.reproduce import reference_set
+from alignboard.published.scores import CalibratedScores
 from alignboard.reports.comparison import Correction, FamilyOfTests, PairedComparison, corrected
 from alignboard.reports.comparison_sources import sample_families, verdict_families
 from alignboard.reports.samples import (
@@ -190,12 +191,9 @@ def _length_controlled(
     with ResultsFolder(results) as folder:
         tables = folder.tables(list(names), judge)
         reference = reference_set(folder, load_suite(_LENGTH_CONTROLLED), tables)
-    return verdict_families(
-        tables,
-        calibration=(reference, read_calibration(assets)),
-        cluster=cluster,
-        all_pairs=all_pairs,
-    )
+        scores = CalibratedScores(folder, reference, read_calibration(assets))
+        controlled = scores.aligned(tables)
+    return verdict_families(tables, controlled=controlled, cluster=cluster, all_pairs=all_pairs)
 
 
 def _of_files(

@@ -208,12 +208,11 @@ def _adjusted(family: FamilyOfTests, correction: Correction) -> Array:
 
 def _influence(family: FamilyOfTests) -> Array:
     """(units, pairs) each cluster's contribution to the error of each difference."""
-    union = family.units[0]
-    if any(one is not union and not np.array_equal(one, union) for one in family.units):
-        union = np.unique(np.concatenate(family.units))
+    union, place = np.unique(np.concatenate(family.units), return_inverse=True)
     influence = np.zeros((len(union), len(family.found)))
-    for column, (one, units) in enumerate(zip(family.found, family.units, strict=True)):
-        influence[np.searchsorted(union, units), column] = one.influence
+    ends = np.cumsum([len(units) for units in family.units[:-1]])
+    for column, (one, rows) in enumerate(zip(family.found, np.split(place, ends), strict=True)):
+        influence[rows, column] = one.influence
     return influence
 
 

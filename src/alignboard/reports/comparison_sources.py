@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.errors import InputError
-from alignboard.published.calibration import Calibration
-from alignboard.published.scores import aligned_length_control
+from alignboard.published.ranks import shared_prompts
+from alignboard.published.scores import AlignedControl
 from alignboard.records import Annotations, TextId, text_id
 from alignboard.reports.comparison import FamilyOfTests, pairs_of
 from alignboard.reports.samples import TaskSamples
@@ -31,7 +31,7 @@ WIN_RATE, LC_WIN_RATE = "win_rate", "lc_win_rate"
 def verdict_families(
     tables: Mapping[str, Annotations],
     *,
-    calibration: tuple[TextId, Calibration] | None = None,
+    controlled: Mapping[str, AlignedControl] | None = None,
     sampling: Mapping[str, Array] | None = None,
     cluster: str | None = None,
     all_pairs: bool = False,
@@ -42,8 +42,8 @@ def verdict_families(
     ----------
     tables
         Annotations by model: of one judge, against one baseline.
-    calibration
-        The reference set's instructions and AlpacaEval's calibration; adds length-controlled differences.
+    controlled
+        By model: its length-controlled fit; adds length-controlled differences.
     sampling
         By model with repeated runs: (n,) the variance of each row's mean over its draws.
     cluster
@@ -58,7 +58,7 @@ def verdict_families(
     """
     pairs = pairs_of(list(tables), all_pairs=all_pairs)
     _require_one_column(tables)
-    union = np.unique(np.concatenate([table.instruction for table in tables.values()]))
+    union = shared_prompts(tables.values())
     names = union.astype(object) if cluster is None else _clusters(tables, union, cluster)
     _, group = np.unique(names, return_inverse=True)
     score = {name: _spread(table, table.balanced - 1, union) for name, table in tables.items()}
@@ -70,17 +70,14 @@ def verdict_families(
         for one, pair in zip(found, pairs, strict=True)
     ]
     raw = FamilyOfTests(WIN_RATE, pairs, found, units, sampling=shares)
-    if calibration is None:
+    if controlled is None:
         return [raw]
-    fits = {name: aligned_length_control(table, *calibration) for name, table in tables.items()}
-    psi = {name: _spread(tables[name], fit.influence, union) for name, fit in fits.items()}
-    controlled = [
-        influence_difference(fits[a].win_rate, fits[b].win_rate, psi[a], psi[b], group)
-        for a, b in pairs
-    ]
-    everywhere = [np.unique(group)] * len(pairs)
-    C = {name: fit.C for name, fit in fits.items()}
-    return [raw, FamilyOfTests(LC_WIN_RATE, pairs, controlled, everywhere, C)]
+    rate = {name: fit.win_rate for name, fit in controlled.items()}
+    psi = {name: _spread(tables[name], fit.influence, union) for name, fit in controlled.items()}
+    differences = [influence_difference(rate[a], rate[b], psi[a], psi[b], group) for a, b in pairs]
+    everywhere = [np.arange(group.max() + 1)] * len(pairs)
+    C = {name: fit.C for name, fit in controlled.items()}
+    return [raw, FamilyOfTests(LC_WIN_RATE, pairs, differences, everywhere, C)]
 
 
 def sample_families(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -73,13 +74,14 @@ def step_down_max_t(influence: Array, t: Array, *, draws: int, rng: np.random.Ge
     scaled = _root(influence[:, order] / spread[order])
     reached, bar = np.zeros(len(order)), np.abs(t[order])
     for start in range(0, draws, _DRAWS_AT_ONCE):
-        size = min(_DRAWS_AT_ONCE, draws - start)
-        drawn = scaled.T @ rng.standard_normal((size, len(scaled))).T
+        multipliers = rng.standard_normal((min(_DRAWS_AT_ONCE, draws - start), len(scaled)))
+        # Columns of `scaled` have length 1: no draw goes beyond the longest row of multipliers.
+        longest = math.sqrt((multipliers**2).sum(axis=1).max())
+        near = int(np.count_nonzero(bar > longest))
+        drawn = np.abs(scaled[:, near:].T @ multipliers.T)
         # Of the tests that step k still holds, the largest: from the last step to the first.
-        largest = np.zeros(size)
-        for k in range(len(order) - 1, -1, -1):
-            np.maximum(largest, np.abs(drawn[k]), out=largest)
-            reached[k] += np.count_nonzero(largest >= bar[k])
+        largest = np.maximum.accumulate(drawn[::-1], out=drawn[::-1])[::-1]
+        reached[near:] += np.count_nonzero(largest >= bar[near:, None], axis=1)
     adjusted[order] = np.maximum.accumulate((reached + 1) / (draws + 1))
     return adjusted
 
