@@ -9,6 +9,7 @@ import tiny_models
 from alignboard.cli.app import cli
 from alignboard.errors import InputError
 from alignboard.judges.backends import reward
+from alignboard.models import loading
 from alignboard.records import Generation
 from alignboard.results.formats import write_rows
 
@@ -121,3 +122,57 @@ def test_a_kind_that_is_not_here_is_refused(workspace):
     )
     assert isinstance(made.exception, InputError)
     assert str(made.exception) == "--redo judge: no job here is of that kind; there is rate."
+
+
+BASELINE = "gpt4_1106_preview"
+
+
+def evaluate(*options):
+    model = [str(tiny_models.base("phi")), "--name", "one", "--limit", "4", "--max-new-tokens", "3"]
+    done = CliRunner().invoke(
+        cli, ["evaluate", *model, "--judge", "scorer", *options], catch_exceptions=False
+    )
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.fixture
+def evaluated(workspace, loads):
+    """What `evaluate` wrote of a model, with the judges and the generators loaded since then."""
+    rows = [Generation(f"question {k}?", f"base says {k}", BASELINE) for k in range(805)]
+    write_rows(workspace / "results" / BASELINE / "model_outputs.json", rows)
+    (workspace / FILE).unlink()
+    assert "4 answered now" in evaluate("--json", "first.json")
+    files = [path for path in (workspace / "results/one").rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"model_outputs.json", "annotations.json"}
+    loads.clear()
+    loading.loads.clear()
+    return {path: path.read_bytes() for path in files}
+
+
+def read_again(evaluated):
+    return {path: path.read_bytes() for path in evaluated}
+
+
+def test_a_second_evaluation_loads_nothing_and_puts_files_back(workspace, evaluated, loads):
+    assert ": 0 calls" in evaluate("--dry-run")
+    assert "0 answered now" in evaluate("--json", "again.json")
+    assert (workspace / "again.json").read_bytes() == (workspace / "first.json").read_bytes()
+    for path in evaluated:
+        path.unlink()
+    evaluate()
+    assert read_again(evaluated) == evaluated
+    assert loads == loading.loads == []
+
+
+def test_redo_evaluates_the_step_that_it_names(evaluated, loads):
+    evaluate("--redo", "judge")
+    assert loads == ["scorer"]
+    assert [path for path in loading.loads if "phi" in path] == []
+    evaluate("--redo", "generate")
+    # The same responses are the same judging job.
+    assert loads == ["scorer"]
+    assert len([path for path in loading.loads if "phi" in path]) == 1
+    assert read_again(evaluated) == evaluated
+    with pytest.raises(InputError, match="no job here is of that kind; there is judge"):
+        evaluate("--redo", "rate")

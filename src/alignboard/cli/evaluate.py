@@ -97,6 +97,9 @@ def evaluate(
     from alignboard.suites import Instructions
 
     workspace, declared_suite = Path.cwd(), suite_of(suite)
+    generated_anew, judged_anew = (
+        [kind for kind in redo if (kind == "generate") is wanted] for wanted in (True, False)
+    )
     chosen = name or declared_suite.annotator
     judge_at = tuple(parts(access["judge_engine"]))
     declared = declared_judge(chosen, workspace, order, hardened=hardened, urls=judge_at)
@@ -122,14 +125,14 @@ def evaluate(
             decoding = decoding_of(entry.spec, max_new_tokens=max_new_tokens)
             path = outputs_path(workspace, model, asked, decoding)
             planned.append(expected(model, asked, against, path))
-        run = JudgingRun(declared, planned, access, redo=redo, replace=replace)
+        run = JudgingRun(declared, planned, access, redo=judged_anew, replace=replace)
         if dry_run:
             priced = print_costs(evaluation, run)
             print(f"if answers are as long as those of {declared_suite.baseline}")
             write_json(json_file, priced)
             return
         evaluation.require_ready(declared, planned, run.missing)
-    answered = run_generation(planned_generation(resolved), redo)
+    answered = run_generation(planned_generation(resolved), generated_anew)
     compared = [
         compare(
             *shared_rows(read_rows(one.path, Generation), against[: len(asked)]),
@@ -139,7 +142,7 @@ def evaluate(
         if one.is_written
     ]
     whole = [one for one in answered if not one.failures]
-    found = JudgingRun(declared, compared, access, redo=redo, replace=replace).run()
+    found = JudgingRun(declared, compared, access, redo=judged_anew, replace=replace).run()
     if not limit and declared.name == declared_suite.annotator:
         for one in whole:
             print(f"{one.model}:{_length_control(workspace, declared_suite, one.model, assets)}")

@@ -276,9 +276,14 @@ def _claimed(resolved: ResolvedPlan) -> list[ModelSpec]:
 
 
 def _to_redo(graph: Graph, kinds: Sequence[str]) -> set[str]:
-    """Names of the jobs of ``kinds`` and of all that depend on them; raises `InputError` for an unknown kind."""
+    """The jobs of ``kinds`` and all that depend on them; raises `InputError` for a kind that is not there."""
+    here = {job.kind for job in graph}
     for kind in kinds:
         job_kind(kind)
+        if kind not in here:
+            raise InputError(
+                f"--redo {kind}: no job here is of that kind; there is {', '.join(sorted(here))}."
+            )
     return graph.dependents(job.name for job in graph if job.kind in kinds)
 
 

@@ -147,7 +147,6 @@ def judge_files(
     ask = not (dry_run or reparse)
     with checking(access, declared, ask=ask, replace=replace) as evaluation:
         run = JudgingRun(declared, given, access, ask=not reparse, redo=redo, replace=replace)
-        run.require_kinds(redo)
         if dry_run:
             priced = print_costs(evaluation, run)
         elif ask:
@@ -292,17 +291,6 @@ class JudgingRun:
         given = plan_judge(access)
         self._graph = judging_graph(declared, judged, given, Path.cwd(), ask=ask, replace=replace)
         self._known = known_reports(self._graph, Path.cwd(), redo)
-
-    def require_kinds(self, redo: Sequence[str]) -> None:
-        """Raise `InputError` where ``redo`` names a kind of which there is no job here: it would do nothing."""
-        from alignboard.errors import InputError
-
-        here = sorted({job.kind for job in self._graph})
-        for kind in redo:
-            if kind not in here:
-                raise InputError(
-                    f"--redo {kind}: no job here is of that kind; there is {', '.join(here)}."
-                )
 
     @property
     def missing(self) -> list[PairedOutputs | Answers]:
