@@ -42,11 +42,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tests"))
+from loopback import Handler, Loopback  # noqa: E402 - the tests' module
+
 CALLS: Final = {"rename": 2, "fsync": 4, "fdatasync": 12, "unlink": 3, "pwrite64": 40, "sendto": 60}
 """system call -> about the how manyth of a process it is that is met"""
 IN_FLIGHT: Final = 1.0
@@ -88,8 +90,59 @@ benchmarks: [{task: demo_choice, metric: "acc,none"}]
 """
 
 
-class PaidServer:
+def reply_to(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The same reply to the same request, always."""
+    text = json.dumps(body.get("messages", body.get("prompt")))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    content = f"[[{'AB'[int(digest, 16) % 2]}]] because {digest[:8]}"
+    message = {"role": "assistant", "content": content}
+    choice = {"index": 0, "finish_reason": "stop", "message": message, "text": content}
+    usage = {"prompt_tokens": 100, "completion_tokens": 10}
+    return {"choices": [choice], "model": "counting", "usage": usage}
+
+
+class _Handler(Handler):
+    owner: PaidServer
+
+    def do_POST(self) -> None:
+        content = self.body()
+        server = self.owner
+        if self.path.endswith("/files"):
+            part = content.split(b'name="file"', 1)[1].split(b"\r\n\r\n", 1)[1]
+            name = f"file-{len(server.files)}"
+            server.files[name] = part.rsplit(b"\r\n--", 2)[0]
+            self.send({"id": name})
+        elif self.path.endswith("/batches"):
+            self.send(server.add_batch(json.loads(content)))
+        else:
+            body, came = json.loads(content), time.monotonic()
+            time.sleep(server.delay)
+            self.send(reply_to(body))
+            server.count(body, came)
+
+    def do_GET(self) -> None:
+        parts = self.path.partition("?")[0].strip("/").split("/")[1:]
+        if parts == ["batches"]:
+            self.send({"data": list(self.owner.batches.values()), "has_more": False})
+        elif parts[0] == "batches":
+            self.send(self.owner.batches[parts[1]])
+        else:
+            self.send(self.owner.files[parts[1]])
+
+    def handle(self) -> None:
+        """A client that was killed resets its connections."""
+        with contextlib.suppress(ConnectionError, json.JSONDecodeError):
+            super().handle()
+
+    def send(self, *args: Any, **options: Any) -> None:
+        with contextlib.suppress(OSError):
+            super().send(*args, **options)
+
+
+class PaidServer(Loopback):
     """An endpoint, with batches, that counts what it has delivered."""
+
+    handler = _Handler
 
     def __init__(self, delay: float = 0.03) -> None:
         self.delay = delay
@@ -98,27 +151,6 @@ class PaidServer:
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        server = self
-
-        class Handler(_Handler):
-            paid = server
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        """Up to ``/v1``."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def forget(self) -> None:
         """Begin to count anew, for another workspace."""
@@ -152,64 +184,6 @@ class PaidServer:
         self.count(request["body"], time.monotonic())
         response = {"status_code": 200, "body": reply_to(request["body"])}
         return {"custom_id": request["custom_id"], "error": None, "response": response}
-
-
-def reply_to(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The same reply to the same request, always."""
-    text = json.dumps(body.get("messages", body.get("prompt")))
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    content = f"[[{'AB'[int(digest, 16) % 2]}]] because {digest[:8]}"
-    message = {"role": "assistant", "content": content}
-    choice = {"index": 0, "finish_reason": "stop", "message": message, "text": content}
-    usage = {"prompt_tokens": 100, "completion_tokens": 10}
-    return {"choices": [choice], "model": "counting", "usage": usage}
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    paid: PaidServer
-
-    def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers["Content-Length"]))
-        server = self.paid
-        if self.path.endswith("/files"):
-            part = content.split(b'name="file"', 1)[1].split(b"\r\n\r\n", 1)[1]
-            name = f"file-{len(server.files)}"
-            server.files[name] = part.rsplit(b"\r\n--", 2)[0]
-            self._send({"id": name})
-        elif self.path.endswith("/batches"):
-            self._send(server.add_batch(json.loads(content)))
-        else:
-            body, came = json.loads(content), time.monotonic()
-            time.sleep(server.delay)
-            self._send(reply_to(body))
-            server.count(body, came)
-
-    def do_GET(self) -> None:
-        parts = self.path.partition("?")[0].strip("/").split("/")[1:]
-        if parts == ["batches"]:
-            self._send({"data": list(self.paid.batches.values()), "has_more": False})
-        elif parts[0] == "batches":
-            self._send(self.paid.batches[parts[1]])
-        else:
-            self._send(self.paid.files[parts[1]])
-
-    def handle(self) -> None:
-        """A client that was killed resets its connections."""
-        with contextlib.suppress(ConnectionError, json.JSONDecodeError):
-            super().handle()
-
-    def _send(self, content: bytes | dict[str, Any]) -> None:
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        with contextlib.suppress(OSError):
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-            self.wfile.flush()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base
-        """Keep quiet."""
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,56 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlparse
 
+from loopback import Handler, Loopback
 
-class BatchServer:
+
+class _Handler(Handler):
+    owner: BatchServer
+
+    def do_POST(self) -> None:
+        content = self.body()
+        server = self.owner
+        if server.fail_next:
+            server.fail_next -= 1
+            self.send({}, 500)
+        elif self.path == "/v1/files":
+            (part,) = re.findall(rb'name="file".*?\r\n\r\n(.*?)\r\n--', content, re.DOTALL)
+            assert b'name="purpose"\r\n\r\nbatch' in content
+            self.send(server.add_file(part))
+        else:
+            batch = server.add_batch(json.loads(content))
+            if server.lose_answers:
+                server.lose_answers -= 1
+                self.close_connection = True
+            else:
+                self.send(batch)
+
+    def do_GET(self) -> None:
+        server, url = self.owner, urlparse(self.path)
+        parts = url.path.strip("/").split("/")[1:]
+        if server.fail_next:
+            server.fail_next -= 1
+            self.send({}, 500)
+        elif parts == ["batches"]:
+            names = sorted(server.batches, reverse=True)
+            after = parse_qs(url.query).get("after")
+            start = names.index(after[0]) + 1 if after else 0
+            page = names[start : start + 1]
+            data = [server.batches[name] for name in page]
+            self.send({"data": data, "has_more": start + 1 < len(names)})
+        elif parts[0] == "batches":
+            self.send(server.look(parts[1]))
+        else:
+            self.send(server.files[parts[1]])
+
+
+class BatchServer(Loopback):
     """Every request of a batch is answered by ``[[A]]``, after a batch has been looked at ``looks`` times."""
+
+    handler = _Handler
 
     def __init__(self, looks: int = 1) -> None:
         self.looks = looks
@@ -25,25 +67,6 @@ class BatchServer:
         """how many answers to POST /batches do not arrive, although the batch is made"""
         self.fail_next = 0
         """how many requests are answered by 500"""
-
-    def __enter__(self) -> Self:
-        server = self
-
-        class Handler(_Handler):
-            batch_server = server
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def add_file(self, content: bytes) -> dict[str, Any]:
         name = f"file-{len(self.files)}"
@@ -86,54 +109,3 @@ class BatchServer:
                 content = "".join(json.dumps(row) + "\n" for row in rows).encode()
                 batch[field] = self.add_file(content)["id"]
         batch["status"] = "expired" if expired else "completed"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    batch_server: BatchServer
-
-    def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers["Content-Length"]))
-        server = self.batch_server
-        if server.fail_next:
-            server.fail_next -= 1
-            self._send(500, {})
-        elif self.path == "/v1/files":
-            (part,) = re.findall(rb'name="file".*?\r\n\r\n(.*?)\r\n--', content, re.DOTALL)
-            assert b'name="purpose"\r\n\r\nbatch' in content
-            self._send(200, server.add_file(part))
-        else:
-            batch = server.add_batch(json.loads(content))
-            if server.lose_answers:
-                server.lose_answers -= 1
-                self.close_connection = True
-            else:
-                self._send(200, batch)
-
-    def do_GET(self) -> None:
-        server, url = self.batch_server, urlparse(self.path)
-        parts = url.path.strip("/").split("/")[1:]
-        if server.fail_next:
-            server.fail_next -= 1
-            self._send(500, {})
-        elif parts == ["batches"]:
-            names = sorted(server.batches, reverse=True)
-            after = parse_qs(url.query).get("after")
-            start = names.index(after[0]) + 1 if after else 0
-            page = names[start : start + 1]
-            data = [server.batches[name] for name in page]
-            self._send(200, {"data": data, "has_more": start + 1 < len(names)})
-        elif parts[0] == "batches":
-            self._send(200, server.look(parts[1]))
-        else:
-            self._send(200, server.files[parts[1]])
-
-    def _send(self, code: int, content: bytes | dict[str, Any]) -> None:
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base
-        """Keep quiet."""

@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal, Self
+from typing import Any, Literal
+
+from loopback import Handler, Loopback
 
 Kind = Literal["status", "hang", "cut", "reset", "body", "finish"]
 
@@ -64,8 +65,57 @@ class Request:
         return prompt if isinstance(prompt, str) else " ".join(map(str, prompt))
 
 
-class FaultyEndpoint:
+class _Handler(Handler):
+    owner: FaultyEndpoint
+
+    def do_POST(self) -> None:
+        content = json.loads(self.body())
+        request = self.owner.arrive(self.path, content, self.headers.get("Authorization"))
+        try:
+            if self.owner.delay:
+                self.owner.wait(self.owner.delay)
+            self._serve(request, self.owner.fault(request.instruction))
+        finally:
+            self.owner.leave()
+
+    def _serve(self, request: Request, fault: Fault | None) -> None:
+        good = self._answer(request)
+        match fault.kind if fault else None:
+            case None:
+                self.send(good)
+                self.owner.answered.append(request.instruction)
+            case "status":
+                assert fault is not None
+                self.send(fault.content, fault.number, fault.headers)
+            case "hang":
+                self.owner.wait(10)
+                self.close_connection = True
+            case "cut":
+                self.send(good[: len(good) // 2], promised=len(good))
+            case "body":
+                assert fault is not None
+                self.send(fault.content)
+
+    def _answer(self, request: Request) -> bytes:
+        text = f"Answer to {request.instruction}"
+        choice: dict[str, Any] = {"index": 0, "finish_reason": self.owner.finish}
+        if "messages" in request.body:
+            choice["message"] = {"role": "assistant", "content": text}
+        else:
+            choice["text"] = text
+        if self.owner.choice is not None:
+            choice |= self.owner.choice(request)
+        usage = choice.pop("usage", self.owner.usage)
+        found: dict[str, Any] = {"choices": [choice]}
+        if usage is not None:
+            found["usage"] = usage
+        return json.dumps(found).encode()
+
+
+class FaultyEndpoint(Loopback):
     """Answers ``Answer to X`` to every X, after ``delay`` seconds."""
+
+    handler = _Handler
 
     def __init__(self, delay: float = 0.0) -> None:
         self.delay = delay
@@ -81,30 +131,9 @@ class FaultyEndpoint:
         self._lock = threading.Lock()
         self._closing = threading.Event()
 
-    def __enter__(self) -> Self:
-        endpoint = self
-
-        class Handler(_Handler):
-            faulty = endpoint
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.01,), daemon=True
-        )
-        self._thread.start()
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        super().__exit__()
 
     def arrive(self, path: str, content: dict[str, Any], authorization: str | None) -> Request:
         with self._lock:
@@ -124,70 +153,3 @@ class FaultyEndpoint:
 
     def wait(self, seconds: float) -> None:
         self._closing.wait(seconds)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    faulty: FaultyEndpoint
-
-    def do_POST(self) -> None:
-        content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        request = self.faulty.arrive(self.path, content, self.headers.get("Authorization"))
-        try:
-            if self.faulty.delay:
-                self.faulty.wait(self.faulty.delay)
-            self._serve(request, self.faulty.fault(request.instruction))
-        finally:
-            self.faulty.leave()
-
-    def _serve(self, request: Request, fault: Fault | None) -> None:
-        good = self._answer(request)
-        match fault.kind if fault else None:
-            case None:
-                self._send(200, good)
-                self.faulty.answered.append(request.instruction)
-            case "status":
-                assert fault is not None
-                self._send(fault.number, fault.content, fault.headers)
-            case "hang":
-                self.faulty.wait(10)
-                self.close_connection = True
-            case "cut":
-                self._send(200, good, cut=len(good) // 2)
-            case "body":
-                assert fault is not None
-                self._send(200, fault.content)
-
-    def _answer(self, request: Request) -> bytes:
-        text = f"Answer to {request.instruction}"
-        choice: dict[str, Any] = {"index": 0, "finish_reason": self.faulty.finish}
-        if "messages" in request.body:
-            choice["message"] = {"role": "assistant", "content": text}
-        else:
-            choice["text"] = text
-        if self.faulty.choice is not None:
-            choice |= self.faulty.choice(request)
-        usage = choice.pop("usage", self.faulty.usage)
-        found: dict[str, Any] = {"choices": [choice]}
-        if usage is not None:
-            found["usage"] = usage
-        return json.dumps(found).encode()
-
-    def _send(
-        self,
-        code: int,
-        content: bytes,
-        headers: dict[str, str] | None = None,
-        cut: int | None = None,
-    ) -> None:
-        self.send_response(code)
-        for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content[:cut])
-        self.wfile.flush()
-        if cut is not None:
-            self.close_connection = True
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base
-        """Keep quiet."""

@@ -12,9 +12,9 @@ import socket
 import struct
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
+
+from loopback import Handler, Loopback
 
 Kind = Literal["cut", "status", "content", "whole", "hang up", "overlong", "elsewhere", "gzip"]
 
@@ -83,72 +83,13 @@ class Request:
     sent: int
 
 
-class FaultyServer:
-    """``files`` by path (``/HOST/PATH``, without query); ``faults`` by path, one per request and then none.
-
-    ``always`` by path: a fault for every request that has none of its own.
-    """
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.faults: dict[str, list[Fault]] = {}
-        self.always: dict[str, Fault] = {}
-        self.requests: list[Request] = []
-        self.etags = True
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.01,), daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def requests_of(self, path: str) -> list[Request]:
-        return [request for request in self.requests if request.path == path]
-
-    def take_fault(self, path: str) -> Fault | None:
-        with self._lock:
-            planned = self.faults.get(path)
-            return planned.pop(0) if planned else self.always.get(path)
-
-    def record(self, request: Request) -> None:
-        with self._lock:
-            self.requests.append(request)
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
-
-        class Handler(_Handler):
-            faulty = server
-
-        return Handler
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    faulty: FaultyServer
+class _Handler(Handler):
+    owner: FaultyServer
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        fault = self.faulty.take_fault(path)
-        body = self.faulty.files.get(path)
+        fault = self.owner.take_fault(path)
+        body = self.owner.files.get(path)
         if fault and fault.kind == "hang up":
             self._log(0, 0)
             # Linger 0: a reset instead of an orderly end.
@@ -165,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self, body: bytes, fault: Fault | None) -> None:
         kind = fault.kind if fault else None
         etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-        headers = {"ETag": etag} if self.faulty.etags else {}
+        headers = {"ETag": etag} if self.owner.etags else {}
         if kind == "gzip":
             body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
         start = None if kind == "whole" else self._start(etag)
@@ -193,19 +134,38 @@ class _Handler(BaseHTTPRequestHandler):
         promised = len(body) + 10 * (fault is not None and fault.kind == "overlong")
         sent = body[: fault.number] if fault and fault.kind == "cut" else body
         self._log(code, len(sent))
-        self.send_response(code)
-        for name, value in {**(headers or {}), "Content-Length": str(promised)}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(sent)
-        self.wfile.flush()
-        if len(sent) < promised:
-            self.close_connection = True
+        self.send(sent, code, headers, promised)
 
     def _log(self, code: int, sent: int) -> None:
         path = self.path.partition("?")[0]
         asked = [self.headers.get(name) for name in ("Range", "If-Range", "Accept-Encoding")]
-        self.faulty.record(Request(path, *asked, status=code, sent=sent))
+        self.owner.record(Request(path, *asked, status=code, sent=sent))
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base
-        """Keep quiet."""
+
+class FaultyServer(Loopback):
+    """``files`` by path (``/HOST/PATH``, without query); ``faults`` by path, one per request and then none.
+
+    ``always`` by path: a fault for every request that has none of its own.
+    """
+
+    handler = _Handler
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.faults: dict[str, list[Fault]] = {}
+        self.always: dict[str, Fault] = {}
+        self.requests: list[Request] = []
+        self.etags = True
+        self._lock = threading.Lock()
+
+    def requests_of(self, path: str) -> list[Request]:
+        return [request for request in self.requests if request.path == path]
+
+    def take_fault(self, path: str) -> Fault | None:
+        with self._lock:
+            planned = self.faults.get(path)
+            return planned.pop(0) if planned else self.always.get(path)
+
+    def record(self, request: Request) -> None:
+        with self._lock:
+            self.requests.append(request)

@@ -8,10 +8,8 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -31,9 +29,10 @@ from alignboard.pipeline.judged_outputs import read_fields
 from alignboard.pipeline.locks import held, in_use
 from alignboard.pipeline.store import WorkspacePaths
 from byte_tokenizer import build
+from loopback import Handler, Loopback
 
 
-class _Dripping(BaseHTTPRequestHandler):
+class _Dripping(Handler):
     """A body that comes byte by byte and never ends."""
 
     def do_GET(self) -> None:
@@ -47,8 +46,9 @@ class _Dripping(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base
-        """Keep quiet."""
+
+class _Drip(Loopback):
+    handler = _Dripping
 
 
 @pytest.fixture
@@ -57,13 +57,8 @@ def dripping(monkeypatch):
     monkeypatch.setattr(
         ranges, "PATIENCE", Patience(tries=2, backoff=0.001, longest=0.002, timeout=9)
     )
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Dripping)
-    server.daemon_threads = True
-    server.block_on_close = False
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/x"
-    server.shutdown()
-    server.server_close()
+    with _Drip() as server:
+        yield f"{server.address}/x"
 
 
 def test_a_listing_that_comes_byte_by_byte_ends_in_a_sentence(dripping):

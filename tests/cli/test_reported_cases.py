@@ -11,9 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -27,6 +25,7 @@ from alignboard.published.reproduce import reference_set
 from alignboard.published.scores import lc_win_rates
 from alignboard.results.folder import ResultsFolder
 from alignboard.suites import load_suite
+from loopback import Handler, Loopback
 
 REAL = Path(os.environ.get("ALIGNBOARD_REAL", "missing"))
 BUGS = REAL / "bugs"
@@ -57,28 +56,18 @@ def served(script: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     found.loader.exec_module(behaviour)
     requests: list[dict[str, Any]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - as the base
-
+    class Scripted(Handler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            body = json.loads(self.body())
             requests.append(body)
             status, _, content = behaviour.reply(self.path, body, len(requests))
-            data = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.send(content, status)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", requests
-    finally:
-        server.shutdown()
-        server.server_close()
+    class Server(Loopback):
+        handler = Scripted
+
+    with Server() as server:
+        yield server.url, requests
 
 
 @pytest.fixture
