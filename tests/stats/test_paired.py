@@ -18,7 +18,6 @@ from alignboard.results.folder import ResultsFolder
 from alignboard.stats.multiplicity import benjamini_hochberg, holm, step_down_max_t
 from alignboard.stats.paired import (
     PairedDifference,
-    align,
     equivalence_p_value,
     influence_difference,
     mcnemar,
@@ -47,6 +46,14 @@ def tables(released: Path, tmp_path_factory: pytest.TempPathFactory) -> Tables:
 @pytest.fixture(scope="module")
 def calibration(released: Path) -> Calibration:
     return read_calibration(released / "length_control")
+
+
+def align(a: list[int], b: list[int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Positions in ``a`` and in ``b`` of the keys that both hold, in the order of ``a``."""
+    place = {key: index for index, key in enumerate(b)}
+    pairs = [(index, place[key]) for index, key in enumerate(a) if key in place]
+    columns = np.array(pairs, dtype=np.intp).reshape(-1, 2)
+    return columns[:, 0], columns[:, 1]
 
 
 def compared(a: Annotations, b: Annotations) -> PairedDifference:

@@ -5,7 +5,7 @@ Every writer (csv, md, json, terminal, html, plots) iterates over the columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -197,6 +197,14 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
         except ModuleNotFoundError as error:
             raise InputError("Board.to_frame needs pandas: pip install pandas") from error
         return pd.DataFrame(records(self)).set_index("model")
+
+    def with_flags(self, flags: Mapping[str, Sequence[str]]) -> Board:
+        """The board with further flags, by model."""
+        rows = [
+            msgspec.structs.replace(row, flags=[*row.flags, *flags.get(row.model, ())])
+            for row in self.rows
+        ]
+        return msgspec.structs.replace(self, rows=rows)
 
     def __repr__(self) -> str:
         """What it is, in a line; its numbers are in `to_frame` and in its files."""

@@ -271,14 +271,8 @@ def with_identical(board: Board, responses: Mapping[str, Mapping[Any, Any]]) -> 
         )
         for model in models:
             others = ", ".join(other for other in models if other != model)
-            flags[model] = f"responses identical to {others}"
-    rows = [
-        msgspec.structs.replace(row, flags=[*row.flags, flags[row.model]])
-        if row.model in flags
-        else row
-        for row in board.rows
-    ]
-    return msgspec.structs.replace(board, notes=notes, rows=rows)
+            flags[model] = [f"responses identical to {others}"]
+    return msgspec.structs.replace(board.with_flags(flags), notes=notes)
 
 
 def with_unfinished(
@@ -288,19 +282,16 @@ def with_unfinished(
 
     ``counts``: (empty, cut off, all) by model.
     """
-
-    def flagged(row: Row) -> Row:
-        n_empty, n_cut, n = counts.get(row.model, (0, 0, 0))
-        said = [
+    flags = {}
+    for model, (n_empty, n_cut, n) in counts.items():
+        flags[model] = [
             f"{part} of {n} responses {what}"
             for part, what in ((n_empty, "empty"), (n_cut, "cut off at the token limit"))
             if part
         ]
         if n_prompts is not None and 0 < n < n_prompts:
-            said.append(f"{n_prompts - n} of {n_prompts} prompts without a response")
-        return msgspec.structs.replace(row, flags=[*row.flags, *said]) if said else row
-
-    return msgspec.structs.replace(board, rows=[flagged(row) for row in board.rows])
+            flags[model].append(f"{n_prompts - n} of {n_prompts} prompts without a response")
+    return board.with_flags(flags)
 
 
 def mean_length(lengths: Sequence[int] | np.ndarray) -> Score:

@@ -42,9 +42,6 @@ from alignboard.judges.opening import Opening
 from alignboard.judges.rows import Call, FailedCall, Question, Reply
 from alignboard.judges.spec import JudgeSpec, Order
 
-HUMAN_AGREEMENT = 0.66
-"""Agreement of one human annotator with another on AlpacaFarm's comparisons (arXiv 2305.14387); 0.657 in AlpacaEval."""
-
 
 def label_noise_for_agreement(agreement: float) -> float:
     """The flip chance f < 1/2 at which two independent noisy annotators agree: solves a = 1 - 2f(1 - f).

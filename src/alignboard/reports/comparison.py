@@ -19,7 +19,6 @@ from alignboard.stats.ranks import probability_of_best, rank_sets, tie_groups
 Array = NDArray[np.float64]
 Correction = Literal["holm", "maxt", "bh", "none"]
 
-CORRECTIONS: tuple[Correction, ...] = ("holm", "maxt", "bh", "none")
 ALPHA = 0.05
 _DRAWS = 20_000
 _SEED = 20_800

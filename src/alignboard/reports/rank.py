@@ -30,9 +30,6 @@ from alignboard.stats.rating.ties import with_ties
 from alignboard.stats.student import student_quantile
 
 Method = Literal["bt", "davidson", "rao-kupper", "judge-aware", "elo", "win-rate", "eigenvector"]
-METHODS: tuple[Method, ...] = (
-    "bt", "davidson", "rao-kupper", "judge-aware", "elo", "win-rate", "eigenvector"
-)  # fmt: skip
 ALPHA = 0.05
 _CENTRE = 1000.0
 _JUDGE = ("judge", "annotator")

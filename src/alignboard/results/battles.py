@@ -26,7 +26,6 @@ _LABELS = {"model_a": 1.0, "a": 1.0, "tie": 0.5, "model_b": 0.0, "b": 0.0}
 _BOTH_BAD = ("tie (bothbad)", "both_bad", "bothbad")
 _UNSCORED = ("", "error")
 _PROMPT = ("prompt_id", "question_id", "uid")
-_WHO = ("annotator", "judge")
 _PLACES = {"model_a": 1, "a": 1, "1": 1, "model_b": -1, "b": -1, "2": -1, "": 0}
 _NEEDED = ("model_a", "model_b", "winner")
 

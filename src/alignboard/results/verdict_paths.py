@@ -7,7 +7,6 @@ the judge stands on, else AlpacaEval 2's.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,13 +15,11 @@ from typing import Final
 
 from alignboard.errors import InputError, nearest
 from alignboard.results.files import SUFFIXES
-from alignboard.results.outputs_paths import without_decoding
 from alignboard.suites import load_suite
 from alignboard.workspace import PUBLISHED, library, model_name
 
 AGAINST: Final = "-vs-"
 _OUTPUTS: Final = ("model_outputs", "model_answer")
-_PART: Final = re.compile(r"(?:.*-)?first-\d+")
 
 
 @dataclass(frozen=True)
@@ -36,11 +33,6 @@ class VerdictFile:
     baseline: str | None
     """None = the judge's usual one"""
     path: Path
-
-    @property
-    def is_part(self) -> bool:
-        """Whether it holds the first rows of a set only."""
-        return self.set is not None and _PART.fullmatch(without_decoding(self.set)) is not None
 
 
 @cache

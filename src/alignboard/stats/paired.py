@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -67,16 +67,6 @@ class McNemar:
     only_b: int
     exact: float
     mid_p: float
-
-
-def align(
-    a: Sequence[Hashable], b: Sequence[Hashable]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Positions in ``a`` and in ``b`` of the keys that both hold, in the order of ``a``."""
-    place = {key: index for index, key in enumerate(b)}
-    pairs = [(index, place[key]) for index, key in enumerate(a) if key in place]
-    columns = np.array(pairs, dtype=np.intp).reshape(-1, 2)
-    return columns[:, 0], columns[:, 1]
 
 
 def paired_difference(

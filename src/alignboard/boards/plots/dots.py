@@ -184,10 +184,13 @@ def plot_scores(board: Board, column: Column | str, ax: Axes | None = None) -> A
     ax = ax or new_axes()
     column = board.column(column) if isinstance(column, str) else column
     rows = [row for row in board.rows if board.score(row, column).value is not None]
-    if not rows:
-        return nothing(ax)
-    known, places = looks(board), grouped_places(rows)
-    scores = [board.score(row, column) for row in rows]
+    return _dots(board, ax, column, rows, grouped_places(rows)) if rows else nothing(ax)
+
+
+def _dots(
+    board: Board, ax: Axes, column: Column, rows: Sequence[Row], places: Sequence[float]
+) -> Axes:
+    known, scores = looks(board), [board.score(row, column) for row in rows]
     draw_scores(ax, [(y, s, known[r.model]) for y, s, r in zip(places, scores, rows, strict=True)])
     model_axis(ax, [row.model for row in rows], places, {})
     figures_axis(ax, [_figures(column, score) for score in scores], places)
@@ -204,13 +207,7 @@ def plot_ratings(board: Board, ax: Axes | None = None) -> Axes:
     column = found[0]
     rows = [row for row in board.rows if board.score(row, column).value is not None]
     rows.sort(key=lambda row: (-(board.score(row, column).value or 0.0), row.model))
-    known, places = looks(board), list(range(len(rows)))
-    scores = [board.score(row, column) for row in rows]
-    draw_scores(ax, [(y, s, known[r.model]) for y, s, r in zip(places, scores, rows, strict=True)])
-    model_axis(ax, [row.model for row in rows], places, {})
-    figures_axis(ax, [_figures(column, score) for score in scores], places)
-    _value_axis(board, ax, column, scores)
-    return ax
+    return _dots(board, ax, column, rows, list(range(len(rows))))
 
 
 def plot_families(board: Board, ax: Axes | None = None) -> Axes:

@@ -6,9 +6,8 @@ takes a board and its examples, which may be None, and returns `Panel`s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column
@@ -33,8 +32,6 @@ from alignboard.boards.plots.registry import Panel
 from alignboard.errors import InputError, nearest
 from alignboard.registry import lookup, names, register
 
-FigureMaker: TypeAlias = Callable[[Board, Examples | None], Sequence[Panel]]
-"""the panels that a figure draws; none where there is no data for it"""
 _LINE, _FRAME = 0.24, 1.3
 
 

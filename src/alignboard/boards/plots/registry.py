@@ -6,10 +6,10 @@ takes a board and returns `Panel`s; see `alignboard.registry`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column
@@ -56,8 +56,6 @@ class Panel:
     """called when the figure has its layout, for labels beside points"""
 
 
-PanelMaker: TypeAlias = Callable[[Board], Sequence[Panel]]
-"""the panels that a plot draws of a board; none where the board has no data for it"""
 _FIRST = ("ranking", "win rates", "lengths", "families", "benchmarks", "ratings")
 """the order of the built-in plots; those of other packages follow by name"""
 

@@ -5,17 +5,14 @@ One of another package is one registration: ``register("tracker", "mine", "my_pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TypeAlias
 
 from alignboard.boards.tracking.points import PREFIX, Point, by_model
 from alignboard.extras import require
 from alignboard.registry import register
 
-TrackerWriter: TypeAlias = Callable[[Sequence[Point], str, Path | None], str]
-"""takes points, the project and a folder for local files; returns where they went"""
 _AXIS = f"{PREFIX}/step"
 
 

@@ -16,7 +16,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import msgspec
@@ -216,13 +215,8 @@ class BatchHttp:
         self._http.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._http.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._http.__exit__()
 
     def upload(self, content: bytes, name: str) -> str:
         """The id of a file of requests. A second try makes a second file, which costs nothing."""

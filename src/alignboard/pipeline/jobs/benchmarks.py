@@ -76,13 +76,7 @@ def with_warnings(board: Board, inputs: Mapping[str, Path]) -> Board:
         if (folder / WARNINGS).is_file():
             found = json.loads((folder / WARNINGS).read_text(encoding="utf-8"))
             said.setdefault(found["model"], {}).update(dict.fromkeys(found["warnings"]))
-    rows = [
-        msgspec.structs.replace(row, flags=[*row.flags, *said[row.model]])
-        if row.model in said
-        else row
-        for row in board.rows
-    ]
-    return msgspec.structs.replace(board, rows=rows)
+    return board.with_flags({model: list(warnings) for model, warnings in said.items()})
 
 
 def suite_notes(

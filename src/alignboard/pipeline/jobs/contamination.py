@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,6 @@ import msgspec
 
 from alignboard.benchmarks.task_files import strings
 from alignboard.boards.board import Board
-from alignboard.boards.columns import Row
 from alignboard.data.preferences.contamination import NGRAM, Contamination
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.plans.sets import read_set
@@ -61,13 +61,12 @@ def _documents(path: Path) -> list[str]:
 def with_contamination(board: Board, inputs: Mapping[str, Path]) -> Board:
     """``board`` with a flag on every model whose training rows hold what it was asked, and the first example."""
     notes: dict[tuple[str, int, str], str] = {}
-
-    def flagged(row: Row) -> Row:
-        said = []
+    flags: dict[str, list[str]] = defaultdict(list)
+    for row in board.rows:
         for one in _of_model(row.model, inputs):
             if not one.examples:
                 continue
-            said.append(
+            flags[row.model].append(
                 f"trained on {one.shared} of {one.n_texts} texts of {one.name} ({one.exact} rows whole, "
                 f"{one.overlapping} with {NGRAM} words in a row)"
             )
@@ -76,10 +75,7 @@ def with_contamination(board: Board, inputs: Mapping[str, Path]) -> Board:
                 (one.name, number, text),
                 f"Contamination: training row {number} of {row.model} shares {text[:80]!r} with {one.name}.",
             )
-        return msgspec.structs.replace(row, flags=[*row.flags, *said]) if said else row
-
-    rows = [flagged(row) for row in board.rows]
-    return msgspec.structs.replace(board, rows=rows, notes=[*board.notes, *notes.values()])
+    return msgspec.structs.replace(board.with_flags(flags), notes=[*board.notes, *notes.values()])
 
 
 def _of_model(model: str, inputs: Mapping[str, Path]) -> Iterator[Contamination]:

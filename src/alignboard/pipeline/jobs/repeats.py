@@ -217,7 +217,7 @@ def _with_chosen(
             key = entry["chosen_among"], entry["family"], entry["select_on"]
             groups.setdefault(key, {})[entry["row"]] = None
     by_name = {row.model: row for row in board.rows}
-    flags: dict[str, str] = {}
+    flags: dict[str, list[str]] = {}
     for (recipe, _, suite), names in groups.items():
         asked = [one["name"] for one in parameters["sets"] if suite in {None, one["suite"]}]
         column = next((one for one in rates if asked and one.set in {None, asked[0]}), None)
@@ -229,11 +229,5 @@ def _with_chosen(
         best = max((rate, name) for name, rate in value.items() if rate is not None)[1]
         reported = len(parameters["sets"]) > 1 and suite is not None
         where = f"on {asked[0]} alone" if reported else "on the prompts that are reported"
-        flags[best] = f"chosen among {len(names)} settings of {recipe} {where}"
-    rows = [
-        msgspec.structs.replace(row, flags=[*row.flags, flags[row.model]])
-        if row.model in flags
-        else row
-        for row in board.rows
-    ]
-    return msgspec.structs.replace(board, rows=rows)
+        flags[best] = [f"chosen among {len(names)} settings of {recipe} {where}"]
+    return board.with_flags(flags)
