@@ -13,7 +13,6 @@ import itertools
 import json
 import math
 import os
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -40,10 +39,10 @@ from coverage_cells import (
     missing,
 )
 from coverage_judges import controlled_differences, jointly_controlled, positions, reruns
+from coverage_page import markdown
 from coverage_ratings import baseline_only, round_robins, separate
 
 REPETITIONS = 2_000
-_LOW = 0.93
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
 SIZES = (5, 10, 20, 50, 100, 200, 805)
 PLACES_APART = (1, 3)
@@ -321,82 +320,6 @@ def _of_each(method: Callable[[Any], Limits]) -> Callable[[list[Any]], Limits]:
         return low, high
 
     return limits
-
-
-_HEAD = """
-Simulated with `benchmarks/coverage.py`: own seeds, the same draws for all methods of a line. Coverage in percent, mean
-width in parentheses; repetitions and the largest Monte-Carlo standard error stand above each table. Of a board all
-models or differences of a repetition count; of released models and pairs the one that is held least often, with the
-mean width of all. Where signs are flipped, the two models of a pair change places on a random half of the prompts: what
-does not hold 0 is a false claim. *Former* rules are those of earlier versions; *rows, 1.96 SE* is what evaluation
-libraries print. Where a limit is infinite the width is left out. Boards with *separate groups* are those on which the
-first model's group never lost to the last one's, or never won. Where such a record is so short that equal models would
-have it more often than once in 20 times, no limit is set.
-"""
-
-
-def markdown(cells: list[Cell], looking: dict[str, Any] | None = None) -> str:
-    """The page: one table per quantity, a line per design, coverage and width of each method.
-
-    ``looking`` is the content of sequential.json.
-    """
-    lines = ["# Do 95 % intervals hold the truth?", "", *textwrap.wrap(_HEAD, 118)]
-    for quantity in dict.fromkeys(cell.quantity for cell in cells):
-        own = [cell for cell in cells if cell.quantity == quantity]
-        methods = list(dict.fromkeys(cell.method for cell in own))
-        lines += ["", f"## {quantity[0].upper()}{quantity[1:]}", "", _precision(own), ""]
-        lines += [f"| design | {' | '.join(methods)} |", f"|---|{'---|' * len(methods)}"]
-        for design in dict.fromkeys(cell.design for cell in own):
-            found = {cell.method: cell for cell in own if cell.design == design}
-            texts = (_text(found[m]) if m in found else "-" for m in methods)
-            lines.append(f"| {design} | {' | '.join(texts)} |")
-    return "\n".join([*lines, *_looking(looking)]) + "\n"
-
-
-def _precision(cells: list[Cell]) -> str:
-    """How often a table's cells were simulated, what its numbers miss by, and where it falls short."""
-    n = sorted({cell.repetitions for cell in cells})
-    times = f"{n[0]:,}" if len(n) == 1 else f"{n[0]:,} to {n[-1]:,}"
-    error = 100 * max(cell.error for cell in cells)
-    low = [
-        cell
-        for cell in cells
-        if cell.method == "alignboard" and cell.coverage + 2 * cell.error < _LOW
-    ]
-    said = f"{times} repetitions a cell, error at most {error:.1f} points."
-    if low:
-        said += " Below 93 % beyond that error: " + "; ".join(cell.design for cell in low) + "."
-    return "\n".join(textwrap.wrap(said, 118))
-
-
-def _looking(found: dict[str, Any] | None) -> list[str]:
-    """False claims of comparisons that are looked at after every prompt."""
-    if found is None:
-        return []
-    lines = ["", "## Error rate under continuous looking", ""]
-    lines += [
-        "Share of runs with any false claim, at 5 % (`benchmarks/sequential.py`;",
-        f"{found['sign flips']:,} sign flips of each of 22 adjacent pairs, {found['repetitions']} tournaments).",
-        "",
-        "| design | e-process | t test at every look |",
-        "|---|---|---|",
-    ]
-    pairs = found["released"]["false claims, 22 adjacent pairs with flipped signs"]
-    by_t = found["released"]["the same by a t test after every prompt from the 10th"]
-    lines += [
-        f"| 22 released pairs with flipped signs, {which} | {100 * pairs[which]:.1f} | {100 * by_t[which]:.1f} |"
-        for which in ("mean", "worst")
-    ]
-    lines += [
-        f"| 20 equal models in a tournament, `{policy}` | {100 * share:.1f} | - |"
-        for policy, share in found["20 equal models, runs with a claim"].items()
-    ]
-    return lines
-
-
-def _text(cell: Cell) -> str:
-    width = f" ({cell.width:.2f})" if cell.width else ""
-    return f"{100 * cell.coverage:.1f}{width}"
 
 
 PARTS: dict[str, Callable[[], Iterator[Design]]] = {
