@@ -248,18 +248,37 @@ def test_headings_and_legends_stay_inside_figures_of_any_width(size, font):
     for panel in figure_panels("win rates", shown, None) + figure_panels("ratings", shown, None):
         with style(font=font):
             figure = draw_panel(panel, size)
-            figure.draw_without_rendering()
-            ax = figure.axes[0]
-            title = next(t for t in ax.findobj(Text) if t.get_fontweight() == "bold")
-            parts = [title, *([ax.get_legend()] if ax.get_legend() else [])]
-            for one in parts:
-                box = one.get_window_extent()
-                assert box.x0 >= 0
-                assert box.x1 <= figure.bbox.width
-                assert box.y1 <= figure.bbox.height
-            if len(parts) == 2:
-                heading, legend = (one.get_window_extent() for one in parts)
-                assert legend.y1 - heading.y0 <= 3
+            heading, *legends = _head_and_legend(figure)
+            if legends:
+                assert legends[0].y1 - heading.y0 <= 3
+
+
+def _head_and_legend(figure):
+    """The places of both, which lie inside the figure."""
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    title = next(t for t in ax.findobj(Text) if t.get_fontweight() == "bold")
+    boxes = [one.get_window_extent() for one in (title, ax.get_legend()) if one is not None]
+    for box in boxes:
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= figure.bbox.width
+        assert box.y1 <= figure.bbox.height
+    return boxes
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [("checkpoints", "curves"), ("sweep", "settings"), ("examples", "difficulty")],
+)
+def test_a_legend_among_the_marks_stays_there(source, kind):
+    figure = draw_panel(figure_panels(kind, *SOURCES[source][0]())[0], (6.4, 4.0))
+    _, legend = _head_and_legend(figure)
+    frame = figure.axes[0].get_window_extent()
+    assert frame.x0 <= legend.x0
+    assert frame.y0 <= legend.y0
+    assert legend.x1 <= frame.x1
+    assert legend.y1 <= frame.y1
 
 
 def test_a_radar_holds_every_benchmark_of_the_models_that_have_all():
@@ -289,6 +308,7 @@ def test_the_settings_of_a_method_are_a_line_against_kl_in_each_family():
     assert (first.heading[:4], second.heading[:6]) == ("phi:", "llama:")
     ax = plot_settings(made, rows[:5], KL_COLUMN, BY_A)
     assert ax.get_legend_handles_labels()[1] == ["dpo", "hinge"]
-    assert [text.get_text() for text in ax.texts] == ["apo-zero"]
+    (named,) = (t for t in draw_panel(first, (6.4, 4.0)).findobj(Text) if "apo" in t.get_text())
+    assert named.get_text() == "apo-zero"
     with pytest.raises(InputError, match="nothing that a plot 'settings' draws"):
         figure_panels("settings", replace(made, rows=rows[4:5]), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row
 from alignboard.boards.drift import STEP
-from alignboard.boards.plots.style import MUTED, PALETTE, drawable, new_axes
+from alignboard.boards.plots.style import MUTED, PALETTE, drawable, label_points, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,9 @@ def plot_curves(board: Board, across: Column, up: Column, ax: Axes | None = None
     """A line for each training: ``up`` with its interval against ``across``; seeds of one setting have one colour."""
     ax = ax or new_axes()
     colors: dict[str, str] = {}
-    for name, rows in trainings(board).items():
+    lines = trainings(board)
+    n_seeds = Counter(_SEED.sub("", name) for name in lines)
+    for name, rows in lines.items():
         points = _points(board, rows, across, up)
         if not points:
             continue
@@ -51,7 +54,7 @@ def plot_curves(board: Board, across: Column, up: Column, ax: Axes | None = None
         color = colors.setdefault(setting, PALETTE[len(colors) % len(PALETTE)])
         x, y, low, high = zip(*points, strict=True)
         ax.plot(x, y, marker="o", markersize=3, linewidth=1.2, color=color, label=label)
-        ax.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
+        ax.fill_between(x, low, high, color=color, alpha=0.12 / n_seeds[setting], linewidth=0)
     return _finished(ax, across, up)
 
 
@@ -77,15 +80,29 @@ def plot_settings(
                 x, y, [y - low, high - y], color=color, label=drawable(name),
                 marker="o", markersize=3, linewidth=1.2, elinewidth=0.6,
             )  # fmt: skip
-    drawn = {row.model for own in lines.values() for row in own}
-    alone = [row for row in rows if row.model not in drawn]
-    for row in alone:
+    for row in _alone(rows):
         for x, y, _, _ in _points(board, [row], across, up):
             ax.plot(x, y, marker="x", markersize=4, color=MUTED)
-            label = drawable(row.method or row.model)
-            ax.annotate(label, (x, y), (3, 3), textcoords="offset points", fontsize=5, color=MUTED)
     # Win rates rise with the KL: the corner below is free.
     return _finished(ax, across, up, legend="lower right")
+
+
+def label_settings(board: Board, rows: Sequence[Row], across: Column, up: Column, ax: Axes) -> None:
+    """Name the crosses of `plot_settings` where there is room beside them."""
+    label_points(
+        ax,
+        [
+            (x, y, drawable(row.method or row.model), MUTED)
+            for row in _alone(rows)
+            for x, y, _, _ in _points(board, [row], across, up)
+        ],
+    )
+
+
+def _alone(rows: Sequence[Row]) -> list[Row]:
+    """The rows that no line of `settings` holds."""
+    held = {row.model for own in settings(rows).values() for row in own}
+    return [row for row in rows if row.model not in held]
 
 
 def _finished(

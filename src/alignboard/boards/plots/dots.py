@@ -32,6 +32,7 @@ from alignboard.boards.plots.style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
 
 ALL_UP_TO = 30
 """models of a board that are all drawn in the ranking"""
@@ -323,6 +324,14 @@ def legend(ax: Axes, entries: Sequence[tuple[Look, bool, str]]) -> None:
         handles=handles, loc="lower left", ncols=n_columns, borderaxespad=0.0, handletextpad=0.1,
         columnspacing=1.2, bbox_to_anchor=(0.0, 1.0 + points(0.19) / max(inches, 1.0)),
     )  # fmt: skip
+
+
+def legend_above(ax: Axes) -> Legend | None:
+    """The legend that `legend` wrote above the axes; none where it stands inside of them or beside them."""
+    own = ax.get_legend()
+    if own is None:
+        return None
+    return own if own.get_bbox_to_anchor().transformed(ax.transAxes.inverted()).y0 > 1 else None
 
 
 def nothing(ax: Axes) -> Axes:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignboard.boards.board import Board
-from alignboard.boards.plots.dots import legend_columns
+from alignboard.boards.plots.dots import legend_above, legend_columns
 from alignboard.boards.plots.registry import Panel, panels
 from alignboard.boards.plots.style import (
     HEADING,
@@ -109,7 +109,7 @@ def _layout() -> LayoutEngine:
 
 def _head(ax: Axes, panel: Panel, letters: int | None = None) -> Text:
     """Write the heading, in lines of at most ``letters``, above the legend."""
-    legend = ax.get_legend()
+    legend = legend_above(ax)
     texts = [text.get_text() for text in legend.get_texts()] if legend else []
     above = 20 + 11 * math.ceil(len(texts) / legend_columns(ax, texts)) if texts else 16
     # A place of its own: else every layout measures all ticks to see whether the title has to give way to them.
@@ -127,7 +127,7 @@ def _head(ax: Axes, panel: Panel, letters: int | None = None) -> Text:
 
 def _fitted_head(figure: Figure, ax: Axes, panel: Panel) -> None:
     """The heading and the legend inside a figure of any width and font: in lines, and begun left of the axes."""
-    heading, legend = _head(ax, panel), ax.get_legend()
+    heading, legend = _head(ax, panel), legend_above(ax)
     room = figure.bbox.width - 2 * _EDGE * figure.dpi
     part = min(1.0, room / heading.get_window_extent().width)
     _head(ax, panel, math.floor(part * len(heading.get_text())))

@@ -17,6 +17,7 @@ from alignboard.boards.drift import KL
 from alignboard.boards.plots.curves import (
     STEP,
     is_of_curves,
+    label_settings,
     plot_curves,
     plot_settings,
     settings,
@@ -158,7 +159,12 @@ def _settings(board: Board) -> list[Panel]:
     if kl is None or is_of_curves(board):
         return []
     return [
-        Panel(_against(board, family, up, kl), 3.4, partial(plot_settings, own, own.rows, kl, up))
+        Panel(
+            _against(board, family, up, kl),
+            3.4,
+            partial(plot_settings, own, own.rows, kl, up),
+            partial(label_settings, own, own.rows, kl, up),
+        )
         for family, own in _by_family(board).items()
         for up in board.of_kind("win rate")
         if settings(own.rows)
