@@ -204,16 +204,18 @@ def test_failed_calls_are_no_unparsed_verdicts(tmp_path):
     assert (score.n, score.unparsed, score.failed) == (15, 2, 3)
 
 
-def test_identical_responses_of_two_models_are_flagged(tmp_path):
-    for model in ("x", "y"):
+@pytest.mark.parametrize(
+    ("models", "wanted"),
+    [("xy", "y"), ("xyz", "y and 1 other"), ("wxyz", "x and 2 others")],
+)
+def test_identical_responses_are_flagged_in_few_words(models, wanted, tmp_path):
+    for model in models:
         rows = [Judgment(f"p{i}", "b", "base", f"same {i}", model, 2.0, "a") for i in range(3)]
         (tmp_path / model / "a").mkdir(parents=True)
         write_rows(tmp_path / model / "a" / "annotations.json", rows)
     board = results_board(tmp_path)
-    assert [row.flags for row in board.rows] == [
-        ["responses identical to y"],
-        ["responses identical to x"],
-    ]
+    assert board.rows[0].flags == [f"responses identical to {wanted}"]
+    assert all(name in board.notes[-1] for name in models)
 
 
 def test_responses_that_are_empty_or_were_cut_off_are_flagged(tmp_path):

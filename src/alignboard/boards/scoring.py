@@ -270,8 +270,10 @@ def with_identical(board: Board, responses: Mapping[str, Mapping[Any, Any]]) -> 
             "compares nothing."
         )
         for model in models:
-            others = ", ".join(other for other in models if other != model)
-            flags[model] = [f"responses identical to {others}"]
+            first, *more = (other for other in models if other != model)
+            # The note names all of them; a flag stands in a cell.
+            rest = f" and {len(more)} other{'s' if len(more) > 1 else ''}" if more else ""
+            flags[model] = [f"responses identical to {first}{rest}"]
     return msgspec.structs.replace(board.with_flags(flags), notes=notes)
 
 
