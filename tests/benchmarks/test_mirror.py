@@ -206,6 +206,15 @@ def test_the_libraries_that_a_task_needs_are_named_with_their_extra(monkeypatch)
     require_modules(declared_tasks(Benchmark("arc_easy"), Path()))
 
 
+def test_lm_eval_itself_is_named_where_it_is_not_installed(monkeypatch, tmp_path):
+    from alignboard.benchmarks import task_files
+
+    monkeypatch.setattr(task_files, "find_spec", lambda _name: None)
+    task_files._lm_eval_folders.cache_clear()
+    with pytest.raises(InputError, match=r"need lm_eval: pip install 'alignboard\[lm-eval\]'"):
+        suite_files(suite(Benchmark("piqa")), tmp_path, trusted=False)
+
+
 def test_the_suites_name_tasks_and_data_that_lm_eval_declares():
     counts = {"open-llm-v1": 62, "open-llm-v2": 40, "nous": 30, "quick": 62, "smoke": 3}
     for name, n in counts.items():

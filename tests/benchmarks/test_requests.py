@@ -18,6 +18,7 @@ from alignboard.benchmarks.request_rows import RequestRows
 from alignboard.benchmarks.run import run_tasks
 from alignboard.benchmarks.shards import Shards, parts
 from alignboard.demo import world
+from alignboard.errors import InputError
 from alignboard.models.loading import LoadedModel
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import LocalModels
@@ -118,6 +119,16 @@ def test_generations_end_where_lm_evals_do(model, monkeypatch):
     assert (none, why) == (None, "a test")
     assert ours == theirs
     assert len(set(ours)) > 8
+
+
+def test_a_task_that_leaves_no_room_for_its_prompt_is_one_sentence(
+    model, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(model.model.config, "max_position_embeddings", 12)
+    with pytest.raises(
+        InputError, match=r"'written' generates up to 12 tokens, and the model takes 12 with"
+    ):
+        run_tasks(BenchmarkedModel(model), [BENCHMARKS[2]], [folder], tmp_path / "a")
 
 
 def test_what_is_not_greedy_is_generated_by_lm_eval(model):

@@ -22,6 +22,7 @@ from alignboard.models.loading import LoadedModel
 from alignboard.pipeline.jobs.benchmark_steps import signal_notes, steps_of
 from alignboard.pipeline.jobs.benchmarks import AT_CHANCE, SCORES, suite_scores
 from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
+from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.store import WorkspacePaths
 from alignboard.registry import lookup
 from alignboard.results.journal import Journal
@@ -136,6 +137,56 @@ def test_bad_input_is_one_sentence(workspace, arguments, message):
     assert "\n" not in str(result.exception)
     with pytest.raises(InputError, match=message):
         raise result.exception
+
+
+def test_tasks_that_are_no_suite_are_named_without_a_file(workspace):
+    said = str(run(tiny_models.base(), "--tasks", "piqua").exception)
+    assert said.startswith("the task 'piqua'")
+    (workspace / "evaluate/suites/piqua.yaml").write_text("")
+    said = str(run(tiny_models.base(), "--tasks", "piqua").exception)
+    assert said.startswith("evaluate/suites/piqua.yaml: the task 'piqua'")
+
+
+def test_a_base_asked_in_a_template_that_it_does_not_bring_is_flagged(workspace):
+    shutil.copytree(tiny_models.base(), "base")
+    Path("base/chat_template.jinja").unlink()
+    without = run("base", "--suite", "own", "--chat-template")
+    assert "no chat template" in str(without.exception)
+    entry = {"name": "bare", "base": str(workspace / "base"), "format": "transformers"}
+    (workspace / "evaluate/models").mkdir()
+    (workspace / "evaluate/models/bare.yaml").write_text(
+        yaml.safe_dump(entry | {"prompt": {"chat": "instruct-output"}})
+    )
+    asked = ("--suite", "own", "--chat-template", "--name", "bare,own")
+    result = run("bare", tiny_models.base(), *asked)
+    assert result.exit_code == 0, result.output
+    flags = {
+        row.model: row.flags for row in read_board(Path("leaderboards/benchmark-own.json")).rows
+    }
+    assert flags["own"] == []
+    assert any(
+        "in a chat template that its checkpoint does not bring" in one for one in flags["bare"]
+    )
+
+
+def test_models_of_one_base_are_one_group_of_jobs(workspace):
+    """A process, or a GPU, takes a group as a whole (tests/pipeline/test_executors.py): one load a base."""
+    families = ("phi", "mistral")
+    models = {
+        f"{family}-{name}": str(path)
+        for family in families
+        for name, path in [
+            ("base", tiny_models.base(family)),
+            *tiny_models.adapters(family).items(),
+        ]
+    }
+    asked = BenchmarkRequest(list(models.values()), suite="own", names=list(models))
+    graph = build_graph(benchmark_plan(asked, workspace))
+    groups = {job.parameters["model"]: job.group for job in graph if job.kind == "lm-eval"}
+    assert groups.keys() == models.keys()
+    own = [{groups[name] for name in models if name.startswith(family)} for family in families]
+    assert [len(one) for one in own] == [1, 1]
+    assert own[0] != own[1]
 
 
 def test_a_model_without_a_tokenizer_is_refused_before_the_run(workspace):

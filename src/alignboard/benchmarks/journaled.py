@@ -18,6 +18,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from alignboard.benchmarks.request_rows import ANSWERS, OpenRequests, RequestRows
 from alignboard.engines.local.ending import cut
+from alignboard.errors import InputError
 from alignboard.models.reasoning import MARKS, opens, split
 
 TRIED: Final = 4
@@ -158,13 +159,17 @@ class JournaledLM(HFLM):
         raise error
 
     def _counted(self, requests: list[Any]) -> list[Any]:
-        """The requests, once it is known which of them lm-eval will cut."""
+        """The requests, once it is known which of them lm-eval will cut; raises `InputError` where nothing is left."""
         assert self._open is not None  # noqa: S101 - set by `_answered`
         for one in requests:
             context, kwargs = one.args
-            room = self.max_length - normalize_gen_kwargs(kwargs, self.max_gen_toks).get(
-                "max_gen_toks", 0
-            )
+            limit = normalize_gen_kwargs(kwargs, self.max_gen_toks).get("max_gen_toks", 0)
+            room = self.max_length - limit
+            if room < 1:
+                raise InputError(
+                    f"the task {one.task_name!r} generates up to {limit} tokens, and the model takes {self.max_length} "
+                    "with the prompt; leave the task out, or make one of it (include:) with a smaller max_gen_toks."
+                )
             self._open.note_cut(one.args, len(self.tok_encode(context)) - room)
         self._try_adapter([(None, self.tok_encode(one.args[0]), []) for one in requests[:TRIED]])
         return requests

@@ -31,7 +31,7 @@ from alignboard.pipeline.jobs.benchmarks import LM_EVAL, SCORES, WARNINGS
 from alignboard.pipeline.jobs.weights import adapter_path, model_path
 from alignboard.pipeline.plans.made import write_tasks
 from alignboard.pipeline.plans.models import served_of
-from alignboard.pipeline.plans.references import unpinned_data
+from alignboard.pipeline.plans.references import in_suite, unpinned_data
 from alignboard.pipeline.plans.schema import PlanModel
 from alignboard.pipeline.plans.sets import read_set, responses, select
 from alignboard.pipeline.store import without_roots
@@ -207,7 +207,7 @@ def lm_eval(task: JobTask) -> dict[str, str]:
                 sharing=_sharing(task),
             )
         except InputError as error:
-            raise InputError(f"evaluate/suites/{suite}.yaml: {error}") from error
+            raise InputError(f"{in_suite(suite, task.paths.workspace)}{error}") from error
     without_roots((task.folder / LM_EVAL).glob("results_*.json"), task.paths.workspace)
     table: dict[str, dict[str, Any]] = {}
     for score in scores:

@@ -16,7 +16,7 @@ from alignboard.pipeline.plans.made import generated_tasks
 from alignboard.pipeline.plans.schema import Plan
 from alignboard.pipeline.plans.sweeps import RecipeRun
 from alignboard.suites import Benchmark, EvaluationSuite, read_yaml
-from alignboard.workspace import declaration
+from alignboard.workspace import declaration, find
 
 if TYPE_CHECKING:
     from alignboard.training.recipe import Recipe
@@ -31,7 +31,12 @@ def task_files(suite: EvaluationSuite, root: Path, consent: Consent) -> dict[str
     try:
         return suite_files(suite, root, trusted=consent.tasks, generated=generated_tasks())
     except InputError as error:
-        raise InputError(f"evaluate/suites/{suite.name}.yaml: {error}") from error
+        raise InputError(f"{in_suite(suite.name, root)}{error}") from error
+
+
+def in_suite(name: str, root: Path) -> str:
+    """How a sentence on a suite begins: its file; nothing where tasks were named without one."""
+    return f"evaluate/suites/{name}.yaml: " if find("evaluate/suites", name, root) else ""
 
 
 def planned_recipe(run: RecipeRun, plan: Plan, root: Path) -> Recipe:
