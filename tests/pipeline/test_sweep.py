@@ -137,6 +137,13 @@ def board_of(runs):
     return with_repeats(board, parameters, {RATE.key: table}), board, parameters
 
 
+def test_a_flag_of_one_seed_names_the_seed():
+    _, board, parameters = board_of({"a-seed0": ("a", [1, 0]), "a-seed1": ("a", [1, 1])})
+    flagged = board.with_flags({"a-seed0": ["cut off", "odd"], "a-seed1": ["cut off"]})
+    (row,) = with_repeats(flagged, parameters, {}).rows
+    assert row.flags[:2] == ["cut off", "seed0: odd"]
+
+
 def test_seeds_of_a_setting_are_one_row_over_prompts_and_seeds():
     one, two = [1, 1, 0, 1, 0, 1], [1, 0, 0, 1, 0, 0]
     made, board, parameters = board_of(

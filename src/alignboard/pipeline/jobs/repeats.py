@@ -52,20 +52,21 @@ def with_repeats(
             for column in board.columns
             if (score := _score(column, runs, draws, by_prompt.get(column.key, {}))) is not None
         }
-        rows.append(msgspec.structs.replace(runs[0], model=name, scores=scores, flags=_flags(runs)))
+        rows.append(msgspec.structs.replace(runs[0], model=name, scores=scores, flags=_flags(name, runs)))
     several = any(len(runs) > 1 for runs in groups.values())
     notes = [*board.notes, *([_note(entries.values())] if several else [])]
     made = msgspec.structs.replace(board, rows=rows, notes=notes)
     return _with_chosen(made, parameters, entries)
 
 
-def _flags(runs: Sequence[Row]) -> list[str]:
-    """The flags of all runs once; those of some runs with the run's name."""
+def _flags(name: str, runs: Sequence[Row]) -> list[str]:
+    """The flags of all runs once; those of some runs with what the run's name adds to ``name``."""
     found: dict[str, None] = {}
     for run in runs:
         for flag in run.flags:
             shared = all(flag in other.flags for other in runs)
-            found[flag if shared else f"{run.model}: {flag}"] = None
+            run_name = run.model.removeprefix(f"{name}-")
+            found[flag if shared else f"{run_name}: {flag}"] = None
     return list(found)
 
 
