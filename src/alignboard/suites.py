@@ -7,10 +7,11 @@ which published boards they are held to, and where the released files come from.
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -200,7 +201,40 @@ def convert(
     try:
         return msgspec.convert(content, schema)
     except msgspec.ValidationError as error:
-        raise InputError(f"{path}: {error}.") from error
+        raise InputError(f"{path}: {error}{_values_at(schema, str(error))}.") from error
+
+
+def _values_at(schema: Any, message: str) -> str:
+    """The words that may stand where msgspec found another one; empty for any other fault."""
+    _, _, place = message.partition("`$")
+    if not message.startswith("Invalid enum value"):
+        return ""
+    inside = [schema]
+    for name, _ in re.findall(r"\.(\w+)|\[([^\]]*)\]", place):
+        inside = [inner for one in inside for inner in _inside(one, name)]
+    words = [str(value) for one in inside for value in _literals(one)]
+    return f"; it takes {', '.join(words)}" if words else ""
+
+
+def _literals(schema: Any) -> tuple[Any, ...]:
+    """The values of a Literal, or of those in a union."""
+    arguments = get_args(schema)
+    if get_origin(schema) is Literal:
+        return arguments
+    if get_origin(schema) in {Annotated, Union, types.UnionType}:
+        return tuple(value for one in arguments for value in _literals(one))
+    return ()
+
+
+def _inside(schema: Any, name: str) -> list[Any]:
+    """What a field of a mapping, or where ``name`` is empty an item of a list or mapping, may be."""
+    arguments = get_args(schema)
+    if get_origin(schema) in {Annotated, Union, types.UnionType}:
+        return [inner for one in arguments for inner in _inside(one, name)]
+    if name and isinstance(schema, type) and issubclass(schema, msgspec.Struct):
+        fields = dict(zip(schema.__struct_encode_fields__, schema.__struct_fields__, strict=True))
+        return [get_type_hints(schema, include_extras=True)[fields[name]]] if name in fields else []
+    return [arguments[-1]] if not name and get_origin(schema) in {list, dict} else []
 
 
 def _may_be(value: Any, schema: Any) -> bool:

@@ -13,8 +13,9 @@ from alignboard.cli.app import cli
 from alignboard.data.preferences.contamination import contamination
 from alignboard.errors import InputError
 from alignboard.pipeline.training import TrainingRequest, parse_settings, training_plan
+from alignboard.training.encoding import encoded
 from alignboard.training.preflight import PreflightError, token_rows
-from alignboard.training.tokens import encoded, token_lengths, training_tokenizer
+from alignboard.training.tokens import token_lengths, training_tokenizer
 from test_train import SMOL, QuickBase, base, conversations, pair_rows, sft_rows, short
 
 __all__ = ["base"]  # the fixture
@@ -56,7 +57,7 @@ def test_rows_as_tokens_are_those_that_trl_makes(
     trainer.chat_template, trainer.completion_only_loss = None, kind == "completions"
     theirs = trainer._prepare_dataset(messages, tokenizer, trainer.args, *rest, "train")
     theirs = token_rows(theirs, recipe.max_length, limit=8)
-    looked = [one.cut(recipe.max_length) for row in rows for one in encoded(tokenizer, row)]
+    looked = [one.cut(recipe.max_length) for row in encoded(tokenizer, rows) for one in row]
     assert [(list(r.ids), list(r.trained)) for r in ours] == [
         (list(r.ids), list(r.trained)) for r in theirs
     ]
@@ -71,7 +72,7 @@ def test_lengths_of_each_side_against_max_length(base: QuickBase) -> None:
     rows = pair_rows(8)
     rows[0]["chosen"][0]["content"] = "cat " * 60
     rows[1]["prompt"][0]["content"] = "cat " * 60
-    chosen, rejected = token_lengths([encoded(tokenizer, row) for row in rows], 40)
+    chosen, rejected = token_lengths(encoded(tokenizer, rows), 40)
     assert (chosen.n, chosen.cut, chosen.filled) == (8, 1, 1)
     assert (rejected.n, rejected.cut, rejected.filled) == (8, 0, 1)
     assert chosen.longest > 60 > chosen.median

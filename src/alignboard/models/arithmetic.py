@@ -111,7 +111,7 @@ def _bitsandbytes(how: Arithmetic, compute: Any, kind: Any) -> Any:
 
     if find_spec("bitsandbytes") is None:
         raise InputError(
-            f"Loading in {how.quantization} needs bitsandbytes: pip install bitsandbytes."
+            f"Loading in {how.quantization} needs bitsandbytes: pip install bitsandbytes, or take none."
         )
     kept = list(getattr(kind, "unquantized", ())) or None
     if how.quantization == "8bit":

@@ -167,8 +167,13 @@ def _download(base: str, revision: str | None, files: list[str]) -> Path:
             f"{base} is neither a folder nor a repository of the hub that this account may see; if it is private, "
             "log in by `hf auth login` or set HF_TOKEN."
         ) from error
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split())
+    except errors.LocalEntryNotFoundError as error:  # its text is several sentences
         raise InputError(
-            f"{base}{at} is neither a folder nor could it be downloaded: {reason}"
+            f"{base}{at} is neither a folder nor in the hub's cache on this machine, and the hub cannot be reached; "
+            "check the network, or name a folder."
+        ) from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(
+            f"{base}{at} is neither a folder nor could it be downloaded: {reason}."
         ) from error

@@ -31,6 +31,7 @@ from alignboard.pipeline.plans.consent import Consent
 from alignboard.pipeline.plans.plan import ResolvedPlan, load_plan, require_code_consent
 from alignboard.pipeline.preflight import is_light, is_local, require_plan, required_modules
 from alignboard.pipeline.store import DONE, WorkspacePaths, done_jobs, export, forget, made_by
+from alignboard.pipeline.training_preflight import require_trainings
 from alignboard.results.journal import Journal
 
 if TYPE_CHECKING:
@@ -163,7 +164,8 @@ def run_resolved(
     started = time.monotonic()
     paths = WorkspacePaths(resolved.workspace)
     graph = build_graph(resolved)
-    jobs = list(graph)
+    # Files are read first: what is wrong with one is known before a model is trained.
+    jobs = sorted(graph, key=lambda job: job.kind != "data" or bool(job.needs))
     again = _to_redo(graph, redo)
     light = is_light(resolved)
     n_trainings = sum(job.kind == "train" for job in jobs)
@@ -193,6 +195,7 @@ def run_resolved(
             missing = [job for job in jobs if job.name not in records]
             require(*required_modules(resolved, missing))
             require_plan(resolved, missing)
+            require_trainings(resolved, missing)
             with in_use(paths):
                 claim(paths.workspace, _claimed(resolved))
                 work = _begun(jobs, again, paths, journal, on_progress, replace=replace)

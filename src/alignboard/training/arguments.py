@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def make_trainer(
         "callbacks": list(callbacks),
     }
     if recipe.loss is None:
-        return SFTTrainer(args=_config(SFTConfig, recipe, arguments), **given)
+        return SFTTrainer(args=_config(recipe, arguments), **given)
     spec = recipe.loss_spec
     no_copy = not spec.uses_reference or CHOSEN in rows.column_names
     if recipe.is_full and not no_copy:
@@ -65,13 +65,13 @@ def make_trainer(
         given["train_dataset"] = rows.shuffle(seed=arguments["seed"])
         loss: dict[str, Any] = dict(recipe.loss)
         arguments = {**arguments, "loss_type": spec.function, **loss}
-        return KTOTrainer(args=_config(KTOConfig, recipe, arguments), **given)
+        return KTOTrainer(args=_config(recipe, arguments), **given)
     if spec.head:
         return _reward_trainer(recipe, arguments, given)
     beta = float(recipe.loss.get("beta", 1.0))
     # Where an adapter is trained TRL would take the digest of all weights, which no one reads.
     arguments = {**arguments, "precompute_ref_log_probs": no_copy and recipe.is_full}
-    config = _config(DPOConfig, recipe, {**arguments, "beta": beta})
+    config = _config(recipe, {**arguments, "beta": beta})
     return PreferenceTrainer(args=config, **given, loss=spec, settings=recipe.loss)
 
 
@@ -86,19 +86,38 @@ def _reward_trainer(recipe: Recipe, arguments: Mapping[str, Any], given: dict[st
         if given[name] is not None:
             given[name] = given[name].map(whole, remove_columns=given[name].column_names)
     arguments = {**arguments, "center_rewards_coefficient": center or None}
-    return RewardTrainer(args=_config(RewardConfig, recipe, arguments), **given)
+    return RewardTrainer(args=_config(recipe, arguments), **given)
 
 
-def _config(kind: type[Any], recipe: Recipe, arguments: Mapping[str, Any]) -> Any:
-    """TRL's configuration, with what the recipe passes to it; raises `RecipeError` for a name that it does not have."""
+def _config(recipe: Recipe, arguments: Mapping[str, Any]) -> Any:
+    """TRL's configuration, with what the recipe passes to it; raises `RecipeError` for what it does not take."""
+    require_settings(recipe, arguments)
+    try:
+        return _one_device(_config_kind(recipe)(**arguments, **recipe.trl))
+    except (ValueError, TypeError, ImportError, NotImplementedError) as error:
+        if not recipe.trl:
+            raise
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise RecipeError(f"trl: {{{', '.join(recipe.trl)}}}: {reason}.") from error
+
+
+def require_settings(recipe: Recipe, arguments: Collection[str] = ()) -> None:
+    """Raise `RecipeError` for a setting under ``trl`` that TRL does not have, or that is among our ``arguments``."""
+    kind = _config_kind(recipe)
     known = {one.name for one in fields(kind)}
     for name in recipe.trl:
-        if name not in known or name in arguments:
+        if name in arguments:
+            raise RecipeError(f"trl.{name}: alignboard sets it by itself; leave it out.")
+        if name not in known:
             hint = nearest(name, known - set(arguments)) or "."
-            raise RecipeError(
-                f"trl.{name}: {kind.__name__} takes no such setting from a recipe{hint}"
-            )
-    return _one_device(kind(**arguments, **recipe.trl))
+            raise RecipeError(f"trl.{name}: {kind.__name__} has no such setting{hint}")
+
+
+def _config_kind(recipe: Recipe) -> type[Any]:
+    if recipe.loss is None:
+        return SFTConfig
+    spec = recipe.loss_spec
+    return KTOConfig if spec.rated else RewardConfig if spec.head else DPOConfig
 
 
 def prepared(rows: Rows, recipe: Recipe, tokenizer: Any) -> datasets.Dataset:

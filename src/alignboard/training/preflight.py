@@ -130,10 +130,6 @@ def check_gradients(never: Sequence[str], steps: int) -> None:
 
 def check_targets(model: Any, target_modules: Sequence[str]) -> None:
     """Every LoRA target names at least one layer (PEFT is silent as long as any of them does)."""
-    if "lm_head" in target_modules:
-        raise PreflightError(
-            "lora.target_modules has lm_head, whose plain weights the loss is computed from; leave it out"
-        )
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
     if missing := [target for target in target_modules if target not in names]:
         linear = sorted(

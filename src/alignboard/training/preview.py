@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from alignboard.models.checks.opened import Opened, open_small
 from alignboard.models.spec import ModelSpec
 from alignboard.training import preflight
+from alignboard.training.encoding import encoded
 from alignboard.training.recipe import Recipe
 from alignboard.training.sections import LoraSpec
 from alignboard.training.tokens import (
     TokenLengths,
-    encoded,
     spread,
     token_lengths,
     training_tokenizer,
@@ -67,7 +67,7 @@ def preview(recipe: Recipe, opened: Opened, rows: Dataset) -> TrainingPreview:
     """
     tokenizer = opened.tokenizer
     whole = recipe.train_on == "all"
-    sequences = [encoded(tokenizer, row, whole=whole) for row in spread(rows)]
+    sequences = encoded(tokenizer, spread(rows), whole=whole)
     lengths = token_lengths(sequences, recipe.max_length)
     kept = [one for one in sequences if not _filled(one, recipe.max_length)]
     cut = [row.cut(recipe.max_length) for one in kept for row in one]
@@ -94,8 +94,6 @@ def _memory(recipe: Recipe, opened: Opened) -> float | None:
     if opened.checkpoint.gguf_file is not None:
         return None
     import torch
-
-    from alignboard.training.preview import estimate_memory
 
     half = recipe.precision == "bf16" or (
         recipe.precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -135,11 +133,9 @@ def estimate_memory(recipe: Recipe, folder: Path, *, half: bool) -> MemoryEstima
     An upper figure for batches of which each row fills max_length; kernels and fragments of the allocator are left out.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(folder)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    model = _without_weights(folder)
+    config = model.config
     linear = {
         name: module
         for name, module in model.named_modules()
@@ -173,6 +169,22 @@ def estimate_memory(recipe: Recipe, folder: Path, *, half: bool) -> MemoryEstima
         training=trained * _ADAM,
         activations=tokens * text.hidden_size * kept * size,
     )
+
+
+def _without_weights(folder: Path) -> Any:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+
+
+def require_layers(lora: LoraSpec, folder: Path) -> None:
+    """Raise `PreflightError` where an adapter names layers that the checkpoint in ``folder`` does not have."""
+    model = _without_weights(folder)
+    targets = lora.modules_for(model.config.model_type)
+    if targets != "all-linear":
+        preflight.check_targets(model, targets)
 
 
 def _adapted(name: str, targets: Sequence[str] | str) -> bool:

@@ -169,6 +169,19 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         return self.data.name if isinstance(self.data, DataSpec) else None
 
     @property
+    def source(self) -> str:
+        """The names of its data sets."""
+        return ", ".join(one.name for one in self.data_sets)
+
+    def require_rows(self, n: int) -> None:
+        """Raise `RecipeError` where ``n`` rows are fewer than one step takes."""
+        if n < self.batch.global_:
+            raise RecipeError(
+                f"{self.source}: there are {n} rows to train on, fewer than the {self.batch.global_} of one step; add "
+                "rows, or lower batch.global."
+            )
+
+    @property
     def loss_spec(self) -> LossSpec:
         """The registered loss of a preference method."""
         return loss_spec(self.method)

@@ -69,6 +69,14 @@ class LoraSpec(Struct, forbid_unknown_fields=True, frozen=True):
     rslora: bool = False
     """scale by alpha / sqrt(r) instead of alpha / r (arXiv 2312.03732)"""
 
+    def __post_init__(self) -> None:
+        named = self.target_modules
+        for targets in named.values() if isinstance(named, dict) else [named]:
+            if "lm_head" in targets:
+                raise ValueError(
+                    "target_modules has lm_head, whose plain weights the loss is computed from; leave it out"
+                )
+
     @property
     def scale(self) -> float:
         """What B A is multiplied with."""

@@ -1,7 +1,4 @@
-"""Training rows as tokens, before any weights are read: their lengths, and what of them is trained.
-
-Rows are rendered as TRL does it; test_train_preview holds them to the rows that TRL makes. No torch.
-"""
+"""Data sets as tokens, before any weights are read, and how long their sequences are. No torch."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.models.adapters import default_template
+from alignboard.training.encoding import encoded
 from alignboard.training.preflight import IGNORED, TokenRow
 from alignboard.training.sections import RecipeError
 
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
 
 ROWS: Final = 2000
 """how many rows are counted at most, evenly spaced"""
+_BATCH: Final = 256
+"""rows that are tokenised at a time"""
 
 
 @dataclass(frozen=True)
@@ -42,29 +42,6 @@ class TokenLengths:
             f"{self.side:<9} {self.n} rows; tokens: median {self.median}, 95 % up to {self.longest_5_percent}, "
             f"longest {self.longest}; {shares}"
         )
-
-
-def encoded(
-    tokenizer: Any, row: Mapping[str, Any], *, whole: bool = False, template: str | None = None
-) -> list[TokenRow]:
-    """The sequences of a canonical row, not cut: one, or the two sides of a pair.
-
-    ``whole`` trains every token of a demonstration, not its replies alone; ``template`` replaces the tokenizer's.
-    """
-    if "messages" in row:
-        settings = {"return_assistant_tokens_mask": not whole, "chat_template": template}
-        found = _render(tokenizer, row["messages"], **settings)
-        marks = found["assistant_masks"] if not whole else [1] * len(found["input_ids"])
-        return [TokenRow(found["input_ids"], [bool(one) for one in marks])]
-    prompt = _render(tokenizer, row["prompt"], add_generation_prompt=True)["input_ids"]
-    sides = [side for side in ("completion", "chosen", "rejected") if side in row]
-    rendered = [_render(tokenizer, row["prompt"] + row[side])["input_ids"] for side in sides]
-    start = min(_common(prompt, ids) for ids in rendered)
-    names = ["reply" if side == "completion" else side for side in sides]
-    return [
-        TokenRow(ids, [whole or n >= start for n in range(len(ids))], side=name)
-        for name, ids in zip(names, rendered, strict=True)
-    ]
 
 
 def training_tokenizer(
@@ -92,28 +69,30 @@ def is_tokenized(rows: Dataset) -> bool:
 
 def tokenized(rows: Dataset, tokenizer: Any, *, whole: bool = False) -> Dataset:
     """Demonstrations or pairs as the trainers read them, not cut; see `encoded`."""
-    template = None
-    if "messages" in rows.column_names and not whole:
-        template = _marked(tokenizer)
 
-    def demonstration(row: Mapping[str, Any]) -> dict[str, list[int]]:
-        (one,) = encoded(tokenizer, row, whole=whole, template=template)
+    def demonstrations(batch: Mapping[str, list[Any]]) -> dict[str, list[list[int]]]:
+        found = [one for (one,) in encoded(tokenizer, _rows(batch), whole=whole)]
         labels = [
-            i if trained else IGNORED for i, trained in zip(one.ids, one.trained, strict=True)
+            [i if trained else IGNORED for i, trained in zip(one.ids, one.trained, strict=True)]
+            for one in found
         ]
-        return {"input_ids": list(one.ids), "labels": labels}
+        return {"input_ids": [list(one.ids) for one in found], "labels": labels}
 
-    def pair(row: Mapping[str, Any]) -> dict[str, list[int]]:
-        chosen, rejected = encoded(tokenizer, row)
-        start = list(chosen.trained).count(False)
+    def pairs(batch: Mapping[str, list[Any]]) -> dict[str, list[list[int]]]:
+        found = encoded(tokenizer, _rows(batch))
+        starts = [list(chosen.trained).count(False) for chosen, _ in found]
         return {
-            "prompt_ids": list(chosen.ids[:start]),
-            "chosen_ids": list(chosen.ids[start:]),
-            "rejected_ids": list(rejected.ids[start:]),
+            "prompt_ids": [list(one.ids[:n]) for (one, _), n in zip(found, starts, strict=True)],
+            "chosen_ids": [list(one.ids[n:]) for (one, _), n in zip(found, starts, strict=True)],
+            "rejected_ids": [list(one.ids[n:]) for (_, one), n in zip(found, starts, strict=True)],
         }
 
-    convert = pair if "chosen" in rows.column_names else demonstration
-    return rows.map(convert, remove_columns=rows.column_names)
+    convert = pairs if "chosen" in rows.column_names else demonstrations
+    return rows.map(convert, batched=True, batch_size=_BATCH, remove_columns=rows.column_names)
+
+
+def _rows(batch: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
 
 
 def prompt_length(row: Mapping[str, Any]) -> int:
@@ -122,28 +101,6 @@ def prompt_length(row: Mapping[str, Any]) -> int:
         return len(row["prompt_ids"])
     labels = row.get("labels", ())
     return next((n for n, label in enumerate(labels) if label != IGNORED), len(labels))
-
-
-def _marked(tokenizer: Any) -> str | None:
-    """The template that marks replies, where the tokenizer's own does not and TRL knows it with its marks."""
-    from trl.chat_template_utils import get_training_chat_template, has_generation_markers
-
-    if has_generation_markers(tokenizer.chat_template):
-        return None
-    return get_training_chat_template(tokenizer)
-
-
-def _render(tokenizer: Any, messages: Any, **settings: Any) -> Any:
-    return tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, **settings)
-
-
-def _common(one: list[int], other: list[int]) -> int:
-    n = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
-        n += 1
-    return n
 
 
 def token_lengths(rows: Iterable[list[TokenRow]], max_length: int) -> list[TokenLengths]:

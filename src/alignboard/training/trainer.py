@@ -208,11 +208,7 @@ def _require(recipe: Recipe, rows: Rows, out_dir: Path) -> None:
         )
     if out_dir.exists():
         raise RecipeError(f"{out_dir} exists; an adapter is only written to a new folder")
-    if len(rows) < recipe.batch.global_:
-        raise RecipeError(
-            f"{_source(recipe)}: there are {len(rows)} rows to train on, fewer than the {recipe.batch.global_} of one "
-            "step; add rows, or lower batch.global."
-        )
+    recipe.require_rows(len(rows))
 
 
 def _require_left(recipe: Recipe, rows: Any, left: int) -> None:
@@ -222,14 +218,10 @@ def _require_left(recipe: Recipe, rows: Any, left: int) -> None:
     lengths = sorted(prompt_length(row) for row in rows)
     middle, high = lengths[len(lengths) // 2], lengths[int(0.95 * (len(lengths) - 1))]
     raise RecipeError(
-        f"{_source(recipe)}: {left} of {len(rows)} rows are left to train on, fewer than the {recipe.batch.global_} of "
+        f"{recipe.source}: {left} of {len(rows)} rows are left to train on, fewer than the {recipe.batch.global_} of "
         f"one step: the prompts of the others fill max_length {recipe.max_length} (tokens: median {middle}, "
         f"95 % up to {high}, longest {lengths[-1]}); raise max_length."
     )
-
-
-def _source(recipe: Recipe) -> str:
-    return ", ".join(one.name for one in recipe.data_sets)
 
 
 def _save(trainer: Any, folder: Path, batch: Mapping[str, Any]) -> None:

@@ -264,7 +264,7 @@ class Work:
         if not self._failed:
             return
         skipped = len(self._pending)
-        lines = [f"{name}: {reason}" for name, reason in self._failed.items()]
+        lines = [f"{name}: {reason.rstrip('.')}." for name, reason in self._failed.items()]
         more = f" {skipped} jobs that depend on it were not started." if skipped else ""
         error = RunFailedError("Not everything could be done. " + " ".join(lines) + more)
         error.only_incomplete = self._incomplete == set(self._failed)

@@ -6,6 +6,7 @@ import json
 
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.jobs.training_data import (
+    naming_recipe,
     places_of,
     recipe_of,
     report_of,
@@ -62,10 +63,11 @@ def train(task: JobTask) -> dict[str, str]:
         seed=parameters["seed"],
     )
     launch = Launch.from_environment()
-    if launch.processes > 1:
-        launched(call, launch, task.progress)
-    else:
-        perform(call, task.progress)
+    with naming_recipe(task.job):
+        if launch.processes > 1:
+            launched(call, launch, task.progress)
+        else:
+            perform(call, task.progress)
     named = (task.folder / made / name for name in _NAMING)
     without_roots((path for path in named if path.is_file()), task.paths.workspace)
     return {f"results/{parameters['model']}/{made}": made}

@@ -7,7 +7,8 @@ file share all three. Rated replies (KTO) share their rows alone: TRL prepares t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -135,7 +136,9 @@ def reference(task: JobTask) -> dict[str, str]:
         return {}
     start = start_of(task)
     path = model_path(task.inputs, "start")
-    _write(task.folder, reference_columns(recipe_of(task.job), path, splits, adapter=start))
+    with naming_recipe(task.job):
+        found = reference_columns(recipe_of(task.job), path, splits, adapter=start)
+    _write(task.folder, found)
     return {}
 
 
@@ -149,6 +152,18 @@ def recipe_of(job: Job) -> Recipe:
     content["report_to"] = hints.get("report_to", [])
     content["batch"] = {**content["batch"], "per_device": hints["per_device"]}
     return parse_recipe(content, job.name)
+
+
+@contextmanager
+def naming_recipe(job: Job) -> Iterator[None]:
+    """Inside the block, an error about what a recipe says names it."""
+    from alignboard.training.preflight import PreflightError
+    from alignboard.training.sections import RecipeError
+
+    try:
+        yield
+    except (RecipeError, PreflightError) as error:
+        raise type(error)(f"recipe {job.hints['declared']}: {error}") from error
 
 
 def start_of(task: JobTask) -> Path | None:

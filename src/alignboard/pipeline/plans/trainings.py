@@ -67,7 +67,8 @@ def add_training(add: AddJob, training: Training, base: str, start: str | None) 
     """Add the jobs of a training; ``start`` is the job whose adapter it starts from. Returns the name of its job."""
     model, recipe = training.model, training.recipe
     outside, hints = _outside_start(training)
-    hints |= {"per_device": recipe.batch.per_device}
+    declared = str(model.recipe) if model.run is None else model.run.recipe
+    hints |= {"per_device": recipe.batch.per_device, "declared": declared}
     needs = {"base": base, "start": start}
     rows = _data(add, training, needs)
     tokens = reference = None
