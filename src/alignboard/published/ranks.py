@@ -33,8 +33,14 @@ class PairedRank(NamedTuple):
 
     @property
     def note(self) -> str | None:
-        """The resolution, as boards show it."""
-        return None if self.resolution is None else f"N/N* {self.resolution:.2g}"
+        """The resolution, as boards show it.
+
+        >>> PairedRank(1, 1, 2, 805, 3e-6).note, PairedRank(1, 1, 2, 805, 0.0123).note
+        ('N/N* < 0.001', 'N/N* 0.012')
+        """
+        if self.resolution is None:
+            return None
+        return f"N/N* {self.resolution:.2g}" if self.resolution >= 0.001 else "N/N* < 0.001"
 
 
 def paired_ranks(tables: Mapping[str, Annotations]) -> dict[str, PairedRank]:
