@@ -52,7 +52,9 @@ def with_repeats(
             for column in board.columns
             if (score := _score(column, runs, draws, by_prompt.get(column.key, {}))) is not None
         }
-        rows.append(msgspec.structs.replace(runs[0], model=name, scores=scores, flags=_flags(name, runs)))
+        rows.append(
+            msgspec.structs.replace(runs[0], model=name, scores=scores, flags=_flags(name, runs))
+        )
     several = any(len(runs) > 1 for runs in groups.values())
     notes = [*board.notes, *([_note(entries.values())] if several else [])]
     made = msgspec.structs.replace(board, rows=rows, notes=notes)
