@@ -21,22 +21,14 @@ def open_tokenizer(
     checkpoint: Checkpoint, replaced_by: Path | None = None, *, remote_code: bool = False
 ) -> PreTrainedTokenizerFast:
     """The tokenizer of a checkpoint, or the one in the folder that replaces it."""
-    from transformers import AutoTokenizer, PhiConfig
-
     from alignboard.models.gguf.tokenizer import build_tokenizer
 
     _require_sentencepiece(replaced_by or checkpoint.path, checkpoint)
-    # What AutoTokenizer would find in config.json, but for the old name of Phi, which it does not know.
-    known = {"config": PhiConfig()} if checkpoint.format in {"phi-msft", "phixtral"} else {}
     try:
-        if replaced_by is not None:
-            found = AutoTokenizer.from_pretrained(replaced_by, trust_remote_code=remote_code)
-        elif checkpoint.gguf_file is not None:
+        if replaced_by is None and checkpoint.gguf_file is not None:
             found = build_tokenizer(read_header(checkpoint.place))
         else:
-            found = AutoTokenizer.from_pretrained(
-                checkpoint.path, trust_remote_code=remote_code, **known
-            )
+            found = _from_folder(checkpoint, replaced_by, remote_code=remote_code)
     except (ImportError, LookupError, OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{checkpoint.place}: its tokenizer cannot be loaded; give one as tokenizer, such as that of the model "
@@ -48,6 +40,18 @@ def open_tokenizer(
             "the model it was made from."
         )
     return found
+
+
+def _from_folder(
+    checkpoint: Checkpoint, replaced_by: Path | None, *, remote_code: bool
+) -> PreTrainedTokenizerFast:
+    from transformers import AutoTokenizer, PhiConfig
+
+    # What AutoTokenizer would find in config.json, but for the old name of Phi, which it does not know.
+    old_phi = replaced_by is None and checkpoint.format in {"phi-msft", "phixtral"}
+    known = {"config": PhiConfig()} if old_phi else {}
+    folder = checkpoint.path if replaced_by is None else replaced_by
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code, **known)
 
 
 def _require_sentencepiece(folder: Path, checkpoint: Checkpoint) -> None:

@@ -54,9 +54,9 @@ class TensorEntry:
     """of its first byte in `file`"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GgufHeader:
-    """What a GGUF checkpoint states about itself."""
+    """What a GGUF checkpoint states about itself; of a file that has not changed, one object."""
 
     file: Path
     """its only or first part"""

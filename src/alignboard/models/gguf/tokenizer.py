@@ -15,8 +15,9 @@ whole); the patterns are those of the models' own tokenizer.json.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.errors import InputError, nearest
@@ -47,6 +48,18 @@ def build_tokenizer(header: GgufHeader) -> PreTrainedTokenizerFast:
     """
     from transformers import PreTrainedTokenizerFast
 
+    backend, named = _backend(header)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_HandedOver(backend),
+        clean_up_tokenization_spaces=False,
+        chat_template=header.metadata.get("tokenizer.chat_template"),
+        **named,
+    )
+
+
+@lru_cache(maxsize=2)
+def _backend(header: GgufHeader) -> tuple[Tokenizer, Mapping[str, str]]:
+    """The tokenizer proper, and the names of its special tokens: what is checked and what is loaded share one."""
     kind = header.required("tokenizer.ggml.model")
     tokens: list[str] = header.required("tokenizer.ggml.tokens")
     types = header.of_tokenizer("token_type") or [_NORMAL] * len(tokens)
@@ -68,12 +81,7 @@ def build_tokenizer(header: GgufHeader) -> PreTrainedTokenizerFast:
         if (number := header.of_tokenizer(f"{long}_token_id")) is not None and number < len(tokens)
     }
     _add_ends(backend, header, named, add_bos=add_bos)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=_HandedOver(backend),
-        clean_up_tokenization_spaces=False,
-        chat_template=header.metadata.get("tokenizer.chat_template"),
-        **named,
-    )
+    return backend, named
 
 
 class _HandedOver:
@@ -135,7 +143,7 @@ def _sentencepiece(header: GgufHeader, tokens: list[str], types: list[int]) -> T
     backend = Tokenizer(
         models.BPE(
             known,
-            list(_merges(tokens, types, scores)),
+            _merges(tokens, types, scores),
             unk_token=None if unknown is None else tokens[unknown],
             fuse_unk=True,
             byte_fallback=True,
@@ -150,14 +158,16 @@ def _sentencepiece(header: GgufHeader, tokens: list[str], types: list[int]) -> T
     return backend
 
 
-def _merges(tokens: list[str], types: list[int], scores: list[float]) -> Iterator[tuple[str, str]]:
+def _merges(tokens: list[str], types: list[int], scores: list[float]) -> list[tuple[str, str]]:
     """Every pair of tokens that makes a token, those of the best-scored token first."""
     pieces = {token for token, kind in zip(tokens, types, strict=True) if kind == _NORMAL}
-    order = sorted(range(len(tokens)), key=lambda number: -scores[number])
-    for token in (tokens[number] for number in order if types[number] == _NORMAL):
-        for at in range(1, len(token)):
-            if (first := token[:at]) in pieces and (rest := token[at:]) in pieces:
-                yield first, rest
+    order = sorted(range(len(tokens)), key=scores.__getitem__, reverse=True)
+    return [
+        (token[:at], token[at:])
+        for token in (tokens[number] for number in order if types[number] == _NORMAL)
+        for at in range(1, len(token))
+        if token[:at] in pieces and token[at:] in pieces
+    ]
 
 
 def _add_tokens(
