@@ -15,11 +15,12 @@ import pytest
 from alignboard.cli.app import cli
 from alignboard.cli.judge.text import summary_text
 from alignboard.engines.openai.endpoint import EndpointEngine
+from alignboard.engines.openai.failures import RefusedError, require_success
 from alignboard.engines.openai.format import Dialect, UnreadableError, read_reply, refused_field
 from alignboard.engines.openai.served import Endpoint, Limits
 from alignboard.engines.rows import Answer, Decoding, read_answer
 from alignboard.errors import InputError, SourceError
-from alignboard.fetch.http import Patience
+from alignboard.fetch.http import Head, Patience
 from alignboard.judges.annotations import summarise
 from alignboard.judges.calls import Judge
 from alignboard.judges.pairs import Judged
@@ -52,7 +53,8 @@ def answer_to(found: dict[str, Any]) -> Answer:
     [
         (None, "unknown"), ("missing", "unknown"), ("", "unknown"), ("STOP", "stop"), ("Eos", "stop"),
         ("COMPLETE", "stop"), ("model_length", "length"), ("MAX_TOKENS", "length"), ("odd", "unknown"),
-        (["stop"], "unknown"), (7, "unknown"), ({"a": 1}, "unknown"),
+        (["stop"], "stop"), (7, "unknown"), ({"a": 1}, "unknown"), ({"type": "length"}, "length"),
+        ("FinishReason.MAX_TOKENS", "length"), ("token_limit", "length"), ("max_tokens_reached", "length"),
     ],
 )  # fmt: skip
 def test_whatever_is_said_of_its_end_the_text_is_kept(finish, means):
@@ -180,6 +182,44 @@ def test_the_refused_field_is_found_in_other_shapes_of_errors(found):
 
 
 @pytest.mark.parametrize(
+    "message",
+    [
+        "temperature: Input should be less than or equal to 2",
+        "Input validation error: `max_new_tokens` must be <= 512",
+        "max_tokens must be at most 4096",
+        "max_tokens is too large: 100000. This model supports at most 16384 completion tokens",
+    ],
+)
+def test_a_setting_that_every_request_has_is_not_taken_for_its_prompt(message):
+    content = json.dumps({"error": {"message": message}}).encode()
+    with pytest.raises(RefusedError) as refused:
+        require_success(Head(400, "Bad Request", {}), content, "http://here", None, None)
+    assert not refused.value.of_the_prompt
+
+
+@pytest.mark.parametrize(
+    "apart",
+    [
+        {"reasoning_details": [{"type": "reasoning.text", "text": "Blue or red?"}]},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "Blue or red?"}]},
+        {"reasoning": {"text": "Blue or red?"}},
+    ],
+)
+def test_reasoning_is_kept_under_the_names_of_gateways(apart):
+    reply = read_reply(json.dumps(sent("Blue.", **apart)).encode(), "chat")
+    assert (reply.text, reply.reasoning) == ("Blue.", "Blue or red?")
+
+
+def test_a_refusal_may_be_a_part_and_tokens_may_have_other_names():
+    content = sent([{"type": "refusal", "refusal": "I cannot."}])
+    usage = {"input_tokens": 3, "output_tokens": 2}
+    reply = read_reply(json.dumps(content | {"usage": usage}).encode(), "chat")
+    assert (reply.finish, reply.reason) == ("refused", "I cannot.")
+    assert (reply.usage.n_prompt, reply.usage.n_answer) == (3, 2)
+    assert read_reply(json.dumps(sent("", "sensitive")).encode(), "chat").finish == "refused"
+
+
+@pytest.mark.parametrize(
     ("code", "error"),
     [
         (400, {"message": "The response was filtered.", "code": "content_filter"}),
@@ -190,6 +230,13 @@ def test_the_refused_field_is_found_in_other_shapes_of_errors(found):
         (403, {"message": "Your input was flagged for violence.", "code": 403}),
         (413, {"message": "Payload Too Large"}),
         (422, {"message": "Input validation error: inputs is too long, 9000 tokens"}),
+        (422, {"message": "Input validation error: `inputs` must have less than 1000 tokens. Given: 1900"}),
+        (400, {"message": "The input token count (12) exceeds the maximum number of tokens allowed (10)."}),
+        (400, {"message": "input length and `max_tokens` exceed context limit: 190 + 8 > 192"}),
+        (400, {"message": "The decoder prompt (length 50) is longer than the maximum model length of 40."}),
+        (400, {"message": "Request blocked: PROHIBITED_CONTENT"}),
+        (400, {"message": "Input data may contain inappropriate content.", "code": "data_inspection_failed"}),
+        (400, {"message": "Content Exists Risk", "type": "invalid_request_error"}),
     ],
 )  # fmt: skip
 def test_all_prompts_refused_alike_are_failures_of_their_rows(code, error):

@@ -24,17 +24,15 @@ _STOP = frozenset(
     {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "finished",
      "tool_calls", "function_call"}
 )  # fmt: skip
-_LENGTH = frozenset(
-    {"length", "max_tokens", "model_length", "max_length", "max_output_tokens", "max_new_tokens"}
-)
-_REFUSED = frozenset(
-    {"content_filter", "safety", "refusal", "recitation", "blocklist", "prohibited_content"}
-)
+_LENGTH = re.compile(r"length|limit|max_?(?:output_|new_|completion_)?tokens")
+_REFUSED = re.compile(r"filter|safety|sensitive|guardrail|refus|recitation|block|prohibited|spii")
 _BROKEN = frozenset(
     {"abort", "aborted", "cancelled", "error", "insufficient_system_resource", "network_error"}
 )
 """words for a reply that the server itself gave up"""
-_REASONING = ("reasoning_content", "reasoning", "thinking")
+_REASONING = (
+    "reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks",
+)  # fmt: skip
 """where servers put what was thought, each under a name of its own"""
 _MOST_TOKENS = 2**40
 """a count that is larger is no count"""
@@ -147,16 +145,17 @@ def read_choice(body: Mapping[str, Any], api: Api = "chat") -> tuple[EndpointRep
     holder = choice.get("message") if api == "chat" else choice
     if not isinstance(holder, dict):
         raise UnreadableError("the answer has no message")
-    ended = choice.get("finish_reason")
-    if isinstance(ended, str) and ended.strip().lower() in _BROKEN:
-        raise UnreadableError(f"the answer ended with finish_reason {ended!r}")
+    ended = choice.get("finish_reason") or choice.get("native_finish_reason")
+    if _word(ended) in _BROKEN:
+        raise UnreadableError(f"the answer ended with finish_reason {shortened(repr(ended))}")
     finish = read_finish(ended)
-    refusal = holder.get("refusal")
+    refusal = holder.get("refusal") or _refusal(holder.get("content"))
     if finish == "refused" or refusal:
         why = refusal or "the endpoint's content filter took the answer away"
         return EndpointReply("", "refused", usage, reason=str(why)), choice
     text, thought = _texts(holder.get("content" if api == "chat" else "text"))
-    thought = next((one for name in _REASONING if (one := _texts(holder.get(name))[0])), thought)
+    apart = (_texts(holder.get(name)) for name in _REASONING)
+    thought = next((one for said, held in apart if (one := said or held)), thought)
     if tool := _arguments(holder):
         text = tool
     if text is None and (thought or finish == "length"):
@@ -172,12 +171,28 @@ def read_finish(reason: Any) -> Finish:
     >>> read_finish("STOP"), read_finish("model_length"), read_finish(None)
     ('stop', 'length', 'unknown')
     """
-    word = reason.strip().lower() if isinstance(reason, str) else ""
+    word = _word(reason)
     if word in _STOP:
         return "stop"
-    if word in _LENGTH:
+    if _LENGTH.search(word):
         return "length"
-    return "refused" if word in _REFUSED else "unknown"
+    return "refused" if _REFUSED.search(word) else "unknown"
+
+
+def _word(reason: Any) -> str:
+    """The word of a ``finish_reason``, also of an enumeration (``FinishReason.STOP``), an object or a list."""
+    if isinstance(reason, list) and reason:
+        reason = reason[0]
+    if isinstance(reason, dict):
+        reason = reason.get("type", reason.get("reason"))
+    return reason.strip().lower().rpartition(".")[2] if isinstance(reason, str) else ""
+
+
+def _refusal(content: Any) -> str | None:
+    """The words of a part that is a refusal."""
+    parts = content if isinstance(content, list) else []
+    found = (part for part in parts if isinstance(part, dict) and part.get("type") == "refusal")
+    return next((str(part.get("refusal")) for part in found), None)
 
 
 def _texts(content: Any) -> tuple[str | None, str]:
@@ -195,10 +210,11 @@ def _texts(content: Any) -> tuple[str | None, str]:
         if not isinstance(part, dict):
             continue
         kind = part.get("type", "text")
-        if kind in {"text", "output_text"} and isinstance(part.get("text"), str):
+        if kind in ("text", "output_text") and isinstance(part.get("text"), str):
             text, known = text + part["text"], True
-        elif kind in {"thinking", "reasoning"}:
-            held = part.get("thinking", part.get("reasoning", part.get("text")))
+        elif isinstance(kind, str) and kind.startswith(("thinking", "reasoning")):
+            names = ("thinking", "reasoning", "text", "summary")
+            held = next((part[name] for name in names if part.get(name)), None)
             thought += _texts(held)[0] or ""
     return (text if known else None), thought
 
@@ -237,8 +253,8 @@ def read_usage(found: Any) -> Usage:
     """The tokens that ``usage`` of a body counts."""
     if not isinstance(found, dict):
         return Usage(None, None)
-    counts = [found.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    n_prompt, n_answer = map(_count, counts)
+    names = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    n_prompt, n_answer = (_count(found.get(usual, found.get(other))) for usual, other in names)
     return Usage(n_prompt, n_answer)
 
 
