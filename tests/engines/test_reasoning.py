@@ -28,6 +28,7 @@ from alignboard.models.reasoning import Parts, opens, split
 
 BUGS = Path(os.environ.get("ALIGNBOARD_REAL", "missing")) / "bugs" / "08-judge-thinks"
 ARENA = FiveWayRule(slight=1.0)
+ARENA3 = FiveWayRule(slight=1.0, strong_weight=3)
 FINAL = "<|channel|>final<|message|>"
 
 
@@ -163,6 +164,19 @@ def meaning(rule, text, finish: Any = "stop", **more):
         (BracketRule(), "one of [[A]], [[B]] and [[C]]", "stop", "unparsed"),
         (BracketRule(), "[[B]], not [[A]]", "stop", 2),
         (BracketRule(), "[[A]] if I had to choose", "stop", 1),
+        (BracketRule(), "It is neither [[A]] nor [[B]].", "stop", "unparsed"),
+        (BracketRule(), "I choose [[B]] over [[A]].", "stop", 2),
+        (BracketRule(), "[[B]] is better than [[A]].", "stop", 2),
+        (BracketRule(), "Verdict: [[A]] or [[B]]", "stop", "unparsed"),
+        (BracketRule(), "[[A]] if that counts more; otherwise [[B]].", "stop", "unparsed"),
+        (BracketRule(), "[[B]]. Had style counted, I would have chosen [[A]].", "stop", 2),
+        (BracketRule(), "Perhaps it could be [[A]].", "stop", 1),
+        (BracketRule(), "<scratchpad>[[A]]?</scratchpad>No verdict.", "stop", "unparsed"),
+        (BracketRule(), "[[B]] <explanation>Some might say [[A]].</explanation>", "stop", 2),
+        (BracketRule(), "Style: [[A]]\nFacts: [[B]]\nOverall: [[C]]", "stop", 1.5),
+        (ARENA3, "A much better: [[A>>B]]\nA better: [[A>B]]\nTie: [[A=B]]\nB better: [[B>A]]", "stop", "unparsed"),
+        (RatingRule(), "Rating: [[7]] to [[8]]", "stop", "unparsed"),
+        (RatingRule(), "[[6]]. A [[10]] would need sources.", "stop", 6),
         (ARENA, "[[A\u226bB]]", "stop", 1),
         (ARENA, "[[Assistant B>Assistant A]]", "stop", 2),
         (ARENA, r"[[A\>\>B]]", "stop", 1),

@@ -30,8 +30,10 @@ _PAIRS: Final = (
 _ASKED: Final = (
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
-    ("<reasoning>", "</reasoning>"),
-)
+    *((f"<{name}>", f"</{name}>") for name in (
+        "reasoning", "scratchpad", "analysis", "reflection", "rationale", "explanation",
+    )),
+)  # fmt: skip
 """marks that prompts ask for: reasoning in a judge's reply, possibly the wanted text in an answer"""
 CHANNEL: Final = "<|channel|>"
 _FINAL: Final = "<|channel|>final<|message|>"

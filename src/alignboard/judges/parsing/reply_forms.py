@@ -33,6 +33,8 @@ _LISTED: Final = 3
 _ROUND: Final = "[ \t*_`\"'\u201c\u201d]{0,8}"
 _LISTS = re.compile(rf"{_ROUND}(?:[,;/|] ?(?:and|or)?|and|or){_ROUND}", re.IGNORECASE)
 """what stands between the verdicts of a list"""
+_LABELS = re.compile(r"[^\w\n]{0,8}\n[^\n]{1,120}")
+"""what stands between the verdicts of a form that is repeated, a labelled one in each line"""
 _NEAR: Final = 24
 """characters before a verdict that may rule it out"""
 _AFTER: Final = r"[*_`\"'\u201d\u2019]{0,4},?\s+"
@@ -41,8 +43,15 @@ _IF = re.compile(
 )
 _IF_TIED = re.compile(_AFTER + r"for\s+(?:a|an)\s+(?:tie|draw|equal)", re.IGNORECASE)
 _NOT = re.compile(
-    r"(?:\bnot|\bnever|n't|\binstead of|\brather than)\s[*_`\"'\u201c\u2018]{0,4}\Z", re.IGNORECASE
+    r"(?:\b(?:not|never|neither|nor|instead of|than|over)|n't)\s[*_`\"'\u201c\u2018]{0,4}\Z",
+    re.IGNORECASE,
 )
+_OR = re.compile(rf"{_ROUND}(?:or|to|[/\u2013-]){_ROUND}", re.IGNORECASE)
+"""what stands between two verdicts of which neither is chosen"""
+_ELSE = re.compile(r"[;,.]\s+(?:otherwise|else)\b[^.;\n]{0,40}\Z", re.IGNORECASE)
+_SUPPOSED = re.compile(r"\b(?:might|could|(?:would|should) have)\b[^.!?;\n]{0,40}\Z", re.IGNORECASE)
+_WOULD = re.compile(r"[*_`\"'\u201d\u2019]{0,4}\s+(?:would|might|could)\b", re.IGNORECASE)
+"""of a verdict that another one would be: ``a [[10]] would need``, ``some might choose [[A]]``"""
 SEVERAL: Final = "several verdicts"
 CUT_OFF: Final = "cut off after a verdict"
 
@@ -181,18 +190,37 @@ def _decide(found: Sequence[Found], text: str, n: int, *, several: bool) -> tupl
 
 
 def _meant(found: Sequence[Found], text: str) -> list[Found]:
-    """The verdicts that are neither ruled out (``not [[3]]``) nor the form's own (``[[A]] if A is better``).
+    """The verdicts that the judge means.
 
-    None where the last three are different and a list: ``[[A]], [[B]] and [[C]]``.
+    Those that are ruled out (``not [[3]]``), the form's own (``[[A]] if A is better``) or supposed (``some might choose
+    [[A]]``, beside one that is not) are none; nor are those of a list or a choice that is left open (``[[A]], [[B]] and
+    [[C]]``, ``[[7]] to [[8]]``, ``[[A]] if that counts; otherwise [[B]]``).
     """
-    ends = found[-_LISTED:]
-    gaps = (text[one.end : other.start] for one, other in pairwise(ends))
-    if len({one.meaning for one in ends}) == _LISTED and all(map(_LISTS.fullmatch, gaps)):
+    if _is_open(found, text):
         return []
     stated = [one for one in found if not _IF.match(text, one.end)]
     if len(stated) < len(found):
         stated = [one for one in stated if not _IF_TIED.match(text, one.end)]
-    return [one for one in stated if not _NOT.search(text, max(0, one.start - _NEAR), one.start)]
+    stated = [one for one in stated if not _NOT.search(text, max(0, one.start - _NEAR), one.start)]
+    certain = [
+        one
+        for one in stated
+        if not _WOULD.match(text, one.end)
+        and not _SUPPOSED.search(text, max(0, one.start - 2 * _NEAR), one.start)
+    ]
+    return certain or stated
+
+
+def _is_open(found: Sequence[Found], text: str) -> bool:
+    """Whether the last verdicts are different ones of which none is chosen."""
+    gaps = [text[one.end : other.start] for one, other in pairwise(found)]
+    for last, between in ((2, _OR), (_LISTED, _LISTS), (_LISTED + 1, _LABELS)):
+        ends = found[-last:]
+        if len({one.meaning for one in ends}) == last and all(
+            map(between.fullmatch, gaps[1 - last :])
+        ):
+            return True
+    return len(found) > 1 and _ELSE.search(gaps[-1]) is not None
 
 
 def _verdict(found: Found, text: str, flags: tuple[str, ...]) -> Verdict:
