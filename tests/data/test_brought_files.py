@@ -80,7 +80,19 @@ def test_what_stands_beside_an_instruction_is_part_of_it(tmp_path, suffix, colum
 
 
 @pytest.mark.parametrize(
-    "column", ["system", "system_prompt", "history", "passage", "options", "tools", "images"]
+    "column",
+    [
+        "system",
+        "system_prompt",
+        "persona",
+        "history",
+        "passage",
+        "options",
+        "option_a",
+        "tools",
+        "images",
+        "constraints",
+    ],
 )
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv"])
 def test_what_an_instruction_cannot_hold_is_refused_by_name(tmp_path, column, suffix):

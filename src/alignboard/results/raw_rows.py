@@ -21,10 +21,11 @@ from alignboard.text import storable
 
 MERGED: Final = ("input", "context")
 """columns that are the second part of an instruction"""
-SYSTEM: Final = ("system", "system_prompt", "system_message")
+SYSTEM: Final = ("system", "system_prompt", "system_message", "system_instruction", "persona")
 REFUSED: Final = (
     *SYSTEM, "history", "chat_history", "passage", "document", "article", "options", "choices", "tools", "functions",
-    "image", "images",
+    "image", "images", "audio", "video", "attachments", "documents", "contexts", "paragraph", "story", "background",
+    "evidence", "premise", "constraints", "examples", "option_a", "A",
 )  # fmt: skip
 """columns of a question that an instruction cannot hold"""
 ASKED: Final = ("question", "prompt")
