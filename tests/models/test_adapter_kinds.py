@@ -70,7 +70,8 @@ gives the same logits, bit for bit, after the adapter is added. *works alone*: t
 `generate`, `judge` and plans give it: it rewrites the base's weights, or PEFT cannot add another beside it. *refused*:
 an error in a sentence before anything is generated. *not made*: PEFT makes no such adapter for this model.
 
-An adapter's own tokenizer and chat template are used. An embedding of another size is refused: merge such an adapter.
+An adapter's own tokenizer and chat template are used. An embedding of another size is loaded where the adapter holds it
+and the head whole, else refused.
 The page is written by `ALIGNBOARD_GOLDENS=write pytest tests/models/test_adapter_kinds.py`.
 
 |kind|verdict|why|

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     Gemma3Config,
@@ -57,12 +58,13 @@ def save(folder, tokenizer, model):
     return folder
 
 
-def adapter(folder, base, tokenizer=None, *, resize=None, **settings):
+def adapter(folder, base, tokenizer=None, *, resize=None, saved="modules_to_save", **settings):
     """A LoRA adapter of random weights on ``base``."""
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     if resize is not None:
         model.resize_token_embeddings(resize)
-        settings["modules_to_save"] = ["embed_tokens", "lm_head"]
+        if saved == "modules_to_save":
+            settings["modules_to_save"] = ["embed_tokens", "lm_head"]
     kind: dict[str, Any] = {"target_modules": TARGETS} | settings
     config = LoraConfig(r=4, task_type="CAUSAL_LM", **kind)
     model = get_peft_model(model, config)
@@ -70,7 +72,7 @@ def adapter(folder, base, tokenizer=None, *, resize=None, **settings):
     for weight in model.parameters():
         if weight.requires_grad:
             weight.data += 0.1 * torch.randn_like(weight)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, save_embedding_layers=saved == "beside the adapter" or "auto")
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     return folder
@@ -125,9 +127,32 @@ def test_the_tokenizer_is_part_of_what_an_adapter_is(plain, chatml, tmp_path):
     assert first.fingerprint != second.fingerprint
 
 
-def test_a_resized_embedding_is_refused_in_a_sentence(plain, chatml, tmp_path):
+@pytest.mark.parametrize("size", [272, 300])
+@pytest.mark.parametrize("saved", ["modules_to_save", "beside the adapter"])
+def test_a_resized_embedding_is_loaded(plain, chatml, tmp_path, saved, size):
+    folder = adapter(tmp_path / "resized", plain, chatml, resize=size, saved=saved)
+    base = AutoModelForCausalLM.from_pretrained(plain, dtype=torch.float32)
+    base.resize_token_embeddings(size, mean_resizing=False)
+    wanted = PeftModel.from_pretrained(base, str(folder)).eval()
+    model, name = load_spec(load_model(str(folder)))
+    with model.using(name):
+        assert "<|im_start|>" in model.tokenizer.get_vocab()
+        ids = torch.tensor([[257, 39, 270]])  # the last is a row that the base does not have
+        with torch.no_grad():
+            assert torch.equal(model.model(input_ids=ids).logits, wanted(input_ids=ids).logits)
+    with pytest.raises(InputError, match="rewrote the weights"), model.using(None):
+        pass
+    assert f"embedding {size}" in check_model(load_model(str(folder))).facts["vocabulary"]
+    assert base_of(load_model(str(folder))) != base_of(load_model(str(plain)))
+
+
+def test_a_resized_embedding_that_is_not_whole_is_refused_in_a_sentence(plain, chatml, tmp_path):
     folder = adapter(tmp_path / "resized", plain, chatml, resize=272)
-    with pytest.raises(InputError, match="embedding of 272 tokens, and its base has 264"):
+    file = folder / "adapter_model.safetensors"
+    save_file({name: one for name, one in load_file(file).items() if "lm_head" not in name}, file)
+    with pytest.raises(
+        InputError, match="embedding of 272 tokens, its base has 264, and it does not hold both"
+    ):
         LoadedModel.load(plain).add_adapter("resized", folder)
 
 

@@ -6,6 +6,7 @@ the memory of lm-eval's own scoring. Heavy: imports torch and transformers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from transformers.cache_utils import DynamicCache
 
 from alignboard.benchmarks.sharing import Pass, ScoredText, passes
 from alignboard.engines.local.slots import attended, fits
+from alignboard.errors import InputError
 
 _ROWS: Final = 256
 """positions whose logits are normalised at a time"""
@@ -57,6 +59,11 @@ class Scorer:
             normalised = functional.log_softmax(logits[chosen], dim=-1)
             logprobs += normalised.gather(1, targets[:, None])[:, 0].tolist()
             best += (normalised.argmax(dim=1) == targets).tolist()
+        if any(map(math.isnan, logprobs)):
+            raise InputError(
+                "the model's log-probabilities are no numbers: its weights are damaged, or overflow in their type; "
+                "copy them again, or say dtype: float32 in its entry."
+            )
         return logprobs, best
 
     def _forward(self, one: Pass, places: Sequence[int]) -> torch.Tensor:

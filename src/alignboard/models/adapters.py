@@ -41,6 +41,7 @@ _SETTINGS: Final = {
 }
 """settings of a LoRA whose prompts cannot share the base's forward pass, in words"""
 _EMBEDDING: Final = re.compile(r".*(?:embed_tokens|lm_head|wte|embed_out)\b.*weight")
+_HEAD: Final = re.compile(r"lm_head|embed_out")
 _LORA: Final = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 
 
@@ -92,12 +93,62 @@ def rewrites_base(path: Path) -> bool:
 def needs_own_load(path: Path) -> bool:
     """Whether the adapter in ``path`` cannot share a load with others.
 
-    It rewrites the base's weights, or is of a kind beside which PEFT cannot add another: one that trains rows of the
-    embedding (``trainable_token_indices``), or no LoRA.
+    It rewrites the base's weights, brings a vocabulary with its embedding, or is of a kind beside which PEFT cannot add
+    another: one that trains rows of the embedding (``trainable_token_indices``), or no LoRA.
     """
     config = read_json_object(path / "adapter_config.json")
     other_kind = config.get("peft_type", "LORA") != "LORA"
-    return rewrites_base(path) or other_kind or bool(config.get("trainable_token_indices"))
+    brings_words = (path / "tokenizer.json").is_file() and bool(_embedded(path))
+    return (
+        rewrites_base(path)
+        or other_kind
+        or bool(config.get("trainable_token_indices"))
+        or brings_words
+    )
+
+
+def embedded_rows(path: Path) -> int | None:
+    """How many tokens the embedding has that the adapter in ``path`` holds; None where it holds none."""
+    return max(_embedded(path).values(), default=None)
+
+
+def _embedded(path: Path) -> dict[str, int]:
+    """The rows of the embedding and the head that an adapter's file holds whole, by their names."""
+    file = path / "adapter_model.safetensors"
+    if not file.is_file():
+        return {}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np") as held:
+            names = [name for name in held.keys() if _EMBEDDING.fullmatch(name)]  # noqa: SIM118 - no mapping
+            shapes = {name: held.get_slice(name).get_shape() for name in names}
+    except (OSError, SafetensorError):
+        return {}  # said where the weights are read
+    return {
+        name: shape[0]
+        for name, shape in shapes.items()
+        if len(shape) == 2 and ".lora_" not in name and "token_adapter" not in name
+    }
+
+
+def fit_embedding(model: Any, path: Path) -> bool:
+    """Give ``model`` an embedding of the size that the adapter in ``path`` holds whole; whether it was another size.
+
+    Raises `InputError` where the file lacks the embedding or the head: the rows that are new would be random.
+    """
+    rows, known = _embedded(path), int(model.config.get_text_config().vocab_size)
+    if not rows or set(rows.values()) == {known}:
+        return False
+    if len(set(rows.values())) > 1 or len({_HEAD.search(name) is None for name in rows}) < 2:
+        raise InputError(
+            f"{path} was trained with an embedding of {max(rows.values())} tokens, its base has {known}, and it does "
+            "not hold both the embedding and the head; merge it into the base that it was trained on, and name the "
+            "merged checkpoint."
+        )
+    model.resize_token_embeddings(max(rows.values()), mean_resizing=False)
+    model.eval().requires_grad_(requires_grad=False)
+    return True
 
 
 def own_tokenizer(path: Path, base: Any) -> Any:
@@ -182,7 +233,7 @@ def require_fitting(model: Any, path: Path) -> None:
             if "token_adapter" not in name and tensor.shape[0] != n_embedded:
                 raise InputError(
                     f"{path} was trained with an embedding of {tensor.shape[0]} tokens, and its base has {n_embedded}; "
-                    "merge it into a base that was resized to its tokenizer, and name the merged checkpoint."
+                    "save it as adapter_model.safetensors, or merge it and name the merged checkpoint."
                 )
             continue
         found = _LORA.fullmatch(name)

@@ -6,6 +6,7 @@ neither torch nor transformers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,15 @@ from alignboard.models import phi_msft
 from alignboard.models.gguf.file import read_header
 from alignboard.models.gguf.parts import part_names
 from alignboard.models.gguf.reader import native_config
+from alignboard.models.hub import require_fetched
 from alignboard.results.files import read_json_object
 
 Format = Literal["transformers", "gptq", "gguf", "phi-msft", "phixtral"]
 
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+_NOT_GENERATING: Final = re.compile(
+    r"For(?:SequenceClassification|TokenClassification|MaskedLM|QuestionAnswering|MultipleChoice)\Z|Reward\w*\Z"
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,18 @@ def _from_gguf(path: Path, gguf_file: str) -> Checkpoint:
     return Checkpoint(path, "gguf", native_config(header), gguf_file)
 
 
+def not_generating(config: Mapping[str, Any]) -> str | None:
+    """The architecture of a checkpoint that was made for something else than text, or None.
+
+    Its body loads as a language model's, too, and where the head is the embedding nothing is missing.
+    """
+    stated = config.get("architectures")
+    listed = [one for one in stated if isinstance(one, str)] if isinstance(stated, list) else []
+    return listed[0] if listed and all(map(_NOT_GENERATING.search, listed)) else None
+
+
 def _from_config(path: Path) -> Checkpoint:
+    require_fetched(path)
     config = read_json_object(path / "config.json")
     method = (config.get("quantization_config") or {}).get("quant_method")
     gptq = method == "gptq" or (method is None and (path / "quantize_config.json").is_file())

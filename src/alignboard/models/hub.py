@@ -23,6 +23,10 @@ from alignboard.models.gguf.parts import part_names, require_parts
 
 _COMMIT: Final = re.compile("[0-9a-f]{40}")
 _HUB_SECONDS: Final = 5.0
+_WEIGHTS: Final = ("model*.safetensors", "pytorch_model*.bin")
+_DESCRIPTIONS: Final = ("config.json", "adapter_config.json")
+_POINTER_BYTES: Final = 1024
+"""more than a pointer of Git LFS has"""
 _TOKENIZER: Final = ("*.json", "tokenizer.model", "merges.txt", "*.jinja")
 
 
@@ -118,6 +122,22 @@ def resolve_commit(repository: str, revision: str | None = None) -> str | None:
         return known.read_text(encoding="utf-8").strip() if known.is_file() else None
 
 
+def holds_weights(folder: Path) -> bool:
+    """Whether a folder holds the weights of a whole model."""
+    return any(next(folder.glob(pattern), None) is not None for pattern in _WEIGHTS)
+
+
+def require_fetched(folder: Path) -> None:
+    """Raise `InputError` for files that Git has cloned and Git LFS has not fetched."""
+    files = (one for pattern in (*_WEIGHTS, "tokenizer.*") for one in folder.glob(pattern))
+    for file in files:
+        small = file.is_file() and file.stat().st_size < _POINTER_BYTES
+        if small and file.read_bytes().startswith(b"version https://git-lfs"):
+            raise InputError(
+                f"{file} is a pointer of Git LFS, not the file; run `git lfs pull` in {folder}."
+            )
+
+
 def _chosen(folder: Path, gguf_file: str | None) -> str | None:
     if gguf_file is None and (folder / "config.json").is_file():
         return None
@@ -138,6 +158,9 @@ def _chosen(folder: Path, gguf_file: str | None) -> str | None:
         for name, file in (("adapter", "adapter_config.json"), ("checkpoint", "config.json"))
         if (folder / name / file).is_file()
     ]
+    inner = inner or sorted(
+        one for one in folder.glob("*/") if any((one / name).is_file() for name in _DESCRIPTIONS)
+    )
     hint = (
         f"did you mean {' or '.join(map(str, inner))}?" if inner else "name the model's own folder."
     )

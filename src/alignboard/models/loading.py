@@ -8,7 +8,7 @@ What this module promises
 What it refuses
     An adapter that is not this base's (`alignboard.models.adapters`), and a tokenizer larger than the embedding.
     lm-eval resizes embeddings where an adapter is given and not otherwise, so that base and adapter are not like for
-    like; here nothing is resized.
+    like; here an embedding is resized only for an adapter that holds all rows of another size.
 
 Importing this module loads neither torch nor transformers.
 """
@@ -26,6 +26,7 @@ from alignboard.errors import InputError, nearest
 from alignboard.models.adapters import (
     Adapter,
     default_template,
+    fit_embedding,
     needs_own_load,
     own_tokenizer,
     read_adapter,
@@ -192,8 +193,9 @@ class LoadedModel:
             require_same_base(path, self.path, self.source, self.fingerprint)
         self._require_company(path)
         model: Any = self.model  # PEFT's, as soon as there is an adapter
-        adapter = self._with_tokenizer(adapter)
         base = model.get_base_model() if self.adapters else model
+        resized = not self.adapters and fit_embedding(base, path)
+        adapter = self._with_tokenizer(adapter)
         require_fitting(base, path)
         before = sampled_weights(base)
         with quiet(), fixed_draws():
@@ -203,7 +205,7 @@ class LoadedModel:
                 self.model = PeftModel.from_pretrained(model, str(path), adapter_name=name)
         require_placed(self.model, name, path)
         self.model.eval()
-        changed = changed_weight(before, base)
+        changed = "the embedding" if resized else changed_weight(before, base)
         if changed is not None:
             self.sole = name
             if self.adapters:
@@ -226,7 +228,7 @@ class LoadedModel:
             alone.append(self.adapters[self.sole].path)
         if self.adapters and alone:
             raise InputError(
-                f"{alone[0]} needs a load of its own (it rewrites the weights of its base, trains rows of the "
+                f"{alone[0]} needs a load of its own (it rewrites the weights of its base, brings or trains an "
                 "embedding, or is no LoRA); ask it apart from the other models of that base."
             )
 

@@ -15,7 +15,7 @@ from alignboard.fetch.packages import is_packaged, packaged_files
 from alignboard.models.adapters import stated_base
 from alignboard.models.formats import identify
 from alignboard.models.gguf.parts import checkpoint_name
-from alignboard.models.hub import is_repository, locate
+from alignboard.models.hub import holds_weights, is_repository, locate
 from alignboard.models.spec import ModelSpec, read_spec
 from alignboard.workspace import find, library, names
 
@@ -83,10 +83,16 @@ def _local(path: Path) -> ModelSpec:
     """The checkpoint or adapter in a folder, or the GGUF file."""
     adapter = path / "adapter_config.json"
     if adapter.is_file():
+        if (path / "config.json").is_file() and holds_weights(path):
+            raise InputError(
+                f"{path} holds a whole model and an adapter; write an entry evaluate/models/NAME.yaml, with base: "
+                f"{path} for the whole model, or with base: and adapter: for the adapter."
+            )
         base = stated_base(path)
         if base is None:
             raise InputError(
-                f"{adapter}: base_model_name_or_path does not say on which model this adapter is."
+                f"{adapter}: base_model_name_or_path does not say on which model this adapter is; write an entry "
+                f"evaluate/models/NAME.yaml with base: and adapter: {path}."
             )
         if not (is_repository(base) or is_packaged(base) or os.path.exists(base)):  # noqa: PTH110 - any text is a name
             raise InputError(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from alignboard.errors import InputError
 from alignboard.models import phi_msft
 from alignboard.models.arithmetic import Arithmetic, load_options
-from alignboard.models.formats import Checkpoint
+from alignboard.models.formats import Checkpoint, not_generating
 from alignboard.models.gguf.file import read_header
 from alignboard.models.tokenizers import quiet
 from alignboard.results.files import read_json_object
@@ -60,6 +60,10 @@ def open_model(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
             f"{checkpoint.place}: its files cannot be read; copy or download them again "
             f"({' '.join(str(error).split())})."
         ) from error
+    except ImportError as error:
+        raise InputError(
+            f"{checkpoint.place} needs another package to be loaded ({' '.join(str(error).split())})."
+        ) from error
     model.eval().requires_grad_(requires_grad=False)
     _keep_four_bit_layout(model)
     return model
@@ -87,6 +91,8 @@ def _open_native(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
 
     path = checkpoint.path
     _require_known(checkpoint, remote_code=how.remote_code)
+    if (other := not_generating(checkpoint.config)) is not None:
+        raise InputError(f"{path} is a {other}, which is no causal language model.")
     config = AutoConfig.from_pretrained(path, trust_remote_code=how.remote_code)
     opener, kind = AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if kind is None and getattr(config, "is_encoder_decoder", False) is False:

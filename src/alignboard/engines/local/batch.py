@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alignboard.engines.rows import Decoding, Prompt, uniform
+from alignboard.errors import InputError
 from alignboard.models.loading import LoadedModel
 
 if TYPE_CHECKING:
@@ -169,8 +170,16 @@ def choose(logits: torch.Tensor, rows: Sequence[RunningSequence], decoding: Deco
     """The next token of every row, from ``logits`` (rows, vocabulary)."""
     import torch
 
+    best = logits.argmax(dim=1)
+    if not torch.isfinite(
+        logits.gather(1, best[:, None])
+    ).all():  # the largest of what holds a NaN is that
+        raise InputError(
+            "the model's logits are no finite numbers: its weights are damaged, or overflow in their type; copy them "
+            "again, or say dtype: float32 in its entry."
+        )
     if decoding.temperature <= 0:
-        return logits.argmax(dim=1).tolist()
+        return best.tolist()
     probabilities = torch.softmax(logits.float() / decoding.temperature, dim=1)
     if decoding.top_p < 1:
         ordered, order = probabilities.sort(dim=1, descending=True, stable=True)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from alignboard.errors import InputError
 from alignboard.models.adapters import (
     default_template,
+    embedded_rows,
     own_tokenizer,
     require_kind,
     saved_template,
@@ -42,6 +43,13 @@ class Opened:
         """The adapter's template, else the tokenizer's."""
         brought = None if self.adapter is None else saved_template(self.adapter)
         return brought if brought is not None else default_template(self.tokenizer.chat_template)
+
+    @property
+    def n_embedded(self) -> int | None:
+        """How many tokens have an embedding: the adapter's, where it holds one, else the base's."""
+        brought = None if self.adapter is None else embedded_rows(self.adapter)
+        stated = text_config(self.checkpoint.config).get("vocab_size")
+        return brought or (stated if isinstance(stated, int) else None)
 
     def ends(self) -> dict[int, str]:
         """The tokens that end a reply, each with who says so; those of ``stop_tokens`` that exist."""

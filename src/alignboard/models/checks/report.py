@@ -29,7 +29,6 @@ from alignboard.models.checks.rules import (
     of_training,
     of_turn,
 )
-from alignboard.models.formats import text_config
 from alignboard.models.prompting import control_tokens, defused, encode, prompt_text
 from alignboard.models.spec import ModelSpec
 
@@ -114,7 +113,6 @@ def check_model(spec: ModelSpec, instruction: str = PROBE) -> Check:
 def _facts(opened: Opened, ends: dict[int, str]) -> dict[str, str]:
     spec, tokenizer = opened.spec, opened.tokenizer
     name = tokenizer.convert_ids_to_tokens
-    size = text_config(opened.checkpoint.config).get("vocab_size", "unknown")
     context = spec.context or context_of(opened.checkpoint.config)
     first = tokenizer.bos_token_id
     return {
@@ -126,7 +124,7 @@ def _facts(opened: Opened, ends: dict[int, str]) -> dict[str, str]:
         "stop strings": ", ".join(map(repr, spec.stop)) or "none",
         "padding": "none" if tokenizer.pad_token_id is None else repr(tokenizer.pad_token),
         "context": "unknown" if context is None else f"{context} tokens",
-        "vocabulary": f"{len(tokenizer)} tokens, embedding {size}",
+        "vocabulary": f"{len(tokenizer)} tokens, embedding {opened.n_embedded or 'unknown'}",
     }
 
 

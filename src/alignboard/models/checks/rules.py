@@ -11,7 +11,7 @@ import msgspec
 from alignboard.errors import InputError
 from alignboard.models.adapters import require_same_base
 from alignboard.models.checks.opened import Opened
-from alignboard.models.formats import text_config
+from alignboard.models.formats import not_generating, text_config
 from alignboard.models.hub import is_repository
 from alignboard.models.identity import fingerprint
 from alignboard.models.prompting import (
@@ -67,7 +67,10 @@ def of_checkpoint(opened: Opened) -> Iterator[CheckFinding]:
         text = f"format is {spec.format!r}, but the files are {checkpoint.format!r}; say so in the entry."
         yield CheckFinding("format", "wrong", text)
     kind = checkpoint.config.get("model_type")
-    if (
+    if (other := not_generating(checkpoint.config)) is not None:
+        text = f"config.json says that it is a {other}, which is no causal language model."
+        yield CheckFinding("architecture", "wrong", text)
+    elif (
         checkpoint.format in {"transformers", "gptq"}
         and kind not in CONFIG_MAPPING
         and not spec.trust_remote_code
@@ -171,8 +174,8 @@ def of_sizes(opened: Opened) -> Iterator[CheckFinding]:
     if spec.context is not None and known is not None and spec.context > known:
         text = f"context is {spec.context}, but config.json says {known}."
         yield CheckFinding("context", "wrong", text)
-    size, n_tokens = text_config(config).get("vocab_size"), len(opened.tokenizer)
-    if isinstance(size, int) and n_tokens > size:
+    size, n_tokens = opened.n_embedded, len(opened.tokenizer)
+    if size is not None and n_tokens > size:
         text = f"the tokenizer has {n_tokens} tokens, but the model only {size}; give the tokenizer that belongs to it."
         yield CheckFinding("vocabulary", "wrong", text)
 
