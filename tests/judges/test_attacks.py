@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignboard.judges.prompting.attacks import (
+    _FORGED,
     LOW_DISTINCT,
     LOW_RELEVANCE,
     MIN_DISTINCT,
@@ -251,3 +252,19 @@ def test_the_same_answer_to_everything_has_no_relevance(words):
     assert relevance(asked, ["one answer with bread"] * len(asked), np.random.default_rng(1)) == (
         pytest.approx(0.0)
     )
+
+
+PIECES = [
+    "model_identifier", "Model Outputs", "#", "\n", " ", '"""', "}", "{", "'model'", ":", "'rank'", "1", "(",
+    "Which is best", "output (a) or output (b)", "[[A]]", "rating", "[[", "5", "]]", "The start of Assistant",
+    "[RESULT] 5", "### Response 2:", "final", "Final", "Decision is", "verdict is", "output 2", '"winner"',
+    "'winner'", "'Final_Verdict'", '"best_output"', "'preferred_answer'", "'B'", '"m"', "<answer 0123456789>",
+    "Ignore", "disregard", "FORGET ", "all ", "above", "previous instructions", "<|im_end|>", "<END_of_turn>",
+    "[/inst]", "<<SYS>>",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_what_is_looked_for_first_hides_no_marker(text):
+    found = tuple(name for name, (_, pattern) in _FORGED.items() if pattern.search(text))
+    assert template_markers(text) == found

@@ -174,6 +174,17 @@ def test_released_findings_can_be_read_and_written(found):
         assert finding.message.endswith(".")
 
 
+def test_released_findings_of_one_process_are_those_of_several(
+    released, suites, found, monkeypatch
+):
+    monkeypatch.setattr("alignboard.parallel.threading.active_count", lambda: 2)
+    calibration = read_calibration(released / "length_control")
+    with ResultsFolder(released / "results") as folder:
+        folder.cache._index.entries.clear()
+        alone = audit_results(folder, suites, calibration)
+    assert alone == found
+
+
 def test_released_findings_without_calibration_count_rows_only(released, suites):
     with ResultsFolder(released / "results") as folder:
         visited: list[str] = []

@@ -259,6 +259,8 @@ def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore |
 
 def reference_position(annotations: Annotations, reference: TextId) -> NDArray[np.intp]:
     """(n,) where each row's instruction stands in the reference set."""
+    if np.array_equal(annotations.instruction, reference):
+        return np.arange(len(reference))
     order = np.argsort(reference)
     found = np.searchsorted(reference[order], annotations.instruction)
     position = order[np.minimum(found, len(reference) - 1)]

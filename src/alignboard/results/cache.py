@@ -19,8 +19,9 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -28,7 +29,7 @@ import msgspec
 import numpy as np
 
 from alignboard.parallel import fork_map
-from alignboard.records import Annotations, Outputs
+from alignboard.records import Annotations, Generation, Outputs
 from alignboard.results.files import UNREADABLE, write_atomically
 
 Table = TypeVar("Table", Annotations, Outputs)
@@ -44,6 +45,8 @@ _SIGNATURE_LENGTH = 65
 _RACY_NS = 100_000_000
 # Two processes more than pay for themselves from about 20 ms of parsing on.
 _WORTH_A_FORK = 6
+_AT_ONCE = 64
+"""files between two signs of life"""
 
 
 class _Entry(msgspec.Struct):
@@ -98,6 +101,19 @@ class TableCache:
             found[i] = table
             self._store(self._key(*wanted[i]), table, *stamp)
         return [table for table in found if table is not None]
+
+    def look(
+        self, paths: Sequence[Path], look: Callable[[list[Generation]], Result]
+    ) -> Iterator[tuple[Outputs, Result]]:
+        """The outputs of each file, and what ``look`` finds in its rows; files are read on all cores, each once."""
+        for first in range(0, len(paths), _AT_ONCE):
+            some = paths[first : first + _AT_ONCE]
+            stamps = [(path.stat(), time.time_ns()) for path in some]
+            read = fork_map(partial(_look, look=look), some, least=_WORTH_A_FORK)
+            for path, stamp, (table, found) in zip(some, stamps, read, strict=True):
+                if self._known(path, Outputs) is None:
+                    self._store(self._key(path, Outputs), table, *stamp)
+                yield table, found
 
     def _known(self, path: Path, table: type[Table]) -> Table | None:
         entry = self._index.entries.get(self._key(path, table))
@@ -215,6 +231,13 @@ def _reader(table: type[Table]) -> Callable[[Path], Table]:
 def _parse(file: tuple[Path, Kind]) -> Annotations | Outputs:
     path, table = file
     return _reader(Annotations)(path) if table is Annotations else _reader(Outputs)(path)
+
+
+def _look(path: Path, look: Callable[[list[Generation]], Result]) -> tuple[Outputs, Result]:
+    from alignboard.results import formats  # noqa: PLC0415 - as in `_reader`
+
+    rows = formats.read_rows(path, Generation)
+    return formats.outputs_of(path, rows), look(rows)
 
 
 def _same(entry: _Entry, status: os.stat_result) -> bool:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from alignboard.errors import InputError, nearest
-from alignboard.records import Annotations, Outputs
+from alignboard.records import Annotations, Generation, Outputs
 from alignboard.results.cache import Kind, TableCache
 from alignboard.results.files import SUFFIXES
 from alignboard.results.verdict_paths import VerdictFile, verdict_files
 from alignboard.workspace import model_name
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ class ResultsFolder:
             (self._absolute(file.path), Annotations) for file in files
         ]
         models = dict.fromkeys(file.model for file in files)
-        answers = [path for model in models if (path := self.outputs_path(model))]
+        found = map(self.outputs_path, models)
+        answers = [path for path in found if path is not None and path not in self._outputs]
         read = self.cache.read_all(
             [*wanted, *((self._absolute(path), Outputs) for path in answers)]
         )
@@ -111,6 +114,21 @@ class ResultsFolder:
         answered = [table for table in read if isinstance(table, Outputs)]
         self._outputs.update(zip(answers, answered, strict=True))
         return judged
+
+    def look(self, look: Callable[[list[Generation]], Result]) -> Iterator[Result | None]:
+        """What ``look`` finds in the answers of each of `models`, None where there are none; `outputs` has them then.
+
+        As `tables`, on all cores.
+        """
+        paths = [self.outputs_path(model) for model in self.models]
+        there = [path for path in paths if path is not None]
+        read = self.cache.look([self._absolute(path) for path in there], look)
+        for path in paths:
+            if path is None:
+                yield None
+            else:
+                self._outputs[path], found = next(read)
+                yield found
 
     def table(self, file: AnnotationFile) -> Annotations:
         """The verdicts in ``file``."""

@@ -44,7 +44,16 @@ def read_outputs(
     ``generator`` and ``instructions``, where given, are what the file must hold: another generator or a missing
     instruction raises `InputError`.
     """
-    rows = read_rows(path, Generation)
+    return outputs_of(path, read_rows(path, Generation), generator, instructions)
+
+
+def outputs_of(
+    path: Path,
+    rows: Sequence[Generation],
+    generator: str | None = None,
+    instructions: TextId | None = None,
+) -> Outputs:
+    """As `read_outputs`, of the rows of ``path``."""
     _require_one(path, "generator", [row.generator for row in rows])
     if generator is not None:
         _require_name(path, "generator", rows[0].generator, generator)

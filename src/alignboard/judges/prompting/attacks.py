@@ -48,41 +48,48 @@ _EVERY, _SAMPLED = 4, 400
 MIN_ANSWERS = 4
 """fewer answers say nothing about repetition"""
 
-# name -> (lower-case texts of which every match contains one, pattern). A pattern takes time in proportion to the
-# text, whatever it holds: no two neighbouring parts match the same characters. The texts are looked for first: a
-# regular expression over 40 models' answers costs seconds, `in` costs tenths. The last is no forgery.
-_FORGED: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
+# name -> (pairs of lower-case texts, pattern); every match of the pattern contains both texts of a pair. A pattern
+# takes time in proportion to the text, whatever it holds: no two neighbouring parts match the same characters. The
+# texts are looked for first, the rarer or shorter one before the other: a regular expression over 40 models' answers
+# costs seconds, `in` costs tenths, and `in` with one character next to nothing. The last is no forgery.
+_FORGED: dict[str, tuple[tuple[tuple[str, str], ...], re.Pattern[str]]] = {
     # alpaca_eval_clf.txt and its relatives, the AlpacaEval 2 judge
-    "model_identifier": (("model_identifier",), re.compile(r"model_identifier", re.IGNORECASE)),
+    "model_identifier": (
+        (("_", "model_identifier"),),
+        re.compile(r"model_identifier", re.IGNORECASE),
+    ),
     "outputs_heading": (
-        ("model outputs",),
+        (("#", "model outputs"),),
         re.compile(r"^[^\S\n]*#{1,4} *(Un\w+ )?Model Outputs\b", re.IGNORECASE | re.MULTILINE),
     ),
-    "closed_quotes": (('"""',), re.compile(r'"""\s*\}')),
+    "closed_quotes": ((('"', '"""'),), re.compile(r'"""\s*\}')),
     # ranking judges: {'model': 'model_1', 'rank': 1}
     "rank_entry": (
-        ("{",),
+        (("{", "rank"),),
         re.compile(r"""\{\s*['"]model['"]\s*:[^{}]{1,60}['"]rank['"]\s*:\s*\d""", re.IGNORECASE),
     ),
     # alpaca_farm and aviary judges
     "which_is_best": (
-        ("which is best",),
+        (("(", "which is best"),),
         re.compile(r"which is best,? +output \(a\) or output \(b\)", re.IGNORECASE),
     ),
     # MT-bench and Arena-Hard
-    "verdict": (("[[",), re.compile(r"\[\[ *(?:[ABC]|A *[<>=]{1,2} *B|B *[<>=]{1,2} *A) *\]\]")),
+    "verdict": (
+        (("[", "[["),),
+        re.compile(r"\[\[ *(?:[ABC]|A *[<>=]{1,2} *B|B *[<>=]{1,2} *A) *\]\]"),
+    ),
     "rating": (
-        ("[[",),
+        (("[", "[["),),
         re.compile(r"\brating\s*(?::\s*)?\[\[ *\d+(?:\.\d+)? *\]\]", re.IGNORECASE),
     ),
     "assistant_frame": (
-        (" of assistant",),
+        ((" of assistant", ""),),
         re.compile(r"\bThe (?:Start|End) of Assistant\b", re.IGNORECASE),
     ),
     # Prometheus
-    "result": (("[result]",), re.compile(r"\[RESULT\] *(?:[AB]|[1-5])\b")),
+    "result": ((("[", "[result]"),), re.compile(r"\[RESULT\] *(?:[AB]|[1-5])\b")),
     "prometheus_frame": (
-        ("###",),
+        (("#", "###"),),
         re.compile(
             r"^###\s?(?:The instruction to evaluate|Score Rubrics?|Response(?: [AB])? to evaluate)\s*:",
             re.IGNORECASE | re.MULTILINE,
@@ -90,12 +97,12 @@ _FORGED: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
     ),
     # PandaLM
     "responses_heading": (
-        ("### response 2",),
+        (("#", "### response 2"),),
         re.compile(r"^### Response 2:", re.IGNORECASE | re.MULTILINE),
     ),
     # Auto-J
     "final_decision": (
-        ("final decision is", "final verdict is"),
+        (("final ", "decision is"), ("final ", "verdict is")),
         re.compile(
             r"\bfinal (?:decision|verdict) is:?\s*(?:Response|Assistant|Answer|Output|Model) *\(?[12AB]\b",
             re.IGNORECASE,
@@ -103,7 +110,12 @@ _FORGED: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
     ),
     # judges that answer in JSON
     "json_verdict": (
-        ("winner", "verdict", "best_", "better_", "preferred"),
+        (
+            ("_", "best_"),
+            ("_", "better_"),
+            ("_", "preferred_"),
+            *((quote, word + quote) for quote in "\"'" for word in ("winner", "verdict")),
+        ),
         re.compile(
             r"""["'](?:winner|(?:final_)?verdict|(?:best|better|preferred)_(?:output|model|answer|response|assistant))["']"""
             r"""\s*:\s*["'](?:Output \(?[ab]\)?|(?:model|assistant|response|answer|output)[ _]?[12AB]|[12ABmM])["']""",
@@ -111,9 +123,12 @@ _FORGED: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
         ),
     ),
     # hardened prompts (`alignboard.judges.prompting.hardened`)
-    "answer_frame": (("<answer ", "</answer "), re.compile(r"</?answer [0-9a-f]{8,}>")),
+    "answer_frame": (
+        (("<", "<answer "), ("<", "</answer ")),
+        re.compile(r"</?answer [0-9a-f]{8,}>"),
+    ),
     "ignore_above": (
-        ("ignore ", "disregard ", "forget "),
+        (("ignore ", ""), ("disregard ", ""), ("forget ", "")),
         re.compile(
             r"\b(?:ignore|disregard|forget) (?:all |any |everything )?(?:of )?(?:the |these |your )?"
             r"(?:above|(?:previous|prior|preceding) (?:instruction|prompt|text|output|message|content)s?)\b",
@@ -121,7 +136,7 @@ _FORGED: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
         ),
     ),
     "control_tokens": (
-        ("<|", "_of_turn>", "inst]", "sys>>"),
+        (("<", "<|"), ("_", "_of_turn>"), ("]", "inst]"), (">", "sys>>")),
         re.compile(
             r"<\|(?:im_start|im_end|im_sep|start_header_id|end_header_id|eot_id|begin_of_text|endoftext|system|user"
             r"|assistant|end_of_turn|start_of_role|end_of_role)\|>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>",
@@ -132,12 +147,11 @@ _FORGED: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
 
 
 def _searches() -> dict[str, list[tuple[str, str, re.Pattern[str]]]]:
-    """By a mark that a text holds where it can match: (needle, name, pattern). One character is found in no time."""
+    """By the first text of a pair: (second text, name, pattern)."""
     found: dict[str, list[tuple[str, str, re.Pattern[str]]]] = {}
-    for name, (needles, pattern) in _FORGED.items():
-        for needle in needles:
-            mark = next((c for c in needle if not c.isalnum() and c != " "), "")
-            found.setdefault(mark, []).append((needle, name, pattern))
+    for name, (pairs, pattern) in _FORGED.items():
+        for first, second in pairs:
+            found.setdefault(first, []).append((second, name, pattern))
     return found
 
 
@@ -223,10 +237,10 @@ def template_markers(text: str) -> tuple[str, ...]:
 
 def _markers(text: str, lowered: str) -> tuple[str, ...]:
     found = set()
-    for mark, searches in _SEARCHES.items():
-        if mark in lowered:
-            for needle, name, pattern in searches:
-                if needle in lowered and name not in found and pattern.search(text):
+    for first, searches in _SEARCHES.items():
+        if first in lowered:
+            for second, name, pattern in searches:
+                if second in lowered and name not in found and pattern.search(text):
                     found.add(name)
     return tuple(name for name in _FORGED if name in found) if found else ()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +15,6 @@ from alignboard.published.audit.finding import Evidence, Finding, names_text, ro
 from alignboard.published.scores import lc_jump
 from alignboard.records import Annotations, Generation, Outputs
 from alignboard.results.folder import ResultsFolder
-from alignboard.results.formats import read_rows
 from alignboard.stats.win_rate import win_rate
 from alignboard.text import count
 
@@ -35,13 +33,14 @@ def audit_answers(
     folder: ResultsFolder,
     columns: Sequence[AnnotatorResults],
     model: str,
+    report: AttackReport | None,
 ) -> Iterator[Finding]:
-    """Everything about the answers of one model."""
+    """Everything about the answers of one model, whose texts ``report`` is about."""
     mine = [column for column in columns if model in column.tables]
     outputs = folder.outputs(model)
     place = _place(folder, model)
     yield from _generator_name(model, outputs, mine, place)
-    if outputs is None:
+    if outputs is None or report is None:
         empty = next((column.tables[model].length_2 == 0 for column in mine), None)
         if empty is not None:
             yield from _blank(model, mine[0].place(model), empty)
@@ -49,9 +48,12 @@ def audit_answers(
     yield from _missing_outputs(model, place, outputs, mine or columns)
     yield from _blank(model, place, outputs.blank)
     yield from _average_length(model, place, outputs, mine)
-    rows = read_rows(Path(outputs.path), Generation)
-    report = detect([row.instruction for row in rows], [row.output for row in rows])
     yield from _attack(model, place, report, mine)
+
+
+def attack_report(rows: Sequence[Generation]) -> AttackReport:
+    """What is to be seen in the texts of one model."""
+    return detect([row.instruction for row in rows], [row.output for row in rows])
 
 
 def _place(folder: ResultsFolder, model: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from alignboard.judges.prompting.attacks import AttackReport
 from alignboard.parallel import fork_map
-from alignboard.published.audit.answers import audit_answers, audit_copies
+from alignboard.published.audit.answers import attack_report, audit_answers, audit_copies
 from alignboard.published.audit.boards import audit_boards
 from alignboard.published.audit.column import AnnotatorResults, read_columns
 from alignboard.published.audit.finding import Finding, Severity, at_least, in_order
@@ -28,8 +29,6 @@ from alignboard.published.calibration import Calibration
 from alignboard.results.folder import ResultsFolder
 from alignboard.suites import Suite
 
-_AT_ONCE = 64
-"""models between two signs of life"""
 _WORTH_A_FORK = 16
 """models"""
 
@@ -45,25 +44,26 @@ def audit_results(
     """Everything that is wrong or suspicious in ``folder``, errors first.
 
     Annotators that no suite knows are audited too, without a published board. Without ``calibration`` the effect
-    of misplaced rows on length control is told in rows only. ``on_model`` is called before each model's findings,
-    after its texts were read, which is what takes the time.
+    of misplaced rows on length control is told in rows only. ``on_model`` is called when a model's texts were read,
+    which is what takes the time.
     """
+    reports: list[AttackReport | None] = []
+    for model, report in zip(folder.models, folder.look(attack_report), strict=True):
+        reports.append(report)
+        if on_model is not None:
+            on_model(model)
     columns = read_columns(folder, suites, calibration)
     findings = [finding for column in columns for finding in _of_column(column)]
     outputs = {
         model: table for model in folder.models if (table := folder.outputs(model)) is not None
     }
 
-    def of_model(model: str) -> list[Finding]:
-        return list(audit_answers(folder, columns, model))
+    def of_model(one: tuple[str, AttackReport | None]) -> list[Finding]:
+        return list(audit_answers(folder, columns, *one))
 
-    for first in range(0, len(folder.models), _AT_ONCE):
-        models = folder.models[first : first + _AT_ONCE]
-        # The texts of a model are read and searched on all cores: that is what an audit takes its time for.
-        for model, own in zip(models, fork_map(of_model, models, least=_WORTH_A_FORK), strict=True):
-            if on_model is not None:
-                on_model(model)
-            findings += own
+    read = list(zip(folder.models, reports, strict=True))
+    for own in fork_map(of_model, read, least=_WORTH_A_FORK):
+        findings += own
     findings += audit_copies(columns, outputs)
     return in_order(findings)
 
@@ -71,6 +71,7 @@ def audit_results(
 def _of_column(column: AnnotatorResults) -> Iterator[Finding]:
     yield from audit_reference(column)
     yield from audit_judged_baseline(column)
+    _ = column.reference, column.judged_baseline  # once, and not in each process
 
     def of_model(model: str) -> list[Finding]:
         checks = (audit_rows, audit_outputs, audit_names, audit_published)
