@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +66,47 @@ def test_a_process_that_is_killed_is_said():
         fork_map(killed, range(40), least=2)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_processes_end_with_a_parent_that_is_killed(tmp_path):
+    script = """
+import os, time
+from pathlib import Path
+from alignboard.parallel import fork_map
+os.sched_getaffinity = lambda _: {0, 1}
+def slow(item):
+    Path(f"{item} {os.getpid()}").touch()
+    time.sleep(0.03)
+fork_map(slow, range(320), least=2)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) as process:
+        while len(seen := {int(path.name.split()[1]) for path in tmp_path.iterdir()}) < 2:
+            time.sleep(0.01)
+        process.kill()
+    (child,) = seen - {process.pid}
+    while _is_running(child):
+        time.sleep(0.05)
+    assert len(list(tmp_path.iterdir())) < 100
+
+
+def _is_running(process):
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_a_worker_whose_run_is_gone_begins_nothing(tmp_path):
+    (tmp_path / "late.py").write_text("import time; time.sleep(1); open('begun', 'w').close()")
+    module = "alignboard.pipeline.executors.worker"
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    ended = subprocess.run(
+        [sys.executable, "-m", module, "workspace", "0", "", "late"],
+        input=b"{}\n",
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert [one.name for one in tmp_path.iterdir() if one.name != "__pycache__"] == ["late.py"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import select
 import signal
 import sys
 import threading
@@ -49,7 +50,7 @@ def fork_map(
     numbers, end = os.pipe()
     os.write(end, bytes(range(len(chunks))))
     os.close(end)
-    work = partial(_work, function, chunks, numbers)
+    work = partial(_work, function, chunks, numbers, os.getpid())
     children: list[tuple[int, BinaryIO]] = []
     _at_work = True
     try:
@@ -73,10 +74,17 @@ def fork_map(
     return [result for number in range(len(chunks)) for result in done[number]]
 
 
-def _work(function: Callable[[Any], Any], chunks: list[Sequence[Any]], numbers: int) -> _Share:
-    """Do chunk after chunk, as their numbers come out of a pipe, until none is left or ``function`` raises."""
+def _work(
+    function: Callable[[Any], Any], chunks: list[Sequence[Any]], numbers: int, parent: int
+) -> _Share:
+    """Do chunk after chunk, as their numbers come out of a pipe, until none is left or ``function`` raises.
+
+    A fork whose parent was killed does the chunk that it has, and no other.
+    """
     results: dict[int, list[Any]] = {}
-    while number := os.read(numbers, 1):
+    while os.getpid() == parent or os.getppid() == parent:
+        if not (number := os.read(numbers, 1)):
+            break
         try:
             results[number[0]] = [function(item) for item in chunks[number[0]]]
         except Exception as error:  # noqa: BLE001 - raised by the process that forked
@@ -113,7 +121,14 @@ def _received(pipe: BinaryIO) -> _Share:
 
 
 def lines_of_standard_input() -> queue.SimpleQueue[bytes]:
-    """The lines that this process is sent, as they come; it ends, at once, where the input does."""
+    """The lines that this process is sent, as they come; it ends, at once, where the input does.
+
+    Call it before anything else: what was sent by a process that is gone by now is not begun.
+    """
+    sender = select.poll()
+    sender.register(sys.stdin, 0)  # whether the other end is closed, also where lines are left
+    if sender.poll(0):
+        os._exit(1)
     found: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def read() -> None:

@@ -187,11 +187,11 @@ def _end(processes: dict[int, _Process]) -> None:
 
 def main(journal: str, number: str) -> None:
     """Serve until the input ends."""
+    commands = lines_of_standard_input()
     calm()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one decides
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    commands = lines_of_standard_input()
     from alignboard.models.asked import HeldBase
 
     base = HeldBase(remote_code=True)  # agreed to where the job was made

@@ -258,8 +258,7 @@ class _transaction:  # noqa: N801 (reads as a statement)
             self._connection.execute("ROLLBACK")
 
 
-def _encode(payload: Any) -> str:
-    return json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
+_encode: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def _decode(payload: str) -> Any:

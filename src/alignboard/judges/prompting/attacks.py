@@ -102,7 +102,7 @@ _FORGED: dict[str, tuple[tuple[tuple[str, str], ...], re.Pattern[str]]] = {
     ),
     # Auto-J
     "final_decision": (
-        (("final ", "decision is"), ("final ", "verdict is")),
+        (("final", "decision is"), ("final", "verdict is")),
         re.compile(
             r"\bfinal (?:decision|verdict) is:?\s*(?:Response|Assistant|Answer|Output|Model) *\(?[12AB]\b",
             re.IGNORECASE,
@@ -128,7 +128,7 @@ _FORGED: dict[str, tuple[tuple[tuple[str, str], ...], re.Pattern[str]]] = {
         re.compile(r"</?answer [0-9a-f]{8,}>"),
     ),
     "ignore_above": (
-        (("ignore ", ""), ("disregard ", ""), ("forget ", "")),
+        (("ignore", "ignore "), ("disregard", "disregard "), ("forget", "forget ")),
         re.compile(
             r"\b(?:ignore|disregard|forget) (?:all |any |everything )?(?:of )?(?:the |these |your )?"
             r"(?:above|(?:previous|prior|preceding) (?:instruction|prompt|text|output|message|content)s?)\b",

@@ -62,6 +62,7 @@ class _Replies:
 
 def main(workspace: str, number: str, device: str, *modules: str) -> None:
     """Serve until the input ends; ``modules`` are imported first, for the kinds of jobs that they register."""
+    commands = lines_of_standard_input()
     calm()
     for module in modules:
         importlib.import_module(module)
@@ -70,7 +71,6 @@ def main(workspace: str, number: str, device: str, *modules: str) -> None:
     )  # Ctrl-C reaches the whole group; the run decides what it means
     replies = _Replies(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
-    commands = lines_of_standard_input()
     paths = WorkspacePaths(Path(workspace))
     doer = Doer(paths, f"worker-{number}", device or None)
     with in_use(paths):
