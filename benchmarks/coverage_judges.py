@@ -18,11 +18,10 @@ from alignboard.stats.joint_length_control import (
 from alignboard.stats.length_control import GamedRows, length_controlled_win_rate
 from alignboard.stats.paired import influence_difference
 from alignboard.stats.repeats import repeated_mean
-from alignboard.stats.second_order import (
+from alignboard.stats.second_order import SecondOrderEstimate, estimate
+from alignboard.stats.second_order_design import (
     FirstOrders,
     SecondOrderDesign,
-    SecondOrderEstimate,
-    estimate,
     first_wave,
     inclusion,
 )

@@ -24,9 +24,10 @@ from pathlib import Path
 import msgspec
 from playwright.sync_api import Browser, sync_playwright
 
+from alignboard.boards.alpaca_eval_rows import WIN
 from alignboard.boards.board import Board
 from alignboard.boards.examples import Collector, Examples
-from alignboard.boards.of_alpaca_eval import WIN, published_board
+from alignboard.boards.of_alpaca_eval import published_board
 from alignboard.boards.page import to_html
 from alignboard.suites import load_suite
 

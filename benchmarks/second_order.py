@@ -29,10 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.stats.intervals import Interval, bounded_mean
-from alignboard.stats.second_order import (
+from alignboard.stats.second_order import estimate
+from alignboard.stats.second_order_design import (
     FirstOrders,
     SecondOrderDesign,
-    estimate,
     first_wave,
     inclusion,
 )

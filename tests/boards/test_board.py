@@ -11,21 +11,16 @@ from typing import Literal
 import pytest
 from msgspec.structs import replace
 
+from alignboard.boards.alpaca_eval_rows import DECLARED_ADVERSARIAL, LC, LC_JOINT, WIN
 from alignboard.boards.board import Board, read_board
 from alignboard.boards.columns import Column, Row, Score
 from alignboard.boards.files import to_csv, to_markdown, to_text, write_board
-from alignboard.boards.of_alpaca_eval import (
-    DECLARED_ADVERSARIAL,
-    LC,
-    LC_JOINT,
-    WIN,
-    published_board,
-    recomputed_board,
-)
+from alignboard.boards.of_alpaca_eval import published_board, recomputed_board
 from alignboard.boards.page import page_columns
 from alignboard.boards.scoring import identical_responses, judged_columns, with_identical
 from alignboard.errors import InputError
-from alignboard.published.reproduce import BoardRow, Reproduction
+from alignboard.published.board_rows import BoardRow
+from alignboard.published.reproduce import Reproduction
 from alignboard.published.wheel_boards import read_published_board
 from alignboard.suites import load_suite
 from alignboard.text import csv_cell, markdown_text, shown

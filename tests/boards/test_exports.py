@@ -19,7 +19,8 @@ from alignboard.boards.exports.every_eval_ever import Source, read_folder, write
 from alignboard.boards.exports.hub import write_eval_results, write_model_index
 from alignboard.boards.files import write_board
 from alignboard.boards.latex import latex_text, to_latex
-from alignboard.boards.of_results import results_board, results_examples
+from alignboard.boards.of_results import results_board
+from alignboard.boards.results_examples import results_examples
 from alignboard.errors import InputError
 from alignboard.text import storable
 from boards import HOSTILE, board_with_gaps, hostile_board, plan_board

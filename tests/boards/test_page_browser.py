@@ -20,7 +20,8 @@ from alignboard.boards.board import Board, read_board
 from alignboard.boards.examples import read_examples
 from alignboard.boards.files import to_csv, to_markdown, write_board
 from alignboard.boards.latex import to_latex
-from alignboard.boards.of_results import results_board, results_examples
+from alignboard.boards.of_results import results_board
+from alignboard.boards.results_examples import results_examples
 from alignboard.judges.annotations import Annotation
 from alignboard.records import Generation
 from alignboard.results.formats import write_rows

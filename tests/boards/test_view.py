@@ -14,7 +14,8 @@ import pytest
 
 from alignboard.boards import of_results
 from alignboard.boards.files import write_board
-from alignboard.boards.of_results import results_board, with_examples
+from alignboard.boards.of_results import results_board
+from alignboard.boards.results_examples import with_examples
 from alignboard.boards.serving import Pages, server
 from alignboard.errors import InputError
 from alignboard.records import Judgment

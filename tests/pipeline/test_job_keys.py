@@ -11,12 +11,13 @@ import pytest
 from alignboard.errors import InputError
 from alignboard.judges.prompting import prompts
 from alignboard.models import sources
+from alignboard.pipeline.finished import other_versions
 from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.kinds import JobKind
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
 from alignboard.pipeline.progress import versions_text
-from alignboard.pipeline.runner import other_versions, run_plan
+from alignboard.pipeline.runner import run_plan
 from alignboard.registry import register
 from test_run import small_workspace
 

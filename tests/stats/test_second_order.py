@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignboard.stats.second_order import (
+from alignboard.stats.second_order import estimate
+from alignboard.stats.second_order_design import (
     FirstOrders,
     SecondOrderDesign,
-    estimate,
     first_wave,
     inclusion,
 )

@@ -8,28 +8,25 @@ from dataclasses import dataclass
 
 import msgspec
 
+from alignboard.boards.alpaca_eval_rows import (
+    LC,
+    LC_ALIGNED,
+    LC_JOINT,
+    WIN,
+    declared_adversarial,
+    published_row,
+    recomputed_row,
+)
 from alignboard.boards.board import Board
-from alignboard.boards.columns import RANKED, Column, Kind, Row, Score, known
+from alignboard.boards.columns import RANKED, Column, Kind, Row, Score
 from alignboard.boards.judge_prompts import with_judges
 from alignboard.boards.of_results import PAIRED
-from alignboard.boards.scoring import LENGTH, NEW_PROMPTS, length_column, rank_column
-from alignboard.errors import InputError
-from alignboard.fetch.package_file import package_file
-from alignboard.published.reproduce import BoardRow, Reproduction
-from alignboard.published.wheel_boards import PublishedRow, read_published_board
-from alignboard.stats.intervals import Estimate, rate_interval
+from alignboard.boards.scoring import NEW_PROMPTS, length_column, rank_column
+from alignboard.published.reproduce import Reproduction
+from alignboard.published.wheel_boards import read_published_board
 from alignboard.suites import PublishedBoard, Suite
 from alignboard.text import count
 
-DECLARED_ADVERSARIAL = "declared adversarial"
-"""flag of a model whose published name says that it was made to cheat the judge"""
-
-WIN, LC, LC_ALIGNED, LC_JOINT = (
-    "win_rate",
-    "lc_win_rate",
-    "lc_win_rate_aligned",
-    "lc_win_rate_joint",
-)
 _PUBLISHED_CONDITIONS = (
     "95 % intervals of the win rate follow from the published standard errors and are for new prompts with the judge "
     "held fixed"
@@ -100,9 +97,9 @@ def published_board(
     """
     source = published or suite.board
     columns = _Columns(suite, source.annotator, "published")
-    adversarial = _declared_adversarial(source.file)
+    adversarial = declared_adversarial(source.file)
     rows = [
-        _published_row(row, suite, source.file, declared=name in adversarial)
+        published_row(row, suite, source.file, declared=name in adversarial)
         for name, row in read_published_board(source.file).items()
     ]
     has_lc = any(LC in row.scores for row in rows)
@@ -173,7 +170,7 @@ def _reference_key(suite: Suite, key: str) -> str:
 def recomputed_board(reproduction: Reproduction, suite: Suite) -> Board:
     """A board that `alignboard.published.reproduce` recomputed, beside the published figures."""
     joint = reproduction.length_control == "joint"
-    adversarial = _declared_adversarial(suite.board.file)
+    adversarial = declared_adversarial(suite.board.file)
     columns = _Columns(suite, reproduction.annotator, "annotations")
     aligned = LC_JOINT if joint else LC_ALIGNED
     by_row = columns.rate(LC, "LC win rate (by row)", "LC win rate", _BY_ROW)
@@ -213,7 +210,7 @@ def recomputed_board(reproduction: Reproduction, suite: Suite) -> Board:
             columns.diagnostic("lc_kkt_violation", "KKT violation of the fit", unit=""),
         ],
         rows=[
-            _recomputed_row(row, aligned, declared=row.model in adversarial)
+            recomputed_row(row, aligned, declared=row.model in adversarial)
             for row in reproduction.models
         ],
         ranked_by=first if has_lc else WIN,
@@ -281,95 +278,3 @@ def _ranked(rows: Sequence[Row], key: str) -> list[Row]:
         )
 
     return sorted(rows, key=order)
-
-
-def _scores(**scores: Score) -> dict[str, Score]:
-    """The scores that have a value."""
-    return {key: score for key, score in scores.items() if score.value is not None}
-
-
-def _published_row(row: PublishedRow, suite: Suite, file: str, *, declared: bool) -> Row:
-    n_total, wins, losses, draws = (
-        _count(row, name, file) for name in ("n_total", "n_wins", "n_wins_base", "n_draws")
-    )
-    rate, error = row.win_rate, row.standard_error
-    limits = None
-    if rate is not None and error is not None:
-        limits = rate_interval(Estimate.of_equal_clusters(rate / 100, error / 100, n_total))
-    missing = suite.n_instructions - n_total
-    flags = [f"{missing} rows missing or unparsed"] if missing > 0 else []
-    win = Score(
-        rate,
-        known(limits.low, 100) if limits else None,
-        known(limits.high, 100) if limits else None,
-        error,
-        n=n_total,
-        counts={"won": wins, "drawn": draws, "lost": losses},
-    )
-    scores = _scores(
-        win_rate=win,
-        lc_win_rate=Score(row.length_controlled_winrate),
-        lc_spread=Score(row.lc_standard_error),
-        discrete_win_rate=Score(row.discrete_win_rate),
-    )
-    if row.avg_length is not None:
-        scores[LENGTH] = Score(row.avg_length)
-    return Row(row.model, scores, flags=flags + ([DECLARED_ADVERSARIAL] if declared else []))
-
-
-def _recomputed_row(row: BoardRow, aligned: str, *, declared: bool) -> Row:
-    win = Score(
-        known(row.win_rate),
-        row.ci_low,
-        row.ci_high,
-        row.standard_error,
-        n=row.n_total,
-        unparsed=row.n_unparsed,
-        counts={"won": row.n_wins, "drawn": row.n_draws, "lost": row.n_wins_base},
-    )
-    estimate = row.lc_win_rate_joint if aligned == LC_JOINT else row.lc_win_rate_aligned
-    lc = Score(known(estimate), row.lc_ci_low, row.lc_ci_high, row.lc_standard_error)
-    figures = {
-        name: Score(known(getattr(row, name)))
-        for name in (
-            "discrete_win_rate",
-            "lc_spread",
-            "published_lc_win_rate",
-            "published_win_rate",
-            "win_rate_difference",
-            "lc_difference",
-            "lc_c",
-            "lc_published_c",
-            "lc_kkt_violation",
-        )
-    }
-    scores = _scores(
-        win_rate=win, lc_win_rate=Score(known(row.lc_win_rate_compat)), **{aligned: lc}, **figures
-    )
-    if row.rank is not None:
-        scores[f"{WIN}/rank"] = Score(
-            row.rank, row.rank_low, row.rank_high, n=row.n_total, note=row.rank_note
-        )
-    if row.avg_length is not None:
-        scores[LENGTH] = Score(row.avg_length)
-    flags = [*row.flags, *row.disagreements, *([DECLARED_ADVERSARIAL] if declared else [])]
-    return Row(row.model, scores, flags=flags)
-
-
-def _count(row: PublishedRow, name: str, file: str) -> int:
-    value = getattr(row, name)
-    if value is None:
-        raise InputError(
-            f"{file}, model {row.model!r}: {name} is missing, a whole number was expected."
-        )
-    return value
-
-
-def _declared_adversarial(file: str) -> set[str]:
-    """The models whose names in the wheel's model configurations say that they are adversarial."""
-    folder = package_file(file).parents[2] / "models_configs"
-    return {
-        path.parent.name
-        for path in folder.glob("*/configs.yaml")
-        if b"adversarial)" in path.read_bytes().lower()
-    }

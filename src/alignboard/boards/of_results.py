@@ -17,10 +17,10 @@ from alignboard.benchmarks.scores import TaskScore, model_of, read_scores, unlik
 from alignboard.boards.board import Board
 from alignboard.boards.columns import RANKED, Column, Row, Score
 from alignboard.boards.estimates import with_corrections
-from alignboard.boards.examples import Collector, Examples
 from alignboard.boards.judge_prompts import with_judges
 from alignboard.boards.origins import with_origins
 from alignboard.boards.registered import with_registered
+from alignboard.boards.results_examples import model_folders, output_files
 from alignboard.boards.scoring import (
     BASELINE,
     LENGTH,
@@ -40,13 +40,12 @@ from alignboard.boards.scoring import (
     with_unfinished,
 )
 from alignboard.boards.verdicts import Verdicts, find_verdicts
-from alignboard.errors import InputError, nearest
+from alignboard.errors import InputError
 from alignboard.records import Outputs
 from alignboard.results.cache import TableCache
-from alignboard.results.files import SUFFIXES, paths_under
+from alignboard.results.files import paths_under
 from alignboard.results.outputs_paths import ALPACA_EVAL
 from alignboard.text import count
-from alignboard.workspace import PUBLISHED
 
 PAIRED = (
     "Models answer the same prompts: whether two of them differ is decided by a paired test (ranks, `alignboard "
@@ -61,8 +60,6 @@ _JOINT = (
     "LC win rate (joint fit): length-controlled, with the difficulties of the prompts fitted jointly to the models of "
     "the column; it is another estimator than AlpacaEval's calibrated one."
 )
-MOST_VERDICTS = 250_000
-"""on a page that holds their prompts and responses; the whole of AlpacaEval 2 has 180,000"""
 _LM_EVAL = "Benchmarks are lm-eval's own numbers with its standard errors."
 
 
@@ -96,7 +93,7 @@ def results_board(
             f"There is no folder {root}; --from takes a folder of results, one folder per model."
         )
     loose = {model_of(path) for path in root.glob("results_*.json")}
-    folders = _model_folders(root, [m for m in models if m not in loose] if models else models)
+    folders = model_folders(root, [m for m in models if m not in loose] if models else models)
     cache = TableCache(root)
     verdicts = [
         one
@@ -108,7 +105,7 @@ def results_board(
     if not verdicts and not benchmarks:
         raise InputError(_nothing(root, folders, cache, judge, set_name))
     sets = {one.set for one in verdicts} or {ALPACA_EVAL}
-    files = _output_files(folders, sets.pop()) if len(sets) == 1 else {}
+    files = output_files(folders, sets.pop()) if len(sets) == 1 else {}
     outputs = _outputs(files, cache)
     cache.save()
     made = _assemble(
@@ -139,61 +136,6 @@ def results_board(
     )
 
 
-def with_examples(root: Path, board: Board) -> tuple[Board, Examples | None]:
-    """``board`` and its `results_examples`; without them, and with a note, where they are too many for a page."""
-    shown = _shown(root, board)
-    if sum(len(one.table) for one, _ in shown) <= MOST_VERDICTS:
-        return board, _examples(root, board, shown)
-    note = (
-        f"The page holds no prompts, because there are more than {MOST_VERDICTS:,} verdicts; --models A,B makes a page "
-        "with the prompts of some models."
-    )
-    return msgspec.structs.replace(board, notes=[*board.notes, note]), None
-
-
-def results_examples(root: Path, board: Board) -> Examples:
-    """The prompts behind the columns of verdicts of ``board``, a board of the results folder ``root``."""
-    return _examples(root, board, _shown(root, board))
-
-
-def _shown(root: Path, board: Board) -> list[tuple[Verdicts, str]]:
-    """The verdicts that ``board`` shows, with the keys of their columns."""
-    columns = {
-        # Suites with published boards stand for AlpacaEval's own place.
-        (c.judge, ALPACA_EVAL if c.set in PUBLISHED else c.set, c.baseline): c.key
-        for c in board.of_kind("win rate")
-    }
-    found = find_verdicts(_board_folders(root, board), TableCache(root))
-    return [(one, columns[one.column]) for one in found if one.column in columns]
-
-
-def _board_folders(root: Path, board: Board) -> dict[str, Path]:
-    return _model_folders(root, [row.model for row in board.rows if (root / row.model).is_dir()])
-
-
-def _examples(root: Path, board: Board, shown: Sequence[tuple[Verdicts, str]]) -> Examples:
-    collector = Collector()
-    for one, key in shown:
-        path = Path(one.table.path)
-        collector.add_verdicts(path, key, one.model, one.baseline, one.set)
-    for set_name in sorted({one.set for one, _ in shown}) or [ALPACA_EVAL]:
-        for model, path in _output_files(_board_folders(root, board), set_name).items():
-            collector.add_responses(path, model, set_name)
-    return collector.examples()
-
-
-def _model_folders(root: Path, models: Sequence[str] | None) -> dict[str, Path]:
-    there = {
-        path.name: path
-        for path in sorted(root.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
-    }
-    for model in models or ():
-        if model not in there:
-            raise InputError(f"{root} has no model {model!r}{nearest(model, list(there)) or '.'}")
-    return {m: p for m, p in there.items() if models is None or m in models}
-
-
 def _nothing(
     root: Path, folders: dict[str, Path], cache: TableCache, judge: str | None, set_name: str | None
 ) -> str:
@@ -212,18 +154,6 @@ def _nothing(
 
 def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _output_files(folders: dict[str, Path], set_name: str) -> dict[str, Path]:
-    """The file of responses to a set of every model that has one."""
-    found = {}
-    for model, folder in folders.items():
-        place = folder if set_name == ALPACA_EVAL else folder / set_name
-        paths = (place / f"model_outputs{suffix}" for suffix in SUFFIXES)
-        path = next((path for path in paths if path.is_file()), None)
-        if path is not None:
-            found[model] = path
-    return found
 
 
 def _outputs(files: dict[str, Path], cache: TableCache) -> dict[str, Outputs]:

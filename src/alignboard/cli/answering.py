@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from alignboard.pipeline.answering import GenerationReport
     from alignboard.pipeline.executors.work import Event
     from alignboard.pipeline.plans.consent import Consent
-    from alignboard.pipeline.plans.plan import ResolvedPlan
+    from alignboard.pipeline.plans.resolved import ResolvedPlan
     from alignboard.pipeline.plans.schema import PlanModel
     from alignboard.pipeline.runner import RunResult
 

@@ -13,7 +13,7 @@ from alignboard.cli.shared import write_json
 from alignboard.errors import InputError
 
 if TYPE_CHECKING:
-    from alignboard.reports.rank import Method
+    from alignboard.reports.strengths import Method
 
 EXIT_NOT_IDENTIFIED = 3
 _METHOD = (

@@ -12,11 +12,10 @@ import numpy as np
 
 from alignboard.judges.pairs import Judged, conversations, uniform
 from alignboard.records import is_switched
-from alignboard.stats.second_order import (
+from alignboard.stats.second_order import SecondOrderEstimate, estimate
+from alignboard.stats.second_order_design import (
     FirstOrders,
     SecondOrderDesign,
-    SecondOrderEstimate,
-    estimate,
     first_wave,
     inclusion,
 )

@@ -12,7 +12,7 @@ from alignboard.engines.openai.prices import Rate
 from alignboard.judges.calls import PairQuestion, Prompter, views
 from alignboard.judges.rows import Call
 from alignboard.judges.runner import Replies
-from alignboard.stats.second_order import SecondOrderDesign
+from alignboard.stats.second_order_design import SecondOrderDesign
 
 BYTES_PER_TOKEN: Final = 4.73
 """of the prompts of 10,439 released AlpacaEval 2 judgments (UTF-8 bytes over OpenAI's count); single models 4.56 to

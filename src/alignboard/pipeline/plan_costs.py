@@ -30,7 +30,8 @@ from alignboard.pipeline.jobs.generate import decoding_of_job, released_conversa
 from alignboard.pipeline.jobs.judge import compared
 from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.plans.models import served_of
-from alignboard.pipeline.plans.plan import ResolvedPlan, access_of
+from alignboard.pipeline.plans.plan import access_of
+from alignboard.pipeline.plans.resolved import ResolvedPlan
 from alignboard.pipeline.plans.schema import PlanJudge, PlanModel
 from alignboard.pipeline.store import WorkspacePaths
 from alignboard.records import Generation

@@ -33,7 +33,8 @@ from alignboard.pipeline.jobs.generate import decoding_of_job
 from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plans.made import generated_tasks, judge_trained_here
-from alignboard.pipeline.plans.plan import ChosenJudge, ResolvedPlan, access_of
+from alignboard.pipeline.plans.plan import access_of
+from alignboard.pipeline.plans.resolved import ChosenJudge, ResolvedPlan
 from alignboard.pipeline.plans.sets import PlanSet
 from alignboard.pipeline.replacing import n_rows, require_no_loss
 from alignboard.pipeline.store import WorkspacePaths, is_kept

@@ -21,16 +21,17 @@ from alignboard.extras import require
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.executors.machine import Machine
 from alignboard.pipeline.executors.work import Event, Timing, Work, silent
-from alignboard.pipeline.graph import SCHEME, Graph, Job
-from alignboard.pipeline.kinds import job_kind
+from alignboard.pipeline.finished import jobs_to_redo, of_older_schemes, other_versions
+from alignboard.pipeline.graph import Graph, Job
 from alignboard.pipeline.locks import held, in_use
 from alignboard.pipeline.model_names import claim
 from alignboard.pipeline.plans.benchmark import BenchmarkRequest, benchmark_plan
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.consent import Consent
-from alignboard.pipeline.plans.plan import ResolvedPlan, load_plan, require_code_consent
+from alignboard.pipeline.plans.plan import load_plan, require_code_consent
+from alignboard.pipeline.plans.resolved import ResolvedPlan
 from alignboard.pipeline.preflight import is_light, is_local, require_plan, required_modules
-from alignboard.pipeline.store import DONE, WorkspacePaths, done_jobs, export, forget, made_by
+from alignboard.pipeline.store import DONE, WorkspacePaths, done_jobs, export, forget
 from alignboard.pipeline.training_preflight import require_trainings
 from alignboard.results.journal import Journal
 
@@ -166,7 +167,7 @@ def run_resolved(
     graph = build_graph(resolved)
     # Files are read first: what is wrong with one is known before a model is trained.
     jobs = sorted(graph, key=lambda job: job.kind != "data" or bool(job.needs))
-    again = _to_redo(graph, redo)
+    again = jobs_to_redo(graph, redo)
     light = is_light(resolved)
     n_trainings = sum(job.kind == "train" for job in jobs)
     machine = (machine or Machine()).for_trainings(n_trainings, len(resolved.entries))
@@ -183,7 +184,7 @@ def run_resolved(
     replace = resolved.consent.replace
     with Journal(paths.journal, "run") as journal:
         records = done_jobs(jobs, paths, journal)
-        older = _of_older_schemes(journal)
+        older = of_older_schemes(journal)
         others = other_versions([job for job in jobs if job.name not in again], records)
         records = {name: record for name, record in records.items() if name not in again}
         expected = _expected(jobs, journal)
@@ -238,16 +239,6 @@ def _begun(
     return Work(jobs, set(records), paths, journal, on_progress, replace=replace)
 
 
-def known_reports(
-    graph: Graph, workspace: Path, redo: Sequence[str] = ()
-) -> dict[str, Mapping[str, Any]]:
-    """By job of a command that is done, and of none of the kinds ``redo``: what it came to."""
-    paths, again = WorkspacePaths(workspace), _to_redo(graph, redo)
-    with Journal(paths.journal, "run") as journal:
-        records = done_jobs(list(graph), paths, journal)
-    return {name: row.get("report", {}) for name, row in records.items() if name not in again}
-
-
 def run_graph(
     graph: Graph,
     workspace: Path,
@@ -263,7 +254,7 @@ def run_graph(
     paths = WorkspacePaths(workspace)
     executor = Machine(1, executor="in-process").open(_CALM)
     with in_use(paths), Journal(paths.journal, "run") as journal:
-        again = _to_redo(graph, redo)
+        again = jobs_to_redo(graph, redo)
         work = _begun(list(graph), again, paths, journal, on_progress, replace=replace)
         executor.run(work)
         work.require_done()
@@ -276,44 +267,6 @@ def _claimed(resolved: ResolvedPlan) -> list[ModelSpec]:
         for entry in resolved.entries.values()
         if entry.spec is not None and resolved.suites
     ]
-
-
-def _to_redo(graph: Graph, kinds: Sequence[str]) -> set[str]:
-    """The jobs of ``kinds`` and all that depend on them; raises `InputError` for a kind that is not there."""
-    here = {job.kind for job in graph}
-    for kind in kinds:
-        job_kind(kind)
-        if kind not in here:
-            raise InputError(
-                f"--redo {kind}: no job here is of that kind; there is {', '.join(sorted(here))}."
-            )
-    return graph.dependents(job.name for job in graph if job.kind in kinds)
-
-
-def other_versions(jobs: Sequence[Job], records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """By kind: how many finished jobs were made by other versions of alignboard or of libraries than are installed.
-
-    A kind whose versions agree is left out, and so are records that do not say.
-    """
-    found: dict[str, dict[str, set[str]]] = {}
-    counts: dict[str, int] = defaultdict(int)
-    for job in jobs:
-        made = records.get(job.name, {}).get("versions")
-        if made is None:
-            continue
-        differ = {name: at for name, at in made.items() if made_by(job).get(name) != at}
-        counts[job.kind] += bool(differ)
-        for name, at in differ.items():
-            found.setdefault(job.kind, {}).setdefault(name, set()).add(str(at))
-    return {
-        kind: f"{counts[kind]} made by "
-        + ", ".join(f"{name} {'/'.join(sorted(at))}" for name, at in sorted(names.items()))
-        for kind, names in found.items()
-    }
-
-
-def _of_older_schemes(journal: Journal) -> int:
-    return sum(row.payload.get("scheme") != SCHEME for row in journal.rows(DONE))
 
 
 def _require_resolved(jobs: Sequence[Job]) -> None:

@@ -14,7 +14,8 @@ from alignboard.models.hub import is_repository
 from alignboard.pipeline.executors.work import Event, silent
 from alignboard.pipeline.plans.made import made_here, tiny_families
 from alignboard.pipeline.plans.models import is_adapter
-from alignboard.pipeline.plans.plan import ResolvedPlan, resolve
+from alignboard.pipeline.plans.plan import resolve
+from alignboard.pipeline.plans.resolved import ResolvedPlan
 from alignboard.pipeline.plans.schema import (
     BASE_METHOD,
     Overrides,

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from alignboard.published.reproduce import BoardRow, Reproduction
+from alignboard.published.board_rows import BoardRow
+from alignboard.published.reproduce import Reproduction
 from alignboard.text import count, printable, table
 
 if TYPE_CHECKING:

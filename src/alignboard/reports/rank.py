@@ -5,34 +5,25 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from alignboard.errors import InputError, nearest
+from alignboard.reports.strengths import ALPHA, Effect, Method, Strengths, strengths_of
 from alignboard.results.battles import BattleTable, read_battles
-from alignboard.stats.ranks import difference_tests, simultaneous_ranks
+from alignboard.stats.ranks import simultaneous_ranks
 from alignboard.stats.rating.battles import Array, NotRankableError
 from alignboard.stats.rating.bradley_terry import (
     ELO_PER_LOG_STRENGTH,
     BradleyTerryFit,
-    bradley_terry,
-    two_way_covariance,
 )
 from alignboard.stats.rating.checks import certain_cycles, fragility, pair_fits
-from alignboard.stats.rating.covariates import with_covariates
 from alignboard.stats.rating.simple_scores import average_win_rate, eigenvector, elo_updates
-from alignboard.stats.rating.ties import with_ties
-from alignboard.stats.student import student_quantile
 
-Method = Literal["bt", "davidson", "rao-kupper", "judge-aware", "elo", "win-rate", "eigenvector"]
-ALPHA = 0.05
 _CENTRE = 1000.0
-_JUDGE = ("judge", "annotator")
 
 
 class RankedModel(msgspec.Struct, frozen=True):
@@ -52,15 +43,6 @@ class RankedModel(msgspec.Struct, frozen=True):
     rank_high: int | None
     n: float
     """comparisons, weighted"""
-
-
-class Effect(msgspec.Struct, frozen=True):
-    """A covariate: what one standard deviation, or the place shown, adds to the log odds; or a judge's sharpness."""
-
-    name: str
-    value: float
-    low: float
-    high: float
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -109,20 +91,6 @@ class RankReport(msgspec.Struct, frozen=True, kw_only=True):
     misfits: list[Misfit] = []
     cycles: list[list[str]] = []
     note: str | None = None
-
-
-@dataclass(frozen=True)
-class _Strengths:
-    """What all likelihood methods give."""
-
-    theta: Array
-    low: Array
-    high: Array
-    p: Array
-    """(models, models) that two models are equally strong"""
-    effects: list[Effect]
-    tie: float | None = None
-    fit: BradleyTerryFit | None = None
 
 
 def rank(
@@ -175,7 +143,7 @@ def rank(
             **shared,
         )
     try:
-        found = _strengths(table, method, cluster, prior_sd, style=style)
+        found = strengths_of(table, method, cluster, prior_sd, style=style)
     except NotRankableError as error:
         return RankReport(
             status="not identified",
@@ -215,98 +183,7 @@ def _facts(
     }
 
 
-def _strengths(
-    table: BattleTable,
-    method: Method,
-    cluster: Sequence[str],
-    prior_sd: float | None,
-    *,
-    style: bool,
-) -> _Strengths:
-    battles, k = table.battles, len(table.models)
-    if method in {"davidson", "rao-kupper"}:
-        tied = with_ties(battles, k, method)  # pyright: ignore[reportArgumentType]
-        # Fisher's information: the law is normal, which Student's is to ten digits at so many degrees.
-        return _strengths_with(tied.log_strength, tied.covariance, 1e6, [], tied.tie)
-    if style or method == "judge-aware":
-        return _with_effects(table, method, style=style)
-    fit = bradley_terry(battles, k, prior_sd=prior_sd)
-    shown = fit
-    if len(cluster) == 2:
-        covariance, groups = two_way_covariance(battles, fit, table.fields[cluster[1]])
-        shown = replace(fit, covariance=covariance, n_clusters=groups)
-    return _Strengths(fit.log_strength, *shown.interval(), shown.p_values(), [], fit=fit)
-
-
-def _strengths_with(
-    theta: Array, covariance: Array, degrees: float, effects: list[Effect], tie: float | None = None
-) -> _Strengths:
-    """Student's limits and tests."""
-    reach = student_quantile(1 - ALPHA / 2, degrees) * np.sqrt(np.diag(covariance))
-    return _Strengths(
-        theta,
-        theta - reach,
-        theta + reach,
-        difference_tests(theta, covariance, degrees),
-        effects,
-        tie,
-    )
-
-
-def _with_effects(table: BattleTable, method: Method, *, style: bool) -> _Strengths:
-    judge_field = next((name for name in _JUDGE if name in table.fields), None)
-    judges = table.names[judge_field] if judge_field else ("",)
-    codes = table.fields[judge_field] if judge_field else np.zeros(len(table.battles.score), int)
-    names, columns = _features(table, judges, codes) if style else ([], [])
-    if style and not names:
-        raise ValueError(
-            "--style finds neither lengths nor styles (fields NAME_a, NAME_b) nor a position that varies"
-        )
-    if method == "judge-aware" and len(judges) < 2:
-        raise ValueError("two judges are needed, in a field 'judge' or 'annotator'")
-    n = len(table.battles.score)
-    fit = with_covariates(
-        table.battles,
-        len(table.models),
-        np.column_stack(columns) if columns else np.zeros((n, 0)),
-        codes.astype(np.intp) if method == "judge-aware" else None,
-    )
-    k = len(table.models)
-    reach = student_quantile(1 - ALPHA / 2, fit.n_clusters - 1) if fit.n_clusters > 1 else math.nan
-    error = reach * np.sqrt(np.diag(fit.covariance))
-    values = [*fit.coefficient.tolist(), *np.log(fit.discrimination).tolist()]
-    labels = [*names, *(f"discrimination of {one}" for one in judges)][: len(values)]
-    effects = [
-        Effect(label, value, value - margin, value + margin)
-        for label, value, margin in zip(labels, values, error[k:].tolist(), strict=True)
-    ]
-    for at in range(len(names), len(effects)):  # printed as factors
-        one = effects[at]
-        effects[at] = Effect(one.name, *(math.exp(x) for x in (one.value, one.low, one.high)))
-    effects.sort(key=lambda one: one.name)
-    return _strengths_with(fit.log_strength, fit.covariance[:k, :k], fit.n_clusters - 1, effects)
-
-
-def _features(
-    table: BattleTable, judges: Sequence[str], codes: NDArray
-) -> tuple[list[str], list[Array]]:
-    """Standardised differences, and a column of the place shown for each judge."""
-    names, columns = [], []
-    for name, values in table.features.items():
-        spread = float(values.std())
-        if spread > 0:
-            names.append(name)
-            columns.append(values / spread)
-    if table.position is not None:
-        for number, judge in enumerate(judges):
-            own = np.where(codes == number, table.position, 0.0)
-            if own.any():
-                names.append(f"shown first to {judge}" if judge else "shown first")
-                columns.append(own)
-    return names, columns
-
-
-def _lines(table: BattleTable, found: _Strengths) -> list[RankedModel]:
+def _lines(table: BattleTable, found: Strengths) -> list[RankedModel]:
     theta, low, high = found.theta, found.low, found.high
     best, worst = simultaneous_ranks(theta, found.p, ALPHA)
     n = _games(table)

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.errors import InputError, nearest
-from alignboard.extras import require
-from alignboard.results.battle_layouts import LAYOUTS
+from alignboard.results.battle_files import Columns, Texts, batches
 from alignboard.stats.rating.battles import Battles, Sums, added_up
 
-_ROWS_AT_ONCE = 65_536
-_ARROW_ROWS_AT_ONCE = 1_000_000
 _LABELS = {"model_a": 1.0, "a": 1.0, "tie": 0.5, "model_b": 0.0, "b": 0.0}
 _BOTH_BAD = ("tie (bothbad)", "both_bad", "bothbad")
 _UNSCORED = ("", "error")
@@ -74,7 +67,7 @@ def read_battles(paths: Sequence[Path], cluster: str | None = None) -> BattleTab
     table = _Table()
     for path in paths:
         first = 1
-        for columns in _batches(path):
+        for columns in batches(path):
             first += table.add(path, first, columns)
     return table.finished(paths[0], cluster)
 
@@ -86,7 +79,7 @@ class _Coded:
     numbers: dict[str, int] = field(default_factory=dict)
     parts: list[NDArray[np.int32]] = field(default_factory=list)
 
-    def add(self, values: _Texts, keep: _Kept) -> None:
+    def add(self, values: Texts, keep: _Kept) -> None:
         known = self.numbers
         places = np.array([known.setdefault(v, len(known)) for v in values.values], np.int32)
         self.parts.append(places[values.codes][keep])
@@ -97,23 +90,6 @@ class _Coded:
         return found
 
 
-@dataclass(frozen=True)
-class _Texts:
-    """A column of one batch: its different values, and (n,) which."""
-
-    values: list[str]
-    codes: NDArray[np.integer]
-
-    @classmethod
-    def of(cls, cells: Iterable[Any]) -> _Texts:
-        known: dict[str, int] = {}
-        codes = np.array(
-            [known.setdefault("" if c is None else str(c), len(known)) for c in cells], np.int32
-        )
-        return cls(list(known), codes)
-
-
-_Columns = Mapping[str, _Texts | NDArray[np.float64]]
 _Kept = NDArray[np.bool_] | slice
 """rows that were scored; a slice of all copies nothing"""
 
@@ -131,7 +107,7 @@ class _Table:
         self.n_rows = self.n_unscored = self.n_both_bad = 0
         self.shape: tuple[str, ...] | None = None
 
-    def add(self, path: Path, row: int, columns: _Columns) -> int:
+    def add(self, path: Path, row: int, columns: Columns) -> int:
         """Add a batch whose first row is ``row``; returns the number of its rows."""
         self._require_shape(path, columns)
         one, two, winner = (_texts(columns[name]) for name in _NEEDED)
@@ -157,7 +133,7 @@ class _Table:
         self._add_others(path, row, columns, keep)
         return n
 
-    def _add_others(self, path: Path, row: int, columns: _Columns, keep: _Kept) -> None:
+    def _add_others(self, path: Path, row: int, columns: Columns, keep: _Kept) -> None:
         for name, column in columns.items():
             if name in _NEEDED:
                 continue
@@ -179,7 +155,7 @@ class _Table:
             elif not (name.endswith("_b") and f"{name[:-2]}_a" in columns):
                 self.fields.setdefault(name, _Coded()).add(_texts(column), keep)
 
-    def _require_shape(self, path: Path, columns: _Columns) -> None:
+    def _require_shape(self, path: Path, columns: Columns) -> None:
         for name in _NEEDED:
             if name not in columns:
                 raise InputError(
@@ -226,7 +202,7 @@ class _Table:
         )
 
 
-def _scores(path: Path, row: int, winner: _Texts) -> NDArray[np.float64]:
+def _scores(path: Path, row: int, winner: Texts) -> NDArray[np.float64]:
     """(n,) points of the first; NaN = not scored."""
     table = np.array([_score(value) for value in winner.values])
     unknown = np.flatnonzero(np.isinf(table)[winner.codes])
@@ -253,7 +229,7 @@ def _score(value: str) -> float:
     return number if 0 <= number <= 1 else math.inf
 
 
-def _places(path: Path, row: int, column: _Texts) -> NDArray[np.float64]:
+def _places(path: Path, row: int, column: Texts) -> NDArray[np.float64]:
     table = np.array([_PLACES.get(value, math.inf) for value in column.values], np.float64)
     unknown = np.flatnonzero(np.isinf(table)[column.codes])
     if len(unknown):
@@ -265,14 +241,14 @@ def _places(path: Path, row: int, column: _Texts) -> NDArray[np.float64]:
     return table[column.codes]
 
 
-def _texts(column: _Texts | NDArray[np.float64]) -> _Texts:
-    return column if isinstance(column, _Texts) else _Texts.of(column.tolist())
+def _texts(column: Texts | NDArray[np.float64]) -> Texts:
+    return column if isinstance(column, Texts) else Texts.of(column.tolist())
 
 
 def _numbers(
-    path: Path, row: int, name: str, column: _Texts | NDArray[np.float64]
+    path: Path, row: int, name: str, column: Texts | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    if not isinstance(column, _Texts):
+    if not isinstance(column, Texts):
         return column
     found = []
     for value in column.values:
@@ -284,91 +260,3 @@ def _numbers(
                 f"{path}, row {at}, field {name!r}: {value!r}, a number was expected."
             ) from None
     return np.array(found)[column.codes]
-
-
-def _batches(path: Path) -> Iterator[_Columns]:
-    """The file's columns, a bounded number of rows at a time."""
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        yield from _parquet(path)
-        return
-    if suffix not in {".csv", ".json", ".jsonl"}:
-        raise InputError(
-            f"{path}: comparisons are read from .csv, .json, .jsonl and .parquet files."
-        )
-    try:
-        rows = _csv_rows(path) if suffix == ".csv" else _json_rows(path)
-        while batch := list(itertools.islice(rows, _ROWS_AT_ONCE)):
-            yield {name: _Texts.of(one.get(name) for one in batch) for name in batch[0]}
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: {error.reason}.") from error
-
-
-def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        for number, row in enumerate(reader, start=1):
-            if None in row or None in row.values():
-                raise InputError(
-                    f"{path}, row {number}: another number of fields than the header has."
-                )
-            yield row
-
-
-def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Flat rows of a known layout."""
-    for number, row in enumerate(_objects(path), start=1):
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, row {number}: an object was expected.")
-        layout = next((one for one in LAYOUTS if one.fits(row)), None)
-        try:
-            yield from [row] if layout is None else layout.rows(row)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path}, row {number}: no comparison of the layout of {layout.name if layout else 'battles'}: "
-                f"{error}."
-            ) from error
-
-
-def _objects(path: Path) -> Iterator[Any]:
-    try:
-        if path.suffix.lower() == ".json":
-            found = msgspec.json.decode(path.read_bytes())
-            yield from found if isinstance(found, list) else [found]
-            return
-        decoder = msgspec.json.Decoder()
-        with path.open("rb") as file:
-            for line in file:
-                if line.strip():
-                    yield decoder.decode(line)
-    except msgspec.DecodeError as error:
-        raise InputError(f"{path} is no JSON: {error}.") from error
-
-
-def _parquet(path: Path) -> Iterator[_Columns]:
-    require("pyarrow")
-    import pyarrow as pa  # noqa: PLC0415 - heavy, and only this format needs it
-    import pyarrow.parquet as pq  # noqa: PLC0415 - as above
-
-    try:
-        texts = [one.name for one in pq.read_schema(path) if pa.types.is_string(one.type)]
-        file = pq.ParquetFile(path, read_dictionary=texts)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
-    for batch in file.iter_batches(_ARROW_ROWS_AT_ONCE):
-        yield {name: _arrow_column(batch.column(name)) for name in batch.schema.names}
-
-
-def _arrow_column(column: Any) -> _Texts | NDArray[np.float64]:
-    import pyarrow as pa  # noqa: PLC0415 - as above
-
-    if pa.types.is_floating(column.type) and not column.null_count:
-        return column.to_numpy(zero_copy_only=False).astype(np.float64)
-    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    values = ["" if v is None else str(v) for v in coded.dictionary.to_pylist()]
-    if not column.null_count:
-        return _Texts(values, coded.indices.to_numpy())
-    codes = coded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
-    return _Texts([*values, ""], codes)

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from alignboard.errors import InputError
+from alignboard.published.board_rows import BoardRow
 from alignboard.published.calibration import Calibration
-from alignboard.published.reproduce import BoardRow, reproduce
+from alignboard.published.reproduce import reproduce
 from alignboard.results.files import write_atomically
 from alignboard.results.folder import ResultsFolder
 from alignboard.suites import Suite

@@ -104,7 +104,7 @@ def _write(board: Board, folder: Path, source: Path) -> list[Path]:
     """The files of ``board``, with the examples of the results, or beside the board, that it was made of."""
     from alignboard.boards.examples import EXAMPLES, read_examples
     from alignboard.boards.files import write_board
-    from alignboard.boards.of_results import with_examples
+    from alignboard.boards.results_examples import with_examples
 
     if source.is_dir():
         board, examples = with_examples(source, board)

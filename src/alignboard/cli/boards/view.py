@@ -94,8 +94,9 @@ def _of_results(results: Path) -> dict[tuple[str, str], Route]:
     from alignboard.boards.serving import Pages
 
     def make() -> str:
-        from alignboard.boards.of_results import results_board, with_examples
+        from alignboard.boards.of_results import results_board
         from alignboard.boards.page import to_html
+        from alignboard.boards.results_examples import with_examples
 
         made = results_board(results)
         return to_html(*with_examples(results, made))

@@ -284,8 +284,8 @@ class JudgingRun:
         redo: Sequence[str],
         replace: bool,
     ) -> None:
+        from alignboard.pipeline.finished import known_reports
         from alignboard.pipeline.plans.single import judging_graph
-        from alignboard.pipeline.runner import known_reports
 
         self.declared, self.judged, self._redo, self._replace = declared, judged, redo, replace
         given = plan_judge(access)

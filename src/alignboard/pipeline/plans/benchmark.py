@@ -12,8 +12,9 @@ import msgspec
 from alignboard.errors import InputError
 from alignboard.models.registry import load_model
 from alignboard.pipeline.plans.consent import Consent
-from alignboard.pipeline.plans.plan import ResolvedPlan, resolve
+from alignboard.pipeline.plans.plan import resolve
 from alignboard.pipeline.plans.references import task_files
+from alignboard.pipeline.plans.resolved import ResolvedPlan
 from alignboard.pipeline.plans.schema import Plan, PlanModel
 from alignboard.suites import Benchmark, EvaluationSuite, load_evaluation
 from alignboard.workspace import CARD

@@ -17,7 +17,7 @@ from alignboard.pipeline.plans.builders.curves import add_curves, drifts
 from alignboard.pipeline.plans.builders.judging import judge, pairwise
 from alignboard.pipeline.plans.builders.models import judge_models, train
 from alignboard.pipeline.plans.builders.responses import released, respond
-from alignboard.pipeline.plans.plan import ResolvedPlan
+from alignboard.pipeline.plans.resolved import ResolvedPlan
 
 
 def build_graph(resolved: ResolvedPlan) -> Graph:

@@ -16,8 +16,9 @@ from alignboard.pipeline.graph import Graph, digest
 from alignboard.pipeline.judged_outputs import Answers, PairedOutputs
 from alignboard.pipeline.plans.builders.judging import judged_by
 from alignboard.pipeline.plans.consent import Consent
-from alignboard.pipeline.plans.plan import ResolvedPlan, resolve
+from alignboard.pipeline.plans.plan import resolve
 from alignboard.pipeline.plans.repeats import Repeats
+from alignboard.pipeline.plans.resolved import ResolvedPlan
 from alignboard.pipeline.plans.schema import Plan, PlanJudge, PlanModel
 from alignboard.pipeline.plans.sets import PlanSet, read_set, set_source
 from alignboard.suites import EvaluationSuite, Instructions

@@ -24,7 +24,7 @@ from alignboard.pipeline.plans.models import is_adapter
 from alignboard.results.files import file_sha256
 
 if TYPE_CHECKING:
-    from alignboard.pipeline.plans.plan import ResolvedPlan
+    from alignboard.pipeline.plans.resolved import ResolvedPlan
     from alignboard.training.recipe import Recipe
 
 _DATA_GROUP = "training data"

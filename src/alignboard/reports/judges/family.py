@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.reports.judges.columns import Names
-from alignboard.reports.judges.rows import Judgments, PairKey
+from alignboard.reports.judges.judgments import Judgments, PairKey
 from alignboard.stats.intervals import Interval, bounded_mean, clustered_mean, student_interval
 
 Array = NDArray[np.float64]

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.reports.judges.rows import PairKey, pair_of, preference_of
+from alignboard.reports.judges.judgments import PairKey, pair_of, preference_of
 from alignboard.results.files import read_file
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.reports.judges.family import SelfPreference, self_preference
-from alignboard.reports.judges.rows import STATUSES, Judgments
+from alignboard.reports.judges.judgments import STATUSES, Judgments
 from alignboard.stats.agreement import side
 from alignboard.stats.intervals import Interval, bounded_mean
 from alignboard.stats.position import PositionEffect, between_rows, group_means, within_rows

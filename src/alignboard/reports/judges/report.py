@@ -16,7 +16,7 @@ import numpy as np
 
 from alignboard.errors import InputError
 from alignboard.reports.judges.judge import JudgeFigures, judge_figures
-from alignboard.reports.judges.rows import Judgments, PairKey
+from alignboard.reports.judges.judgments import Judgments, PairKey
 from alignboard.stats.agreement import (
     Alpha,
     agreement_among_humans,

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 
 from alignboard.reports.judges.judge import LENGTH_DIFFERENCE, LOW_MASS, JudgeFigures
+from alignboard.reports.judges.judgments import STATUSES
 from alignboard.reports.judges.report import JudgeReport
-from alignboard.reports.judges.rows import STATUSES
 from alignboard.stats.agreement import Alpha
 from alignboard.stats.intervals import Interval
 from alignboard.text import printable, table

@@ -11,7 +11,7 @@ from alignboard.pipeline.graph import Graph
 from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plans.made import judge_trained_here
-from alignboard.pipeline.plans.plan import ResolvedPlan
+from alignboard.pipeline.plans.resolved import ResolvedPlan
 from alignboard.pipeline.plans.schema import Plan
 
 ALL_GROUP: Final = "all models"
