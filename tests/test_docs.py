@@ -8,9 +8,16 @@ import click
 import pytest
 import yaml
 
+from alignboard.boards.presets import load_preset
 from alignboard.cli.app import cli
+from alignboard.errors import InputError
+from alignboard.fetch.packages import PackageSource
+from alignboard.judges.load import load_judge
+from alignboard.models.registry import load_model
 from alignboard.pipeline.plans.schema import Plan
-from alignboard.suites import EvaluationSuite, convert
+from alignboard.pipeline.plans.schema import check as check_plan
+from alignboard.suites import convert, load_evaluation, read_yaml
+from alignboard.training.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -58,28 +65,90 @@ def test_a_command_exists_with_its_options(page, line):
 
 
 def declarations(page):
-    """The YAML blocks of a page that are a whole plan or a whole suite."""
+    """The YAML of a page: what is a mapping over more than a word."""
     for block in blocks(page):
         try:
             content = yaml.safe_load(block)
         except yaml.YAMLError:
             continue
-        if not isinstance(content, dict):
-            continue
-        if {"name", "models"} <= content.keys():
-            yield content, Plan
-        elif content.get("kind") == "evaluation":
-            yield content | {"title": content.get("title", "x")}, EvaluationSuite
+        if isinstance(content, dict) and not block.startswith(("alignboard ", "win rate ")):
+            yield content
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_declarations_are_valid(page):
-    for content, schema in declarations(page):
-        assert convert(page, content, schema, "an example").name == content["name"]
+def recipe_with(content):
+    return read_yaml(ROOT / "train/mistral-7b/dpo-qlora.yaml") | content
 
 
-def test_some_declarations_were_found():
-    assert sum(1 for page in PAGES for _ in declarations(page)) >= 4
+PARTS = {
+    "endpoint": lambda content: {"name": "x", "base": "x", **content},
+    "instructions": lambda content: {"kind": "evaluation", "name": "x", "title": "x", **content},
+    "data": recipe_with,
+    "sweep": lambda content: {
+        "name": "x",
+        "models": {"y": {}},
+        "recipes": ["demo/dpo"],
+        "suites": ["demo"],
+        **content,
+    },
+}
+"""by the key that it begins with: the declaration that a part of one stands in"""
+
+
+def read_example(content, workspace):
+    """Read a declaration of the docs as the program reads a user's file; the name that it has there."""
+    found = next((PARTS[key] for key in PARTS if next(iter(content)) == key), None)
+    content = content if found is None else found(content)
+    name = content.get("name", "example")
+
+    def written(room):
+        path = workspace / room / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return path
+
+    match content:
+        case {"kind": "evaluation"}:
+            content.setdefault("title", name)
+            written("evaluate/suites")
+            return load_evaluation(name, workspace).name == name
+        case {"kind": _}:
+            written("evaluate/judges")
+            return load_judge(name, workspace).name == name
+        case {"models": _}:
+            path = written("evaluate/plans")
+            plan = convert(path, content, Plan, "an example")
+            check_plan(path, plan)
+            return plan.name == name
+        case {"base": _, "name": _}:
+            written("evaluate/models")
+            return load_model(name, workspace).name == name
+        case {"archives": _}:
+            return convert(name, content, PackageSource, "a package").name == name
+        case {"columns": _}:
+            written("leaderboards")
+            return load_preset(name, workspace).title == content["title"]
+        case {"method": _}:
+            return load_recipe(written("train")).method == content["method"]
+    return False
+
+
+EXAMPLES = {
+    f"{page.name}-{number}": content
+    for page in PAGES
+    for number, content in enumerate(declarations(page))
+}
+
+
+@pytest.mark.parametrize("content", EXAMPLES.values(), ids=EXAMPLES)
+def test_the_program_reads_every_declaration(content, tmp_path):
+    assert read_example(dict(content), tmp_path), f"no reader knows {list(content)}"
+
+
+def test_declarations_were_found_and_a_misspelt_one_is_refused(tmp_path):
+    assert len(EXAMPLES) >= 16
+    for content in EXAMPLES.values():
+        with pytest.raises(InputError):
+            read_example({**content, "nosuchfield": 1}, tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -151,8 +151,7 @@ def commands(command: click.Command = cli, path: tuple[str, ...] = ()):
 def test_every_commands_help_has_an_example_and_a_result_has_json(path, command):
     shown = " ".join(name for name in path if name != "outputs")
     assert (command.epilog or "").startswith(f"Example: alignboard {shown}")
-    if path != ("init",):
-        assert "--json" in {name for one in command.params for name in one.opts}
+    assert "--json" in {name for one in command.params for name in one.opts}
 
 
 # Tables.

@@ -221,11 +221,14 @@ def run(
 
 @cli.command(epilog="Example: alignboard init my-workspace")
 @click.argument("folder", type=PATH)
-def init(folder: Path) -> None:
+@json_option
+def init(folder: Path, json_file: Path | None) -> None:
     """Make FOLDER a workspace: the built-in recipes, suites, judges and the demo's plan, to be edited."""
     from alignboard.workspace import init_workspace
 
-    print(f"{len(init_workspace(folder))} files. Next: cd {folder} && alignboard run demo")
+    files = init_workspace(folder)
+    print(f"{len(files)} files. Next: cd {folder} && alignboard run demo")
+    write_json(json_file, {"files": [str(path) for path in files]})
 
 
 if __name__ == "__main__":

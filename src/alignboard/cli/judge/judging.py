@@ -307,7 +307,7 @@ class JudgingRun:
         stdout, found = sys.stdout, dict[str, Any]()  # libraries print to a log meanwhile
 
         def take(job: Job, report: Mapping[str, Any]) -> None:
-            found[job.name], text = _told(job.kind, report)
+            found[job.name], text = _summary_of(job.kind, report)
             print(text, file=stdout)
 
         jobs = list(self._graph)
@@ -330,7 +330,7 @@ class JudgingRun:
         return [found[job.name] for job in jobs]
 
 
-def _told(kind: str, report: Mapping[str, Any]) -> tuple[Summary | RatingSummary, str]:
+def _summary_of(kind: str, report: Mapping[str, Any]) -> tuple[Summary | RatingSummary, str]:
     """(the summary that a job reported, as text)."""
     import msgspec
 
