@@ -13,7 +13,7 @@ from alignboard.data.preferences.sources import local_files
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.training_data import naming_recipe, recipe_of
 from alignboard.pipeline.plans.made import made_here
-from alignboard.pipeline.plans.plan import ResolvedPlan
+from alignboard.pipeline.plans.resolved import ResolvedPlan
 from alignboard.training.recipe import Recipe
 from alignboard.training.sections import LoraSpec
 
