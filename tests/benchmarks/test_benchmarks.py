@@ -230,6 +230,18 @@ def test_digests_are_of_everything_that_a_local_task_is_made_of(pair):
         digests(["lost"], pair)
 
 
+def test_a_task_includes_a_template_of_lm_evals_that_has_no_name(tmp_path):
+    folder = lm_eval_folder("mmlu_anatomy")
+    assert folder is not None
+    file = folder / "default" / "mmlu_anatomy.yaml"
+    write(tmp_path, "tasks/anatomy", {"include": str(file), "task": "anatomy"})
+    files = [Path(name).name for name in digests(["anatomy"], tmp_path)]
+    assert sorted(files) == ["_default_template_yaml", "anatomy.yaml", "mmlu_anatomy.yaml"]
+    write(tmp_path, "tasks/nameless", {"output_type": "multiple_choice"})
+    with pytest.raises(InputError, match=r"nameless\.yaml: a task, or a member of a group, has no"):
+        digests(["nameless"], tmp_path)
+
+
 def like_the_hub(path, name=None, **_):
     """Documents in the form of the data sets of the first Open LLM Leaderboard; what they say is made up."""
     import datasets

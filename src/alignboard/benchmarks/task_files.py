@@ -113,13 +113,13 @@ class _Shape(msgspec.Struct):
     metric_list: list[str | dict[str, Any]] | None = None
 
 
-def _require_shape(path: Path, content: Mapping[str, Any]) -> None:
-    """Raise `InputError` for a field of a wrong type, or a declaration without a name."""
+def _require_shape(path: Path, content: Mapping[str, Any], *, included: bool = False) -> None:
+    """Raise `InputError` for a field of a wrong type, or, of what no other file includes, a missing name."""
     try:
         shape = msgspec.convert(content, _Shape)
     except msgspec.ValidationError as error:
         raise InputError(f"{path}: {error}.") from error
-    if shape.group is None and shape.task is None and not shape.include:
+    if shape.group is None and shape.task is None and not shape.include and not included:
         raise InputError(f"{path}: a task, or a member of a group, has no name (task:).")
 
 
@@ -142,7 +142,7 @@ class _Files:
         if not self._add(path):
             return
         content = read_declaration(path)
-        _require_shape(path, content)
+        _require_shape(path, content, included=name is None)
         declared = content.get("group") or content.get("task")
         if name is not None and name != declared:
             raise InputError(
