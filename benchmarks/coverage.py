@@ -338,8 +338,11 @@ PARTS: dict[str, Callable[[], Iterator[Design]]] = {
 
 
 def simulate(designs: list[Design], found: Found, repetitions: int) -> Iterator[None]:
-    """Add the repetitions that designs lack, the cheapest first; yields after each portion."""
-    seconds = dict.fromkeys(range(len(designs)), 0.0)
+    """Add the repetitions that designs lack, the cheapest first; yields after each portion.
+
+    Those of which the worst counts are run in one piece, and tried on one repetition before.
+    """
+    seconds = {k: _seconds(one) if one.worst else 0.0 for k, one in enumerate(designs)}
     while lacking := {k: n for k in seconds if (n := missing(designs[k], found, repetitions))}:
         k = min(lacking, key=lambda k: (seconds[k] * lacking[k], k))
         blocks = max(1, int(_PORTION_SECONDS / seconds[k] / BLOCK)) if seconds[k] else 1
@@ -348,6 +351,12 @@ def simulate(designs: list[Design], found: Found, repetitions: int) -> Iterator[
         add(designs[k], found, repetitions, more)
         seconds[k] = (time.process_time() - start) / more
         yield
+
+
+def _seconds(design: Design) -> float:
+    start = time.process_time()
+    design.cells(1)
+    return time.process_time() - start
 
 
 def main() -> None:
