@@ -269,6 +269,23 @@ def test_the_arithmetic_board():
         assert other.covariance == pytest.approx(fit.covariance, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    "scores", [(0.5, 0.5), (1.0, 1.0, 0.0)], ids=["draws alone", "alike prompts"]
+)
+def test_prompts_that_do_not_differ_leave_limits_unknown(scores):
+    """The sandwich of clusters without spread is 0, up to rounding errors: that is no certainty."""
+    n, each = 50, len(scores)
+    prompt = np.repeat(np.arange(n), 2 * each)
+    first, second = np.tile(np.repeat([0, 1], each), n), np.tile(np.repeat([1, 2], each), n)
+    fit = bradley_terry(Battles(first, second, np.tile(scores, 2 * n), prompt), 3)
+    assert np.isnan(fit.interval()).all()
+    assert np.isnan(fit.standard_error).all()
+    assert np.isnan(fit.differences()[1]).all()
+    assert np.isnan(fit.p_values()).all()
+    low, high = fit.rank_interval()
+    assert (low.tolist(), high.tolist()) == ([1, 1, 1], [3, 3, 3])
+
+
 def test_one_prompt_gives_no_interval():
     battles = random_battles(0, prompts=1)
     fit = bradley_terry(battles, 5)

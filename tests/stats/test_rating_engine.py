@@ -222,6 +222,13 @@ def test_the_fewest_prompts_that_decide_an_order_are_confirmed_by_a_refit():
     assert first.n_removed < 15
 
 
+def test_nothing_is_removed_to_change_the_order_of_equal_strengths():
+    first, second = np.tile([0, 1], 20), np.tile([1, 2], 20)
+    draws = Battles(first, second, np.full(40, 0.5), np.repeat(np.arange(20), 2))
+    found = fragility(draws, bradley_terry(draws, 3), added_up(draws, 3))
+    assert [one.n_removed for one in found] == [0, 0]
+
+
 def test_bootstraps_agree_with_the_sandwich():
     battles = simulated(6, n_prompts=150)
     fit = bradley_terry(battles, 6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alignboard.reports.rank import RankedModel, RankReport
+from alignboard.reports.rank import Order, RankedModel, RankReport
 from alignboard.text import count, shown, table
 
 _MOST = 5
@@ -17,8 +17,11 @@ def to_text(report: RankReport) -> str:
         + ("." if report.prior_sd is None else f", normal prior of sd {report.prior_sd:g}.")
     ]
     if report.status == "not identified":
-        groups = " > ".join("{" + ", ".join(map(shown, group)) + "}" for group in report.components)
-        lines += [f"Not identified: {report.reason}", f"Groups: {groups}."]
+        groups = "; ".join("{" + ", ".join(map(shown, group)) + "}" for group in report.components)
+        lines += [
+            f"Not identified: {report.reason}",
+            f"Groups, the stronger first where they met: {groups}.",
+        ]
         if report.missing:
             wanted = "; ".join(f"{shown(a)} with {shown(b)}" for a, b in report.missing[:_MOST])
             lines.append(f"Pairs whose comparison would help: {wanted}.")
@@ -32,15 +35,7 @@ def to_text(report: RankReport) -> str:
         for one in report.effects
     ]
     if report.orders:
-        first = report.orders[0]
-        removed = (
-            "no half of them" if first.n_removed is None else count(first.n_removed, "cluster")
-        )
-        lines.append(
-            f"Without {removed} of {report.n_clusters}, {shown(first.worse)} comes before {shown(first.better)}."
-            if first.n_removed is not None
-            else f"No removal of up to half of the clusters takes {shown(first.better)} from the first place."
-        )
+        lines.append(_first_order(report.orders[0], report.n_clusters))
     lines += [
         f"Not described by the ratings: {shown(one.a)} won {one.observed:.0%} against {shown(one.b)}, predicted "
         f"{one.predicted:.0%} (p {one.adjusted_p:.2g} after Holm)."
@@ -50,6 +45,16 @@ def to_text(report: RankReport) -> str:
         f"A certain cycle: {', '.join(map(shown, cycle))}." for cycle in report.cycles[:_MOST]
     ]
     return "\n".join([*lines, *([report.note] if report.note else [])])
+
+
+def _first_order(first: Order, n_clusters: int) -> str:
+    better, worse = shown(first.better), shown(first.worse)
+    if first.n_removed is None:
+        return f"No removal of up to half of the clusters takes {better} from the first place."
+    if not first.n_removed:
+        return f"{better} and {worse} have the same rating."
+    removed = count(first.n_removed, "cluster")
+    return f"Without {removed} of {n_clusters}, {worse} comes before {better}."
 
 
 def _cells(one: RankedModel) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.results.battles import BattleTable
+from alignboard.stats.intervals import known_errors
 from alignboard.stats.ranks import difference_tests
 from alignboard.stats.rating.battles import Array
 from alignboard.stats.rating.bradley_terry import BradleyTerryFit, bradley_terry, two_way_covariance
@@ -75,7 +76,7 @@ def _strengths_with(
     theta: Array, covariance: Array, degrees: float, effects: list[Effect], tie: float | None = None
 ) -> Strengths:
     """Student's limits and tests."""
-    reach = student_quantile(1 - ALPHA / 2, degrees) * np.sqrt(np.diag(covariance))
+    reach = student_quantile(1 - ALPHA / 2, degrees) * known_errors(np.diag(covariance))
     return Strengths(
         theta,
         theta - reach,
@@ -106,7 +107,7 @@ def _with_effects(table: BattleTable, method: Method, *, style: bool) -> Strengt
     )
     k = len(table.models)
     reach = student_quantile(1 - ALPHA / 2, fit.n_clusters - 1) if fit.n_clusters > 1 else math.nan
-    error = reach * np.sqrt(np.diag(fit.covariance))
+    error = reach * known_errors(np.diag(fit.covariance))
     values = [*fit.coefficient.tolist(), *np.log(fit.discrimination).tolist()]
     labels = [*names, *(f"discrimination of {one}" for one in judges)][: len(values)]
     effects = [

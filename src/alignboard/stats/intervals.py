@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,9 +76,19 @@ class Estimate:
         return student_quantile((1 + level) / 2, self.n_effective - 1) * self.standard_error
 
 
-def has_spread(error: float, size: float = 1.0) -> bool:
-    """Whether a standard error of numbers of this ``size`` is more than their rounding errors."""
+@overload
+def has_spread(error: float, size: float = 1.0) -> bool: ...
+@overload
+def has_spread(error: Array, size: float = 1.0) -> NDArray[np.bool_]: ...
+def has_spread(error: float | Array, size: float = 1.0) -> bool | NDArray[np.bool_]:
+    """Whether standard errors of numbers of this ``size`` are more than rounding errors; those unknown are not."""
     return error > _NO_SPREAD * max(1.0, abs(size))
+
+
+def known_errors(variance: Array) -> Array:
+    """Standard errors; NaN for rounding errors of 0, where nothing shows how the clusters vary."""
+    error = np.sqrt(np.maximum(variance, 0))
+    return np.where(has_spread(error), error, np.nan)
 
 
 def bounded_mean(values: Array, clusters: NDArray | None = None, level: float = 0.95) -> Interval:

@@ -187,7 +187,7 @@ def require_rankable(wins: Array, component: Index) -> None:
     found.sort(key=lambda group: -int(beat[group[0]].sum()))
     raise NotRankableError(
         f"The models fall into {len(found)} groups of which one never lost a point to another: their distance is "
-        "infinite. Compare more, or state a prior (prior_sd).",
+        "infinite. Compare more, or state a prior (prior_sd; --prior normal:SD of the command).",
         found,
         [(a[0], b[0]) for a, b in itertools.pairwise(found)],
     )

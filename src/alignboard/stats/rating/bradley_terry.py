@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.stats.intervals import known_errors
 from alignboard.stats.logistic import expit
 from alignboard.stats.ranks import difference_tests, simultaneous_ranks
 from alignboard.stats.rating.battles import (
@@ -65,8 +66,8 @@ class BradleyTerryFit:
 
     @property
     def standard_error(self) -> Array:
-        """(models,) of the log-strengths, by the sandwich; NaN with fewer than two clusters."""
-        return np.sqrt(np.diag(self.covariance))
+        """(models,) of the log-strengths, by the sandwich; NaN where the clusters, or a single one, show no spread."""
+        return known_errors(np.diag(self.covariance))
 
     def interval(self, level: float = 0.95) -> tuple[Array, Array]:
         """Lower and upper limits of the log-strengths, by Student's t with clusters - 1 degrees of freedom.
@@ -89,8 +90,8 @@ class BradleyTerryFit:
             if below and above:
                 contrast = others / -others.sum()
                 contrast[i] += 1
-                error = math.sqrt(contrast @ np.nan_to_num(self.covariance) @ contrast)
-                reach = self._quantile(1 - (1 - level) / 2) * error
+                error = known_errors(contrast @ np.nan_to_num(self.covariance) @ contrast)
+                reach = self._quantile(1 - (1 - level) / 2) * float(error)
                 low[i], high[i] = self.log_strength[i] - reach, self.log_strength[i] + reach
             elif below or above:
                 share = float(self.separation.independent[i])
@@ -119,7 +120,7 @@ class BradleyTerryFit:
         spread = variance[:, None] + variance - 2 * self.covariance
         apart = self.component[:, None] != self.component
         difference = self.log_strength[:, None] - self.log_strength
-        error = np.sqrt(np.maximum(spread, 0))
+        error = known_errors(spread)
         separate = apart if self.separation is None else apart | self.separation.separate
         return np.where(apart, np.nan, difference), np.where(separate, np.nan, error)
 

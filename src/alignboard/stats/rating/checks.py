@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alignboard.stats.intervals import has_spread
 from alignboard.stats.logistic import expit
 from alignboard.stats.multiplicity import holm
 from alignboard.stats.rating.battles import (
@@ -127,7 +128,7 @@ def fragility(battles: Battles, fit: BradleyTerryFit, sums: Sums) -> list[Fragil
     """For every two neighbours in rank, the fewest prompts whose removal changes their order, the first place first.
 
     The prompts are chosen by their influence on the difference, to first order, and the change is confirmed by fitting
-    without them; one by one more are taken where the first guess does not do.
+    without them; one by one more are taken where the first guess does not do. Between equal strengths it takes none.
 
     References: Huang et al., arXiv 2508.11847; Broderick, Giordano and Meager, arXiv 2011.14999.
     """
@@ -142,7 +143,9 @@ def fragility(battles: Battles, fit: BradleyTerryFit, sums: Sums) -> list[Fragil
 def _fragile(
     battles: Battles, sums: Sums, fit: BradleyTerryFit, better: int, worse: int
 ) -> Fragility:
-    gap = fit.log_strength[better] - fit.log_strength[worse]
+    gap = float(fit.log_strength[better] - fit.log_strength[worse])
+    if not has_spread(gap):
+        return Fragility(better, worse, 0, np.zeros(0, dtype=np.intp))
     push = fit.influence[:, better] - fit.influence[:, worse]
     order = np.argsort(-push, kind="stable")
     size = int(np.searchsorted(np.cumsum(np.maximum(push[order], 0)), gap)) + 1
