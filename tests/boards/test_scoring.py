@@ -68,7 +68,8 @@ def test_the_recomputed_board_has_rank_sets_and_names_a_subset(released, tmp_pat
         short = folder.tables(["alpaca-7b"], suite.annotator)["alpaca-7b"]
         whole = folder.tables(["claude-2.1"], suite.annotator)["claude-2.1"]
     found = {row.model: row for row in made.models}
-    assert (found["claude-2.1"].rank_low, found["claude-2.1"].rank_high) == (1, 2)
+    # On none of 50 prompts is alpaca-7b ahead by much: too few for Holm to say that there are hardly any such prompts.
+    assert (found["claude-2.1"].rank_low, found["claude-2.1"].rank_high) == (1, 3)
     assert found["alpaca-7b"].rank_high == 3
     score = lc_win_rates(short, whole.instruction, calibration).aligned
     assert score.note is not None

@@ -54,6 +54,26 @@ def test_two_files(tmp_path: Path) -> None:
     assert pair["adjusted_p"] == pair["p_value"] < 0.05
 
 
+def test_binary_verdicts_have_mcnemars_test(tmp_path: Path) -> None:
+    a = annotations(tmp_path / "a.json", "a", [2] * 15 + [1] * 4 + [2] * 30 + [1] * 20)
+    b = annotations(tmp_path / "b.json", "b", [1] * 15 + [2] * 4 + [2] * 30 + [1] * 20)
+    soft = annotations(tmp_path / "c.json", "c", [1.25] * 15 + [2] * 54)
+    out = tmp_path / "out.json"
+    run(a, b, soft, "--json", str(out), "--csv", str(tmp_path / "out.csv"))
+    binary, other = json.loads(out.read_text())["pairs"]
+    assert (binary["n_a_higher"], binary["n_b_higher"]) == (15, 4)
+    assert binary["mcnemar_p"] == pytest.approx(0.01921081543, abs=1e-11)
+    assert binary["mcnemar_mid_p"] == pytest.approx(0.01181793213, abs=1e-11)
+    assert other["mcnemar_p"] is None
+    assert "0.0192108154296" in (tmp_path / "out.csv").read_text()
+
+
+def test_a_p_value_too_small_to_compute_is_no_zero(tmp_path: Path) -> None:
+    a = annotations(tmp_path / "a.json", "a", [2] * 3000)
+    b = annotations(tmp_path / "b.json", "b", [1] * 2999 + [1.9])
+    assert "<1e-300" in run(a, b)
+
+
 @pytest.mark.parametrize("correction", ["holm", "maxt", "bh", "none"])
 def test_three_models_all_pairs(tmp_path: Path, correction: str) -> None:
     files = [

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from alignboard.errors import InputError
 from alignboard.stats.multiplicity import benjamini_hochberg, holm, step_down_max_t
-from alignboard.stats.paired import PairedDifference, equivalence_p_value, sign_flip_p_value
+from alignboard.stats.paired import (
+    McNemar,
+    PairedDifference,
+    equivalence_p_value,
+    mcnemar,
+    sign_flip_p_value,
+)
 from alignboard.stats.ranks import probability_of_best, rank_sets, tie_groups
 
 Array = NDArray[np.float64]
@@ -23,6 +29,7 @@ ALPHA = 0.05
 _DRAWS = 20_000
 _SEED = 20_800
 _FEW_UNITS = 50
+_ROUNDING = 1e-9
 _NUMBERS = (
     "estimate",
     "standard_error",
@@ -69,6 +76,8 @@ class PairRow:
     """of the two length-controlled fits"""
     sampling_share: float = math.nan
     """of the variance, due to the draws of responses and verdicts; NaN where they are not repeated"""
+    mcnemar: McNemar | None = None
+    """where every row's difference is -1, 0 or 1 and every row its own cluster"""
 
     @property
     def verdict(self) -> str:
@@ -84,6 +93,7 @@ class PairRow:
     def to_json(self) -> dict[str, Any]:
         """Plain data; what is not known is None."""
         numbers = {name: _known(getattr(self.found, name)) for name in _NUMBERS}
+        binary = self.mcnemar
         return {
             "a": self.a,
             "b": self.b,
@@ -93,6 +103,10 @@ class PairRow:
             "sign_flip_p": _known(self.sign_flip_p),
             "equivalence_p": _known(self.equivalence_p),
             "sampling_share": _known(self.sampling_share),
+            "n_a_higher": None if binary is None else binary.only_a,
+            "n_b_higher": None if binary is None else binary.only_b,
+            "mcnemar_p": None if binary is None else binary.exact,
+            "mcnemar_mid_p": None if binary is None else binary.mid_p,
             "identical": self.found.identical,
             "verdict": self.verdict,
             "C": self.C,
@@ -180,6 +194,7 @@ def corrected(
                 math.nan if margin is None else equivalence_p_value(found, margin),
                 None if family.conditions is None else (family.conditions[a], family.conditions[b]),
                 share,
+                _mcnemar(found) if family.conditions is None else None,
             )
             for (a, b), found, q, share in zip(
                 family.pairs,
@@ -202,7 +217,9 @@ def _adjusted(family: FamilyOfTests, correction: Correction) -> Array:
         return {"holm": holm, "bh": benjamini_hochberg, "none": np.copy}[correction](p)
     t = np.array([one.t for one in family.found])
     rng = np.random.default_rng(_SEED)
-    return step_down_max_t(_influence(family), t, draws=_DRAWS, rng=rng)
+    adjusted = step_down_max_t(_influence(family), t, draws=_DRAWS, rng=rng)
+    # Units that are too rare to be seen have no influence: they are corrected for by themselves.
+    return np.fmax(adjusted, holm(np.array([one.corner_p for one in family.found])))
 
 
 def _influence(family: FamilyOfTests) -> Array:
@@ -251,6 +268,17 @@ def _sign_flip(found: PairedDifference) -> float:
         return math.nan
     sums = found.influence + found.estimate / found.n_clusters
     return sign_flip_p_value(sums, rng=np.random.default_rng(_SEED))
+
+
+def _mcnemar(found: PairedDifference) -> McNemar | None:
+    """The exact test of the rows that differ, where all that a row can do is to favour one model, the other or none."""
+    if found.n_clusters != found.n or found.n < 1:
+        return None
+    delta = found.influence * found.n + found.estimate
+    sign = np.rint(delta)
+    if np.abs(delta - sign).max() > _ROUNDING or np.abs(sign).max() > 1:
+        return None
+    return mcnemar(int((sign > 0).sum()), int((sign < 0).sum()))
 
 
 def _known(value: float) -> float | None:

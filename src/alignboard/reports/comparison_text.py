@@ -11,6 +11,8 @@ from alignboard.reports.comparison import PairedComparison, PairRow
 from alignboard.text import shown, table
 
 _LEFT = 3
+# Below it the tails of Student's law underflow.
+_LEAST_PROBABILITY = 1e-300
 
 
 def to_text(comparison: PairedComparison) -> str:
@@ -64,13 +66,19 @@ def _cells(row: PairRow) -> list[str]:
         _quantity(row.quantity),
         f"{100 * found.estimate:+.2f}" if found.n else "-",
         "-" if math.isnan(found.low) else f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
-        "-" if math.isnan(found.p_value) else f"{found.p_value:.2g}",
-        "-" if math.isnan(row.adjusted_p) else f"{row.adjusted_p:.2g}",
+        _probability(found.p_value),
+        _probability(row.adjusted_p),
         str(found.n),
         str(found.only_a),
         str(found.only_b),
         shown(row.verdict),
     ]
+
+
+def _probability(p: float) -> str:
+    if math.isnan(p):
+        return "-"
+    return f"{p:.2g}" if p > _LEAST_PROBABILITY else f"<{_LEAST_PROBABILITY:g}"
 
 
 def _sampling(comparison: PairedComparison) -> list[str]:

@@ -21,8 +21,9 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -44,16 +45,8 @@ _SIGNATURE_LENGTH = 65
 _RACY_NS = 100_000_000
 # Two processes more than pay for themselves from about 20 ms of parsing on.
 _WORTH_A_FORK = 6
-_AT_ONCE = 128
+_AT_ONCE = 64
 """files between two signs of life"""
-
-
-class _Columns(NamedTuple):
-    """What an entry says of the file with its columns."""
-
-    name: str
-    dtype: list[tuple[str, str]]
-    scalars: dict[str, str]
 
 
 class _Entry(msgspec.Struct):
@@ -92,7 +85,7 @@ class TableCache:
             return known
         stamp = (path.stat(), time.time_ns())
         parsed = (parse or _reader(table))(path)
-        self._enter(self._key(path, table), self._saved(parsed), *stamp)
+        self._store(self._key(path, table), parsed, *stamp)
         return parsed
 
     def read_all(self, wanted: Sequence[tuple[Path, Kind]]) -> list[Annotations | Outputs]:
@@ -103,34 +96,23 @@ class TableCache:
         ]
         missing = [i for i, known in enumerate(found) if known is None]
         stamps = [(wanted[i][0].stat(), time.time_ns()) for i in missing]
-
-        def parse(i: int) -> tuple[Annotations | Outputs, _Columns | None]:
-            table = _parse(wanted[i])
-            return table, self._saved(table)
-
-        parsed = fork_map(parse, missing, least=_WORTH_A_FORK)
-        for i, stamp, (found[i], columns) in zip(missing, stamps, parsed, strict=True):
-            self._enter(self._key(*wanted[i]), columns, *stamp)
+        parsed = fork_map(_parse, [wanted[i] for i in missing], least=_WORTH_A_FORK)
+        for i, stamp, table in zip(missing, stamps, parsed, strict=True):
+            found[i] = table
+            self._store(self._key(*wanted[i]), table, *stamp)
         return [table for table in found if table is not None]
 
     def look(
         self, paths: Sequence[Path], look: Callable[[list[Generation]], Result]
     ) -> Iterator[tuple[Outputs, Result]]:
         """The outputs of each file, and what ``look`` finds in its rows; files are read on all cores, each once."""
-        from alignboard.results import formats  # noqa: PLC0415 - as in `_reader`
-
-        def read(path: Path) -> tuple[Outputs, _Columns | None, Result]:
-            rows = formats.read_rows(path, Generation)
-            table = formats.outputs_of(path, rows)
-            known = self._known(path, Outputs) is not None
-            return table, None if known else self._saved(table), look(rows)
-
         for first in range(0, len(paths), _AT_ONCE):
             some = paths[first : first + _AT_ONCE]
             stamps = [(path.stat(), time.time_ns()) for path in some]
-            those = fork_map(read, some, least=_WORTH_A_FORK)
-            for path, stamp, (table, columns, found) in zip(some, stamps, those, strict=True):
-                self._enter(self._key(path, Outputs), columns, *stamp)
+            read = fork_map(partial(_look, look=look), some, least=_WORTH_A_FORK)
+            for path, stamp, (table, found) in zip(some, stamps, read, strict=True):
+                if self._known(path, Outputs) is None:
+                    self._store(self._key(path, Outputs), table, *stamp)
                 yield table, found
 
     def _known(self, path: Path, table: type[Table]) -> Table | None:
@@ -202,8 +184,9 @@ class TableCache:
         except (OSError, ValueError, TypeError):
             return None
 
-    def _saved(self, table: Annotations | Outputs) -> _Columns | None:
-        """Write the columns of a table; None where they cannot be written."""
+    def _store(
+        self, key: str, table: Annotations | Outputs, status: os.stat_result, read_ns: int
+    ) -> None:
         values = {field.name: getattr(table, field.name) for field in fields(table)}
         arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
         scalars = {name: v for name, v in values.items() if isinstance(v, str) and name != "path"}
@@ -216,17 +199,15 @@ class TableCache:
             self._prepare()
             _save(self._folder / name, content)
         except OSError:
-            return None
-        dtype = [(column, array.dtype.str) for column, array in arrays.items()]
-        return _Columns(name, dtype, scalars)
-
-    def _enter(
-        self, key: str, columns: _Columns | None, status: os.stat_result, read_ns: int
-    ) -> None:
-        if columns is None:
             return
         self._index.entries[key] = _Entry(
-            status.st_size, status.st_mtime_ns, status.st_ctime_ns, read_ns, *columns
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            ctime_ns=status.st_ctime_ns,
+            read_ns=read_ns,
+            columns=name,
+            dtype=[(column, array.dtype.str) for column, array in arrays.items()],
+            scalars=scalars,
         )
         self._changed = True
 
@@ -250,6 +231,13 @@ def _reader(table: type[Table]) -> Callable[[Path], Table]:
 def _parse(file: tuple[Path, Kind]) -> Annotations | Outputs:
     path, table = file
     return _reader(Annotations)(path) if table is Annotations else _reader(Outputs)(path)
+
+
+def _look(path: Path, look: Callable[[list[Generation]], Result]) -> tuple[Outputs, Result]:
+    from alignboard.results import formats  # noqa: PLC0415 - as in `_reader`
+
+    rows = formats.read_rows(path, Generation)
+    return formats.outputs_of(path, rows), look(rows)
 
 
 def _same(entry: _Entry, status: os.stat_result) -> bool:

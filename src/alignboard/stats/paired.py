@@ -26,7 +26,10 @@ class PairedDifference:
     high: float
     level: float
     p_value: float
-    """two-sided, Student's t with ``n_effective`` - 1 degrees of freedom; NaN where it is not known"""
+    """two-sided: below 1 - ``level`` where the limits exclude 0; the larger of that of Student's t with ``n_effective``
+    - 1 degrees of freedom and ``corner_p``; NaN where neither is known"""
+    corner_p: float
+    """that units which favour the other model by far are only too rare to be among these; NaN where it is not known"""
     n: int
     """rows in common, or the union of instructions for length-controlled differences"""
     n_clusters: int
@@ -54,7 +57,7 @@ class PairedDifference:
             self,
             low=max(-1.0, float(np.fmin(self.low, self.estimate - reach))),
             high=min(1.0, float(np.fmax(self.high, self.estimate + reach))),
-            p_value=student_p_value(self.t, units - 1),
+            p_value=float(np.fmax(student_p_value(self.t, units - 1), self.corner_p)),
             n_effective=units,
         )
 
@@ -247,7 +250,12 @@ def _paired(
         estimate, error = replace(estimate, standard_error=math.nan), math.nan
     reach = estimate.reach(level)
     low, high = estimate.value - reach, estimate.value + reach
+    p_value = student_p_value(estimate.value / error, freedom) if error > 0 else math.nan
+    corner_p = math.nan
     if units is not None and len(units) > 1:
+        if not identical:
+            least = float((units * math.copysign(1, estimate.value)).min())
+            corner_p = float(corner_p_values(estimate.value, least, estimate.n_effective))
         corner = _corner(units, estimate, level)
         low = max(-1.0, float(np.fmin(low, corner[0])))
         high = min(1.0, float(np.fmax(high, corner[1])))
@@ -257,7 +265,8 @@ def _paired(
         low,
         high,
         level,
-        student_p_value(estimate.value / error, freedom) if error > 0 else math.nan,
+        float(np.fmax(p_value, corner_p)),
+        corner_p,
         n,
         estimate.n_clusters,
         estimate.n_effective,
@@ -265,6 +274,16 @@ def _paired(
         identical,
         influence,
     )
+
+
+def corner_p_values(mean: Array | float, least: Array | float, n_effective: Array | float) -> Array:
+    """p-values of mean differences, by the rule of `_corner`: the levels at which its limits reach 0.
+
+    ``least`` is the unit that favours the other model most, negative where it does: beyond half of the scale it shows
+    how rare such units are, and the rule asks for nothing. Where every unit is 1 this is the exact test of signs.
+    """
+    bound = 2 * (1 + np.abs(mean)) ** -np.maximum(1.0, n_effective)
+    return np.where(least < -0.5, 0.0, np.minimum(1.0, bound))
 
 
 def _corner(units: Array, estimate: Estimate, level: float) -> tuple[float, float]:

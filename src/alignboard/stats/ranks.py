@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from alignboard.stats.intervals import has_spread
 from alignboard.stats.multiplicity import holm
+from alignboard.stats.paired import corner_p_values
 from alignboard.stats.student import student_p_values
 
 Array = NDArray[np.float64]
@@ -54,7 +55,7 @@ def difference_tests(score: Array, covariance: Array, degrees: float) -> Array:
     error = np.sqrt(np.maximum(variance[:, None] + variance - 2 * covariance, 0))
     upper = np.triu_indices(len(score), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(error > 0, (score[:, None] - score) / error, np.nan)[upper]
+        t = np.where(has_spread(error), (score[:, None] - score) / error, np.nan)[upper]
     p = np.full(covariance.shape, np.nan)
     p[upper] = student_p_values(t, np.full(t.shape, degrees))
     return np.fmax(p, p.T)
@@ -68,7 +69,7 @@ def paired_rank_sets(score: Array, alpha: float = 0.05) -> tuple[Index, Index]:
     """
     models = score.shape[1]
     difference, counts = np.zeros((models, models)), np.zeros((models, models))
-    t = np.full((models, models), np.nan)
+    t, corner = np.full((models, models), np.nan), np.full((models, models), np.nan)
     for i in range(models - 1):
         delta = score[:, [i]] - score[:, i + 1 :]
         known = ~np.isnan(delta)
@@ -77,13 +78,17 @@ def paired_rank_sets(score: Array, alpha: float = 0.05) -> tuple[Index, Index]:
             mean = np.where(known, delta, 0).sum(axis=0) / n
             squares = np.where(known, (delta - mean) ** 2, 0).sum(axis=0)
             error = np.sqrt(squares / (n * (n - 1)))
-            spread = [has_spread(float(own)) for own in error]
-            t[i, i + 1 :] = np.where(spread, mean / error, np.nan)
+            t[i, i + 1 :] = np.where(has_spread(error), mean / error, np.nan)
+            least, most = (end.reduce(delta, axis=0, initial=np.nan) for end in (np.fmin, np.fmax))
+            bound = corner_p_values(mean, np.where(mean < 0, -most, least), n)
+            moved = np.fmax(most, -least) > _NO_DIFFERENCE
+            corner[i, i + 1 :] = np.where((n > 1) & moved, bound, np.nan)
         counts[i, i + 1 :] = n
         difference[i, i + 1 :] = np.nan_to_num(mean)
     upper = np.triu_indices(models, 1)
     adjusted = np.full_like(t, np.nan)
-    adjusted[upper] = holm(student_p_values(t[upper], counts[upper] - 1))
+    p = np.fmax(student_p_values(t[upper], counts[upper] - 1), corner[upper])
+    adjusted[upper] = holm(p)
     return rank_sets(difference - difference.T, np.fmax(adjusted, adjusted.T), alpha)
 
 

@@ -58,6 +58,10 @@ const corner = (deltas, mean, level) => {
   ];
 };
 
+// The level at which those limits reach 0 (`corner_p_values` there).
+const cornerP = (deltas, mean) =>
+  deltas.some((d) => d * Math.sign(mean) < -0.5) ? 0 : Math.min(1, 2 * (1 + Math.abs(mean)) ** -deltas.length);
+
 // Mean of a - b over the prompts where both have a score in [0, 1]; null marks a missing one.
 const pairedDifference = (a, b, level = 0.95) => {
   const deltas = a.map((x, k) => (x === null || b[k] === null ? null : x - b[k])).filter((d) => d !== null);
@@ -73,7 +77,7 @@ const pairedDifference = (a, b, level = 0.95) => {
   const reach = studentQuantile(level, n - 1) * error;
   const [least, most] = corner(deltas, mean, level);
   return {
-    ...counts, error, p: studentP(mean / error, n - 1),
+    ...counts, error, p: Math.max(studentP(mean / error, n - 1), cornerP(deltas, mean)),
     low: Math.max(-1, Math.min(mean - reach, least)), high: Math.min(1, Math.max(mean + reach, most)),
   };
 };

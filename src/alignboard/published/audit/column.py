@@ -109,7 +109,7 @@ class AnnotatorResults:
         known = self.reference if self.suite_texts is None else self.suite_texts
         if calibration is None or len(calibration.difficulty) != len(known):
             return None
-        if len(lacking(table.instruction, known)) or np.isnan(table.preference).all():
+        if not np.isin(table.instruction, known).all() or np.isnan(table.preference).all():
             return None
         try:
             return lc_win_rates(table, known, calibration)
@@ -162,13 +162,6 @@ def _suite_of(
     return found[0] if found else (None, None)
 
 
-def lacking(wanted: TextId, there: TextId) -> NDArray[np.intp]:
-    """The places of ``wanted`` whose text is not ``there``."""
-    if np.array_equal(wanted, there):  # as in nearly every file
-        return np.empty(0, dtype=np.intp)
-    return np.flatnonzero(~np.isin(wanted, there))
-
-
 def lookup(
     keys: TextId, known: TextId, values: NDArray[Value]
 ) -> tuple[NDArray[Value], NDArray[np.bool_]]:
@@ -178,8 +171,6 @@ def lookup(
     >>> lookup(np.array([3, 9], dtype=np.uint64), ids, np.array([70, 30]))
     (array([30,  0]), array([ True, False]))
     """
-    if np.array_equal(keys, known):  # as in nearly every file
-        return values.copy(), np.ones(len(keys), dtype=np.bool_)
     order = np.argsort(known)
     at = order[np.minimum(np.searchsorted(known, keys, sorter=order), len(known) - 1)]
     found = known[at] == keys

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.published.audit.column import AnnotatorResults, lacking, lookup
+from alignboard.published.audit.column import AnnotatorResults, lookup
 from alignboard.published.audit.finding import Evidence, Finding, names_text, rows_text
 from alignboard.records import Annotations
 from alignboard.results.files import SUFFIXES
@@ -39,7 +39,7 @@ def _other_questions(column: AnnotatorResults, suite: str) -> Iterator[Finding]:
     known, reference = column.suite_texts, column.reference
     if known is None:
         return
-    other = (lacking(reference, known) + 1).tolist()
+    other = (np.flatnonzero(~np.isin(reference, known)) + 1).tolist()
     if not other:
         return
     message = (
@@ -54,7 +54,7 @@ def audit_rows(column: AnnotatorResults, model: str) -> Iterator[Finding]:
     """Rows missing, in another order or unknown, and what that does to a length control by position."""
     table, reference = column.tables[model], column.reference
     position, known = lookup(table.instruction, reference, np.arange(len(reference)))
-    missing = (lacking(reference, table.instruction) + 1).tolist()
+    missing = (np.flatnonzero(~np.isin(reference, table.instruction)) + 1).tolist()
     place = column.place(model)
     misplaced = int((known & (position != np.arange(len(table)))).sum())
     misplaced += int((~known).sum())
