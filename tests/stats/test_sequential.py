@@ -8,7 +8,6 @@ import pytest
 from alignboard.stats.sequential import (
     EProcesses,
     confidence_sequence,
-    e_benjamini_hochberg,
     e_process,
     query_probabilities,
 )
@@ -91,18 +90,6 @@ def test_the_confidence_sequence_holds_the_mean_at_every_look_and_shrinks():
     few, many = (confidence_sequence(np.tile([1.0, 0.0], n)) for n in (10, 200))
     assert many[1] - many[0] < few[1] - few[0]
     assert many[0] <= 0.5 <= many[1]
-
-
-def test_e_benjamini_hochberg_by_hand():
-    log_e = np.log([100.0, 31.0, 5.0, 1.0])  # 4 / (.05 k): 80, 40, 26.7, 20
-    assert e_benjamini_hochberg(log_e).tolist() == [True, False, False, False]
-    assert e_benjamini_hochberg(np.log([100.0, 41.0, 5.0, 1.0])).tolist() == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert not e_benjamini_hochberg(np.zeros(4)).any()
 
 
 def test_people_are_asked_where_the_judge_is_unsure_and_everywhere_a_little():

@@ -230,6 +230,11 @@ class Table:
     best: set[tuple[int, int]] = field(default_factory=set)
     """(row, place) of the values that are first in their column with 95 %; see `Board.best`"""
 
+    @property
+    def heads(self) -> list[str]:
+        """The name of every place, with its group before it."""
+        return [f"{g}: {n}" if g else n for g, n in zip(self.groups, self.names, strict=True)]
+
     def add(self, group: str, name: str, texts: Sequence[str]) -> None:
         """One more place of every row."""
         self.groups.append(group)
@@ -241,11 +246,7 @@ class Table:
 def html_table(board: Board) -> str:
     """The table for a notebook, with all that others wrote escaped."""
     found = table(board)
-    heads = [
-        f"{group}: {name}" if group else name
-        for group, name in zip(found.groups, found.names, strict=True)
-    ]
-    lines = ["".join(f"<th>{escape(shown(head))}</th>" for head in heads)]
+    lines = ["".join(f"<th>{escape(shown(head))}</th>" for head in found.heads)]
     for row, line in enumerate(found.cells):
         texts = [escape(shown(cell)) for cell in line]
         lines.append(

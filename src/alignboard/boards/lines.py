@@ -46,10 +46,6 @@ def _csv_line(values: Any) -> str:
 def markdown_lines(board: Board) -> TableLines:
     """A page of markdown, with the board's picture."""
     found = table(board)
-    heads = [
-        f"{group}: {name}" if group else name
-        for group, name in zip(found.groups, found.names, strict=True)
-    ]
     title = markdown_text(board.title)
     head = [
         f"# {title}",
@@ -58,7 +54,7 @@ def markdown_lines(board: Board) -> TableLines:
         "",
         f"![{title}]({quote(board.name, safe='')}.png)",
         "",
-        _markdown_line([markdown_text(head) for head in heads]),
+        _markdown_line([markdown_text(head) for head in found.heads]),
         _markdown_line([":--" if name in LEFT else "--:" for name in found.names]),
     ]
     rows = [

@@ -97,20 +97,6 @@ def confidence_sequence(difference: Array, alpha: float = 0.05) -> tuple[float, 
     return max(-1.0, min(open_values) - step), min(1.0, max(open_values) + step)
 
 
-def e_benjamini_hochberg(log_e: Array, alpha: float = 0.05) -> NDArray[np.bool_]:
-    """(k,) claims among which the expected share of false ones is at most ``alpha``, whatever the dependence.
-
-    References: Wang and Ramdas 2022, JRSS B 84 (e-BH).
-    """
-    order = np.argsort(-log_e, kind="stable")
-    k = len(log_e)
-    reached = log_e[order] >= np.log(k / (alpha * np.arange(1, k + 1)))
-    claimed = np.zeros(k, dtype=np.bool_)
-    if reached.any():
-        claimed[order[: int(np.flatnonzero(reached).max()) + 1]] = True
-    return claimed
-
-
 def query_probabilities(preference: Array, wanted: float, least: float = 0.2) -> Array:
     """(n,) how probable it should be that a person is asked, ``wanted`` of them expected.
 
