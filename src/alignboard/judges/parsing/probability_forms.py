@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
@@ -13,8 +13,8 @@ from alignboard.errors import require_within
 from alignboard.judges.parsing.reply_forms import Found, ReplyForm, register_forms
 from alignboard.judges.parsing.responses import known_tokens, likeliest, probability
 from alignboard.judges.parsing.spelled_forms import (
+    SpelledForm,
     check_spellings,
-    respell,
     side_of,
     spellings_of,
 )
@@ -23,7 +23,7 @@ from alignboard.judges.rows import Reply, Token, Verdict
 NO_PROBABILITIES: Final = "no probabilities"
 
 
-class LogprobRule(ReplyForm, frozen=True, tag="logprob"):
+class LogprobRule(SpelledForm, frozen=True, tag="logprob"):
     """The probability of the verdict tokens: P(first) = first / (first + second + tie/2 to each)."""
 
     first: list[str]
@@ -58,10 +58,6 @@ class LogprobRule(ReplyForm, frozen=True, tag="logprob"):
         """See `ReplyForm`."""
         check_spellings(path, self.first, self.second, self.tie)
         require_within(path, {"verdict.min_mass": (self.min_mass, 0, 1)})
-
-    def respelled(self, spell: Callable[[str], str]) -> ReplyForm:
-        """See `ReplyForm`."""
-        return respell(self, spell)
 
     def find(self, text: str) -> list[Found]:
         """The verdict token itself, of an endpoint that gave no probabilities."""

@@ -21,7 +21,20 @@ LEAD: Final = r"[\s*_`\"':(\[]*"
 """what may stand between a phrase and its verdict"""
 
 
-class JsonRule(ReplyForm, frozen=True, tag="json"):
+class SpelledForm(ReplyForm, frozen=True):
+    """A form that says what means either side in ``first`` and ``second``: one spelling each, or a list of them."""
+
+    def respelled(self, spell: Callable[[str], str]) -> ReplyForm:
+        """See `ReplyForm`."""
+        sides = {name: getattr(self, name) for name in ("first", "second")}
+        spelled = {
+            name: spell(one) if isinstance(one, str) else [spell(spelling) for spelling in one]
+            for name, one in sides.items()
+        }
+        return msgspec.structs.replace(self, **spelled)
+
+
+class JsonRule(SpelledForm, frozen=True, tag="json"):
     """The value of a key of a JSON object (or of a tool's arguments)."""
 
     key: str
@@ -32,10 +45,6 @@ class JsonRule(ReplyForm, frozen=True, tag="json"):
     def check(self, path: Path) -> None:
         """See `ReplyForm`."""
         check_spellings(path, self.first, self.second, self.tie)
-
-    def respelled(self, spell: Callable[[str], str]) -> ReplyForm:
-        """See `ReplyForm`."""
-        return respell(self, spell)
 
     def is_complete(self, last: Found, text: str) -> bool:  # noqa: ARG002 - the text's end says it
         """See `ReplyForm`."""
@@ -60,7 +69,7 @@ class JsonRule(ReplyForm, frozen=True, tag="json"):
         return found
 
 
-class PhraseRule(ReplyForm, frozen=True, tag="phrase"):
+class PhraseRule(SpelledForm, frozen=True, tag="phrase"):
     """A verdict after a phrase, as Auto-J's ``final decision is Response 1``."""
 
     phrase: str
@@ -73,10 +82,6 @@ class PhraseRule(ReplyForm, frozen=True, tag="phrase"):
         check_spellings(path, self.first, self.second, self.tie)
         if not self.phrase.strip():
             raise InputError(f"{path}: verdict.phrase is empty.")
-
-    def respelled(self, spell: Callable[[str], str]) -> ReplyForm:
-        """See `ReplyForm`."""
-        return respell(self, spell)
 
     def find(self, text: str) -> list[Found]:
         """See `ReplyForm.find`."""
@@ -101,16 +106,12 @@ _ENTRY = re.compile(
 )
 
 
-class RankingRule(ReplyForm, frozen=True, tag="ranking"):
+class RankingRule(SpelledForm, frozen=True, tag="ranking"):
     """A list of {'model': name, 'rank': 1 or 2}, in Python's or JSON's notation, or under a key of an object."""
 
     first: str = "model_1"
     second: str = "model_2"
     key: str | None = None
-
-    def respelled(self, spell: Callable[[str], str]) -> ReplyForm:
-        """See `ReplyForm`."""
-        return respell(self, spell)
 
     def is_complete(self, last: Found, text: str) -> bool:  # noqa: ARG002 - the text's end says it
         """See `ReplyForm`."""
@@ -156,16 +157,6 @@ def check_spellings(
                 raise InputError(
                     f"{path}: verdict.{name} and verdict.{meanings[spelling]} both have {spelling!r}."
                 )
-
-
-def respell(rule: ReplyForm, spell: Callable[[str], str]) -> ReplyForm:
-    """``rule`` with ``spell`` applied to its ``first`` and ``second``, each one spelling or a list of them."""
-    sides = {name: getattr(rule, name) for name in ("first", "second")}
-    spelled = {
-        name: spell(one) if isinstance(one, str) else [spell(spelling) for spelling in one]
-        for name, one in sides.items()
-    }
-    return msgspec.structs.replace(rule, **spelled)
 
 
 def spellings_of(
