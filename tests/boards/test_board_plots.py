@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.text import Text
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
 
 from alignboard.boards import page
 from alignboard.boards.of_alpaca_eval import published_board
@@ -24,7 +25,8 @@ from alignboard.boards.plots import (
 )
 from alignboard.boards.plots.dots import ranking_rows
 from alignboard.boards.plots.figure import compose
-from alignboard.boards.plots.style import drawable, short_name, style
+from alignboard.boards.plots.heat import Scale, heat_map
+from alignboard.boards.plots.style import drawable, label_points, short_name, style
 from alignboard.suites import load_suite
 from boards import METHODS, board_with_gaps, hostile_board, plan_board
 
@@ -206,3 +208,27 @@ def test_the_picture_does_not_depend_on_the_process_or_its_matplotlibrc(tmp_path
     }
     assert len(results) == 1
     assert results.pop().endswith("False\n")
+
+
+def test_a_label_keeps_off_marks_and_has_a_line_where_it_is_not_beside_its_own():
+    ax = Figure(figsize=(4, 4), dpi=100).subplots()
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    around = 0.5 + np.array([[0.035 * x, 0.02 * y] for x in range(-2, 3) for y in range(-1, 2)])
+    ax.scatter(*around.T)
+    ax.scatter([0.1], [0.1])
+    assert label_points(ax, [(0.5, 0.5, "x", "k"), (0.1, 0.1, "alone", "k")]) == ["x", "alone"]
+    names = [art for art in ax.texts if art.get_text()]
+    (line,) = (art for art in ax.texts if not art.get_text())
+    assert isinstance(line, Annotation)
+    assert line.xy == (0.5, 0.5)
+    marks = ax.transData.transform(around)
+    for box in (art.get_window_extent().padded(3 * 100 / 72) for art in names):
+        assert not ((marks > box.p0) & (marks < box.p1)).all(axis=1).any()
+
+
+@pytest.mark.parametrize(("n", "angle"), [(4, 40), (24, 90)])
+def test_names_of_many_columns_stand_upright(n, angle):
+    ax = Figure().subplots()
+    names = [f"a-rather-long-name-{i}" for i in range(n)]
+    heat_map(ax, np.zeros((n, n)), names, names, Scale(0.0, 1.0, ""))
+    assert {tick.get_rotation() for tick in ax.get_xticklabels()} == {angle}

@@ -218,9 +218,11 @@ def heat_map(
     )  # fmt: skip
     ax.set_yticks(range(len(rows)), [short_name(name) for name in rows])
     ax.set_xticks(range(len(columns)), [short_name(name) for name in columns])
-    ax.tick_params(axis="x", labelrotation=40, labelcolor=INK)
+    upright = len(columns) > _WRITTEN  # slanted names of narrow columns lie on each other
+    ax.tick_params(axis="x", labelrotation=90 if upright else 40, labelcolor=INK)
     for tick in ax.get_xticklabels():
         tick.set_horizontalalignment("right")
+        tick.set_verticalalignment("center" if upright else "top")
         tick.set_rotation_mode("anchor")
     for side in ("left", "bottom"):
         ax.spines[side].set_visible(False)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -276,9 +276,13 @@ def _drawn(ax: Axes) -> NDArray[np.float64]:
 def label_points(ax: Axes, labels: Sequence[tuple[float, float, str, str]]) -> list[str]:
     """Write (x, y, text, color) beside the points, the most important first; what finds no room is left out.
 
+    A label that is nearer to other marks than to its own has a line to it.
+
     Call it when the figure has its final layout (`settle`); returns what was written.
     """
     marks = _drawn(ax)
+    figure = ax.get_figure(root=True)
+    radius = _RADIUS * (72 if figure is None else figure.dpi) / 72
     taken: list[Bbox] = []
     written = []
     for x, y, text, color in labels:
@@ -293,10 +297,12 @@ def label_points(ax: Axes, labels: Sequence[tuple[float, float, str, str]]) -> l
             free = (
                 box.x0 >= inside.x0 and box.x1 <= inside.x1 and box.y0 >= inside.y0 and box.y1 <= inside.y1
                 and not any(box.overlaps(other) for other in taken)
-                and not _covers(box.padded(1), marks)
+                and not _covers(box.padded(radius), marks)
             )  # fmt: skip
             if free:
-                taken.append(box.padded(1))
+                if abs(dx) > _NEAR:
+                    ax.annotate("", (x, y), (dx, dy), textcoords="offset points", arrowprops=_LINE)
+                taken.append(box.padded(radius))
                 written.append(text)
                 break
             art.remove()
@@ -308,8 +314,15 @@ def _covers(box: Bbox, points: NDArray[np.float64]) -> bool:
     return bool(inside.all(axis=1).any())
 
 
+_RADIUS: Final = 3.0
+"""points; a label keeps off marks by that much"""
+_NEAR: Final = 6
+_LINE: Final = {
+    "arrowstyle": "-", "color": MUTED, "lw": 0.5, "shrinkA": 0.5, "shrinkB": _RADIUS, "zorder": 2,
+}  # fmt: skip
 _AROUND = (
     (6, 0, "left", "center"), (-6, 0, "right", "center"), (0, 6, "center", "bottom"), (0, -6, "center", "top"),
     (5, 5, "left", "bottom"), (-5, 5, "right", "bottom"), (5, -5, "left", "top"), (-5, -5, "right", "top"),
     (14, 10, "left", "bottom"), (-14, 10, "right", "bottom"), (14, -10, "left", "top"), (-14, -10, "right", "top"),
+    (30, 22, "left", "bottom"), (-30, 22, "right", "bottom"), (30, -22, "left", "top"), (-30, -22, "right", "top"),
 )  # fmt: skip
