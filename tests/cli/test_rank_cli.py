@@ -193,6 +193,21 @@ def test_style_and_place_are_taken_out(tmp_path):
     assert set(effects) == {"length", "shown first"}
 
 
+def test_a_judge_without_finite_sharpness_is_a_sentence(tmp_path):
+    """The first judge's verdicts follow one order, the second's another: its sharpness grows without end."""
+    pairs = (("a", "b", "j1", 3), ("a", "b", "j2", 2), ("a", "c", "j1", 0), ("c", "b", "j2", 5))
+    rows = [
+        {"model_a": a, "model_b": b, "judge": judge, "prompt_id": prompt,
+         "winner": "model_b" if every and prompt % every == 0 else "model_a"}
+        for prompt in range(30)
+        for a, b, judge, every in pairs
+    ]  # fmt: skip
+    done = run(write(tmp_path / "b.jsonl", rows), "--method", "judge-aware")
+    assert done.exit_code == 3
+    assert "no finite effect of a covariate or sharpness of a judge" in done.output
+    assert "Groups" not in done.output
+
+
 def test_two_way_clusters(tmp_path):
     rows = battles(60, annotator=lambda r: f"u{r.randrange(6)}")
     path = write(tmp_path / "b.jsonl", rows)

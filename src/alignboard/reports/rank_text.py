@@ -18,10 +18,9 @@ def to_text(report: RankReport) -> str:
     ]
     if report.status == "not identified":
         groups = "; ".join("{" + ", ".join(map(shown, group)) + "}" for group in report.components)
-        lines += [
-            f"Not identified: {report.reason}",
-            f"Groups, the stronger first where they met: {groups}.",
-        ]
+        lines.append(f"Not identified: {report.reason}")
+        if len(report.components) > 1:
+            lines.append(f"Groups, the stronger first where they met: {groups}.")
         if report.missing:
             wanted = "; ".join(f"{shown(a)} with {shown(b)}" for a, b in report.missing[:_MOST])
             lines.append(f"Pairs whose comparison would help: {wanted}.")

@@ -18,6 +18,7 @@ from alignboard.stats.rating.battles import (
     Array,
     Battles,
     Index,
+    NotRankableError,
     added_up,
     components,
     require_rankable,
@@ -139,7 +140,7 @@ def with_covariates(
     Raises
     ------
     NotRankableError
-        Where the comparisons do not determine strengths.
+        Where the comparisons do not determine strengths, or covariates, or how sharp a judge is.
     ValueError
         Where a covariate cannot be told from the strengths or from the others.
 
@@ -164,7 +165,16 @@ def with_covariates(
         judge is not None
     ):  # with equal strengths nothing is known of sharpness: start from the plain fit
         start[:n_models] = with_covariates(battles, n_models, features).log_strength
-    x, information, _ = maximise(model.derivatives, start)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            x, information, _ = maximise(model.derivatives, start)
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
+        raise NotRankableError(
+            "The comparisons determine no finite effect of a covariate or sharpness of a judge, which fits them ever "
+            "better as it grows. Leave it out (--method bt, without --style), or compare more.",
+            [list(range(n_models))],
+            [],
+        ) from error
     scores, groups = model.cluster_scores(x)
     half = np.linalg.solve(information, scores.T)
     covariance = np.full((model.size, model.size), math.nan)
