@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from alignboard.boards import of_results
+from alignboard.boards import results_examples
 from alignboard.boards.files import write_board
 from alignboard.boards.of_results import results_board
 from alignboard.boards.results_examples import with_examples
@@ -59,7 +59,7 @@ def test_a_board_of_too_many_verdicts_has_a_page_without_their_texts(tmp_path, m
         judged(tmp_path / "results", model, [1.0, 2.0, 2.0])
     board = results_board(tmp_path / "results")
     assert with_examples(tmp_path / "results", board)[0] == board
-    monkeypatch.setattr(of_results, "MOST_VERDICTS", 5)
+    monkeypatch.setattr(results_examples, "MOST_VERDICTS", 5)
     noted, examples = with_examples(tmp_path / "results", board)
     assert examples is None
     assert noted.rows == board.rows
