@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignboard.stats.paired import mcnemar, paired_difference
+from alignboard.stats.paired import equivalence_p_value, mcnemar, paired_difference
 from alignboard.stats.ranks import paired_rank_sets
 from alignboard.stats.student import student_p_value
 
@@ -41,3 +41,20 @@ def test_a_rare_prompt_that_is_not_among_few_is_no_certainty() -> None:
         by_t += student_p_value(found.t, 9) < 0.05
     assert claims / 1000 <= 0.05
     assert by_t / 1000 > 0.3
+
+
+@given(st.lists(UNITS, min_size=2, max_size=60), st.sampled_from([0.02, 0.1, 0.3]))
+def test_models_are_equivalent_where_limits_of_90_percent_are_within_the_margin(
+    units: list[float], margin: float
+) -> None:
+    delta = np.array(units)
+    found = paired_difference(np.maximum(delta, 0), np.maximum(-delta, 0), level=0.9)
+    p = equivalence_p_value(found, margin)
+    if not math.isnan(p):
+        assert (p < 0.05) == (-margin < found.low and found.high < margin)
+
+
+def test_few_prompts_without_a_difference_show_no_equivalence() -> None:
+    delta = np.resize([0.001, -0.001], 300)
+    few, many = (paired_difference(0.5 + delta[:n], np.full(n, 0.5)) for n in (100, 300))
+    assert equivalence_p_value(few, 0.02) > 0.05 > equivalence_p_value(many, 0.02)

@@ -30,6 +30,8 @@ class PairedDifference:
     - 1 degrees of freedom and ``corner_p``; NaN where neither is known"""
     corner_p: float
     """that units which favour the other model by far are only too rare to be among these; NaN where it is not known"""
+    far: tuple[bool, bool] | None
+    """whether some unit favours B, and A, by more than half of the scale; None where single units are not known"""
     n: int
     """rows in common, or the union of instructions for length-controlled differences"""
     n_clusters: int
@@ -187,13 +189,21 @@ def mean_of_strata(strata: Sequence[PairedDifference]) -> PairedDifference:
 def equivalence_p_value(found: PairedDifference, margin: float) -> float:
     """Two one-sided tests that the difference lies within -``margin`` and ``margin``; NaN where its error is unknown.
 
+    Below alpha where the limits of level 1 - 2 alpha lie there: a side to which no unit went far asks for as many units
+    as show that hardly any does.
+
     References: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15.
     """
     if not found.standard_error > 0:
         return math.nan
     t = (margin - abs(found.estimate)) / found.standard_error
     tail = student_p_value(t, found.n_effective - 1) / 2
-    return tail if t >= 0 else 1 - tail
+    p = tail if t >= 0 else 1 - tail
+    for side, seen in zip((-1, 1), found.far or (), strict=False):
+        if not seen and margin < 1:
+            ratio = (1 - margin) / (1 - side * found.estimate)
+            p = max(p, min(1.0, ratio ** max(1.0, found.n_effective)))
+    return p
 
 
 def mcnemar(only_a: int, only_b: int) -> McNemar:
@@ -267,6 +277,7 @@ def _paired(
         level,
         float(np.fmax(p_value, corner_p)),
         corner_p,
+        None if units is None else (bool((units < -0.5).any()), bool((units > 0.5).any())),
         n,
         estimate.n_clusters,
         estimate.n_effective,
