@@ -58,3 +58,22 @@ def test_an_example_runs(example, printed, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert re.search(printed, done.stdout), done.stdout
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda ab: ab.read_board("nowhere.json"),
+        lambda ab: ab.read_annotations("nowhere.json"),
+        lambda ab: ab.results_board("nowhere"),
+        lambda ab: ab.ResultsFolder("nowhere"),
+        lambda ab: ab.read_calibration("nowhere"),
+        lambda ab: ab.compare("a", "b", results="nowhere", judge="mine"),
+        lambda ab: ab.load_set("nowhere.json"),
+        lambda ab: ab.rank("nowhere.csv"),
+    ],
+)
+def test_paths_may_be_texts_as_notebooks_write_them(call):
+    with pytest.raises(alignboard.InputError, match="nowhere"):
+        call(alignboard)
+    assert alignboard.read_examples("nowhere.json.gz") is None

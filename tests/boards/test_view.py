@@ -137,6 +137,9 @@ def test_boards_are_published_with_an_index(tmp_path):
             assert f'href="{name}.{suffix}"' in index
     assert alignboard(tmp_path, "publish", "other", "second").returncode == 0
     assert not (tmp_path / "other" / "demo.html").exists()
+    refused = alignboard(tmp_path, "publish", "third", "leaderboards/second.json")
+    assert "no name of a board in leaderboards" in refused.stderr
+    assert "name it second" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -215,9 +215,9 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
         return html_table(self)
 
 
-def read_board(path: Path) -> Board:
+def read_board(path: str | Path) -> Board:
     """A board from its json file; raises `InputError` where it cannot be read."""
-    return Board.from_json(read_file(path), str(path))
+    return Board.from_json(read_file(Path(path)), str(path))
 
 
 @dataclass(frozen=True)

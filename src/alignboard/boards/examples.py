@@ -112,10 +112,10 @@ def packed(content: object) -> bytes:
     return gzip.compress(msgspec.json.encode(content), 9, mtime=0)
 
 
-def read_examples(path: Path) -> Examples | None:
+def read_examples(path: str | Path) -> Examples | None:
     """What `packed` wrote to ``path``; None where there is no such file."""
     try:
-        return msgspec.json.decode(gzip.decompress(path.read_bytes()), type=Examples)
+        return msgspec.json.decode(gzip.decompress(Path(path).read_bytes()), type=Examples)
     except FileNotFoundError:
         return None
     except (OSError, EOFError, zlib.error, *UNREADABLE) as error:

@@ -64,7 +64,7 @@ _LM_EVAL = "Benchmarks are lm-eval's own numbers with its standard errors."
 
 
 def results_board(
-    root: Path,
+    root: str | Path,
     *,
     name: str = "results",
     title: str | None = None,
@@ -88,6 +88,7 @@ def results_board(
         Where nothing is found, where a place and its rows name two judges, or where one column would hold verdicts
         on different prompts.
     """
+    root = Path(root)
     if not root.is_dir():
         raise InputError(
             f"There is no folder {root}; --from takes a folder of results, one folder per model."

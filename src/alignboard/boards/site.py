@@ -42,6 +42,12 @@ def board_files(folder: Path, names: Sequence[str] | None = None) -> list[Path]:
         if names is None
         else [folder / f"{name}.json" for name in names]
     )
+    for name in names or ():
+        if name.endswith(".json") or len(Path(name).parts) > 1:
+            raise InputError(
+                f"{name!r} is no name of a board in {folder}; copy the board's files there, and name it "
+                f"{Path(name).stem}."
+            )
     if not paths:
         raise InputError(f"There are no boards in {folder}; write one first: alignboard board.")
     for path in paths:

@@ -52,12 +52,13 @@ class Calibration:
     """(G,) reference index"""
 
 
-def read_calibration(folder: Path) -> Calibration:
+def read_calibration(folder: str | Path) -> Calibration:
     """The calibration files in ``folder``; raises `InputError` naming file, row and field.
 
     Without ``instruction_difficulty.csv`` the difficulties are those of ``df_gamed.csv``, where upstream's own fit
     takes them from.
     """
+    folder = Path(folder)
     if not (folder / _GAMED).is_file():
         raise InputError(
             f"There is no {folder / _GAMED}; --assets takes a folder with {_GAMED} and {_DIFFICULTY}."

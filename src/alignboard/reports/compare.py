@@ -48,13 +48,13 @@ class PlanOfModels(Protocol):
 
 def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the command's options
     *models: str | Path,
-    results: Path | None = None,
+    results: str | Path | None = None,
     plan: PlanOfModels | None = None,
     judge: str | None = None,
     suite: str | None = None,
     set_name: str | None = None,
     baseline: str | None = None,
-    assets: Path | None = None,
+    assets: str | Path | None = None,
     cluster: str | None = None,
     correction: Correction = "holm",
     margin: float | None = None,
@@ -103,6 +103,7 @@ def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the c
         For models that are not there, or whose scores cannot be compared.
     """
     names = [str(model) for model in models]
+    results, assets = (None if one is None else Path(one) for one in (results, assets))
     if plan is not None:
         if results is not None:
             raise InputError("--plan has results of its own; leave out --from.")

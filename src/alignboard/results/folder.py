@@ -31,8 +31,9 @@ class AnnotationFile:
 class ResultsFolder:
     """Reads a results folder through its cache; as a context manager it saves the cache at the end."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: str | Path) -> None:
         """Raises `InputError` where ``root`` holds no model."""
+        root = Path(root)
         if not root.is_dir():
             raise InputError(
                 f"There is no folder {root}; --from takes a folder of results, one folder per model."

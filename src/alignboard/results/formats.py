@@ -72,7 +72,7 @@ def outputs_of(
 
 
 def read_annotations(
-    path: Path,
+    path: str | Path,
     *,
     generator: str | None = None,
     baseline: str | None = None,
@@ -83,6 +83,7 @@ def read_annotations(
     A verdict of 0 is a draw in old files and becomes 1.5; null is unparsed and becomes NaN. ``generator``,
     ``baseline`` and ``instructions``, where given, are what the file must hold.
     """
+    path = Path(path)
     rows = read_rows(path, Judgment)
     _require_one(path, "generator_1", [row.generator_1 for row in rows])
     _require_one(path, "generator_2", [row.generator_2 for row in rows])

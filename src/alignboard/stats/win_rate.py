@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from alignboard.stats.intervals import Interval, clustered_mean, rate_interval
 
@@ -26,8 +26,8 @@ class WinRate:
 
 
 def win_rate(
-    preference: NDArray[np.float64],
-    clusters: NDArray | None = None,
+    preference: ArrayLike,
+    clusters: ArrayLike | None = None,
     level: float = 0.95,
     *,
     balanced: NDArray[np.float64] | None = None,
@@ -41,10 +41,12 @@ def win_rate(
 
     References: AlpacaEval ``metrics/winrate.py`` and ``metrics/helpers.py`` (`AbsoluteScoringRule`).
 
-    >>> rate = win_rate(np.array([2.0, 2.0, 1.0, 1.5, np.nan]))
+    >>> rate = win_rate([2.0, 2.0, 1.0, 1.5, None])
     >>> rate.win_rate, rate.n_wins, rate.n_draws, rate.n_unparsed
     (0.625, 2, 1, 1)
     """
+    preference = np.asarray(preference, dtype=float)
+    clusters = None if clusters is None else np.asarray(clusters)
     parsed = ~np.isnan(preference)
     score = preference[parsed] - 1
     n_total = len(score)
