@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from threading import Thread
@@ -262,6 +263,20 @@ def test_models_against_different_baselines_have_no_common_measure(browser, tmp_
         )
         opened.page.select_option("#b", "two")
         assert "The same score on every one of 10 prompts" in opened.page.inner_text("#difference")
+
+
+DELTAS = ([0.1] * 9 + [0.12], [0.1] * 9 + [-0.9], [-0.3, -0.2, 0.1, -0.4], [1.0, 0.9, 1.0])
+"""of few prompts, of which none goes far against the difference, or one does"""
+
+
+@pytest.mark.parametrize("deltas", DELTAS, ids=["none", "one", "other sign", "all far"])
+def test_differences_of_few_prompts_are_those_of_the_package(browser, made, deltas):
+    source = (files("alignboard") / "boards" / "page_parts" / "statistics.js").read_text()
+    a, b = np.maximum(deltas, 0), np.maximum(np.negative(deltas), 0)
+    with Opened(browser, made) as opened:
+        call = f"([a, b]) => {{ {source} return pairedDifference(a, b); }}"
+        found = opened.page.evaluate(call, [a.tolist(), b.tolist()])
+    assert_same(found, paired_difference(a, b))
 
 
 def assert_same(found, ours):
