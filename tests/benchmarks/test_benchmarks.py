@@ -242,6 +242,15 @@ def test_a_task_includes_a_template_of_lm_evals_that_has_no_name(tmp_path):
         digests(["nameless"], tmp_path)
 
 
+def test_data_behind_a_link_are_part_of_the_digests(pair):
+    (pair / "elsewhere").mkdir()
+    (pair / "elsewhere/test.jsonl").write_text("{}")
+    (pair / "kept").mkdir()
+    (pair / "kept/linked").symlink_to(pair / "elsewhere")
+    choice_task(pair, "linked", 1, dataset_path="kept", dataset_kwargs={})
+    assert "elsewhere/test.jsonl" in digests(["linked"], pair)
+
+
 def like_the_hub(path, name=None, **_):
     """Documents in the form of the data sets of the first Open LLM Leaderboard; what they say is made up."""
     import datasets
