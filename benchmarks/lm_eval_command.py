@@ -31,7 +31,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -56,7 +56,7 @@ SHORT = "winogrande_local"
 ADAPTERS = 6
 BATCH = 4
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-DTYPE = {"cuda": "bfloat16", "cpu": "float32"}[DEVICE]
+DTYPE: Literal["bfloat16", "float32"] = "bfloat16" if DEVICE == "cuda" else "float32"
 BEGAN = time.perf_counter()
 
 
@@ -379,7 +379,8 @@ def alone(here: Path, order: dict[str, Any]) -> dict[str, dict[str, float]]:
     for (when, task), (side, choices) in itertools.product(
         asked_of, (("lm_eval", own), ("alignboard", kept))
     ):
-        vars(lm).update(choices)
+        for name, choice in choices.items():
+            setattr(lm, name, choice)
         lm._TRIED_MODELS.clear()  # noqa: SLF001 - each task pays for the trial of our passes
         before = used()
         asked(here, order | {"tasks": [task]}, model, here / when / side / task)
