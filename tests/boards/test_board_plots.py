@@ -148,6 +148,9 @@ def test_a_plot_is_a_function_that_takes_axes_and_returns_them():
     own = plot_scores(board, benchmark.key)
     assert own.get_xlabel() == "demo_choice acc (%)"
     assert plot_lengths(board, board.of_kind("win rate")[:1]).get_xscale() == "log"
+    beside = Figure().subplots()
+    assert plot_lengths(board, ax=beside) is beside
+    assert beside.get_xscale() == "log"
 
 
 def test_the_ranking_draws_the_values_that_are_ranked():

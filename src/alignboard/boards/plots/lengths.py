@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row
-from alignboard.boards.plots.dots import first_score, legend, nothing
+from alignboard.boards.plots.dots import first_score, legend, nothing, series
 from alignboard.boards.plots.style import (
     FLAGGED,
     MUTED,
@@ -51,9 +51,26 @@ def length_points(board: Board, columns: Sequence[Column]) -> dict[str, tuple[fl
     return points
 
 
-def plot_lengths(board: Board, columns: Sequence[Column], ax: Axes | None = None) -> Axes:
-    """Draw ``columns`` (several where baselines differ by model) against the mean length of the responses."""
+def against_length(board: Board) -> list[tuple[str, list[Column]]]:
+    """The scores that are drawn against the length of responses, by their names."""
+    found: list[tuple[str, list[Column]]] = []
+    if board.ranked_by is None:
+        found += [(f"Win rate by {name}", cs) for name, cs in list(series(board).items())[:2]]
+    elif (column := board.column(board.ranked_by)).kind in {"win rate", "LC win rate"}:
+        found.append((column.name, [column]))
+    return found + [(column.name, [column]) for column in board.of_kind("accuracy")[:1]]
+
+
+def plot_lengths(
+    board: Board, columns: Sequence[Column] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw ``columns`` (several where baselines differ by model) against the mean length of the responses.
+
+    Without ``columns`` they are the first that the board's own page draws so.
+    """
     own = ax is None
+    if columns is None:
+        columns = next((found for _, found in against_length(board)), [])
     ax = ax or new_axes()
     points, known = length_points(board, columns), looks(board)
     if not points:

@@ -33,7 +33,12 @@ from alignboard.boards.plots.dots import (
     ranking_rows,
     series,
 )
-from alignboard.boards.plots.lengths import label_lengths, length_points, plot_lengths
+from alignboard.boards.plots.lengths import (
+    against_length,
+    label_lengths,
+    length_points,
+    plot_lengths,
+)
 from alignboard.boards.plots.style import drawable
 from alignboard.registry import lookup, names, register
 
@@ -90,22 +95,14 @@ def _win_rates(board: Board) -> list[Panel]:
 
 
 def _lengths(board: Board) -> list[Panel]:
-    wanted: list[tuple[str, list[Column]]] = []
-    if board.ranked_by is not None:
-        column = board.column(board.ranked_by)
-        if column.kind in {"win rate", "LC win rate"}:
-            wanted.append((_capital(column.name), [column]))
-    else:
-        wanted += [(f"Win rate by {name}", cs) for name, cs in list(series(board).items())[:2]]
-    wanted += [(_capital(c.name), [c]) for c in board.of_kind("accuracy")[:1]]
     return [
         Panel(
-            f"{name} against length",
+            f"{_capital(name)} against length",
             3.0,
             partial(plot_lengths, board, columns),
             partial(label_lengths, board, columns),
         )
-        for name, columns in wanted
+        for name, columns in against_length(board)
         if len(length_points(board, columns)) > 1
     ]
 
