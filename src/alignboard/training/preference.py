@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import pyarrow.compute as pyarrow_compute
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
@@ -40,8 +41,10 @@ class PreferenceTrainer(DPOTrainer):
         """Leave out rows whose prompt fills max_length; rows that are no tokens yet are TRL's to prepare."""
         if "prompt_ids" not in dataset.column_names:
             return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
-        longest = args.max_length
-        return dataset.filter(lambda row: len(row["prompt_ids"]) < longest)
+        prompts = dataset.with_format("arrow")["prompt_ids"]
+        lengths = pyarrow_compute.list_value_length(prompts).to_numpy()
+        kept = (lengths < args.max_length).nonzero()[0]
+        return dataset if len(kept) == len(dataset) else dataset.select(kept)
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:  # noqa: ARG002 - TRL's
         """Leave the rows as they are: their reference is in them, or about to be computed (`reference`)."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback
 
 from alignboard.training import preflight
@@ -53,6 +54,8 @@ class Watch(TrainerCallback):
         """(step, trainable weights), at most `RECENT` steps old"""
         self._zero = 0
         self._log, self._started = log, time.monotonic()
+        self._weights: dict[str, torch.Tensor] = {}
+        """what is trained, looked for once: a walk over all modules takes as long as a small layer"""
         self._unreached: set[str] | None = None
         """trainable matrices that have had no gradient so far"""
 
@@ -82,7 +85,7 @@ class Watch(TrainerCallback):
         """
         if model is None or state.global_step >= ZERO_STEPS or self._unreached == set():
             return
-        weights, first = _trainable(model), self._unreached is None
+        weights, first = self._trained(model), self._unreached is None
         if first:
             self._unreached = set(weights)
             preflight.check_gradients([name for name, p in weights.items() if p.grad is None], 1)
@@ -108,7 +111,7 @@ class Watch(TrainerCallback):
         self.last = {k: float(v) for k, v in logs.items() if isinstance(v, int | float)}
         self.losses.append(self.last["loss"])
         self._write(state.global_step)
-        weights = _trainable(model) if model is not None and self._adapter else {}
+        weights = self._trained(model) if model is not None and self._adapter else {}
         fault = self._fault(weights)
         if fault is not None:
             raise StoppedError(f"step {state.global_step} of {state.max_steps}: {fault}")
@@ -117,6 +120,12 @@ class Watch(TrainerCallback):
             self.good = state.global_step, copies
         if self.on_step is not None:
             self.on_step(state.global_step, state.max_steps, self.last)
+
+    def _trained(self, model: Any) -> dict[str, torch.Tensor]:
+        if not self._weights:
+            named = model.named_parameters()
+            self._weights = {name: weight for name, weight in named if weight.requires_grad}
+        return self._weights
 
     def _write(self, step: int) -> None:
         """Append the step to the log, which outlives a kill."""
@@ -138,7 +147,7 @@ class Watch(TrainerCallback):
                 f"the loss has run away from {first:.4g} to {sum(recent) / RECENT:.4g} (mean of {RECENT} steps); "
                 "lower optimizer.learning_rate, or raise optimizer.warmup_ratio."
             )
-        largest = max((float(w.detach().abs().max()) for w in weights.values()), default=0.0)
+        largest = float(get_total_norm(list(weights.values()), math.inf)) if weights else 0.0
         if not largest < LARGEST_WEIGHT:
             return f"the largest weight of the adapter is {largest:.3g}; lower optimizer.learning_rate."
         self._zero = self._zero + 1 if norm is not None and norm < NO_GRADIENT and loss > 0 else 0
@@ -168,10 +177,6 @@ def memory_mib() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _trainable(model: Any) -> dict[str, torch.Tensor]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _held_out(logs: Mapping[str, Any]) -> dict[str, float]:
