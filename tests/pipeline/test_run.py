@@ -1,5 +1,6 @@
 """The executor, with jobs that cost nothing: order, resumption, failure, and what a key is made of."""
 
+import io
 import os
 import random
 import re
@@ -33,6 +34,7 @@ from alignboard.pipeline.store import WorkspacePaths, done_jobs, export
 from alignboard.registry import register
 from alignboard.results.formats import read_annotations
 from alignboard.results.journal import Journal
+from alignboard.training.processes import said_of
 from alignboard.workspace import init_workspace
 
 FAKE = '''
@@ -283,6 +285,29 @@ def test_a_job_at_work_tells_a_pipe_how_far_it_is(monkeypatch, capsys):
     ]
     assert float(left) == pytest.approx(20 / float(rate), abs=0.6)
     assert " at work " not in lines[-1], "the job has ended"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_a_training_at_work_shows_loss_margin_accuracy_and_the_time_left(kind, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.05)
+    monkeypatch.setenv("COLUMNS", "200")
+    stream, job = kind(), next(iter(diamond()))
+    log = {"loss": 0.61234, "rewards/margins": 0.25, "rewards/accuracies": 0.75, "grad_norm": 1.0}
+    with showing(3, stream) as listener:
+        listener(Event("start", job, 0))
+        for step in range(10, 40, 10):
+            listener(Event("progress", job, 0, step, 50, message=said_of(log)))
+            time.sleep(0.15)
+    shown = stream.getvalue()
+    assert "loss 0.612, margin 0.25, accuracy 0.75" in shown
+    assert re.search(
+        r"30/50.* s left, loss" if kind is io.StringIO else r"30/50.*0:00:0\d.*loss", shown
+    )
 
 
 def test_init_makes_a_workspace_from_the_library_and_refuses_a_full_folder(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from alignboard.errors import InputError
+from alignboard.training.launch import TRAINED
+from alignboard.training.processes import TrainingCall, perform
 from alignboard.training.recipe import parse_recipe
 from test_train import QuickBase, base, content, sft_rows, short
 
@@ -31,6 +34,32 @@ def test_the_trackers_that_a_recipe_names_have_every_step(
     logged = [(one.step, one.value) for one in found.Scalars("train/loss")]
     assert logged == [(n, pytest.approx(loss)) for n, loss in enumerate(made.losses, start=1)]
     assert list((tmp_path / "wandb").glob("offline-run-*"))
+
+
+def test_a_run_of_a_plan_is_tracked_by_its_models_name(base: QuickBase, tmp_path: Path) -> None:
+    """A job trains in a folder of its own, which is moved when it is whole."""
+    pytest.importorskip("tensorboard")
+    datasets = pytest.importorskip("datasets")
+    rows = tmp_path / "rows"
+    datasets.Dataset.from_list(sft_rows(8)).save_to_disk(rows)
+    call = TrainingCall(
+        recipe=short("demo/sft", 2, report_to=["tensorboard"]),
+        model=str(base("llama")),
+        rows={TRAINED: str(rows)},
+        out=str(tmp_path / ".tmp-train-mine-1" / "adapter"),
+        adapter=None,
+        data=None,
+        last_good=str(tmp_path / "good"),
+        work=str(tmp_path / "work"),
+        seed=0,
+        name="mine",
+    )
+    told = list[tuple[int, int, str]]()
+    with contextlib.chdir(tmp_path):
+        perform(call, lambda *now: told.append(now))
+    assert [one.name for one in (tmp_path / "runs").iterdir()] == ["mine"]
+    assert [(step, of) for step, of, _ in told] == [(1, 2), (2, 2)]
+    assert all(said.startswith("loss ") and "token accuracy" in said for _, _, said in told)
 
 
 def test_trackers_are_off_and_no_part_of_the_identity(tmp_path: Path) -> None:

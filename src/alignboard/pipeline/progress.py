@@ -48,18 +48,27 @@ def showing(
 @contextmanager
 def _bars(n_jobs: int, stream: TextIO, n_done: int) -> Iterator[Callable[[Event], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}", markup=False),
     )
     running: dict[str, TaskID] = {}
     with Progress(*columns, console=Console(file=stream), transient=True) as bars:
         whole = bars.add_task(
-            "all jobs", total=n_jobs, completed=n_done, count=f"{n_done}/{n_jobs}"
+            "all jobs", total=n_jobs, completed=n_done, count=f"{n_done}/{n_jobs}", said=""
         )
 
         def listener(event: Event) -> None:
@@ -68,13 +77,14 @@ def _bars(n_jobs: int, stream: TextIO, n_done: int) -> Iterator[Callable[[Event]
             if event.kind == "waiting":
                 bars.console.print(f"waiting for another run: {name}", markup=False)
             elif event.kind == "start":
-                running[name] = bars.add_task(f"  {name}", total=None, count="")
+                running[name] = bars.add_task(f"  {name}", total=None, count="", said="")
             elif event.kind == "progress":
                 bars.update(
                     running[name],
                     total=event.total,
                     completed=event.done,
                     count=f"{event.done}/{event.total}",
+                    said=event.message,
                 )
             else:
                 bars.remove_task(running.pop(name))
@@ -105,12 +115,13 @@ class _Running:
         if self.first is None or self.last is None:
             return ""
         told = f" {self.last.done}/{self.last.total}"
+        more = f", {self.last.message}" if self.last.message else ""
         passed = time.monotonic() - self.since
         new = self.last.done - self.first.done
         if new <= 0 or passed <= 0:
-            return told
+            return told + more
         left = (self.last.total - self.last.done) * passed / new
-        return f"{told}, {new / passed:.3g}/s, {left:.0f} s left"
+        return f"{told}, {new / passed:.3g}/s, {left:.0f} s left{more}"
 
 
 class _Lines:

@@ -34,7 +34,14 @@ _FILES: Final[Mapping[str, str]] = {
 _PROGRESS: Final = "alignboard-progress "
 _FAILED: Final = "alignboard-failed "
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int, str], None]
+_SHOWN: Final = {
+    "loss": "loss",
+    "rewards/margins": "margin",
+    "rewards/accuracies": "accuracy",
+    "mean_token_accuracy": "token accuracy",
+}
+"""what of the log is shown at every step, and its name"""
 
 
 class TrainingCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +58,8 @@ class TrainingCall(msgspec.Struct, frozen=True, kw_only=True):
     last_good: str
     work: str
     seed: int
+    name: str
+    """what trackers call it"""
 
 
 def perform(call: TrainingCall, progress: Progress) -> None:
@@ -73,8 +82,18 @@ def perform(call: TrainingCall, progress: Progress) -> None:
         adapter=call.adapter,
         work=call.work,
         seed=call.seed,
-        on_step=lambda step, total, _log: progress(step, total),
+        name=call.name,
+        on_step=lambda step, total, log: progress(step, total, said_of(log)),
     )
+
+
+def said_of(log: Mapping[str, float]) -> str:
+    """What a step's log tells on a terminal.
+
+    >>> said_of({"loss": 0.61234, "rewards/margins": 0.2, "learning_rate": 1e-5})
+    'loss 0.612, margin 0.2'
+    """
+    return ", ".join(f"{name} {log[key]:.3g}" for key, name in _SHOWN.items() if key in log)
 
 
 def launched(call: TrainingCall, launch: Launch, progress: Progress) -> None:
@@ -96,8 +115,8 @@ def launched(call: TrainingCall, launch: Launch, progress: Progress) -> None:
     try:
         for line in process.stdout or []:
             if line.startswith(_PROGRESS):
-                step, total = line.removeprefix(_PROGRESS).split()
-                progress(int(step), int(total))
+                step, total, said = line.removeprefix(_PROGRESS).rstrip("\n").split(" ", 2)
+                progress(int(step), int(total), said)
             elif line.startswith(_FAILED):
                 failed.append(line.removeprefix(_FAILED).strip())
             else:
@@ -150,7 +169,7 @@ def main(asked: str) -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     call = msgspec.json.decode(Path(asked).read_bytes(), type=TrainingCall)
     try:
-        perform(call, lambda step, total: _tell(f"{_PROGRESS}{step} {total}"))
+        perform(call, lambda step, total, said: _tell(f"{_PROGRESS}{step} {total} {said}"))
     except AlignboardError as error:
         _tell(_FAILED + " ".join(str(error).split()))
         os._exit(1)

@@ -105,6 +105,7 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
     last_good: str | Path | None = None,
     work: str | Path | None = None,
     seed: int | None = None,
+    name: str | None = None,
     on_step: OnStep | None = None,
 ) -> TrainResult:
     """Train an adapter, or every weight (``lora: none``), on `rows` and write it to the new folder `out_dir`.
@@ -114,12 +115,13 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
     `held_out` says. `data` is the report about the rows, for the run card. `last_good` is the folder that gets the
     adapter of the last good step where a run goes wrong on its way (default: beside `out_dir`). `work` is a folder of
     this run alone that holds optimiser checkpoints: where it has one, training goes on from there (None: no
-    checkpoints). `seed` replaces the recipe's.
+    checkpoints). `seed` replaces the recipe's. `name` is what trackers call the run (default: that of
+    `out_dir`'s folder).
     """
     started, out_dir = time.monotonic(), Path(out_dir)
     _require(recipe, rows, out_dir)
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
-    seed, run = recipe.seed if seed is None else seed, out_dir.parent.name
+    seed, run = recipe.seed if seed is None else seed, name or out_dir.parent.name
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}."))
     saving = [] if work is None else [resume.Checkpoints(recipe.save_every)]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, Protocol
 
 from alignboard.errors import AlignboardError, InputError
 from alignboard.extras import missing_text
@@ -24,7 +24,13 @@ from alignboard.pipeline.locks import making
 from alignboard.pipeline.store import WorkspacePaths, commit_folder, made_by, note_of_whole
 from alignboard.results.journal import Journal
 
-Progress = Callable[[int, int], None]
+
+class Progress(Protocol):
+    """Told how far a job is."""
+
+    def __call__(self, done: int, total: int, said: str = "") -> None:
+        """``said`` is what the job tells of itself, such as the loss of the step."""
+        ...
 
 
 @dataclass
@@ -40,8 +46,8 @@ class JobTask:
     """role -> folder of the job that is needed"""
     held: dict[str, Any]
     """what this process keeps for the jobs of this group, such as a loaded base model; dropped with the group"""
-    progress: Progress = field(default=lambda _done, _total: None)
-    """to be called now and then with (done, of)"""
+    progress: Progress = field(default=lambda done, total, said="": None)  # noqa: ARG005 - names of the protocol
+    """to be called now and then"""
     helpers: tuple[str, ...] = ()
     """the GPUs of processes that a job may start beside this one, one each; ``""``: one that sees what this one sees"""
     report: dict[str, Any] = field(default_factory=dict)

@@ -55,7 +55,7 @@ class Event:
     seconds: float = 0.0
     """of ``done``"""
     message: str = ""
-    """of ``failed``"""
+    """of ``failed``; of ``progress``: what the job tells of itself"""
     report: Mapping[str, Any] = field(default_factory=dict)
     """of ``done``, and of ``failed`` where a part is missing: what the job came to"""
 
@@ -220,9 +220,9 @@ class Work:
         """Whether ``worker`` has a job."""
         return worker in self._running
 
-    def progress(self, worker: int, done: int, total: int) -> None:
-        """Report how far the worker's job is."""
-        self._on_event(Event("progress", self._running[worker], worker, done, total))
+    def progress(self, worker: int, done: int, total: int, said: str = "") -> None:
+        """Report how far the worker's job is, and what it tells of itself."""
+        self._on_event(Event("progress", self._running[worker], worker, done, total, message=said))
 
     def report(self, worker: int, outcome: Done | Failed) -> None:
         """Report what became of the worker's job; it is recorded and exported before this returns."""

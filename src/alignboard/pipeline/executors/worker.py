@@ -37,7 +37,7 @@ class WorkerCommand(msgspec.Struct):
 class WorkerReply(msgspec.Struct):
     """What a worker says of its job: how far it is, or what became of it."""
 
-    progress: tuple[int, int] | None = None
+    progress: tuple[int, int, str] | None = None
     done: Done | None = None
     failed: Failed | None = None
 
@@ -53,11 +53,11 @@ class _Replies:
         self._stream.write(msgspec.json.encode(reply) + b"\n")
         self._stream.flush()
 
-    def progress(self, done: int, total: int) -> None:
+    def progress(self, done: int, total: int, said: str = "") -> None:
         now = time.monotonic()
         if now - self._last > _PROGRESS_SECONDS:
             self._last = now
-            self.send(WorkerReply(progress=(done, total)))
+            self.send(WorkerReply(progress=(done, total, said)))
 
 
 def main(workspace: str, number: str, device: str, *modules: str) -> None:

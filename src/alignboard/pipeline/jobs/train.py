@@ -61,6 +61,7 @@ def train(task: JobTask) -> dict[str, str]:
         last_good=str(task.paths.results / parameters["model"] / "adapter-last-good"),
         work=str(task.paths.work(task.job)),
         seed=parameters["seed"],
+        name=parameters["model"],
     )
     launch = Launch.from_environment()
     with naming_recipe(task.job):
