@@ -30,6 +30,7 @@ class PreferenceTrainer(DPOTrainer):
         self, *args: Any, loss: LossSpec, settings: Mapping[str, Value], **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
+        _without_needless_reference(self.model)
         train_dataset: Any = self.train_dataset
         self.precompute_ref_logps = CHOSEN in train_dataset.column_names
         self._function, self._uses_reference = loss.load(), loss.uses_reference
@@ -108,3 +109,12 @@ class PreferenceTrainer(DPOTrainer):
             ("logps/rejected", logps.rejected),
         ):
             metrics[name].append(accelerator.gather(value).mean().item())
+
+
+def _without_needless_reference(model: Any) -> None:
+    """Remove TRL's copy of an adapter that starts at zero: its reference is the base, with adapters switched off."""
+    if "ref" not in getattr(model, "peft_config", {}):
+        return
+    factors = (weight for name, weight in model.named_parameters() if ".lora_B.default" in name)
+    if not any(bool(weight.any()) for weight in factors):
+        model.delete_adapter("ref")
