@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import pyarrow.compute as pyarrow_compute
 import torch
 from datasets import Dataset
+from pyarrow.compute import call_function
 from torch.utils.data import DataLoader
 from trl.trainer.dpo_trainer import DPOTrainer
 
@@ -43,7 +43,7 @@ class PreferenceTrainer(DPOTrainer):
         if "prompt_ids" not in dataset.column_names:
             return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         prompts = dataset.with_format("arrow")["prompt_ids"]
-        lengths = pyarrow_compute.list_value_length(prompts).to_numpy()
+        lengths = call_function("list_value_length", [prompts]).to_numpy()
         kept = (lengths < args.max_length).nonzero()[0]
         return dataset if len(kept) == len(dataset) else dataset.select(kept)
 
