@@ -216,9 +216,12 @@ def difference(theirs: Path, ours: Path) -> float:
 
 def responses(folder: Path) -> list[Any]:
     """Texts, and log-probabilities with what else lm-eval has of a choice, by task, document and choice."""
-    files = sorted(
-        folder.rglob("*samples_*.jsonl"), key=lambda path: path.name.partition("samples_")[2]
+    shown = (  # the store's own copies lie in hidden folders
+        path
+        for path in folder.rglob("*samples_*.jsonl")
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
+    files = sorted(shown, key=lambda path: path.name.partition("samples_")[2])
     rows = itertools.chain.from_iterable(
         sorted(map(json.loads, path.read_text().splitlines()), key=lambda row: row["doc_id"])
         for path in files

@@ -89,7 +89,8 @@ def test_03_an_adapter_brings_its_tokenizer_or_is_refused(make):
         assert len(prompt_ids(model.tokenizer, model.chat_template, "Hi", source="x")) == 21
     model, name = load_spec(load_model(str(folder / "resized")))
     with model.using(name):
-        assert len(model.model.get_input_embeddings().weight) == 272
+        embeddings: Any = model.model.get_input_embeddings()
+        assert len(embeddings.weight) == 272
         assert set(starts) <= set(prompt_of(model))
 
 
