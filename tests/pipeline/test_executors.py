@@ -347,8 +347,15 @@ def test_only_whoever_is_alone_cleans_up(paths):
         with in_use(paths):
             pass
         assert half.exists()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    made = paths.journal / f".journal-a.sqlite.{gone.pid}.tmp-wal"
+    for path in (made, own := paths.journal / f".journal-a.sqlite.{os.getppid()}.tmp-wal"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     with in_use(paths):
         assert not half.exists()
+        assert (made.exists(), own.exists()) == (False, True)
 
 
 def test_a_device_that_torch_does_not_find_fails_the_job(paths):

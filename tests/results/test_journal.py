@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -196,6 +197,37 @@ def test_kill_at_random_moments_loses_and_repeats_nothing(tmp_path):
     assert check.computed_twice == {}
     assert check.n_computed == check.n_rows == {"generation": len(keys)}
     assert len(keys) > 7
+
+
+FIRST = """
+import sys
+from pathlib import Path
+from alignboard.results.journal import Journal, JournalRow
+
+with Journal(Path(sys.argv[1]), "w") as journal:
+    journal.add([JournalRow(b"k", "generation", {"output": "k"})])
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize(
+    ("call", "n"), [("pwrite64", 14), ("fdatasync", 9), ("unlink", 5), ("link", 2)]
+)
+def test_a_file_whose_making_was_killed_can_be_read(call, n, tmp_path):
+    """SIGKILL at each of the first system calls of a new file: readers, who cannot roll back, need not."""
+    n_kills = 0
+    for when in range(1, n):
+        folder = tmp_path / str(when)
+        folder.mkdir()
+        inject = f"inject={call}:signal=SIGKILL:when={when}"
+        traced = ["strace", "-f", "-o", os.devnull, "-e", f"trace={call}", "-e", inject]
+        done = subprocess.run(
+            [*traced, sys.executable, "-c", FIRST, str(folder)], capture_output=True, check=False
+        )
+        n_kills += done.returncode != 0
+        with Journal(folder) as journal:
+            assert journal.check().n_rows in ({}, {"generation": 1})
+    assert n_kills
 
 
 def test_a_reader_beside_a_writer(tmp_path):

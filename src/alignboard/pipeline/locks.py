@@ -27,7 +27,8 @@ from alignboard.pipeline.store import WorkspacePaths
 _PATIENCE: Final = 10.0
 """seconds; workers of a run that was killed notice it within one"""
 _PAUSE: Final = 0.05
-_TEMPORARY_FILE: Final = re.compile(r"\..+\.(\d+)\.tmp")
+_TEMPORARY_FILE: Final = re.compile(r"\..+\.(\d+)\.tmp(-journal|-wal|-shm)?")
+"""of a process; SQLite has further files beside one"""
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def clean(paths: WorkspacePaths) -> None:
     for path in [*paths.store.glob(".tmp-*"), paths.locks]:
         shutil.rmtree(path, ignore_errors=True)
     for root in (paths.results, paths.leaderboards):
-        for pattern in (".*.tmp", "*/.*.tmp", "*/*/.*.tmp"):
+        for pattern in (".*.tmp*", "*/.*.tmp*", "*/*/.*.tmp*"):
             for path in root.glob(pattern):
                 made = _TEMPORARY_FILE.fullmatch(path.name)
                 if made is not None and not _is_alive(int(made[1])):

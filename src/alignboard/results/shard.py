@@ -169,16 +169,21 @@ def _connected(where: Path | str, *, uri: bool = False) -> sqlite3.Connection:
 
 
 def _make(path: Path) -> None:
-    """Make a file under another name first: one that is empty was emptied. Of two processes the first makes it."""
+    """Make a file under another name first: one that is empty was emptied. Of two processes the first makes it.
+
+    It has its write-ahead log from the start: the switch to one is a transaction with a rollback journal, which a kill
+    would leave beside the file, and which no reader can roll back.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
+    for own in ("", "-journal", "-wal", "-shm"):
+        temporary.with_name(f"{temporary.name}{own}").unlink(missing_ok=True)
     connection = _connected(temporary)
     try:
         connection.executescript(
-            f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;"
+            f"PRAGMA journal_mode = WAL; BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;"
         )
     finally:
-        connection.close()
+        connection.close()  # which folds the log into the file
     place_once(temporary, path)
 
 
