@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from alignboard.parallel import fork_map
 
 @pytest.fixture(autouse=True)
 def _four_cores(monkeypatch):
+    """What `fork_map` asks for before it forks, whatever tests before these have imported or started."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
 
 
 @pytest.mark.parametrize("n", [2, 7, 33, 1000])

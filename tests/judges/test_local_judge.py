@@ -282,9 +282,11 @@ def test_logits_that_are_not_finite_are_no_verdict():
     broken = LoadedModel.load(tiny_models.base())
     with torch.no_grad():
         broken.model.lm_head.weight[5] = math.nan
-    for declared in (spec(), spec(verdict=LogprobRule(["first"], ["second"], position="last"))):
-        found = outcomes(LocalJudge(declared, broken), calls(questions(1)))
-        assert {said.reason for said in found.values()} == {"the judge's logits are not finite"}
+    found = outcomes(LocalJudge(spec(), broken), calls(questions(1)))
+    assert {said.reason for said in found.values()} == {"the judge's logits are not finite"}
+    writes = spec(verdict=LogprobRule(["first"], ["second"], position="last"))
+    with pytest.raises(InputError, match="no finite numbers"):
+        outcomes(LocalJudge(writes, broken), calls(questions(1)))
 
 
 # What a judge may declare.

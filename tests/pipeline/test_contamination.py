@@ -137,7 +137,7 @@ def test_flags_of_single_runs_stand_on_the_row_of_their_setting(tmp_path):
     flag = "trained on 1 of 1 texts of alpaca (1 rows whole, 0 with 13 words in a row)"
     assert [(one.model, one.flags) for one in made.rows] == [
         ("a", [flag]),
-        ("b", [f"b-1: {flag}", "b-1: in a template"]),
+        ("b", [f"1: {flag}", "1: in a template"]),
     ]
     assert sum(note.startswith("Contamination: training row 1 of a-0") for note in made.notes) == 1
 

@@ -24,6 +24,7 @@ _STOP = frozenset(
     {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "finished",
      "tool_calls", "function_call"}
 )  # fmt: skip
+_WORD = re.compile(r"[a-z_ -]{1,60}")
 _LENGTH = re.compile(r"length|limit|max_?(?:output_|new_|completion_)?tokens")
 _REFUSED = re.compile(r"filter|safety|sensitive|guardrail|refus|recitation|block|prohibited|spii")
 _BROKEN = frozenset(
@@ -185,7 +186,8 @@ def _word(reason: Any) -> str:
         reason = reason[0]
     if isinstance(reason, dict):
         reason = reason.get("type", reason.get("reason"))
-    return reason.strip().lower().rpartition(".")[2] if isinstance(reason, str) else ""
+    word = reason.strip().lower().rpartition(".")[2] if isinstance(reason, str) else ""
+    return word if _WORD.fullmatch(word) else ""
 
 
 def _refusal(content: Any) -> str | None:
