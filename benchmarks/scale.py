@@ -1,4 +1,4 @@
-"""Size: a thousand models, a set of a hundred thousand instructions, a journal of a million rows.
+"""Size: a thousand models, sets and journals of many rows, the contamination of 60,000 pairs by 805 prompts.
 
 Run:  ALIGNBOARD_RELEASED_DATA=<folder> python benchmarks/scale.py [--only board,audit] [--json FILE]
 
@@ -61,6 +61,19 @@ async def main():
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 asyncio.run(main())
+"""
+
+CONTAMINATION: Final = """
+import random
+from alignboard.data.preferences.contamination import contamination
+rng = random.Random(1)
+words = ["".join(rng.choices("abcdefghijklmnop", k=3 + n % 6)) for n in range(20_000)]
+def text(n):
+    return " ".join(rng.choices(words[:3000], k=n // 2) + rng.choices(words, k=n - n // 2)) + "."
+def row():
+    return dict(prompt=[dict(role="user", content=text(130))], chosen=[dict(role="assistant", content=text(300))])
+prompts, some = [text(40) for _ in range(805)], [row() for _ in range(2000)]
+contamination((some[k % 2000] for k in range({n})), prompts, "set")
 """
 
 
@@ -232,6 +245,12 @@ for key in keys:
         yield _script("journal, claim and commit one", BATCH, Path(scratch), few, one_by_one)
 
 
+def contamination(only: set[str], n: int) -> Iterator[Figure]:
+    """``n`` pairs of 130 and 300 words, looked through for 805 prompts of 40."""
+    if "contamination" in only:
+        yield _process("contamination", n, CONTAMINATION.format(n=n))
+
+
 def _script(name: str, n: int, folder: Path, keys: str, body: str) -> Figure:
     script = f"""
 import hashlib
@@ -243,6 +262,10 @@ journal = Journal(Path({str(folder)!r}), "run")
 {body}
 journal.close()
 """
+    return _process(name, n, script)
+
+
+def _process(name: str, n: int, script: str) -> Figure:
     before, began = _spent(), time.monotonic()
     process = subprocess.Popen([sys.executable, "-c", script])
     with peak(process.pid) as memory:
@@ -257,10 +280,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    every = "audit,judge report,board,set,generate,journal"
+    every = "audit,judge report,board,set,generate,journal,contamination"
     parser.add_argument("--models", type=int, default=1_001)
     parser.add_argument("--instructions", type=int, default=100_000)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--pairs", type=int, default=60_000)
     parser.add_argument("--only", default=every, metavar="NAMES", help=every)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -273,6 +297,7 @@ def main() -> None:
         (models, options.models),
         (instructions, options.instructions),
         (journal, options.rows),
+        (contamination, options.pairs),
     ]
     found: list[Figure] = []
     for measure, n in parts:

@@ -2,11 +2,9 @@
 
 import json
 import random
-import time
 from typing import Any
 
 import msgspec
-import pytest
 import yaml
 
 from alignboard.boards.board import Board
@@ -61,16 +59,6 @@ def test_words_of_two_messages_are_no_row_of_words():
     assert contamination([row("", "Ä " + prompt.title() + " ß")], [prompt], "set").shared == 1
     assert contamination([], [prompt], "set").examples == ()
     assert contamination(apart, [], "set").shared == 0
-
-
-@pytest.mark.slow
-def test_sixty_thousand_pairs_against_805_prompts_take_ten_seconds():
-    rng = random.Random(1)
-    prompts = [text(rng, 40) for _ in range(805)]
-    some = [row(text(rng, 130), text(rng, 300)) for _ in range(2000)]
-    started = time.process_time()
-    contamination((one for _ in range(30) for one in some), prompts, "set")
-    assert time.process_time() - started < 10
 
 
 def test_a_training_on_given_rows_has_a_job_that_the_board_needs(tmp_path):
