@@ -386,7 +386,7 @@ def test_agreement_with_humans(tmp_path):
         ({"status": "scord"}, "row 2, field 'status': 'scord' is no status, did you mean 'scored'"),
         ({"status": "failed"}, "row 2, field 'preference': .* but the status is 'failed'"),
         ({"status": "scored", "preference": None}, "null, but the status is 'scored'"),
-        ({"preference": 7}, "row 2, field 'preference': '7.0' is no preference"),
+        ({"preference": 7}, "row 2, field 'preference': 7.0 is no preference"),
         ({"switched": [True, False]}, "row 2, field 'order_preferences': missing"),
         ({"order_preferences": [1.0]}, "row 2, field 'order_preferences': 1 calls, but .* names 0"),
         ({"switched": "yes"}, "row 2, field 'switched'"),

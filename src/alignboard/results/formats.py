@@ -176,8 +176,8 @@ def preference_value(path: Path, row: int, value: float | str | None) -> float:
     if not 1 <= number <= 2:
         shown = _short(value) if isinstance(value, str) else repr(value)
         raise InputError(
-            f"{path}, row {row}, field 'preference': {shown} is no preference; expected a number from 1 "
-            "(baseline) to 2 (model), 0 for an old draw, or null for an unparsed verdict."
+            f"{path}, row {row}, field 'preference': {shown} is no preference; expected a number from 1 (output_1, the "
+            "baseline's) to 2 (output_2, the model's), 0 for an old draw, or null for an unparsed verdict."
         )
     return number
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 
 from alignboard.errors import InputError
-from alignboard.reports.judges.judgments import PairKey, pair_of, preference_of
+from alignboard.reports.judges.judgments import PairKey, pair_of
 from alignboard.results.files import read_file
+from alignboard.results.formats import preference_value
 
 
 class HumanRow(msgspec.Struct):
@@ -42,7 +43,7 @@ def read_human(path: Path) -> dict[PairKey, list[float]]:
                     f"{path}, row {number}, field 'annotator': annotator {who!r} has labelled the pair before, in "
                     f"row {earlier}; number the labels by annotator_index, or remove one."
                 )
-        preference = preference_of(path, number, row.preference)
+        preference = preference_value(path, number, row.preference)
         if not math.isnan(preference):
             votes.setdefault(pair, []).append(3 - preference if mirrored else preference)
     if not votes:

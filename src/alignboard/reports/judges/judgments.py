@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from alignboard.errors import InputError, nearest
 from alignboard.records import Judgment, is_switched, text_id
 from alignboard.reports.judges.columns import Names
+from alignboard.results.formats import preference_value
 
 STATUSES = ("scored", "unparsed", "refused", "truncated", "failed")
 """the first enters means, the others are counted"""
@@ -150,7 +151,7 @@ def columns_of(path: Path, number: int, row: JudgedRow) -> tuple[Any, ...]:
 
 def _status(path: Path, number: int, row: JudgedRow) -> tuple[str, float]:
     """The row's status and its score in [0, 1], NaN unless scored; the two must not contradict each other."""
-    preference = preference_of(path, number, row.preference)
+    preference = preference_value(path, number, row.preference)
     status = row.status or ("unparsed" if math.isnan(preference) else "scored")
     if status not in STATUSES:
         raise InputError(
@@ -184,26 +185,8 @@ def _calls(
         )
     if not row.order_preferences:
         return [(switched[0], score)]
-    values = (preference_of(path, number, value) - 1 for value in row.order_preferences)
+    values = (preference_value(path, number, value) - 1 for value in row.order_preferences)
     return list(zip(switched, values, strict=True))
-
-
-def preference_of(path: Path, number: int, value: float | str | None) -> float:
-    """1 to 2; NaN for null; AlpacaEval's old 0 is a draw."""
-    if value is None:
-        return math.nan
-    try:
-        preference = float(value)
-    except ValueError:
-        preference = math.nan
-    if preference == 0:
-        return 1.5
-    if not 1 <= preference <= 2:
-        raise InputError(
-            f"{path}, row {number}, field 'preference': {str(value)[:60]!r} is no preference; expected a number from 1 "
-            "(output_1) to 2 (output_2), 0 for an old draw, or null."
-        )
-    return preference
 
 
 def _price(path: Path, number: int, row: JudgedRow) -> float:
