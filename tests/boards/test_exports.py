@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import uuid
 from pathlib import Path
 
 import msgspec
@@ -25,71 +24,31 @@ from alignboard.errors import InputError
 from alignboard.text import storable
 from boards import HOSTILE, board_with_gaps, hostile_board, plan_board
 from commands import alignboard
+from every_eval_ever_rules import check_folder
 from test_figures import board as small_board
 from test_figures import examples as small_examples
 
 SOURCE = Source("A lab", "first_party", 1_700_000_000)
-AGGREGATE = {
-    "schema_version", "evaluation_id", "retrieved_timestamp", "source_metadata", "model_info", "eval_library",
-    "evaluation_results",
-}  # fmt: skip
-ROW = {
-    "schema_version", "evaluation_id", "model_id", "evaluation_name", "sample_id", "interaction_type", "input",
-    "answer_attribution", "evaluation",
-}  # fmt: skip
-
-
-def texts_only(content):
-    """Every ``additional_details`` and ``details`` of the schema maps texts to texts."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            if key in {"additional_details", "details", "metadata"}:
-                assert all(isinstance(one, str) for one in value.values()), value
-            texts_only(value)
-    elif isinstance(content, list):
-        for one in content:
-            texts_only(one)
 
 
 def check(folder):
-    """The rules of schema 0.2.2 that a record of ours could break; returns the records and the rows."""
-    records, rows = [], []
-    for path in sorted(folder.rglob("*.json")):
-        assert uuid.UUID(path.stem).version == 4
-        assert len(path.relative_to(folder).parts) == 5
-        record = json.loads(path.read_bytes())
-        texts_only(record)
-        assert record["model_info"]["additional_details"]["deployment_type"] == "unknown"
-        assert set(record) - {"detailed_evaluation_results"} == AGGREGATE
-        assert record["schema_version"] == "0.2.2"
-        assert record["source_metadata"]["source_type"] in {"documentation", "evaluation_run"}
-        names = [result["evaluation_result_id"] for result in record["evaluation_results"]]
-        assert len(set(names)) == len(names)
-        for result in record["evaluation_results"]:
-            metric, score = result["metric_config"], result["score_details"]
-            assert isinstance(metric["lower_is_better"], bool)
-            assert metric["score_type"] == "continuous"
-            assert metric["min_score"] <= score["score"] <= metric["max_score"]
-            if "llm_scoring" in metric:
-                assert metric["llm_scoring"]["judges"][0]["model_info"]["id"]
-                assert metric["llm_scoring"]["input_prompt"]
-            for part in score["uncertainty"].values():
-                assert not isinstance(part, dict) or "bootstrap" not in part["method"]
-        more = record.get("detailed_evaluation_results")
+    """What Every Eval Ever asks, and what is ours: honest methods, whole files; returns the records and the rows."""
+    records, rows = check_folder(folder)
+    for record in records:
+        for result in record.evaluation_results:
+            found = result.score_details.uncertainty
+            for part in (found.standard_error, found.confidence_interval):
+                assert part is None or "bootstrap" not in part.method
+        more = record.detailed_evaluation_results
         if more is not None:
-            content = (path.parent / more["file_path"]).read_bytes()
-            assert more["checksum"] == hashlib.sha256(content).hexdigest()
-            own = [json.loads(line) for line in content.splitlines()]
-            assert len(own) == more["total_rows"]
-            for row in own:
-                texts_only(row)
-                assert (
-                    set(row) - {"evaluation_result_id", "sample_hash", "output", "metadata"} == ROW
-                )
-                assert row["evaluation_id"] == record["evaluation_id"]
-                assert row["evaluation_result_id"] in names
-            rows += own
-        records.append(record)
+            content = (folder / more.file_path).read_bytes()
+            assert more.checksum == hashlib.sha256(content).hexdigest()
+    names = {
+        (record.evaluation_id, result.evaluation_result_id)
+        for record in records
+        for result in record.evaluation_results
+    }
+    assert {(row.evaluation_id, row.evaluation_result_id) for row in rows} <= names
     return records, rows
 
 
@@ -112,9 +71,9 @@ def test_every_verdict_is_a_row(tmp_path):
         for value in one.preference
         if value is not None
     ]
-    found = [(r["model_id"], r["evaluation_result_id"], r["evaluation"]["score"]) for r in rows]
+    found = [(row.model_id, row.evaluation_result_id, row.evaluation.score) for row in rows]
     assert sorted(found) == sorted(wanted)
-    assert len({row["sample_hash"] for row in rows}) == 1  # one prompt, no baseline's text
+    assert len({row.sample_hash for row in rows}) == 1  # one prompt, no baseline's text
 
 
 @pytest.mark.skipif(
@@ -131,13 +90,8 @@ def test_released_models_are_exported_with_their_rows(tmp_path):
     assert read_folder(tmp_path / "eee") == board
     key = board.of_kind("win rate")[0].key
     for record in records:
-        own = [
-            r["evaluation"]["score"] for r in rows if r["evaluation_id"] == record["evaluation_id"]
-        ]
-        scores = {
-            r["evaluation_result_id"]: r["score_details"]["score"]
-            for r in record["evaluation_results"]
-        }
+        own = [row.evaluation.score for row in rows if row.evaluation_id == record.evaluation_id]
+        scores = {r.evaluation_result_id: r.score_details.score for r in record.evaluation_results}
         if key in scores:
             assert 100 * sum(own) / len(own) == pytest.approx(scores[key], abs=1e-9)
 
@@ -160,6 +114,28 @@ def test_names_stay_inside_the_folder(tmp_path):
     ]
     paths = write_folder(msgspec.structs.replace(board, rows=rows), tmp_path / "in", SOURCE)
     assert all(path.resolve().is_relative_to(tmp_path / "in") for path in paths)
+
+
+@pytest.mark.parametrize("name", ["data", "data/data", "con", "lab/NUL", "com1.5b", "x.", "a b"])
+def test_every_file_system_takes_the_names(name, tmp_path):
+    board = plan_board()
+    row = msgspec.structs.replace(board.rows[0], model=name)
+    board = msgspec.structs.replace(board, name="data", rows=[row])
+    write_folder(board, tmp_path, SOURCE)
+    check(tmp_path)
+    assert read_folder(tmp_path) == board
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r", "\n"])
+def test_no_text_breaks_a_row(mark, tmp_path):
+    examples = small_examples()
+    texts = [f"a{mark}b {text}" for text in examples.chunks[0].texts]
+    chunk = msgspec.structs.replace(examples.chunks[0], texts=texts)
+    broken = msgspec.structs.replace(examples, chunks=[chunk, *examples.chunks[1:]])
+    write_folder(small_board(), tmp_path, SOURCE, broken)
+    _, rows = check(tmp_path)
+    assert rows
+    assert all(row.input.raw.startswith(f"a{mark}b ") for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """*Every Eval Ever*: one JSON file per model with its scores, and one row per verdict in a jsonl file beside it.
 
 Written to schema 0.2.2 of the aggregate and of the rows (``every_eval_ever/schemas`` of evaleval/every_eval_ever), and
-so that its validator (``validation_core.py``) has nothing to warn of where every set's source is known.
+so that its validator (``validation_core.py``, of 0.2.2 and as it is since: the path of the rows from ``data/`` on, who
+deployed a model and its judges, names that every file system takes) finds no error and has nothing to warn of where
+every set's source is known.
 What the schema has no field for stands in its ``additional_details``, so that `read_folder` gives the same board back.
 A standard error names the method that it was computed by.
 """
@@ -31,6 +33,12 @@ ROWS_SCHEMA = "instance_level_eval_0.2.2"
 _LEVEL = 0.95
 _UNIT_NAMES = {"%": "percent", "": "points"}
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_RESERVED = re.compile(r"(data|(con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?)", re.IGNORECASE)
+"""names of folders that the validator refuses: its own, and those of devices"""
+_DEPLOYMENT = {"deployment_type": "unknown", "model_availability": "unknown"}
+"""a board does not say whether a model was asked here or through an API"""
+_LINE_BREAKS = {chr(code): f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+"""what `str.splitlines` breaks a line at, by which the validator reads rows, and JSON does not escape"""
 _BOARD, _COLUMN, _PLACE, _UNSCORED = (
     f"alignboard_{name}" for name in ("board", "column", "place", "unscored")
 )
@@ -59,18 +67,18 @@ def write_folder(
         identity = f"{_safe(board.name)}/{_safe(row.model)}/{source.when}"
         # The validator wants the form of version 4; the digest keeps the same board's files the same.
         stem = uuid.UUID(bytes=hashlib.sha256(identity.encode()).digest()[:16], version=4)
-        parts = ("data", board.name, developer or "unknown", name)
-        target = folder.joinpath(*(_safe(part) for part in parts))
+        parts = (board.name, developer or "unknown", name)
+        target = folder.joinpath("data", *(_safe(part) for part in parts))
         content = _aggregate(board, row, place, source, identity)
         rows = [] if examples is None else list(_rows(board, row.model, examples, identity))
         if rows:
-            lines = b"".join(msgspec.json.encode(line) + b"\n" for line in rows)
+            lines = "".join(_line(row) for row in rows).encode()
             path = target / f"{stem}_samples.jsonl"
             write_atomically(path, lines)
             written.append(path)
             content["detailed_evaluation_results"] = {
                 "format": "jsonl",
-                "file_path": path.name,
+                "file_path": path.relative_to(folder).as_posix(),
                 "hash_algorithm": "sha256",
                 "checksum": hashlib.sha256(lines).hexdigest(),
                 "total_rows": len(rows),
@@ -113,7 +121,13 @@ def read_folder(folder: Path) -> Board:
 
 
 def _safe(text: str) -> str:
-    return _UNSAFE.sub("_", text).strip("._") or "_"
+    name = _UNSAFE.sub("_", text).strip("._") or "_"
+    return f"_{name}" if _RESERVED.fullmatch(name) else name
+
+
+def _line(row: dict[str, Any]) -> str:
+    text = msgspec.json.encode(row).decode()
+    return text.translate(str.maketrans(_LINE_BREAKS)) + "\n"
 
 
 def _json(content: object) -> str:
@@ -144,9 +158,9 @@ def _aggregate(board: Board, row: Row, place: int, source: Source, identity: str
         "model_info": {
             "name": row.model,
             "id": row.model,
-            # A board does not say whether a model was asked here or through an API.
             "additional_details": {k: v for k, v in model.items() if v is not None}
-            | {_UNSCORED: _json(unscored), "deployment_type": "unknown"},
+            | {_UNSCORED: _json(unscored)}
+            | _DEPLOYMENT,
         },
         "evaluation_results": [
             _result(board, column, score, source.datasets) for column, score in known
@@ -183,8 +197,9 @@ def _result(
         "additional_details": {_COLUMN: column.key, "source": column.source, "bounds": bounds},
     }
     if column.judge:
+        judge = {"name": column.judge, "id": column.judge, "additional_details": _DEPLOYMENT}
         metric["llm_scoring"] = {
-            "judges": [{"model_info": {"name": column.judge, "id": column.judge}}],
+            "judges": [{"model_info": judge}],
             "input_prompt": f"The prompt that the judge {column.judge} declares; the board does not hold it.",
             "additional_details": {"baseline": column.baseline or "of the same family"},
         }
