@@ -91,7 +91,7 @@ def test_without_own_verdicts_by_a_step_is_nearly_the_fit_to_the_others(monkeypa
 def test_a_newton_step_solves_the_whole_system(models, instructions):
     """By either side of the Schur complement the step is that of the dense Hessian."""
     (model, instruction, score, t), _, _ = board(models, instructions)
-    rows = difficulty._Rows(model, instruction, score, t)
+    rows = difficulty._laid_out(model, instruction, score, t, (models, instructions))
     beta, gamma = np.full(2 * models, 0.1), np.linspace(-1, 1, instructions)
     design = np.zeros((len(model), 2 * models + instructions))
     every = np.arange(len(model))
