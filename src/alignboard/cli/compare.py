@@ -44,7 +44,11 @@ _ANY_PROMPT = (
     metavar="PLAN",
     help="A plan that was run here, or its file: MODELS are its own (default: all of them).",
 )
-@click.option("--judge", metavar="NAME", help="The judge whose verdicts are compared.")
+@click.option(
+    "--judge",
+    metavar="NAME",
+    help="The judge whose verdicts, and ratings of single outputs, are compared.",
+)
 @click.option(
     "--suite",
     metavar="NAME",
@@ -100,8 +104,8 @@ def compare(
     """Compare the first of MODELS with the others on the prompts that both have.
 
     MODELS are names of models in --from DIR with --judge NAME or --suite NAME; or models of --plan PLAN; or annotations
-    files of one judge; or samples or results files, or output folders, of lm-eval. Exit code 3 where no pair has a
-    prompt in common.
+    or ratings files of one judge; or samples or results files, or output folders, of lm-eval. Exit code 3 where no pair
+    has a prompt in common.
     """
     from alignboard.reports import compare as compared
     from alignboard.reports.comparison_text import to_csv, to_latex, to_text
@@ -228,7 +232,7 @@ def power(
 
 
 def _costs(models: tuple[str, ...], results: Path, judge: str) -> dict[str, PromptCost]:
-    """What judging takes per prompt, by model; empty where the judge is declared nowhere here."""
+    """What judging takes per prompt, by model; empty where the judge is declared nowhere here, or has only ratings."""
     from alignboard.judges.load import load_judge
     from alignboard.judges.opening import Access
     from alignboard.judges.pairs import Pair
@@ -239,11 +243,11 @@ def _costs(models: tuple[str, ...], results: Path, judge: str) -> dict[str, Prom
     from alignboard.results.verdict_paths import one_column
 
     try:
-        declared = load_judge(judge)
+        declared, verdicts = load_judge(judge), one_column(results, models, judge)
     except InputError:
         return {}
     judges, found = Judges(Access(), Path.cwd()), {}
-    for model, path in one_column(results, models, judge).items():
+    for model, path in verdicts.items():
         rows = read_rows(path, Judgment)
         pairs = [
             Pair(row.instruction, row.output_1, row.generator_1, row.output_2, row.generator_2)

@@ -107,6 +107,11 @@ class JudgeSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_fie
         return getattr(self, "rates", False)
 
     @property
+    def scale(self) -> tuple[float, float] | None:
+        """The lowest and the highest rating; None where ratings have no bounds."""
+        return self.reply_form.scale
+
+    @property
     def prompted(self) -> PromptedSpec | None:
         """The declaration of a language model that is given a prompt; None for other kinds."""
         return None

@@ -25,10 +25,10 @@ from alignboard.judges.prompting.attacks import detect
 from alignboard.pipeline.judged_outputs import Answers
 from alignboard.pipeline.replacing import n_ratings, require_no_loss
 from alignboard.results.files import write_json
+from alignboard.results.ratings import RATINGS
 from alignboard.results.verdict_paths import judge_folder
 from alignboard.stats.intervals import clustered_mean, student_interval
 
-RATINGS = "ratings.json"
 SUMMARY = "rating.json"
 
 

@@ -1,8 +1,8 @@
-"""The comparison of models from a results folder, from annotations files or from lm-eval's samples."""
+"""The comparison of models from a results folder, from files of verdicts or ratings, or from lm-eval's samples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +11,11 @@ from alignboard.published.calibration import read_calibration
 from alignboard.published.reproduce import reference_set
 from alignboard.published.scores import CalibratedScores
 from alignboard.reports.comparison import Correction, FamilyOfTests, PairedComparison, corrected
-from alignboard.reports.comparison_sources import sample_families, verdict_families
+from alignboard.reports.comparison_sources import (
+    rating_family,
+    sample_families,
+    verdict_families,
+)
 from alignboard.reports.samples import (
     PREFIX,
     RESULTS,
@@ -22,8 +26,9 @@ from alignboard.reports.samples import (
 )
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_annotations
+from alignboard.results.ratings import Ratings, is_ratings, rating_files, read_ratings
 from alignboard.results.runs import repeated_verdicts, run_names
-from alignboard.results.verdict_paths import one_column
+from alignboard.results.verdict_paths import one_column, verdict_files
 from alignboard.suites import Suite, load_evaluation, load_suite
 from alignboard.workspace import model_name
 
@@ -66,15 +71,15 @@ def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the c
     Parameters
     ----------
     models
-        Names of models in ``results``, of which repeated runs are averaged; without it annotations files of one judge,
-        samples or results files of lm-eval, or its output folders.
+        Names of models in ``results``, of which repeated runs are averaged; without it annotations or ratings files of
+        one judge, samples or results files of lm-eval, or its output folders.
     results
         A results folder, with a ``judge`` or a ``suite``.
     plan
         A plan that was run, as `alignboard.load_plan` returns it, in place of ``results``: models are its own (all of
         them where none is named), and so is the judge, where it has one.
     judge
-        The judge whose verdicts are compared.
+        The judge whose verdicts, and ratings of single outputs, are compared.
     suite
         An evaluation suite, whose benchmarks are compared, or a published one, which stands for its judge.
     set_name, baseline
@@ -127,7 +132,7 @@ def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the c
         families = sample_families(samples, all_pairs=all_pairs, any_prompt=any_prompt)
     elif assets is None:
         column = (judge, set_name, baseline)
-        families = _averaged(names, results, column, cluster, all_pairs=all_pairs)
+        families = _by_judge(names, results, column, cluster, all_pairs=all_pairs)
     else:
         families = _length_controlled(names, results, judge, assets, cluster, all_pairs=all_pairs)
     return corrected(families, correction, margin)
@@ -155,6 +160,57 @@ def _samples_of(
         ]
         for name in names
     }
+
+
+def _by_judge(
+    names: Sequence[str],
+    results: Path,
+    column: tuple[str, str | None, str | None],
+    cluster: str | None,
+    *,
+    all_pairs: bool,
+) -> list[FamilyOfTests]:
+    """Verdicts of ``column`` (judge, set and baseline), ratings by its judge, or both."""
+    judge, set_name, _ = column
+    rated = {
+        name: read_ratings(path)
+        for name, path in rating_files(results, names, judge, set_name).items()
+    }
+    judged = not rated or all(
+        any(one.judge == judge for one in verdict_files(results / model_name(name)))
+        for name in names
+    )
+    verdicts = _averaged(names, results, column, cluster, all_pairs=all_pairs) if judged else []
+    return [*verdicts, *_ratings(rated, cluster, all_pairs=all_pairs)]
+
+
+def _ratings(
+    rated: Mapping[str, Ratings], cluster: str | None, *, all_pairs: bool
+) -> list[FamilyOfTests]:
+    """One judge's ratings by model, on the scale that the judge declares; none where there are none."""
+    if not rated:
+        return []
+    first, *others = rated.values()
+    for other in others:
+        if other.judge != first.judge:
+            raise InputError(
+                f"{first.path} and {other.path} have two judges, {first.judge!r} and {other.judge!r}: their ratings "
+                "cannot be compared."
+            )
+    from alignboard.judges.load import load_judge  # verdicts need no judge
+
+    try:
+        scale = load_judge(first.judge).scale
+    except InputError as error:
+        raise InputError(
+            f"{first.path}: the judge declares the scale of its ratings. {error}"
+        ) from error
+    if scale is None:
+        raise InputError(
+            f"{first.path}: ratings by {first.judge!r} have no lowest and highest value, which their intervals need; "
+            f"compare its verdicts instead (alignboard judge OUTPUTS --judge {first.judge})."
+        )
+    return [rating_family(rated, scale, cluster=cluster, all_pairs=all_pairs)]
 
 
 def _averaged(
@@ -205,7 +261,7 @@ def _of_files(
     all_pairs: bool,
     any_prompt: bool,
 ) -> list[FamilyOfTests]:
-    """MODELS that are files: lm-eval's where the first is one, or is a folder; else annotations."""
+    """MODELS that are files: lm-eval's where the first is one, or is a folder; else ratings or annotations."""
     if assets is not None:
         raise InputError("--assets needs --from DIR, where the order of the instructions is known.")
     paths = [Path(name) for name in names]
@@ -217,6 +273,11 @@ def _of_files(
         called = _unless_alike([_model_of(path) for path in paths], names)
         by_model = dict(zip(called, samples, strict=True))
         return sample_families(by_model, all_pairs=all_pairs, any_prompt=any_prompt)
+    if is_ratings(paths[0]):
+        ratings = [read_ratings(path) for path in paths]
+        called = _unless_alike([one.generator for one in ratings], names)
+        by_rated = dict(zip(called, ratings, strict=True))
+        return _ratings(by_rated, cluster, all_pairs=all_pairs)
     tables = [read_annotations(path) for path in paths]
     called = _unless_alike([table.generator for table in tables], names)
     by_name = dict(zip(called, tables, strict=True))

@@ -48,7 +48,7 @@ class FamilyOfTests:
     """The pairs of one quantity, which are corrected together."""
 
     quantity: str
-    """``win_rate``, ``lc_win_rate``, or a benchmark's task and metric"""
+    """``win_rate``, ``lc_win_rate``, ``rating``, or a benchmark's task and metric"""
     pairs: Sequence[tuple[str, str]]
     found: Sequence[PairedDifference]
     units: Sequence[NDArray]
@@ -57,6 +57,8 @@ class FamilyOfTests:
     """by model: the C of a length-controlled fit"""
     sampling: Sequence[float] | None = None
     """by pair: the share of the variance that is due to the draws of responses and verdicts"""
+    scale: tuple[float, float] | None = None
+    """of ratings: the lowest and the highest, of whose distance differences are fractions"""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,13 @@ class PairRow:
     """of the variance, due to the draws of responses and verdicts; NaN where they are not repeated"""
     mcnemar: McNemar | None = None
     """where every row's difference is -1, 0 or 1 and every row its own cluster"""
+    scale: tuple[float, float] | None = None
+    """see `FamilyOfTests`"""
+
+    @property
+    def unit(self) -> float:
+        """What differences are shown in: points of 100 for rates, the judge's own scale for ratings."""
+        return 100.0 if self.scale is None else self.scale[1] - self.scale[0]
 
     @property
     def verdict(self) -> str:
@@ -110,6 +119,7 @@ class PairRow:
             "identical": self.found.identical,
             "verdict": self.verdict,
             "C": self.C,
+            "scale": self.scale,
         }
 
 
@@ -195,6 +205,7 @@ def corrected(
                 None if family.conditions is None else (family.conditions[a], family.conditions[b]),
                 share,
                 _mcnemar(found) if family.conditions is None else None,
+                family.scale,
             )
             for (a, b), found, q, share in zip(
                 family.pairs,

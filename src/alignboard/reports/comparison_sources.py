@@ -1,4 +1,4 @@
-"""What is compared: verdicts of one judge, and lm-eval's samples, as families of paired differences."""
+"""What is compared: verdicts and ratings of one judge, and lm-eval's samples, as families of paired differences."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from alignboard.published.scores import AlignedControl
 from alignboard.records import Annotations, TextId, text_id
 from alignboard.reports.comparison import FamilyOfTests, pairs_of
 from alignboard.reports.samples import TaskSamples
+from alignboard.results.ratings import Ratings
 from alignboard.results.raw_rows import raw_rows
 from alignboard.stats.paired import (
     PairedDifference,
@@ -25,7 +26,7 @@ from alignboard.stats.paired import (
 
 Array = NDArray[np.float64]
 
-WIN_RATE, LC_WIN_RATE = "win_rate", "lc_win_rate"
+WIN_RATE, LC_WIN_RATE, RATING = "win_rate", "lc_win_rate", "rating"
 
 
 def verdict_families(
@@ -59,11 +60,12 @@ def verdict_families(
     pairs = pairs_of(list(tables), all_pairs=all_pairs)
     _require_one_column(tables)
     union = shared_prompts(tables.values())
-    names = union.astype(object) if cluster is None else _clusters(tables, union, cluster)
+    paths = [Path(table.path) for table in tables.values()]
+    names = union.astype(object) if cluster is None else _clusters(paths, union, cluster)
     _, group = np.unique(names, return_inverse=True)
     score = {name: _spread(table, table.balanced - 1, union) for name, table in tables.items()}
     found = [paired_difference(score[a], score[b], group, estimated=True) for a, b in pairs]
-    units = [np.flatnonzero(np.bincount(group[~np.isnan(score[a] - score[b])])) for a, b in pairs]
+    units = _units(score, pairs, group)
     drawn = {name: _spread(tables[name], own, union) for name, own in (sampling or {}).items()}
     shares = [
         _sampling_share(one, [drawn.get(name) for name in pair], score[pair[0]] - score[pair[1]])
@@ -78,6 +80,37 @@ def verdict_families(
     everywhere = [np.arange(group.max() + 1)] * len(pairs)
     C = {name: fit.C for name, fit in controlled.items()}
     return [raw, FamilyOfTests(LC_WIN_RATE, pairs, differences, everywhere, C)]
+
+
+def rating_family(
+    rated: Mapping[str, Ratings],
+    scale: tuple[float, float],
+    *,
+    cluster: str | None = None,
+    all_pairs: bool = False,
+) -> FamilyOfTests:
+    """Differences of mean ratings by one judge, as fractions of its ``scale``, on the prompts that two models share.
+
+    The turns of a conversation are one cluster, unless ``cluster`` names a column. Raises `InputError` for two judges,
+    and for a rating outside of the scale.
+    """
+    pairs = pairs_of(list(rated), all_pairs=all_pairs)
+    by_text = {
+        text: opening
+        for one in rated.values()
+        for text, opening in zip(one.instruction, one.conversation, strict=True)
+    }
+    place = {text: number for number, text in enumerate(by_text)}
+    names = np.array(list(by_text.values()), dtype=object)
+    if cluster is not None:
+        texts = np.array([text_id(text) for text in by_text], dtype=np.uint64)
+        names = _clusters([one.path for one in rated.values()], texts, cluster)
+    _, group = np.unique(names, return_inverse=True)
+    score = {name: np.full(len(place), np.nan) for name in rated}
+    for name, one in rated.items():
+        score[name][[place[text] for text in one.instruction]] = one.fraction(scale)
+    found = [paired_difference(score[a], score[b], group) for a, b in pairs]
+    return FamilyOfTests(RATING, pairs, found, _units(score, pairs, group), scale=scale)
 
 
 def sample_families(
@@ -182,20 +215,27 @@ def _quantity(key: tuple[str, str, str]) -> str:
     return f"{task} {metric}" + (f" ({filter_name})" if filter_name != "none" else "")
 
 
-def _clusters(tables: Mapping[str, Annotations], union: TextId, cluster: str) -> NDArray:
+def _units(
+    score: Mapping[str, Array], pairs: Sequence[tuple[str, str]], group: NDArray[np.intp]
+) -> list[NDArray[np.intp]]:
+    """The clusters that each pair's difference rests on."""
+    return [np.flatnonzero(np.bincount(group[~np.isnan(score[a] - score[b])])) for a, b in pairs]
+
+
+def _clusters(paths: Sequence[Path], union: TextId, cluster: str) -> NDArray:
     """(U,) the value of column ``cluster`` of each instruction; the same in every file."""
     known: dict[int, str] = {}
-    for table in tables.values():
-        for number, row in enumerate(raw_rows(Path(table.path)), start=1):
+    for path in paths:
+        for number, row in enumerate(raw_rows(path), start=1):
             value = row.get(cluster)
             if value is None:
                 raise InputError(
-                    f"{table.path}, row {number}, field {cluster!r}: missing; --cluster needs a column that every row "
+                    f"{path}, row {number}, field {cluster!r}: missing; --cluster needs a column that every row "
                     f"has, such as {', '.join(sorted(row))}."
                 )
             if known.setdefault(text_id(row["instruction"]), str(value)) != str(value):
                 raise InputError(
-                    f"{table.path}, row {number}, field {cluster!r}: {value!r}, but another file says "
+                    f"{path}, row {number}, field {cluster!r}: {value!r}, but another file says "
                     f"{known[text_id(row['instruction'])]!r} for the same instruction."
                 )
     return np.array([known[int(one)] for one in union], dtype=str)

@@ -16,7 +16,7 @@ _LEAST_PROBABILITY = 1e-300
 
 
 def to_text(comparison: PairedComparison) -> str:
-    """The pairs in percentage points, then the rank sets."""
+    """The pairs in percentage points, ratings on the judge's scale; then the rank sets."""
     header = _header(comparison)
     pairs = table(
         header, [_cells(row) for row in comparison.rows], left=(*range(_LEFT), len(header) - 1)
@@ -35,7 +35,7 @@ def to_csv(comparison: PairedComparison) -> str:
 
 
 def to_latex(comparison: PairedComparison) -> str:
-    """The pairs as a table for ``booktabs``, in percentage points."""
+    """The pairs as a table for ``booktabs``, in the units of `to_text`."""
     header = [latex_text(name) for name in _header(comparison)]
     lines = [
         "% Needs \\usepackage{booktabs}; made by alignboard.",
@@ -59,13 +59,14 @@ def _header(comparison: PairedComparison) -> list[str]:
 
 
 def _cells(row: PairRow) -> list[str]:
-    found = row.found
+    found, unit = row.found, row.unit
+    scale = "" if row.scale is None else f", {row.scale[0]:g} to {row.scale[1]:g}"
     return [
         shown(row.a),
         shown(row.b),
-        _quantity(row.quantity),
-        f"{100 * found.estimate:+.2f}" if found.n else "-",
-        "-" if math.isnan(found.low) else f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
+        _quantity(row.quantity) + scale,
+        f"{unit * found.estimate:+.2f}" if found.n else "-",
+        "-" if math.isnan(found.low) else f"{unit * found.low:+.2f} to {unit * found.high:+.2f}",
         _probability(found.p_value),
         _probability(row.adjusted_p),
         str(found.n),

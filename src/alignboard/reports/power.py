@@ -77,7 +77,7 @@ def pair_powers(
             PairPower(
                 row.a,
                 row.b,
-                row.quantity,
+                row.quantity if row.scale is None else f"{row.quantity}, % of its scale",
                 found.estimate,
                 sd * math.sqrt(per_unit) if known else math.nan,
                 found.n,

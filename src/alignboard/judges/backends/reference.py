@@ -40,6 +40,11 @@ class ReferenceSpec(JudgeSpec, frozen=True, tag="reference"):
         """See `JudgeSpec`."""
         return True
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """See `JudgeSpec`."""
+        return 0.0, 100.0
+
     def sources(self, workspace: Path) -> dict[str, Any]:
         """See `JudgeSpec`."""
         return {"references": file_sha256(self.path(workspace))}

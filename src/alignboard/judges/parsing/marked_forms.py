@@ -135,6 +135,11 @@ class ResultRule(ReplyForm, frozen=True, tag="result"):
         """See `ReplyForm`."""
         return self.rates
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """See `ReplyForm`."""
+        return self.lowest, self.highest
+
     def check(self, path: Path) -> None:
         """See `ReplyForm`."""
         _check_range(path, self.lowest, self.highest)
@@ -161,6 +166,11 @@ class RatingRule(ReplyForm, frozen=True, tag="rating"):
     def is_rating(self) -> bool:
         """See `ReplyForm`."""
         return True
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """See `ReplyForm`."""
+        return self.lowest, self.highest
 
     def check(self, path: Path) -> None:
         """See `ReplyForm`."""

@@ -96,6 +96,11 @@ class ReplyForm(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_fie
         return False
 
     @property
+    def scale(self) -> tuple[float, float] | None:
+        """The lowest and the highest rating; None where ratings have no bounds, or there are none."""
+        return None
+
+    @property
     def raw_key(self) -> str:
         """What AlpacaEval calls the part of a raw completion that is stored."""
         return "completions"
