@@ -355,6 +355,24 @@ def test_sign_flips_counted_by_hand() -> None:
     assert math.isnan(sign_flip_p_value(np.zeros(4), rng=rng))
 
 
+@pytest.mark.parametrize("values", [(0.25, 0.5, 1.0), (0.1, 0.2, 0.3), ()])
+def test_sign_flips_are_all_patterns_of_signs(values: tuple[float, ...]) -> None:
+    """Values with ties, with ties that floats round apart, and without."""
+    rng = np.random.default_rng(7)
+    for n in (1, 2, 3, 12):
+        delta = rng.choice(values, n) if values else rng.random(n)
+        delta = delta * rng.choice([-1, 1], n)
+        signs = np.array(list(itertools.product([-1, 1], repeat=n)))
+        counted = (np.abs(signs @ delta) >= abs(delta.sum()) - 1e-12).mean()
+        assert sign_flip_p_value(delta, rng=rng) == pytest.approx(counted, rel=1e-12)
+
+
+def test_sign_flips_of_binary_values_are_mcnemars_exact_test() -> None:
+    delta = np.repeat([1.0, -1.0], [28, 11])
+    found = sign_flip_p_value(delta, rng=np.random.default_rng(0))
+    assert found == pytest.approx(mcnemar(28, 11).exact, rel=1e-12)
+
+
 def test_equivalence_is_two_one_sided_tests() -> None:
     rng = np.random.default_rng(2)
     a, b = rng.random((2, 400))

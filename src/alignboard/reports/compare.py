@@ -26,7 +26,7 @@ from alignboard.reports.samples import (
 )
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_annotations
-from alignboard.results.ratings import Ratings, is_ratings, rating_files, read_ratings
+from alignboard.results.ratings import RatedOutputs, is_ratings, rating_files, read_ratings
 from alignboard.results.runs import repeated_verdicts, run_names
 from alignboard.results.verdict_paths import one_column, verdict_files
 from alignboard.suites import Suite, load_evaluation, load_suite
@@ -185,7 +185,7 @@ def _by_judge(
 
 
 def _ratings(
-    rated: Mapping[str, Ratings], cluster: str | None, *, all_pairs: bool
+    rated: Mapping[str, RatedOutputs], cluster: str | None, *, all_pairs: bool
 ) -> list[FamilyOfTests]:
     """One judge's ratings by model, on the scale that the judge declares; none where there are none."""
     if not rated:

@@ -29,6 +29,8 @@ ALPHA = 0.05
 _DRAWS = 20_000
 _SEED = 20_800
 _FEW_UNITS = 50
+# Of so many pairs each takes all patterns of signs; of more, those with more units that differ take random ones.
+_FEW_PAIRS, _QUICK_UNITS = 10, 41
 _ROUNDING = 1e-9
 _NUMBERS = (
     "estimate",
@@ -200,7 +202,7 @@ def corrected(
                 family.quantity,
                 found,
                 float(q),
-                _sign_flip(found) if family.conditions is None else math.nan,
+                _sign_flip(found, len(family.pairs)) if family.conditions is None else math.nan,
                 math.nan if margin is None else equivalence_p_value(found, margin),
                 None if family.conditions is None else (family.conditions[a], family.conditions[b]),
                 share,
@@ -272,13 +274,14 @@ def _ranking(family: FamilyOfTests, names: list[str], adjusted: Array) -> Rankin
     )
 
 
-def _sign_flip(found: PairedDifference) -> float:
+def _sign_flip(found: PairedDifference, n_pairs: int) -> float:
     """The test of signs on the clusters' sums, where there are few clusters, of one size."""
     few = 1 < found.n_clusters < _FEW_UNITS and found.n_effective == found.n_clusters
     if not few or found.identical:
         return math.nan
     sums = found.influence + found.estimate / found.n_clusters
-    return sign_flip_p_value(sums, rng=np.random.default_rng(_SEED))
+    exact_below = _FEW_UNITS if n_pairs <= _FEW_PAIRS else _QUICK_UNITS
+    return sign_flip_p_value(sums, rng=np.random.default_rng(_SEED), exact_below=exact_below)
 
 
 def _mcnemar(found: PairedDifference) -> McNemar | None:

@@ -15,7 +15,7 @@ from alignboard.published.scores import AlignedControl
 from alignboard.records import Annotations, TextId, text_id
 from alignboard.reports.comparison import FamilyOfTests, pairs_of
 from alignboard.reports.samples import TaskSamples
-from alignboard.results.ratings import Ratings
+from alignboard.results.ratings import RatedOutputs
 from alignboard.results.raw_rows import raw_rows
 from alignboard.stats.paired import (
     PairedDifference,
@@ -83,7 +83,7 @@ def verdict_families(
 
 
 def rating_family(
-    rated: Mapping[str, Ratings],
+    rated: Mapping[str, RatedOutputs],
     scale: tuple[float, float],
     *,
     cluster: str | None = None,

@@ -31,7 +31,7 @@ class _Row(msgspec.Struct):
 
 
 @dataclass(frozen=True)
-class Ratings:
+class RatedOutputs:
     """One judge's ratings of one model's outputs, in the order of the file."""
 
     path: Path
@@ -63,7 +63,7 @@ def is_ratings(path: Path) -> bool:
     return b'"rating"' in content and b'"preference"' not in content
 
 
-def read_ratings(path: Path) -> Ratings:
+def read_ratings(path: Path) -> RatedOutputs:
     """The ratings of one model by one judge; raises `InputError` that names the row and the field."""
     rows = []
     for number, raw in enumerate(raw_rows(path), start=1):
@@ -79,7 +79,7 @@ def read_ratings(path: Path) -> Ratings:
         _require_one(path, field, [getattr(row, field) for row in rows])
     _require_each_once(path, [row.instruction for row in rows])
     opening = {row.instruction for row in rows if row.turn == 1}
-    return Ratings(
+    return RatedOutputs(
         path,
         rows[0].annotator,
         rows[0].generator,

@@ -225,24 +225,36 @@ def mcnemar(only_a: int, only_b: int) -> McNemar:
 
 
 def sign_flip_p_value(
-    delta: Array, *, rng: np.random.Generator, exact_below: int = 21, draws: int = 20_000
+    delta: Array, *, rng: np.random.Generator, exact_below: int = 50, draws: int = 20_000
 ) -> float:
     """Two-sided test of a zero mean from the signs that ``delta`` (n,), one value a cluster, could have had.
 
-    All 2^m sign patterns of the m values that are not zero where m < ``exact_below``, else ``draws`` random ones with
-    the observed one counted.
+    All 2^m sign patterns of the m values that are not zero where m < ``exact_below`` (45 values take half a second,
+    49 three and 0.8 GB), else ``draws`` random ones with the observed one counted.
+
+    References: van de Wiel 2001, Computational Statistics 16 (the split-up algorithm).
     """
     moved = delta[delta != 0]
     if not len(moved):
         return math.nan
     observed = abs(float(moved.sum())) * (1 - 1e-12)
-    if len(moved) < exact_below:
-        sums = moved[:1]  # with all signs turned the absolute sum is the same
-        for value in moved[1:]:
-            sums = np.concatenate([sums + value, sums - value])
-        return float((np.abs(sums) >= observed).mean())
-    signs = rng.choice([-1.0, 1.0], size=(draws, len(moved)))
-    return (1 + int((np.abs(signs @ moved) >= observed).sum())) / (draws + 1)
+    if len(moved) >= exact_below:
+        signs = rng.choice([-1.0, 1.0], size=(draws, len(moved)))
+        return (1 + int((np.abs(signs @ moved) >= observed).sum())) / (draws + 1)
+    one, other = (_sorted_sums(half) for half in np.array_split(moved, 2))
+    # Sums of all values are sums of a half's and the other's; signs are symmetric, so one tail is half of both.
+    patterns = len(one) * len(other)
+    short = int(np.searchsorted(one, observed - other[::-1]).sum())
+    return min(1.0, 2 * (patterns - short) / patterns)
+
+
+def _sorted_sums(values: Array) -> Array:
+    """(2^m,) the sums of ``values`` (m,) with all signs, in order."""
+    sums = np.zeros(1)
+    for value in np.abs(values):
+        sums = np.concatenate([sums - value, sums + value])
+        sums.sort(kind="stable")  # which merges two runs in order
+    return sums
 
 
 def _paired(
