@@ -8,6 +8,7 @@ import subprocess
 import sys
 from threading import Thread
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -73,6 +74,27 @@ def test_what_is_done_at_any_time_is_a_random_sample_of_the_prompts(tmp_path):
     expected = len(first) / N
     chi_squared = ((counts - expected) ** 2 / expected).sum()
     assert chi_squared < 49.7, "the 0.1 % limit of 23 degrees of freedom"
+
+
+def test_identical_responses_are_draws_and_not_shown(tmp_path):
+    told = [
+        msgspec.structs.replace(pair, output_2=pair.output_1) if k % 3 == 0 else pair
+        for k, pair in enumerate(pairs())
+    ]
+    labels = Labels(told, tmp_path, "ada")
+    first = shown(labels)
+    assert first["done"] < N // 3, (
+        "in their turn: what is done stays a random sample of the prompts"
+    )
+    asked = []
+    while "pair" in (now := shown(labels)):
+        asked.append(now["pair"])
+        answer(labels, "first", now["pair"])
+    assert sorted(asked) == [k for k in range(N) if k % 3]
+    rows = {row.instruction: row for row in read_rows(labels.path, Judgment)}
+    assert len(rows) == N
+    assert all(rows[f"q{k}"].preference == 1.5 for k in range(0, N, 3))
+    assert Labels(told, tmp_path, "ada").counts() == (N, N)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b'{"pair": 0, "verdict": "third"}', b"\xff"])

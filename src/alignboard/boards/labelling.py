@@ -2,7 +2,7 @@
 
 The person sees neither names nor which response is whose; the order of the responses, and that of the prompts, is drawn
 by annotator and prompt, so that a second sitting goes on where the first ended. Every verdict is on disk before the
-next pair is shown.
+next pair is shown. Identical responses are a draw, as for every judge: nobody is asked, in their turn.
 """
 
 from __future__ import annotations
@@ -97,6 +97,10 @@ class Labels:
 
     def next_pair(self, _: bytes = b"") -> tuple[str, bytes]:
         """The next pair without a verdict, or none."""
+        with self._lock:
+            # In their turn, not before: what is done stays a random sample of the prompts.
+            while self._todo and _identical(self._pairs[self._todo[0]]):
+                self._append(self._pairs[self._todo.pop(0)], "draw")
         done, n = self.counts()
         found: dict[str, object] = {"done": done, "n": n}
         if self._todo:
@@ -145,3 +149,7 @@ class Labels:
             file.write(msgspec.json.encode(row) + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _identical(pair: Judgment) -> bool:
+    return pair.output_1 == pair.output_2
