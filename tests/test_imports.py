@@ -1,5 +1,6 @@
 """What imports what: the contracts of pyproject.toml, and what starting the program costs."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,34 @@ def test_importing_loads_nothing_heavy(module, tmp_path):
     )
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.split() == []
+
+
+_READS_A_FILE = """
+import contextlib, sys
+from alignboard.cli import main
+sys.argv = ["alignboard", "--version"]
+with contextlib.suppress(SystemExit):
+    main()
+import datasets.load
+def asked():
+    raise SystemExit("a server was asked")
+datasets.load.get_session = asked
+print(datasets.load_dataset("json", data_files="rows.jsonl", split="train")[0])
+"""
+
+
+def test_a_command_reads_local_files_without_counting_them_on_a_server(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n')
+    finished = subprocess.run(
+        [sys.executable, "-c", _READS_A_FILE],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"},
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.endswith("{'a': 1}\n")
 
 
 @pytest.mark.parametrize("room", ["train", "evaluate"])

@@ -5,6 +5,7 @@ Exit codes are those of `alignboard.cli.boundary`.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator, MutableMapping
@@ -38,12 +39,18 @@ def main() -> None:
     # numpy's BLAS would start a thread per core, which costs 0.1 s of processor time a run and stands in the way of
     # forks; the matrices here are small. What the user has set stays.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # datasets counts the reading of a local file on its server, and waits for that up to 3 s, each time.
+    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
+    # What torch and transformers make while they are imported stays; looking for garbage among it takes long.
+    gc.set_threshold(*_COLLECT_AFTER)
     calm()
     # click's own standalone mode turns an interrupt into "Aborted!" and exit code 1.
     sys.exit(guarded(lambda: cli.main(prog_name="alignboard", standalone_mode=False)))
 
 
 _ROOM = "alignboard.cli"
+_COLLECT_AFTER = (50_000, 10, 10)
+"""new objects, and collections of the younger generation, before the next collection"""
 
 
 class Commands(MutableMapping[str, click.Command]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -136,7 +137,8 @@ def spec_of(task: JobTask) -> ModelSpec:
 def models_of(task: JobTask) -> LocalModels:
     """The models of this process; an entry that runs its own Python was agreed to in the plan."""
     if "models" not in task.held:
-        gc.collect()  # a trainer that went before holds its base until its cycles are collected
+        if "trl" in sys.modules:
+            gc.collect()  # a trainer that went before holds its base until its cycles are collected
         task.held["models"] = LocalModels(remote_code=True)
     return task.held["models"]
 
