@@ -91,6 +91,15 @@ def test_tensorboard(board, tmp_path):
         assert logged == {name: (step, pytest.approx(value)) for name, value in metrics.items()}
 
 
+def test_what_a_tracker_refuses_is_a_sentence(board, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "ml").as_uri())
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    mlflow.set_tracking_uri(None)
+    with pytest.raises(InputError, match="mlflow did not take the runs: The filesystem tracking"):
+        track(board, "--to", "mlflow")
+
+
 def test_mlflow(board, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "ml").as_uri())

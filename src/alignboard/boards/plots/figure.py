@@ -53,13 +53,13 @@ def to_png(board: Board) -> bytes:
 
 
 def compose(board: Board) -> Figure:
-    """The figure: title above, the panels in columns, the notes below."""
+    """The figure: title above, the panels in columns; below what an interval means, the first of the board's notes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = _placed(panels(board))
     width = WIDTH * max(len(columns), 1) + 0.4
-    notes = textwrap.wrap(drawable(" ".join(board.notes)), int(width * _LETTERS_PER_INCH))
+    notes = textwrap.wrap(drawable(" ".join(board.notes[:1])), int(width * _LETTERS_PER_INCH))
     body = max((_height(column) for column in columns), default=0.4)
     foot = 0.2 + _NOTE_LINE * len(notes)
     figure = Figure(

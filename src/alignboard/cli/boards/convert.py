@@ -178,7 +178,14 @@ def track(
     write = lookup("tracker", kind)
     found, _ = read_source(board)
     made = points(found)
-    place = write(made, project or found.name, folder)
+    try:
+        place = write(made, project or found.name, folder)
+    except Exception as error:
+        # A tracker's own exceptions speak of its settings (where it keeps runs, who is logged in).
+        if type(error).__module__.partition(".")[0] != kind:
+            raise
+        said = str(error).strip().partition("\n")[0]
+        raise InputError(f"{kind} did not take the runs: {said}") from error
     n_runs = len(by_model(made))
     print(f"{count(n_runs, 'run')} in {place}")
     write_json(json_file, {"board": found.name, "runs": n_runs, "place": place})
