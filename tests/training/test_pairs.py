@@ -37,17 +37,22 @@ def test_greedy_candidates_are_the_responses_of_generate(loaded):
 
 def test_pairs_come_from_the_adapter_and_its_seed():
     spec = PairSpec(n=4, temperature=1.0, max_new_tokens=6, prompts=4)
-    base, adapter = tiny_models.base("phi"), tiny_models.adapters("phi")["one"]
+    loaded = LoadedModel.load(tiny_models.base("phi"))
+    loaded.add_adapter("one", tiny_models.adapters("phi")["one"])
 
-    def made(adapter, seed=0):
-        return build_pairs(spec, base, adapter, PROMPTS, lambda _, output: len(output), seed)
+    def made(adapter, seed=0, stop=()):
+        with loaded.using(adapter):
+            return build_pairs(spec, loaded, PROMPTS, lambda _, output: len(output), seed, stop)
 
-    pairs = made(adapter)
+    pairs = made("one")
     assert pairs
     assert all(pair.score_chosen > pair.score_rejected for pair in pairs)
-    assert made(adapter) == pairs
-    assert made(adapter, seed=1) != pairs
+    assert made("one") == pairs
+    assert made("one", seed=1) != pairs
     assert made(None) != pairs
+    longest = max(pairs, key=lambda pair: pair.score_chosen).chosen
+    mark = longest[len(longest) // 2]
+    assert all(mark not in pair.chosen for pair in made("one", stop=(mark,)))
 
 
 def test_unfinished_replies_are_no_candidates(loaded):

@@ -6,17 +6,23 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
+from jinja2 import Template
 
 from alignboard.cli.app import cli
 from alignboard.data.preferences.contamination import contamination
 from alignboard.errors import InputError
+from alignboard.models.registry import load_model
+from alignboard.pipeline.plans.build import build_graph
+from alignboard.pipeline.plans.resolved import ResolvedPlan
 from alignboard.pipeline.training import TrainingRequest, parse_settings, training_plan
 from alignboard.training.encoding import encoded
 from alignboard.training.preflight import PreflightError, token_rows
+from alignboard.training.recipe import load_recipe
 from alignboard.training.tokens import token_lengths, training_tokenizer
-from test_train import SMOL, QuickBase, base, conversations, pair_rows, sft_rows, short
+from test_train import LIBRARY, SMOL, QuickBase, base, conversations, pair_rows, sft_rows, short
 
 __all__ = ["base"]  # the fixture
 
@@ -113,6 +119,47 @@ def test_settings_data_and_name_replace_the_recipes(tmp_path: Path) -> None:
         training_plan(TrainingRequest("demo/dpo", "tiny-phi", {"loos": 1}), tmp_path)
     with pytest.raises(InputError, match="is what the training starts from"):
         training_plan(TrainingRequest("demo/dpo", "tiny-phi", {}, "tiny-phi-sft"), tmp_path)
+
+
+def test_a_recipe_is_trained_on_a_model_of_the_registry_which_is_asked_for_pairs_as_it_says(
+    tmp_path: Path,
+) -> None:
+    def pairs_of(plan: ResolvedPlan) -> dict[str, Any]:
+        (job,) = (job for job in build_graph(plan).jobs.values() if job.kind == "pairs")
+        return dict(job.parameters)
+
+    plan = training_plan(TrainingRequest("gemma-3-270m/short-dpo"), tmp_path)
+    spec = plan.entries["gemma-3-270m"].spec
+    assert spec is not None
+    assert (spec.gguf_file, spec.stop) == ("gemma-3-270m-q4_k_m.gguf", ["\nQuestion:"])
+    template = plan.recipes["gemma-3-270m/short-dpo"].chat_template
+    assert {"stop": spec.stop, "chat_template": template}.items() <= pairs_of(plan).items()
+    other = training_plan(TrainingRequest("smollm2/short-dpo", "smollm2"), tmp_path)
+    assert other.entries["smollm2"].spec == msgspec.structs.replace(
+        load_model("smollm2-135m-instruct"), name="smollm2"
+    )
+    assert not {"stop", "chat_template"} & pairs_of(other).keys()
+    with pytest.raises(InputError, match="did you mean 'gemma-3-270m'"):
+        training_plan(TrainingRequest("smollm2/dpo", "gemma-3-270"), tmp_path)
+
+
+def test_the_prompt_of_a_recipe_for_gemma_is_that_of_its_entry() -> None:
+    recipe = load_recipe(LIBRARY / "gemma-3-270m" / "short-dpo.yaml")
+    entry = load_model(str(recipe.model))
+    own, asked = (
+        Template(str(template)).render(
+            messages=[{"role": "user", "content": "Why?"}],
+            bos_token="",
+            add_generation_prompt=True,
+        )
+        for template in (
+            str(recipe.chat_template)
+            .replace("{% generation %}", "")
+            .replace("{% endgeneration %}", ""),
+            entry.prompt.jinja(None, "gemma"),
+        )
+    )
+    assert own == asked
 
 
 def test_a_dry_run_shows_rows_and_steps_and_reads_no_weights(

@@ -110,7 +110,9 @@ port_options = together(
     click.option("--no-browser", is_flag=True, help="Print the address only."),
 )
 trained_model_option = click.option(
-    "--model", metavar="NAME", help="tiny-phi, a folder or an id on the hub; else the recipe's own."
+    "--model",
+    metavar="NAME",
+    help="A name of `models list`, a folder, a .gguf file, a hub id, or tiny-<family> (default: the recipe's).",
 )
 training_data_option = click.option(
     "--data",

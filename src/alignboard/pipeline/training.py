@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignboard.errors import InputError
-from alignboard.fetch.packages import PREFIX, is_packaged
+from alignboard.fetch.packages import PREFIX
 from alignboard.guarded_yaml import SAFE_LOADER, parse_yaml
-from alignboard.models.hub import is_repository
+from alignboard.models.registry import load_model
 from alignboard.pipeline.executors.work import Event, silent
 from alignboard.pipeline.plans.made import made_here, tiny_families
-from alignboard.pipeline.plans.models import is_adapter
+from alignboard.pipeline.plans.models import is_adapter, local_or_named
 from alignboard.pipeline.plans.plan import resolve
 from alignboard.pipeline.plans.resolved import ResolvedPlan
 from alignboard.pipeline.plans.schema import (
@@ -40,7 +40,8 @@ class TrainingRequest:
 
     recipe: str
     model: str | None = None
-    """``tiny-<family>``, a folder, an id on the hub or ``package:NAME``; None: the one that the recipe names"""
+    """``tiny-<family>``, or what `load_model` takes: a name of the registry, a folder or .gguf file, an id on the hub,
+    ``package:NAME``; None: the one that the recipe names"""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """merged into the recipe, mappings key by key"""
     name: str | None = None
@@ -171,7 +172,7 @@ def _chain(
     from alignboard.training.recipe import load_recipe
 
     chain, revision = list[str](), None
-    _require_model(model)
+    _require_model(model, workspace)
     following: str | None = recipe
     while following is not None:
         if following in chain:
@@ -197,10 +198,11 @@ def _chain(
 
 def _entry(model: str, revision: str | None) -> tuple[str, PlanModel]:
     """(what a model is called in a plan, its entry)."""
-    family = model.removeprefix("tiny-")
-    tiny = model.startswith("tiny-") and family in tiny_families()
+    family = _tiny_family(model)
     base = model.rstrip("/").rsplit("/", 1)[-1].removeprefix(PREFIX)
-    return base, PlanModel(pretrain=family) if tiny else PlanModel(source=model, revision=revision)
+    if family is not None:
+        return base, PlanModel(pretrain=family)
+    return base, PlanModel(source=model, revision=revision)
 
 
 def training_plan(asked: TrainingRequest, workspace: Path) -> ResolvedPlan:
@@ -236,14 +238,16 @@ def training_rows(resolved: ResolvedPlan) -> tuple[Dataset, list[DataReport]] | 
     return read_all(sources, recipe.kind, resolved.plan.seed)
 
 
-def _require_model(model: str | None) -> None:
-    if model is not None and not (
-        model.startswith("tiny-")
-        or Path(model).exists()
-        or is_repository(model)
-        or is_packaged(model)
-    ):
-        raise InputError(
-            f"There is no model {model!r}: --model is tiny-<family>, a folder, an id on the hub (owner/name), or "
-            "package:NAME."
-        )
+def _require_model(model: str | None, workspace: Path) -> None:
+    """Raise `InputError` for a model that is neither tiny nor one of `load_model`."""
+    if model is None or _tiny_family(model) is not None:
+        return
+    try:
+        load_model(local_or_named(model, workspace), workspace)
+    except InputError as error:
+        raise InputError(f"{str(error).rstrip('.')}; a tiny one is tiny-<family>.") from error
+
+
+def _tiny_family(model: str) -> str | None:
+    family = model.removeprefix("tiny-")
+    return family if model != family and family in tiny_families() else None

@@ -159,6 +159,11 @@ def _replies(tokenizer: Any, messages: Messages, text: str) -> list[tuple[int, i
 
 
 def _common(one: list[int], other: list[int]) -> int:
+    """How many tokens two texts begin with alike."""
+    if (
+        other[: len(one)] == one
+    ):  # as nearly always; the loop takes a quarter of a long prompt's time
+        return len(one)
     n = 0
     for a, b in zip(one, other, strict=False):
         if a != b:

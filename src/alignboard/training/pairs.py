@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
 from alignboard.engines.rows import Decoding
@@ -104,22 +103,21 @@ def candidates(
 
 def build_pairs(
     spec: PairSpec,
-    model_path: str | Path,
-    adapter: str | Path | None,
+    loaded: LoadedModel,
     instructions: Sequence[str],
     score: Score,
     seed: int = 0,
+    stop: Sequence[str] = (),
 ) -> list[PreferencePair]:
-    """Sample from the policy (base plus adapter) and pair by `score`; uses the first `spec.prompts` instructions."""
+    """Sample from the model and adapter in use and pair by `score`; uses the first `spec.prompts` instructions.
+
+    ``stop`` are texts that end a reply, of a model that was not taught to end one.
+    """
     if len(instructions) < spec.prompts:
         raise ValueError(
             f"pairs.prompts asks for {spec.prompts} instructions, {len(instructions)} were given"
         )
-    loaded = LoadedModel.load(model_path)
-    if adapter is not None:
-        loaded.add_adapter("policy", adapter)
     asked = list(instructions[: spec.prompts])
-    decoding = Decoding(spec.max_new_tokens, spec.temperature, seed)
-    with loaded.using(None if adapter is None else "policy"):
-        found = candidates(loaded, asked, decoding, spec.n, finished=spec.finished)
+    decoding = Decoding(spec.max_new_tokens, spec.temperature, seed, stop=tuple(stop))
+    found = candidates(loaded, asked, decoding, spec.n, finished=spec.finished)
     return west_of_n(asked, found, score)

@@ -79,13 +79,21 @@ def _made_rows(source: DataSpec, task: JobTask) -> list[Any]:
 
 def pairs(task: JobTask) -> dict[str, str]:
     """Preference pairs from a model's own samples on a generated set, the better by the set's rule."""
+    from alignboard.models.loading import LoadedModel
     from alignboard.training.pairs import build_pairs
 
-    spec = msgspec.convert(task.job.parameters["pairs"], PairSpec)
-    seed, asked = task.job.parameters["seed"], generated_set(spec.of)
+    parameters = task.job.parameters
+    spec, seed = msgspec.convert(parameters["pairs"], PairSpec), parameters["seed"]
+    asked, adapter = generated_set(spec.of), adapter_path(task.inputs)
     prompts = asked.prompts("preference", spec.prompts, seed)
-    model, adapter = model_path(task.inputs), adapter_path(task.inputs)
-    found = build_pairs(spec, model, adapter, prompts, asked.score, seed)
+    loaded = LoadedModel.load(
+        model_path(task.inputs), chat_template=parameters.get("chat_template")
+    )
+    if adapter is not None:
+        loaded.add_adapter("policy", adapter)
+    with loaded.using(None if adapter is None else "policy"):
+        stop = parameters.get("stop", ())
+        found = build_pairs(spec, loaded, prompts, asked.score, seed, stop)
     if not found:
         raise InputError(
             f"{task.job.name}: the samples for each of {spec.prompts} prompts all score the same, so there is no "

@@ -78,7 +78,7 @@ def _spec(path: Path, name: str, entry: PlanModel, root: Path) -> ModelSpec | No
     try:
         if entry.engine is not None and entry.api == "chat" and entry.source is None:
             return ModelSpec(name=name, base=entry.served_as or name)
-        spec = load_model(_local(wanted, root), root)
+        spec = load_model(local_or_named(wanted, root), root)
     except InputError as error:
         raise InputError(f"{path}: models.{name}: {error}") from error
     if entry.adapter is not None:
@@ -86,7 +86,7 @@ def _spec(path: Path, name: str, entry: PlanModel, root: Path) -> ModelSpec | No
             raise InputError(
                 f"{path}: models.{name} has an adapter, and {wanted} has {spec.adapter} already."
             )
-        spec = msgspec.structs.replace(spec, adapter=_local(entry.adapter, root))
+        spec = msgspec.structs.replace(spec, adapter=local_or_named(entry.adapter, root))
     if spec.adapter is not None and entry.engine is not None and entry.served_as is None:
         raise InputError(
             f"{path}: models.{name} has an adapter, and an endpoint calls it by a name of its own, or answers as the "
@@ -102,7 +102,7 @@ def _spec(path: Path, name: str, entry: PlanModel, root: Path) -> ModelSpec | No
     return msgspec.structs.replace(spec, name=name)
 
 
-def _local(name: str, root: Path) -> str:
+def local_or_named(name: str, root: Path) -> str:
     """A folder or file of the workspace by its whole path; any other name as it is."""
     return str(root / name) if (root / name).exists() else name
 

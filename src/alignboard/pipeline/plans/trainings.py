@@ -116,7 +116,7 @@ def _data(add: AddJob, training: Training, needs: Mapping[str, str | None]) -> s
     }
     label = Path(recipe.sole_data or "mixture").name
     if recipe.pairs is not None:
-        settings = {"pairs": content["pairs"], "seed": training.seed}
+        settings = {"pairs": content["pairs"], "seed": training.seed, **_asking(training)}
         of = {"base": needs["base"], "adapter": needs["start"]}
         name = f"pairs {model.start or model.base} {digest(settings)[:6]}"
         pairs = add(name, "pairs", model.base, settings, of)
@@ -128,6 +128,16 @@ def _data(add: AddJob, training: Training, needs: Mapping[str, str | None]) -> s
         name = f"data {model.base} {label} {short}"
         return add(name, "data", model.base, parameters, {"base": needs["base"]})
     return add(f"data {label} {short}", "data", _DATA_GROUP, parameters)
+
+
+def _asking(training: Training) -> dict[str, Any]:
+    """How the model is asked for the pairs, where that is not its tokenizer's own way."""
+    spec = training.plan.entries[training.model.base].spec
+    said = {
+        "chat_template": training.recipe.chat_template,
+        "stop": None if spec is None else spec.stop,
+    }
+    return {name: value for name, value in said.items() if value}
 
 
 def _reference_parameters(recipe: Recipe) -> dict[str, Any]:
