@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,10 @@ from click.testing import CliRunner
 from alignboard.cli.app import cli
 from alignboard.errors import InputError
 from alignboard.models import arithmetic
+from alignboard.pipeline import training_preflight
+from alignboard.pipeline.executors.work import Event, RunFailedError
+from alignboard.pipeline.training import TrainingRequest, train_recipe
+from alignboard.training import resume
 from test_train import QuickBase, base, pair_rows, short
 
 __all__ = ["base"]  # the fixture
@@ -179,6 +184,33 @@ def test_layers_that_a_base_does_not_have_are_noticed_before_its_sft(base: Quick
     message = refused([*command, *few, "--set", "lora.target_modules=[Wqkv, q_proj]"])
     assert "recipe demo/dpo: lora.target_modules Wqkv: no such layer in LlamaForCausalLM" in message
     assert "down_proj, gate_proj" in message
+
+
+def test_a_large_file_that_cannot_be_read_stops_what_only_leads_to_its_training(
+    base: QuickBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_preflight, "LARGEST", 10)
+    write([*PAIRS[:7], PAIRS[0] | {"chosen": None}])
+    asked = TrainingRequest(
+        "demo/dpo", str(base("llama")), {"data": {"name": "d.jsonl"}, "pairs": None}
+    )
+    events = list[Event]()
+    with pytest.raises(
+        RunFailedError, match=r"row 8: the column chosen is null.* were not started"
+    ):
+        train_recipe(asked, on_progress=events.append)
+    assert {event.job.kind for event in events} == {"data"}
+
+
+def test_a_disk_without_room_for_the_checkpoints_is_noticed_before_the_first_job(
+    base: QuickBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(PAIRS)
+    command = ["train", "demo/dpo", "--model", str(base("llama")), "--data", "d.jsonl"]
+    full = SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(resume, "shutil", full)
+    message = refused([*command, "--set", "batch={global: 4, per_device: 4}"])
+    assert re.search(r"has 0\.00 GiB free, and the checkpoints and results of 2 trainings", message)
 
 
 def test_settings_of_trl_that_fight_are_one_sentence(base: QuickBase, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Checks of trainings before the first job: rows, settings of TRL, layers that an adapter names.
+"""Checks of trainings before the first job: rows, settings of TRL, layers that an adapter names, room on the disk.
 
 A training would meet them itself, but only after what it starts from was trained.
 """
@@ -15,17 +15,18 @@ from alignboard.pipeline.jobs.training_data import naming_recipe, recipe_of
 from alignboard.pipeline.plans.made import made_here
 from alignboard.pipeline.plans.resolved import ResolvedPlan
 from alignboard.training.recipe import Recipe
-from alignboard.training.sections import LoraSpec
 
+_SIZE: Final = 4
+"""bytes of a trained number; a whole model in bfloat16 has half"""
 LARGEST: Final = 20_000_000
-"""bytes of the files that are read here; larger ones have more rows than a step, and are read by the first jobs"""
+"""bytes of the files that are read here; larger ones have more rows than a step; no job trains before they are read"""
 
 
 def require_trainings(resolved: ResolvedPlan, jobs: Iterable[Job]) -> None:
     """Raise `InputError` for the first thing that the trainings of ``jobs`` would meet on their way."""
     todo = [job for job in jobs if job.kind == "train"]
-    names = {job.name for job in todo}
     counted: dict[str, int | None] = {}
+    passing, staying = 0, 0
     for job in todo:
         recipe, data = recipe_of(job), job.needs["data"]
         with naming_recipe(job):
@@ -38,8 +39,13 @@ def require_trainings(resolved: ResolvedPlan, jobs: Iterable[Job]) -> None:
                 from alignboard.training.arguments import require_settings
 
                 require_settings(recipe)
-            if job.needs.get("start") in names:
-                _require_layers(recipe, resolved, job)
+            on_the_way, for_good = _disk_use(recipe, resolved, job)
+            passing, staying = max(passing, on_the_way), staying + for_good
+    if passing:
+        from alignboard.training.resume import require_free
+
+        what = f"the checkpoints and results of {len(todo)} trainings take about"
+        require_free(resolved.workspace, passing + staying, what)
 
 
 def _rows_to_train_on(recipe: Recipe, resolved: ResolvedPlan) -> int | None:
@@ -60,15 +66,18 @@ def _rows_to_train_on(recipe: Recipe, resolved: ResolvedPlan) -> int | None:
     return len(rows)
 
 
-def _require_layers(recipe: Recipe, resolved: ResolvedPlan, job: Job) -> None:
-    """The base has the layers that the adapter names; bases that are made here, and GGUF files, are not looked at."""
-    base = next(one.base for one in resolved.models if one.made == job.parameters["model"])
-    entry = resolved.entries[base]
-    if entry.spec is None or not isinstance(recipe.lora, LoraSpec):
-        return
-    from alignboard.models.checks.opened import open_small
-    from alignboard.training.preview import require_layers
+def _disk_use(recipe: Recipe, resolved: ResolvedPlan, job: Job) -> tuple[int, int]:
+    """Bytes that a training writes, on its way and for good; 0 where the base is made here.
 
-    opened = open_small(entry.spec)
-    if opened.checkpoint.gguf_file is None:
-        require_layers(recipe.lora, opened.checkpoint.path)
+    Raises `PreflightError` for layers that the base does not have.
+    """
+    base = next(one.base for one in resolved.models if one.made == job.parameters["model"])
+    spec = resolved.entries[base].spec
+    if spec is None:
+        return 0, 0
+    from alignboard.models.checks.opened import open_small
+    from alignboard.training.preview import trained_numbers
+    from alignboard.training.resume import disk_use
+
+    numbers = trained_numbers(recipe, open_small(spec).checkpoint.config)
+    return disk_use((numbers or 0) * _SIZE, recipe.checkpoints)

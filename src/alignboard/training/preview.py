@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -132,21 +132,13 @@ def estimate_memory(recipe: Recipe, folder: Path, *, half: bool) -> MemoryEstima
 
     An upper figure for batches of which each row fills max_length; kernels and fragments of the allocator are left out.
     """
-    import torch
+    from transformers import AutoConfig
 
-    model = _without_weights(folder)
+    model = _without_weights(AutoConfig.from_pretrained(folder))
     config = model.config
-    linear = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
+    linear = _linear(model)
     total = sum(p.numel() for p in model.parameters())
-    trained = total
-    if isinstance(recipe.lora, LoraSpec):
-        targets = recipe.lora.modules_for(config.model_type)
-        wide = [one for name, one in linear.items() if _adapted(name, targets)]
-        trained = recipe.lora.r * sum(one.in_features + one.out_features for one in wide)
+    trained = _n_trained(recipe, model)
     size = 2 if half else 4
     quantised = 0
     if recipe.quantization is not None:
@@ -171,20 +163,44 @@ def estimate_memory(recipe: Recipe, folder: Path, *, half: bool) -> MemoryEstima
     )
 
 
-def _without_weights(folder: Path) -> Any:
+def _without_weights(config: Any) -> Any:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        return AutoModelForCausalLM.from_config(config)
 
 
-def require_layers(lora: LoraSpec, folder: Path) -> None:
-    """Raise `PreflightError` where an adapter names layers that the checkpoint in ``folder`` does not have."""
-    model = _without_weights(folder)
-    targets = lora.modules_for(model.config.model_type)
-    if targets != "all-linear":
-        preflight.check_targets(model, targets)
+def _linear(model: Any) -> dict[str, Any]:
+    import torch
+
+    return {name: one for name, one in model.named_modules() if isinstance(one, torch.nn.Linear)}
+
+
+def _n_trained(recipe: Recipe, model: Any) -> int:
+    if not isinstance(recipe.lora, LoraSpec):
+        return sum(p.numel() for p in model.parameters())
+    targets = recipe.lora.modules_for(model.config.model_type)
+    wide = [one for name, one in _linear(model).items() if _adapted(name, targets)]
+    return recipe.lora.r * sum(one.in_features + one.out_features for one in wide)
+
+
+def trained_numbers(recipe: Recipe, config: Mapping[str, Any]) -> int | None:
+    """How many numbers ``recipe`` trains; None for a configuration that is no language model of transformers' own.
+
+    Raises `PreflightError` where its adapter names layers that are not there.
+    """
+    from transformers import AutoConfig
+
+    try:
+        model = _without_weights(AutoConfig.for_model(**config))
+    except (TypeError, ValueError):
+        return None
+    if isinstance(recipe.lora, LoraSpec):
+        targets = recipe.lora.modules_for(model.config.model_type)
+        if targets != "all-linear":
+            preflight.check_targets(model, targets)
+    return _n_trained(recipe, model)
 
 
 def _adapted(name: str, targets: Sequence[str] | str) -> bool:

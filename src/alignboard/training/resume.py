@@ -54,18 +54,27 @@ class Checkpoints(TrainerCallback):
 
 
 def require_room(work: Path, model: Any, kept: int | None) -> None:
-    """Raise `InputError` where the disk of ``work`` cannot hold what the run writes to it.
-
-    That is two checkpoints with Adam's two moments, the adapters ``kept`` on the way, and the result.
-    """
+    """Raise `InputError` where the disk of ``work`` cannot hold what the run writes to it."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     size = sum(weight.numel() * weight.element_size() for weight in trained)
-    needed = _WRITTEN * size + (1 + (kept or 0)) * size
-    free = shutil.disk_usage(work).free
+    require_free(work, sum(disk_use(size, kept)), "the checkpoints of this run take")
+
+
+def disk_use(size: int, kept: int | None) -> tuple[int, int]:
+    """Bytes on disk of a run that trains ``size`` bytes of weights: while it runs, and for good.
+
+    The former are two checkpoints with Adam's two moments, the latter the adapters ``kept`` on the way and the result.
+    """
+    return _WRITTEN * size, (1 + (kept or 0)) * size
+
+
+def require_free(folder: Path, needed: int, what: str) -> None:
+    """Raise `InputError` where the disk of ``folder`` has less than ``needed`` bytes free."""
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
-            f"{work}: the disk has {free / 2**30:.2f} GiB free, and the checkpoints of this run take "
-            f"{needed / 2**30:.2f} GiB; free some, or train in a workspace on another disk."
+            f"{folder}: the disk has {free / 2**30:.2f} GiB free, and {what} {needed / 2**30:.2f} GiB; free some, or "
+            "train in a workspace on another disk."
         )
 
 

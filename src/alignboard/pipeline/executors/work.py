@@ -8,6 +8,7 @@ with `Settings`.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -20,6 +21,8 @@ from alignboard.results.journal import Journal
 
 PAUSE: Final = 0.2
 """seconds between two looks at whether another run has done a job"""
+_LEADING: Final = frozenset({"checkpoint", "data", "pairs", "tokens", "reference", "train"})
+"""kinds of jobs that are done for others: not started where all of those have lost what they need"""
 
 
 class RunFailedError(AlignboardError):
@@ -145,7 +148,7 @@ class Work:
     """The jobs of one run. Used from one thread.
 
     Jobs of one group go to one worker, one after another, so that a base model is loaded once. A worker goes on with
-    its own groups before it takes a new one.
+    its own groups before it takes a new one. Nothing is trained before the files of all trainings are read.
     """
 
     def __init__(
@@ -172,6 +175,8 @@ class Work:
         self._groups: dict[int, set[str]] = {}
         self._told_waiting: set[str] = set()
         self._failed: dict[str, str] = {}
+        self._stopped: set[str] = set()
+        """jobs that failed, that need one that did, or that only lead to such"""
         self._incomplete: set[str] = set()
 
     def take(self, worker: int) -> Assignment | None:
@@ -192,16 +197,43 @@ class Work:
         others = {
             group for other, groups in self._groups.items() if other != worker for group in groups
         }
-        own = self._groups.get(worker, set())
+        own, reading = self._groups.get(worker, set()), self._is_reading()
         ready = [
             job
             for job in self._pending
-            if job.group not in others and self._done.issuperset(job.needs.values())
+            if job.group not in others
+            and self._done.issuperset(job.needs.values())
+            and job.name not in self._stopped
+            and not (reading and job.kind == "train")
         ]
         ready.sort(key=lambda job: job.group not in own)
         free = next((job for job in ready if not self._is_elsewhere(job, worker)), None)
         self.is_waiting = free is None and bool(ready)
         return free
+
+    def _is_reading(self) -> bool:
+        """Whether rows of a file or of the hub are still to be read."""
+        return any(
+            job.kind == "data" and "pairs" not in job.needs and job.name not in self._stopped
+            for job in (*self._pending, *self._running.values())
+        )
+
+    def _stop(self, failed: str) -> None:
+        self._stopped.add(failed)
+        for job in self._jobs.values():
+            if self._stopped.intersection(job.needs.values()):
+                self._stopped.add(job.name)
+        users = defaultdict[str, list[str]](list)
+        for job in self._jobs.values():
+            for name in job.needs.values():
+                users[name].append(job.name)
+        for job in reversed(self._jobs.values()):
+            if (
+                job.kind in _LEADING
+                and users[job.name]
+                and self._stopped.issuperset(users[job.name])
+            ):
+                self._stopped.add(job.name)
 
     def _is_elsewhere(self, job: Job, worker: int) -> bool:
         if not is_being_made(self.paths, job.folder):
@@ -229,6 +261,7 @@ class Work:
         job = self._running.pop(worker)
         if isinstance(outcome, Failed):
             self._failed[job.name] = outcome.reason
+            self._stop(job.name)
             if outcome.report is not None:
                 self._incomplete.add(job.name)
             report = outcome.report or {}
@@ -238,6 +271,7 @@ class Work:
             export(job, outcome.exports, self.paths, replace=self._replace)
         except InputError as error:
             self._failed[job.name] = str(error)
+            self._stop(job.name)
             self._on_event(Event("failed", job, worker, message=str(error)))
             return
         if job.is_kept:
@@ -265,7 +299,11 @@ class Work:
             return
         skipped = len(self._pending)
         lines = [f"{name}: {reason.rstrip('.')}." for name, reason in self._failed.items()]
-        more = f" {skipped} jobs that depend on it were not started." if skipped else ""
+        more = (
+            f" {skipped} jobs that depend on it, or only lead there, were not started."
+            if skipped
+            else ""
+        )
         error = RunFailedError("Not everything could be done. " + " ".join(lines) + more)
         error.only_incomplete = self._incomplete == set(self._failed)
         raise error
