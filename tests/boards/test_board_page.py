@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from alignboard.boards.board import read_board
@@ -113,6 +114,18 @@ def table(page):
         pairs = [(cell.own_text, [s.text for s in cell.all("small")]) for cell in cells]
         rows.append(dict(zip(names, pairs, strict=True)))
     return names, rows
+
+
+def test_a_line_parts_the_families_only_where_they_stand_together():
+    board = plan_board()
+    rows = sorted(board.rows, key=lambda row: row.family or "")
+    families = len({row.family for row in rows})
+    mixed = rows[::2] + rows[1::2]
+    for order, wanted in ((rows, families - 1), (mixed, 0)):
+        page = to_html(msgspec.structs.replace(board, rows=order))
+        lines = next(parsed(page).all("tbody")).all("tr")
+        assert sum(line.attributes.get("class") == "family" for line in lines) == wanted
+    assert families > 1
 
 
 def test_every_number_of_the_table_is_the_boards():

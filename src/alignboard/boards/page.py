@@ -124,10 +124,17 @@ def table_html(board: Board) -> str:
         ranked=board.ranked_by is not None,
         with_method=any(row.method for row in board.rows),
         with_flags=any(row.flags for row in board.rows),
+        by_family=_is_by_family(board),
         groups=[(name, len(list(own))) for name, own in groupby(columns, lambda c: c.group)],
         columns=columns,
         cell=lambda row, column: cell(board, row, column),
     )
+
+
+def _is_by_family(board: Board) -> bool:
+    """Whether the rows of every family stand together, so that a line may part the families."""
+    runs = [family for family, _ in groupby(board.rows, lambda row: row.family)]
+    return len(runs) == len(set(runs))
 
 
 def template(name: str) -> Template:

@@ -35,12 +35,14 @@ class PairedRank(NamedTuple):
     def note(self) -> str | None:
         """The resolution, as boards show it.
 
-        >>> PairedRank(1, 1, 2, 805, 3e-6).note, PairedRank(1, 1, 2, 805, 0.0123).note
-        ('N/N* < 0.001', 'N/N* 0.012')
+        >>> [PairedRank(1, 1, 2, 805, resolution).note for resolution in (3e-6, 0.0123, 112.4)]
+        ['N/N* < 0.001', 'N/N* 0.012', 'N/N* 112']
         """
         if self.resolution is None:
             return None
-        return f"N/N* {self.resolution:.2g}" if self.resolution >= 0.001 else "N/N* < 0.001"
+        if self.resolution < 0.001:
+            return "N/N* < 0.001"
+        return f"N/N* {self.resolution:.{'2g' if self.resolution < 10 else '0f'}}"
 
 
 def paired_ranks(tables: Mapping[str, Annotations]) -> dict[str, PairedRank]:
