@@ -73,7 +73,7 @@ def test_there_is_one_board_one_requester_one_loader_and_one_sampler(house, stru
     one_of = {
         "board": ["boards/board.py"],
         "loader": ["models/weights.py"],
-        "requester": ["fetch/http.py"],
+        "requester": ["fetch/http.py", "fetch/posts.py"],
         "sampler": ["engines/local/batch.py"],
     }
     assert house.one_of == one_of

@@ -1,8 +1,8 @@
 """The one HTTP policy: clients, their failures sorted into those that may pass and those that will not, and retries.
 
 Downloads (`fetch.download`) and batches (`judges.backends.batches`) use httpx, endpoints
-(`engines.openai.requesting`) aiohttp: with 64 requests at a time httpx's pool takes 19 times the processor time a
-request. The clients and tenacity are imported when the first request is made.
+(`engines.openai.requesting`) aiohttp's connections (`fetch.posts`): with 64 requests at a time httpx's pool takes 19
+times the processor time a request of aiohttp's. The clients and tenacity are imported when the first request is made.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class Http:
     ) -> None:
         """``mask`` takes what is secret out of the words of a failure."""
         self._patience, self._follow, self._mask = patience, follow_redirects, mask
-        self._headers = _agent(headers)
+        self._headers = with_agent(headers)
 
     def __enter__(self) -> Self:
         import httpx
@@ -206,12 +206,10 @@ class Http:
         return response, body.content()
 
 
-def session(
-    patience: Patience, headers: Mapping[str, str], *, encrypted: bool
-) -> aiohttp.ClientSession:
-    """The client of one event loop, which keeps no cookies; ``encrypted`` where an address begins with https.
+def connections(*, encrypted: bool) -> aiohttp.TCPConnector:
+    """The connections of one event loop; ``encrypted`` where an address begins with https.
 
-    Trusts the authorities that httpx trusts; `proxy_of` says which proxy an address is asked through.
+    Trusts the authorities that httpx trusts.
     """
     import aiohttp
 
@@ -220,21 +218,17 @@ def session(
         import httpx
 
         trusted = httpx.create_ssl_context()
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=trusted),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=patience.connect_timeout),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers=_agent(headers),
-    )
+    return aiohttp.TCPConnector(limit=0, ssl=trusted)
 
 
 def proxy_of(url: str) -> str | None:
-    """The proxy that the environment names for ``url``, if any. (aiohttp's own look-up is done at every request.)"""
+    """The proxy that the environment names for ``url``, if any."""
     parts = urlsplit(url)
     return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
-def _agent(headers: Mapping[str, str] | None) -> dict[str, str]:
+def with_agent(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """``headers`` with the name of this client."""
     return {"User-Agent": f"alignboard/{alignboard.__version__}", **(headers or {})}
 
 
@@ -256,21 +250,6 @@ def sorted_failures(mask: Callable[[str], str] = str) -> Iterator[None]:
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise UnavailableError(mask(one_line(error))) from error
     except httpx.RequestError as error:
-        raise TransientError(mask(one_line(error))) from error
-
-
-@contextmanager
-def session_failures(mask: Callable[[str], str]) -> Iterator[None]:
-    """Raise `TransientError` or `FinalError` for what aiohttp raises."""
-    import aiohttp
-
-    try:
-        yield
-    except aiohttp.InvalidURL as error:
-        raise FinalError(mask(one_line(error))) from error
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise UnavailableError(mask(one_line(error))) from error
-    except aiohttp.ClientError as error:
         raise TransientError(mask(one_line(error))) from error
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
+import msgspec
+
 from alignboard.engines.rows import Decoding, Prompt
 from alignboard.errors import InputError
 from alignboard.text import storable
@@ -106,16 +108,14 @@ class Dialect:
         return {"prompt": prompt.instruction if prompt.text is None else prompt.text}
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Tokens as the endpoint counts (and bills) them; None = it does not say."""
 
     n_prompt: int | None
     n_answer: int | None
 
 
-@dataclass(frozen=True)
-class EndpointReply:
+class EndpointReply(msgspec.Struct, frozen=True):
     """What one good body says."""
 
     text: str

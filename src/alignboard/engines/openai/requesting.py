@@ -11,7 +11,7 @@ What it never does
     Log or record the key, not even where a reply repeats it; follow a redirect with it; take an error for a reply;
     read a body of more than `LARGEST_BODY` bytes, decompressed.
 
-Client, failures and retries are those of `alignboard.fetch.http`: ``openai`` would add its own retries, which neither
+Connections, failures and retries are those of `alignboard.fetch`: ``openai`` would add its own retries, which neither
 pause a server as a whole nor report per request, and takes a second to import. One thread runs an event loop, so that a
 run that is stopped closes its connections at once and servers stop generating.
 """
@@ -39,22 +39,20 @@ from alignboard.engines.openai.requests import AnyReply, FailedRequest, Request,
 from alignboard.engines.openai.served import Endpoint
 from alignboard.errors import SourceError
 from alignboard.fetch.http import (
-    Body,
     FinalError,
-    Head,
     TransientError,
     UnavailableError,
+    connections,
     proxy_of,
-    session,
-    session_failures,
 )
 
 if TYPE_CHECKING:
     import aiohttp
 
+    from alignboard.fetch.posts import Posts
+
 LARGEST_BODY = 64 * 2**20
 """bytes of a reply, decompressed; 4,096 tokens with 20 log-probabilities each are 10 MB"""
-_JSON = {"Content-Type": "application/json"}
 _ALIKE = 12
 """unreadable replies in the same words, and none that was read: the next would be no other"""
 _BREATH = 0.002
@@ -64,15 +62,14 @@ _BREATH = 0.002
 class _Server:
     """One address: what it is doing, and when it may be asked again."""
 
-    def __init__(self, url: str, path: str, endpoint: Endpoint, clock: Clock) -> None:
-        self.url = f"{url.rstrip('/')}/{path}"
+    def __init__(self, url: str, endpoint: Endpoint, clock: Clock, posts: Posts) -> None:
+        self.url, self.posts = url, posts
         self.busy = 0
         self.rests_until = clock.now()
         limits = endpoint.limits
         self.requests = Bucket(limits.requests_per_minute, clock)
         self.tokens = Bucket(limits.tokens_per_minute, clock)
         self.is_limited = (limits.requests_per_minute, limits.tokens_per_minute) != (None, None)
-        self.proxy = proxy_of(self.url)
 
 
 class Requester(Generic[AnyReply]):
@@ -101,17 +98,18 @@ class Requester(Generic[AnyReply]):
         Stop iterating (or close the iterator) and what is under way is given up. Raises `SourceError` for what no try
         can mend.
         """
-        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         run = _Run(self)
-        thread = threading.Thread(target=run.work, args=(list(asked), done), daemon=True)
+        thread = threading.Thread(target=run.work, args=(list(asked),), daemon=True)
         thread.start()
         try:
-            while (found := done.get()) is not None:
-                if isinstance(found, FinalError):
-                    raise SourceError(str(found))
-                if isinstance(found, BaseException):
-                    raise found
-                yield found
+            while isinstance(found := run.done.get(), list):
+                for one in found:
+                    run.n_taken += 1
+                    yield one
+            if isinstance(found, FinalError):
+                raise SourceError(str(found))
+            if found is not None:
+                raise found
         finally:
             run.stop()
             thread.join()
@@ -124,7 +122,10 @@ class _Run:
         self._requester, self._key = requester, requester.endpoint.key()
         self._endpoint, self._clock = requester.endpoint, requester.clock
         self._fatal: FinalError | None = None
-        self._done: queue.SimpleQueue[Any] | None = None
+        self.done: queue.SimpleQueue[list[Any] | BaseException | None] = queue.SimpleQueue()
+        """lists of what came of requests; last None, or what ended the run"""
+        self.n_taken = self._n_handed = 0
+        self._ready: list[Any] = []
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -136,21 +137,33 @@ class _Run:
         self._unreadable: Counter[str] | None = Counter()
         self._ended = asyncio.Event()
 
-    def _backlog(self) -> int:
-        """Replies that nobody has taken yet."""
-        return 0 if self._done is None else self._done.qsize()
-
-    def work(self, asked: list[Request], done: queue.SimpleQueue[Any]) -> None:
-        """Put everything into ``done``; last comes None, or what ended the run."""
-        self._done = done
+    def work(self, asked: list[Request]) -> None:
+        """Put everything into `done`."""
         try:
-            asyncio.run(self._main(asked, done.put))
+            asyncio.run(self._main(asked))
         except asyncio.CancelledError:
-            done.put(None)
+            self.done.put(None)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            done.put(error)
+            self._hand_over()
+            self.done.put(error)
         else:
-            done.put(self._fatal)
+            self._hand_over()
+            self.done.put(self._fatal)
+
+    def _hand(self, found: Any) -> None:
+        """Hand over what came of a request, with whatever else comes in the same turn of the loop.
+
+        A thread that is woken for each costs more than what it does with it.
+        """
+        if not self._ready:
+            asyncio.get_running_loop().call_soon(self._hand_over)
+        self._ready.append(found)
+        self._n_handed += 1
+
+    def _hand_over(self) -> None:
+        if self._ready:
+            self.done.put(self._ready)
+            self._ready = []
 
     def stop(self) -> None:
         """Give up what is under way; called from another thread."""
@@ -159,61 +172,65 @@ class _Run:
             if self._loop is not None and self._task is not None:
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
-    async def _main(self, asked: list[Request], hand: Callable[[Any], None]) -> None:
+    async def _main(self, asked: list[Request]) -> None:
         with self._lock:
             if self._stopped:
                 return
             self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         try:
-            endpoint, patience = self._endpoint, self._endpoint.limits.patience
-            path, key = self._requester.path, self._key
-            self._servers = [_Server(url, path, endpoint, self._clock) for url in endpoint.urls]
+            limits, urls = self._endpoint.limits, self._endpoint.urls
             waiting = iter(asked)
-            n = min(len(asked), endpoint.limits.concurrency * len(endpoint.urls))
-            self._n_workers = n
-            headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-            encrypted = any(url.startswith("https:") for url in endpoint.urls)
-            async with (
-                session(patience, headers, encrypted=encrypted) as client,
-                asyncio.TaskGroup() as group,
-            ):
-                for _ in range(n):
-                    group.create_task(self._worker(client, waiting, hand))
+            self._n_workers = min(len(asked), limits.concurrency * len(urls))
+            encrypted = any(url.startswith("https:") for url in urls)
+            async with connections(encrypted=encrypted) as connector:
+                self._servers = [self._server(connector, url) for url in urls]
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(self._n_workers):
+                        group.create_task(self._worker(waiting))
         finally:
             with self._lock:
                 self._loop = self._task = None
 
-    async def _worker(
-        self,
-        client: aiohttp.ClientSession,
-        waiting: Iterator[Request],
-        hand: Callable[[Any], None],
-    ) -> None:
+    def _server(self, connector: aiohttp.BaseConnector, url: str) -> _Server:
+        from alignboard.fetch.posts import Posts
+
+        whole = f"{url.rstrip('/')}/{self._requester.path}"
+        headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
+        posts = Posts(
+            connector,
+            whole,
+            headers,
+            proxy_of(whole),
+            self._endpoint.limits.patience.connect_timeout,
+            lambda text: without(self._key, text),
+        )
+        return _Server(whole, self._endpoint, self._clock, posts)
+
+    async def _worker(self, waiting: Iterator[Request]) -> None:
         for request in waiting:
             if self._fatal is not None:
                 return
             try:
-                found = await self._persist(client, request)
+                found = await self._persist(request)
             except FinalError as error:
                 self._fatal = self._fatal or error
                 self._ended.set()
             else:
                 if found is not None:
-                    hand((request, found))
+                    self._hand((request, found))
                     # What waits to be taken is lost in a crash, so no more is asked for than is taken.
-                    while self._backlog() > self._endpoint.limits.concurrency:  # noqa: ASYNC110 - a queue of threads
+                    most = self._endpoint.limits.concurrency
+                    while self._n_handed - self.n_taken > most:  # noqa: ASYNC110 - told by a thread
                         await asyncio.sleep(_BREATH)
 
-    async def _persist(
-        self, client: aiohttp.ClientSession, request: Request
-    ) -> TimedReply[Any] | FailedRequest | None:
+    async def _persist(self, request: Request) -> TimedReply[Any] | FailedRequest | None:
         """Ask until there is a reply or no try is left; None where the run ended meanwhile."""
         patience = self._endpoint.limits.patience
         tries = 0
         while True:
             tries += 1
             try:
-                return await self._try(client, request, tries)
+                return await self._try(request, tries)
             except RefusedError as error:
                 return self._refuse(request, error, tries)
             except TransientError as error:
@@ -223,16 +240,14 @@ class _Run:
                     return self._give_up(error, tries)
                 await self._wait(self._clock.sleep(patience.pause_after(tries, error)))
 
-    async def _try(
-        self, client: aiohttp.ClientSession, request: Request, tries: int
-    ) -> TimedReply[Any] | None:
+    async def _try(self, request: Request, tries: int) -> TimedReply[Any] | None:
         """Ask one server; one that cannot be reached, or is overloaded, is left alone for a while."""
         server = await self._ready_server()
         if self._fatal is not None:
             return None
         server.busy += 1
         try:
-            return await self._ask(client, server, request)
+            return await self._ask(server, request)
         except UnavailableError as error:
             pause = self._endpoint.limits.patience.pause(tries, error.wait)
             server.rests_until = max(server.rests_until, self._clock.now() + pause)
@@ -278,9 +293,7 @@ class _Run:
             for task in tasks:
                 task.cancel()
 
-    async def _ask(
-        self, client: aiohttp.ClientSession, server: _Server, request: Request
-    ) -> TimedReply[Any]:
+    async def _ask(self, server: _Server, request: Request) -> TimedReply[Any]:
         """One try. Raises `TransientError` or `FinalError`."""
         seconds = self._endpoint.limits.patience.timeout
         if server.is_limited:
@@ -288,27 +301,13 @@ class _Run:
             await self._wait(server.tokens.take(request.n_tokens))
         if self._fatal is not None:
             raise TransientError("the run has ended")
-        started, body = self._clock.now(), Body(LARGEST_BODY)
-        sent = msgspec.json.encode(request.body)
+        started, sent = self._clock.now(), msgspec.json.encode(request.body)
         try:
-            with session_failures(lambda text: without(self._key, text)):
-                async with (
-                    asyncio.timeout(seconds),
-                    client.post(
-                        server.url,
-                        data=sent,
-                        headers=_JSON,
-                        proxy=server.proxy,
-                        allow_redirects=False,
-                    ) as response,
-                ):
-                    async for piece in response.content.iter_any():
-                        body.add(piece)
+            async with asyncio.timeout(seconds):
+                head, content = await server.posts.post(sent, LARGEST_BODY)
         except TimeoutError as error:
             raise TransientError(f"no answer within {seconds:g} s") from error
-        content = body.content()
         self._reached = True
-        head = Head(response.status, response.reason or "", response.headers)
         require_success(head, content, server.url, self._endpoint.api_key_env, self._key)
         try:
             reply = self._requester.read(without_key(self._key, content))

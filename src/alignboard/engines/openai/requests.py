@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+import msgspec
 
 AnyReply = TypeVar("AnyReply")
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One body to be posted."""
 
     key: str
@@ -18,8 +18,7 @@ class Request:
     """at most, prompt and answer together, as far as that is known beforehand"""
 
 
-@dataclass(frozen=True)
-class FailedRequest:
+class FailedRequest(msgspec.Struct, frozen=True):
     """No reply after so many tries."""
 
     reason: str
@@ -28,8 +27,7 @@ class FailedRequest:
     """whether the endpoint said that this request will not be answered"""
 
 
-@dataclass(frozen=True)
-class TimedReply(Generic[AnyReply]):
+class TimedReply(msgspec.Struct, Generic[AnyReply], frozen=True):
     """A reply, and the seconds from its last request to it."""
 
     reply: AnyReply
