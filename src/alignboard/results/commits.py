@@ -14,7 +14,7 @@ from alignboard.results.journal import Journal, JournalRow
 
 _PAUSE: Final = 0.01
 """seconds between two commits, so that rows that arrive by the thousand are committed together"""
-_MOST: Final = 32
+_MOST: Final = 64
 """rows that wait for a commit"""
 
 
@@ -33,11 +33,13 @@ class Commits:
         """Hand over a row, as soon as there is room. Raises what an earlier commit raised."""
         with self._turn:
             self._turn.wait_for(lambda: self._has_room() or self._error is not None)
+            if self._error is None:
+                self._waiting.append(row)
+                # Who commits waits for the first row, or for no more room: a thread woken for each is too much.
+                if len(self._waiting) == 1 or not self._has_room():
+                    self._turn.notify_all()
         if self._error is not None:
             self.flush()
-        with self._turn:
-            self._waiting.append(row)
-            self._turn.notify_all()
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, daemon=True)
             self._thread.start()

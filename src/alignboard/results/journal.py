@@ -57,7 +57,9 @@ INCIDENTAL: Final = frozenset(
 _log = logging.getLogger(__name__)
 _HALF_PAIR: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _KEYS_PER_QUERY: Final = 500
-_INSERT: Final = "INSERT OR IGNORE INTO rows (key, kind, payload, sum) VALUES (?, ?, ?, ?)"
+_INSERT: Final = "INSERT OR IGNORE INTO rows (key, kind, payload, sum) VALUES "
+_LOG: Final = "INSERT INTO computed (key, kind) VALUES "
+_ROWS_PER_INSERT: Final = 100
 
 
 @dataclass(frozen=True)
@@ -143,14 +145,11 @@ class Journal:
         own = self._own()
         with named_errors(own.path), _transaction(own.connection) as connection:
             before = connection.total_changes
-            summed = [(*row, row_sum(*row)) for row in coded]
-            connection.executemany(_INSERT, summed)
+            _insert(connection, _INSERT, [(*row, row_sum(*row)) for row in coded])
             n_new = connection.total_changes - before
             if n_new < len(rows):
                 self._compare(own, coded)
-            connection.executemany(
-                "INSERT INTO computed (key, kind) VALUES (?, ?)", [row[:2] for row in coded]
-            )
+            _insert(connection, _LOG, [row[:2] for row in coded])
         return n_new
 
     def forget(self, keys: Sequence[bytes]) -> None:
@@ -213,7 +212,7 @@ class Journal:
             there = next(own.rows("WHERE key = ?", (key,)), None)
             if there is None:
                 own.connection.execute("DELETE FROM rows WHERE key = ?", (key,))
-                own.connection.execute(_INSERT, (*row, row_sum(*row)))
+                _insert(own.connection, _INSERT, [(*row, row_sum(*row))])
             else:
                 self._compare_two(key, there[2], payload)
 
@@ -256,6 +255,16 @@ class _transaction:  # noqa: N801 (reads as a statement)
             self._connection.execute("COMMIT")
         elif self._connection.in_transaction:  # a full disk ends it by itself
             self._connection.execute("ROLLBACK")
+
+
+def _insert(
+    connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Insert ``rows``, many a statement: each gives Python's lock away, and other threads keep it for a while."""
+    for start in range(0, len(rows), _ROWS_PER_INSERT):
+        some = rows[start : start + _ROWS_PER_INSERT]
+        marks = ",".join([f"({','.join('?' * len(some[0]))})"] * len(some))
+        connection.execute(statement + marks, [value for row in some for value in row])
 
 
 _encode: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
