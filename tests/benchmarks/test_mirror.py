@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import huggingface_hub
 import pytest
 
 from alignboard.benchmarks.declared import declared_tasks, require_modules
@@ -164,6 +165,17 @@ def test_a_fetched_mirror_pins_its_files(root, tmp_path):
     file.unlink()
     with pytest.raises(InputError, match=r"does not hold baber/piqa|has lost baber/piqa"):
         suite_files(moved, root, trusted=False)
+
+
+def test_data_that_cannot_be_had_without_a_network_are_one_sentence(root, monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    told = r"of allenai/ai2_arc \(ARC-Easy\) are not on this machine.*fetch suite NAME --to DIR"
+    with served(None), pytest.raises(InputError, match=told):
+        load_tasks([Benchmark("arc_easy")], [])
+    with pytest.raises(InputError, match=told):
+        fetch(declared_tasks(Benchmark("arc_easy"), root), {}, tmp_path / "copy")
 
 
 def test_pinned_revisions_reach_the_hub_and_the_key(root, monkeypatch):

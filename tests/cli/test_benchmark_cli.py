@@ -139,6 +139,13 @@ def test_bad_input_is_one_sentence(workspace, arguments, message):
         raise result.exception
 
 
+def test_a_dry_run_names_the_data_sets_of_the_hub(workspace):
+    told = "from the hub or a mirror (--data-root DIR): allenai/ai2_arc, baber/piqa"
+    asked = (tiny_models.base(), "--tasks", "piqa,arc_easy", "--dry-run")
+    assert told in run(*asked).output
+    assert "from the hub" not in run(*asked[:2], "piqa", *asked[3:], "--data-root", "m").output
+
+
 def test_tasks_that_are_no_suite_are_named_without_a_file(workspace):
     said = str(run(tiny_models.base(), "--tasks", "piqua").exception)
     assert said.startswith("the task 'piqua'")

@@ -208,7 +208,10 @@ def served(
         if mirror is None or not is_id:
             if is_id and path in revisions:
                 kwargs.setdefault("revision", revisions[path])
-            return original(path, name, *args, **kwargs)
+            try:
+                return original(path, name, *args, **kwargs)
+            except ConnectionError as error:
+                raise _unreachable(path, name) from error
         return mirror.load(path, name)
 
     datasets.load_dataset = load  # lm-eval looks it up at each call
@@ -232,6 +235,8 @@ def fetch(
     for dataset, config in dict.fromkeys(one.dataset for one in tasks if one.dataset):
         try:
             loaded: Any = datasets.load_dataset(dataset, config, revision=revisions.get(dataset))
+        except ConnectionError as error:
+            raise _unreachable(dataset, config) from error
         except (OSError, ValueError, DatasetsError) as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise InputError(f"{called(dataset, config)} cannot be fetched: {reason}.") from error
@@ -243,6 +248,14 @@ def fetch(
     manifest = {"revisions": dict(revisions), "sha256": pins}
     write_atomically(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
     return found
+
+
+def _unreachable(dataset: str, config: str | None) -> InputError:
+    return InputError(
+        f"the documents of {called(dataset, config)} are not on this machine, and the hub cannot be reached; where "
+        "there is a network, `alignboard fetch suite NAME --to DIR` writes a mirror, which --data-root DIR reads "
+        "anywhere."
+    )
 
 
 def _is_in(name: str, folder: str) -> bool:

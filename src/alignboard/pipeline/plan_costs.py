@@ -31,6 +31,7 @@ from alignboard.pipeline.jobs.judge import compared
 from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.plans.models import served_of
 from alignboard.pipeline.plans.plan import access_of
+from alignboard.pipeline.plans.references import hub_data
 from alignboard.pipeline.plans.resolved import ResolvedPlan
 from alignboard.pipeline.plans.schema import PlanJudge, PlanModel
 from alignboard.pipeline.store import WorkspacePaths
@@ -43,8 +44,11 @@ from alignboard.results.conversations import (
 )
 from alignboard.results.formats import read_rows
 from alignboard.results.journal import Journal
+from alignboard.suites import Benchmark
 
 Responses = list[Generation] | list[Conversation]
+_NAMED: Final = 6
+"""data sets of the hub that are named"""
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,13 @@ def _generate(job: Job, plan: _Estimating) -> JobCost:
     return of_generation(_generation(job, plan))
 
 
-def _benchmark(_job: Job, _plan: _Estimating) -> JobCost:
+def _benchmark(job: Job, plan: _Estimating) -> JobCost:
     reason = "requests of lm-eval tasks, whose documents only a run reads"
+    asked = msgspec.convert(job.parameters["tasks"], list[Benchmark])
+    names = [] if job.hints["data_root"] else hub_data(asked, plan.paths.workspace)
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        reason += f", from the hub or a mirror (--data-root DIR): {', '.join(names[:_NAMED])}{more}"
     return JobCost(None, None, None, 0.0, (reason,))
 
 

@@ -72,10 +72,15 @@ def unpinned_data(
     benchmarks: Iterable[Benchmark], revisions: Collection[str], workspace: Path
 ) -> dict[str, str]:
     """`UNPINNED` for every data set of the hub whose documents may be others tomorrow."""
+    names = hub_data(benchmarks, workspace)
+    return {f"hub {name}": UNPINNED for name in names if name not in revisions}
+
+
+def hub_data(benchmarks: Iterable[Benchmark], workspace: Path) -> list[str]:
+    """The data sets of the hub that tasks name."""
     own = [one for one in benchmarks if one.data is None and one.task not in generated_tasks()]
     tasks = [task for one in own for task in declared_tasks(one, workspace)]
-    names = {task.dataset[0] for task in tasks if task.dataset is not None}
-    return {f"hub {name}": UNPINNED for name in sorted(names.difference(revisions))}
+    return sorted({task.dataset[0] for task in tasks if task.dataset is not None})
 
 
 def suite_files(
