@@ -1,13 +1,18 @@
 """The board of a results folder: any judge, any set, any baseline, and lm-eval's files of anybody."""
 
+import csv
+import io
 import json
 import math
 
+import numpy as np
 import pytest
 
 from alignboard.boards.columns import Score
-from alignboard.boards.files import to_csv, to_text
+from alignboard.boards.files import to_csv, to_markdown, to_text
+from alignboard.boards.latex import to_latex
 from alignboard.boards.of_results import results_board
+from alignboard.boards.page import page_files
 from alignboard.errors import InputError
 from alignboard.records import Judgment
 from alignboard.results.formats import write_rows
@@ -241,6 +246,43 @@ def test_length_control_that_cannot_be_fitted_says_why(tmp_path):
     assert score.value is None
     assert score.reason is not None
     assert "length differences are equal" in score.reason
+    assert "no length control" in to_text(board)
+    assert "length differences are equal" in to_csv(board)
+
+
+def test_an_extrapolated_rate_is_no_number_in_any_format(tmp_path):
+    """Every response of ``short`` is far from the baseline's length; the verdicts do not say what would be at equal."""
+    folder = tmp_path / "results"  # the name of the test would be in the board's
+    rng = np.random.default_rng(4)
+    for model, mean in (("near", 300), ("far", 320), ("short", 40)):
+        lengths = np.maximum(1, rng.normal(mean, 60 if mean > 100 else 8, 80)).astype(int)
+        rows = [
+            Judgment(
+                f"p{i}", "b" * 300, "base", "x" * int(n), model, 1.0 + int(rng.integers(2)), "a"
+            )
+            for i, n in enumerate(lengths)
+        ]
+        (folder / model / "a").mkdir(parents=True)
+        write_rows(folder / model / "a" / "annotations.json", rows)
+    board = results_board(folder)
+    (column,) = [column for column in board.columns if column.kind == "LC win rate"]
+    cells = {row.model: board.score(row, column) for row in board.rows}
+    assert cells["short"] == Score(reason="extrapolated")
+    assert cells["near"].value is not None
+    head = "a: LC win rate (joint fit)"
+    (row,) = [one for one in csv.DictReader(io.StringIO(to_csv(board))) if one["model"] == "short"]
+    assert (row[f"{head} %"], row[f"{head} low %"], row[f"{head} note"]) == ("", "", "extrapolated")
+    formats = {
+        "text": to_text(board),
+        "narrow": to_text(board, 60),
+        "md": to_markdown(board),
+        "tex": to_latex(board),
+        "notebook": board._repr_html_(),
+        "page": page_files(board, None, "texts")[""],
+    }
+    for name, text in formats.items():
+        assert "extrapolated" in text, name
+        assert "Extrapolated: hardly any response" in " ".join(text.split()) or name == "notebook"
 
 
 def test_what_judging_cost_and_how_consistent_it_was_stand_in_the_files(tmp_path):

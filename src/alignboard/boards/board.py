@@ -28,6 +28,7 @@ BEST = "Bold: the one model that is first by its column's ranks; where none is b
 _PARTS = {"low": "low", "high": "high", "SE": "standard_error", "effective n": "n_effective"}
 _IN_THE_UNIT = ("low", "high", "SE")
 _COUNTS = ("n", "unparsed", "failed")
+_NOTE = "note"
 
 
 class Board(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,6 +230,8 @@ class Table:
     cells: list[list[str]]
     best: set[tuple[int, int]] = field(default_factory=set)
     """(row, place) of the values that are first in their column with 95 %; see `Board.best`"""
+    reasons: set[str] = field(default_factory=set)
+    """what stands in the place of values that there are not"""
 
     @property
     def heads(self) -> list[str]:
@@ -261,7 +264,8 @@ def html_table(board: Board) -> str:
 def records(board: Board) -> list[dict[str, Any]]:
     """One flat record per row: what the csv file and the data frame hold, with every digit.
 
-    A column gives its value, then low, high, SE, n, unparsed, failed and its counts where any row has them.
+    A column gives its value, then low, high, SE, n, unparsed, failed, its counts and a note (or why there is no value)
+    where any row has them.
     """
     parts = {column.key: _parts(board, column) for column in board.columns}
     with_ranks = board.ranked_by is not None
@@ -284,11 +288,13 @@ def _parts(board: Board, column: Column) -> list[str]:
     """Which figures besides the value any row has."""
     scores = [board.score(row, column) for row in board.rows]
     counts = dict.fromkeys(name for score in scores for name in score.counts)
-    every = [*_PARTS, *_COUNTS, *counts]
+    every = [*_PARTS, *_COUNTS, *counts, _NOTE]
     return [part for part in every if any(_part(score, part) is not None for score in scores)]
 
 
-def _part(score: Score, part: str) -> float | None:
+def _part(score: Score, part: str) -> float | str | None:
+    if part == _NOTE:
+        return score.note or score.reason
     if part in _PARTS:
         return getattr(score, _PARTS[part])
     return getattr(score, part) if part in _COUNTS else score.counts.get(part)
@@ -311,14 +317,19 @@ def table(
     return made
 
 
+def _why(score: Score) -> str:
+    """Why there is no value, up to the details after a colon, which csv, json and html have."""
+    return (score.reason or "").partition(":")[0]
+
+
 def _add_column(made: Table, board: Board, column: Column, *, intervals: bool) -> None:
     """The values of ``column``, then its intervals and the counts of what it leaves out."""
     scores = [board.score(row, column) for row in board.rows]
     group = board.group(column) if column.judge else ""
     unit = "%" if column.unit == "%" else ""
-    texts = [
-        column.text(s.value) or (s.reason if s.reason == BASELINE_REASON else "") for s in scores
-    ]
+    whys = ["" if s.value is not None else _why(s) for s in scores]
+    made.reasons.update(whys)
+    texts = [column.text(s.value) or why for s, why in zip(scores, whys, strict=True)]
     if (first := board.best(column)) is not None:
         made.best.add((board.rows.index(first), len(made.names)))
     made.add(group, f"{column.name} {unit}".rstrip(), texts)

@@ -44,7 +44,7 @@ class Score(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
     """why there is no value, such as ``baseline``"""
     note: str | None = None
-    """what the value rests on, such as ``extrapolated``"""
+    """what the value rests on, such as how many labels"""
 
     def __post_init__(self) -> None:
         """Whole numbers become floats, as they are read again from json: the same board gives the same files."""

@@ -48,7 +48,10 @@ def latex_lines(board: Board) -> TableLines:
     """The table with one line per row of the board."""
     found = table(board)
     groups, names, cells = found.groups, found.names, found.cells
-    numeric = [_is_numeric([line[k] for line in cells]) for k in range(len(names))]
+    numeric = [
+        _is_numeric([line[k] for line in cells if line[k] not in found.reasons])
+        for k in range(len(names))
+    ]
     spec = "".join(
         _column([line[k] for line in cells], numeric=numeric[k]) for k in range(len(names))
     )
@@ -87,7 +90,7 @@ def to_latex(board: Board) -> str:
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:
-    known = [cell for cell in cells if cell and cell != "baseline"]
+    known = [cell for cell in cells if cell]
     return bool(known) and all(_number(cell) for cell in known)
 
 

@@ -58,7 +58,8 @@ _JUDGED = (
 )
 _JOINT = (
     "LC win rate (joint fit): length-controlled, with the difficulties of the prompts fitted jointly to the models of "
-    "the column; it is another estimator than AlpacaEval's calibrated one."
+    "the column; it is another estimator than AlpacaEval's calibrated one. Extrapolated: hardly any response is nearly "
+    "as long as the baseline's, so that the verdicts do not say what would be at equal lengths."
 )
 _LM_EVAL = "Benchmarks are lm-eval's own numbers with its standard errors."
 

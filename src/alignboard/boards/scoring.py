@@ -13,7 +13,7 @@ from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score, known
 from alignboard.boards.verdicts import JudgingRecord
 from alignboard.published.ranks import paired_ranks
-from alignboard.published.scores import LcScore, joint_lc_win_rates
+from alignboard.published.scores import EXTRAPOLATED, LcScore, joint_lc_win_rates
 from alignboard.records import Annotations
 from alignboard.stats.intervals import Estimate, Interval, rate_interval
 from alignboard.stats.win_rate import WinRate, win_rate
@@ -179,9 +179,8 @@ def rate_score(rate: WinRate, failed: int | None = None) -> Score:
 def lc_score(score: LcScore | str, n: int | None = None) -> Score:
     """A length-controlled win rate in percent, or why there is none."""
     if isinstance(score, str):
-        return Score(reason=f"no length control: {score}")
-    found = interval_score(score.win_rate, score.interval, n)
-    return msgspec.structs.replace(found, note=score.note)
+        return Score(reason=score if score == EXTRAPOLATED else f"no length control: {score}")
+    return interval_score(score.win_rate, score.interval, n)
 
 
 def interval_score(value: float, interval: Interval, n: int | None = None) -> Score:

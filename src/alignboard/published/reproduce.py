@@ -170,7 +170,7 @@ def _length_control(
     if scores is None:
         if isinstance(joint, str):
             return None, f"no length control: {joint}"
-        return joint, f"LC win rate {joint.note}" if joint.note else None
+        return joint, None
     try:
         found = scores.score(table)
     except (ConvergenceError, np.linalg.LinAlgError) as error:

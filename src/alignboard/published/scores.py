@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,10 @@ def lc_jump(win_rate_pct: float, lc_pct: float) -> Jump | None:
     return None
 
 
+EXTRAPOLATED: Final = "extrapolated"
+"""why there is no rate where hardly any response is nearly as long as the baseline's: the model's form would decide it,
+and two nearly equal models have got 61 and 8, each with a narrow interval"""
+
 # Below this share of the instructions the calibration rows, whose weight is fixed, hold the length effect more firmly.
 _NEARLY_ALL = 0.99
 _SUBSET = "LC of {n} of {all} instructions, another quantity than that of all: calibration rows weigh more"
@@ -64,7 +68,7 @@ class LcScore:
     kkt_violation: float
     """of the optimum with this look-up of difficulties"""
     note: str | None = None
-    """what the rate rests on, such as ``extrapolated``"""
+    """what the rate rests on"""
 
 
 @dataclass(frozen=True)
@@ -249,10 +253,9 @@ def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore |
         scores[name] = (
             one
             if isinstance(one, str)
-            else replace(
-                _score(one.found, one.found.win_rate),
-                note="extrapolated" if one.extrapolated else None,
-            )
+            else EXTRAPOLATED
+            if one.extrapolated
+            else _score(one.found, one.found.win_rate)
         )
     return scores
 
