@@ -46,6 +46,18 @@ def test_bradley_terry_is_evalicas(seed):
     assert np.allclose(bradley_terry(battles, 6).log_strength, centred(theirs), atol=1e-8)
 
 
+def test_ratings_of_a_large_board_with_draws_are_evalicas():
+    """59 models and 8,931 rows, as many as evalica's llmfao, whose file no package carries."""
+    battles = board(59, n_models=59, n=8_931)
+    options = {"tolerance": 1e-14, "limit": 100_000}
+    theirs = by_evalica(evalica.bradley_terry, battles, 59, **options)
+    for solver in ("newton", "newman"):
+        found = bradley_terry(battles, 59, solver=solver).log_strength
+        assert np.allclose(found, centred(theirs), atol=1e-8)
+    theirs = by_evalica(evalica.newman, battles, 59, **options)
+    assert np.allclose(with_ties(battles, 59, "davidson").log_strength, centred(theirs), atol=1e-8)
+
+
 # Two of evalica's own data sets, rows as left, right and who won (=: a draw), with its golden scores.
 SIMPLE = "01= 02> 02= 04= 10< 12= 12= 13= 24= 30< 31< 32< 34= 34= 40< 43<"
 FOOD = (

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from alignboard.stats.paired import (
     PairedDifference,
     equivalence_p_value,
     mcnemar,
+    numbered,
     sign_flip_p_value,
 )
 from alignboard.stats.ranks import probability_of_best, rank_sets, tie_groups
@@ -61,6 +63,16 @@ class FamilyOfTests:
     """by pair: the share of the variance that is due to the draws of responses and verdicts"""
     scale: tuple[float, float] | None = None
     """of ratings: the lowest and the highest, of whose distance differences are fractions"""
+
+    @cached_property
+    def influence(self) -> Array:
+        """(units, pairs) each cluster's contribution to the error of each difference."""
+        place = numbered(np.concatenate(self.units))
+        influence = np.zeros((int(place.max(initial=-1)) + 1, len(self.found)))
+        ends = np.cumsum([len(units) for units in self.units[:-1]])
+        for column, (one, rows) in enumerate(zip(self.found, np.split(place, ends), strict=True)):
+            influence[rows, column] = one.influence
+        return influence
 
 
 @dataclass(frozen=True)
@@ -230,24 +242,14 @@ def _adjusted(family: FamilyOfTests, correction: Correction) -> Array:
         return {"holm": holm, "bh": benjamini_hochberg, "none": np.copy}[correction](p)
     t = np.array([one.t for one in family.found])
     rng = np.random.default_rng(_SEED)
-    adjusted = step_down_max_t(_influence(family), t, draws=_DRAWS, rng=rng)
+    adjusted = step_down_max_t(family.influence, t, draws=_DRAWS, rng=rng)
     # Units that are too rare to be seen have no influence: they are corrected for by themselves.
     return np.fmax(adjusted, holm(np.array([one.corner_p for one in family.found])))
 
 
-def _influence(family: FamilyOfTests) -> Array:
-    """(units, pairs) each cluster's contribution to the error of each difference."""
-    union, place = np.unique(np.concatenate(family.units), return_inverse=True)
-    influence = np.zeros((len(union), len(family.found)))
-    ends = np.cumsum([len(units) for units in family.units[:-1]])
-    for column, (one, rows) in enumerate(zip(family.found, np.split(place, ends), strict=True)):
-        influence[rows, column] = one.influence
-    return influence
-
-
 def _ranking(family: FamilyOfTests, names: list[str], adjusted: Array) -> Ranking:
     place = {name: number for number, name in enumerate(names)}
-    influence = _influence(family)
+    influence = family.influence
     difference = np.zeros((len(names), len(names)))
     p = np.full_like(difference, np.nan)
     for (a, b), found, q in zip(family.pairs, family.found, adjusted, strict=True):

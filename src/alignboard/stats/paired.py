@@ -106,7 +106,7 @@ def paired_difference(
     both = has_a & has_b
     delta = score_a[both] - score_b[both]
     names = np.arange(len(delta)) if clusters is None else clusters[both]
-    _, inverse = np.unique(names, return_inverse=True)
+    inverse = numbered(names)
     size = np.bincount(inverse)
     n = len(delta)
     mean = float(delta.mean()) if n else math.nan
@@ -121,6 +121,23 @@ def paired_difference(
         identical=bool(n) and not delta.any(),
         units=total / size,
     )
+
+
+def numbered(names: NDArray) -> NDArray[np.intp]:
+    """(n,) ``names`` of clusters as numbers from 0 in their order; small numbers are counted, which is quicker.
+
+    >>> numbered(np.array([7, 2, 7])).tolist(), numbered(np.array(["b", "a", "b"])).tolist()
+    ([1, 0, 1], [1, 0, 1])
+    """
+    if (
+        len(names)
+        and names.dtype.kind in "iu"
+        and names.min() >= 0
+        and names.max() < 4 * len(names)
+    ):
+        there = np.bincount(names) > 0
+        return (np.cumsum(there) - 1)[names]
+    return np.unique(names, return_inverse=True)[1]
 
 
 def influence_difference(
@@ -142,7 +159,7 @@ def influence_difference(
     psi = np.nan_to_num(influence_a) - np.nan_to_num(influence_b)
     n = len(psi)
     names = np.arange(n) if clusters is None else clusters
-    _, inverse = np.unique(names, return_inverse=True)
+    inverse = numbered(names)
     psi = np.bincount(inverse, weights=psi).astype(np.float64)
     return _paired(
         clustered_estimate(estimate_a - estimate_b, psi, np.bincount(inverse)),
