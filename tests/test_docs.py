@@ -160,7 +160,7 @@ def test_links_lead_somewhere(page):
 def test_every_page_is_in_the_navigation_of_the_site():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
     pages = [page.name for page in (ROOT / "docs").glob("*.md")]
-    assert [name for name in pages if f"- {name}\n" not in navigation] == []
+    assert [name for name in pages if f" {name}\n" not in navigation] == []
 
 
 def test_the_index_names_every_page():
