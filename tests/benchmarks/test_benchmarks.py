@@ -224,6 +224,11 @@ def test_digests_are_of_everything_that_a_local_task_is_made_of(pair):
     ).keys()
     choice_task(pair, "lost", 1, dataset_kwargs={"data_files": "no/such.jsonl"})
     write(pair, "tasks/other", {"task": "another"})
+    choice_task(pair, "typo", 1, tset_split="test")
+    with pytest.raises(
+        InputError, match=r"typo\.yaml: a task has no field 'tset_split', did you m"
+    ):
+        digests(["typo"], pair)
     with pytest.raises(InputError, match=r"other\.yaml: it declares 'another'"):
         digests(["other"], pair)
     with pytest.raises(InputError, match=r"lost\.yaml: dataset_kwargs\.data_files names 'no/such"):

@@ -77,7 +77,10 @@ def test_the_record_has_the_sha256_of_every_data_file(root):
 @pytest.mark.parametrize(
     ("benchmark", "message"),
     [
-        (Benchmark("hellaswag"), r"the mirror m does not hold Rowan/hellaswag \(it holds: .*baber"),
+        (
+            Benchmark("hellaswag"),
+            r"the mirror m does not hold Rowan/hellaswag \(it holds: .*baber/piqa",
+        ),
         (Benchmark("arc_challenge"), r"does not hold allenai/ai2_arc \(ARC-Challenge\)"),
         (
             Benchmark("piqa", num_fewshot=5),

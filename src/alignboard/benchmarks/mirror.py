@@ -85,7 +85,8 @@ class Mirror:
             split = _PART.sub("", Path(top).stem) if top == one else top
             found.setdefault(split, []).append(f"{place}/{one}")
         if not found:
-            known = sorted({one.rsplit("/", 2)[0] for one in self.names})
+            # A folder of `datasets.save_to_disk` has its files one level deeper.
+            known = sorted({one.rsplit("/", 2 if "/data-" in one else 1)[0] for one in self.names})
             raise InputError(
                 f"the mirror {self.source} does not hold {called(dataset, config)} (it holds: "
                 f"{', '.join(known) or 'nothing'}); where there is a network, `alignboard fetch suite` brings it."

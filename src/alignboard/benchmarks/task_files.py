@@ -8,6 +8,7 @@ looked for in the folders that its beginning names, which takes milliseconds, an
 
 from __future__ import annotations
 
+import ast
 import glob
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -114,11 +115,15 @@ class _Shape(msgspec.Struct):
 
 
 def _require_shape(path: Path, content: Mapping[str, Any], *, included: bool = False) -> None:
-    """Raise `InputError` for a field of a wrong type, or, of what no other file includes, a missing name."""
+    """Raise `InputError` for an unknown field, a wrong type, or, of what no other file includes, a missing name."""
     try:
         shape = msgspec.convert(content, _Shape)
     except msgspec.ValidationError as error:
         raise InputError(f"{path}: {error}.") from error
+    unknown = next((key for key in content if key not in _fields()), None)
+    if unknown is not None and "class" not in content and not _is_ours(path):
+        hint = nearest(str(unknown), _fields()) or "."
+        raise InputError(f"{path}: a task has no field {unknown!r}{hint}")
     if shape.group is None and shape.task is None and not shape.include and not included:
         raise InputError(f"{path}: a task, or a member of a group, has no name (task:).")
 
@@ -260,6 +265,20 @@ def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
     if isinstance(value, Mapping | list):
         for inner in value.values() if isinstance(value, Mapping) else value:
             yield from _mappings(inner)
+
+
+@lru_cache(maxsize=1)
+def _fields() -> frozenset[str]:
+    """The fields of tasks and groups, read from lm-eval's source."""
+    found = {"include", "class"}
+    for name in ("task", "group"):
+        path = _lm_eval_folders()[0].parent.parent / "config" / f"{name}.py"
+        classes = (
+            one for one in ast.parse(path.read_text("utf-8")).body if isinstance(one, ast.ClassDef)
+        )
+        own = next(one for one in classes if one.name == f"{name.title()}Config")
+        found.update(ast.unparse(one.target) for one in own.body if isinstance(one, ast.AnnAssign))
+    return frozenset(found)
 
 
 @lru_cache(maxsize=1)
