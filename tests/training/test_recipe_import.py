@@ -19,7 +19,7 @@ from alignboard.training.recipe import load_recipe, parse_recipe
 from test_train import conversations, pair_rows
 
 PUBLISHED = Path(os.environ.get("ALIGNBOARD_RECIPES", "missing"))
-FILES = sorted(path for path in PUBLISHED.glob("*/*.y*ml") if "reward" not in path.name)
+FILES = sorted(PUBLISHED.glob("*/*.y*ml"))
 TRL: dict[str, Any] = {
     "model_name_or_path": "owner/base",
     "dataset_mixer": {"owner/pairs": 0.5, "owner/more": 1.0},
@@ -155,6 +155,7 @@ def test_llama_factorys_keys(tmp_path: Path) -> None:
         ({"gamma_beta_ratio": None, "loss_type": "apo_zero"}, "apo-zero"),
         ({"gamma_beta_ratio": None, "loss_type": "sigmoid"}, "dpo"),
         ({"gamma_beta_ratio": None, "loss_type": "ipo"}, "ipo"),
+        ({"gamma_beta_ratio": None, "loss_type": ["apo_down"]}, "apo-down"),
         ({"gamma_beta_ratio": None}, "dpo"),
         ({"gamma_beta_ratio": None, "beta": None}, "sft"),
     ],
@@ -164,6 +165,41 @@ def test_the_method_is_known_by_the_keys(
 ) -> None:
     content = {key: value for key, value in {**TRL, **change}.items() if value is not None}
     assert import_recipe(written(tmp_path, content)).recipe.method == method
+
+
+def test_one_row_per_device_becomes_two_for_kto(tmp_path: Path) -> None:
+    found = import_recipe(written(tmp_path, {**AXOLOTL, "micro_batch_size": 1}))
+    assert (found.recipe.batch.global_, found.recipe.batch.per_device) == (4, 2)
+    assert any("batch.per_device is 2" in one for one in found.differences)
+
+
+def test_a_mixture_and_the_defaults_of_trls_command_line(tmp_path: Path) -> None:
+    data = [{"path": "owner/a", "name": "tldr", "split": "train", "fraction": 0.5}]
+    data += [{"path": "json", "data_files": "mine.jsonl"}]
+    content = {"model_name_or_path": "owner/base", "datasets": data, "test_split_size": 0.1}
+    content |= {"loss_type": ["sigmoid"], "f_divergence_type": "js_divergence", "eval_steps": 5}
+    content |= {"f_alpha_divergence_coef": 0.5}
+    found = import_recipe(written(tmp_path, content))
+    assert [(one.name, one.config, one.share) for one in found.recipe.data_sets] == [
+        ("owner/a", "tldr", 0.5),
+        ("mine.jsonl", None, 1.0),
+    ]
+    assert found.recipe.held_out is not None
+    assert found.recipe.held_out.share == 0.1
+    assert (found.recipe.loss or {})["divergence"] == "js_divergence"
+    assert found.recipe.optimizer.learning_rate == 1e-6
+    assert any("learning_rate" in one for one in found.differences)
+
+
+def test_the_parameters_of_trls_losses(tmp_path: Path) -> None:
+    content = {"model_name_or_path": "owner/base", "dataset_name": "owner/a", "beta": 2.0}
+    simpo = import_recipe(written(tmp_path, {**content, "loss_type": "simpo", "simpo_gamma": 1.2}))
+    assert (simpo.recipe.loss or {})["gamma"] == 1.2
+    assert any("1 x NLL" in one for one in simpo.differences), "TRL's default is not SimPO's loss"
+    kto = import_recipe(written(tmp_path, {**content, "desirable_weight": 1.33}), method="kto")
+    assert (kto.recipe.loss or {})["desirable_weight"] == 1.33
+    reward = import_recipe(written(tmp_path, {**LLAMA_FACTORY, "stage": "rm"}))
+    assert (reward.recipe.method, reward.recipe.loss) == ("reward", {"center": 0.0})
 
 
 def test_sft_of_trl_is_on_all_tokens_unless_it_says_otherwise(tmp_path: Path) -> None:
@@ -193,7 +229,14 @@ def test_a_template_without_bos_gets_the_one_that_tokenisation_added(tmp_path: P
         ({**LLAMA_FACTORY, "finetuning_type": "oft"}, "finetuning_type: oft is none of ours"),
         ({**AXOLOTL, "rl": "grpo"}, "rl: grpo has no method of ours"),
         ({**AXOLOTL, "datasets": None}, "datasets is missing"),
-        ({**AXOLOTL, "micro_batch_size": 1}, "batch.per_device has to be 2"),
+        (
+            {**AXOLOTL, "micro_batch_size": 1, "gradient_accumulation_steps": 1},
+            "batch.per_device has to be 2",
+        ),
+        (
+            {**TRL, "gamma_beta_ratio": None, "loss_type": ["sigmoid", "sft"]},
+            "loss_type adds up sigmoid and sft; a recipe has one loss",
+        ),
     ],
 )
 def test_what_has_no_translation_is_one_sentence(

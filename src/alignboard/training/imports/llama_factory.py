@@ -54,13 +54,17 @@ def _method(one: Translation) -> str:
         return _LOSSES[loss]
     if stage in {"sft", "kto"}:
         return stage
+    if stage == "rm":
+        return "reward"
     raise InputError(
-        f"{one.source}: stage: {stage} is none of ours; sft, dpo and kto are (reward models and reinforcement are "
-        "not trained here)."
+        f"{one.source}: stage: {stage} is none of ours; sft, dpo, kto and rm are (reinforcement is not done here)."
     )
 
 
 def _loss(one: Translation, method: str) -> None:
+    if method == "reward":
+        one.set("loss", {})
+        return
     one.set("loss.beta", float(one.take("pref_beta", "loss.beta", 0.1)))
     if method == "simpo":
         one.set("loss.gamma", float(one.take("simpo_gamma", "loss.gamma", 0.5)))

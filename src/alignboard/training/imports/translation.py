@@ -76,7 +76,8 @@ DROPPED: Mapping[str, str] = {
     "save_strategy save_total_limit save_only_model saves_per_epoch resume_from_checkpoint save_steps": (
         "checkpoints are for going on after an interruption: save_every"
     ),
-    "preprocessing_num_workers dataset_num_proc dataloader_num_workers ddp_timeout dataset_prepared_path "
+    "overwrite_cache streaming preprocessing_num_workers dataset_num_proc dataloader_num_workers ddp_timeout "
+    "dataset_prepared_path "
     "remove_unused_columns per_device_eval_batch_size pad_to_sequence_len eval_sample_packing "
     "ddp_find_unused_parameters loss_watchdog_threshold loss_watchdog_patience "
     "experimental_skip_move_to_device": "no effect on the result",
@@ -145,6 +146,12 @@ def batch(one: Translation, devices: int, per_device: str = "per_device_train_ba
     size = int(one.take(per_device, "batch.per_device", 8))
     steps = int(one.take("gradient_accumulation_steps", "batch.global", 1))
     one.recipe["batch"] = {"global": size * steps * devices, "per_device": size}
+    if one.recipe["method"] == "kto" and size == 1 and steps * devices > 1:
+        one.recipe["batch"]["per_device"] = 2
+        one.differences.append(
+            "KTO's KL term is of the rows on one device, of which there was one; batch.per_device is 2, the least that "
+            "has such a term."
+        )
     one.differences.append(
         f"The configuration does not say on how many devices it ran: batch.global is {size} x {steps} x {devices} "
         "devices (--devices)."

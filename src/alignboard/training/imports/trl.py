@@ -22,6 +22,18 @@ _DEFAULT_LENGTH: Final = 1024
 _LOSS_TYPES: Final = {"sigmoid": "dpo"}
 _NAMED: Final = ("orpo", "kto", "cpo", "simpo")
 """methods whose configurations have no key of their own: the name of the file says them"""
+_RATES: Final = {SFT: 2e-5, "reward": 1e-4}
+"""TRL's learning rates where a configuration has none; 1e-6 for other methods"""
+_PARAMETERS: Final = {
+    "label_smoothing": "label_smoothing",
+    "f_divergence_type": "divergence",
+    "f_alpha_divergence_coef": "alpha",
+    "discopop_tau": "tau",
+    "cpo_alpha": "nll_weight",
+    "desirable_weight": "desirable_weight",
+    "undesirable_weight": "undesirable_weight",
+}
+"""TRL's names of a loss's parameters, and ours"""
 _PASSED: Final = ("packing", "packing_strategy", "eos_token")
 _NOW: Final = {"ffd": "bfd"}
 """values that TRL calls otherwise today"""
@@ -51,6 +63,9 @@ def translate(one: Translation, method: str | None, devices: int) -> None:
         _trained_on(one)
     else:
         _loss(one, found)
+    if "learning_rate" not in one.keys:
+        rate = one.keys["learning_rate"] = _RATES.get(found, 1e-6)
+        one.differences.append(f"The configuration has no learning_rate; {rate:g} is TRL's own.")
     optimizer(one)
     batch(one, devices)
     duration(one)
@@ -85,7 +100,14 @@ def _method(one: Translation) -> str:
         if method in stem.replace("-", "_").split("_"):
             return method
     if "loss_type" in one.keys:
-        return method_of(one, str(one.keys["loss_type"]))
+        given = one.keys["loss_type"]
+        losses = given if isinstance(given, list) else [given]
+        if len(losses) != 1:
+            raise InputError(
+                f"{one.source}: loss_type adds up {' and '.join(map(str, losses))}; a recipe has one loss, name it by "
+                "--method or leave one in loss_type."
+            )
+        return method_of(one, str(losses[0]))
     return "dpo" if "beta" in one.keys or "_dpo" in stem else SFT
 
 
@@ -101,7 +123,15 @@ def _loss(one: Translation, method: str) -> None:
     one.drop(["loss_type"], f"method: {method}")
     beta = float(one.take("beta", "loss.beta", 0.1))
     one.set("loss.beta", beta)
-    if method == "simpo":
+    if method == "simpo" and "gamma_beta_ratio" not in one.keys and "simpo_gamma" in one.keys:
+        one.set("loss.gamma", float(one.take("simpo_gamma", "loss.gamma")))
+        weight = one.keys.get("cpo_alpha", 1.0)  # TRL's default
+        one.drop(["cpo_alpha"], "SimPO has no NLL term")
+        if weight:
+            one.differences.append(
+                f"TRL adds {weight:g} x NLL of the chosen reply (cpo_alpha); here it is left out."
+            )
+    elif method == "simpo":
         ratio = float(one.take("gamma_beta_ratio", "loss.gamma", 0.25))
         one.set("loss.gamma", round(ratio * beta, 10))
         one.differences.append(
@@ -111,8 +141,14 @@ def _loss(one: Translation, method: str) -> None:
         one.differences.append(
             "The NLL is the mean per sequence over the reply; TRL's is over prompt and reply of the micro-batch."
         )
-    if "label_smoothing" in loss_spec(method).parameters:
-        one.put("label_smoothing", "loss.label_smoothing")
+    known = loss_spec(method).parameters
+    for theirs, ours in _PARAMETERS.items():
+        if ours in known:
+            one.put(theirs, f"loss.{ours}")
+    if one.recipe["loss"].get("divergence") != "alpha_divergence":
+        one.recipe["loss"].pop(
+            "alpha", None
+        )  # TRL's default stands in configurations of other divergences, too
 
 
 def _adapter(one: Translation) -> None:
@@ -150,7 +186,9 @@ def _passed(one: Translation) -> None:
 
 
 def _data(one: Translation) -> None:
-    if "dataset_mixture" in one.keys:
+    if isinstance(one.keys.get("datasets"), list):
+        _datasets(one)
+    elif "dataset_mixture" in one.keys:
         _mixture(one, one.take("dataset_mixture", "data"))
     elif "dataset_mixer" in one.keys:
         _mixer(one)
@@ -184,6 +222,24 @@ def _mixture(one: Translation, given: dict[str, Any]) -> None:
                 one.differences.append(kwargs)
     one.recipe["data"] = sources[0] if len(sources) == 1 else sources
     size = given.get("test_split_size")
+    _held_out(one, None if size is None else {"share" if size < 1 else "rows": size})
+
+
+def _datasets(one: Translation) -> None:
+    """TRL's own mixture: data sets on the hub or of files, each with a configuration, a split and a share."""
+    sources = []
+    for part in one.take("datasets", "data"):
+        files, share = part.get("data_files"), part.get("fraction")
+        if isinstance(files, list) and len(files) == 1:
+            (files,) = files
+        if files is not None and not isinstance(files, str):
+            raise InputError(
+                f"{one.source}: datasets: {part['path']} has several data_files; give each an entry of its own."
+            )
+        fields = {"config": part.get("name"), "split": part.get("split"), "share": share}
+        sources.append(_source(files or part["path"], **_stripped(fields)))
+    one.recipe["data"] = sources[0] if len(sources) == 1 else sources
+    size = one.take("test_split_size", "held_out.share")
     _held_out(one, None if size is None else {"share" if size < 1 else "rows": size})
 
 
