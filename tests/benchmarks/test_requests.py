@@ -61,7 +61,7 @@ def check_own_passes(model, folder, tmp_path, chat, monkeypatch):
     assert stamp(tmp_path / "a")["passes"] == "context-once"
     assert "generations" not in stamp(tmp_path / "a")
     monkeypatch.setattr(lm, "can_share", lambda _model: False)
-    monkeypatch.setattr(lm, "changes_greedy", lambda _config: "a test")
+    monkeypatch.setattr(lm, "changes_greedy", lambda _own: "a test")
     theirs = run_tasks(
         BenchmarkedModel(model), BENCHMARKS, [folder], tmp_path / "b", apply_chat_template=chat
     )
@@ -114,7 +114,7 @@ def test_generations_end_where_lm_evals_do(model, monkeypatch):
         return one.generate_until(requests), one.own_generation
 
     ours, none = generated(8)
-    monkeypatch.setattr(lm, "changes_greedy", lambda _config: "a test")
+    monkeypatch.setattr(lm, "changes_greedy", lambda _own: "a test")
     theirs, why = generated(1)
     assert (none, why) == (None, "a test")
     assert ours == theirs
@@ -135,16 +135,48 @@ def test_what_is_not_greedy_is_generated_by_lm_eval(model):
     from transformers import GenerationConfig
 
     from alignboard.benchmarks.lm import changes_greedy, not_greedy
+    from alignboard.models.own_decoding import read_own_decoding
 
     greedy = {"until": ["."], "max_gen_toks": 8, "do_sample": False, "temperature": 0.0}
     assert not_greedy(greedy) is None
     assert not_greedy(greedy | {"do_sample": True}) == "sampling"
     assert not_greedy(greedy | {"num_beams": 4}) == "num_beams of the task"
-    assert changes_greedy(model.model.generation_config) is None
+    assert changes_greedy(model.own_decoding) is None
     released = GenerationConfig(do_sample=True, temperature=0.6, top_p=0.9, eos_token_id=[1, 2])
-    assert changes_greedy(released) is None
-    penalised = changes_greedy(GenerationConfig(repetition_penalty=1.1))
-    assert penalised == "repetition_penalty of the model's generation configuration"
+    assert changes_greedy(read_own_decoding(released.to_dict(), "it")) is None
+    beams = changes_greedy(read_own_decoding({"num_beams": 4, "repetition_penalty": 1.1}, "it"))
+    assert beams == "num_beams of the model's generation configuration"
+
+
+def texts(model, asked, folder, out):
+    run_tasks(BenchmarkedModel(model), asked, [folder], out)
+    return responses(out)
+
+
+def test_what_the_generation_configuration_says_is_what_lm_eval_does(
+    model, folder, tmp_path, monkeypatch
+):
+    """A penalty shapes our texts as lm-eval's own loop has them; a stop string, which that cannot take, ends them."""
+    from alignboard.benchmarks import lm
+
+    own, asked = model.model.generation_config, BENCHMARKS[2:3]
+    plain = texts(model, asked, folder, tmp_path / "plain")
+    monkeypatch.setattr(own, "repetition_penalty", 1.8)
+    monkeypatch.setattr(own, "no_repeat_ngram_size", 2)
+    ours = texts(model, asked, folder, tmp_path / "ours")
+    with monkeypatch.context() as patched:
+        patched.setattr(lm, "changes_greedy", lambda _own: "a test")
+        assert texts(model, asked, folder, tmp_path / "theirs") == ours
+    assert ours != plain
+    monkeypatch.setattr(own, "repetition_penalty", 1.0)
+    monkeypatch.setattr(own, "no_repeat_ngram_size", 0)
+    monkeypatch.setattr(own, "stop_strings", ["a"])
+    stopped = texts(model, asked, folder, tmp_path / "stopped")
+    assert stopped == {
+        key: [[one.partition("a")[0] for one in some] for some in value]
+        for key, value in plain.items()
+    }
+    assert stopped != plain
 
 
 def test_passes_that_a_model_does_not_heed_are_found(model, folder, tmp_path, monkeypatch):

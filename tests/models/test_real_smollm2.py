@@ -156,6 +156,34 @@ def test_greedy_responses_are_those_of_transformers(loaded, reference):
     assert "Paris" in answers[0].output
 
 
+def test_what_a_generation_configuration_says_is_followed_as_transformers_does(
+    loaded, reference, monkeypatch
+):
+    plain = generate(loaded, QUESTIONS[:3], Decoding(N_TOKENS))
+    said = {"repetition_penalty": 1.2, "no_repeat_ngram_size": 3, "stop_strings": ["\n\n", "."]}
+    for name, value in said.items():
+        monkeypatch.setattr(loaded.model.generation_config, name, value)
+    answers = generate(loaded, QUESTIONS[:3], Decoding(N_TOKENS))
+    render: Any = loaded.tokenizer.apply_chat_template
+    for answer in answers:
+        turns = [{"role": "user", "content": answer.instruction}]
+        prompt = render(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        with torch.no_grad():
+            whole = reference.generate(
+                **prompt,
+                max_new_tokens=N_TOKENS,
+                do_sample=False,
+                eos_token_id=sorted(loaded.end_tokens),
+                tokenizer=loaded.tokenizer,
+                **said,
+            )
+        expected = whole[0, prompt["input_ids"].shape[1] :]
+        assert answer.n_tokens == len(expected)
+        text = str(loaded.tokenizer.decode(expected, skip_special_tokens=True))
+        assert answer.output == min(text.partition(one)[0] for one in ("\n\n", ".")).strip()
+    assert answers != plain
+
+
 def test_nothing_is_wrong_with_it_and_no_weight_is_read_to_say_so(file):
     before = len(loading.loads)
     result = CliRunner().invoke(models, ["check", str(file)])

@@ -29,6 +29,7 @@ from alignboard.engines.local.engine import LocalEngine, masked_attention
 from alignboard.engines.rows import Decoding, Prompt
 from alignboard.models.ends import ends_of
 from alignboard.models.loading import LoadedModel
+from alignboard.models.own_decoding import OwnDecoding
 
 _BUDGET: Final = {"cuda": 4096}
 """tokens of a pass, by type of device"""
@@ -41,12 +42,6 @@ _GREEDY: Final = frozenset(
     {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k", "min_p"}
 )
 """generation arguments that our engine takes, or that do nothing to greedy decoding"""
-_NO_CHANGE: Final = _GREEDY | {
-    *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),
-    *("max_length", "max_new_tokens", "use_cache", "cache_implementation", "typical_p"),
-    *("transformers_version", "_from_model_config", "trust_remote_code"),
-}
-"""of a generation configuration"""
 _BATCH_SIZE: Final = 32
 """of lm-eval's own passes, halved where it does not fit into memory"""
 
@@ -103,12 +98,18 @@ class ContextOnce(JournaledLM):
             groups.setdefault(json.dumps(one.args[1], sort_keys=True), []).append(one)
         for some in groups.values():
             given = normalize_gen_kwargs(some[0].args[1], self.max_gen_toks)
-            why = not_greedy(given) or changes_greedy(self._loaded.model.generation_config)
+            why = not_greedy(given) or changes_greedy(self._loaded.own_decoding)
             if why is None:
                 self._continue_greedily(some, given)
             else:
                 self.own_generation = why
                 super()._continue(some)
+
+    def _model_generate(self, *given: Any, **options: Any) -> Any:
+        """See lm-eval's, which gives `generate` no tokenizer; stop strings of the model's own need one."""
+        if self._loaded.own_decoding.stop:
+            options["tokenizer"] = self.tokenizer
+        return super()._model_generate(*given, **options)
 
     def _continue_greedily(self, requests: list[Any], given: Any) -> None:
         model, limit = self._loaded, given["max_gen_toks"]
@@ -122,6 +123,7 @@ class ContextOnce(JournaledLM):
         # What the training of an adapter taught to end a reply, lm-eval does not know.
         ends = ends_of(model.tokenizer, model.model.generation_config.eos_token_id)
         ending = Ending(model, decoding, frozenset(ends))
+        stops = [*stops, *ending.stops]
         for row in LocalEngine(model).ended(prompts, decoding, ending):
             text = postprocess_generated_text(self.tok_decode(row.generated), stops, None)
             self.cache_hook.add_partial("generate_until", requests[int(row.prompt.key)].args, text)
@@ -196,11 +198,9 @@ def not_greedy(given: Mapping[str, Any]) -> str | None:
     return next((f"{name} of the task" for name in given if name not in _GREEDY), None)
 
 
-def changes_greedy(config: Any) -> str | None:
-    """What a model's generation configuration does to greedy decoding; None where it leaves it alone."""
-    set_here = (name for name, value in config.to_diff_dict().items() if value is not None)
-    changing = (name for name in set_here if name not in _NO_CHANGE)
-    return next((f"{name} of the model's generation configuration" for name in changing), None)
+def changes_greedy(own: OwnDecoding) -> str | None:
+    """What a model's generation configuration does that only lm-eval's loop follows; None where there is nothing."""
+    return next((f"{name} of the model's generation configuration" for name in own.otherwise), None)
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def generation_text(one: GenerationReport) -> str:
     lines = [
         f"{one.model}: {n_new} answered now in {one.seconds:.1f} s{speed}{price}, {one.n_known} known before"
     ]
-    lines += _unfinished(one)
+    lines += [*_own_decoding(one), *_unfinished(one)]
     lines += [f"  left out, too long: {text[:60]!r}" for text in one.too_long]
     lines += [
         f"  no answer to {fail.instruction[:60]!r}: {fail.reason} ({fail.tries} tries)"
@@ -122,6 +122,19 @@ def generation_text(one: GenerationReport) -> str:
         else f"  {len(one.failures)} to ask again, no file written"
     )
     return "\n".join(map(shown, lines))
+
+
+def _own_decoding(one: GenerationReport) -> list[str]:
+    """What is printed of the model's own generation configuration."""
+    from alignboard.models.own_decoding import in_words
+
+    lines = []
+    if one.followed:
+        lines.append(f"  as its generation configuration says: {in_words(one.followed)}")
+    if one.not_followed:
+        said = in_words(one.not_followed)
+        lines.append(f"  BEWARE: its generation configuration says {said}, which is not followed")
+    return lines
 
 
 def _unfinished(one: GenerationReport) -> list[str]:

@@ -78,6 +78,7 @@ def _identity(model: LoadedModel, decoding: Decoding) -> str:
         "scheme": "generation-1",
         "template": model.template_hash,
         "end": sorted(model.end_tokens | set(decoding.stop_tokens)),
+        **model.own_decoding.identity(),
     }
     if decoding.temperature > 0:
         content["sampler"] = SAMPLER

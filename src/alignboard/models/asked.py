@@ -176,7 +176,7 @@ def _template(
     fault = bos_fault(tokenizer, ids, spec.bos, template)
     if fault is not None:
         raise InputError(f"{spec.name}: {fault}")
-    if spec.end_of_turn == "error" and not spec.stop:
+    if spec.end_of_turn == "error" and not spec.stop and not model.own_decoding.stop:
         taught = () if adapter is None else taught_ends(adapter)
         configured: Any = model.model.generation_config.eos_token_id
         ends = ends_of(tokenizer, configured, spec.stop_tokens, taught)

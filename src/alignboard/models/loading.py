@@ -48,6 +48,7 @@ from alignboard.models.ends import ends_of
 from alignboard.models.formats import Format, identify
 from alignboard.models.hub import locate, locate_adapter, locate_tokenizer
 from alignboard.models.identity import fingerprint, fingerprint_with_tokenizer
+from alignboard.models.own_decoding import OwnDecoding, read_own_decoding
 from alignboard.models.tokenizers import open_tokenizer, quiet
 from alignboard.models.weights import open_model
 
@@ -312,6 +313,11 @@ class LoadedModel:
         taught = () if self.active is None else self.adapters[self.active].end_tokens
         configured: Any = self.model.generation_config.eos_token_id
         return frozenset(ends_of(self.tokenizer, configured, taught=taught))
+
+    @property
+    def own_decoding(self) -> OwnDecoding:
+        """What the generation configuration says besides its end tokens."""
+        return read_own_decoding(self.model.generation_config.to_dict(), self.path)
 
 
 @contextmanager

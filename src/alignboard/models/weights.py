@@ -46,6 +46,7 @@ def open_model(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
         raise InputError(
             f"{checkpoint.place} is quantised already ({checkpoint.format}); load it without quantization."
         )
+    _require_generation_config(checkpoint)
     openers = {
         "gguf": _open_gguf,
         "gptq": _open_native,
@@ -67,6 +68,21 @@ def open_model(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
     model.eval().requires_grad_(requires_grad=False)
     _keep_four_bit_layout(model)
     return model
+
+
+def _require_generation_config(checkpoint: Checkpoint) -> None:
+    """Raise `InputError` for a generation_config.json that transformers does not take, before weights are read."""
+    from transformers import GenerationConfig
+
+    path = checkpoint.path / "generation_config.json"
+    if checkpoint.gguf_file is not None or not path.is_file():
+        return
+    try:
+        GenerationConfig.from_pretrained(checkpoint.path)
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise InputError(
+            f"{path} is no generation configuration ({' '.join(str(error).split())}); correct or remove the field."
+        ) from error
 
 
 def _keep_four_bit_layout(model: Any) -> None:

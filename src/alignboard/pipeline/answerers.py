@@ -17,6 +17,7 @@ from alignboard.errors import InputError
 from alignboard.models.asked import bos_once
 from alignboard.models.checks.opened import Opened, open_small
 from alignboard.models.checks.rules import context_of
+from alignboard.models.own_decoding import OwnDecoding
 from alignboard.models.prompting import History, opens_reasoning, prompt_ids, render, stop_token_ids
 from alignboard.models.spec import ModelSpec
 
@@ -60,6 +61,11 @@ class LocalModel:
             self.loaded.tokenizer, self._spec.stop_tokens, source=self._spec.name
         )
         return replace(given, stop_tokens=tuple(sorted(found)))
+
+    @property
+    def own_decoding(self) -> OwnDecoding:
+        """What the model's files say of decoding."""
+        return self.loaded.own_decoding
 
     def prompts(
         self, instructions: Sequence[str], decoding: Decoding, histories: Sequence[History]
@@ -147,8 +153,15 @@ class ServedModel:
         self.engine = EndpointEngine(self._endpoint, served.rate_of(spec))
 
     def decoding(self, given: Decoding) -> Decoding:
-        """``given``, and the entry's stop tokens as texts, which every server understands."""
-        return replace(given, stop=tuple(dict.fromkeys((*given.stop, *self._spec.stop_tokens))))
+        """``given``, with stop tokens of the entry and stop texts of the model's files, which every server takes."""
+        own = () if self.opened is None else self.opened.decoding.stop
+        stops = (*given.stop, *self._spec.stop_tokens, *own)
+        return replace(given, stop=tuple(dict.fromkeys(stops)))
+
+    @property
+    def own_decoding(self) -> OwnDecoding:
+        """Nothing: what a model's files say of decoding is for its server to follow."""
+        return OwnDecoding()
 
     def prompts(
         self, instructions: Sequence[str], decoding: Decoding, histories: Sequence[History]

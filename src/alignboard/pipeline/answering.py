@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ import msgspec
 from alignboard.benchmarks.run import Subject
 from alignboard.data.instruction_sets import InstructionSet
 from alignboard.engines.rows import Answer, Decoding, Engine, Failure, Prompt, read_answer
+from alignboard.models.own_decoding import OwnDecoding
 from alignboard.models.prompting import History
 from alignboard.models.spec import ModelSpec
 from alignboard.records import Generation
@@ -68,6 +69,10 @@ class GenerationReport:
     """responses without a text, such as those that ended while the model was reasoning"""
     n_cut: int
     """responses that the limit of new tokens ended"""
+    followed: dict[str, Any] = field(default_factory=dict)
+    """what of the model's own generation configuration was followed"""
+    not_followed: dict[str, Any] = field(default_factory=dict)
+    """what of it would give other responses, and was not"""
 
     @property
     def is_written(self) -> bool:
@@ -106,6 +111,11 @@ class ReadyModel(Protocol):
         """Whether a prompt leaves room for an answer."""
         ...
 
+    @property
+    def own_decoding(self) -> OwnDecoding:
+        """What its files say of decoding, as far as that is followed or left out here."""
+        ...
+
     def decoding(self, given: Decoding) -> Decoding:
         """``given``, with what ends this model's replies."""
         ...
@@ -119,11 +129,11 @@ def decoding_of(spec: ModelSpec, **given: float | None) -> Decoding:
     """How ``spec`` decodes: what is ``given`` by the user, else the entry's defaults, else `Decoding`'s."""
     declared = spec.decoding
     found = Decoding(stop=tuple(spec.stop))
-    for field in ("max_new_tokens", "temperature", "top_p", "seed"):
-        own = getattr(declared, field)
-        value = given.get(field) if given.get(field) is not None else own.value if own else None
+    for name in ("max_new_tokens", "temperature", "top_p", "seed"):
+        own = getattr(declared, name)
+        value = given.get(name) if given.get(name) is not None else own.value if own else None
         if value is not None:
-            found = replace(found, **{field: value})
+            found = replace(found, **{name: value})
     return found
 
 
@@ -202,6 +212,8 @@ def answer_set(
         failures=tuple(failures),
         n_empty=_count(responses, lambda answer: not answer.output),
         n_cut=_count(responses, lambda answer: answer.finish == "length"),
+        followed=model.own_decoding.followed(),
+        not_followed=dict(model.own_decoding.otherwise),
     )
     if found.is_written:
         _write(path, spec.name, asked, responses)

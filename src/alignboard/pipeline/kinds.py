@@ -51,7 +51,7 @@ _HARNESS: Final = ("lm_eval.evaluator", "lm_eval.models.huggingface")
 KINDS: Final[dict[str, JobKind]] = {
     "checkpoint": JobKind(1, f"{_JOBS}.train:checkpoint", _TORCH, _TORCH, 25.0),
     "data": JobKind(1, f"{_JOBS}.training_data:data", ("datasets",), ("datasets",), 1.0),
-    "pairs": JobKind(2, f"{_JOBS}.training_data:pairs", _ADAPTED, _ADAPTED, 4.0),
+    "pairs": JobKind(3, f"{_JOBS}.training_data:pairs", _ADAPTED, _ADAPTED, 4.0),
     "tokens": JobKind(
         1,
         f"{_JOBS}.training_data:tokens",
@@ -74,7 +74,7 @@ KINDS: Final[dict[str, JobKind]] = {
         8.0,
     ),
     "outputs": JobKind(3, f"{_JOBS}.generate:outputs", seconds=0.1),
-    "generate": JobKind(3, f"{_JOBS}.generate:generate", _ADAPTED, _TORCH, 2.0, "base", _PEFT),
+    "generate": JobKind(4, f"{_JOBS}.generate:generate", _ADAPTED, _TORCH, 2.0, "base", _PEFT),
     "task-data": JobKind(1, f"{_JOBS}.generate:task_data", seconds=0.5),
     "lm-eval": JobKind(
         2,
@@ -84,10 +84,10 @@ KINDS: Final[dict[str, JobKind]] = {
         4.0,
         imports_for_adapter=_PEFT,
     ),
-    "judge": JobKind(3, f"{_JOBS}.judge:judge", _TORCH, seconds=2.0),
-    "rate": JobKind(3, f"{_JOBS}.judge:rate", _TORCH, seconds=2.0),
-    "tournament": JobKind(3, f"{_JOBS}.tournament:tournament", _TORCH, seconds=5.0),
-    "pairwise": JobKind(5, f"{_JOBS}.judge:pairwise", (*_TORCH, "numpy"), seconds=5.0),
+    "judge": JobKind(4, f"{_JOBS}.judge:judge", _TORCH, seconds=2.0),
+    "rate": JobKind(4, f"{_JOBS}.judge:rate", _TORCH, seconds=2.0),
+    "tournament": JobKind(4, f"{_JOBS}.tournament:tournament", _TORCH, seconds=5.0),
+    "pairwise": JobKind(6, f"{_JOBS}.judge:pairwise", (*_TORCH, "numpy"), seconds=5.0),
     "drift": JobKind(1, f"{_JOBS}.curves:drift", _ADAPTED, _ADAPTED, 2.0),
     "curves": JobKind(1, f"{_JOBS}.curves:curves", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
     "contamination": JobKind(

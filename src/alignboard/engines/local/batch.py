@@ -25,6 +25,8 @@ class RunningSequence:
     generated: list[int] = field(default_factory=list)
     draw: str = ""
     """`Prompt.draw`, where it is sampled"""
+    processors: Any = None
+    """transformers' processors of its logits, where the model's own configuration asks for any"""
 
     @property
     def ids(self) -> list[int]:
@@ -109,6 +111,8 @@ class Batch:
             ).logits
 
     def _append(self, rows: Sequence[RunningSequence], logits: torch.Tensor) -> None:
+        if rows[0].processors is not None:
+            logits = shaped(logits, rows)
         for row, token in zip(rows, choose(logits, rows, self._decoding), strict=True):
             row.generated.append(token)
 
@@ -164,6 +168,18 @@ def batch_of(model: LoadedModel) -> type[Batch]:
     from alignboard.engines.local.slots import fits
 
     return Batch if fits(model.model) else OneRow
+
+
+def shaped(logits: torch.Tensor, rows: Sequence[RunningSequence]) -> torch.Tensor:
+    """``logits`` (rows, vocabulary) after the processors of each row."""
+    import torch
+
+    return torch.cat(
+        [
+            row.processors(torch.tensor([row.ids], device=logits.device), own[None])
+            for row, own in zip(rows, logits, strict=True)
+        ]
+    )
 
 
 def choose(logits: torch.Tensor, rows: Sequence[RunningSequence], decoding: Decoding) -> list[int]:

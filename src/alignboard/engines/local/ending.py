@@ -55,18 +55,21 @@ def split(stops: Sequence[str], tokenizer: Any) -> tuple[tuple[str, ...], frozen
 class Ending:
     """When an answer ends, and what it then is.
 
-    ``end_tokens`` are those that end it besides the stops (None: the model's, and the entry's ``stop_tokens``).
+    The model's own configuration adds texts to those of ``decoding``. ``end_tokens`` are those that end it besides the
+    stops (None: the model's, and the entry's ``stop_tokens``).
     """
 
     def __init__(
         self, model: LoadedModel, decoding: Decoding, end_tokens: frozenset[int] | None = None
     ) -> None:
         self._tokenizer: Any = model.tokenizer
-        self._stops, tokens = split(decoding.stop, model.tokenizer)
+        self.stops, tokens = split((*decoding.stop, *model.own_decoding.stop), model.tokenizer)
+        """texts that end it, besides those that are a token"""
         if end_tokens is None:
             end_tokens = model.end_tokens | set(decoding.stop_tokens)
-        self._tokens = end_tokens | tokens
-        self._texts = StopTexts(self._text, self._stops)
+        self.tokens = end_tokens | tokens
+        """tokens that end it"""
+        self._texts = StopTexts(self._text, self.stops)
         vocabulary: dict[str, int] = self._tokenizer.get_added_vocab()
         self._special = frozenset(self._tokenizer.all_special_ids)
         self._marks = self._special & {vocabulary[mark] for mark in MARKS if mark in vocabulary}
@@ -82,15 +85,15 @@ class Ending:
     def over(self, row: RunningSequence) -> bool:
         """Whether the last token ends the answer."""
         return (
-            row.generated[-1] in self._tokens
+            row.generated[-1] in self.tokens
             or len(row.generated) >= row.limit
             or self._texts.ended(row.generated)
         )
 
     def answer(self, row: RunningSequence) -> Answer:
         """What a row has said, as an answer."""
-        text, stopped = cut(self._text(row.generated), self._stops)
-        ended = stopped or row.generated[-1] in self._tokens
+        text, stopped = cut(self._text(row.generated), self.stops)
+        ended = stopped or row.generated[-1] in self.tokens
         parts = divide(text, opened=row.prompt.opens_reasoning)
         return Answer(
             row.prompt.key,

@@ -35,6 +35,7 @@ from alignboard.engines.local.batch import (
     release_memory,
 )
 from alignboard.engines.local.ending import Ending
+from alignboard.engines.local.shaping import shape_by
 from alignboard.engines.rows import Answer, Decoding, Prompt
 from alignboard.errors import InputError
 from alignboard.models.loading import LoadedModel
@@ -84,6 +85,7 @@ class LocalEngine:
                 f"A prompt has {short.length} tokens, but {self._model.path} takes {context} in all: "
                 f"{short.prompt.instruction[:60]!r}."
             )
+        shape_by(self._model, rows, ending.tokens)
         with masked_attention(self._model):
             yield from self._ended(rows, ending, decoding)
 

@@ -142,6 +142,7 @@ class LocalJudge:
             end = sorted(model.end_tokens | set(self._decoding.stop_tokens))
             if self._decoding.temperature > 0:
                 content["sampler"] = SAMPLER
+            content |= model.own_decoding.identity()
             return content | {"end": end, "decoding": self._decoding.identity()}
 
     # Prompts.

@@ -18,6 +18,7 @@ from alignboard.models.adapters import (
 from alignboard.models.ends import ends_of
 from alignboard.models.formats import Checkpoint, identify, text_config
 from alignboard.models.hub import base_of_adapter, is_repository, locate, locate_tokenizer
+from alignboard.models.own_decoding import OwnDecoding, read_own_decoding
 from alignboard.models.spec import ModelSpec
 from alignboard.models.tokenizers import open_tokenizer
 from alignboard.results.files import read_json_object
@@ -50,6 +51,13 @@ class Opened:
         brought = None if self.adapter is None else embedded_rows(self.adapter)
         stated = text_config(self.checkpoint.config).get("vocab_size")
         return brought or (stated if isinstance(stated, int) else None)
+
+    @property
+    def decoding(self) -> OwnDecoding:
+        """What the generation configuration says besides its end tokens; older checkpoints say it in config.json."""
+        config = self.checkpoint.config
+        stated = self.generation or {**text_config(config), **config}
+        return read_own_decoding(stated, self.checkpoint.path)
 
     def ends(self) -> dict[int, str]:
         """The tokens that end a reply, each with who says so; those of ``stop_tokens`` that exist."""

@@ -22,6 +22,7 @@ from alignboard.models.checks.rules import (
     of_bos,
     of_checkpoint,
     of_clock,
+    of_decoding,
     of_entry,
     of_marks,
     of_sizes,
@@ -29,6 +30,7 @@ from alignboard.models.checks.rules import (
     of_training,
     of_turn,
 )
+from alignboard.models.own_decoding import in_words
 from alignboard.models.prompting import control_tokens, defused, encode, prompt_text
 from alignboard.models.spec import ModelSpec
 
@@ -93,8 +95,13 @@ def check_model(spec: ModelSpec, instruction: str = PROBE) -> Check:
     check.opened = opened = open_small(spec)
     found += of_checkpoint(opened)
     ends = opened.ends()
-    check.facts = _facts(opened, ends)
-    found += [*of_stops(opened, ends), *of_sizes(opened), *of_adapter(opened)]
+    try:
+        check.facts = _facts(opened, ends)
+        found += [*of_decoding(opened), *of_stops(opened, ends)]
+    except InputError as error:
+        found.append(CheckFinding("decoding", "wrong", str(error)))
+        return check
+    found += [*of_sizes(opened), *of_adapter(opened)]
     try:
         template = spec.prompt.jinja(opened.own_template, spec.base)
         shown = defused(opened.tokenizer, instruction, template)
@@ -115,13 +122,19 @@ def _facts(opened: Opened, ends: dict[int, str]) -> dict[str, str]:
     name = tokenizer.convert_ids_to_tokens
     context = spec.context or context_of(opened.checkpoint.config)
     first = tokenizer.bos_token_id
+    own = opened.decoding
+    decoding = {"decoding": in_words(own.shaping)} if own.shaping else {}
+    if own.sampling:
+        decided = "left to the entry and the command, greedy where neither says it"
+        decoding["sampling"] = f"{in_words(own.sampling)}: {decided}"
     return {
         "BOS": "none" if first is None else f"{name(first)!r} ({first}), bos: {spec.bos}",
         "ends a reply": ", ".join(
             f"{name(token)!r} ({token}, {who})" for token, who in ends.items()
         )
         or "no token",
-        "stop strings": ", ".join(map(repr, spec.stop)) or "none",
+        "stop strings": ", ".join(map(repr, (*spec.stop, *own.stop))) or "none",
+        **decoding,
         "padding": "none" if tokenizer.pad_token_id is None else repr(tokenizer.pad_token),
         "context": "unknown" if context is None else f"{context} tokens",
         "vocabulary": f"{len(tokenizer)} tokens, embedding {opened.n_embedded or 'unknown'}",

@@ -14,6 +14,7 @@ from alignboard.models.checks.opened import Opened
 from alignboard.models.formats import not_generating, text_config
 from alignboard.models.hub import is_repository
 from alignboard.models.identity import fingerprint
+from alignboard.models.own_decoding import in_words, not_followed
 from alignboard.models.prompting import (
     adds_bos,
     bos_fault,
@@ -31,7 +32,7 @@ _SHOWN: Final = 4
 REFUSED: Final = frozenset(
     {
         *("unsupported", "format", "architecture", "template", "bos", "stop-token", "end-of-turn"),
-        *("vocabulary", "adapter", "training-template"),
+        *("vocabulary", "adapter", "training-template", "decoding"),
     }
 )
 """kinds of findings that loading refuses where they are wrong; the others make worse responses"""
@@ -104,10 +105,23 @@ def of_bos(opened: Opened, ids: list[int], template: str) -> Iterator[CheckFindi
         yield CheckFinding("bos-is-eos", "beware", text)
 
 
+def of_decoding(opened: Opened) -> Iterator[CheckFinding]:
+    """What the generation configuration says is followed, left to entry and command, or neither."""
+    own = opened.decoding
+    if own.shaping:
+        text = (
+            f"its generation configuration says {in_words(own.shaping)}, which is followed here as transformers does "
+            "it; a server of it may not."
+        )
+        yield CheckFinding("decoding", "beware", text)
+    if own.otherwise:
+        yield CheckFinding("decoding", "beware", not_followed(own))
+
+
 def of_stops(opened: Opened, ends: dict[int, str]) -> Iterator[CheckFinding]:
     """Something ends a reply, and each stop can be found in one."""
     spec, tokenizer = opened.spec, opened.tokenizer
-    if not ends and not spec.stop:
+    if not ends and not spec.stop and not opened.decoding.stop:
         text = (
             "no token and no string is known to end a reply: every answer would run to its limit."
         )
@@ -139,7 +153,8 @@ def of_turn(opened: Opened, template: str, ends: dict[int, str]) -> Iterator[Che
     fault = turn_fault(opened.tokenizer, template, ends)
     if fault is not None:
         spec = opened.spec
-        level = "beware" if spec.end_of_turn == "allow" or spec.stop else "wrong"
+        stops = spec.stop or opened.decoding.stop
+        level = "beware" if spec.end_of_turn == "allow" or stops else "wrong"
         yield CheckFinding("end-of-turn", level, fault)
 
 
