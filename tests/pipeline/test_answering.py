@@ -83,6 +83,7 @@ class Counting:
     def __init__(self, model, limit=None):
         self._model, self._limit, self.asked = model, limit, []
         self.prompts, self.fits, self.decoding = model.prompts, model.fits, model.decoding
+        self.own_decoding = model.own_decoding
 
     @property
     def engine(self):

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from alignboard.data.generated import generated_names, generated_set
+from alignboard.data.question_columns import require_whole
 from alignboard.data.set_texts import ROOM, known_texts
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.download import DownloadProgress
@@ -27,7 +28,7 @@ from alignboard.records import text_id
 from alignboard.results.conversations import read_conversations
 from alignboard.results.files import SUFFIXES
 from alignboard.results.outputs_paths import ALPACA_EVAL
-from alignboard.results.raw_rows import instruction_of, raw_rows
+from alignboard.results.raw_rows import MERGED, REFUSED, instruction_of, raw_rows
 from alignboard.suites import convert, read_yaml
 from alignboard.workspace import declaration
 
@@ -115,6 +116,8 @@ class SetSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     rows: int | None = None
     """only the first so many rows of the file are read; null: all"""
     generated: Generated | None = None
+    ignore: list[str] = []
+    """columns that are no part of the question, though they look like one"""
     column: str = "instruction"
     """text, or a list of turns that are texts or have a ``content``"""
     subset_column: str | None = None
@@ -271,7 +274,9 @@ def _file_spec(path: Path, contents: Sequence[Mapping[str, Any]]) -> SetSpec:
 def _read(path: Path, contents: Sequence[Mapping[str, Any]], spec: SetSpec) -> list[Instruction]:
     rows, seen = [], {}
     for number, row in enumerate(contents, start=1):
-        turns = _turns(path, number, row, spec.column)
+        turns = _turns(path, number, row, spec.column, spec.ignore)
+        known = {spec.column, spec.subset_column, *MERGED, *REFUSED, *spec.ignore}
+        require_whole(path, number, row, "\n".join(turns), known)
         subset = _subset(row, spec.subset_column)
         known_as = row.get("question_id", row.get("uid"))
         if not isinstance(known_as, str | int | None):
@@ -286,7 +291,9 @@ def _read(path: Path, contents: Sequence[Mapping[str, Any]], spec: SetSpec) -> l
     return rows
 
 
-def _turns(path: Path, number: int, row: Any, column: str) -> tuple[str, ...]:
+def _turns(
+    path: Path, number: int, row: Any, column: str, ignored: Sequence[str] = ()
+) -> tuple[str, ...]:
     if not isinstance(row, Mapping) or row.get(column) is None:
         there = f" (it has: {', '.join(map(str, row))})" if isinstance(row, Mapping) else ""
         raise InputError(
@@ -300,7 +307,8 @@ def _turns(path: Path, number: int, row: Any, column: str) -> tuple[str, ...]:
     texts = [turn for turn in turns if isinstance(turn, str) and turn.strip()]
     if not texts or len(texts) < len(turns):
         raise InputError(f"{path}, row {number}: {column} is empty or no text.")
-    return (instruction_of(path, number, row, column, texts[0]), *texts[1:])
+    read = {name: value for name, value in row.items() if name not in ignored}
+    return (instruction_of(path, number, read, column, texts[0]), *texts[1:])
 
 
 def _require_user(path: Path, number: int, column: str, turns: Sequence[Any]) -> None:

@@ -25,7 +25,8 @@ SYSTEM: Final = ("system", "system_prompt", "system_message", "system_instructio
 REFUSED: Final = (
     *SYSTEM, "history", "chat_history", "passage", "document", "article", "options", "choices", "tools", "functions",
     "image", "images", "audio", "video", "attachments", "documents", "contexts", "paragraph", "story", "background",
-    "evidence", "premise", "constraints", "examples", "option_a", "A",
+    "evidence", "premise", "constraints", "examples", "option_a", "A", "code", "source_code", "snippet", "table",
+    "schema", "sentence", "sentence1", "sentence2", "hypothesis", "transcript",
 )  # fmt: skip
 """columns of a question that an instruction cannot hold"""
 ASKED: Final = ("question", "prompt")
@@ -39,6 +40,8 @@ LAYOUTS: Final = (
 )
 """the layouts of responses that are read"""
 _LONGEST_CELL: Final = 2**31 - 1
+_LEAST_FOUND: Final = 8
+"""characters from which a text that is found in a question is not there by chance"""
 
 
 def raw_rows(path: Path) -> list[Any]:
@@ -72,7 +75,7 @@ def instruction_of(path: Path, number: int, row: Mapping[str, Any], column: str,
     Raises `InputError` that names the column for what an instruction cannot hold.
     """
     for name in REFUSED:
-        if name != column and row.get(name):
+        if name != column and row.get(name) and not is_held(row[name], text):
             way = (
                 "remove the column, and set a system text in the model's entry (prompt: {system: ...})"
                 if name in SYSTEM
@@ -97,6 +100,13 @@ def instruction_of(path: Path, number: int, row: Mapping[str, Any], column: str,
         if more and more.strip():
             parts.append(more)
     return "\n\n".join(parts)
+
+
+def is_held(value: Any, text: str) -> bool:
+    """Whether a question ``text`` holds a value already, or the value is the question in a form around it."""
+    if not isinstance(value, str):
+        return False
+    return text.strip() in value or (len(value.strip()) >= _LEAST_FOUND and value.strip() in text)
 
 
 def merged_rows(path: Path) -> list[Any]:
