@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from alignboard.errors import InputError
+from alignboard.strict_json import parse_json
 
 _FORM: Final = {True: "in a chat template", False: "in plain text"}
 
@@ -96,7 +96,7 @@ class _Results(
 def read_scores(path: Path) -> list[TaskScore]:
     """The numbers of a ``results_*.json``, ours or anybody's."""
     try:
-        content = msgspec.convert(json.loads(path.read_bytes()), _Results)
+        content = msgspec.convert(parse_json(path.read_bytes()), _Results)
         return list(_scores(content))
     except (
         *(OSError, ValueError, OverflowError, RecursionError),
@@ -130,7 +130,7 @@ def _scores(content: _Results) -> Iterator[TaskScore]:
 def model_of(path: Path) -> str:
     """The model that a ``results_*.json`` names, as lm-eval names its folder; the folder's name where it is a path."""
     try:
-        name = msgspec.convert(json.loads(path.read_bytes()), _Results).model_name
+        name = msgspec.convert(parse_json(path.read_bytes()), _Results).model_name
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a results file of lm-eval: {error}.") from error
     if not name or Path(name).is_absolute():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from alignboard.errors import InputError
 from alignboard.results.files import paths_under
 from alignboard.results.raw_rows import raw_rows
+from alignboard.strict_json import parse_json
 
 PREFIX, RESULTS = "samples_", "results_"
 SHARED = ("passage", "article", "context", "paragraph", "story", "subject", "category")
@@ -103,7 +103,7 @@ def _checked_version(path: Path, rows: Sequence[dict[str, Any]]) -> str | None:
     if not beside.is_file():
         return None
     try:
-        content = json.loads(beside.read_bytes())
+        content = parse_json(beside.read_bytes())
         counted = content.get("n-samples", {}).get(task, {}).get("effective")
         version = content.get("versions", {}).get(task)
     except (OSError, ValueError, AttributeError) as error:

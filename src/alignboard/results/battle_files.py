@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from alignboard.errors import InputError
 from alignboard.extras import require
 from alignboard.results.battle_layouts import LAYOUTS
+from alignboard.strict_json import RepeatedKeyError, parse_json, require_columns
 
 _ROWS_AT_ONCE = 65_536
 _ARROW_ROWS_AT_ONCE = 1_000_000
@@ -64,6 +65,7 @@ def batches(path: Path) -> Iterator[Columns]:
 def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
+        require_columns(path, reader.fieldnames)
         for number, row in enumerate(reader, start=1):
             if None in row or None in row.values():
                 raise InputError(
@@ -90,16 +92,29 @@ def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
 def _objects(path: Path) -> Iterator[Any]:
     try:
         if path.suffix.lower() == ".json":
-            found = msgspec.json.decode(path.read_bytes())
+            content = path.read_bytes()
+            found = msgspec.json.decode(content)
+            _require_once(content, found)
             yield from found if isinstance(found, list) else [found]
             return
         decoder = msgspec.json.Decoder()
         with path.open("rb") as file:
             for line in file:
                 if line.strip():
-                    yield decoder.decode(line)
+                    row = decoder.decode(line)
+                    _require_once(line, row)
+                    yield row
+    except RepeatedKeyError as error:
+        raise InputError(f"{path}: {error}.") from error
     except msgspec.DecodeError as error:
         raise InputError(f"{path} is no JSON: {error}.") from error
+
+
+def _require_once(content: bytes, found: Any) -> None:
+    """Raise `RepeatedKeyError` for a key that is twice in an object; what has as many colons as keys has none."""
+    rows = found if isinstance(found, list) else [found]
+    if content.count(b'":') != sum(len(row) for row in rows if isinstance(row, dict)):
+        parse_json(content)
 
 
 def _parquet(path: Path) -> Iterator[Columns]:

@@ -8,7 +8,6 @@ References: FastChat ``llm_judge/gen_model_answer.py`` (the format; its time sta
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,7 @@ import msgspec
 
 from alignboard.errors import InputError
 from alignboard.results.files import UNREADABLE, read_file, write_atomically
+from alignboard.strict_json import parse_json
 from alignboard.text import storable
 
 CONVERSATIONS: Final = "model_answer.jsonl"
@@ -67,7 +67,7 @@ def read_conversations(path: Path) -> list[Conversation]:
         if not line.strip():
             continue
         try:
-            row = msgspec.convert(_fastchat(storable(json.loads(line))), Conversation)
+            row = msgspec.convert(_fastchat(storable(parse_json(line))), Conversation)
         except (msgspec.ValidationError, ValueError, RecursionError) as error:
             raise InputError(f"{path}, line {number}: {error}.") from error
         if not row.choices or not row.choices[0].turns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from alignboard.errors import InputError
+from alignboard.strict_json import parse_json
 
 SUFFIXES = (".json", ".jsonl", ".csv")
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -96,7 +96,7 @@ def place_once(temporary: Path, path: Path) -> None:
 def read_json_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file that others wrote; raises `InputError` that names the file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(content, dict):

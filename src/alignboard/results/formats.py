@@ -32,6 +32,7 @@ from alignboard.records import (
 from alignboard.results.files import SUFFIXES, read_file, write_atomically
 from alignboard.results.raw_rows import merged_rows
 from alignboard.results.row_coding import DECODERS, ENCODERS, Row, converted, require_utf8
+from alignboard.strict_json import require_once
 
 _DRAW_OF_OLD_FILES = 0.0
 
@@ -84,7 +85,8 @@ def read_annotations(
     ``baseline`` and ``instructions``, where given, are what the file must hold.
     """
     path = Path(path)
-    rows = read_rows(path, Judgment)
+    # Boards read hundreds of megabytes of verdicts: looking for a field that is there twice takes a tenth more.
+    _, rows = _rows_of(path, Judgment)
     _require_one(path, "generator_1", [row.generator_1 for row in rows])
     _require_one(path, "generator_2", [row.generator_2 for row in rows])
     if generator is not None:
@@ -129,7 +131,16 @@ def read_annotations(
 
 
 def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
-    """The rows of a file as they are; at least one."""
+    """The rows of a file as they are; at least one, and none with a decisive field twice."""
+    content, rows = _rows_of(path, row_type)
+    if path.suffix != ".csv":
+        decisive = "output" if issubclass(row_type, Generation) else "preference"
+        require_once(path, content, decisive, len(rows))
+    return rows
+
+
+def _rows_of(path: Path, row_type: type[Row]) -> tuple[bytes, list[Row]]:
+    """The content of a file, and its rows."""
     content = read_file(path)
     if not content or content.isspace():
         raise InputError(
@@ -149,7 +160,7 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
         rows = converted(path, merged_rows(path), row_type)
     if not rows:
         raise InputError(f"{path} holds no rows.")
-    return rows
+    return content, rows
 
 
 def write_rows(path: Path, rows: Sequence[Generation] | Sequence[Judgment]) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from alignboard.errors import InputError
 from alignboard.results.files import SUFFIXES, read_file
+from alignboard.strict_json import RepeatedKeyError, parse_json, require_columns
 from alignboard.text import storable
 
 MERGED: Final = ("input", "context")
@@ -55,8 +56,7 @@ def raw_rows(path: Path) -> list[Any]:
     try:
         match path.suffix:
             case ".csv":
-                csv.field_size_limit(_LONGEST_CELL)
-                return list(csv.DictReader(io.StringIO(content, newline=""), strict=True))
+                return _table(path, content)
             case ".jsonl":
                 return _lines(content)
             case ".json":
@@ -65,6 +65,8 @@ def raw_rows(path: Path) -> list[Any]:
                 raise InputError(
                     f"{path} has none of the formats that are read: {', '.join(SUFFIXES)}."
                 )
+    except RepeatedKeyError as error:
+        raise InputError(f"{path}, {error}.") from error
     except (ValueError, csv.Error, RecursionError) as error:
         raise InputError(f"{path} is no valid {path.suffix[1:]}: {error}.") from error
 
@@ -152,14 +154,34 @@ def unknown_layout(path: Path, row: Mapping[str, Any]) -> InputError:
     )
 
 
+def _table(path: Path, content: str) -> list[Any]:
+    csv.field_size_limit(_LONGEST_CELL)
+    reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
+    require_columns(path, reader.fieldnames)
+    rows: list[Any] = list(reader)
+    for number, row in enumerate(rows, start=1):
+        if None in row:
+            raise InputError(
+                f"{path}, row {number}: more values than the header has columns; quote texts that hold a comma."
+            )
+    return rows
+
+
 def _lines(content: str) -> list[Any]:
-    return [storable(json.loads(line)) for line in content.split("\n") if line.strip()]
+    rows = []
+    for line in content.split("\n"):
+        if line.strip():
+            try:
+                rows.append(storable(parse_json(line)))
+            except RepeatedKeyError as error:
+                raise RepeatedKeyError(error.key, len(rows) + 1) from error
+    return rows
 
 
 def _listed(path: Path, content: str) -> list[Any]:
     """A list of rows; also one row a line, which many tools call .json."""
     try:
-        rows = json.loads(content)
+        rows = parse_json(content)
     except json.JSONDecodeError as error:
         if not error.msg.startswith("Extra data"):
             raise

@@ -21,6 +21,7 @@ import msgspec
 from alignboard.errors import InputError
 from alignboard.records import Generation, Judgment
 from alignboard.results.raw_rows import BESIDE, file_model, merged_row, unknown_layout
+from alignboard.strict_json import require_columns
 from alignboard.text import storable
 
 Row = TypeVar("Row", bound=Generation | Judgment)
@@ -80,6 +81,7 @@ def _decode_csv(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
     csv.field_size_limit(2**31 - 1)
     reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
     try:
+        require_columns(path, reader.fieldnames)
         if "instruction" not in (reader.fieldnames or ()):
             raise unknown_layout(path, dict.fromkeys(reader.fieldnames or ()))
         return [_csv_row(path, number, raw, row_type) for number, raw in enumerate(reader, start=1)]

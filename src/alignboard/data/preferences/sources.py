@@ -5,6 +5,7 @@ Rows stay in Arrow files on disk; memory does not grow with them. Errors name th
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.packages import is_packaged, packaged_path
 from alignboard.results.files import paths_under, read_json_object
+from alignboard.strict_json import RepeatedKeyError, parse_json, require_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -152,6 +154,24 @@ def _require_content(path: Path) -> None:
         raise InputError(f"There is no file {path}.")
     if path.is_file() and path.stat().st_size < 1_000 and not path.read_bytes().strip():
         raise InputError(f"{path} is empty.")
+    if path.suffix == ".json" and path.is_file():
+        _require_once(path)
+    if path.suffix == ".csv" and path.is_file():
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            require_columns(path, next(csv.reader(file), None))
+
+
+def _require_once(path: Path) -> None:
+    """Raise `InputError` for a key that is twice in a row of a list; where rows are lines, Arrow refuses it itself."""
+    with path.open("rb") as file:
+        if not file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"["):
+            return
+    try:
+        parse_json(path.read_bytes())
+    except RepeatedKeyError as error:
+        raise InputError(f"{path}, {error}.") from error
+    except (ValueError, RecursionError):
+        return  # said where it is loaded
 
 
 def _unreadable(source: PreferenceSource, local: bool, error: Exception) -> InputError:  # noqa: FBT001 - one caller

@@ -26,6 +26,7 @@ from alignboard.errors import InputError
 from alignboard.judges.opening import Opening
 from alignboard.judges.rows import Call, FailedCall, Reply
 from alignboard.judges.spec import ProgramSpec
+from alignboard.strict_json import parse_json
 from alignboard.text import storable
 
 SILENCE = 1800.0
@@ -98,7 +99,7 @@ class ProgramJudge:
 
     def _read(self, line: str) -> tuple[str, Reply]:
         try:
-            found = storable(json.loads(line))
+            found = storable(parse_json(line))
             scores = tuple(_finite(one) for one in found.get("scores") or ())
             return str(found["key"]), Reply(text=str(found.get("text", "")), scores=scores)
         except (

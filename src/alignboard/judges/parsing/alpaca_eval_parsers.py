@@ -9,7 +9,6 @@ where upstream runs out of memory or never ends.
 from __future__ import annotations
 
 import inspect
-import json
 import math
 import re
 import warnings
@@ -26,6 +25,7 @@ from alignboard.judges.parsing.reply_forms import ReplyForm, not_at_its_verdict,
 from alignboard.judges.parsing.responses import excerpt, is_last, likeliest, probability
 from alignboard.judges.parsing.values import FAILURES, literal
 from alignboard.judges.rows import Reply, Verdict
+from alignboard.strict_json import parse_json
 
 DRAW_OF_OLD_FILES: Final = 0
 _MAX_MATCHES = 10_000
@@ -204,7 +204,7 @@ def json_parser(completion: str, annotation_key: str | None) -> list[Any]:
         if fenced is None:
             raise ValueError("the JSON block does not end")
         completion = fenced[1]
-    loaded = json.loads(completion)
+    loaded = parse_json(completion)
     if isinstance(loaded, dict):
         loaded = [loaded]
     return [one[annotation_key] if annotation_key is not None else one for one in loaded]

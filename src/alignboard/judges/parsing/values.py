@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from alignboard.strict_json import RepeatedKeyError, once, parse_json
+
 MAX_LITERAL: Final = 100_000
 """characters; a longer text is no literal that a judge was asked for"""
 MAX_STARTS: Final = 500
@@ -19,7 +21,7 @@ FAILURES: Final = (*NOT_A_VALUE, ArithmeticError, AttributeError, LookupError)
 
 _FENCE = re.compile(r"```[\w-]*[ \t]*\n?(.*?)```", re.DOTALL)
 _START = re.compile(r"[\[{]")
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(object_pairs_hook=once)
 
 
 def literal(text: str) -> Any:
@@ -29,13 +31,21 @@ def literal(text: str) -> Any:
     """
     if len(text) > MAX_LITERAL:
         raise ValueError(f"a literal of {len(text)} characters is not read")
-    return ast.literal_eval(text)
+    parsed = ast.parse(text.lstrip(" \t"), mode="eval")
+    for node in ast.walk(parsed):
+        named = node.keys if isinstance(node, ast.Dict) else []
+        keys = [repr(key.value) for key in named if isinstance(key, ast.Constant)]
+        if len(set(keys)) < len(keys):
+            raise RepeatedKeyError(next(key for key in keys if keys.count(key) > 1))
+    return ast.literal_eval(parsed)
 
 
 def decode(text: str) -> Any:
     """The value of ``text`` in JSON's or Python's notation; raises one of `NOT_A_VALUE`."""
     try:
-        return json.loads(text)
+        return parse_json(text)
+    except RepeatedKeyError:
+        raise
     except (ValueError, RecursionError):
         return literal(text.strip())
 
@@ -45,17 +55,24 @@ def values(text: str) -> list[Any]:
 
     >>> values('Sure: {"best": "A"} or rather {"best": "B"}')
     [{'best': 'A'}, {'best': 'B'}]
+
+    Where an object has a key twice, which of the two is meant cannot be known: there are none.
     """
-    for pieces in ([text], _FENCE.findall(text)):
-        found = [value for piece in pieces for value in _whole(piece)]
-        if found:
-            return found
-    return list(_scan(text))
+    try:
+        for pieces in ([text], _FENCE.findall(text)):
+            found = [value for piece in pieces for value in _whole(piece)]
+            if found:
+                return found
+        return list(_scan(text))
+    except RepeatedKeyError:
+        return []
 
 
 def _whole(text: str) -> list[Any]:
     try:
         value = decode(text)
+    except RepeatedKeyError:
+        raise
     except NOT_A_VALUE:
         return []
     return [value] if isinstance(value, dict | list | tuple) else []
@@ -70,6 +87,8 @@ def _scan(text: str) -> Iterator[Any]:
             return
         try:
             value, index = _DECODER.raw_decode(text, start.start())
+        except RepeatedKeyError:
+            raise
         except (ValueError, RecursionError):
             index = start.end()
         else:

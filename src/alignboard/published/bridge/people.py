@@ -14,6 +14,7 @@ import numpy as np
 from alignboard.errors import InputError, nearest
 from alignboard.published.bridge.boards import JudgeBoard, Scored
 from alignboard.stats.human_map import HumanMap, fit_human_map, left_out
+from alignboard.strict_json import require_columns
 from alignboard.text import shown, table
 
 _NAMES = ("Model", "model", "name")
@@ -97,7 +98,9 @@ def read_ratings(path: Path, column: str | None) -> tuple[dict[str, float], str]
     """People's ratings by plain name, and the title of their column; empty cells are left out."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            require_columns(path, reader.fieldnames)
+            rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as csv: {error}.") from error
     titles = list(rows[0]) if rows else []
