@@ -15,10 +15,12 @@ NGRAM: Final = 13
 """words, as in the GPT-3 paper's check (arXiv 2005.14165, appendix C)"""
 _WORD: Final = re.compile(r"\w+")
 _SPACES: Final = {n: " " for n in range(128) if not _WORD.match(chr(n))}
-_BATCH: Final = 2000
-"""rows that are looked at together"""
+_BATCH: Final = 200
+"""rows that are looked at together; the words of more do not fit into a processor's cache"""
 _EXAMPLES: Final = 3
 _FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
+_BITS: Final = 20
+_SHIFT: Final = np.uint64(64 - _BITS)
 _Hashes = NDArray[np.uint64]
 
 
@@ -98,6 +100,9 @@ class _Index:
                 found.setdefault(one, number)
         self.parts = np.array(sorted(found), dtype=np.uint64)
         self.owners = [found[int(one)] for one in self.parts]
+        # Most hashes are told apart by their first bits, without a search.
+        self.seen = np.zeros(1 << _BITS, dtype=bool)
+        self.seen[self.parts >> _SHIFT] = True
 
     def same(self, words: Sequence[str]) -> int | None:
         """The text that these words are; None where they are none."""
@@ -119,6 +124,8 @@ class _Index:
         unknown = np.concatenate([[0], np.cumsum(array == 0, dtype=np.int32)])
         starts = np.flatnonzero(unknown[NGRAM:] == unknown[:-NGRAM])
         hashes = self._hashes(array, starts)
+        likely = np.flatnonzero(self.seen[hashes >> _SHIFT])
+        starts, hashes = starts[likely], hashes[likely]
         place = np.minimum(np.searchsorted(self.parts, hashes), len(self.parts) - 1)
         hits = np.flatnonzero(self.parts[place] == hashes)
         rows = np.searchsorted(ends, starts[hits], side="right")
