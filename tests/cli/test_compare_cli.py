@@ -195,6 +195,7 @@ def test_samples_of_lm_eval_are_paired_by_document(tmp_path: Path) -> None:
     assert (pair["a"], pair["b"], pair["n"], pair["only_a"]) == ("A", "B", 14, 2)
     assert pair["estimate"] == pytest.approx(5 / 14)
     assert pair["n_effective"] == 7  # two questions on each passage, found in the documents
+    assert "14, n_eff 7" in shown
     run(a, b, "--cluster", "question", "--json", str(out))
     (single,) = json.loads(out.read_text())["pairs"]
     assert single["n_effective"] == 14

@@ -8,6 +8,7 @@ import math
 
 from alignboard.boards.latex import latex_text
 from alignboard.reports.comparison import PairedComparison, PairRow
+from alignboard.stats.paired import PairedDifference
 from alignboard.text import shown, table
 
 _LEFT = 3
@@ -69,11 +70,19 @@ def _cells(row: PairRow) -> list[str]:
         "-" if math.isnan(found.low) else f"{unit * found.low:+.2f} to {unit * found.high:+.2f}",
         _probability(found.p_value),
         _probability(row.adjusted_p),
-        str(found.n),
+        str(found.n) + _few(found),
         str(found.only_a),
         str(found.only_b),
         shown(row.verdict),
     ]
+
+
+def _few(found: PairedDifference) -> str:
+    """The effective number of clusters, where it is less than that of rows."""
+    known = found.n and math.isfinite(found.n_effective)
+    return (
+        f", n_eff {found.n_effective:.0f}" if known and round(found.n_effective) < found.n else ""
+    )
 
 
 def _probability(p: float) -> str:
