@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alignboard.stats.joint_length_control import JudgedLengths, joint_length_control
+from alignboard.stats.joint_length_control import JudgedLengths, joint_length_control, lacks_support
 
 
 def expit(z):
@@ -58,6 +58,17 @@ def test_two_models_use_no_difficulties():
     one = rate_of(joint_length_control(rows)["m0"])
     flipped = rows | {"m1": JudgedLengths(**(vars(rows["m1"]) | {"score": 1 - rows["m1"].score}))}
     assert rate_of(joint_length_control(flipped)["m0"]).win_rate == one.win_rate
+
+
+def test_support_is_rows_near_equal_lengths():
+    """5 of 100 rows within a quarter of a standard deviation; identical responses do not count."""
+    for n_near, expected in ((5, False), (4, True)):
+        length = np.concatenate([np.zeros(n_near), np.tile([900.0, 1100.0], 50)])[:100]
+        rows = JudgedLengths(np.arange(100), np.ones(100), length, np.zeros(100, dtype=bool))
+        assert lacks_support(rows) is expected
+    same = JudgedLengths(np.arange(100), np.ones(100), length, length == 0)
+    assert lacks_support(same)
+    assert not lacks_support(JudgedLengths(np.arange(3), np.ones(3), np.ones(3), np.zeros(3) > 0))
 
 
 def test_a_rate_outside_of_the_data_says_so():

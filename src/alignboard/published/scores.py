@@ -231,7 +231,11 @@ def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore |
     ``tables`` are one judge's verdicts, model by model; the baseline's own table, where there is one, is exactly
     one half and takes no part. See `alignboard.stats.joint_length_control`.
     """
-    from alignboard.stats.joint_length_control import JudgedLengths, joint_length_control
+    from alignboard.stats.joint_length_control import (
+        JudgedLengths,
+        joint_length_control,
+        lacks_support,
+    )
 
     others = {name: table for name, table in tables.items() if table.generator != table.baseline}
     scores: dict[str, LcScore | str] = {
@@ -250,13 +254,10 @@ def joint_lc_win_rates(tables: Mapping[str, Annotations]) -> dict[str, LcScore |
         for name, table in others.items()
     }
     for name, one in joint_length_control(judged).items():
-        scores[name] = (
-            one
-            if isinstance(one, str)
-            else EXTRAPOLATED
-            if one.extrapolated
-            else _score(one.found, one.found.win_rate)
-        )
+        if lacks_support(judged[name]):
+            scores[name] = EXTRAPOLATED
+        else:
+            scores[name] = one if isinstance(one, str) else _score(one.found, one.found.win_rate)
     return scores
 
 

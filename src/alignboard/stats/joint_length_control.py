@@ -100,6 +100,13 @@ def joint_length_control(
     return {name: found[name] for name in names}
 
 
+def lacks_support(rows: JudgedLengths) -> bool:
+    """Whether a rate at equal lengths is an extrapolation: hardly any response is nearly as long as the baseline's."""
+    length = rows.length_difference[rows.fitted]
+    sd = float(np.std(length, ddof=1)) if len(length) > 1 else 0.0
+    return sd > 0 and bool((np.abs(length) <= _NEAR * sd).mean() < _FEWEST_NEAR)
+
+
 def _controlled(rows: JudgedLengths, difficulty: Array, level: float) -> JointlyControlled:
     fitted = rows.fitted
     length = rows.length_difference[fitted]
@@ -111,9 +118,8 @@ def _controlled(rows: JudgedLengths, difficulty: Array, level: float) -> Jointly
         level=level,
     )
     same = rows.identical & ~np.isnan(rows.score)
-    near = np.abs(length) <= _NEAR * np.std(length, ddof=1)
     found = _with_identical(fit, rows.score[fitted], rows.score[same], level)
-    extrapolated = bool(near.mean() < _FEWEST_NEAR)
+    extrapolated = lacks_support(rows)
     if extrapolated:
         found = replace(found, interval=_by_few_rows(found.interval, found.influence))
     return JointlyControlled(found, int(same.sum()), extrapolated=extrapolated)
