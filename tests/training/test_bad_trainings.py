@@ -48,7 +48,17 @@ DATA: dict[str, tuple[Sequence[Any], Sequence[str], str]] = {
     "no schema": (
         [{"question": "a", "best": "b"}] * 2,
         (),
-        r"columns best, question are no known schema; the nearest, orca, needs .* columns: \{chosen: <column>\}",
+        r"columns best, question are no known schema; the nearest, orca, needs .* columns: \{chosen: <column>, rejected: <column>\}",
+    ),
+    "no column of any schema": (
+        [{"ask": "a", "good": "b", "bad": "c"}] * 2,
+        (),
+        r"the nearest, pairs, needs .* columns: \{chosen: <column>, prompt: <column>, rejected: <column>\}",
+    ),
+    "demonstrations": (
+        [{"instruction": "a", "input": "", "output": "b"}] * 2,
+        (),
+        r"its columns are those of alpaca, demonstrations, where pairs are trained on \(alpaca-pairs or",
     ),
     "two schemas": (
         [row | {"instruction": "x"} for row in PAIRS],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.models.checks.opened import Opened, open_small
@@ -40,7 +39,7 @@ class TrainingPreview:
     samples: Sequence[str]
     """rows as tokens, the trained part in brackets"""
     memory_gib: float | None
-    """of one device; None where the base has no configuration here"""
+    """of one device; None where the base is of a form that transformers does not know"""
 
     def lines(self) -> list[str]:
         """What a person reads."""
@@ -91,14 +90,13 @@ def _filled(sequences: Sequence[preflight.TokenRow], max_length: int) -> bool:
 
 
 def _memory(recipe: Recipe, opened: Opened) -> float | None:
-    if opened.checkpoint.gguf_file is not None:
-        return None
     import torch
 
     half = recipe.precision == "bf16" or (
         recipe.precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     )
-    return estimate_memory(recipe, opened.checkpoint.path, half=half).gib
+    model = _of_config(opened.checkpoint.config)
+    return None if model is None else _estimate(recipe, model, half=half).gib
 
 
 _ADAM: Final = 4 + 4 + 8
@@ -127,14 +125,11 @@ class MemoryEstimate:
         return (self.weights + self.training + self.activations) / 2**30
 
 
-def estimate_memory(recipe: Recipe, folder: Path, *, half: bool) -> MemoryEstimate:
-    """What training ``recipe`` on the checkpoint in ``folder`` takes; ``half``: it computes in bfloat16.
+def _estimate(recipe: Recipe, model: Any, *, half: bool) -> MemoryEstimate:
+    """What training ``recipe`` on ``model`` takes; ``half``: it computes in bfloat16.
 
     An upper figure for batches of which each row fills max_length; kernels and fragments of the allocator are left out.
     """
-    from transformers import AutoConfig
-
-    model = _without_weights(AutoConfig.from_pretrained(folder))
     config = model.config
     linear = _linear(model)
     total = sum(p.numel() for p in model.parameters())
@@ -163,12 +158,16 @@ def estimate_memory(recipe: Recipe, folder: Path, *, half: bool) -> MemoryEstima
     )
 
 
-def _without_weights(config: Any) -> Any:
+def _of_config(config: Mapping[str, Any]) -> Any:
+    """The model without weights; None for a configuration that is no language model of transformers' own."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    except (TypeError, ValueError):
+        return None
 
 
 def _linear(model: Any) -> dict[str, Any]:
@@ -190,11 +189,8 @@ def trained_numbers(recipe: Recipe, config: Mapping[str, Any]) -> int | None:
 
     Raises `PreflightError` where its adapter names layers that are not there.
     """
-    from transformers import AutoConfig
-
-    try:
-        model = _without_weights(AutoConfig.for_model(**config))
-    except (TypeError, ValueError):
+    model = _of_config(config)
+    if model is None:
         return None
     if isinstance(recipe.lora, LoraSpec):
         targets = recipe.lora.modules_for(model.config.model_type)

@@ -271,8 +271,15 @@ def find_schema(
         raise InputError(
             f"{source}: the schemas {names} fit its columns; say which, schema: {fit[0].name}."
         )
-    # The nearest: fewest columns missing, then most found.
-    near = min(asked, key=lambda one: (len(one.columns - has), -len(one.columns & has)))
+    other = next((one for one in SCHEMAS.values() if one.columns <= has), None)
+    if other is not None:
+        needs = " or ".join(sorted({one.name for one in asked}))
+        raise InputError(
+            f"{source}: its columns are those of {other.name}, {other.kind}s, where {kind}s are trained on ({needs})."
+        )
+    # The nearest: fewest columns missing, then most found; the first where nothing is found of any.
+    known = [one for one in asked if one.columns & has] or asked[:1]
+    near = min(known, key=lambda one: (len(one.columns - has), -len(one.columns & has)))
     _require(near, has, source)
     raise AssertionError  # `near` fits, and was not among those that fit
 
@@ -282,5 +289,5 @@ def _require(schema: Schema, has: set[str], source: str) -> None:
     if missing:
         raise InputError(
             f"{source}: the columns {', '.join(sorted(has))} are no known schema; the nearest, {schema.name}, needs "
-            f"{' and '.join(missing)}: rename with columns: {{{missing[0]}: <column>}}."
+            f"{' and '.join(missing)}: rename with columns: {{{', '.join(f'{one}: <column>' for one in missing)}}}."
         )
