@@ -48,7 +48,7 @@ DATA: dict[str, tuple[Sequence[Any], Sequence[str], str]] = {
     "no schema": (
         [{"question": "a", "best": "b"}] * 2,
         (),
-        r"columns best, question are no known schema; the nearest, orca, needs .* columns: \{chosen: <column>, rejected: <column>\}",
+        r"best, question are no known schema; the nearest, orca, needs .* \{chosen: <column>, rejected: <column>\}",
     ),
     "no column of any schema": (
         [{"ask": "a", "good": "b", "bad": "c"}] * 2,

@@ -581,6 +581,8 @@ def test_a_loss_that_runs_away_and_a_gradient_that_stays_zero() -> None:
         log(Watch(None), [(0.7, 1.0)] + [(0.7, 0.0)] * 5)
     # A hinge whose margins are all reached has neither loss nor gradient, and is right.
     log(Watch(None), [(1 - n / 10, 1.0) for n in range(10)] + [(0.0, 0.0)] * 20)
+    # So is DPO on a few easy pairs, whose loss is nearly zero.
+    log(Watch(None), [(0.7, 1.0), (0.1, 0.5)] + [(1e-11, 1e-12)] * 20)
 
 
 def test_of_several_gpus_one_is_used_without_a_launcher(

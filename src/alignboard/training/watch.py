@@ -31,6 +31,8 @@ RECENT: Final = 10
 ZERO_STEPS: Final = 5
 """steps in a row with a gradient of zero"""
 NO_GRADIENT: Final = 1e-10
+LEARNT: Final = 1e-6
+"""of the first step's loss: what is left where a few easy rows are learnt, whose gradient is then no fault"""
 
 
 class StoppedError(PreflightError):
@@ -150,7 +152,9 @@ class Watch(TrainerCallback):
         largest = float(get_total_norm(list(weights.values()), math.inf)) if weights else 0.0
         if not largest < LARGEST_WEIGHT:
             return f"the largest weight of the adapter is {largest:.3g}; lower optimizer.learning_rate."
-        self._zero = self._zero + 1 if norm is not None and norm < NO_GRADIENT and loss > 0 else 0
+        is_learnt = abs(loss) <= LEARNT * abs(first)
+        no_gradient = norm is not None and norm < NO_GRADIENT and not is_learnt
+        self._zero = self._zero + 1 if no_gradient else 0
         if self._zero >= ZERO_STEPS:
             return (
                 f"the gradient has been zero for {ZERO_STEPS} steps: nothing is learnt; look at the rows "
