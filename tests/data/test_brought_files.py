@@ -25,7 +25,11 @@ from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import reference_set, suite_texts
 from alignboard.published.scores import lc_win_rates
 from alignboard.records import Generation, Judgment, text_id
-from alignboard.results.conversations import is_conversations, read_conversations
+from alignboard.results.conversations import (
+    is_conversations,
+    read_conversations,
+    write_conversations,
+)
 from alignboard.results.folder import ResultsFolder
 from alignboard.results.formats import read_rows
 from alignboard.results.outputs_paths import ALPACA_EVAL
@@ -203,6 +207,56 @@ def test_answers_of_both_arena_hards_are_paired_by_question(tmp_path, layout, qu
     ]
 
 
+def test_a_failed_request_is_no_answer(tmp_path):
+    rows = arena("v0.1", "x")
+    rows[1]["choices"][0]["turns"] = ["$ERROR$"]
+    with pytest.raises(
+        InputError, match=r"line 2: the answer is '\$ERROR\$', which stands for a failed"
+    ):
+        read_conversations(write(tmp_path / "x.jsonl", rows))
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        (
+            [{"role": "user", "content": "Another?"}],
+            "x was asked 'Another\\?' as question q1 of asked",
+        ),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "Another?"}]}],
+            "was asked 'Another",
+        ),
+        (
+            [{"role": "user", "content": "Question 1?"}, {"role": "user", "content": "More?"}],
+            "was asked 2 turns as question q1",
+        ),
+    ],
+)
+def test_an_answer_to_another_question_of_that_name_is_refused(tmp_path, messages, said):
+    write(
+        tmp_path / "asked.jsonl", [{"uid": f"q{n}", "prompt": f"Question {n}?"} for n in range(3)]
+    )
+    rows = arena("2025", "x")
+    rows[1]["messages"][:1] = messages
+    paths = [write(tmp_path / "x.jsonl", rows), write(tmp_path / "y.jsonl", arena("2025", "y"))]
+    x, y = map(read_conversations, paths)
+    known = load_questions(str(tmp_path / "asked.jsonl"), tmp_path)
+    with pytest.raises(InputError, match=said):
+        compare_conversations(known, y, x, tmp_path)
+
+
+def test_an_answer_in_parts_is_read(tmp_path):
+    rows = arena("2025", "x")
+    parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
+    rows[0]["messages"][1]["content"] = parts
+    rows[0]["messages"].insert(0, {"role": "system", "content": "Be brief."})
+    found = read_conversations(write(tmp_path / "x.jsonl", rows))[0]
+    assert (found.answers, found.asked) == (("one two",), ("Question 0?",))
+    write_conversations(tmp_path / "again.jsonl", [found])
+    assert "asked" not in (tmp_path / "again.jsonl").read_text()
+
+
 def test_answers_without_their_questions_say_what_is_missing(tmp_path):
     path = write(tmp_path / "x.json", arena("2025", "x"))
     with pytest.raises(InputError, match=r"answers by question .*give the set by --set"):
@@ -236,7 +290,9 @@ def test_only_the_response_of_a_brought_output_is_judged(tmp_path, text):
 @pytest.mark.parametrize("text", THINKS)
 @pytest.mark.parametrize("layout", ["v0.1", "2025", "2025, text"])
 def test_only_the_response_of_a_conversation_is_judged(tmp_path, text, layout):
-    write(tmp_path / "asked.jsonl", [{"uid": f"q{n}", "prompt": f"{n}?"} for n in range(3)])
+    write(
+        tmp_path / "asked.jsonl", [{"uid": f"q{n}", "prompt": f"Question {n}?"} for n in range(3)]
+    )
     known = load_questions(str(tmp_path / "asked.jsonl"), tmp_path)
     x = write(tmp_path / "x.jsonl", arena(layout, text))
     y = write(tmp_path / "y.jsonl", arena(layout, "y"))

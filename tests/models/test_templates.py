@@ -341,3 +341,26 @@ def test_an_adapter_whose_card_and_template_disagree_is_held_to_its_card(adapter
     (adapter / "chat_template.jinja").write_text(TEMPLATES["zephyr"], encoding="utf-8")
     with pytest.raises(InputError, match="another prompt"):
         require_training_template(adapter, TOKENIZERS["llama"], TEMPLATES["zephyr"], bos="once")
+
+
+_SAID = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("clock", "reads"),
+    [
+        ('{{ strftime_now("%d %b %Y") }}', True),
+        ('{% if strftime_now("%H") | int < 12 %}Good morning. {% endif %}', True),
+        ('{{ strftime_now("%d %b %Y")[:2] }}', True),
+        ('{{ strftime_now("%B") | upper }}', True),
+        ('{{ "weekend" if strftime_now("%a") in ["Sat", "Sun"] else "week" }}', True),
+        ('{% if date_string is not defined %}{{ strftime_now("%d") }}{% endif %}', True),
+        ('{% if messages | length > 1 %}{{ strftime_now("%d") }}{% endif %}', True),
+        ('{{ "26 Jul 2024" }}{# strftime_now #}', False),
+        ('{% macro strftime_now(format) %}x{% endmacro %}{{ strftime_now("%d") }}', False),
+    ],
+)
+def test_a_clock_is_noticed_by_its_call_not_by_its_text(clock, reads):
+    from alignboard.models.turns import reads_the_clock
+
+    assert reads_the_clock(byte_tokenizer.build(), clock + _SAID) is reads

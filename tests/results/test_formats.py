@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alignboard.errors import InputError
 from alignboard.records import Generation, Judgment, is_switched, text_id
 from alignboard.results.formats import (
     SUFFIXES,
@@ -244,3 +245,43 @@ def test_the_order_against_the_judges_own_tokens(released):
         )
     assert compared == 805
     assert agree == 805
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        {"loss": 0, "win": 1},
+        {"loss": "0", "win": "1"},
+        {"loss": 0.0, "win": 1.0},
+        {"loss": 0, "win": 2},
+        {"loss": 0, "draw": 1, "win": 2},
+        {"draw": 0, "win": 2},
+    ],
+)
+def test_zeros_of_another_coding_are_no_draws(tmp_path, codes):
+    """0 is a draw in old files of AlpacaEval; where it is the baseline's win, every loss would count a half."""
+    names = ["loss", "win", "loss", "draw", "win", "loss", "draw"] * 4
+    rows = [
+        {
+            "instruction": f"q{n}", "output_1": "a", "output_2": "b", "generator_1": "base",
+            "generator_2": "m", "preference": codes[name], "annotator": "j",
+        }
+        for n, name in enumerate(names) if name in codes
+    ]  # fmt: skip
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    with pytest.raises(InputError, match=r"write 1\.5 for a draw, 1 for the baseline's win"):
+        read_annotations(path)
+
+
+def test_a_few_zeros_beside_both_sides_are_the_draws_of_old_files(tmp_path):
+    rows = [
+        {
+            "instruction": f"q{n}", "output_1": "a", "output_2": "b", "generator_1": "base",
+            "generator_2": "m", "preference": 0 if n == 3 else 1 + n % 2, "annotator": "j",
+        }
+        for n in range(20)
+    ]  # fmt: skip
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    assert read_annotations(path).preference[3] == 1.5

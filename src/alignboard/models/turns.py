@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from alignboard.errors import InputError
 from alignboard.models.prompting import control_tokens, conversation_text
-from alignboard.models.templates import CLOCK, with_variables
+from alignboard.models.templates import CLOCK
 
 _MARK = re.compile(
     r"<[|\uff5c][^<>|\uff5c\s]{1,40}[|\uff5c]>|<(?:start|end)_of_turn>|\[/?[A-Z][A-Z_]{2,30}\]"
@@ -50,13 +50,16 @@ def _is_token(tokenizer: Any, mark: str) -> bool:
 
 
 def reads_the_clock(tokenizer: Any, template: str) -> bool:
-    """Whether a prompt of ``template`` holds the date of the day on which it is rendered."""
+    """Whether a prompt of ``template`` depends on when it is rendered, in its text or in what decides that."""
     mark = "alignboard-clock"
-    marked = with_variables(template, {CLOCK: mark})
-    try:
-        return mark in conversation_text(tokenizer, marked, _TURNS[:1], source="")
-    except InputError:
-        return False
+    called = f"{{% macro {CLOCK}(format) %}}{{{{ raise_exception('{mark}') }}}}{{% endmacro %}}\n"
+    for turns in (_TURNS[:1], (*_TURNS, _TURNS[0])):
+        try:
+            conversation_text(tokenizer, called + template, turns, source="")
+        except InputError as error:
+            if mark in str(error):
+                return True
+    return False
 
 
 def turn_fault(tokenizer: Any, template: str, ends: Iterable[int]) -> str | None:

@@ -185,6 +185,7 @@ def _id(row: Instruction, number: int) -> str | int:
 def _in_order(questions: Questions, given: Sequence[Conversation]) -> list[tuple[str, ...]]:
     """The responses to every question, without reasoning; `InputError` where one is missing, or is to another set."""
     model, held = given[0].model_id, {row.question_id: row.answers for row in given}
+    heard = {row.question_id: row.asked for row in given}
     ids = [_id(row, number) for number, row in enumerate(questions.asked.rows, start=1)]
     missing = [one for one in ids if one not in held]
     whole = questions.asked.name == questions.set_name
@@ -204,4 +205,22 @@ def _in_order(questions: Questions, given: Sequence[Conversation]) -> list[tuple
             raise InputError(
                 f"{model} has {len(held[one])} of {len(row.turns)} turns of question {one} of {questions.asked.name}."
             )
+        _require_same_question(questions, model, one, heard[one], row.turns)
     return [tuple(split(turn).response for turn in held[one]) for one in ids]
+
+
+def _require_same_question(
+    questions: Questions,
+    model: str,
+    known_as: str | int,
+    heard: Sequence[str],
+    turns: Sequence[str],
+) -> None:
+    """Raise `InputError` where the file says that the model was asked something else under the question's name."""
+    if heard and [one.strip() for one in heard] != [one.strip() for one in turns]:
+        other = next((a for a, b in zip(heard, turns, strict=False) if a.strip() != b.strip()), "")
+        what = f"was asked {other[:60]!r}" if other else f"was asked {len(heard)} turns"
+        raise InputError(
+            f"{model} {what} as question {known_as} of {questions.asked.name}, which is {turns[0][:60]!r}"
+            f"{f' ({len(turns)} turns)' if not other else ''}; name the set that was answered by --set."
+        )

@@ -21,6 +21,8 @@ from alignboard.text import storable
 
 CONVERSATIONS: Final = "model_answer.jsonl"
 """as FastChat's ``data/mt_bench/model_answer/<model>.jsonl``"""
+_FAILED: Final = "$ERROR$"
+"""what FastChat and Arena-Hard write for an answer where the model's server failed"""
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +40,8 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     answer_id: str = ""
     model_id: str
     choices: list[Choice]
+    asked: tuple[str, ...] = ()
+    """the user's turns, where the file has them (Arena-Hard's of 2025); not written"""
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -72,6 +76,11 @@ def read_conversations(path: Path) -> list[Conversation]:
             raise InputError(f"{path}, line {number}: {error}.") from error
         if not row.choices or not row.choices[0].turns:
             raise InputError(f"{path}, line {number}: choices holds no answer.")
+        if _FAILED in row.answers:
+            raise InputError(
+                f"{path}, line {number}: the answer is {_FAILED!r}, which stands for a failed request; generate it "
+                "again, or remove the line."
+            )
         if seen.setdefault(row.question_id, number) != number:
             raise InputError(
                 f"{path}, line {number}: question_id {row.question_id} is that of line {seen[row.question_id]} again."
@@ -102,11 +111,12 @@ def _fastchat(row: Any) -> Any:
             "answer_id": row.get("ans_id", ""),
             "model_id": row.get("model", row.get("model_id")),
             "choices": [{"turns": [_answer(turn) for turn in turns]}],
+            "asked": [_answer(one.get("content")) for one in said if one.get("role") == "user"],
         }
     choices = row.get("choices")
     if not isinstance(choices, list):
         return row
-    return {**row, "choices": [_choice(one) for one in choices]}
+    return {**row, "choices": [_choice(one) for one in choices], "asked": ()}
 
 
 def _choice(choice: Any) -> Any:
@@ -116,14 +126,22 @@ def _choice(choice: Any) -> Any:
 
 
 def _answer(turn: Any) -> Any:
-    """The text of a turn, which may be an object that holds it."""
+    """The text of a turn, which may be an object that holds it, or a list of parts that are all texts."""
     for key in ("content", "answer"):
         if isinstance(turn, dict) and key in turn:
             turn = turn[key]
+    if isinstance(turn, list) and turn:
+        parts = [one.get("text") if isinstance(one, dict) else None for one in turn]
+        texts = [one for one in parts if isinstance(one, str)]
+        return "".join(texts) if len(texts) == len(turn) else turn
     return turn
 
 
 def write_conversations(path: Path, rows: Iterable[Conversation]) -> None:
     """Write a file that `read_conversations` and FastChat read; it is there whole or not at all."""
-    content = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+    plain = (msgspec.to_builtins(row) for row in rows)
+    content = b"".join(
+        msgspec.json.encode({key: row[key] for key in row if key != "asked"}) + b"\n"
+        for row in plain
+    )
     write_atomically(path, content)

@@ -35,6 +35,10 @@ from alignboard.results.row_coding import DECODERS, ENCODERS, Row, converted, re
 from alignboard.strict_json import require_once
 
 _DRAW_OF_OLD_FILES = 0.0
+_DRAW: Final = 1.5
+_FEW_DRAWS: Final = 0.1
+"""the share of old draws above which 0 may mean something else, where there are more than `_FEW_ZEROS`"""
+_FEW_ZEROS: Final = 9
 
 
 def read_outputs(
@@ -109,6 +113,7 @@ def read_annotations(
         ),
     )
     preference = columns[3]
+    _require_coding(path, rows, preference)
     drawn = any(row.balanced_preference is not None for row in rows)
     balanced = (
         np.array([row.balanced_preference for row in rows], np.float64) if drawn else preference
@@ -174,6 +179,20 @@ def write_rows(path: Path, rows: Sequence[Generation] | Sequence[Judgment]) -> N
 # Validation of what was decoded.
 
 
+def _require_coding(path: Path, rows: Sequence[Judgment], preference: NDArray[np.float64]) -> None:
+    """Raise `InputError` where 0 is hardly the draw of old files, but a side of another coding (0 and 1, or 0 to 2).
+
+    Released files have at most 3 % of such draws, and wins of both sides.
+    """
+    zeros = sum(row.preference is not None and float(row.preference) == 0 for row in rows)
+    one_side = not ((preference < _DRAW).any() and (preference > _DRAW).any())
+    if zeros > max(_FEW_DRAWS * len(rows), _FEW_ZEROS) or (zeros > 1 and one_side):
+        raise InputError(
+            f"{path}, field 'preference': 0 in {zeros} of {len(rows)} rows, a draw in AlpacaEval's old files and a win "
+            "of the baseline in others; write 1.5 for a draw, 1 for the baseline's win and 2 for the model's."
+        )
+
+
 def preference_value(path: Path, row: int, value: float | str | None) -> float:
     """The preference of a row: NaN where it was not parsed; raises `InputError` for what is none."""
     if value is None:
@@ -183,7 +202,7 @@ def preference_value(path: Path, row: int, value: float | str | None) -> float:
     except ValueError:
         number = math.nan
     if number == _DRAW_OF_OLD_FILES:
-        return 1.5
+        return _DRAW
     if not 1 <= number <= 2:
         shown = _short(value) if isinstance(value, str) else repr(value)
         raise InputError(
