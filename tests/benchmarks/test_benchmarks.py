@@ -18,9 +18,10 @@ from alignboard.models.loading import LoadedModel
 from alignboard.pipeline.jobs.board_notes import conditions
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.plan import load_plan
+from alignboard.pipeline.plans.references import suite_files
 from alignboard.pipeline.progress import job_table
 from alignboard.results.journal import Journal
-from alignboard.suites import Benchmark, load_evaluation
+from alignboard.suites import Benchmark, EvaluationSuite, load_evaluation
 from commands import run_plan
 
 ROOT = Path(__file__).parents[2]
@@ -147,16 +148,29 @@ def test_examples_change_the_prompt_even_where_the_task_says_zero(model, tmp_pat
             r"reports no metric 'acc_norm,none'; it has: acc,none\.$",
         ),
         (Benchmark("lost", "acc,none"), "the task 'lost' cannot be loaded"),
+        (Benchmark("split"), "the task 'split' cannot be loaded: its data have no 'valid'"),
+        (Benchmark("field"), "'field' cannot be loaded: a template of it .*'nothing' is undefined"),
+        (Benchmark("target"), "'target': the target of its first document, 'answer', is none of"),
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence(benchmark, told, model, pair, tmp_path):
     choice_task(pair, "lost", 1, dataset_kwargs={"data_files": {"test": "/nowhere.jsonl"}})
+    choice_task(pair, "split", 1, test_split="valid")
+    choice_task(pair, "field", 1, doc_to_text="{{nothing}}")
+    choice_task(pair, "target", 1, doc_to_target="answer")
     with pytest.raises(InputError, match=told) as error:
         run_tasks(
             BenchmarkedModel(model), [benchmark], [pair / "evaluate" / "tasks"], tmp_path / "out"
         )
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists(), "the model was not asked"
+
+
+def test_a_split_that_a_tasks_files_lack_is_named_before_the_load(pair):
+    choice_task(pair, "split", 1, test_split="valid")
+    own = EvaluationSuite(name="own", title="Own", benchmarks=[Benchmark("split")])
+    with pytest.raises(InputError, match=r"split 'valid', which dataset_kwargs\.data_files lacks"):
+        suite_files(own, pair, trusted=False)
 
 
 @pytest.mark.parametrize("is_shared", [True, False])

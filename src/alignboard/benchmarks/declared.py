@@ -51,6 +51,14 @@ class DeclaredTask:
         return str(path), self.config.get("dataset_name")
 
     @property
+    def own_splits(self) -> frozenset[str] | None:
+        """The splits of the files that a task names; None where it names none."""
+        files = (self.config.get("dataset_kwargs") or {}).get("data_files")
+        if not files:
+            return None
+        return frozenset(files) if isinstance(files, Mapping) else frozenset({"train"})
+
+    @property
     def asked_split(self) -> str | None:
         """The split whose documents are asked."""
         return self.config.get("test_split") or self.config.get("validation_split")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -178,20 +178,22 @@ class _Splits(dict[str, Any]):
 
 
 def require_splits(
-    mirror: Mirror, tasks: Iterable[DeclaredTask], n_shot: int | None = None
+    mirror: Mirror | None, tasks: Iterable[DeclaredTask], n_shot: int | None = None
 ) -> None:
-    """Raise `InputError` for a task whose documents, or whose examples, are of a split that the mirror lacks."""
+    """Raise `InputError` for a task whose documents, or whose examples, are of a split that its data lack."""
     for task in tasks:
-        if task.dataset is None:
-            continue
-        splits = mirror.splits(*task.dataset)
+        if task.dataset is not None and mirror is not None:
+            splits: Collection[str] | None = mirror.splits(*task.dataset)
+            of, where = f" of {called(*task.dataset)}", f"the mirror {mirror.source}"
+        else:
+            splits, of, where = task.own_splits, "", "dataset_kwargs.data_files"
         needed = {"documents": task.asked_split, "examples": task.examples_split(n_shot)}
         for what, split in needed.items():
-            if split is not None and split not in splits:
+            if splits is not None and split is not None and split not in splits:
                 hint = "" if what == "documents" else "; num_fewshot: 0 needs none"
                 raise InputError(
-                    f"the task {task.name!r} takes its {what} from the split {split!r} of {called(*task.dataset)}, "
-                    f"which the mirror {mirror.source} lacks (it has {', '.join(sorted(splits))}){hint}."
+                    f"the task {task.name!r} takes its {what} from the split {split!r}{of}, which {where} lacks (it "
+                    f"has {', '.join(sorted(splits))}){hint}."
                 )
 
 

@@ -100,11 +100,19 @@ def _reached(names: Sequence[Any], index: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _loaded(manager: TaskManager, benchmark: Benchmark) -> Task | Group:
+    from jinja2.exceptions import SecurityError, TemplateError
+
     name = benchmark.task
     try:
         found = manager.load(_changed(benchmark))
-    except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
+    except SecurityError:  # is told by the sandbox
+        raise
+    except (ImportError, LookupError, OSError, TypeError, ValueError, TemplateError) as error:
         reason = " ".join(str(error).split())
+        if isinstance(error, KeyError):
+            reason = f"its data have no {reason}"
+        elif isinstance(error, TemplateError):
+            reason = f"a template of it cannot be filled in: {reason}"
         raise InputError(f"the task {name!r} cannot be loaded: {reason}") from error
     item = found.get("groups", {}).get(name) or found["tasks"].get(name)
     if item is None:
@@ -113,9 +121,27 @@ def _loaded(manager: TaskManager, benchmark: Benchmark) -> Task | Group:
             f"{', '.join(found['tasks'])}."
         )
     for task in leaves(item):
+        _require_target(task)
         if benchmark.num_fewshot is not None:
             task.set_config(key="num_fewshot", value=benchmark.num_fewshot)
     return item
+
+
+def _require_target(task: Any) -> None:
+    """Raise `InputError` where the first right choice is none of the choices, which lm-eval counts as wrong."""
+    documents = getattr(task, "task_docs", None)  # a class of a task's own may have none
+    if task.OUTPUT_TYPE != "multiple_choice" or task.config.process_results or not documents:
+        return
+    first = documents[0]
+    choices = task.doc_to_choice(first)
+    target = (task.doc_to_text if task.multiple_input else task.doc_to_target)(first)
+    for one in target if isinstance(target, list) else [target]:
+        is_outside = isinstance(one, int) and one >= len(choices)
+        if is_outside or (isinstance(one, str) and one not in choices):
+            raise InputError(
+                f"the task {task.config.task!r}: the target of its first document, {one!r}, is none of its "
+                f"{len(choices)} choices; see doc_to_target and doc_to_choice in its file."
+            )
 
 
 def _require_metric(benchmark: Benchmark, item: Task | Group) -> None:

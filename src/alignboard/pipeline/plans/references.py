@@ -101,8 +101,8 @@ def suite_files(
         require_modules(tasks)
         if one.data is not None:
             continue
+        require_splits(mirror, tasks, one.num_fewshot)
         if mirror is not None:
-            require_splits(mirror, tasks, one.num_fewshot)
             found |= mirror.digests(tasks)
             continue
         for task in tasks:
