@@ -12,6 +12,7 @@ from click.testing import CliRunner
 import tiny_models
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score
+from alignboard.boards.exports.hub import results_of
 from alignboard.cli.app import cli
 from alignboard.errors import InputError
 from alignboard.training.export import export_adapter
@@ -77,6 +78,9 @@ def test_the_card_has_the_run_and_the_scores_of_boards(
     (result,) = data.eval_results
     assert (result.metric_value, result.dataset_name) == (61.0, "s")
     assert "95 % interval 55.0 to 67.0" in str(result.metric_name)
+    # A seed of a sweep has the scores of its setting.
+    (of_all,) = results_of("mine-seed1", tmp_path / "leaderboards")
+    assert of_all.metric_value == 61.0
 
 
 def test_an_export_that_is_not_merged_is_none(

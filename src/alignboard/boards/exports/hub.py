@@ -5,6 +5,7 @@ Neither has a field for an interval: it stands in the notes, or beside the value
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,15 +94,18 @@ def eval_results(board: Board, row: Row) -> list[EvalResult]:
 
 
 def results_of(model: str, leaderboards: Path) -> list[EvalResult]:
-    """The entries of every board in ``leaderboards`` that has a row for ``model``."""
-    found = []
+    """The entries of every board in ``leaderboards`` that has a row for ``model``.
+
+    Of a run of several seeds that is the row of all of them, whose intervals say so.
+    """
+    found, names = [], {model, re.sub(r"-seed\d+$", "", model)}
     for path in sorted(leaderboards.glob("*.json")):
         try:
             board = read_board(path)
         except InputError:  # another tool's file
             continue
         found += [
-            one for row in board.rows if row.model == model for one in eval_results(board, row)
+            one for row in board.rows if row.model in names for one in eval_results(board, row)
         ]
     return found
 
