@@ -40,7 +40,7 @@ from coverage_cells import (
 )
 from coverage_judges import controlled_differences, jointly_controlled, positions, reruns
 from coverage_page import markdown
-from coverage_ratings import baseline_only, round_robins, separate
+from coverage_ratings import baseline_only, dominated, round_robins, separate
 
 REPETITIONS = 2_000
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
@@ -328,6 +328,7 @@ PARTS: dict[str, Callable[[], Iterator[Design]]] = {
     "separate": separate,
     "round-robins": round_robins,
     "baseline-only": baseline_only,
+    "dominated": dominated,
     "ranks": rank_families,
     "people": people,
     "controlled": controlled_differences,

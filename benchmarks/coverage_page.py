@@ -26,6 +26,8 @@ record is so short that equal models would have it more often than once in 20 ti
 in both orders; prompts favour some models (normal, this sd in log odds). The truth is that of endless prompts.""",
     "rating differences, baseline only": """The same where eight models are compared with one baseline on every prompt,
 and never with each other.""",
+    "rating differences, clusters": """All differences of log-strengths of four equal models. Annotators have tastes of
+their own (normal, sd .7); one of them gave half of the comparisons.""",
     "rank sets, all at once": """Whether the rank sets of ten models hold all true ranks at once; equal models share
 their ranks. In parentheses: ranks in a set, less one.""",
     "win rate by people, with a judge": """The rate p of people's verdicts on 805 rows, of which few are labelled; a

@@ -39,7 +39,7 @@ def _differences(fit: BradleyTerryFit) -> Limits:
     """Limits of all differences, the first model of each pair less the second."""
     i, j = np.triu_indices(len(fit.log_strength), 1)
     found, error = fit.differences()
-    reach = student_quantile(0.975, fit.n_clusters - 1) * error
+    reach = student_quantile(0.975, fit.n_effective - 1) * error
     low, high = (found - reach)[i, j], (found + reach)[i, j]
     if fit.separation is not None:
         for k in np.flatnonzero(fit.separation.separate[i, j]).tolist():
@@ -131,6 +131,44 @@ def baseline_only() -> Iterator[Design]:
         )  # fmt: skip
 
 
+def dominated() -> Iterator[Design]:
+    """All differences of four equal models by annotators of different tastes, of whom the first gave half of all."""
+    for groups in (5, 10, 20, 50):
+        size = np.full(groups, 12)
+        size[0] = 12 * (groups - 1)
+        cluster = np.repeat(np.arange(groups), size)
+
+        def draw(
+            rng: np.random.Generator, cluster: Labels = cluster, groups: int = groups
+        ) -> tuple[Labels, Labels, Array, Labels]:
+            taste = 0.7 * rng.standard_normal((groups, 4))
+            first = rng.integers(0, 4, len(cluster))
+            second = (first + rng.integers(1, 4, len(cluster))) % 4
+            p = _logistic(taste[cluster, first] - taste[cluster, second])
+            return first, second, (rng.random(len(p)) < p).astype(np.float64), cluster
+
+        def former(first: Labels, second: Labels, score: Array, cluster: Labels) -> Limits:
+            fit = _fit(first, second, score, cluster, 4)
+            n, found = fit.n_clusters, _apart(fit.log_strength)
+            i, j = np.triu_indices(4, 1)
+            push = fit.influence[:, i] - fit.influence[:, j]
+            reach = student_quantile(0.975, n - 1) * np.sqrt(n / (n - 1) * (push**2).sum(axis=0))
+            return found - reach, found + reach
+
+        yield Design(
+            "rating differences, clusters", f"one with half, G = {groups}", np.zeros(6), draw,
+            {
+                "alignboard": lambda first, second, score, cluster: _differences(
+                    _fit(first, second, score, cluster, 4)
+                ),
+                "CR1, G - 1 (former)": former,
+                "rows independent": lambda first, second, score, _: _differences(
+                    _fit(first, second, score, np.arange(len(score)), 4)
+                ),
+            },
+        )  # fmt: skip
+
+
 SEPARATE = {
     "top at 4 of 4 models, 20 prompts": ((4.0, 0.5, 0.0, -0.5), 20),
     "top at 5 of 4 models, 50 prompts": ((5.0, 0.5, 0.0, -0.5), 50),
@@ -175,7 +213,8 @@ def separate() -> Iterator[Design]:
         def sandwich(fit: BradleyTerryFit, battles: Battles, last: int = last) -> Limits:
             theta, sums = fit.log_strength, added_up(battles, len(fit.log_strength))
             p = 1 / (1 + np.exp(theta - theta[:, None]))
-            push, n = influence_on_strengths(battles, sums, p.ravel(), fit.hessian)
+            push, size = influence_on_strengths(battles, sums, p.ravel(), fit.hessian)
+            n = np.count_nonzero(size)
             gap = theta[0] - theta[last]
             error = math.sqrt(n / (n - 1) * float(((push[:, 0] - push[:, last]) ** 2).sum()))
             reach = student_quantile(0.975, fit.n_clusters - 1) * error

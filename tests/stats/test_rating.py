@@ -295,6 +295,33 @@ def test_one_prompt_gives_no_interval():
     assert np.isnan(high).all()
 
 
+def dominated(rng, groups):
+    """Battles of 4 equal models, which each annotator sees in an own way; the first annotator has half of them."""
+    size = np.full(groups, 12)
+    size[0] = 12 * (groups - 1)
+    cluster = np.repeat(np.arange(groups), size)
+    taste = rng.normal(0, 0.7, (groups, 4))
+    first = rng.integers(4, size=len(cluster))
+    second = (first + rng.integers(1, 4, size=len(cluster))) % 4
+    p = 1 / (1 + np.exp(taste[cluster, second] - taste[cluster, first]))
+    return Battles(first, second, (rng.random(len(p)) < p) * 1.0, cluster)
+
+
+def test_a_dominant_cluster_leaves_few_degrees_of_freedom():
+    """With CR1 and clusters - 1 degrees of freedom .86 and .77 of the limits held the truth at 10 and 30 clusters."""
+    rng = np.random.default_rng(8)
+    i, j = np.triu_indices(4, 1)
+    for groups in (10, 30):
+        held = []
+        for _ in range(150):
+            fit = bradley_terry(dominated(rng, groups), 4, prior_sd=3.0)
+            for a, b in zip(i.tolist(), j.tolist(), strict=True):
+                low, high = fit.difference_interval(a, b)
+                held.append(low <= 0 <= high)
+            assert 3 < fit.n_effective < 6
+        assert np.mean(held) > 0.93
+
+
 def test_what_is_no_comparison_is_refused():
     one = np.array([0], dtype=np.intp)
     with pytest.raises(ValueError, match="itself"):

@@ -87,7 +87,7 @@ KINDS: Final[dict[str, JobKind]] = {
     "judge": JobKind(4, f"{_JOBS}.judge:judge", _TORCH, seconds=2.0),
     "rate": JobKind(4, f"{_JOBS}.judge:rate", _TORCH, seconds=2.0),
     "tournament": JobKind(4, f"{_JOBS}.tournament:tournament", _TORCH, seconds=5.0),
-    "pairwise": JobKind(6, f"{_JOBS}.judge:pairwise", (*_TORCH, "numpy"), seconds=5.0),
+    "pairwise": JobKind(7, f"{_JOBS}.judge:pairwise", (*_TORCH, "numpy"), seconds=5.0),
     "drift": JobKind(1, f"{_JOBS}.curves:drift", _ADAPTED, _ADAPTED, 2.0),
     "curves": JobKind(1, f"{_JOBS}.curves:curves", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
     "contamination": JobKind(

@@ -78,6 +78,8 @@ class RankReport(msgspec.Struct, frozen=True, kw_only=True):
     """draws, ``both_bad`` included"""
     n_both_bad: int
     n_clusters: int
+    n_effective: float | None = None
+    """clusters of one size that would leave the errors as well known; None without clustered errors"""
     reason: str | None = None
     """why the data identify no rating"""
     components: list[list[str]]
@@ -160,6 +162,7 @@ def rank(
         tie=found.tie,
         models=_lines(table, found),
         effects=found.effects,
+        n_effective=None if found.fit is None else float(found.fit.n_effective),
         **_checks(table, found.fit),
         **shared,
     )

@@ -68,7 +68,7 @@ def strengths_of(
     shown = fit
     if len(cluster) == 2:
         covariance, groups = two_way_covariance(battles, fit, table.fields[cluster[1]])
-        shown = replace(fit, covariance=covariance, n_clusters=groups)
+        shown = replace(fit, covariance=covariance, n_clusters=groups, n_effective=groups)
     return Strengths(fit.log_strength, *shown.interval(), shown.p_values(), [], fit=fit)
 
 
@@ -106,7 +106,8 @@ def _with_effects(table: BattleTable, method: Method, *, style: bool) -> Strengt
         codes.astype(np.intp) if method == "judge-aware" else None,
     )
     k = len(table.models)
-    reach = student_quantile(1 - ALPHA / 2, fit.n_clusters - 1) if fit.n_clusters > 1 else math.nan
+    degrees = fit.n_effective - 1
+    reach = student_quantile(1 - ALPHA / 2, degrees) if degrees > 0 else math.nan
     error = reach * known_errors(np.diag(fit.covariance))
     values = [*fit.coefficient.tolist(), *np.log(fit.discrimination).tolist()]
     labels = [*names, *(f"discrimination of {one}" for one in judges)][: len(values)]
@@ -118,7 +119,7 @@ def _with_effects(table: BattleTable, method: Method, *, style: bool) -> Strengt
         one = effects[at]
         effects[at] = Effect(one.name, *(math.exp(x) for x in (one.value, one.low, one.high)))
     effects.sort(key=lambda one: one.name)
-    return _strengths_with(fit.log_strength, fit.covariance[:k, :k], fit.n_clusters - 1, effects)
+    return _strengths_with(fit.log_strength, fit.covariance[:k, :k], degrees, effects)
 
 
 def _features(

@@ -199,6 +199,24 @@ def clustered_estimate(value: float, influence: Array, size: NDArray[np.integer]
     return Estimate(value, error, groups, 1 + _satterthwaite(share))
 
 
+def clustered_covariance(influence: Array, size: Array) -> tuple[Array, float]:
+    """The covariance of estimates whose errors are sums over clusters, and the effective number of these.
+
+    ``influence`` is (clusters, estimates), ``size`` (clusters,) the rows of each, of which 0 are none. Clusters of one
+    size give CR1, others CR2, as of a mean, with the degrees of freedom of one.
+    """
+    there = size > 0
+    groups = int(there.sum())
+    if groups < 2:
+        return np.full((influence.shape[1],) * 2, np.nan), groups
+    influence, size = influence[there], size[there]
+    if size.min() == size.max():
+        return groups / (groups - 1) * (influence.T @ influence), groups
+    share = size / size.sum()
+    scaled = influence / np.sqrt(1 - share)[:, None]
+    return scaled.T @ scaled, 1 + _satterthwaite(share)
+
+
 def _satterthwaite(share: Array) -> float:
     """Degrees of freedom of the CR2 variance of a mean, rows of one variance, from the clusters' shares of the rows.
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.stats.intervals import known_errors
+from alignboard.stats.intervals import clustered_covariance, known_errors
 from alignboard.stats.logistic import expit
 from alignboard.stats.ranks import difference_tests, simultaneous_ranks
 from alignboard.stats.rating.battles import (
@@ -52,6 +52,8 @@ class BradleyTerryFit:
     """(models, models) cluster-robust, singular: the mean is fixed, with separate groups that of each"""
     n_battles: int
     n_clusters: int
+    n_effective: float
+    """as many clusters of one size would leave the errors as well known"""
     component: Index
     """(models,) models of different components have never met, not even through others"""
     prior_sd: float | None
@@ -70,7 +72,7 @@ class BradleyTerryFit:
         return known_errors(np.diag(self.covariance))
 
     def interval(self, level: float = 0.95) -> tuple[Array, Array]:
-        """Lower and upper limits of the log-strengths, by Student's t with clusters - 1 degrees of freedom.
+        """Lower and upper limits of the log-strengths, by Student's t with `n_effective` - 1 degrees of freedom.
 
         Where groups are separate, limits are those of distances from the largest group, whose own limits are the
         sandwich's; the others have one limit by profile likelihood, and none where their record does not tell their
@@ -137,7 +139,7 @@ class BradleyTerryFit:
     def p_values(self) -> Array:
         """(models, models) two-sided, that two models are equally strong; NaN where that cannot be tested."""
         apart = self.component[:, None] != self.component
-        p = difference_tests(self.log_strength, self.covariance, self.n_clusters - 1)
+        p = difference_tests(self.log_strength, self.covariance, self.n_effective - 1)
         p[apart] = np.nan
         if self.separation is not None:
             for i, j in np.argwhere(np.triu(self.separation.separate & ~apart, 1)).tolist():
@@ -150,7 +152,7 @@ class BradleyTerryFit:
 
     def _quantile(self, probability: float) -> float:
         return (
-            student_quantile(probability, self.n_clusters - 1) if self.n_clusters > 1 else math.nan
+            student_quantile(probability, self.n_effective - 1) if self.n_clusters > 1 else math.nan
         )
 
 
@@ -164,9 +166,10 @@ def bradley_terry(
     normal prior on their means within a component, and the result says so; the prior touches neither the order inside
     a group nor any limit, and is not used where ratings exist without it.
 
-    The covariance is the sandwich with scores added up within clusters and the factor G/(G-1). Where a judge's taste
-    depends on the prompt, intervals that take rows for independent are far too narrow; test_rating simulates
-    how often these hold the truth.
+    The covariance is the sandwich with scores added up within clusters and the factor G/(G-1), or, for clusters of
+    several sizes, each one's own factor and Satterthwaite's degrees of freedom (`clustered_covariance`). Where a taste
+    depends on the prompt, intervals that take rows for independent are far too narrow; test_rating simulates how often
+    these hold the truth.
 
     References: Bradley and Terry 1952, Biometrika 39; Ford 1957, American Mathematical Monthly 64 (existence);
     Cameron and Miller 2015, Journal of Human Resources 50 (CR1). Differs from the first: draws and weighted verdicts
@@ -182,10 +185,8 @@ def bradley_terry(
     theta, hessian, steps = _solved(wins, component, prior, solver)
     apart = separation(battles, wins, component)
     p, information = _inside_groups(theta, hessian, apart)
-    influence, n_clusters = influence_on_strengths(battles, sums, p, information)
-    covariance = np.full((n_models, n_models), np.nan)
-    if n_clusters > 1:
-        covariance = n_clusters / (n_clusters - 1) * (influence.T @ influence)
+    influence, size = influence_on_strengths(battles, sums, p, information)
+    covariance, n_effective = clustered_covariance(influence, size)
     alone = np.bincount(component)[component] == 1
     theta[alone] = np.nan
     covariance[alone, :] = covariance[:, alone] = np.nan
@@ -193,7 +194,8 @@ def bradley_terry(
         theta,
         covariance,
         len(battles.score),
-        n_clusters,
+        int(np.count_nonzero(size)),
+        n_effective,
         component,
         None if prior is None else prior_sd,
         steps,
@@ -269,8 +271,9 @@ def _inside_groups(theta: Array, hessian: Array, apart: Separation | None) -> tu
 
 def influence_on_strengths(
     battles: Battles, sums: Sums, p: Array, hessian: Array
-) -> tuple[Array, int]:
-    """(cluster codes, models) what each cluster contributes to the error of the log-strengths; how many clusters.
+) -> tuple[Array, Array]:
+    """(cluster codes, models) what each cluster contributes to the error of the log-strengths; (cluster codes,) its
+    comparisons.
 
     ``p`` (models x models) is the probability that the row's model beats the column's.
     """
@@ -279,16 +282,16 @@ def influence_on_strengths(
         first, second = np.divmod(np.arange(n_models**2), n_models)
         sides = np.eye(n_models)[first] - np.eye(n_models)[second]
         score = (sums.won - sums.played * p) @ sides
-        n_clusters = int(sums.played.any(axis=1).sum())
+        size = sums.played.sum(axis=1)
     else:
-        score, n_clusters = _by_rows(battles, p, n_models, *battles.codes)
-    return np.asarray(np.linalg.solve(hessian, score.T).T, np.float64), n_clusters
+        score, size = _by_rows(battles, p, n_models, *battles.codes)
+    return np.asarray(np.linalg.solve(hessian, score.T).T, np.float64), size
 
 
 def _by_rows(
     battles: Battles, p: Array, n_models: int, codes: NDArray[np.integer], n_codes: int
-) -> tuple[Array, int]:
-    """(codes, models) sums of residuals, where sums by cluster and pair are not kept; how many codes have a row."""
+) -> tuple[Array, Array]:
+    """(codes, models) sums of residuals, where sums by cluster and pair are not kept; (codes,) the comparisons."""
     kernels = kernels_for(len(battles.score))
     if kernels is not None and battles.weight is None:
         columns = (codes, battles.first, battles.second, battles.score)
@@ -299,7 +302,7 @@ def _by_rows(
     cells, start = n_codes * n_models, codes.astype(np.intp) * n_models
     sums = summed(start + battles.first, residual, cells)
     sums -= summed(start + battles.second, residual, cells)
-    return sums.reshape(n_codes, n_models), int(np.count_nonzero(np.bincount(codes)))
+    return sums.reshape(n_codes, n_models), summed(codes, battles.weight, n_codes)
 
 
 def two_way_covariance(
@@ -316,7 +319,8 @@ def two_way_covariance(
     both = np.unique(one * (int(two.max(initial=0)) + 1) + two, return_inverse=True)[1]
     total, fewest = np.zeros((n_models, n_models)), len(battles.score)
     for codes, sign in ((one, 1), (two, 1), (both, -1)):
-        score, groups = _by_rows(battles, p, n_models, codes, int(codes.max()) + 1)
+        score, size = _by_rows(battles, p, n_models, codes, int(codes.max()) + 1)
+        groups = int(np.count_nonzero(size))
         if groups < 2:
             return np.full((n_models, n_models), np.nan), groups
         half = np.linalg.solve(information, score.T)

@@ -59,7 +59,7 @@ def pair_fits(battles: Battles, fit: BradleyTerryFit, sums: Sums) -> list[PairFi
     pairs, n, score, error = _by_pair(battles, theta, sums)
     predicted = expit(theta[pairs[0]] - theta[pairs[1]])
     t = (score - n * predicted) / error
-    p = holm(np.array([student_p_value(float(one), fit.n_clusters - 1) for one in t]))
+    p = holm(np.array([student_p_value(float(one), fit.n_effective - 1) for one in t]))
     found = [
         PairFit(int(i), int(j), float(m), float(s / m), float(expected), float(q))
         for i, j, m, s, expected, q in zip(*pairs, n, score, predicted, p, strict=True)
@@ -74,7 +74,7 @@ def certain_cycles(
     k = len(fit.log_strength)
     pairs, n, score, error = _by_pair(battles, np.zeros(k), sums)
     t = (score - n / 2) / error
-    p = holm(np.array([student_p_value(float(one), fit.n_clusters - 1) for one in t]))
+    p = holm(np.array([student_p_value(float(one), fit.n_effective - 1) for one in t]))
     beats = np.zeros((k, k), dtype=np.bool_)
     for i, j, statistic, q in zip(*pairs, t, p, strict=True):
         if q < alpha:

@@ -6,13 +6,13 @@ logit P(first wins) = a_judge (theta_first - theta_second) + x beta. A term of t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.stats.intervals import clustered_covariance
 from alignboard.stats.logistic import expit
 from alignboard.stats.rating.battles import (
     Array,
@@ -40,8 +40,9 @@ class CovariateFit:
     discrimination: Array
     """(judges,) with geometric mean 1; empty where judges were not told apart"""
     covariance: Array
-    """(models + features + judges, the same) cluster-robust (CR1); judges on the log scale"""
-    n_clusters: int
+    """(models + features + judges, the same) cluster-robust; judges on the log scale"""
+    n_effective: float
+    """clusters; see `BradleyTerryFit`"""
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,9 @@ class _Model:
             information[k:, k:] += (beside.T * w) @ beside
         return value, gradient, information
 
-    def cluster_scores(self, x: Array) -> tuple[Array, int]:
-        """(cluster codes, parameters) the gradient of each cluster; how many clusters."""
-        (codes, n_codes), groups = self.battles.codes, self.battles.n_clusters
+    def cluster_scores(self, x: Array) -> tuple[Array, Array]:
+        """(cluster codes, parameters) the gradient of each cluster; (cluster codes,) its comparisons."""
+        codes, n_codes = self.battles.codes
         k = self.n_models
         scores = np.zeros((n_codes, self.size))
         for rows, eta, factor, beside in self.parts(x):
@@ -110,7 +111,7 @@ class _Model:
                 scores[:, :k] += sums.reshape(n_codes, k)
             for column, values in enumerate(beside.T, start=k):
                 scores[:, column] += summed(own, residual * values, n_codes)
-        return scores, groups
+        return scores, summed(codes, self.battles.weight, n_codes)
 
     def _gauges(self) -> Array:
         """What fixes the mean of the strengths, and of the judges' logarithms."""
@@ -175,18 +176,16 @@ def with_covariates(
             [list(range(n_models))],
             [],
         ) from error
-    scores, groups = model.cluster_scores(x)
-    half = np.linalg.solve(information, scores.T)
-    covariance = np.full((model.size, model.size), math.nan)
-    if groups > 1:
-        covariance = groups / (groups - 1) * (half @ half.T)
+    scores, size = model.cluster_scores(x)
+    influence = np.asarray(np.linalg.solve(information, scores.T).T, np.float64)
+    covariance, n_effective = clustered_covariance(influence, size)
     q = features.shape[1]
     return CovariateFit(
         x[:n_models],
         x[n_models : n_models + q],
         np.exp(x[n_models + q :]),
         covariance,
-        groups,
+        n_effective,
     )
 
 

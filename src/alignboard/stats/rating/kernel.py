@@ -24,9 +24,9 @@ class Kernels:
 
     by_pair: Callable[..., NDArray[np.float64]]
     """``(first, second, score, models) -> (models x models, 2)`` points of the first, comparisons"""
-    by_cluster: Callable[..., tuple[NDArray[np.float64], int]]
+    by_cluster: Callable[..., tuple[NDArray[np.float64], NDArray[np.float64]]]
     """``(cluster, first, second, score, p, models, clusters) -> (clusters, models)`` residuals from ``p`` (pairs,), and
-    how many clusters have a row"""
+    (clusters,) rows"""
 
 
 def kernels_for(n_rows: int) -> Kernels | None:
@@ -55,12 +55,12 @@ def _by_pair(first: Any, second: Any, score: Any, models: int) -> NDArray[np.flo
 
 def _by_cluster(
     cluster: Any, first: Any, second: Any, score: Any, p: Any, models: int, clusters: int
-) -> tuple[NDArray[np.float64], int]:
-    sums, there = np.zeros((clusters, models)), np.zeros(clusters, np.bool_)
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    sums, rows = np.zeros((clusters, models)), np.zeros(clusters)
     for row in range(len(score)):
         one, two = first[row], second[row]
         residual = score[row] - p[one * models + two]
-        there[cluster[row]] = True
+        rows[cluster[row]] += 1.0
         sums[cluster[row], one] += residual
         sums[cluster[row], two] -= residual
-    return sums, there.sum()
+    return sums, rows
