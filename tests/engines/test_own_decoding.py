@@ -206,6 +206,13 @@ def test_a_file_that_transformers_does_not_take_is_one_sentence(tmp_path, said):
         LoadedModel.load(folder)
 
 
+@pytest.mark.parametrize("given", [-1, [-1, 2], None, "2", [[2]], 2.0])
+def test_an_end_token_that_is_none_is_left_out(tmp_path, given):
+    check = check_model(load_model(str(checkpoint(tmp_path / "odd", eos_token_id=given))))
+    assert check.wrong == []
+    assert check.facts["ends a reply"].count("(") == 1
+
+
 @pytest.mark.parametrize("value", [[""], 3, ["a", 4]])
 def test_stop_strings_that_are_none_are_refused(tmp_path, value):
     folder = checkpoint(tmp_path / "odd", stop_strings=value)

@@ -175,6 +175,27 @@ def test_a_text_begins_and_ends_as_the_file_says(make, bos, eos, expected):
     assert len(bare) == len(expected.split()) - expected.count("<") + (make is sentencepiece)
 
 
+@pytest.mark.parametrize(
+    ("make", "stated", "said"),
+    [
+        (sentencepiece, {"bos_token_id": None}, "bos_token_id is None"),
+        (sentencepiece, {"bos_token_id": -1}, "bos_token_id is -1"),
+        (sentencepiece, {"bos_token_id": 2**32 - 1}, "bos_token_id is 4294967295"),
+        (byte_level, {"add_bos_token": True, "bos_token_id": None}, "BOS to every text"),
+        (byte_level, {"add_eos_token": True, "eos_token_id": 10**6}, "EOS to every text"),
+        (sentencepiece, {"add_bos_token": "no"}, "add_bos_token 'no', neither"),
+    ],
+)
+def test_an_end_that_is_no_token_is_refused_where_texts_get_it(make, stated, said):
+    with pytest.raises(InputError, match=said):
+        build_tokenizer(make(**stated))
+
+
+def test_an_end_that_is_no_token_is_no_matter_where_texts_get_none():
+    stated = sentencepiece(add_bos_token=False, bos_token_id=-1, padding_token_id=10**6)
+    assert build_tokenizer(stated).bos_token_id is None
+
+
 def test_llama_3_begins_with_bos_where_its_file_does_not_say():
     assert pieces(byte_level(pre="llama-bpe"), "a") == ["<end>", "a"]
 

@@ -23,13 +23,13 @@ def ends_of(
     Parameters
     ----------
     configured : int, list of int or None
-        ``eos_token_id`` of the generation configuration, else of the model's configuration.
+        ``eos_token_id`` of the generation configuration, else of the model's configuration; -1 stands for none.
     stop_tokens, taught : spellings
         Those that the vocabulary lacks are left out; `prompting.stop_token_ids` refuses them by name.
     """
     found: dict[int, str] = {}
     for token in configured if isinstance(configured, list | tuple) else [configured]:
-        if isinstance(token, int) and not isinstance(token, bool):
+        if isinstance(token, int) and not isinstance(token, bool) and token >= 0:
             found[token] = "configuration"
     if tokenizer.eos_token_id is not None:
         found[int(tokenizer.eos_token_id)] = "tokenizer"

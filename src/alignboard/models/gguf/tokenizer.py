@@ -78,7 +78,8 @@ def _backend(header: GgufHeader) -> tuple[Tokenizer, Mapping[str, str]]:
     named = {
         f"{short}_token": tokens[number]
         for short, long in _NAMED.items()
-        if (number := header.of_tokenizer(f"{long}_token_id")) is not None and number < len(tokens)
+        if (number := header.of_tokenizer(f"{long}_token_id")) is not None
+        and 0 <= number < len(tokens)
     }
     _add_ends(backend, header, named, add_bos=add_bos)
     return backend, named
@@ -196,9 +197,8 @@ def _add_ends(
     """BOS before a text and EOS behind it, where the file says so; ``add_bos`` is for one that does not say."""
     from tokenizers.processors import TemplateProcessing
 
-    asked = header.of_tokenizer("add_bos_token")
-    first = named.get("bos_token") if (add_bos if asked is None else asked) else None
-    last = named.get("eos_token") if header.of_tokenizer("add_eos_token") else None
+    first = _end(header, named, "bos", otherwise=add_bos)
+    last = _end(header, named, "eos", otherwise=False)
     used = [token for token in (first, last) if token is not None]
     if not used:
         return
@@ -208,6 +208,28 @@ def _add_ends(
         pair=[*before, "$A:0", "$B:0", *after],
         special_tokens=[(token, backend.token_to_id(token)) for token in dict.fromkeys(used)],
     )
+
+
+def _end(header: GgufHeader, named: dict[str, str], name: str, *, otherwise: bool) -> str | None:
+    """BOS or EOS, where texts get it; ``otherwise`` is for a file that does not say.
+
+    Raises `InputError` where they get one and the file names no token of its vocabulary: llama.cpp then takes a number
+    of its own.
+    """
+    asked = header.of_tokenizer(f"add_{name}_token")
+    if not isinstance(asked, bool | int | None):
+        raise InputError(
+            f"{header.file} says tokenizer.ggml.add_{name}_token {asked!r}, neither true nor false; {_OVERRULE}"
+        )
+    if not (otherwise if asked is None else asked):
+        return None
+    if f"{name}_token" not in named:
+        stated = header.of_tokenizer(f"{name}_token_id")
+        raise InputError(
+            f"{header.file} puts {name.upper()} to every text, and its {name}_token_id is {stated}, no token of its "
+            f"vocabulary; {_OVERRULE}"
+        )
+    return named[f"{name}_token"]
 
 
 _GPT2: Final = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
