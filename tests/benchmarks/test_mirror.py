@@ -209,7 +209,7 @@ def test_the_libraries_that_a_task_needs_are_named_with_their_extra(monkeypatch)
     from alignboard.benchmarks import declared
 
     real = declared.find_spec
-    hide = {"langdetect", "immutabledict"}
+    hide = {"langdetect", "immutabledict", "math_verify"}
     monkeypatch.setattr(declared, "find_spec", lambda n: None if n in hide else real(n))
     tasks = declared_tasks(Benchmark("leaderboard_ifeval"), Path())
     with pytest.raises(
@@ -218,6 +218,10 @@ def test_the_libraries_that_a_task_needs_are_named_with_their_extra(monkeypatch)
         r"install 'lm_eval\[ifeval\]'",
     ):
         require_modules(tasks)
+    both = [*tasks, *declared_tasks(Benchmark("leaderboard_math_hard"), Path())]
+    told = r"'leaderboard_ifeval', \.\.\. need immutabledict, langdetect, math_verify.*'lm_eval\[ifeval,math\]'"
+    with pytest.raises(InputError, match=told):
+        require_modules(both)
     require_modules(declared_tasks(Benchmark("arc_easy"), Path()))
 
 

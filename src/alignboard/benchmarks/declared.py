@@ -84,14 +84,20 @@ def declared_tasks(benchmark: Benchmark, workspace: Path) -> list[DeclaredTask]:
 
 
 def require_modules(tasks: Iterable[DeclaredTask]) -> None:
-    """Raise `InputError` for the first task whose Python imports what is not installed; nothing is run."""
+    """Raise `InputError` for the tasks whose Python imports what is not installed; nothing is run."""
+    lacking: dict[str, set[str]] = {}
     for task in tasks:
-        missing = sorted({one for path in _code(task) for one in _missing(path)})
+        missing = {one for path in _code(task) for one in _missing(path)}
         if missing:
-            raise InputError(
-                f"the task {task.name!r} needs {', '.join(missing)}, which "
-                f"{'is' if len(missing) == 1 else 'are'} not installed: pip install {_extra(missing)}"
-            )
+            lacking[task.name] = missing
+    if lacking:
+        first, *others = lacking
+        missing = sorted(set().union(*lacking.values()))
+        who = f"the task {first!r} needs" if not others else f"the tasks {first!r}, ... need"
+        raise InputError(
+            f"{who} {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: pip install "
+            f"{_extras(missing)}"
+        )
 
 
 def _tasks(
@@ -197,12 +203,14 @@ def _missing(path: Path) -> Iterator[str]:
             yield top
 
 
-def _extra(missing: Iterable[str]) -> str:
-    """What pip is to install: the extra of lm-eval that brings the modules, else the modules."""
-    modules = set(missing)
+def _extras(missing: Iterable[str]) -> str:
+    """What pip is to install: the extras of lm-eval that bring the modules, and the modules that none brings."""
+    modules = {_PACKAGES.get(one, one): one for one in missing}
+    extras: dict[str, str] = {}
     for line in metadata.requires("lm_eval") or ():
         match = re.match(r"([\w-]+)[^;]*;\s*extra == \"(\w+)\"", line)
-        names = {one for one in modules if match and _PACKAGES.get(one, one) == match[1]}
-        if match and names:
-            return f"'lm_eval[{match[2]}]'"
-    return " ".join(sorted(_PACKAGES.get(one, one) for one in modules))
+        if match and match[1].replace("-", "_") in {one.replace("-", "_") for one in modules}:
+            extras.setdefault(match[1].replace("-", "_"), match[2])
+    named = sorted(set(extras.values()))
+    rest = sorted(one for one in modules if one.replace("-", "_") not in extras)
+    return " ".join([*([f"'lm_eval[{','.join(named)}]'"] if named else []), *rest])

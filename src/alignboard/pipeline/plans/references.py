@@ -96,9 +96,9 @@ def suite_files(
     found = digests([one.task for one in own], workspace, trusted=trusted)
     found |= data_digests(suite.benchmarks, workspace)
     mirror = None if suite.data_root is None else Mirror(suite.data_root, workspace)
-    for one in own:
-        tasks = declared_tasks(one, workspace)
-        require_modules(tasks)
+    declared = [(one, declared_tasks(one, workspace)) for one in own]
+    require_modules(task for _, tasks in declared for task in tasks)
+    for one, tasks in declared:
         if one.data is not None:
             continue
         require_splits(mirror, tasks, one.num_fewshot)
