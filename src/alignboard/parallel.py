@@ -45,7 +45,7 @@ def fork_map(
     alone = _at_work or cores < 2 or threading.active_count() > 1 or "torch" in sys.modules
     if alone or len(items) < least:
         return [function(item) for item in items]
-    size = -(-len(items) // min(255, 8 * cores))
+    size = -(-len(items) // min(255, 32 * cores))
     chunks = [items[first : first + size] for first in range(0, len(items), size)]
     numbers, end = os.pipe()
     os.write(end, bytes(range(len(chunks))))

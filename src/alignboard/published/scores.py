@@ -119,6 +119,20 @@ def lc_win_rates(annotations: Annotations, reference: TextId, calibration: Calib
     )
 
 
+def lc_compat(annotations: Annotations, calibration: Calibration) -> float:
+    """`LcScores.compat`'s win rate alone."""
+    from alignboard.stats.length_control import win_rate_at_liblinear_stop
+
+    if annotations.generator == annotations.baseline:
+        return 0.5
+    return win_rate_at_liblinear_stop(
+        annotations.balanced,
+        _difference(annotations),
+        calibration.difficulty[: len(annotations)],
+        _gamed(calibration),
+    )
+
+
 @dataclass(frozen=True)
 class AlignedControl:
     """The part of a model's aligned fit that differences of two length-controlled win rates are built on."""

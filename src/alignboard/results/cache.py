@@ -45,7 +45,7 @@ _SIGNATURE_LENGTH = 65
 _RACY_NS = 100_000_000
 # Two processes more than pay for themselves from about 20 ms of parsing on.
 _WORTH_A_FORK = 6
-_AT_ONCE = 64
+_AT_ONCE = 256
 """files between two signs of life"""
 
 
@@ -85,7 +85,7 @@ class TableCache:
             return known
         stamp = (path.stat(), time.time_ns())
         parsed = (parse or _reader(table))(path)
-        self._store(self._key(path, table), parsed, *stamp)
+        self._enter(path, table, self._written(parsed, *stamp))
         return parsed
 
     def read_all(self, wanted: Sequence[tuple[Path, Kind]]) -> list[Annotations | Outputs]:
@@ -95,11 +95,10 @@ class TableCache:
             for path, table in wanted
         ]
         missing = [i for i, known in enumerate(found) if known is None]
-        stamps = [(wanted[i][0].stat(), time.time_ns()) for i in missing]
-        parsed = fork_map(_parse, [wanted[i] for i in missing], least=_WORTH_A_FORK)
-        for i, stamp, table in zip(missing, stamps, parsed, strict=True):
+        parsed = fork_map(self._parsed, [wanted[i] for i in missing], least=_WORTH_A_FORK)
+        for i, (table, entry) in zip(missing, parsed, strict=True):
             found[i] = table
-            self._store(self._key(*wanted[i]), table, *stamp)
+            self._enter(*wanted[i], entry)
         return [table for table in found if table is not None]
 
     def look(
@@ -108,12 +107,27 @@ class TableCache:
         """The outputs of each file, and what ``look`` finds in its rows; files are read on all cores, each once."""
         for first in range(0, len(paths), _AT_ONCE):
             some = paths[first : first + _AT_ONCE]
-            stamps = [(path.stat(), time.time_ns()) for path in some]
-            read = fork_map(partial(_look, look=look), some, least=_WORTH_A_FORK)
-            for path, stamp, (table, found) in zip(some, stamps, read, strict=True):
-                if self._known(path, Outputs) is None:
-                    self._store(self._key(path, Outputs), table, *stamp)
+            read = fork_map(partial(self._looked, look=look), some, least=_WORTH_A_FORK)
+            for path, (table, found, entry) in zip(some, read, strict=True):
+                self._enter(path, Outputs, entry)
                 yield table, found
+
+    def _parsed(self, file: tuple[Path, Kind]) -> tuple[Annotations | Outputs, _Entry | None]:
+        path, table = file
+        stamp = (path.stat(), time.time_ns())
+        parsed = _reader(Annotations)(path) if table is Annotations else _reader(Outputs)(path)
+        return parsed, self._written(parsed, *stamp)
+
+    def _looked(
+        self, path: Path, look: Callable[[list[Generation]], Result]
+    ) -> tuple[Outputs, Result, _Entry | None]:
+        from alignboard.results import formats  # noqa: PLC0415 - as in `_reader`
+
+        stamp = (path.stat(), time.time_ns())
+        rows = formats.wide_rows(path, Generation)
+        table = formats.outputs_of(path, rows)
+        known = self._known(path, Outputs) is not None
+        return table, look(rows), None if known else self._written(table, *stamp)
 
     def _known(self, path: Path, table: type[Table]) -> Table | None:
         entry = self._index.entries.get(self._key(path, table))
@@ -184,9 +198,15 @@ class TableCache:
         except (OSError, ValueError, TypeError):
             return None
 
-    def _store(
-        self, key: str, table: Annotations | Outputs, status: os.stat_result, read_ns: int
-    ) -> None:
+    def _enter(self, path: Path, table: Kind, entry: _Entry | None) -> None:
+        if entry is not None:
+            self._index.entries[self._key(path, table)] = entry
+            self._changed = True
+
+    def _written(
+        self, table: Annotations | Outputs, status: os.stat_result, read_ns: int
+    ) -> _Entry | None:
+        """Write a table's columns, for the entry that is returned; None where they cannot be. In any process."""
         values = {field.name: getattr(table, field.name) for field in fields(table)}
         arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
         scalars = {name: v for name, v in values.items() if isinstance(v, str) and name != "path"}
@@ -199,8 +219,8 @@ class TableCache:
             self._prepare()
             _save(self._folder / name, content)
         except OSError:
-            return
-        self._index.entries[key] = _Entry(
+            return None
+        return _Entry(
             size=status.st_size,
             mtime_ns=status.st_mtime_ns,
             ctime_ns=status.st_ctime_ns,
@@ -209,11 +229,10 @@ class TableCache:
             dtype=[(column, array.dtype.str) for column, array in arrays.items()],
             scalars=scalars,
         )
-        self._changed = True
 
     def _prepare(self) -> None:
         if not self._folder.is_dir():
-            self._folder.mkdir(parents=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             (self._folder / ".gitignore").write_text("*\n")
 
 
@@ -226,18 +245,6 @@ def _reader(table: type[Table]) -> Callable[[Path], Table]:
         Outputs: formats.read_outputs,
     }
     return readers[table]
-
-
-def _parse(file: tuple[Path, Kind]) -> Annotations | Outputs:
-    path, table = file
-    return _reader(Annotations)(path) if table is Annotations else _reader(Outputs)(path)
-
-
-def _look(path: Path, look: Callable[[list[Generation]], Result]) -> tuple[Outputs, Result]:
-    from alignboard.results import formats  # noqa: PLC0415 - as in `_reader`
-
-    rows = formats.read_rows(path, Generation)
-    return formats.outputs_of(path, rows), look(rows)
 
 
 def _same(entry: _Entry, status: os.stat_result) -> bool:

@@ -31,7 +31,7 @@ from alignboard.records import (
 )
 from alignboard.results.files import SUFFIXES, read_file, write_atomically
 from alignboard.results.raw_rows import merged_rows
-from alignboard.results.row_coding import DECODERS, ENCODERS, Row, converted, require_utf8
+from alignboard.results.row_coding import DECODERS, ENCODERS, Row, converted, narrowed, require_utf8
 from alignboard.strict_json import require_once
 
 _DRAW_OF_OLD_FILES = 0.0
@@ -49,7 +49,7 @@ def read_outputs(
     ``generator`` and ``instructions``, where given, are what the file must hold: another generator or a missing
     instruction raises `InputError`.
     """
-    return outputs_of(path, read_rows(path, Generation), generator, instructions)
+    return outputs_of(path, wide_rows(path, Generation), generator, instructions)
 
 
 def outputs_of(
@@ -137,6 +137,11 @@ def read_annotations(
 
 def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     """The rows of a file as they are; at least one, and none with a decisive field twice."""
+    return narrowed(wide_rows(path, row_type), row_type)
+
+
+def wide_rows(path: Path, row_type: type[Row]) -> list[Row]:
+    """As `read_rows`, of a type below ``row_type``: for what reads fields of many rows and keeps none."""
     content, rows = _rows_of(path, row_type)
     if path.suffix != ".csv":
         decisive = "output" if issubclass(row_type, Generation) else "preference"
@@ -145,7 +150,7 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
 
 
 def _rows_of(path: Path, row_type: type[Row]) -> tuple[bytes, list[Row]]:
-    """The content of a file, and its rows."""
+    """The content of a file, and its rows, of a type below ``row_type``."""
     content = read_file(path)
     if not content or content.isspace():
         raise InputError(

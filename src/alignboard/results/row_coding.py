@@ -28,39 +28,40 @@ Row = TypeVar("Row", bound=Generation | Judgment)
 
 
 @lru_cache(maxsize=8)
-def _decoders(row_type: type[Row]) -> tuple[msgspec.json.Decoder, msgspec.json.Decoder]:
-    """Of a list of rows and of one row, with what may stand beside an instruction (`raw_rows.BESIDE`)."""
-    beside = [(name, Any, None) for name in BESIDE]
-    wide = msgspec.defstruct(
-        row_type.__name__, beside, bases=(row_type,), gc=row_type.__struct_config__.gc
-    )
-    return msgspec.json.Decoder(list[wide]), msgspec.json.Decoder(wide)
+def _decoder(row_type: type[Row], beside: Any, *, listed: bool = False) -> msgspec.json.Decoder:
+    """Of a row, or of a list, with ``beside`` or null for what stands beside an instruction (`raw_rows.BESIDE`)."""
+    fields = [(name, beside, None) for name in BESIDE]
+    gc = row_type.__struct_config__.gc
+    wide = msgspec.defstruct(row_type.__name__, fields, bases=(row_type,), gc=gc)
+    return msgspec.json.Decoder(list[wide] if listed else wide)
 
 
 _beside: Callable[[Any], tuple[Any, ...]] = attrgetter(*BESIDE)
 _NOTHING: Final = (None,) * len(BESIDE)
 
 
-def _narrow(rows: list[Any], row_type: type[Row]) -> list[Row] | None:
-    """The decoded rows as they are typed; None where an instruction is more than its column."""
-    # Compared as tuples: a board of a thousand models has a million rows.
-    beside = [_beside(row) for row in rows if type(row) is not row_type]
-    if beside.count(_NOTHING) != len(beside):
-        return None
+def narrowed(rows: list[Row], row_type: type[Row]) -> list[Row]:
+    """The rows as they are typed, without what a decoder has for what stands beside an instruction."""
     return msgspec.convert(rows, list[row_type], from_attributes=True)
 
 
 def _decode_json(path: Path, content: bytes, row_type: type[Row]) -> list[Row] | None:
+    # A board of a thousand models has a million rows: the decoder sees that nothing stands beside an instruction.
     try:
-        return _narrow(_decoders(row_type)[0].decode(content), row_type)
+        return _decoder(row_type, None, listed=True).decode(content)
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    try:
+        _decoder(row_type, Any, listed=True).decode(content)
     except msgspec.ValidationError as error:
         raise _wrong_field(path, error) from error
     except (msgspec.DecodeError, RecursionError) as error:
         return _decode_again(path, content, row_type, error)
+    return None
 
 
 def _decode_jsonl(path: Path, content: bytes, row_type: type[Row]) -> list[Row] | None:
-    decoder = _decoders(row_type)[1]
+    decoder = _decoder(row_type, Any)
     rows: list[Any] = []
     for number, line in enumerate(content.splitlines(), start=1):
         if not line.strip():
@@ -74,7 +75,8 @@ def _decode_jsonl(path: Path, content: bytes, row_type: type[Row]) -> list[Row] 
             if again is None:
                 return None
             rows += again
-    return _narrow(rows, row_type)
+    beside = [_beside(row) for row in rows if type(row) is not row_type]
+    return rows if beside.count(_NOTHING) == len(beside) else None
 
 
 def _decode_csv(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:

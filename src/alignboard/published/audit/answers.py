@@ -189,8 +189,8 @@ def _scores(
         row = column.board.get(model)
         lc = row.length_controlled_winrate if row is not None else None
         if lc is None and row is None:
-            computed = column.length_control(model)
-            lc = None if computed is None else computed.compat.win_rate * 100
+            computed = column.lc_compat(model)
+            lc = None if computed is None else computed * 100
         if np.isnan(raw):
             continue
         controlled = "" if lc is None else f", length-controlled {lc:.1f}"

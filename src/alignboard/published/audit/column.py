@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from alignboard.errors import ConvergenceError
 from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import suite_texts
-from alignboard.published.scores import LcScores, lc_win_rates
+from alignboard.published.scores import LcScores, lc_compat, lc_win_rates
 from alignboard.published.wheel_boards import PublishedRow, read_published_board
 from alignboard.records import Annotations, Generation, Outputs, TextId
 from alignboard.results.folder import AnnotationFile, ResultsFolder
@@ -22,6 +22,7 @@ from alignboard.results.formats import read_rows
 from alignboard.suites import Suite
 
 Value = TypeVar("Value", bound=np.generic)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,25 @@ class AnnotatorResults:
 
     def length_control(self, model: str) -> LcScores | None:
         """The model's length-controlled win rates, or None where there is nothing to compute them with."""
-        table, calibration = self.tables[model], self.calibration
+        table = self.tables[model]
+        return self._controlled(table, lambda known, own: lc_win_rates(table, known, own))
+
+    def lc_compat(self, model: str) -> float | None:
+        """The one of them that AlpacaEval would publish, a fraction."""
+        table = self.tables[model]
+        return self._controlled(table, lambda _, own: lc_compat(table, own))
+
+    def _controlled(
+        self, table: Annotations, control: Callable[[TextId, Calibration], Result]
+    ) -> Result | None:
+        calibration = self.calibration
         known = self.reference if self.suite_texts is None else self.suite_texts
         if calibration is None or len(calibration.difficulty) != len(known):
             return None
         if not np.isin(table.instruction, known).all() or np.isnan(table.preference).all():
             return None
         try:
-            return lc_win_rates(table, known, calibration)
+            return control(known, calibration)
         except (
             ConvergenceError
         ):  # a handful of rows, or answers that are all as long as the baseline's
