@@ -5,6 +5,8 @@ Every writer (csv, md, json, terminal, html, plots) iterates over the columns.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -67,7 +69,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
             ("columns", [column.key for column in self.columns]),
             ("rows", [row.model for row in self.rows]),
         ):
-            twice = next((name for name in names if names.count(name) > 1), None)
+            twice = next((name for name, n in Counter(names).items() if n > 1), None)
             if twice is not None:
                 raise InputError(f"The board {self.name!r} has two {what} {twice!r}.")
 
@@ -128,10 +130,9 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
             return [None] * len(self.rows)
         sign = -1 if self.column(self.ranked_by).better == "low" else 1
         values = [self.score(row, self.ranked_by).value for row in self.rows]
-        known = [sign * value for value in values if value is not None]
+        known = sorted(-sign * value for value in values if value is not None)
         return [
-            None if value is None else 1 + sum(other > sign * value for other in known)
-            for value in values
+            None if value is None else 1 + bisect_left(known, -sign * value) for value in values
         ]
 
     def best(self, column: Column) -> Row | None:

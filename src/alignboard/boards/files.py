@@ -13,6 +13,7 @@ from alignboard.boards.board import Board, table
 from alignboard.boards.examples import EXAMPLES, Examples, packed
 from alignboard.boards.latex import to_latex
 from alignboard.boards.lines import LEFT, csv_lines, markdown_lines
+from alignboard.parallel import fork_map
 from alignboard.results.files import write_atomically
 from alignboard.text import shown
 from alignboard.text import table as text_table
@@ -22,6 +23,8 @@ TEXTS = "texts"
 """suffix of the folder beside a large page"""
 _WHOLE = 100_000
 """columns of a line that is not broken"""
+_WORTH_A_FORK = 1_000
+"""cells"""
 
 
 def to_csv(board: Board) -> str:
@@ -78,12 +81,20 @@ def write_board(board: Board, folder: Path, examples: Examples | None = None) ->
     which the page is made again; where they are many, the page reads them from ``<name>.texts/``. All are made before
     the first is written: a board that cannot be drawn leaves nothing behind.
     """
-    from alignboard.boards.page import page_files
-
     name = model_name(board.name)
-    contents = {suffix: make(board) for suffix, make in WRITERS.items()}
     beside = f"{name}.{TEXTS}"
-    files = page_files(board, examples, beside)
+
+    def make(suffix: str) -> dict[str, str | bytes]:
+        if suffix in WRITERS:
+            return {suffix: WRITERS[suffix](board)}
+        from alignboard.boards.page import page_files
+
+        return page_files(board, examples, beside)
+
+    many = len(board.rows) * len(board.columns) >= _WORTH_A_FORK
+    made = fork_map(make, ["html", *WRITERS], least=2 if many else len(WRITERS) + 2)
+    files = made[0]
+    contents = {suffix: content for one in made[1:] for suffix, content in one.items()}
     contents["html"] = files.pop("")
     contents |= {f"{TEXTS}/{file}": content for file, content in files.items()}
     if examples is not None:

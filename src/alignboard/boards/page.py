@@ -72,6 +72,8 @@ class PageColumn:
     """what the numbers are conditional on, for a tooltip"""
     span: tuple[float, float] | None = None
     """least and greatest limit of its intervals; None where it has none"""
+    best: Row | None = None
+    """see `Board.best`"""
 
 
 def to_html(board: Board, examples: Examples | None = None) -> str:
@@ -171,6 +173,7 @@ def page_columns(board: Board) -> list[PageColumn]:
             column=column,
             about="; ".join(filter(None, (column.estimator, column.conditional_on))),
             span=_span(board, column),
+            best=board.best(column),
         )
         for column in board.shown()
     ]
@@ -218,7 +221,7 @@ def cell(board: Board, row: Row, page_column: PageColumn) -> Cell:
         return Cell(notes=tuple(filter(None, (score.reason,))), counts=counts)
     notes = tuple(filter(None, (column.interval(score),)))
     bar = _bar(score, page_column.span)
-    best = board.best(column) is row
+    best = page_column.best is row
     return Cell(column.text(score.value), notes, _counts(score), score.value, bar, best)
 
 

@@ -67,29 +67,53 @@ def paired_rank_sets(score: Array, alpha: float = 0.05) -> tuple[Index, Index]:
     ``score`` is (prompts, models), NaN where a model has none. The tests are those of `paired.paired_difference` with
     every prompt its own cluster, for all pairs at once.
     """
-    models = score.shape[1]
+    # Models with every score first: pairs of them take half of the passes.
+    gaps = np.isnan(score).any(axis=0)
+    order, whole = np.argsort(gaps, kind="stable"), int((~gaps).sum())
+    score, models = score[:, order], score.shape[1]
     difference, counts = np.zeros((models, models)), np.zeros((models, models))
     t, corner = np.full((models, models), np.nan), np.full((models, models), np.nan)
     for i in range(models - 1):
-        delta = score[:, [i]] - score[:, i + 1 :]
-        known = ~np.isnan(delta)
-        n = known.sum(axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.where(known, delta, 0).sum(axis=0) / n
-            squares = np.where(known, (delta - mean) ** 2, 0).sum(axis=0)
-            error = np.sqrt(squares / (n * (n - 1)))
-            t[i, i + 1 :] = np.where(has_spread(error), mean / error, np.nan)
-            least, most = (end.reduce(delta, axis=0, initial=np.nan) for end in (np.fmin, np.fmax))
-            bound = corner_p_values(mean, np.where(mean < 0, -most, least), n)
-            moved = np.fmax(most, -least) > _NO_DIFFERENCE
-            corner[i, i + 1 :] = np.where((n > 1) & moved, bound, np.nan)
-        counts[i, i + 1 :] = n
-        difference[i, i + 1 :] = np.nan_to_num(mean)
+        between = max(i + 1, whole if i < whole else 0)
+        for others in (slice(i + 1, between), slice(between, models)):
+            delta = score[:, [i]] - score[:, others]
+            n, mean, squares, least, most = _moments(delta, whole=others.stop == between)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                error = np.sqrt(squares / (n * (n - 1)))
+                t[i, others] = np.where(has_spread(error), mean / error, np.nan)
+                bound = corner_p_values(mean, np.where(mean < 0, -most, least), n)
+                moved = np.fmax(most, -least) > _NO_DIFFERENCE
+                corner[i, others] = np.where((n > 1) & moved, bound, np.nan)
+            counts[i, others] = n
+            difference[i, others] = np.nan_to_num(mean)
     upper = np.triu_indices(models, 1)
     adjusted = np.full_like(t, np.nan)
     p = np.fmax(student_p_values(t[upper], counts[upper] - 1), corner[upper])
     adjusted[upper] = holm(p)
-    return rank_sets(difference - difference.T, np.fmax(adjusted, adjusted.T), alpha)
+    low, high = np.empty((2, models), dtype=np.intp)
+    low[order], high[order] = rank_sets(
+        difference - difference.T, np.fmax(adjusted, adjusted.T), alpha
+    )
+    return low, high
+
+
+def _moments(delta: Array, *, whole: bool) -> tuple[Array, Array, Array, Array, Array]:
+    """(models,) how many of ``delta`` (prompts, models) are known, their mean, sum of squares about it, least and most.
+
+    ``whole`` says that all are known; ``delta`` is then overwritten.
+    """
+    if whole:
+        n = np.full(delta.shape[1], float(len(delta)))
+        mean, least, most = delta.sum(axis=0) / n, delta.min(axis=0), delta.max(axis=0)
+        delta -= mean
+        return n, mean, np.square(delta, out=delta).sum(axis=0), least, most
+    known = ~np.isnan(delta)
+    n = known.sum(axis=0).astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known, delta, 0).sum(axis=0) / n
+        squares = np.where(known, (delta - mean) ** 2, 0).sum(axis=0)
+    least, most = (end.reduce(delta, axis=0, initial=np.nan) for end in (np.fmin, np.fmax))
+    return n, mean, squares, least, most
 
 
 def tie_groups(score: Array, adjusted_p: Array, alpha: float = 0.05) -> list[list[int]]:
