@@ -15,6 +15,7 @@ from alignboard.stats.length_control import (
     length_controlled_win_rate,
     length_feature,
     nearest_C,
+    win_rate_at_liblinear_stop,
 )
 from builders import length_difference, released_annotations, released_calibration
 
@@ -309,6 +310,9 @@ def test_swapping_the_roles_mirrors_the_rate():
     flipped = GamedRows(1 - gamed.preference, -gamed.standardised_length, -gamed.difficulty)
     other = length_controlled_win_rate(
         3 - preference, -length, -difficulty, flipped, liblinear_stop=True
+    )
+    assert one.win_rate_at_liblinear_stop == win_rate_at_liblinear_stop(
+        preference, length, difficulty, gamed
     )
     assert pytest.approx(other.C) == one.C
     assert 1 - other.win_rate == pytest.approx(one.win_rate, abs=1e-8)
