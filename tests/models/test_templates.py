@@ -25,8 +25,8 @@ from alignboard.models.prompting import (
 from alignboard.models.registry import list_models, load_model
 from alignboard.models.spec import PromptFormat
 from alignboard.models.templates import TEMPLATES
-from alignboard.suites import read_yaml
 from alignboard.training import preflight
+from alignboard.training.recipe import load_recipe
 from alignboard.workspace import library
 
 INSTRUCTION = "What is <b>this</b>?\nTwo lines & {braces} {{ more }} {% raw %}, \"quotes\", 'é' 🙂"
@@ -115,7 +115,8 @@ def test_every_form_is_held_by_one_of_these():
 )
 @pytest.mark.parametrize("step", ["sft", "dpo"])
 def test_recipes_train_the_same_conversations(recipe, form, tokenizer, step):
-    trained = read_yaml(library() / f"train/{recipe}/{step}-qlora.yaml")["chat_template"]
+    trained = load_recipe(library() / f"train/{recipe}/{step}-qlora.yaml").chat_template
+    assert trained is not None
     turns = [("user", "Hi?"), ("assistant", "Yes."), ("user", "And?")]
     words = TOKENIZERS[tokenizer]
     for generation_prompt in (True, False):
@@ -305,7 +306,7 @@ def test_stop_tokens_of_entries_are_what_their_form_ends_turns_with(name):
 @pytest.fixture
 def adapter(tmp_path):
     """What the trainer writes beside the weights."""
-    trained = read_yaml(library() / "train/mistral-7b/sft-qlora.yaml")["chat_template"]
+    trained = load_recipe(library() / "train/mistral-7b/sft-qlora.yaml").chat_template
     tokenizer = byte_tokenizer.build(template=trained)
     tokenizer.save_pretrained(tmp_path)
     card = {"template_digest": preflight.template_digest(tokenizer)}

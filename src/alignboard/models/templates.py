@@ -106,6 +106,47 @@ TEMPLATES: Final[Mapping[str, str]] = {
 }
 
 
+TRAINED: Final[Mapping[str, str]] = {
+    "gemma": (
+        "{{ bos_token }}{% for message in messages %}"
+        "{% if message['role'] == 'assistant' %}{{ '<start_of_turn>model\\n' }}"
+        "{% generation %}{{ message['content'] | trim + '<end_of_turn>\\n' }}{% endgeneration %}"
+        "{% elif message['role'] == 'user' %}"
+        "{{ '<start_of_turn>user\\n' + message['content'] | trim + '<end_of_turn>\\n' }}{% else %}"
+        "{{ raise_exception('Gemma has no ' + message['role'] + ' role') }}{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
+    ),
+    "instruct-output": (
+        "{% for message in messages %}"
+        "{% if message['role'] == 'assistant' %}{{ 'Output:' }}"
+        "{% generation %}{{ ' ' + message['content'] + eos_token }}{% endgeneration %}"
+        "{% elif message['role'] == 'user' %}{{ 'Instruct: ' + message['content'] + '\\n' }}{% else %}"
+        "{{ message['content'] + '\\n' }}{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}{{ 'Output:' }}{% endif %}"
+    ),
+    "llama-2": (
+        "{% for message in messages %}"
+        "{% if message['role'] == 'system' %}"
+        "{{ raise_exception('this template takes no system message; put it into the first user message') }}"
+        "{% elif message['role'] == 'user' %}"
+        "{{ bos_token + '[INST] ' + message['content'] | trim + ' [/INST]' }}{% else %}"
+        "{% generation %}{{ ' ' + message['content'] | trim + ' ' + eos_token }}{% endgeneration %}"
+        "{% endif %}{% endfor %}"
+    ),
+    "zephyr": (
+        "{{ bos_token }}{% for message in messages %}"
+        "{% if message['role'] == 'assistant' %}{{ '<|assistant|>\\n' }}"
+        "{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}"
+        "{{ '\\n' }}{% else %}"
+        "{{ '<|' + message['role'] + '|>\\n' + message['content'] + eos_token + '\\n' }}{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+    ),
+}
+"""Forms as recipes train them (``chat_template: zephyr``): the same texts, with marks around each reply.
+
+Gemma's and Llama-2's refuse a system turn; Zephyr's writes BOS, which the handbook's tokenisation adds."""
+
+
 def from_text(text: str) -> str:
     r"""A chat template of one turn from a text with one ``{instruction}``.
 

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from alignboard.data.preferences.schemas import Kind
 from alignboard.errors import InputError, nearest
+from alignboard.models.templates import TRAINED
 from alignboard.suites import convert, read_yaml
 from alignboard.training.methods import SFT, LossSpec, Value, loss_spec, methods
 from alignboard.training.sections import (
@@ -127,7 +128,8 @@ class Recipe(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Points on the way, evenly spaced, at which the adapter is kept: a plan generates with each and judges it. The
     last one is the result."""
     chat_template: str | None = None
-    """Jinja text for a base model that has none; None keeps the tokenizer's own."""
+    """Jinja text for a base model that has none, or the name of a form in `alignboard.models.templates.TRAINED`,
+    in whose place reading a recipe puts the text; None keeps the tokenizer's own."""
 
     @property
     def is_preference(self) -> bool:
@@ -226,6 +228,8 @@ def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
 
 def _completed(recipe: Recipe) -> Recipe:
     """The recipe with its loss's defaults filled in, its sections checked against each other."""
+    if recipe.chat_template is not None:
+        recipe = msgspec.structs.replace(recipe, chat_template=_template(recipe.chat_template))
     known = methods()
     if recipe.method not in known:
         hint = nearest(recipe.method, known) or f"; known are {', '.join(known)}."
@@ -241,6 +245,16 @@ def _completed(recipe: Recipe) -> Recipe:
         raise InputError(f"method {recipe.method} needs a loss section, with {needed}.")
     loss = recipe.loss_spec.complete(recipe.method, recipe.loss)
     return msgspec.structs.replace(recipe, loss=loss)
+
+
+def _template(given: str) -> str:
+    """The text of a form's name; any Jinja text as it is."""
+    if "{" not in given and given not in TRAINED:
+        hint = nearest(given, TRAINED) or "."
+        raise InputError(
+            f"chat_template: {given!r} is neither Jinja text nor a form ({', '.join(TRAINED)}){hint}"
+        )
+    return TRAINED.get(given, given)
 
 
 def _check_sections(recipe: Recipe) -> None:
