@@ -14,7 +14,7 @@ from alignboard.results.journal import Journal, JournalRow
 
 _PAUSE: Final = 0.01
 """seconds between two commits, so that rows that arrive by the thousand are committed together"""
-_MOST: Final = 64
+_MOST: Final = 32
 """rows that wait for a commit"""
 
 
