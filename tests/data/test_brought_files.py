@@ -207,6 +207,13 @@ def test_answers_of_both_arena_hards_are_paired_by_question(tmp_path, layout, qu
     ]
 
 
+@pytest.mark.parametrize("name", ["question_id", "uid"])
+def test_two_questions_of_one_name_are_refused(tmp_path, name):
+    rows = [{name: 1 + n // 2, "prompt": f"Question {n}?"} for n in range(3)]
+    with pytest.raises(InputError, match="row 2: question_id 1 is that of row 1 again"):
+        load_set(write(tmp_path / "q.jsonl", rows))
+
+
 def test_a_failed_request_is_no_answer(tmp_path):
     rows = arena("v0.1", "x")
     rows[1]["choices"][0]["turns"] = ["$ERROR$"]

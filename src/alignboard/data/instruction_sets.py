@@ -272,7 +272,7 @@ def _file_spec(path: Path, contents: Sequence[Mapping[str, Any]]) -> SetSpec:
 
 
 def _read(path: Path, contents: Sequence[Mapping[str, Any]], spec: SetSpec) -> list[Instruction]:
-    rows, seen = [], {}
+    rows, seen, names = [], {}, {}
     for number, row in enumerate(contents, start=1):
         turns = _turns(path, number, row, spec.column, spec.ignore)
         known = {spec.column, spec.subset_column, *MERGED, *REFUSED, *spec.ignore}
@@ -285,6 +285,11 @@ def _read(path: Path, contents: Sequence[Mapping[str, Any]], spec: SetSpec) -> l
         first = seen.setdefault(one.turns, number)
         if first != number:
             raise InputError(f"{path}, row {number}: {spec.column} is that of row {first} again.")
+        if known_as is not None and names.setdefault(known_as, number) != number:
+            raise InputError(
+                f"{path}, row {number}: question_id {known_as!r} is that of row {names[known_as]} again; answers are "
+                "found by it, so each question needs its own."
+            )
         rows.append(one)
     if not rows:
         raise InputError(f"{path} holds no rows.")
