@@ -76,6 +76,11 @@ def require_kind(path: Path) -> None:
     kind = config.get("peft_type")
     found = f"an adapter of the kind {kind}" if kind in _NOT_ASKED else None
     found = found or next((words for name, words in _SETTINGS.items() if config.get(name)), None)
+    if str(config.get("init_lora_weights")).casefold().startswith("pissa_niter"):
+        raise InputError(
+            f"{path} is a PiSSA of drawn numbers, which are not saved; where it was trained, save it as a plain LoRA "
+            "(path_initial_model_for_weight_conversion of PEFT's save_pretrained)."
+        )
     if found is not None:
         raise InputError(
             f"{path} is {found}; generation does not support it: train one that changes weights, such as LORA."

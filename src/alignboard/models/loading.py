@@ -322,7 +322,7 @@ class LoadedModel:
 
 @contextmanager
 def fixed_draws() -> Iterator[None]:
-    """Torch's random numbers from seed 0 inside the block: PEFT draws some initial weights (``pissa_niter_4``) anew."""
+    """Torch's random numbers from seed 0 inside the block: PEFT draws what some kinds begin with anew."""
     import torch
 
     with torch.random.fork_rng():
