@@ -344,6 +344,7 @@ def answers(model: Any, asked: list[Request], slots: int | None) -> list[list[in
     """The tokens of every answer but the last, in order."""
     from alignboard.engines.local.engine import LocalEngine
     from alignboard.engines.rows import Decoding, Prompt
+    from alignboard.models.own_decoding import OwnDecoding
 
     model.generation_config.eos_token_id = None
     said: dict[str, list[int]] = {}
@@ -362,6 +363,7 @@ def answers(model: Any, asked: list[Request], slots: int | None) -> list[list[in
         path="random weights",
         adapters={},
         end_tokens=frozenset(),
+        own_decoding=OwnDecoding(),
     )
     prompts = [
         Prompt("", tuple(one.ids), f"{number:016x}", max_new_tokens=one.length)
