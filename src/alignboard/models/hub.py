@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.packages import is_packaged, packaged_path
@@ -28,6 +28,13 @@ _DESCRIPTIONS: Final = ("config.json", "adapter_config.json")
 _POINTER_BYTES: Final = 1024
 """more than a pointer of Git LFS has"""
 _TOKENIZER: Final = ("*.json", "tokenizer.model", "merges.txt", "*.jinja")
+
+
+class Which(TypedDict, total=False):
+    """What a name leaves open: an id alone would mean another commit, a folder another file."""
+
+    revision: str
+    gguf_file: str
 
 
 def locate(

@@ -21,6 +21,7 @@ import msgspec
 
 from alignboard.errors import AlignboardError, InputError
 from alignboard.extras import calm
+from alignboard.models.hub import Which
 from alignboard.training.launch import HELD_OUT, TRAINED, Launch
 from alignboard.training.recipe import Recipe
 
@@ -60,6 +61,8 @@ class TrainingCall(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     name: str
     """what trackers call it"""
+    which: Which = {}
+    """the model's commit or GGUF file"""
 
 
 def perform(call: TrainingCall, progress: Progress) -> None:
@@ -84,6 +87,7 @@ def perform(call: TrainingCall, progress: Progress) -> None:
         seed=call.seed,
         name=call.name,
         on_step=lambda step, total, log: progress(step, total, said_of(log)),
+        **call.which,
     )
 
 

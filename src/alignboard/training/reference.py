@@ -29,10 +29,12 @@ def reference_columns(
     tokens: Mapping[str, Dataset],
     *,
     adapter: str | Path | None = None,
+    revision: str | None = None,
+    gguf_file: str | None = None,
 ) -> dict[str, Dataset]:
     """The tokens of each split with the columns of the reference: the model that training starts from."""
     with quiet_data(), tempfile.TemporaryDirectory() as work:
-        loaded = load_base(recipe, model_path)
+        loaded = load_base(recipe, model_path, revision=revision, gguf_file=gguf_file)
         tokenizer = training_tokenizer(loaded.tokenizer, recipe.chat_template, adapter, loaded.path)
         with few_threads(loaded.model):
             set_seed(recipe.seed)

@@ -24,7 +24,13 @@ from alignboard.training.recipe import Recipe
 from alignboard.training.sections import LoraSpec, RecipeError
 
 
-def load_base(recipe: Recipe, model_path: str | Path) -> LoadedModel:
+def load_base(
+    recipe: Recipe,
+    model_path: str | Path,
+    *,
+    revision: str | None = None,
+    gguf_file: str | None = None,
+) -> LoadedModel:
     """The base model through the one loader, quantised as the recipe says; float32 on the CPU."""
     q, cuda = recipe.quantization, torch.cuda.is_available()
     loaded = LoadedModel.load(
@@ -34,6 +40,8 @@ def load_base(recipe: Recipe, model_path: str | Path) -> LoadedModel:
         four_bit=QLORA if q is None else (q.type, q.double),
         device=f"cuda:{torch.cuda.current_device()}" if cuda else "cpu",
         chat_template=recipe.chat_template,
+        revision=revision,
+        gguf_file=gguf_file,
     )
     if recipe.trains_head:
         loaded.model = _with_head(loaded.model)

@@ -107,6 +107,8 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
     seed: int | None = None,
     name: str | None = None,
     on_step: OnStep | None = None,
+    revision: str | None = None,
+    gguf_file: str | None = None,
 ) -> TrainResult:
     """Train an adapter, or every weight (``lora: none``), on `rows` and write it to the new folder `out_dir`.
 
@@ -115,7 +117,8 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
     `held_out` says. `data` is the report about the rows, for the run card. `last_good` is the folder that gets the
     adapter of the last good step where a run goes wrong on its way (default: beside `out_dir`). `work` is a folder of
     this run alone that holds optimiser checkpoints: where it has one, training goes on from there (None: no
-    checkpoints). `seed` replaces the recipe's. `name` is what trackers call the run (default: that of
+    checkpoints). `seed` replaces the recipe's. `revision` and `gguf_file` say which commit of a
+    repository, or which file of a folder, is meant. `name` is what trackers call the run (default: that of
     `out_dir`'s folder).
     """
     started, out_dir = time.monotonic(), Path(out_dir)
@@ -130,7 +133,7 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
         resume.claim(work, {"recipe": recipe.key(), "seed": seed, "rows": len(rows)})
     try:
         with quiet_data():
-            loaded = load_base(recipe, model_path)
+            loaded = load_base(recipe, model_path, revision=revision, gguf_file=gguf_file)
             base = loaded.model
             tokenizer = training_tokenizer(
                 loaded.tokenizer, recipe.chat_template, adapter, loaded.path

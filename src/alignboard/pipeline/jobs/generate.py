@@ -29,7 +29,7 @@ from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.executors.work import IncompleteError
 from alignboard.pipeline.graph import Job
 from alignboard.pipeline.jobs.benchmarks import LM_EVAL, SCORES, WARNINGS
-from alignboard.pipeline.jobs.weights import adapter_path, model_path
+from alignboard.pipeline.jobs.weights import adapter_path, base_spec
 from alignboard.pipeline.plans.made import write_tasks
 from alignboard.pipeline.plans.models import served_of
 from alignboard.pipeline.plans.references import in_suite, unpinned_data
@@ -129,7 +129,7 @@ def spec_of(task: JobTask) -> ModelSpec:
     """How the model of a job is asked, with the weights that earlier jobs made."""
     spec = msgspec.convert(task.job.hints["spec"], ModelSpec)
     if "base" in task.inputs:
-        spec = msgspec.structs.replace(spec, base=model_path(task.inputs))
+        spec = msgspec.structs.replace(spec, **base_spec(task.inputs))
     adapter = adapter_path(task.inputs, checkpoint=task.job.parameters.get("checkpoint"))
     return spec if adapter is None else msgspec.structs.replace(spec, adapter=str(adapter))
 

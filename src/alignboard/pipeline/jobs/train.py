@@ -12,7 +12,13 @@ from alignboard.pipeline.jobs.training_data import (
     report_of,
     start_of,
 )
-from alignboard.pipeline.jobs.weights import ADAPTER, CHECKPOINT, SOURCE, model_path
+from alignboard.pipeline.jobs.weights import (
+    ADAPTER,
+    CHECKPOINT,
+    SOURCE,
+    model_path,
+    which_files,
+)
 from alignboard.pipeline.plans.made import tiny_checkpoint
 from alignboard.pipeline.store import without_roots
 from alignboard.training.launch import Launch
@@ -29,7 +35,7 @@ def checkpoint(task: JobTask) -> dict[str, str]:
         from alignboard.models.hub import locate
 
         hints = task.job.hints
-        content = {"path": hints["path"]}
+        content = {name: value for name, value in hints.items() if value is not None}
         # A base that is not there is noticed before data are fetched.
         locate(hints["path"], revision=hints["revision"], gguf_file=hints["gguf_file"])
         (task.folder / SOURCE).write_text(json.dumps(content), encoding="utf-8")
@@ -54,6 +60,7 @@ def train(task: JobTask) -> dict[str, str]:
     call = TrainingCall(
         recipe=recipe,
         model=str(model_path(task.inputs, "start")),
+        which=which_files(task.inputs, "start"),
         rows=places_of(task),
         out=str(task.folder / made),
         adapter=None if start is None else str(start),

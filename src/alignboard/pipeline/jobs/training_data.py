@@ -20,7 +20,7 @@ from alignboard.errors import InputError
 from alignboard.models.hub import locate_adapter
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.graph import Job
-from alignboard.pipeline.jobs.weights import adapter_path, model_path
+from alignboard.pipeline.jobs.weights import adapter_path, base_spec, model_path, which_files
 from alignboard.pipeline.plans.made import made_here
 from alignboard.training.launch import HELD_OUT, TRAINED
 from alignboard.training.sections import WEST_OF_N, DataSpec, HeldOutSpec, PairSpec
@@ -87,7 +87,9 @@ def pairs(task: JobTask) -> dict[str, str]:
     asked, adapter = generated_set(spec.of), adapter_path(task.inputs)
     prompts = asked.prompts("preference", spec.prompts, seed)
     loaded = LoadedModel.load(
-        model_path(task.inputs), chat_template=parameters.get("chat_template")
+        model_path(task.inputs),
+        chat_template=parameters.get("chat_template"),
+        **which_files(task.inputs),
     )
     if adapter is not None:
         loaded.add_adapter("policy", adapter)
@@ -128,7 +130,7 @@ def _open_base(task: JobTask, role: str) -> Opened:
     from alignboard.models.checks.opened import open_small
     from alignboard.models.spec import ModelSpec
 
-    return open_small(ModelSpec(name="base", base=model_path(task.inputs, role)))
+    return open_small(msgspec.convert({"name": "base", **base_spec(task.inputs, role)}, ModelSpec))
 
 
 def reference(task: JobTask) -> dict[str, str]:
@@ -143,9 +145,9 @@ def reference(task: JobTask) -> dict[str, str]:
     if at_most is not None and at_most < len(splits[TRAINED]):
         return {}
     start = start_of(task)
-    path = model_path(task.inputs, "start")
+    path, which = model_path(task.inputs, "start"), which_files(task.inputs, "start")
     with naming_recipe(task.job):
-        found = reference_columns(recipe_of(task.job), path, splits, adapter=start)
+        found = reference_columns(recipe_of(task.job), path, splits, adapter=start, **which)
     _write(task.folder, found)
     return {}
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import msgspec
+
+from alignboard.models.hub import Which
 
 CHECKPOINT: Final = "checkpoint"
 ADAPTER: Final = "adapter"
@@ -24,6 +28,21 @@ def model_path(inputs: Mapping[str, Path], role: str = "adapter") -> str:
     if note.is_file():
         return json.loads(note.read_text(encoding="utf-8"))["path"]
     return str(folder / CHECKPOINT)
+
+
+def which_files(inputs: Mapping[str, Path], role: str = "adapter") -> Which:
+    """What `model_path` leaves open."""
+    note = inputs["base"] / SOURCE
+    if not note.is_file() or (role in inputs and (inputs[role] / CHECKPOINT).is_dir()):
+        return {}
+    return msgspec.json.decode(note.read_bytes(), type=Which)
+
+
+def base_spec(inputs: Mapping[str, Path], role: str = "adapter") -> dict[str, Any]:
+    """The fields of a `ModelSpec` that say where the base of a job is."""
+    which: Mapping[str, Any] = which_files(inputs, role)
+    form = {"format": "gguf"} if "gguf_file" in which else {}
+    return {"base": model_path(inputs, role), **which, **form}
 
 
 def adapter_path(
