@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -283,6 +284,8 @@ def test_an_extrapolated_rate_is_no_number_in_any_format(tmp_path):
     for name, text in formats.items():
         assert "extrapolated" in text, name
         assert "Extrapolated: hardly any response" in " ".join(text.split()) or name == "notebook"
+    shutil.rmtree(folder / "short")
+    assert "xtrapolated" not in " ".join(results_board(folder).notes), "no cell says it"
 
 
 def test_what_judging_cost_and_how_consistent_it_was_stand_in_the_files(tmp_path):

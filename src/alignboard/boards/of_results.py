@@ -36,6 +36,7 @@ from alignboard.boards.scoring import (
     rank_scores,
     record_columns,
     record_scores,
+    support_notes,
     with_identical,
     with_unfinished,
 )
@@ -58,8 +59,7 @@ _JUDGED = (
 )
 _JOINT = (
     "LC win rate (joint fit): length-controlled, with the difficulties of the prompts fitted jointly to the models of "
-    "the column; it is another estimator than AlpacaEval's calibrated one. Extrapolated: hardly any response is nearly "
-    "as long as the baseline's, so that the verdicts do not say what would be at equal lengths."
+    "the column; it is another estimator than AlpacaEval's calibrated one."
 )
 _LM_EVAL = "Benchmarks are lm-eval's own numbers with its standard errors."
 
@@ -299,6 +299,7 @@ def _described(board: Board) -> Board:
         parts.append(count(len(benchmarks), "lm-eval score"))
     notes = [_JUDGED] if rates else []
     notes += [_JOINT] if controlled else []
+    notes += support_notes(board.rows)
     notes += [_LM_EVAL] if benchmarks else []
     notes += [PAIRED] if len(board.rows) > 1 else []
     ranked, rows = None, board.rows

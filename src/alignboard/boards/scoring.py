@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,10 @@ from alignboard.stats.win_rate import WinRate, win_rate
 RESOLVED = (
     "N/N*: prompts at hand over those that separate a model from the next lower one in 80 % of runs; below 1 the two "
     "are not resolved."
+)
+_UNSUPPORTED = (
+    "Extrapolated: hardly any response is nearly as long as the baseline's, so that the verdicts do not say what would "
+    "be at equal lengths."
 )
 NEW_PROMPTS = "new prompts drawn like these; models, judge and the baseline's responses held fixed"
 LENGTH = "length"
@@ -181,6 +185,12 @@ def lc_score(score: LcScore | str, n: int | None = None) -> Score:
     if isinstance(score, str):
         return Score(reason=score if score == EXTRAPOLATED else f"no length control: {score}")
     return interval_score(score.win_rate, score.interval, n)
+
+
+def support_notes(rows: Iterable[Row]) -> list[str]:
+    """What "extrapolated" means, where a cell of ``rows`` says it."""
+    reasons = {score.reason for row in rows for score in row.scores.values()}
+    return [_UNSUPPORTED] if EXTRAPOLATED in reasons else []
 
 
 def interval_score(value: float, interval: Interval, n: int | None = None) -> Score:

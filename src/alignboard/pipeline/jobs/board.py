@@ -28,6 +28,7 @@ from alignboard.boards.scoring import (
     length_column,
     mean_length,
     rank_column,
+    support_notes,
     with_identical,
     with_unfinished,
 )
@@ -84,16 +85,18 @@ def board_of(
     made.add_drift()
     made.add_benchmarks()
     rated = made.add_ratings()
+    rows = [
+        Row(entry["model"], made.scores[entry["model"]], entry["family"], entry["method"])
+        for entry in parameters["models"]
+    ]
+    notes = [*conditions(parameters, rated), *support_notes(rows), *made.benchmark_notes()]
     whole = Board(
         name=parameters["name"],
         title=parameters["title"],
         columns=made.columns,
-        rows=[
-            Row(entry["model"], made.scores[entry["model"]], entry["family"], entry["method"])
-            for entry in parameters["models"]
-        ],
+        rows=rows,
         summary=summary(parameters, {name: len(rows) for name, rows in made.outputs.items()}),
-        notes=[*conditions(parameters, rated), *made.benchmark_notes()],
+        notes=notes,
         provenance={
             "source": f"the plan {parameters['name']}",
             "command": f"alignboard run {parameters['name']}",

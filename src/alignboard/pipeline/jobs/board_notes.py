@@ -14,9 +14,7 @@ _JUDGED = """\
 Win rates are against {baseline}; 95 % intervals are for new prompts drawn like \
 these, with the models and the judge held fixed.
 Every column of a judge is named after it; judges are not averaged.
-LC: length-controlled, with the difficulties of the prompts fitted jointly to the models of one base. \
-Extrapolated: hardly any response is nearly as long as the baseline's, so that the verdicts do not say what would be \
-at equal lengths.
+LC: length-controlled, with the difficulties of the prompts fitted jointly to the models of one base.
 Models answer the same prompts: whether two of one baseline differ is decided by a paired test (the ranks), not by the \
 overlap of their intervals. {resolved}"""
 _RATED = """\
