@@ -26,7 +26,7 @@ from alignboard.boards.plots.heat import (
 from alignboard.boards.plots.points import frontier, plot_difficulty
 from alignboard.boards.plots.radar import plot_radar
 from alignboard.boards.plots.registry import Panel
-from alignboard.boards.plots.style import Font, style
+from alignboard.boards.plots.style import MARKERS, Font, style
 from alignboard.boards.scoring import judged_columns
 from alignboard.errors import InputError
 from alignboard.registry import register
@@ -307,8 +307,31 @@ def test_the_settings_of_a_method_are_a_line_against_kl_in_each_family():
     first, second = figure_panels("settings", made, None)
     assert (first.heading[:4], second.heading[:6]) == ("phi:", "llama:")
     ax = plot_settings(made, rows[:5], KL_COLUMN, BY_A)
-    assert ax.get_legend_handles_labels()[1] == ["dpo", "hinge"]
+    assert ax.get_legend_handles_labels()[1] == ["dpo", "hinge", "beta 0.1", "beta 1.0"]
+    # Row n lies at x = n; dpo and hinge have both settings in this order.
+    shapes = {line.get_xdata()[0]: line.get_marker() for line in ax.lines if _is_point(line)}
+    assert shapes == {0: "o", 1: "s", 2: "o", 3: "s", 4: "x"}
     (named,) = (t for t in draw_panel(first, (6.4, 4.0)).findobj(Text) if "apo" in t.get_text())
     assert named.get_text() == "apo-zero"
     with pytest.raises(InputError, match="nothing that a plot 'settings' draws"):
         figure_panels("settings", replace(made, rows=rows[4:5]), None)
+
+
+def test_settings_beyond_the_number_of_shapes_are_written_beside_their_points():
+    rows = [
+        Row(f"dpo-beta{n}", {KL: Score(float(n)), BY_A.key: Score(50.0 + n)}, "phi", f"dpo-beta{n}")
+        for n in range(len(MARKERS) + 1)
+    ]
+    (panel,) = figure_panels("settings", replace(sweep(), rows=rows), None)
+    texts = {text.get_text() for text in draw_panel(panel, (6.4, 4.0)).findobj(Text)}
+    # Those at the edges may find no room.
+    assert {f"beta {n}" for n in range(1, len(MARKERS))} <= texts
+    assert {
+        line.get_marker()
+        for line in plot_settings(sweep(), rows, KL_COLUMN, BY_A).lines
+        if _is_point(line)
+    } == {"o"}
+
+
+def _is_point(line):
+    return len(line.get_xdata()) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -12,14 +12,21 @@ import numpy as np
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row
 from alignboard.boards.drift import STEP
-from alignboard.boards.plots.style import MUTED, PALETTE, drawable, label_points, new_axes
+from alignboard.boards.plots.style import (
+    MARKERS,
+    MUTED,
+    PALETTE,
+    drawable,
+    label_points,
+    new_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _Z: Final = 1.959963984540054
 _SEED: Final = re.compile(r"-seed\d+$")
-_SETTING: Final = re.compile(r"-[a-z_]+\d[\d.e+-]*$")
+_SETTING: Final = re.compile(r"-([a-z_]+)(\d[\d.e+-]*)$")
 """of a sweep, in the name of a method: ``-beta0.1``"""
 
 
@@ -69,17 +76,27 @@ def settings(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def plot_settings(
     board: Board, rows: Sequence[Row], across: Column, up: Column, ax: Axes | None = None
 ) -> Axes:
-    """A line for each method through its settings, and a cross for each of the other ``rows``."""
+    """A line for each method through its settings, and a cross for each of the other ``rows``.
+
+    The shape of a point is its setting; where there are more of them than shapes, `label_settings` writes them.
+    """
     ax = ax or new_axes()
     lines = settings(rows)
+    shapes = _shapes(lines)
     for (name, own), color in zip(lines.items(), PALETTE * len(lines), strict=False):
         points = _points(board, own, across, up)
         if points:
             x, y, low, high = np.array(points).T
             ax.errorbar(
-                x, y, [y - low, high - y], color=color, label=drawable(name),
-                marker="o", markersize=3, linewidth=1.2, elinewidth=0.6,
+                x, y, [y - low, high - y], color=color, label=drawable(name), linewidth=1.2, elinewidth=0.6
             )  # fmt: skip
+        for row in own:
+            for at, height, _, _ in _points(board, [row], across, up):
+                shape = shapes.get(_setting(row), "o")
+                ax.plot(at, height, marker=shape, markersize=3.5, color=color)
+    for setting, shape in shapes.items():
+        # An errorbar like the lines: matplotlib's legend lists these after all plain marks.
+        ax.errorbar([], [], marker=shape, markersize=3.5, linestyle="", color=MUTED, label=setting)
     for row in _alone(rows):
         for x, y, _, _ in _points(board, [row], across, up):
             ax.plot(x, y, marker="x", markersize=4, color=MUTED)
@@ -88,15 +105,31 @@ def plot_settings(
 
 
 def label_settings(board: Board, rows: Sequence[Row], across: Column, up: Column, ax: Axes) -> None:
-    """Name the crosses of `plot_settings` where there is room beside them."""
+    """Name the crosses of `plot_settings` where there is room beside them, and the settings that have no shape."""
+    lines = settings(rows)
+    texts = [(row, drawable(row.method or row.model)) for row in _alone(rows)]
+    if not _shapes(lines):
+        texts += [(row, _setting(row)) for own in lines.values() for row in own]
     label_points(
         ax,
         [
-            (x, y, drawable(row.method or row.model), MUTED)
-            for row in _alone(rows)
+            (x, y, text, MUTED)
+            for row, text in texts
             for x, y, _, _ in _points(board, [row], across, up)
         ],
     )
+
+
+def _setting(row: Row) -> str:
+    """``beta 0.1`` of a row that is one of `settings`; a method of the same name without one is its recipe's."""
+    found = _SETTING.search(row.method or row.model)
+    return "the recipe's" if found is None else drawable(f"{found[1]} {found[2]}")
+
+
+def _shapes(lines: Mapping[str, Sequence[Row]]) -> dict[str, str]:
+    """The marker of each setting; none where there are too few of them."""
+    found = dict.fromkeys(_setting(row) for rows in lines.values() for row in rows)
+    return dict(zip(found, MARKERS, strict=False)) if len(found) <= len(MARKERS) else {}
 
 
 def _alone(rows: Sequence[Row]) -> list[Row]:
