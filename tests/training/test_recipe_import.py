@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -158,6 +159,12 @@ def test_llama_factorys_keys(tmp_path: Path) -> None:
         ({"gamma_beta_ratio": None, "loss_type": ["apo_down"]}, "apo-down"),
         ({"gamma_beta_ratio": None}, "dpo"),
         ({"gamma_beta_ratio": None, "beta": None}, "sft"),
+        ({"gamma_beta_ratio": None, "beta": None, "loss_type": "nll"}, "sft"),
+        ({"gamma_beta_ratio": None, "loss_type": "simpo"}, "simpo"),
+        ({"gamma_beta_ratio": None, "loss_type": "kto"}, "kto"),
+        ({"gamma_beta_ratio": None, "undesirable_weight": 1.5}, "kto"),
+        ({"gamma_beta_ratio": None, "cpo_alpha": 0.5, "loss_type": "sigmoid"}, "cpo"),
+        ({"gamma_beta_ratio": None, "beta": None, "center_rewards_coefficient": 0.01}, "reward"),
     ],
 )
 def test_the_method_is_known_by_the_keys(
@@ -165,6 +172,76 @@ def test_the_method_is_known_by_the_keys(
 ) -> None:
     content = {key: value for key, value in {**TRL, **change}.items() if value is not None}
     assert import_recipe(written(tmp_path, content)).recipe.method == method
+
+
+OFF: dict[str, Any] = {
+    "eval_steps": 10,
+    "eval_strategy": "no",
+    "dataset_mixer": {"owner/pairs": 1.0},
+    "dataset_splits": ["train"],
+    "load_in_4bit": False,
+}
+"""of TRL: what no held-out rows and no quantisation leave without effect"""
+
+
+@pytest.mark.parametrize(
+    ("content", "off"),
+    [
+        (TRL, set()),
+        ({**TRL, **OFF}, {"eval_steps", "eval_strategy", "load_in_4bit"}),
+        (AXOLOTL, set()),
+        (
+            {**AXOLOTL, "val_set_size": 0.0, "sample_packing": False},
+            {"val_set_size", "sample_packing"},
+        ),
+        (LLAMA_FACTORY, set()),
+        ({**LLAMA_FACTORY, "val_size": 0.0, "eval_steps": 5}, {"val_size", "eval_steps"}),
+    ],
+)
+def test_what_is_kept_or_renamed_stands_in_the_recipe(
+    tmp_path: Path, content: dict[str, Any], off: set[str]
+) -> None:
+    found = import_recipe(written(tmp_path, content))
+    moved = {one.key: one.note for one in found.keys if one.what != "dropped"}
+    assert not off & set(moved)
+    for key, path in moved.items():
+        inner: list[Any] = [found.content]
+        for part in path.split("."):
+            inner = [one[part] for one in inner if part in one]
+            inner = [x for one in inner for x in (one if isinstance(one, list) else [one])]
+        assert inner, f"{key} is said to be in {path}"
+
+
+def test_axolotls_files_columns_and_schedule(tmp_path: Path) -> None:
+    data: dict[str, Any] = {"path": "json", "ds_type": "json", "data_files": ["a.jsonl", "b.jsonl"]}
+    data["type"] = {
+        "field_prompt": "question",
+        "field_chosen": "good",
+        "prompt_format": "Q: {prompt}",
+    }
+    change = {"rl": "simpo", "datasets": [data], "cosine_min_lr_ratio": 0.1}
+    found = import_recipe(written(tmp_path, {**AXOLOTL, **change}))
+    assert [(one.name, one.columns) for one in found.recipe.data_sets] == [
+        (name, {"prompt": "question", "chosen": "good"}) for name in ("a.jsonl", "b.jsonl")
+    ]
+    optimizer = found.recipe.optimizer
+    assert (optimizer.schedule, optimizer.schedule_settings) == (
+        "cosine_with_min_lr",
+        {"min_lr_rate": 0.1},
+    )
+    said = " ".join(found.differences)
+    assert "datasets: prompt_format 'Q: {prompt}' of json has no field" in said
+    assert "1 x NLL" in said, "axolotl's SimPO is TRL's, with its default cpo_alpha"
+
+
+def test_sft_on_prompts_too(tmp_path: Path) -> None:
+    axolotl = {k: v for k, v in AXOLOTL.items() if not k.startswith(("rl", "kto"))}
+    assert (
+        import_recipe(written(tmp_path, {**axolotl, "train_on_inputs": True})).recipe.train_on
+        == "all"
+    )
+    factory = {**LLAMA_FACTORY, "stage": "sft", "train_on_prompt": True}
+    assert import_recipe(written(tmp_path, factory)).recipe.train_on == "all"
 
 
 def test_one_row_per_device_becomes_two_for_kto(tmp_path: Path) -> None:
@@ -189,6 +266,11 @@ def test_a_mixture_and_the_defaults_of_trls_command_line(tmp_path: Path) -> None
     assert (found.recipe.loss or {})["divergence"] == "js_divergence"
     assert found.recipe.optimizer.learning_rate == 1e-6
     assert any("learning_rate" in one for one in found.differences)
+    del content["datasets"], content["test_split_size"]
+    content["dataset_mixture"] = {"datasets": data[:1], "test_split_size": 0.1}
+    assert import_recipe(written(tmp_path, content)).recipe == msgspec.structs.replace(
+        found.recipe, data=found.recipe.data_sets[0]
+    )
 
 
 def test_the_parameters_of_trls_losses(tmp_path: Path) -> None:
@@ -223,7 +305,19 @@ def test_a_template_without_bos_gets_the_one_that_tokenisation_added(tmp_path: P
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"a": 1}, "is no configuration that is known"),
+        (
+            {"_component_": "x", "loss": {}},
+            "LLaMA-Factory's have model_name_or_path, axolotl's has base_model; this one has _component_, loss.",
+        ),
+        ({**TRL, "num_generations": 8}, "num_generations: online methods (GRPO, RLOO, PPO"),
+        (
+            {**TRL, "gamma_beta_ratio": None, "cpo_alpha": 1.0, "loss_type": "hinge"},
+            "loss_type hinge of cpo has no method",
+        ),
+        (
+            {**LLAMA_FACTORY, "pref_loss": "bco_pair"},
+            "pref_loss: bco_pair has no method of ours; sigmoid, orpo",
+        ),
         ({**TRL, "gamma_beta_ratio": None, "loss_type": "aot"}, "loss_type 'aot' has no method"),
         ({**LLAMA_FACTORY, "stage": "ppo"}, "stage: ppo is none of ours"),
         ({**LLAMA_FACTORY, "finetuning_type": "oft"}, "finetuning_type: oft is none of ours"),

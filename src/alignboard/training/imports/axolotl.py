@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Final
 
 from alignboard.errors import InputError
@@ -10,6 +11,7 @@ from alignboard.training.imports.translation import (
     batch,
     drop_the_rest,
     duration,
+    no_nll_of_simpo,
     optimizer,
 )
 from alignboard.training.methods import SFT
@@ -24,7 +26,9 @@ def translate(one: Translation, method: str | None, devices: int) -> None:
     """Fill in the recipe."""
     rl = one.take("rl", "method")
     if rl is not None and rl not in _METHODS:
-        raise InputError(f"{one.source}: rl: {rl} has no method of ours.")
+        raise InputError(
+            f"{one.source}: rl: {rl} has no method of ours; {', '.join(_METHODS)} have."
+        )
     found = method or (SFT if rl is None else _METHODS[rl])
     one.set("method", found)
     one.set("model", one.need("base_model", "model"))
@@ -34,7 +38,13 @@ def translate(one: Translation, method: str | None, devices: int) -> None:
     _adapter(one)
     if found != SFT:
         _loss(one, found)
+    elif one.take("train_on_inputs", "train_on"):
+        one.set("train_on", "all")
     optimizer(one, "lr_scheduler", "optimizer")
+    least = one.take("cosine_min_lr_ratio", "optimizer.schedule_settings")
+    if least and one.recipe["optimizer"]["schedule"] == "cosine":
+        one.set("optimizer.schedule", "cosine_with_min_lr")
+        one.set("optimizer.schedule_settings", {"min_lr_rate": float(least)})
     batch(one, devices, "micro_batch_size")
     duration(one, "num_epochs")
     one.put("seed", "seed")
@@ -63,6 +73,7 @@ def _loss(one: Translation, method: str) -> None:
     one.set("loss.beta", float(one.take("rl_beta", "loss.beta", _BETA)))
     if method == "simpo":
         one.set("loss.gamma", float(one.take("simpo_gamma", "loss.gamma", 0.5)))
+        no_nll_of_simpo(one)
     if method == "kto":
         for side in ("desirable", "undesirable"):
             one.put(f"kto_{side}_weight", f"loss.{side}_weight")
@@ -100,7 +111,7 @@ def _adapter(one: Translation) -> None:
 
 
 def _data(one: Translation) -> None:
-    sources = [_source(part) for part in one.need("datasets", "data")]
+    sources = [found for part in one.need("datasets", "data") for found in _sources(one, part)]
     one.recipe["data"] = sources[0] if len(sources) == 1 else sources
     share = one.take("val_set_size", "held_out.share")
     one.drop(["evals_per_epoch", "eval_steps"], "held-out rows are measured after the last step")
@@ -108,16 +119,40 @@ def _data(one: Translation) -> None:
         one.set("held_out", {"share" if share < 1 else "rows": share})
 
 
-def _source(part: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": part["path"]}
+_COLUMNS: Final = {
+    "field_messages": "prompt",
+    "field_prompt": "prompt",
+    "field_chosen": "chosen",
+    "field_rejected": "rejected",
+    "field_completion": "completion",
+    "field_label": "label",
+}
+_FOUND: Final = ("type", "ds_type", "roles", "field", "preprocess_shards")
+"""what the columns and the template say"""
+
+
+def _sources(one: Translation, part: dict[str, Any]) -> list[dict[str, Any]]:
+    """A data set, or each of its files."""
+    left, found = dict(part), dict[str, Any]()
+    path, files = left.pop("path"), left.pop("data_files", None) or []
     for theirs, ours in (("name", "config"), ("split", "split"), ("revision", "revision")):
-        if part.get(theirs):
-            found[ours] = part[theirs]
-    # Conversations apart from the two replies.
-    if part.get("field_messages"):
-        found["columns"] = {"prompt": part["field_messages"]}
-        for side in ("chosen", "rejected"):
-            theirs = part.get(f"field_{side}", side)
-            if theirs != side:
-                found["columns"][side] = theirs
-    return found
+        value = left.pop(theirs, None)
+        if value:
+            found[ours] = value
+    kind = left.get("type")
+    fields = {**left, **kind} if isinstance(kind, dict) else left
+    columns = {ours: fields[theirs] for theirs, ours in _COLUMNS.items() if fields.get(theirs)}
+    columns = {ours: theirs for ours, theirs in columns.items() if ours != theirs}
+    if columns:
+        found["columns"] = columns
+    unread = {
+        key: value
+        for key, value in fields.items()
+        if key not in {*_COLUMNS, *_FOUND} and value not in (None, False, "")
+    }
+    one.differences += [
+        f"datasets: {key} {value!r} of {path} has no field in a recipe, and is left out."
+        for key, value in unread.items()
+    ]
+    names = [files] if isinstance(files, str) else files
+    return [{"name": name, **copy.deepcopy(found)} for name in names or [path]]

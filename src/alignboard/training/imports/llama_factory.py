@@ -30,6 +30,8 @@ def translate(one: Translation, method: str | None, devices: int) -> None:
     _adapter(one)
     if found != SFT:
         _loss(one, found)
+    elif one.take("train_on_prompt", "train_on"):
+        one.set("train_on", "all")
     optimizer(one)
     batch(one, devices)
     duration(one)
@@ -50,7 +52,9 @@ def _method(one: Translation) -> str:
     if stage == "dpo":
         loss = one.keys.get("pref_loss", "sigmoid")
         if loss not in _LOSSES:
-            raise InputError(f"{one.source}: pref_loss: {loss} has no method of ours.")
+            raise InputError(
+                f"{one.source}: pref_loss: {loss} has no method of ours; {', '.join(_LOSSES)} have."
+            )
         return _LOSSES[loss]
     if stage in {"sft", "kto"}:
         return stage
@@ -104,6 +108,8 @@ def _adapter(one: Translation) -> None:
     bits = one.take("quantization_bit", "quantization.bits")
     if bits:
         one.set("quantization.bits", int(bits))
+    if one.keys.get("quantization_method") in {"bnb", "bitsandbytes"}:
+        one.drop(["quantization_method"], "bitsandbytes quantises here, too")
 
 
 def _data(one: Translation) -> None:

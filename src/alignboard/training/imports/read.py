@@ -76,6 +76,7 @@ def import_recipe(file: str | Path, method: str | None = None, devices: int = 1)
     one = Translation(str(path), dict(content))
     try:
         translate(one, method, devices)
+        one.settle()
         ordered = {key: one.recipe[key] for key in Recipe.__struct_fields__ if key in one.recipe}
         plain = json.loads(json.dumps(ordered))
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
@@ -103,6 +104,6 @@ def _tool(path: Path, content: Mapping[str, Any]) -> tuple[str, Any]:
     if "model_name_or_path" in content:
         return "TRL (alignment-handbook, SimPO)", trl.translate
     raise InputError(
-        f"{path} is no configuration that is known: TRL's and LLaMA-Factory's have model_name_or_path, axolotl's "
-        "base_model."
+        f"{path} is no configuration that is known: alignment-handbook's, SimPO's, TRL's and LLaMA-Factory's have "
+        f"model_name_or_path, axolotl's has base_model; this one has {', '.join(list(content)[:5]) or 'no key'}."
     )

@@ -61,6 +61,24 @@ class Translation:
                 del self.keys[key]
                 self.notes.append(KeyNote(key, "dropped", why))
 
+    def settle(self) -> None:
+        """Note as dropped what was taken for a field that the recipe does not have."""
+        self.notes = [
+            one
+            if one.what == "dropped" or self._has(one.note)
+            else KeyNote(
+                one.key, "dropped", f"off, or without effect: the recipe has no {one.note}"
+            )
+            for one in self.notes
+        ]
+
+    def _has(self, field_: str) -> bool:
+        inner: list[Any] = [self.recipe]
+        for part in field_.split("."):
+            found = [one[part] for one in inner if isinstance(one, dict) and part in one]
+            inner = [x for one in found for x in (one if isinstance(one, list) else [one])]
+        return bool(inner)
+
     def need(self, key: str, to: str) -> Any:
         """As `take`, of a key that has to be there."""
         value = self.take(key, to)
@@ -83,7 +101,10 @@ DROPPED: Mapping[str, str] = {
     "experimental_skip_move_to_device": "no effect on the result",
     "dataset_kwargs": "rows are rendered by the chat template alone",
     "gradient_checkpointing_kwargs use_liger_kernel padding_free tf32 use_kernels use_scattermoe use_sonicmoe "
-    "use_onebitllms plugins attn_implementation flash_attention torch_dtype dtype bf16 fp16": (
+    "use_onebitllms plugins attn_implementation flash_attention flash_attn torch_dtype dtype bf16 fp16 "
+    "enable_liger_kernel use_unsloth xformers_attention sdp_attention liger_rope liger_rms_norm "
+    "liger_glu_activation liger_swiglu liger_layer_norm liger_cross_entropy liger_fused_linear_cross_entropy "
+    "precompute_ref_log_probs precompute_ref_batch_size pure_bf16 upcast_layernorm": (
         "the machine's: precision and kernels are chosen by what it has"
     ),
     "fsdp fsdp_config fsdp_version deepspeed dp_shard_size dp_replicate_size tensor_parallel_size "
@@ -128,6 +149,16 @@ def optimizer(one: Translation, schedule: str = "lr_scheduler_type", name: str =
         one.put(key, f"optimizer.{to}")
     if one.recipe["optimizer"].get("schedule") is None:
         one.set("optimizer.schedule", "linear")  # transformers' default
+
+
+def no_nll_of_simpo(one: Translation) -> None:
+    """SimPO by TRL's CPO trainer, which adds an NLL unless ``cpo_alpha`` is 0."""
+    weight = one.keys.get("cpo_alpha", 1.0)  # TRL's default
+    one.drop(["cpo_alpha"], "SimPO has no NLL term")
+    if weight:
+        one.differences.append(
+            f"TRL adds {weight:g} x NLL of the chosen reply (cpo_alpha); here it is left out."
+        )
 
 
 def duration(one: Translation, epochs: str = "num_train_epochs") -> None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 from alignboard.errors import InputError
-from alignboard.registry import names
 from alignboard.training.imports.translation import (
     Translation,
     batch,
     drop_the_rest,
     duration,
+    no_nll_of_simpo,
     optimizer,
 )
+from alignboard.training.imports.trl_method import method_of
 from alignboard.training.methods import SFT, loss_spec
 
 _LENGTHS: Final = ("max_length", "max_seq_length")
 _DEFAULT_LENGTH: Final = 1024
 """TRL's"""
-_LOSS_TYPES: Final = {"sigmoid": "dpo"}
-_NAMED: Final = ("orpo", "kto", "cpo", "simpo")
-"""methods whose configurations have no key of their own: the name of the file says them"""
 _RATES: Final = {SFT: 2e-5, "reward": 1e-4}
 """TRL's learning rates where a configuration has none; 1e-6 for other methods"""
 _PARAMETERS: Final = {
@@ -41,7 +38,7 @@ _NOW: Final = {"ffd": "bfd"}
 
 def translate(one: Translation, method: str | None, devices: int) -> None:
     """Fill in the recipe."""
-    found = method or _method(one)
+    found = method or method_of(one)
     one.set("method", found)
     one.set("model", one.need("model_name_or_path", "model"))
     one.put("model_revision", "revision")
@@ -91,46 +88,18 @@ def _template(one: Translation) -> None:
     one.set("chat_template", template)
 
 
-def _method(one: Translation) -> str:
-    """The method by its keys, else by the file's name."""
-    if "gamma_beta_ratio" in one.keys or "simpo_gamma" in one.keys:
-        return "simpo"
-    stem = Path(one.source).stem.lower()
-    for method in _NAMED:
-        if method in stem.replace("-", "_").split("_"):
-            return method
-    if "loss_type" in one.keys:
-        given = one.keys["loss_type"]
-        losses = given if isinstance(given, list) else [given]
-        if len(losses) != 1:
-            raise InputError(
-                f"{one.source}: loss_type adds up {' and '.join(map(str, losses))}; a recipe has one loss, name it by "
-                "--method or leave one in loss_type."
-            )
-        return method_of(one, str(losses[0]))
-    return "dpo" if "beta" in one.keys or "_dpo" in stem else SFT
-
-
-def method_of(one: Translation, loss_type: str) -> str:
-    """Our name for TRL's ``loss_type``."""
-    ours = {loss_spec(name).trl_name: name for name in names("loss")} | _LOSS_TYPES
-    if loss_type not in ours:
-        raise InputError(f"{one.source}: loss_type {loss_type!r} has no method of ours.")
-    return ours[loss_type]
-
-
 def _loss(one: Translation, method: str) -> None:
+    of_cpo = "simpo_gamma" in one.keys or one.keys.get("loss_type") in ("simpo", ["simpo"])
     one.drop(["loss_type"], f"method: {method}")
+    if method == "reward":
+        one.set("loss", {})
+        one.put("center_rewards_coefficient", "loss.center")
+        return
     beta = float(one.take("beta", "loss.beta", 0.1))
     one.set("loss.beta", beta)
-    if method == "simpo" and "gamma_beta_ratio" not in one.keys and "simpo_gamma" in one.keys:
-        one.set("loss.gamma", float(one.take("simpo_gamma", "loss.gamma")))
-        weight = one.keys.get("cpo_alpha", 1.0)  # TRL's default
-        one.drop(["cpo_alpha"], "SimPO has no NLL term")
-        if weight:
-            one.differences.append(
-                f"TRL adds {weight:g} x NLL of the chosen reply (cpo_alpha); here it is left out."
-            )
+    if method == "simpo" and of_cpo and "gamma_beta_ratio" not in one.keys:
+        one.set("loss.gamma", float(one.take("simpo_gamma", "loss.gamma", 0.5)))
+        no_nll_of_simpo(one)
     elif method == "simpo":
         ratio = float(one.take("gamma_beta_ratio", "loss.gamma", 0.25))
         one.set("loss.gamma", round(ratio * beta, 10))
@@ -155,7 +124,13 @@ def _adapter(one: Translation) -> None:
     if not one.take("use_peft", "lora"):
         one.set("lora", "none")
         return
-    targets = one.take("lora_target_modules", "lora.target_modules", "all-linear")
+    targets = one.take("lora_target_modules", "lora.target_modules")
+    if targets is None:
+        targets = "all-linear"
+        one.differences.append(
+            "lora_target_modules is not given: PEFT takes its own for the architecture (mostly q_proj and v_proj), "
+            "here it is every linear layer."
+        )
     one.set("lora.r", int(one.take("lora_r", "lora.r", 16)))
     one.set("lora.alpha", int(one.take("lora_alpha", "lora.alpha", 32)))
     one.set("lora.dropout", float(one.take("lora_dropout", "lora.dropout", 0.05)))
@@ -174,8 +149,7 @@ def _adapter(one: Translation) -> None:
 
 def _trained_on(one: Translation) -> None:
     """TRL takes SFT's loss on all tokens of conversations unless it is told otherwise."""
-    if not one.take("assistant_only_loss", "train_on"):
-        one.set("train_on", "all")
+    one.set("train_on", "replies" if one.take("assistant_only_loss", "train_on") else "all")
 
 
 def _passed(one: Translation) -> None:
@@ -207,13 +181,14 @@ def _source(name: str, **fields: Any) -> dict[str, Any]:
 
 
 def _mixture(one: Translation, given: dict[str, Any]) -> None:
-    """The handbook's: data sets with configuration, split and the share that is taken."""
+    """The handbook's: data sets with configuration, split and the share that is taken; or in TRL's words."""
     sources = []
     for part in given["datasets"]:
-        weight = float(part.get("weight", 1.0))
+        weight = float(part.get("weight", part.get("fraction", 1.0)))
         share = None if weight == 1 else weight
-        fields = {key: part.get(key) for key in ("config", "split")}
-        sources.append(_source(part["id"].strip(), share=share, **_stripped(fields)))
+        fields = {"config": part.get("config", part.get("name")), "split": part.get("split")}
+        name = part["id"] if "id" in part else part["path"]
+        sources.append(_source(name.strip(), share=share, **_stripped(fields)))
         if "chat_template_kwargs" in part.get("columns", []):
             kwargs = (
                 "Rows' chat_template_kwargs are not read: every row is rendered by one template."
