@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alignboard.errors import InputError
+from alignboard.pipeline.executors import machine as of_machine
 from alignboard.pipeline.executors.machine import Machine
 from alignboard.training.launch import Launch
+from alignboard.training.processes import accelerate_command
+from alignboard.training.recipe import load_recipe
 from alignboard.training.sections import LauncherName
+from alignboard.workspace import declaration
 from commands import alignboard
 
 
@@ -21,6 +27,7 @@ from commands import alignboard
         (Machine(devices=("0", "1")), 1, 2, ("0", "1"), Launch()),
         (Machine(devices=("0", "1")), 1, 1, ("0,1",), Launch("ddp", 2)),
         (Machine(devices=("0", "1"), launcher="none"), 1, 1, ("0", "1"), Launch()),
+        (Machine(devices=("0", "1"), launcher="fsdp2"), 3, 1, ("0,1",), Launch("fsdp2", 2)),
         (Machine(devices=("0", "1"), launcher="zero3"), 3, 1, ("0,1",), Launch("zero3", 2)),
         (Machine(n_workers=2, launcher="ddp"), 1, 1, (), Launch("ddp", 2)),
         (Machine(devices=("0", "1"), launcher="ddp"), 0, 1, ("0", "1"), Launch()),
@@ -36,6 +43,7 @@ def test_processes_and_gpus_of_trainings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(of_machine, "find_spec", lambda _: "deepspeed is installed")
     found = machine.for_trainings(trainings, models)
     assert found.devices == devices
     for name in ("ALIGNBOARD_LAUNCH", *Launch(found.launcher, found.processes).environment()):
@@ -70,6 +78,55 @@ def test_the_option_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     asked = alignboard(tmp_path, *train)
     assert asked.returncode == 2
     assert "take --launcher ddp" in asked.stderr
+
+
+@pytest.mark.parametrize("launcher", ["zero2", "zero3"])
+def test_a_missing_deepspeed_is_named_before_the_first_job(
+    launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr(of_machine, "find_spec", lambda _: None)
+    asked = alignboard(tmp_path, "train", "demo/sft", "--model", "tiny-phi", "--launcher", launcher)
+    assert asked.returncode == 2
+    assert asked.stderr.startswith(f"alignboard: --launcher {launcher} needs the package deepspeed")
+    assert not (tmp_path / "results").exists()
+
+
+LAUNCHED = {
+    "ddp": ("multi_gpu_launcher", {"multi_gpu": True}),
+    "fsdp2": ("multi_gpu_launcher", {"use_fsdp": True, "fsdp_version": "2"}),
+    "zero2": ("deepspeed_launcher", {"use_deepspeed": True, "zero_stage": "2"}),
+    "zero3": ("deepspeed_launcher", {"use_deepspeed": True, "zero_stage": "3"}),
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_accelerate_reads_what_each_launcher_means(
+    launcher: LauncherName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate.commands import launch as of_accelerate
+
+    calls: dict[str, Any] = {}
+    for name in ("multi_gpu_launcher", "deepspeed_launcher", "simple_launcher"):
+        monkeypatch.setattr(of_accelerate, name, partial(calls.__setitem__, name))
+    recipe = load_recipe(declaration("train", "demo/dpo"))
+    command = accelerate_command(recipe, Launch(launcher, 2))
+    assert command[1:3] == ["-m", "accelerate.commands.launch"]
+    parser = of_accelerate.launch_command_parser()
+    of_accelerate.launch_command(parser.parse_args([*command[3:], "-m", "module", "call.json"]))
+    ((name, asked),) = calls.items()
+    wanted, settings = LAUNCHED[launcher]
+    assert name == wanted
+    assert {key: str(getattr(asked, key)) for key in settings} == {
+        key: str(value) for key, value in settings.items()
+    }
+    per_step = 2 * recipe.batch.on(2).per_device * asked.gradient_accumulation_steps
+    assert (asked.num_processes, per_step) == (2, recipe.batch.global_)
+    assert (asked.module, asked.training_script, asked.training_script_args) == (
+        True,
+        "module",
+        ["call.json"],
+    )
 
 
 @pytest.mark.slow

@@ -13,13 +13,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from alignboard.errors import AlignboardError, InputError
+from alignboard.errors import AlignboardError
 from alignboard.extras import calm
 from alignboard.models.hub import Which
 from alignboard.training.launch import HELD_OUT, TRAINED, Launch
@@ -102,15 +101,15 @@ def said_of(log: Mapping[str, float]) -> str:
 
 def launched(call: TrainingCall, launch: Launch, progress: Progress) -> None:
     """Train in several processes; raises what made them fail."""
-    if launch.launcher.startswith("zero") and find_spec("deepspeed") is None:
-        raise InputError(
-            f"--launcher {launch.launcher} needs the package deepspeed, which is not installed: pip install deepspeed, "
-            "or take --launcher fsdp2, which shards without it."
-        )
     asked = Path(f"{call.out}.call.json")
     asked.write_bytes(msgspec.json.encode(call))
     process = subprocess.Popen(  # noqa: S603 - this Python, accelerate's launcher, this package
-        [*_command(call.recipe, launch), "-m", "alignboard.training.processes", str(asked)],
+        [
+            *accelerate_command(call.recipe, launch),
+            "-m",
+            "alignboard.training.processes",
+            str(asked),
+        ],
         stdin=subprocess.PIPE,  # its end tells the processes that this one is gone
         stdout=subprocess.PIPE,
         text=True,
@@ -138,7 +137,8 @@ def launched(call: TrainingCall, launch: Launch, progress: Progress) -> None:
         )
 
 
-def _command(recipe: Recipe, launch: Launch) -> list[str]:
+def accelerate_command(recipe: Recipe, launch: Launch) -> list[str]:
+    """accelerate's launcher with TRL's configuration file, before what it launches."""
     import trl
 
     files = Path(trl.__file__).parent / "accelerate_configs"

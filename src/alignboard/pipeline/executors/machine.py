@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Final
 
 from alignboard.errors import InputError
@@ -64,6 +65,11 @@ class Machine:
         if not gpus and self.launcher != "ddp":  # accelerate would make ddp of it, without a word
             raise InputError(
                 f"--launcher {self.launcher} shards over GPUs, and this machine shows none; take --launcher ddp."
+            )
+        if self.launcher.startswith("zero") and find_spec("deepspeed") is None:
+            raise InputError(
+                f"--launcher {self.launcher} needs the package deepspeed, which is not installed: pip install "
+                "deepspeed, or take --launcher fsdp2, which shards without it."
             )
         count = len(gpus) or self.n_workers
         if count is None:
