@@ -58,7 +58,7 @@ DATA: dict[str, tuple[Sequence[Any], Sequence[str], str]] = {
     "demonstrations": (
         [{"instruction": "a", "input": "", "output": "b"}] * 2,
         (),
-        r"its columns are those of alpaca, demonstrations, where pairs are trained on \(alpaca-pairs or",
+        r"its columns are those of alpaca \(demonstrations\), where pairs are trained on \(alpaca-pairs or",
     ),
     "two schemas": (
         [row | {"instruction": "x"} for row in PAIRS],

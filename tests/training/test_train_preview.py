@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from click.testing import CliRunner
 from jinja2 import Template
 
@@ -21,6 +23,7 @@ from alignboard.pipeline.training import TrainingRequest, parse_settings, traini
 from alignboard.training.encoding import encoded
 from alignboard.training.preflight import PreflightError, token_rows
 from alignboard.training.recipe import load_recipe
+from alignboard.training.sections import RecipeError
 from alignboard.training.tokens import token_lengths, training_tokenizer
 from test_train import LIBRARY, SMOL, QuickBase, base, conversations, pair_rows, sft_rows, short
 
@@ -189,6 +192,56 @@ def test_a_dry_run_shows_rows_and_steps_and_reads_no_weights(
     assert looked["memory_gib"] > 0
     assert len(loads) == before
     assert not (tmp_path / "results" / "mine").exists()
+
+
+def test_a_dry_run_says_what_the_run_would_be_refused_for(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = written(tmp_path / "mine.jsonl", pair_rows(12))
+    command = ["train", "demo/dpo", "--model", str(base("llama")), "--data", str(file), "--dry-run"]
+    few = CliRunner().invoke(cli, [*command, "--json", "p.json"])
+    assert few.exit_code == 0, few.output
+    sentence = "there are 12 rows to train on, fewer than the 32 of one step"
+    assert f"Would be refused: recipe demo/dpo: {file}: {sentence}" in few.stderr
+    assert sentence in json.loads((tmp_path / "p.json").read_text())["refused"]
+    size = ["--set", "batch.global=4", "--set", "batch.per_device=4"]
+    layers = CliRunner().invoke(cli, [*command, *size, "--set", "lora.target_modules=[Wqkv]"])
+    assert "Would be refused: recipe demo/dpo: lora.target_modules Wqkv: no such" in layers.stderr
+    enough = CliRunner().invoke(cli, [*command, *size])
+    assert "refused" not in enough.output
+
+
+def test_prompts_that_all_fill_max_length_are_counted(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = written(tmp_path / "mine.jsonl", pair_rows(12))
+    command = ["data", "check", str(file), "--recipe", "demo/dpo", "--model", str(base("llama"))]
+    recipe = yaml.safe_load((LIBRARY / "demo/dpo.yaml").read_text())
+    own = tmp_path / "train" / "demo" / "dpo.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(yaml.safe_dump({**recipe, "max_length": 3}))
+    done = CliRunner().invoke(cli, command)
+    assert isinstance(done.exception, RecipeError)
+    assert re.search(
+        r"0 of 12 rows are left to train on, .* fill max_length 3 \(tokens: median \d+, 95 % up to \d+, longest \d+\)",
+        str(done.exception),
+    )
+
+
+def test_columns_may_be_set_beside_the_data(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d.csv").write_text("q,good,bad\n" + "".join(f"a {n},b,c\n" for n in range(4)))
+    columns = "data.columns={prompt: q, chosen: good, rejected: bad}"
+    command = ["train", "demo/dpo", "--model", str(base("llama")), "--data", "d.csv", "--dry-run"]
+    done = CliRunner().invoke(cli, [*command, "--set", columns, "--set", "batch.global=4"])
+    assert done.exit_code == 0, done.output
+    assert "4 of 4 rows, read as pairs" in done.output
+    both = CliRunner().invoke(cli, [*command, "--set", "data.name=e.csv"])
+    assert "--data and --set data name two sources" in str(both.exception)
 
 
 def test_data_check_counts_tokens_and_finds_what_is_evaluated(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +23,7 @@ from alignboard.cli.options import (
     training_data_option,
 )
 from alignboard.cli.shared import show_run, write_json
+from alignboard.errors import AlignboardError, InputError
 
 if TYPE_CHECKING:
     from alignboard.models.arithmetic import Dtype
@@ -82,17 +85,40 @@ def train(
 
     changes = parse_settings(settings)
     changes |= {} if seed is None else {"seed": seed}
-    changes |= {} if data_name is None else {"data": {"name": data_name}, "pairs": None}
+    changes |= {} if data_name is None else _data_of(changes, data_name)
     asked = TrainingRequest(recipe, model, changes, name)
     resolved = training_plan(asked, Path.cwd().resolve())
     machine = machine_of(workers, gpus, executor, launcher)
     run = partial(run_resolved, resolved, machine=machine, redo=redo)
     if dry_run:
-        show_run(run, json_file, dry_run=True, more=lambda planned: {"preview": _look(planned)})
+        show_run(run, json_file, dry_run=True, more=_looked)
         return
     adapter = adapter_folder(resolved)
     show_run(run, json_file, dry_run=False, more=lambda _: {"adapter": str(adapter)})
     print(adapter)
+
+
+def _data_of(changes: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """``--data`` beside what ``--set data.columns=...`` and its like say of it."""
+    given = changes.get("data", {})
+    if not isinstance(given, dict) or "name" in given:
+        raise InputError("--data and --set data name two sources; leave one out.")
+    return {"data": {**given, "name": name}, "pairs": None}
+
+
+def _looked(planned: RunResult) -> dict[str, Any]:
+    """Print what a run would train on, and what would stop it before its first job."""
+    from alignboard.pipeline.training_preflight import require_trainings
+
+    found: dict[str, Any] = {"preview": _look(planned), "refused": None}
+    try:
+        require_trainings(
+            planned.plan, [job for job in planned.jobs if job.name not in planned.done_before]
+        )
+    except AlignboardError as error:
+        found["refused"] = str(error)
+        print(f"Would be refused: {error}", file=sys.stderr)
+    return found
 
 
 def _look(planned: RunResult) -> dict[str, Any] | None:

@@ -15,6 +15,8 @@ from alignboard.training.recipe import Recipe
 from alignboard.training.sections import LoraSpec
 from alignboard.training.tokens import (
     TokenLengths,
+    before_reply,
+    filled_prompts,
     spread,
     token_lengths,
     training_tokenizer,
@@ -69,6 +71,8 @@ def preview(recipe: Recipe, opened: Opened, rows: Dataset) -> TrainingPreview:
     sequences = encoded(tokenizer, spread(rows), whole=whole)
     lengths = token_lengths(sequences, recipe.max_length)
     kept = [one for one in sequences if not _filled(one, recipe.max_length)]
+    if not kept:
+        raise filled_prompts(recipe, 0, [before_reply(one) for one, *_ in sequences])
     cut = [row.cut(recipe.max_length) for one in kept for row in one]
     preflight.check_rows(cut, preflight.token_facts(tokenizer))
     usable = round(len(rows) * len(kept) / len(sequences))

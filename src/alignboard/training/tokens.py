@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +14,8 @@ from alignboard.training.sections import RecipeError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from alignboard.training.recipe import Recipe
 
 ROWS: Final = 2000
 """how many rows are counted at most, evenly spaced"""
@@ -103,13 +105,28 @@ def prompt_length(row: Mapping[str, Any]) -> int:
     return next((n for n, label in enumerate(labels) if label != IGNORED), len(labels))
 
 
+def before_reply(row: TokenRow) -> int:
+    """Tokens of a row before the first that is trained."""
+    return next((n for n, trained in enumerate(row.trained) if trained), len(row.ids))
+
+
+def filled_prompts(recipe: Recipe, left: int, prompts: Sequence[int]) -> RecipeError:
+    """The error of rows of which ``left`` have room for a reply behind prompts of so many tokens."""
+    lengths = sorted(prompts)
+    middle, high = lengths[len(lengths) // 2], lengths[int(0.95 * (len(lengths) - 1))]
+    return RecipeError(
+        f"{recipe.source}: {left} of {len(lengths)} rows are left to train on, fewer than the {recipe.batch.global_} "
+        f"of one step: the prompts of the others fill max_length {recipe.max_length} (tokens: median {middle}, "
+        f"95 % up to {high}, longest {lengths[-1]}); raise max_length."
+    )
+
+
 def token_lengths(rows: Iterable[list[TokenRow]], max_length: int) -> list[TokenLengths]:
     """The lengths of each side against ``max_length``."""
     by_side: dict[str, list[tuple[int, int]]] = {}
     for sequences in rows:
         for one in sequences:
-            prompt = next((n for n, trained in enumerate(one.trained) if trained), len(one.ids))
-            by_side.setdefault(one.side, []).append((len(one.ids), prompt))
+            by_side.setdefault(one.side, []).append((len(one.ids), before_reply(one)))
     found = []
     for side, sizes in by_side.items():
         lengths = sorted(length for length, _ in sizes)

@@ -41,7 +41,7 @@ from alignboard.training.resume import KeptAdapters, gather
 from alignboard.training.sections import RecipeError
 from alignboard.training.start import load_base, trainable
 from alignboard.training.threads import few_threads
-from alignboard.training.tokens import prompt_length, training_tokenizer
+from alignboard.training.tokens import filled_prompts, prompt_length, training_tokenizer
 from alignboard.training.tracking import trackers
 from alignboard.training.watch import OnStep, StoppedError, Watch, memory_mib
 
@@ -220,13 +220,7 @@ def _require_left(recipe: Recipe, rows: Any, left: int) -> None:
     """Raise `RecipeError` where the rows whose prompt leaves room for a reply are fewer than one step takes."""
     if left >= recipe.batch.global_:
         return
-    lengths = sorted(prompt_length(row) for row in rows)
-    middle, high = lengths[len(lengths) // 2], lengths[int(0.95 * (len(lengths) - 1))]
-    raise RecipeError(
-        f"{recipe.source}: {left} of {len(rows)} rows are left to train on, fewer than the {recipe.batch.global_} of "
-        f"one step: the prompts of the others fill max_length {recipe.max_length} (tokens: median {middle}, "
-        f"95 % up to {high}, longest {lengths[-1]}); raise max_length."
-    )
+    raise filled_prompts(recipe, left, [prompt_length(row) for row in rows])
 
 
 def _save(trainer: Any, folder: Path, batch: Mapping[str, Any]) -> None:

@@ -275,7 +275,7 @@ def find_schema(
     if other is not None:
         needs = " or ".join(sorted({one.name for one in asked}))
         raise InputError(
-            f"{source}: its columns are those of {other.name}, {other.kind}s, where {kind}s are trained on ({needs})."
+            f"{source}: its columns are those of {other.name} ({other.kind}s), where {kind}s are trained on ({needs})."
         )
     # The nearest: fewest columns missing, then most found; the first where nothing is found of any.
     known = [one for one in asked if one.columns & has] or asked[:1]
