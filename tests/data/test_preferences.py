@@ -199,6 +199,16 @@ BAD: list[tuple[list[Any], Kind | None, str]] = [
     ([{**GOOD, "question": "q"}], "pair", "the schemas pairs and orca fit its columns; say which"),
     ([{"chosen": "x", "rejected": "y"}], "pair", "text without a prompt"),
     (
+        [{"prompt": "q", "completion": "r", "label": False}],
+        "demonstration",
+        "the schemas completions and rated fit its columns; say which, schema: completions",
+    ),
+    (
+        [{"prompt": "q", "completion": "r", "label": False}],
+        "pair",
+        "its columns are those of rated (rated replies), where pairs are trained on (alpaca-pairs or",
+    ),
+    (
         [{"messages": [u("q"), a("r"), u("s")]}],
         "demonstration",
         "row 1: the column messages ends with a message that is not the assistant's",

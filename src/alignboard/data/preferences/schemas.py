@@ -246,6 +246,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
 }  # fmt: skip
 
 
+_SEVERAL: Final[Mapping[Kind, str]] = {
+    "pair": "pairs",
+    "demonstration": "demonstrations",
+    "rated": "rated replies",
+}
+
+
 def find_schema(
     columns: Iterable[str], *, kind: Kind | None, name: str | None, source: str
 ) -> Schema:
@@ -257,13 +264,18 @@ def find_schema(
             raise InputError(f"{source}: there is no schema {name!r}{hint}")
         schema = SCHEMAS[name]
         if kind is not None and schema.kind != kind:
-            raise InputError(f"{source}: the schema {name} holds {schema.kind}s, not {kind}s.")
+            raise InputError(
+                f"{source}: the schema {name} holds {_SEVERAL[schema.kind]}, not {_SEVERAL[kind]}."
+            )
         _require(schema, has, source)
         return schema
     asked = [one for one in SCHEMAS.values() if kind in {None, one.kind}]
     fit = [one for one in asked if one.columns <= has]
     # One that needs more columns than another says more about the data.
     fit = [one for one in fit if not any(one.columns < other.columns for other in fit)]
+    fit += [
+        one for one in SCHEMAS.values() if len(fit) == 1 and fit[0].columns < one.columns <= has
+    ]
     if len(fit) == 1:
         return fit[0]
     if fit:
@@ -271,11 +283,13 @@ def find_schema(
         raise InputError(
             f"{source}: the schemas {names} fit its columns; say which, schema: {fit[0].name}."
         )
-    other = next((one for one in SCHEMAS.values() if one.columns <= has), None)
-    if other is not None:
+    others = [one for one in SCHEMAS.values() if one.columns <= has]
+    if others and kind is not None:
+        other = max(others, key=lambda one: len(one.columns))
         needs = " or ".join(sorted({one.name for one in asked}))
         raise InputError(
-            f"{source}: its columns are those of {other.name} ({other.kind}s), where {kind}s are trained on ({needs})."
+            f"{source}: its columns are those of {other.name} ({_SEVERAL[other.kind]}), where {_SEVERAL[kind]} are "
+            f"trained on ({needs})."
         )
     # The nearest: fewest columns missing, then most found; the first where nothing is found of any.
     known = [one for one in asked if one.columns & has] or asked[:1]
