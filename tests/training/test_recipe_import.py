@@ -234,6 +234,21 @@ def test_axolotls_files_columns_and_schedule(tmp_path: Path) -> None:
     assert "1 x NLL" in said, "axolotl's SimPO is TRL's, with its default cpo_alpha"
 
 
+@pytest.mark.parametrize(
+    ("given", "ratio", "steps"),
+    [
+        ({"warmup_ratio": 0.1, "warmup_steps": 0}, 0.1, None),
+        ({"warmup_ratio": 0.1, "warmup_steps": 20}, 0.0, 20),
+        ({"warmup_ratio": None, "warmup_steps": 0.05}, 0.05, None),
+    ],
+)
+def test_warmup_is_a_ratio_or_steps(
+    tmp_path: Path, given: dict[str, Any], ratio: float, steps: int | None
+) -> None:
+    found = import_recipe(written(tmp_path, {**TRL, **given})).recipe.optimizer
+    assert (found.warmup_ratio, found.warmup_steps) == (ratio, steps)
+
+
 def test_sft_on_prompts_too(tmp_path: Path) -> None:
     axolotl = {k: v for k, v in AXOLOTL.items() if not k.startswith(("rl", "kto"))}
     assert (

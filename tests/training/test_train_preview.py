@@ -124,6 +124,28 @@ def test_settings_data_and_name_replace_the_recipes(tmp_path: Path) -> None:
         training_plan(TrainingRequest("demo/dpo", "tiny-phi", {}, "tiny-phi-sft"), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("settings", "section", "fields"),
+    [
+        (["duration.epochs=2"], "duration", {"epochs": 2.0, "steps": None}),
+        (["duration.steps=5"], "duration", {"epochs": None, "steps": 5}),
+        (
+            ["optimizer.warmup_steps=3"],
+            "optimizer",
+            {"warmup_ratio": 0.0, "warmup_steps": 3, "learning_rate": 0.001},
+        ),
+    ],
+)
+def test_a_field_that_stands_in_place_of_another_replaces_it(
+    tmp_path: Path, settings: list[str], section: str, fields: dict[str, Any]
+) -> None:
+    plan = training_plan(
+        TrainingRequest("demo/dpo", "tiny-phi", parse_settings(settings)), tmp_path
+    )
+    found = getattr(plan.recipes["demo/dpo"], section)
+    assert {name: getattr(found, name) for name in fields} == fields
+
+
 def test_a_recipe_is_trained_on_a_model_of_the_registry_which_is_asked_for_pairs_as_it_says(
     tmp_path: Path,
 ) -> None:

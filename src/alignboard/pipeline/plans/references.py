@@ -44,13 +44,34 @@ def planned_recipe(run: RecipeRun, plan: Plan, root: Path) -> Recipe:
     from alignboard.training.recipe import parse_recipe
 
     path = declaration("train", run.recipe, root)
-    content, changes = read_yaml(path), plan.overrides.recipes.get(run.recipe, {})
-    if "name" in changes.get("data", {}):  # the rest of the section is about the data that it named
-        content.pop("data", None)
-    content = merged(merged(content, changes), run.changes)
+    content = read_yaml(path)
+    for changes in (plan.overrides.recipes.get(run.recipe, {}), run.changes):
+        content = merged(_without_replaced(content, changes), changes)
     if run.seed is not None:
         content["seed"] = content.get("seed", 0) + run.seed
     return parse_recipe(content, str(path))
+
+
+_INSTEAD: Final[Mapping[str, frozenset[str]]] = {
+    "duration": frozenset({"epochs", "steps"}),
+    "optimizer": frozenset({"warmup_ratio", "warmup_steps"}),
+    "held_out": frozenset({"data", "share", "rows"}),
+}
+"""fields of a recipe's sections of which one stands in place of the others"""
+
+
+def _without_replaced(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``content`` without what ``changes`` say in another way."""
+    kept = dict(content)
+    if "name" in (
+        changes.get("data") or {}
+    ):  # the rest of the section is about the data that it named
+        kept.pop("data", None)
+    for section, fields in _INSTEAD.items():
+        old, new = kept.get(section), changes.get(section)
+        if isinstance(old, dict) and isinstance(new, dict) and fields & new.keys():
+            kept[section] = {key: value for key, value in old.items() if key not in fields}
+    return kept
 
 
 def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

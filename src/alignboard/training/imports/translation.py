@@ -138,9 +138,8 @@ def optimizer(one: Translation, schedule: str = "lr_scheduler_type", name: str =
     one.put(schedule, "optimizer.schedule")
     one.put(name, "optimizer.name")
     one.put("lr_scheduler_kwargs", "optimizer.schedule_settings")
+    _warmup(one)
     for key, to in (
-        ("warmup_ratio", "warmup_ratio"),
-        ("warmup_steps", "warmup_steps"),
         ("weight_decay", "weight_decay"),
         ("adam_beta1", "beta1"),
         ("adam_beta2", "beta2"),
@@ -149,6 +148,17 @@ def optimizer(one: Translation, schedule: str = "lr_scheduler_type", name: str =
         one.put(key, f"optimizer.{to}")
     if one.recipe["optimizer"].get("schedule") is None:
         one.set("optimizer.schedule", "linear")  # transformers' default
+
+
+def _warmup(one: Translation) -> None:
+    """Steps go before a ratio; in transformers 5 steps below 1 are one."""
+    steps = one.keys.get("warmup_steps")
+    if not steps:
+        one.drop(["warmup_steps"], "not set")
+        one.put("warmup_ratio", "optimizer.warmup_ratio")
+        return
+    one.put("warmup_steps", f"optimizer.{'warmup_ratio' if float(steps) < 1 else 'warmup_steps'}")
+    one.drop(["warmup_ratio"], "warmup_steps goes before it")
 
 
 def no_nll_of_simpo(one: Translation) -> None:
