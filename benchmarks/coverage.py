@@ -40,7 +40,7 @@ from coverage_cells import (
 )
 from coverage_judges import controlled_differences, jointly_controlled, positions, reruns
 from coverage_page import markdown
-from coverage_ratings import baseline_only, dominated, round_robins, separate
+from coverage_ratings import baseline_only, dominated, round_robins, separate, two_ways
 
 REPETITIONS = 2_000
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
@@ -81,6 +81,15 @@ def rows_t(values: Array, clusters: Labels | None = None) -> Limits:
     return float(values.mean()) - reach, float(values.mean()) + reach
 
 
+def wilson(values: Array) -> Limits:
+    """Wilson's score interval, which takes the variance of binary verdicts for that of any."""
+    n, z = len(values), 1.959963984540054
+    m = float(values.mean())
+    centre = (m + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * math.sqrt(m * (1 - m) / n + z * z / (4 * n * n))
+    return centre - reach, centre + reach
+
+
 def cr1_t(values: Array, clusters: Labels) -> Limits:
     """The former clustered rule: CR1 with G - 1 degrees of freedom."""
     codes = np.unique(clusters, return_inverse=True)[1]
@@ -90,6 +99,24 @@ def cr1_t(values: Array, clusters: Labels) -> Limits:
         groups / (groups - 1) * float(sums @ sums)
     )
     return mean - reach, mean + reach
+
+
+def rogan_gladen(judge: Array, human: Array) -> Limits:
+    """The judge's rate, corrected by sensitivity and specificity as the labels show them; by the delta method."""
+    known = ~np.isnan(human)
+    true, said = human[known] > 0.5, judge[known] > 0.5
+    ones, zeros = int(true.sum()), int((~true).sum())
+    if not ones or not zeros:
+        return 0.0, 1.0
+    hit, spared, rate = float(said[true].mean()), float((~said)[~true].mean()), float(judge.mean())
+    sharp = hit + spared - 1
+    if sharp <= 0:
+        return 0.0, 1.0
+    p = (rate + spared - 1) / sharp
+    variance = rate * (1 - rate) / len(judge)
+    variance += p**2 * hit * (1 - hit) / ones + (1 - p) ** 2 * spared * (1 - spared) / zeros
+    reach = 1.96 * math.sqrt(variance) / sharp
+    return max(0.0, p - reach), min(1.0, p + reach)
 
 
 def paired(a: Array, b: Array) -> Limits:
@@ -128,7 +155,12 @@ def rates() -> Iterator[Design]:
     for (name, (draw, truth)), p, n in itertools.product(
         drawn.items(), (0.02, 0.1, 0.5, 0.98), SIZES
     ):
-        methods = {"alignboard": ours, "logit-t (former)": logit_t, "rows, 1.96 SE": rows_t}
+        methods = {
+            "alignboard": ours,
+            "logit-t (former)": logit_t,
+            "rows, 1.96 SE": rows_t,
+            "Wilson": wilson,
+        }
         yield Design(
             "win rate",
             f"{name}, p = {p}, n = {n}",
@@ -236,6 +268,7 @@ def people() -> Iterator[Design]:
             "alignboard": calibrated,
             "people alone": lambda _, human: ours(human),
             "weight 1 (PPI), 1.96 SE": untuned,
+            "Rogan-Gladen": rogan_gladen,
             "judge alone": lambda judge, _: ours(judge),
         }
         yield Design(
@@ -266,7 +299,12 @@ def released(root: Path) -> Iterator[Design]:
         yield Design(
             "win rate, released", f"worst of {len(score)} models, n = {n}", truth,
             lambda rng, n=n: ([rng.choice(one, n) for one in score],),
-            {"alignboard": _of_each(ours), "logit-t (former)": _of_each(logit_t)}, worst=True,
+            {
+                "alignboard": _of_each(ours),
+                "logit-t (former)": _of_each(logit_t),
+                "Wilson": _of_each(wilson),
+            },
+            worst=True,
         )  # fmt: skip
         yield Design(
             "paired difference, released", f"worst of {len(both)} pairs, n = {n}", gap,
@@ -329,6 +367,7 @@ PARTS: dict[str, Callable[[], Iterator[Design]]] = {
     "round-robins": round_robins,
     "baseline-only": baseline_only,
     "dominated": dominated,
+    "two-ways": two_ways,
     "ranks": rank_families,
     "people": people,
     "controlled": controlled_differences,

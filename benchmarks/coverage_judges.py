@@ -153,72 +153,91 @@ def controlled_differences() -> Iterator[Design]:
 
 # Position.
 
+_SIZES = (10, 20, 50, 200, 805)
+_SHIFT, _SPREAD, _QUALITY = 0.4, 2.0, 0.8
+
+
+def _drawn(rng: np.random.Generator, n: int) -> tuple[Array, Array, Array]:
+    """Verdicts where the response is shown first, where it is shown second, and the second draw."""
+    quality = _QUALITY + _SPREAD * rng.standard_normal(n)
+    shown = [
+        (rng.random(n) < _logistic(quality + side * _SHIFT)).astype(np.float64) for side in (1, -1)
+    ]
+    return np.asarray(shown[0]), np.asarray(shown[1]), rng.random(n)
+
+
+def _true_gap_and_consistency() -> tuple[float, float]:
+    first, second = (_logistic(_QUALITY + side * _SHIFT + _SPREAD * _GRID) for side in (1, -1))
+    same = first * second + (1 - first) * (1 - second)
+    return float(((first - second) * _DENSITY).sum()), float((same * _DENSITY).sum())
+
+
+def _asked(rng: np.random.Generator, n: int, share: float) -> SecondOrderEstimate:
+    audit = min(share, 0.1) if share < 1 else 1.0
+    design = SecondOrderDesign(share=share, audit=audit)
+    a, b, uniform = _drawn(rng, n)
+    coin = rng.random(n) < 0.5
+    x, y = np.where(coin, a, b), np.where(coin, b, a)
+    orders = FirstOrders(x, coin, uniform)
+    pilot = np.where(first_wave(orders, design), y, np.nan)
+    probability = inclusion(orders, pilot, design)
+    second = np.where(uniform < probability, y, np.nan)
+    return estimate(orders, second, probability, design)
+
+
+def _known(found: Interval) -> Limits:
+    """Limits that are unknown claim nothing."""
+    return (-1.0, 1.0) if math.isnan(found.low) else (found.low, found.high)
+
+
+def _plain(found: Interval) -> Limits:
+    """The same estimate, plus and minus 1.96 of its standard errors."""
+    if math.isnan(found.estimate):
+        return (-1.0, 1.0)
+    reach = 1.96 * float(np.nan_to_num(found.standard_error))
+    return found.estimate - reach, found.estimate + reach
+
+
+def _two_means(score: Array, coin: Labels) -> Limits:
+    """Both positions' means, plus and minus 1.96 standard errors of their difference."""
+    first, second = score[coin > 0], score[coin == 0]
+    if min(len(first), len(second)) < 2:
+        return (-1.0, 1.0)
+    centre = float(first.mean() - second.mean())
+    reach = 1.96 * math.sqrt(first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second))
+    return centre - reach, centre + reach
+
+
+def _by_coin(score: Array, coin: Labels) -> Limits:
+    found = position_gap(score, coin > 0)
+    return (-1.0, 1.0) if found is None else (found.low / 100, found.high / 100)
+
 
 def positions() -> Iterator[Design]:
     """Position gap and swap consistency of judges asked in both orders, in one order by coin, and adaptively."""
-    sizes = (10, 20, 50, 200, 805)
-    shift, spread = 0.4, 2.0
-    first, second = (
-        float((_logistic(0.8 + side * shift + spread * _GRID) * _DENSITY).sum()) for side in (1, -1)
-    )
-    gap = first - second
-
-    def drawn(rng: np.random.Generator, n: int) -> tuple[Array, Array, Array]:
-        quality = 0.8 + spread * rng.standard_normal(n)
-        shown = [
-            (rng.random(n) < _logistic(quality + side * shift)).astype(np.float64)
-            for side in (1, -1)
-        ]
-        return np.asarray(shown[0]), np.asarray(shown[1]), rng.random(n)
-
-    def asked(rng: np.random.Generator, n: int, share: float) -> SecondOrderEstimate:
-        audit = min(share, 0.1) if share < 1 else 1.0
-        design = SecondOrderDesign(share=share, audit=audit)
-        a, b, uniform = drawn(rng, n)
-        coin = rng.random(n) < 0.5
-        x, y = np.where(coin, a, b), np.where(coin, b, a)
-        orders = FirstOrders(x, coin, uniform)
-        pilot = np.where(first_wave(orders, design), y, np.nan)
-        probability = inclusion(orders, pilot, design)
-        second = np.where(uniform < probability, y, np.nan)
-        return estimate(orders, second, probability, design)
-
-    same = float(
-        (
-            (
-                _logistic(0.8 + shift + spread * _GRID) * _logistic(0.8 - shift + spread * _GRID)
-                + _logistic(-0.8 - shift - spread * _GRID)
-                * _logistic(-0.8 + shift - spread * _GRID)
-            )
-            * _DENSITY
-        ).sum()
-    )
-
-    def known(found: Interval) -> Limits:
-        """Limits that are unknown claim nothing."""
-        return (-1.0, 1.0) if math.isnan(found.low) else (found.low, found.high)
-
-    for n, (name, share) in itertools.product(sizes, {"both": 1.0, "adaptive 30 %": 0.3}.items()):
+    gap, same = _true_gap_and_consistency()
+    for n, (name, share) in itertools.product(_SIZES, {"both": 1.0, "adaptive 30 %": 0.3}.items()):
         for quantity, truth, of in (
-            ("position gap", gap, lambda found: known(found.position_gap)),
-            ("swap consistency", same, lambda found: known(found.swap_consistency)),
+            ("position gap", gap, lambda found: found.position_gap),
+            ("swap consistency", same, lambda found: found.swap_consistency),
         ):
             yield Design(
                 quantity, f"{name}, n = {n}", truth,
-                lambda rng, n=n, share=share: (asked(rng, n, share),), {"alignboard": of},
+                lambda rng, n=n, share=share: (_asked(rng, n, share),),
+                {
+                    "alignboard": lambda found, of=of: _known(of(found)),
+                    "1.96 SE": lambda found, of=of: _plain(of(found)),
+                },
             )  # fmt: skip
-    for n in sizes:
-
-        def by_coin(score: Array, coin: Labels) -> Limits:
-            found = position_gap(score, coin > 0)
-            return (-1.0, 1.0) if found is None else (found.low / 100, found.high / 100)
+    for n in _SIZES:
 
         def one_order(rng: np.random.Generator, n: int = n) -> tuple[Array, Labels]:
-            a, b, _ = drawn(rng, n)
+            a, b, _ = _drawn(rng, n)
             coin = rng.integers(0, 2, n)
             return np.where(coin > 0, a, b), coin
 
-        yield Design("position gap", f"coin, n = {n}", gap, one_order, {"alignboard": by_coin})
+        methods = {"alignboard": _by_coin, "1.96 SE": _two_means}
+        yield Design("position gap", f"coin, n = {n}", gap, one_order, methods)
 
 
 # Repeated runs.

@@ -6,13 +6,25 @@ import textwrap
 from typing import Any
 
 from coverage_cells import Cell
+from coverage_widths import LIMIT, SMALL, VALID, Width, size_of, widths
 
-_LOW = 0.93
 _HEAD = """
 Simulated with `benchmarks/coverage.py`: own seeds, the same draws for all methods of a line. A cell is the share of
 repetitions whose limits held the truth, in percent, ± its Monte-Carlo standard error, and in parentheses the mean width
 of the interval in the quantity's own unit (rates: 0 to 1), left out where a limit is infinite. *Former* rules are those
-of earlier versions; *rows, 1.96 SE* is what evaluation libraries print.
+of earlier versions; *rows, 1.96 SE* is what evaluation libraries print, *Wilson* the score interval of binary verdicts.
+"""
+_NARROW = """
+Where fewer than {small} prompts, labels or clusters are known: our mean width over that of the narrowest other method
+that is valid, which is one whose coverage is not below 93 % by more than two Monte-Carlo errors (a doubt that helps the
+other method). *At this size*: valid in all designs of the quantity with as many prompts, labels or clusters, which is
+what a user knows. *In this cell*: valid in the one design, which is more than anybody knows; where rows are in truth
+independent, those who take them for independent have the narrowest limits.
+"""
+_WIDER = """
+At most {limit} is aimed at. Above it at this size: {above}. Wilson's exact coverage of 10 binary verdicts with p = .1
+is 92.98 %, so that it is no valid method there, either. All cells where a method that is valid in the cell alone is
+narrower by more:
 """
 _WHAT = {
     "win rate": """The mean of n independent verdicts: *binary* with rate p; *half ties*, where half of them are draws;
@@ -28,10 +40,14 @@ in both orders; prompts favour some models (normal, this sd in log odds). The tr
 and never with each other.""",
     "rating differences, clusters": """All differences of log-strengths of four equal models. Annotators have tastes of
 their own (normal, sd .7); one of them gave half of the comparisons.""",
+    "rating differences, prompts and annotators": """All differences of log-strengths of four equal models on 60
+prompts, clustered both ways. Prompts and G annotators have tastes of their own (normal, sd .7);
+annotators gave comparisons in equal shares, or one of them gave half.""",
     "rank sets, all at once": """Whether the rank sets of ten models hold all true ranks at once; equal models share
 their ranks. In parentheses: ranks in a set, less one.""",
     "win rate by people, with a judge": """The rate p of people's verdicts on 805 rows, of which few are labelled; a
-judge with this sensitivity and specificity scored all of them.""",
+judge with this sensitivity and specificity scored all of them. *Rogan-Gladen* corrects the judge's rate by sensitivity
+and specificity as the labels show them.""",
     "LC difference": """Difference of two length-controlled win rates. Verdicts follow the model that is fitted, with
 difficulties of prompts that models share: *calibrated* by rows as AlpacaEval's, or in a *joint fit* without any.""",
     "LC win rate, joint fit": """Length-controlled win rates of all models of a board of 805 prompts, without
@@ -60,7 +76,7 @@ def markdown(cells: list[Cell], looking: dict[str, Any] | None = None) -> str:
         own = [cell for cell in cells if cell.quantity == quantity]
         lines += ["", f"## {quantity[0].upper()}{quantity[1:]}", "", *_wrapped(_WHAT[quantity]), ""]
         lines += [*_wrapped(_precision(own)), "", *_table(own)]
-    return "\n".join([*lines, *_looking(looking)]) + "\n"
+    return "\n".join([*lines, *_widths(cells), *_looking(looking)]) + "\n"
 
 
 def _table(cells: list[Cell]) -> list[str]:
@@ -84,10 +100,52 @@ def _precision(cells: list[Cell]) -> str:
     low = [
         cell.design
         for cell in cells
-        if cell.method == "alignboard" and cell.coverage + 2 * cell.error < _LOW
+        if cell.method == "alignboard" and cell.coverage + 2 * cell.error < VALID
     ]
     said = f"{times} repetitions a cell."
     return f"{said} Below 93 % beyond two errors: {'; '.join(low)}." if low else said
+
+
+def _widths(cells: list[Cell]) -> list[str]:
+    """How much wider the limits of small samples are than those of the best other method."""
+    at_size, in_cell = widths(cells, at_size=True), widths(cells, at_size=False)
+    small = [
+        one
+        for one in cells
+        if one.method == "alignboard" and one.width and (size_of(one) or SMALL) < SMALL
+    ]
+    lines = ["", f"## Widths below n = {SMALL}", "", *_wrapped(_NARROW.format(small=SMALL)), ""]
+    lines += [
+        "| quantity | cells | largest at this size | largest in this cell |",
+        "|---|---|---|---|",
+    ]
+    for quantity in dict.fromkeys(one.quantity for one in small):
+        own = [one for one in small if one.quantity == quantity]
+        lines.append(
+            f"| {quantity} | {len(own)} | {_largest(at_size, quantity)} | {_largest(in_cell, quantity)} |"
+        )
+    above = [
+        f"{one.ours.design} ({one.ratio:.2f}, {one.other.method})"
+        for one in at_size
+        if one.ratio > LIMIT
+    ]
+    lines += ["", *_wrapped(_WIDER.format(limit=LIMIT, above="; ".join(above) or "none")), ""]
+    lines += [
+        "| design | ratio | other method | its coverage here | its lowest at this size |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one.ours.quantity}: {one.ours.design} | {one.ratio:.2f} | {one.other.method} | "
+        f"{100 * one.other.coverage:.1f} ± {100 * one.other.error:.1f} | {100 * one.lowest.coverage:.1f} |"
+        for one in sorted(in_cell, key=lambda one: -one.ratio)
+        if one.ratio > LIMIT
+    ]
+    return lines
+
+
+def _largest(found: list[Width], quantity: str) -> str:
+    ratios = [one.ratio for one in found if one.ours.quantity == quantity]
+    return f"{max(ratios):.2f}" if ratios else "no other"
 
 
 def _looking(found: dict[str, Any] | None) -> list[str]:

@@ -14,6 +14,7 @@ from alignboard.stats.rating.bradley_terry import (
     bradley_terry,
     influence_on_strengths,
     log_strengths,
+    two_way_covariance,
 )
 from alignboard.stats.student import student_quantile
 from coverage_cells import Array, Design, Labels, Limits
@@ -165,6 +166,62 @@ def dominated() -> Iterator[Design]:
                 "rows independent": lambda first, second, score, _: _differences(
                     _fit(first, second, score, np.arange(len(score)), 4)
                 ),
+            },
+        )  # fmt: skip
+
+
+def two_ways() -> Iterator[Design]:
+    """All differences of four equal models whose rows share prompts and annotators, both with tastes of their own."""
+    i, j = np.triu_indices(4, 1)
+    first, second = np.tile(i, 60), np.tile(j, 60)
+    prompt = np.repeat(np.arange(60), len(i))
+    for groups, dominant in itertools.product((5, 10, 20), (False, True)):
+        share = np.full(groups, 1 / groups)
+        if dominant:
+            share[:] = 0.5 / (groups - 1)
+            share[0] = 0.5
+
+        def draw(
+            rng: np.random.Generator, groups: int = groups, share: Array = share
+        ) -> tuple[Battles, Labels]:
+            annotator = rng.choice(groups, len(first), p=share)
+            taste = 0.7 * rng.standard_normal((groups, 4))[annotator]
+            taste += 0.7 * rng.standard_normal((60, 4))[prompt]
+            rows = np.arange(len(first))
+            p = _logistic(taste[rows, first] - taste[rows, second])
+            score = (rng.random(len(p)) < p).astype(np.float64)
+            return Battles(first, second, score, prompt), annotator
+
+        def limits(fit: BradleyTerryFit, covariance: Array, known: float) -> Limits:
+            found, error = _apart(fit.log_strength), np.diag(covariance)
+            variance = error[i] + error[j] - 2 * covariance[i, j]
+            reach = student_quantile(0.975, known - 1) * np.sqrt(np.maximum(variance, 0))
+            return found - reach, found + reach
+
+        def both(battles: Battles, annotator: Labels) -> Limits:
+            fit = bradley_terry(battles, 4)
+            return limits(fit, *two_way_covariance(battles, fit, annotator))
+
+        def prompts_alone(battles: Battles, _: Labels) -> Limits:
+            return _differences(bradley_terry(battles, 4))
+
+        def former(battles: Battles, annotator: Labels) -> Limits:
+            fit, total, fewest = bradley_terry(battles, 4), np.zeros((4, 4)), len(first)
+            pairs = battles.codes[0] * (len(annotator) + 1) + annotator
+            for cluster, sign in ((battles.cluster, 1), (annotator, 1), (pairs, -1)):
+                own = bradley_terry(Battles(first, second, battles.score, cluster), 4)
+                groups, push = own.n_clusters, own.influence
+                total += sign * groups / (groups - 1) * (push.T @ push)
+                fewest = min(fewest, groups)
+            return limits(fit, total, fewest)
+
+        shape = "one with half" if dominant else "equal"
+        yield Design(
+            "rating differences, prompts and annotators", f"{shape}, G = {groups}", np.zeros(6), draw,
+            {
+                "alignboard": both,
+                "CR1, G - 1 (former)": former,
+                "prompts alone": prompts_alone,
             },
         )  # fmt: skip
 

@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import math
 import statistics
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -147,6 +149,53 @@ def test_the_page_on_coverage_is_that_of_its_numbers(neighbours):
     assert page.read_text() == coverage.markdown(cells, looking)
     ours = [cell for cell in cells if cell.method == "alignboard"]
     assert {cell.design for cell in ours if cell.coverage + 2 * cell.error < 0.93} == set()
+
+
+@pytest.fixture(scope="module")
+def coverage_cells(neighbours):
+    coverage = load("coverage")
+    return [coverage.Cell(**cell) for cell in json.loads((FOLDER / "coverage.json").read_text())]
+
+
+def wider(cells, *, at_size):
+    """Cells whose limits are more than 1.3 times as wide as another method's, which is valid."""
+    found = load("coverage_widths").widths(cells, at_size=at_size)
+    return {(one.ours.design, one.other.method): one for one in found if one.ratio > 1.3}
+
+
+def test_limits_of_few_prompts_are_no_wider_than_those_of_another_valid_method(coverage_cells):
+    found = wider(coverage_cells, at_size=True)
+    assert set(found) == {(f"{kind}, p = 0.1, n = 10", "Wilson") for kind in ("binary", "soft")}
+    assert max(one.ratio for one in found.values()) < 1.32
+    # Which is no valid method, either: the exact coverage, by which of 0 to 10 wins the limits hold .1.
+    wilson, wins = load("coverage").wilson, range(11)
+    limits = [wilson(np.repeat([1.0, 0.0], [k, 10 - k])) for k in wins]
+    exact = sum(
+        math.comb(10, k) * 0.1**k * 0.9 ** (10 - k)
+        for k, (low, high) in zip(wins, limits, strict=True)
+        if low <= 0.1 <= high
+    )
+    assert exact == pytest.approx(0.9298, abs=5e-5)
+    # Where a method is narrower in one cell alone, it misses in another one of this size.
+    alone = wider(coverage_cells, at_size=False)
+    assert {one.lowest.coverage < 0.93 for key, one in alone.items() if key not in found} == {True}
+    assert len(alone) == 20
+
+
+def test_a_wider_rule_and_a_narrow_valid_one_are_found(coverage_cells):
+    doubled = [
+        replace(cell, width=2 * cell.width)
+        if (cell.quantity, cell.design, cell.method)
+        == (
+            "win rate by people, with a judge",
+            "sens 0.7, spec 0.6, p = 0.3, 50 labels",
+            "alignboard",
+        )
+        else cell
+        for cell in coverage_cells
+    ]
+    new = set(wider(doubled, at_size=True)) - set(wider(coverage_cells, at_size=True))
+    assert new == {("sens 0.7, spec 0.6, p = 0.3, 50 labels", "people alone")}
 
 
 def test_a_simulation_that_was_stopped_goes_on_as_if_it_had_not_been(neighbours):

@@ -146,6 +146,7 @@ def test_methods_and_what_does_not_go_together(tmp_path):
     path = write(tmp_path / "b.csv", battles(judge=lambda r: r.choice(["j1", "j2"])))
     davidson = as_json(path, "--method", "davidson")
     assert davidson["tie"] > 0
+    assert (davidson["clustered_by"], davidson["n_clusters"]) == ("rows", davidson["n_rows"])
     for method in ("elo", "win-rate", "eigenvector"):
         found = as_json(path, "--method", method)
         assert found["models"][0]["model"] == "strong"
@@ -163,6 +164,8 @@ def test_methods_and_what_does_not_go_together(tmp_path):
         ("--prior", "normal:0"),
         ("--prior", "cauchy:1"),
         ("--cluster", "prompt"),
+        ("--method", "davidson", "--cluster", "judge"),
+        ("--method", "win-rate", "--cluster", "judge"),
         ("--style",),
     ):
         assert isinstance(run(path, *arguments).exception, InputError), arguments
@@ -216,6 +219,22 @@ def test_two_way_clusters(tmp_path):
     single = as_json(path)
     assert found["models"][0]["elo"] == single["models"][0]["elo"]
     assert found["models"][0]["ci_low"] != single["models"][0]["ci_low"]
+    # the limits rest on six annotators, not on 60 prompts
+    assert (found["n_clusters"], single["n_effective"]) == (60, 60)
+    assert found["n_effective"] < 6
+
+
+def test_fits_of_styles_and_of_judges_say_how_many_clusters_they_rest_on(tmp_path):
+    rows = battles(
+        20,
+        judge=lambda r: f"j{r.randrange(2)}",
+        length_a=lambda r: r.randrange(99),
+        length_b=lambda _: 50,
+    )
+    path = write(tmp_path / "b.jsonl", rows)
+    for options in (["--style"], ["--method", "judge-aware"]):
+        assert as_json(path, *options)["n_effective"] == 20
+    assert as_json(path, "--method", "davidson")["n_effective"] is None
 
 
 def test_fastchat_and_arena_hard_files(tmp_path):

@@ -37,7 +37,8 @@ _METHOD = (
     "--cluster",
     multiple=True,
     metavar="FIELD",
-    help="Rows with the same value are dependent; give it twice for prompts and annotators (default: the prompt).",
+    help="Rows with the same value are dependent; give it twice for prompts and annotators (default: the prompt). Goes "
+    "with --method bt or judge-aware.",
 )
 @click.option(
     "--prior",

@@ -24,6 +24,8 @@ from alignboard.stats.rating.checks import certain_cycles, fragility, pair_fits
 from alignboard.stats.rating.simple_scores import average_win_rate, eigenvector, elo_updates
 
 _CENTRE = 1000.0
+_CLUSTERED = ("bt", "judge-aware")
+_SIMPLE = ("elo", "win-rate", "eigenvector")
 
 
 class RankedModel(msgspec.Struct, frozen=True):
@@ -129,6 +131,11 @@ def rank(
         raise InputError("--prior goes with --method bt without --style.")
     if style and method not in {"bt", "judge-aware"}:
         raise InputError(f"--style goes with --method bt or judge-aware, not {method}.")
+    if cluster and method not in _CLUSTERED:
+        raise InputError(
+            f"--cluster goes with --method bt or judge-aware; {method} "
+            + ("has no interval." if method in _SIMPLE else "takes rows for independent.")
+        )
     if len(cluster) == 2 and (method != "bt" or style):
         raise InputError("Two fields of --cluster go with --method bt without --style.")
     table = read_battles([Path(path) for path in paths], cluster[0] if cluster else None)
@@ -136,7 +143,7 @@ def rank(
         close = nearest(cluster[1], list(table.fields)) or "."
         raise InputError(f"{paths[0]} has no field {cluster[1]!r} to cluster by{close}")
     shared: dict[str, Any] = _facts(table, method, cluster, prior_sd)
-    if method in {"elo", "win-rate", "eigenvector"}:
+    if method in _SIMPLE:
         return RankReport(
             status="ranked",
             models=_simple(table, method),
@@ -162,7 +169,7 @@ def rank(
         tie=found.tie,
         models=_lines(table, found),
         effects=found.effects,
-        n_effective=None if found.fit is None else float(found.fit.n_effective),
+        n_effective=found.n_effective,
         **_checks(table, found.fit),
         **shared,
     )
@@ -173,7 +180,7 @@ def _facts(
 ) -> dict[str, Any]:
     by = " and ".join(cluster)
     n = len(table.battles.score)
-    groups = table.battles.n_clusters
+    groups = table.battles.n_clusters if method in _CLUSTERED else n
     return {
         "method": method,
         "prior_sd": prior_sd,

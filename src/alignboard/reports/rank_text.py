@@ -12,8 +12,7 @@ def to_text(report: RankReport) -> str:
     """The table, and what it rests on, in sentences."""
     lines = [
         f"{count(report.n_rows, 'comparison')}, {report.n_unscored} not scored, {report.n_ties} draws "
-        f"({report.n_both_bad} both bad); clustered by {report.clustered_by}: {report.n_clusters}{_few(report)}. "
-        f"Method {report.method}"
+        f"({report.n_both_bad} both bad); {_units(report)}. Method {report.method}"
         + ("." if report.prior_sd is None else f", normal prior of sd {report.prior_sd:g}.")
     ]
     if report.status == "not identified":
@@ -46,10 +45,13 @@ def to_text(report: RankReport) -> str:
     return "\n".join([*lines, *([report.note] if report.note else [])])
 
 
-def _few(report: RankReport) -> str:
-    """The effective number of clusters, where sizes make it less than their number."""
+def _units(report: RankReport) -> str:
+    """The clusters, and their effective number where sizes make it less than their number."""
+    if report.clustered_by == "rows":
+        return "rows taken for independent"
     known = report.n_effective
-    return "" if known is None or round(known) >= report.n_clusters else f" (n_eff {known:.0f})"
+    few = "" if known is None or round(known) >= report.n_clusters else f" (n_eff {known:.0f})"
+    return f"clustered by {report.clustered_by}: {report.n_clusters}{few}"
 
 
 def _first_order(first: Order, n_clusters: int) -> str:

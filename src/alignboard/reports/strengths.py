@@ -46,6 +46,8 @@ class Strengths:
     effects: list[Effect]
     tie: float | None = None
     fit: BradleyTerryFit | None = None
+    n_effective: float | None = None
+    """clusters of one size that would leave the errors as well known; None without clustered errors"""
 
 
 def strengths_of(
@@ -67,9 +69,17 @@ def strengths_of(
     fit = bradley_terry(battles, k, prior_sd=prior_sd)
     shown = fit
     if len(cluster) == 2:
-        covariance, groups = two_way_covariance(battles, fit, table.fields[cluster[1]])
-        shown = replace(fit, covariance=covariance, n_clusters=groups, n_effective=groups)
-    return Strengths(fit.log_strength, *shown.interval(), shown.p_values(), [], fit=fit)
+        covariance, known = two_way_covariance(battles, fit, table.fields[cluster[1]])
+        groups = min(fit.n_clusters, len(np.unique(table.fields[cluster[1]])))
+        shown = replace(fit, covariance=covariance, n_clusters=groups, n_effective=known)
+    return Strengths(
+        fit.log_strength,
+        *shown.interval(),
+        shown.p_values(),
+        [],
+        fit=fit,
+        n_effective=float(shown.n_effective),
+    )
 
 
 def _strengths_with(
@@ -119,7 +129,8 @@ def _with_effects(table: BattleTable, method: Method, *, style: bool) -> Strengt
         one = effects[at]
         effects[at] = Effect(one.name, *(math.exp(x) for x in (one.value, one.low, one.high)))
     effects.sort(key=lambda one: one.name)
-    return _strengths_with(fit.log_strength, fit.covariance[:k, :k], degrees, effects)
+    found = _strengths_with(fit.log_strength, fit.covariance[:k, :k], degrees, effects)
+    return replace(found, n_effective=float(fit.n_effective))
 
 
 def _features(

@@ -307,24 +307,25 @@ def _by_rows(
 
 def two_way_covariance(
     battles: Battles, fit: BradleyTerryFit, second: NDArray
-) -> tuple[Array, int]:
+) -> tuple[Array, float]:
     """(models, models) covariance where rows of one prompt, or of one ``second`` (n,) such as annotator, are dependent.
 
     The sum of both sandwiches less that of their intersections, with negative eigenvalues set to 0; and the smaller
-    number of clusters. References: Cameron, Gelbach and Miller 2011, Journal of Business and Economic Statistics 29.
+    effective number of clusters. References: Cameron, Gelbach and Miller 2011, Journal of Business and Economic
+    Statistics 29. Differs from it: clusters of several sizes have each its own factor (`clustered_covariance`).
     """
     n_models = len(fit.log_strength)
     p, information = _inside_groups(np.nan_to_num(fit.log_strength), fit.hessian, fit.separation)
     one, two = battles.codes[0], np.unique(second, return_inverse=True)[1]
     both = np.unique(one * (int(two.max(initial=0)) + 1) + two, return_inverse=True)[1]
-    total, fewest = np.zeros((n_models, n_models)), len(battles.score)
+    total, fewest = np.zeros((n_models, n_models)), float(len(battles.score))
     for codes, sign in ((one, 1), (two, 1), (both, -1)):
         score, size = _by_rows(battles, p, n_models, codes, int(codes.max()) + 1)
-        groups = int(np.count_nonzero(size))
-        if groups < 2:
-            return np.full((n_models, n_models), np.nan), groups
-        half = np.linalg.solve(information, score.T)
-        total += sign * groups / (groups - 1) * (half @ half.T)
-        fewest = min(fewest, groups)
+        influence = np.asarray(np.linalg.solve(information, score.T).T, np.float64)
+        covariance, known = clustered_covariance(influence, size)
+        if np.isnan(covariance).all():
+            return covariance, known
+        total += sign * covariance
+        fewest = min(fewest, known)
     values, vectors = np.linalg.eigh(total)
     return (vectors * np.maximum(values, 0)) @ vectors.T, fewest
