@@ -1,6 +1,7 @@
 """Tiny checkpoints in every format, written by hand from a model of transformers: the inverse of what is loaded."""
 
 import functools
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -355,3 +356,19 @@ def sentencepiece_vocabulary(kind: str) -> tuple[list[str], list[int]]:
 
 def gguf_vocabulary_size(kind: str) -> int:
     return len(bpe_vocabulary()[0] if kind == "phi2" else sentencepiece_vocabulary(kind)[0])
+
+
+def sentencepiece_file(header: Any) -> bytes:
+    """The tokenizer.model that the vocabulary of a GGUF file was made from: its pieces, scores and types."""
+    made = importlib.import_module("sentencepiece.sentencepiece_model_pb2").ModelProto()
+    values = zip(
+        *(header.of_tokenizer(key) for key in ("tokens", "scores", "token_type")), strict=True
+    )
+    for piece, score, kind in values:
+        made.pieces.add(piece=piece, score=score, type=kind)
+    trained, prepared = made.trainer_spec, made.normalizer_spec
+    trained.model_type, trained.byte_fallback = 2, True
+    trained.unk_id, trained.bos_id, trained.eos_id, trained.pad_id = 0, 1, 2, -1
+    prepared.name, prepared.add_dummy_prefix = "identity", True
+    prepared.remove_extra_whitespaces = False
+    return made.SerializeToString()

@@ -371,7 +371,7 @@ def test_another_base_is_allowed_where_the_entry_says_so(plain, tmp_path):
 def test_a_sentencepiece_model_alone_names_the_packages(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e")
-    monkeypatch.setattr("alignboard.models.tokenizers.find_spec", lambda _name: None)
+    monkeypatch.setattr("alignboard.models.sentencepiece.find_spec", lambda _name: None)
     with pytest.raises(InputError, match="pip install sentencepiece protobuf"):
         open_tokenizer(identify(tmp_path))
 

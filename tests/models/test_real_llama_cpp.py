@@ -15,13 +15,17 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from alignboard.errors import InputError
 from alignboard.fetch.packages import packaged_path
+from alignboard.models.formats import identify
 from alignboard.models.gguf.file import GgufHeader, read_header
 from alignboard.models.gguf.tokenizer import PRE_TOKENIZERS, build_tokenizer
 from alignboard.models.loading import LoadedModel
 from alignboard.models.prompting import prompt_ids
+from alignboard.models.tokenizers import open_tokenizer
+from checkpoint_formats import sentencepiece_file
 
 llama_cpp = pytest.importorskip(
     "xllamacpp", reason="no wheel of xllamacpp (llama.cpp) is installed"
@@ -31,7 +35,9 @@ VECTORS = sorted(REAL.glob("tokenizers/*.inp"))
 pytestmark = pytest.mark.real
 SEPARATOR = "\n__ggml_vocab_test__\n"
 PAGE = Path(__file__).parents[2] / "docs" / "tokenizers.md"
-HEAD = """# Tokenizers of GGUF files
+HEAD = """# Tokenizers
+
+## GGUF files
 
 Token ids beside llama.cpp's. Models: instructions and responses of LLaMA-Factory's demonstration rows and llama.cpp's
 vectors, tokenized by llama.cpp itself. Vocabularies: the ids that llama.cpp stores for its 47 vectors. A vocabulary
@@ -44,6 +50,26 @@ The page is written by `ALIGNBOARD_GOLDENS=write pytest -m real tests/models/tes
 |file|kind|rule|token ids|
 |---|---|---|---|
 """
+FOLDERS = """
+## Folders
+
+The same vocabularies as folders: a `tokenizer.model` alone (read with sentencepiece and protobuf), or a tokenizer.json
+under the class that the folder's tokenizer_config.json names. A tokenizer.json is read as it is, and a
+`tokenizer.model` is held against SentencePiece itself and refused where the two differ; transformers builds the
+tokenizers of some classes anew.
+
+|file|as|class|token ids|transformers alone|
+|---|---|---|---|---|
+"""
+LAYOUTS = (
+    ("llama-spm", "tokenizer.model", "LlamaTokenizer"),
+    ("llama-spm", "tokenizer.json", "LlamaTokenizer"),
+    ("llama-spm", "tokenizer.json", "CodeLlamaTokenizer"),
+    ("llama-bpe", "tokenizer.json", "LlamaTokenizer"),
+    ("llama-bpe", "tokenizer.json", "PreTrainedTokenizerFast"),
+    ("gpt-2", "tokenizer.json", "GPT2Tokenizer"),
+    ("qwen2", "tokenizer.json", "Qwen2Tokenizer"),
+)
 N_PROMPTS, N_TOKENS = {"smollm2": 20, "gemma3": 10}, 32
 
 
@@ -119,8 +145,34 @@ def verdict(tokenizer: Any, texts: Sequence[str], expected: Sequence[list[int]])
     return f"{same:,} of {len(texts):,} texts"
 
 
+def in_folder(folder: Path, header: GgufHeader, layout: str, named: str) -> Path:
+    """The tokenizer of a GGUF file as a checkpoint's folder."""
+    built = build_tokenizer(header)
+    folder.mkdir()
+    stated = {"tokenizer_class": named, **built.special_tokens_map}
+    (folder / "tokenizer_config.json").write_text(json.dumps(stated))
+    size = {"model_type": "llama", "vocab_size": len(built)}
+    (folder / "config.json").write_text(json.dumps(size))
+    if layout == "tokenizer.model":
+        (folder / layout).write_bytes(sentencepiece_file(header))
+    else:
+        built.backend_tokenizer.save(str(folder / layout))
+    return folder
+
+
+def folder_row(
+    folder: Path, header: GgufHeader, which: tuple[str, str, str], expected: Any
+) -> tuple[str, str]:
+    """A line of the page and its verdict on our reading."""
+    name, layout, named = which
+    place = in_folder(folder / f"{name}-{layout}-{named}", header, layout, named)
+    found = verdict(open_tokenizer(identify(place)), *expected)
+    theirs = verdict(AutoTokenizer.from_pretrained(place), *expected)
+    return f"|{name}|`{layout}`|{named}|{found}|{theirs}|\n", found
+
+
 @pytest.mark.skipif(not VECTORS, reason="ALIGNBOARD_REAL has no tokenizers")
-def test_the_token_ids_are_those_of_llama_cpp_and_the_page_says_so(smollm2, gemma3, rows):
+def test_the_token_ids_are_those_of_llama_cpp_and_the_page_says_so(smollm2, gemma3, rows, tmp_path):
     texts, lines = texts_of(rows[:400]), []
     assert len(texts) >= 700
     for name, both in (("SmolLM2-135M-Instruct", smollm2), ("Gemma 3 270M", gemma3)):
@@ -137,6 +189,17 @@ def test_the_token_ids_are_those_of_llama_cpp_and_the_page_says_so(smollm2, gemm
         else:
             assert found == "47 of 47 texts"
         lines.append(row(name, header, found))
+    lines.append(FOLDERS)
+    for which in LAYOUTS:
+        path = REAL / "tokenizers" / f"ggml-vocab-{which[0]}.gguf"
+        line, found = folder_row(tmp_path, read_header(path), which, stored(path))
+        assert found == "47 of 47 texts", which
+        lines.append(line)
+    which = ("SmolLM2-135M-Instruct", "tokenizer.json", "GPT2Tokenizer")
+    by_llama_cpp = [smollm2.theirs(text) for text in texts]
+    line, found = folder_row(tmp_path, read_header(smollm2.file), which, (texts, by_llama_cpp))
+    assert found == f"{len(texts):,} of {len(texts):,} texts"
+    lines.append(line)
     text = HEAD.format(pre=", ".join(sorted(PRE_TOKENIZERS))) + "".join(lines)
     if os.environ.get("ALIGNBOARD_GOLDENS") == "write":
         PAGE.write_text(text, encoding="utf-8")

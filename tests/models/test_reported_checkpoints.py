@@ -178,13 +178,15 @@ def test_14_a_template_with_the_date_is_said_and_can_be_set(make):
 
 def test_16_sentencepiece_alone_names_its_package_or_is_read(make, monkeypatch):
     folder = make("16", "make.py", "320")
-    monkeypatch.setattr("alignboard.models.tokenizers.find_spec", lambda _name: None)
+    monkeypatch.setattr("alignboard.models.sentencepiece.find_spec", lambda _name: None)
     with pytest.raises(InputError, match="pip install sentencepiece protobuf"):
         LoadedModel.load(folder / "sponly")
     monkeypatch.undo()
-    pytest.importorskip("sentencepiece")
+    reader = pytest.importorskip("sentencepiece").SentencePieceProcessor()
+    reader.load(str(folder / "sponly" / "tokenizer.model"))
     model = LoadedModel.load(folder / "sponly")
-    assert model.tokenizer.decode(model.tokenizer.encode(QUESTION, add_special_tokens=False))
+    assert prompt_of(model) == [1, *reader.encode(f"[INST] {QUESTION} [/INST]")]
+    assert check_model(load_model(str(folder / "sponly"))).wrong == []
 
 
 def test_21_a_text_begins_as_the_vocabulary_says():

@@ -24,6 +24,7 @@ from alignboard.errors import InputError
 from alignboard.fetch.packages import is_packaged
 from alignboard.models.hub import is_repository
 from alignboard.models.identity import adapter_fingerprint, fingerprint
+from alignboard.models.tokenizers import prepares, read_tokenizer
 from alignboard.results.files import read_json_object
 from alignboard.workspace import STORE
 
@@ -163,10 +164,8 @@ def own_tokenizer(path: Path, base: Any) -> Any:
     """
     if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
         return None
-    from transformers import AutoTokenizer
-
     try:
-        found = AutoTokenizer.from_pretrained(path)
+        found = read_tokenizer(path)
     except (ImportError, KeyError, OSError, ValueError) as error:
         raise InputError(
             f"{path}: the adapter's tokenizer cannot be loaded ({' '.join(str(error).split())}); remove its tokenizer "
@@ -180,9 +179,14 @@ def own_tokenizer(path: Path, base: Any) -> Any:
 
 
 def _reads_as(tokenizer: Any) -> tuple[Any, ...]:
-    """What decides how a tokenizer reads texts, as far as adapters change it: its vocabulary and its special tokens."""
+    """What decides how a tokenizer reads texts, as far as adapters change it."""
     special = (tokenizer.bos_token_id, tokenizer.eos_token_id)
-    return tokenizer.get_vocab(), special, sorted(tokenizer.added_tokens_decoder)
+    return (
+        tokenizer.get_vocab(),
+        special,
+        sorted(tokenizer.added_tokens_decoder),
+        prepares(tokenizer),
+    )
 
 
 def stated_base(path: Path) -> str | None:

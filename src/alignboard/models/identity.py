@@ -38,6 +38,10 @@ _TOKENIZER: Final = (
     *("vocab.json", "merges.txt", "added_tokens.json"),
 )
 _ADAPTER: Final = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+_OF_FILES: Final = frozenset(
+    {"PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend"}
+)
+"""the classes of transformers that take tokenizer.json as it is"""
 # Where something lay or who wrote it: changes no output.
 _IRRELEVANT: Final = frozenset(
     {"_name_or_path", "base_model_name_or_path", "revision", "name_or_path"}
@@ -56,13 +60,16 @@ def fingerprint(
     Of a folder of GGUF files only ``gguf_file`` and its other parts count, which hold all three. ``tokenizer`` is the
     folder of a tokenizer that replaces the checkpoint's own, ``remote_code`` says that the folder's own Python runs:
     both change what the model answers. ``gguf-2`` is the version of how a GGUF file is read: 1 had other token ids for
-    some texts. The chat template is not part of it: it is a setting with a hash of its own.
+    some texts; `_reading` is that of a folder's tokenizer. The chat template is not part of it: it is a setting with a
+    hash of its own.
     """
     if gguf_file is not None:
         digest = _digest(path, tuple(map(glob.escape, part_names(gguf_file))), "gguf-2")
     else:
         code = ("*.py",) if remote_code else ()
-        digest = _digest(path, (*_WEIGHTS, *_CONFIG, *_TOKENIZER, *code), "checkpoint-1")
+        digest = _digest(
+            path, (*_WEIGHTS, *_CONFIG, *_TOKENIZER, *code), f"checkpoint-{_reading(path)}"
+        )
     if tokenizer is None:
         return digest
     return fingerprint_with_tokenizer(digest, tokenizer)
@@ -101,8 +108,20 @@ def _json_object(path: Path) -> dict[str, Any]:
 
 def fingerprint_with_tokenizer(digest: str, folder: Path) -> str:
     """The digest of an adapter that is read by the tokenizer in its own ``folder``."""
-    own = f"tokenizer-1 {digest} {_digest(folder, _TOKENIZER, 'tokenizer-1')}"
+    own = f"tokenizer-1 {digest} {_digest(folder, _TOKENIZER, f'tokenizer-{_reading(folder)}')}"
     return hashlib.sha256(own.encode()).hexdigest()
+
+
+def _reading(folder: Path) -> int:
+    """The version of how the tokenizer in ``folder`` is read.
+
+    1 was transformers' way, which drops what the file says of spaces and digits for some classes of tokenizers. It is
+    still that of folders that name no such class, so that nothing that was trained on them is trained again.
+    """
+    named = _json_object(folder / "tokenizer_config.json").get("tokenizer_class")
+    files = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
+    alone = not (folder / "tokenizer.json").is_file()
+    return 2 if files and (alone or named not in _OF_FILES) else 1
 
 
 def _digest(folder: Path, patterns: tuple[str, ...], scheme: str) -> str:

@@ -1,19 +1,26 @@
-"""The tokenizer of a checkpoint, of any format; that of a GGUF file is its own."""
+"""The tokenizer of a checkpoint or an adapter, of any format, which reads texts as its own files say."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alignboard.errors import InputError
 from alignboard.models.formats import Checkpoint
 from alignboard.models.gguf.file import read_header
+from alignboard.models.sentencepiece import (
+    HandedOver,
+    backend_of,
+    is_alone,
+    require_packages,
+    require_read_alike,
+)
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 
@@ -23,7 +30,6 @@ def open_tokenizer(
     """The tokenizer of a checkpoint, or the one in the folder that replaces it."""
     from alignboard.models.gguf.tokenizer import build_tokenizer
 
-    _require_sentencepiece(replaced_by or checkpoint.path, checkpoint)
     try:
         if replaced_by is None and checkpoint.gguf_file is not None:
             found = build_tokenizer(read_header(checkpoint.place))
@@ -36,7 +42,7 @@ def open_tokenizer(
         ) from error
     if len(found) <= len(found.all_special_tokens):  # transformers makes one of nothing
         raise InputError(
-            f"{replaced_by or checkpoint.place} holds no files of a tokenizer; give one as tokenizer, such as that of "
+            f"{replaced_by or checkpoint.path} holds no files of a tokenizer; give one as tokenizer, such as that of "
             "the model it was made from."
         )
     return found
@@ -45,35 +51,84 @@ def open_tokenizer(
 def _from_folder(
     checkpoint: Checkpoint, replaced_by: Path | None, *, remote_code: bool
 ) -> PreTrainedTokenizerFast:
-    from transformers import AutoTokenizer, PhiConfig
+    from transformers import PhiConfig
 
     # What AutoTokenizer would find in config.json, but for the old name of Phi, which it does not know.
     old_phi = replaced_by is None and checkpoint.format in {"phi-msft", "phixtral"}
     known = {"config": PhiConfig()} if old_phi else {}
-    folder = checkpoint.path if replaced_by is None else replaced_by
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=remote_code, **known)
+    return read_tokenizer(replaced_by or checkpoint.path, trust_remote_code=remote_code, **known)
 
 
-def _require_sentencepiece(folder: Path, checkpoint: Checkpoint) -> None:
-    """A folder with ``tokenizer.model`` alone needs two more packages, which transformers does not name."""
-    if checkpoint.gguf_file is not None or (folder / "tokenizer.json").is_file():
-        return
-    if not (folder / "tokenizer.model").is_file():
-        return
-    packages = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf.message"}
-    missing = [name for name, module in packages.items() if not _is_installed(module)]
-    if missing:
-        raise InputError(
-            f"{folder} has a tokenizer.model and no tokenizer.json, and reading that needs {' and '.join(missing)}: "
-            f"pip install {' '.join(missing)}."
-        )
+def read_tokenizer(folder: Path, **known: Any) -> PreTrainedTokenizerFast:
+    """The tokenizer whose files lie in ``folder``; ``known`` is what AutoTokenizer is told besides.
+
+    transformers builds those of some classes anew from vocabulary and merges, and drops how the file prepares a text:
+    leading spaces (LlamaTokenizer), digits one by one (GPT2Tokenizer). Here the file counts.
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    alone = is_alone(folder)
+    if alone:
+        require_packages(folder)
+    found = AutoTokenizer.from_pretrained(folder, **known)
+    ours = type(found).__module__.startswith("transformers.")  # and not the folder's own code
+    if not ours or not isinstance(found, PreTrainedTokenizerFast):
+        return found
+    file, backend = folder / "tokenizer.json", None
+    if alone:
+        backend = backend_of(folder)
+    elif file.is_file() and type(found) is not PreTrainedTokenizerFast:
+        stated = Tokenizer.from_file(str(file))
+        backend = None if _way(stated) == prepares(found) else stated
+    if backend is not None:
+        found = _around(backend, found, folder, begins=alone)
+    if alone:
+        require_read_alike(found.backend_tokenizer, folder)
+    return found
 
 
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # of a parent package
-        return False
+def prepares(tokenizer: Any) -> list[Any]:
+    """How ``tokenizer`` prepares a text and writes one; empty where its own Python does it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return [] if backend is None else _way(backend)
+
+
+def _way(backend: Tokenizer) -> list[Any]:
+    """How a tokenizer reads a text and writes one, but for its vocabulary and its added tokens."""
+    steps = (backend.normalizer, backend.pre_tokenizer, backend.decoder)
+    model: Any = backend.model
+    flags = ("ignore_merges", "byte_fallback", "fuse_unk", "unk_token", "continuing_subword_prefix")
+    return [
+        type(model).__name__,
+        *(None if step is None else step.__getstate__() for step in steps),
+        *(getattr(model, flag, None) or None for flag in flags),
+    ]
+
+
+def _around(
+    backend: Tokenizer, found: PreTrainedTokenizerFast, folder: Path, *, begins: bool
+) -> PreTrainedTokenizerFast:
+    """A tokenizer of ``backend`` with the special tokens of ``found``, whose class may name some that no file does.
+
+    With ``begins`` a text begins with BOS where no file says otherwise: SentencePiece's files do not, and the classes
+    of the models that have nothing else do it.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    named: dict[str, Any] = {
+        name: token
+        for name, token in found.special_tokens_map.items()
+        if isinstance(token, str) and backend.token_to_id(token) is not None
+    }
+    if begins and "bos_token" in named and "add_bos_token" not in found.init_kwargs:
+        named["add_bos_token"] = True
+    return PreTrainedTokenizerFast.from_pretrained(
+        folder,
+        tokenizer_object=HandedOver(backend),
+        padding_side=found.padding_side,
+        **named,
+    )
 
 
 @contextmanager

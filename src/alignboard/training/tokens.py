@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.models.adapters import default_template
+from alignboard.models.tokenizers import read_tokenizer
 from alignboard.training.encoding import encoded
 from alignboard.training.preflight import IGNORED, TokenRow
 from alignboard.training.sections import RecipeError
@@ -52,9 +53,7 @@ def training_tokenizer(
     """The start adapter's tokenizer, else the base's, with the recipe's template and a pad token."""
     tokenizer = base
     if adapter is not None and (Path(adapter) / "tokenizer.json").exists():
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(adapter)
+        tokenizer = read_tokenizer(Path(adapter))
     tokenizer.chat_template = template or default_template(tokenizer.chat_template)
     if not tokenizer.chat_template:
         raise RecipeError(f"{source} has no chat template; give one in the recipe's chat_template.")

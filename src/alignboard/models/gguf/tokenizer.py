@@ -18,17 +18,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from alignboard.errors import InputError, nearest
 from alignboard.models.gguf.file import GgufHeader
+from alignboard.models.sentencepiece import (
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    USER_DEFINED,
+    HandedOver,
+    Pieces,
+    pieces_backend,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
-_SPACE: Final = "\u2581"
 _NAMED: Final = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 _ROLE_TOKENS_KEEP: Final = frozenset({"<unk>", "<s>", "<|endoftext|>"})
 """The special tokens of Phi-3 that do not swallow the spaces behind them."""
@@ -50,7 +57,7 @@ def build_tokenizer(header: GgufHeader) -> PreTrainedTokenizerFast:
 
     backend, named = _backend(header)
     return PreTrainedTokenizerFast(
-        tokenizer_object=_HandedOver(backend),
+        tokenizer_object=HandedOver(backend),
         clean_up_tokenization_spaces=False,
         chat_template=header.metadata.get("tokenizer.chat_template"),
         **named,
@@ -62,7 +69,7 @@ def _backend(header: GgufHeader) -> tuple[Tokenizer, Mapping[str, str]]:
     """The tokenizer proper, and the names of its special tokens: what is checked and what is loaded share one."""
     kind = header.required("tokenizer.ggml.model")
     tokens: list[str] = header.required("tokenizer.ggml.tokens")
-    types = header.of_tokenizer("token_type") or [_NORMAL] * len(tokens)
+    types = header.of_tokenizer("token_type") or [NORMAL] * len(tokens)
     if len(types) != len(tokens):
         raise InputError(f"{header.file} has {len(tokens)} tokens, but {len(types)} token types.")
     if kind == "gpt2":
@@ -83,16 +90,6 @@ def _backend(header: GgufHeader) -> tuple[Tokenizer, Mapping[str, str]]:
     }
     _add_ends(backend, header, named, add_bos=add_bos)
     return backend, named
-
-
-class _HandedOver:
-    """A tokenizer that is not copied: transformers makes a deep copy of what it is given, and drops that."""
-
-    def __init__(self, backend: Tokenizer) -> None:
-        self._backend = backend
-
-    def __deepcopy__(self, _: object) -> Tokenizer:
-        return self._backend
 
 
 def pre_tokenizer_of(header: GgufHeader) -> PreTokenizer:
@@ -135,40 +132,15 @@ def _halves(line: str) -> tuple[str, ...]:
 
 
 def _sentencepiece(header: GgufHeader, tokens: list[str], types: list[int]) -> Tokenizer:
-    from tokenizers import Tokenizer, decoders, models, normalizers
-
-    known = {token: number for number, token in enumerate(tokens)}
-    scores: list[float] = header.required("tokenizer.ggml.scores")
-    unknown = header.of_tokenizer("unknown_token_id")
-    prefix = header.of_tokenizer("add_space_prefix") is not False
-    backend = Tokenizer(
-        models.BPE(
-            known,
-            _merges(tokens, types, scores),
-            unk_token=None if unknown is None else tokens[unknown],
-            fuse_unk=True,
-            byte_fallback=True,
+    return pieces_backend(
+        Pieces(
+            tokens,
+            types,
+            scores=header.required("tokenizer.ggml.scores"),
+            unknown=header.of_tokenizer("unknown_token_id"),
+            prefix=header.of_tokenizer("add_space_prefix") is not False,
         )
     )
-    steps: list[Any] = [normalizers.Prepend(_SPACE)] if prefix else []
-    backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", _SPACE)])
-    after = [decoders.Strip(" ", 1, 0)] if prefix else []
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *after]
-    )
-    return backend
-
-
-def _merges(tokens: list[str], types: list[int], scores: list[float]) -> list[tuple[str, str]]:
-    """Every pair of tokens that makes a token, those of the best-scored token first."""
-    pieces = {token for token, kind in zip(tokens, types, strict=True) if kind == _NORMAL}
-    order = sorted(range(len(tokens)), key=scores.__getitem__, reverse=True)
-    return [
-        (token[:at], token[at:])
-        for token in (tokens[number] for number in order if types[number] == _NORMAL)
-        for at in range(1, len(token))
-        if token[:at] in pieces and token[at:] in pieces
-    ]
 
 
 def _add_tokens(
@@ -181,12 +153,12 @@ def _add_tokens(
     found = [
         AddedToken(
             token,
-            special=kind != _USER_DEFINED,
+            special=kind != USER_DEFINED,
             normalized=False,
-            rstrip=roles and kind != _USER_DEFINED and token not in _ROLE_TOKENS_KEEP,
+            rstrip=roles and kind != USER_DEFINED and token not in _ROLE_TOKENS_KEEP,
         )
         for token, kind in zip(tokens, types, strict=True)
-        if kind in {_UNKNOWN, _CONTROL, _USER_DEFINED} and token
+        if kind in {UNKNOWN, CONTROL, USER_DEFINED} and token
     ]
     backend.add_tokens(found)
 
