@@ -166,3 +166,24 @@ def test_a_plan_goes_on_without_a_refused_prompt_and_its_board_says_so(workspace
     n = len(server.requests)
     CliRunner().invoke(cli, ["run", "plan.yaml", "--trust-code"])
     assert len(server.requests) == n
+
+
+@pytest.mark.parametrize(
+    ("field", "one", "other"),
+    [
+        ("seed", 20241129, 20241130),
+        ("seed", 1, 2**53),
+        ("temperature", 0.7, 0.7000001),
+        ("top_p", 0.9, 0.9000000000000001),
+        ("max_new_tokens", 1234567, 1234568),
+    ],
+)
+def test_two_decodings_that_are_nearly_equal_have_two_places(field, one, other, tmp_path):
+    first = {"max_new_tokens": 64, "temperature": 0.5, "top_p": 0.5, "seed": 1}
+    folder = tmp_path / "results/m/s"
+    folder.mkdir(parents=True)
+    (folder / "model_outputs.json").write_text("[]")
+    (folder / "decoding.json").write_text(json.dumps(first | {"max_new_tokens": 8}))
+    places = {outputs_place(tmp_path, "m", "s", first | {field: value}) for value in (one, other)}
+    assert len(places) == 2
+    assert {without_decoding(place.name) for place in places} == {"s"}

@@ -37,11 +37,17 @@ def outputs_place(workspace: Path, model: str, set_name: str, decoding: Mapping[
     if there is None or there == decoding:
         return own
     parts = [
-        f"{name}-{decoding[name]:g}"
+        f"{name}-{_spelled(decoding[name])}"
         for name in ("temperature", "top_p", "seed", "max_new_tokens")
         if name in decoding
     ]
     return Path("results") / model_name(model) / model_name("-".join([set_name, *parts]))
+
+
+def _spelled(number: float) -> str:
+    """A number in short, but never two in the same way: seeds are often dates."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
 
 
 def without_decoding(folder: str) -> str:
