@@ -58,6 +58,29 @@ FINAL = "<|channel|>final<|message|>"
         ("So it is blue.</think>Blue.", "Blue.", "So it is blue."),
         ("So it is blue. </think> Blue.", "Blue.", "So it is blue."),
         ("</think>Blue.", "Blue.", "…"),
+        # Tags of a longer name, and marks that are no pair of tags.
+        ("<mm:think>hm</mm:think>Blue.", "Blue.", "hm"),
+        ("</mm:think>\n\nBlue.", "Blue.", "…"),
+        ("<mm:think>hm hm", "", "hm hm"),
+        ("<longcat_think>hm</longcat_think>\nBlue.", "Blue.", "hm"),
+        ("<think:fast>hm</think:fast>Blue.", "Blue.", "hm"),
+        ("hm\n</think:opensource>\nBlue.", "Blue.", "hm"),
+        (
+            "A <rethink> and </rethink> are no marks.",
+            "A <rethink> and </rethink> are no marks.",
+            "",
+        ),
+        (
+            "<|think|>hm<|end|><|begin|>assistant<|content|>Blue.",
+            "Blue.",
+            "hm<|end|><|begin|>assistant",
+        ),
+        ("Here are my reasoning steps:\nhm\n[BEGIN FINAL RESPONSE]\nBlue.", "Blue.", "hm"),
+        (
+            "Here are my reasoning steps:\nhm\n[BEGIN FINAL RESPONSE]\nBlue.\n[END FINAL RESPONSE]",
+            *("Blue.", "hm"),
+        ),
+        ("Here are my reasoning steps:\nhm", "", "hm"),
         # Other spellings of the same.
         ("<|channel>thought\nhm<channel|>Blue.", "Blue.", "hm"),
         ("<unused94>thought\nhm<unused95>Blue.", "Blue.", "hm"),
@@ -82,6 +105,9 @@ def test_a_block_that_the_template_has_opened():
     assert opens("<|assistant|>\n<think>\n")
     assert opens("<|start|>assistant<|channel|>analysis<|message|>")
     assert not opens("<think>\n\n</think>\n\n")
+    assert opens("]~b]ai\n<mm:think>")
+    assert not opens("]~b]ai\n</mm:think>")
+    assert opens("<|begin_assistant|>\nHere are my reasoning steps:\n")
     assert split("hm hm", opened=True) == Parts("", "hm hm")
     assert split("hm</think>Blue.", opened=True) == Parts("Blue.", "hm")
 

@@ -55,6 +55,8 @@ def answer_to(found: dict[str, Any]) -> Answer:
         ("COMPLETE", "stop"), ("model_length", "length"), ("MAX_TOKENS", "length"), ("odd", "unknown"),
         (["stop"], "stop"), (7, "unknown"), ({"a": 1}, "unknown"), ({"type": "length"}, "length"),
         ("FinishReason.MAX_TOKENS", "length"), ("token_limit", "length"), ("max_tokens_reached", "length"),
+        ("model_context_window_exceeded", "length"), ("max_output_reached", "length"),
+        ("truncated", "length"), ("pause_turn", "unknown"),
     ],
 )  # fmt: skip
 def test_whatever_is_said_of_its_end_the_text_is_kept(finish, means):

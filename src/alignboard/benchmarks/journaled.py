@@ -19,7 +19,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from alignboard.benchmarks.request_rows import ANSWERS, OpenRequests, RequestRows
 from alignboard.engines.local.ending import cut
 from alignboard.errors import InputError
-from alignboard.models.reasoning import MARKS, opens, split
+from alignboard.models.reasoning import has_marks, is_mark, opens, split
 
 TRIED: Final = 4
 """requests on which an adapter is held against its base"""
@@ -100,7 +100,7 @@ class JournaledLM(HFLM):
     def _thinks(self, context: str) -> bool:
         """Whether a reply may begin with reasoning, in which no stop text counts: by the prompt, or by its template."""
         template = getattr(self.tokenizer, "chat_template", None) or ""
-        return opens(context) or (self.is_chat and any(mark in template for mark in MARKS))
+        return opens(context) or (self.is_chat and has_marks(template))
 
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:  # noqa: FBT001, FBT002 - as above
         """See lm-eval's; marks of reasoning stay, whatever the tokenizer calls them."""
@@ -114,7 +114,7 @@ class JournaledLM(HFLM):
     def _marks(self) -> frozenset[int]:
         """The marks of reasoning that the tokenizer calls special."""
         added: dict[str, int] = self.tokenizer.get_added_vocab()
-        marks = (added[mark] for mark in MARKS if mark in added)
+        marks = (added[one] for one in added if is_mark(one))
         return frozenset(marks).intersection(self.tokenizer.all_special_ids)
 
     def _answered(

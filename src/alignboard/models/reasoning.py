@@ -4,9 +4,9 @@ What this module promises
     Only the response is an answer or holds a verdict. A block of reasoning that does not end leaves no response. Marks
     inside quotes or code spans are text that somebody writes about, not marks.
 Which forms are known
-    ``<think>...</think>`` and the spellings in `_PAIRS`; a closing mark alone, where the prompt's template has opened
-    the block; gpt-oss channels (``<|channel|>analysis<|message|>...``), also as tokenizers leave them that drop special
-    tokens (``analysis...assistantfinal...``).
+    ``<think>...</think>``, tags of a longer name, and the spellings in `_PAIRS`; a closing mark alone, where the
+    prompt's template has opened the block; gpt-oss channels (``<|channel|>analysis<|message|>...``), also as tokenizers
+    leave them that drop special tokens (``analysis...assistantfinal...``).
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ _PAIRS: Final = (
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<unused94>thought", "<unused95>"),
     ("<|channel>thought", "<channel|>"),
+    ("<|think|>", "<|content|>"),
+    ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
     ("Here is my thought process:", "Here is my response:"),
     ("Here's my thought process:", "Here's my response:"),
 )
 """marks that models are trained to write"""
+_TAG = re.compile(r"</?((?:[a-z]\w{0,19}[:_])?think(?:[:_-][\w.:-]{1,30})?)>", re.IGNORECASE)
+"""the same with a name of their own: ``<mm:think>``, ``<longcat_think>``, ``<think:fast>``"""
+_AFTER: Final = "[END FINAL RESPONSE]"
+"""what some write behind the response"""
 _ASKED: Final = (
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
@@ -53,11 +59,11 @@ _NEAR: Final = 4
 """characters around a mark that decide what it is"""
 _ENDED = re.compile(r"(?:[.!?\u2026)\u3002]\s?|\w)\Z")
 _BEGINS = re.compile(r"\s?(?:[^\W\d_a-z]|[\d*\"\u201c$\\])")
-MARKS: Final = (
+_MARKS: Final = (
     *(mark for pair in _PAIRS for mark in pair if mark[0] in "<[\u25c1"),
     CHANNEL, _MESSAGE, "<|start|>", "<|end|>", "<|return|>", "<|call|>",
 )  # fmt: skip
-"""spellings that decoding must not drop, although some tokenizers call them special"""
+"""spellings that are one token where a tokenizer has them"""
 
 
 class Parts(NamedTuple):
@@ -98,11 +104,12 @@ def split(text: str, *, opened: bool = False, judging: bool = False) -> Parts:
     bare = _BARE_OPEN.match(text)
     if bare is not None:
         return Parts("", text[bare.end() :].strip())
-    pairs = (*_PAIRS, *_ASKED) if judging else _PAIRS
+    written = _written(text)
+    pairs = (*written, *_ASKED) if judging else written
     thoughts: list[str] = []
     rest, is_open = _leading(text, pairs, thoughts)
     if not is_open:
-        rest = _alone(rest, thoughts, sure=opened or judging)
+        rest = _alone(rest, written, thoughts, sure=opened or judging)
         is_open = opened and not thoughts
     if judging and not is_open:
         rest, is_open = _anywhere(rest, pairs, thoughts)
@@ -111,6 +118,7 @@ def split(text: str, *, opened: bool = False, judging: bool = False) -> Parts:
         rest = ""
     if not thoughts:
         return Parts(text)
+    rest = rest.strip().removesuffix(_AFTER)
     return Parts(rest.strip(), "\n\n".join(one.strip() for one in thoughts if one.strip()) or "…")
 
 
@@ -121,7 +129,25 @@ def opens(prompt: str) -> bool:
     (True, False)
     """
     end = prompt.rstrip()
+    if (last := _TAG.match(end, max(end.rfind("<"), 0))) and last.end() == len(end):
+        return not last[0].startswith("</")
     return end.endswith((*(pair[0] for pair in _PAIRS), f"{CHANNEL}analysis{_MESSAGE}"))
+
+
+def is_mark(token: str) -> bool:
+    """Whether decoding must keep ``token``, although some tokenizers call it special."""
+    return token in _MARKS or _TAG.fullmatch(token) is not None
+
+
+def has_marks(template: str) -> bool:
+    """Whether replies to a chat template's prompts may hold reasoning, by the marks that the template writes."""
+    return _TAG.search(template) is not None or any(mark in template for mark in _MARKS)
+
+
+def _written(text: str) -> tuple[tuple[str, str], ...]:
+    """The pairs of marks that ``text`` may hold, the tags of a name of their own in it included."""
+    named = dict.fromkeys(one.lower() for one in _TAG.findall(text) if one.lower() != "think")
+    return (*_PAIRS, *((f"<{name}>", f"</{name}>") for name in named))
 
 
 def _channels(text: str) -> Parts | None:
@@ -155,13 +181,15 @@ def _leading(
         text = inside[close + len(pair[1]) :]
 
 
-def _alone(text: str, thoughts: list[str], *, sure: bool) -> str:
+def _alone(
+    text: str, pairs: tuple[tuple[str, str], ...], thoughts: list[str], *, sure: bool
+) -> str:
     """What follows the last closing mark that nothing in ``text`` has opened.
 
     Where reasoning is not sure, the mark begins or ends a line, or stands between two sentences: inside a sentence
     about the mark it does not.
     """
-    for opening, closing in _PAIRS:
+    for opening, closing in pairs:
         end = _find(text, closing, last=True)
         if end < 0 or 0 <= _find(text, opening) < end:
             continue

@@ -8,7 +8,7 @@ from typing import Any
 from alignboard.engines.local.batch import RunningSequence
 from alignboard.engines.rows import Answer, Decoding
 from alignboard.models.loading import LoadedModel
-from alignboard.models.reasoning import MARKS
+from alignboard.models.reasoning import is_mark
 from alignboard.models.reasoning import split as divide
 
 
@@ -72,7 +72,7 @@ class Ending:
         self._texts = StopTexts(self._text, self.stops)
         vocabulary: dict[str, int] = self._tokenizer.get_added_vocab()
         self._special = frozenset(self._tokenizer.all_special_ids)
-        self._marks = self._special & {vocabulary[mark] for mark in MARKS if mark in vocabulary}
+        self._marks = self._special & {vocabulary[one] for one in vocabulary if is_mark(one)}
 
     def _text(self, generated: Sequence[int]) -> str:
         """The text of tokens, without special ones but for those that mark reasoning."""

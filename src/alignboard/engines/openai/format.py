@@ -27,7 +27,9 @@ _STOP = frozenset(
      "tool_calls", "function_call"}
 )  # fmt: skip
 _WORD = re.compile(r"[a-z_ -]{1,60}")
-_LENGTH = re.compile(r"length|limit|max_?(?:output_|new_|completion_)?tokens")
+_LENGTH = re.compile(
+    r"length|limit|truncat|window|max_?(?:output_|new_|completion_)?(?:tokens|reached)"
+)
 _REFUSED = re.compile(r"filter|safety|sensitive|guardrail|refus|recitation|block|prohibited|spii")
 _BROKEN = frozenset(
     {"abort", "aborted", "cancelled", "error", "insufficient_system_resource", "network_error"}
