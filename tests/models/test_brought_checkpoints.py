@@ -16,6 +16,7 @@ from alignboard.engines.generate import generate
 from alignboard.engines.rows import Decoding
 from alignboard.errors import InputError
 from alignboard.models.checks.report import check_model
+from alignboard.models.formats import not_generating
 from alignboard.models.loading import LoadedModel
 from alignboard.models.registry import load_model
 
@@ -49,7 +50,11 @@ def test_a_pointer_of_git_lfs_is_named(folder, name):
 
 
 @pytest.mark.parametrize(
-    "made_for", ["LlamaForSequenceClassification", "BertForMaskedLM", "Qwen2ForRewardModel"]
+    "made_for",
+    [
+        *("LlamaForSequenceClassification", "BertForMaskedLM", "Qwen2ForRewardModel"),
+        *("LlamaModel", "Gemma3TextModel"),
+    ],
 )
 def test_what_was_made_for_something_else_than_text_is_refused(folder, made_for):
     config = json.loads((folder / "config.json").read_text())
@@ -58,6 +63,23 @@ def test_what_was_made_for_something_else_than_text_is_refused(folder, made_for)
     with pytest.raises(InputError, match=f"is a {made_for}, which is no causal language model"):
         LoadedModel.load(folder)
     assert any(made_for in str(one) for one in check_model(load_model(str(folder))).wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "other"),
+    [
+        ({"is_encoder_decoder": True}, "BartForConditionalGeneration"),
+        ({"is_encoder_decoder": True, "architectures": None}, "bart with an encoder"),
+        ({"is_encoder_decoder": False}, None),
+        ({"architectures": ["GPT2LMHeadModel"]}, None),
+        ({"architectures": ["GPT2DoubleHeadsModel"]}, None),
+        ({"architectures": ["ChatGLMModel"], "auto_map": {}}, None),
+        ({"architectures": []}, None),
+    ],
+)
+def test_the_decoder_of_another_model_and_a_body_alone_are_no_language_models(changes, other):
+    stated = {"model_type": "bart", "architectures": ["BartForConditionalGeneration"]}
+    assert not_generating({**stated, **changes}) == other
 
 
 def test_weights_beside_an_adapter_are_not_left_out_in_silence(folder):

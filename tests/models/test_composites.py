@@ -75,5 +75,7 @@ def test_an_encoder_and_decoder_is_refused_by_check_and_load_alike(tmp_path):
     byte_tokenizer.build(template=CHATML).save_pretrained(tmp_path / "t5")
     spec = load_model(str(tmp_path / "t5"))
     assert "architecture" in {one.kind for one in check_model(spec).wrong}
-    with pytest.raises(InputError, match="is a t5, which is no causal language model"):
+    with pytest.raises(
+        InputError, match="is a T5ForConditionalGeneration, which is no causal language model"
+    ):
         load_spec(spec)

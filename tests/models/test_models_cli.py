@@ -188,6 +188,74 @@ def test_a_bos_that_is_missing(checkpoint):
     assert "say bos: once" in wrong(spec)["bos"]
 
 
+@pytest.mark.parametrize(
+    ("stated", "does", "template", "bos", "told"),
+    [
+        (True, False, "{{ messages[0]['content'] }}", "auto", "say bos: once"),
+        (False, True, "{{ messages[0]['content'] }}", "auto", "say bos: never"),
+        (True, True, "{{ messages[0]['content'] }}", "auto", None),
+        (None, False, "{{ messages[0]['content'] }}", "auto", None),
+        (True, False, "{{ messages[0]['content'] }}", "once", None),
+        (True, False, "{{ bos_token + messages[0]['content'] }}", "auto", None),
+        (True, False, "<s>{{ messages[0]['content'] }}", "auto", None),
+    ],
+)
+def test_a_bos_that_the_two_files_of_a_tokenizer_state_otherwise(
+    stated, does, template, bos, told, tmp_path
+):
+    folder = byte_checkpoint(tmp_path, template, adds_bos=does)
+    edit(folder / "tokenizer_config.json", add_bos_token=stated)
+    found = check_model(ModelSpec(name="it", base=str(folder), bos=bos)).findings
+    texts = [one.text for one in found if one.kind == "bos-stated"]
+    assert [told in text for text in texts] == ([] if told is None else [True])
+
+
+USER = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ CONTENT }}<|im_end|>\n{% endfor %}"
+BEGINS = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "",
+        "<|im_start|>user\n<|im_end|>\n",
+        *(
+            USER.replace("CONTENT", content) + BEGINS
+            for content in (
+                *("m.text", "m.content|upper", "m.content[:9]", "m.content|e|replace('?', '')"),
+                "m.content|map(attribute='text')|join",
+            )
+        ),
+    ],
+)
+def test_a_template_that_does_not_write_the_instruction_is_refused(template, tmp_path):
+    words = {"eos": "<|im_end|>", "special": ("<|im_start|>",), "adds_bos": False}
+    folder = byte_checkpoint(tmp_path, template, **words)
+    check = check_model(ModelSpec(name="it", base=str(folder), end_of_turn="allow"))
+    assert [one.kind for one in check.wrong if "instruction" in one.text] == ["template"]
+    with pytest.raises(InputError, match=r"does not write an instruction .* prompt: {template"):
+        check.require_loadable()
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        (USER + BEGINS, False),
+        (USER, True),
+        ("{{ bos_token }}[INST] CONTENT [/INST]", False),
+        ("{% for m in messages %}{{ m.role|upper }}: {{ CONTENT }}\n{% endfor %}", True),
+        ("{% for m in messages %}{{ m.role }}: {{ CONTENT }}\n{% endfor %}assistant: ", False),
+        ("{% for m in messages %}{{ CONTENT }}\n{% endfor %}", False),
+    ],
+)
+def test_a_prompt_that_does_not_end_where_a_reply_begins_is_told(template, told, tmp_path):
+    words = {"eos": "<|im_end|>", "special": ("<|im_start|>",), "adds_bos": False}
+    content = "m.content" if "for m" in template else "{{ messages[0].content }}"
+    folder = byte_checkpoint(tmp_path, template.replace("CONTENT", content), **words)
+    found = check_model(load_model(str(folder))).findings
+    assert ("generation-prompt" in {one.kind for one in found}) == told
+
+
 def test_traps_are_told_and_are_not_wrong(tmp_path):
     folder = byte_checkpoint(tmp_path, TEMPLATES["instruct-output"], **byte_tokenizer.PHI)
     check = check_model(load_model(str(folder)))

@@ -18,7 +18,7 @@ import byte_tokenizer
 from alignboard.errors import InputError
 from alignboard.models.prompting import conversation_text
 from alignboard.models.reasoning import opens
-from alignboard.models.turns import end_of_turn, reads_the_clock
+from alignboard.models.turns import end_of_turn, instruction_fault, reads_the_clock, start_fault
 
 TEMPLATES: Final = Path(os.environ.get("ALIGNBOARD_REAL", "missing")) / "chat_templates"
 PAGE: Final = Path(__file__).parents[2] / "docs" / "templates.md"
@@ -112,6 +112,11 @@ def test_a_template_renders_the_turns_or_is_refused_in_a_sentence(path):
     assert found["user"] in {"yes", "refused"}, found
     assert found["system"] in {"yes", "refused"}, found
     assert found["two turns"] in {"yes", "refused"}, found
+    if found["user"] == "yes":
+        template = path.read_text(encoding="utf-8")
+        tokenizer = tokenizer_of(template)
+        assert instruction_fault(tokenizer, template) is None
+        assert start_fault(tokenizer, template) is None
 
 
 def test_the_page_is_what_the_templates_say():

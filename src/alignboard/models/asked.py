@@ -29,7 +29,7 @@ from alignboard.models.prompting import (
 )
 from alignboard.models.spec import ModelSpec
 from alignboard.models.templates import with_bos
-from alignboard.models.turns import turn_fault
+from alignboard.models.turns import instruction_fault, turn_fault
 
 
 def load_spec(
@@ -174,6 +174,7 @@ def _template(
     text = prompt_text(tokenizer, template, "a", source=spec.name)
     ids = encode(tokenizer, text, spec.bos)
     fault = bos_fault(tokenizer, ids, spec.bos, template)
+    fault = fault or instruction_fault(tokenizer, template)
     if fault is not None:
         raise InputError(f"{spec.name}: {fault}")
     if spec.end_of_turn == "error" and not spec.stop and not model.own_decoding.stop:

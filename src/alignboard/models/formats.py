@@ -26,6 +26,7 @@ FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 _NOT_GENERATING: Final = re.compile(
     r"For(?:SequenceClassification|TokenClassification|MaskedLM|QuestionAnswering|MultipleChoice)\Z|Reward\w*\Z"
 )
+_BODY: Final = re.compile(r"(?<!LMHead)(?<!DoubleHeads)Model\Z")
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,17 @@ def _from_gguf(path: Path, gguf_file: str) -> Checkpoint:
 def not_generating(config: Mapping[str, Any]) -> str | None:
     """The architecture of a checkpoint that was made for something else than text, or None.
 
-    Its body loads as a language model's, too, and where the head is the embedding nothing is missing.
+    Its body loads as a language model's, too, and where the head is the embedding nothing is missing: of an embedding
+    model (a body alone, ``Gemma3TextModel``), and of the decoder of one that reads with an encoder (BART). Code
+    of a repository's own (``ChatGLMModel``) calls anything a model.
     """
     stated = config.get("architectures")
     listed = [one for one in stated if isinstance(one, str)] if isinstance(stated, list) else []
-    return listed[0] if listed and all(map(_NOT_GENERATING.search, listed)) else None
+    if config.get("is_encoder_decoder") is True:
+        return listed[0] if listed else f"{config.get('model_type')} with an encoder"
+    kinds = (_NOT_GENERATING,) if "auto_map" in config else (_NOT_GENERATING, _BODY)
+    other = all(any(kind.search(one) for kind in kinds) for one in listed)
+    return listed[0] if listed and other else None
 
 
 def _from_config(path: Path) -> Checkpoint:

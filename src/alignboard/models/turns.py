@@ -1,4 +1,4 @@
-"""The end of a turn, as a chat template writes it, and whether it ends a reply."""
+"""What a chat template writes of a turn: the instruction, what begins a reply, and what ends it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _MARK = re.compile(
 )
 """how released templates spell a token that parts turns"""
 _REPLY: Final = "Paris"
+_SHOWN: Final = 60
+"""characters of a prompt that a message shows"""
 _TURNS: Final = (("user", "What is the capital of France?"), ("assistant", _REPLY))
 
 
@@ -60,6 +62,41 @@ def reads_the_clock(tokenizer: Any, template: str) -> bool:
             if mark in str(error):
                 return True
     return False
+
+
+def instruction_fault(tokenizer: Any, template: str) -> str | None:
+    """What is wrong where a prompt does not hold the instruction: the model would be asked something else."""
+    (_, asked), *_ = _TURNS
+    text = conversation_text(
+        tokenizer, template, _TURNS[:1], generation_prompt=True, source="the prompt"
+    )
+    if asked in text:
+        return None
+    return (
+        f"the chat template does not write an instruction as it is: its prompt for {asked!r} is {text[:_SHOWN]!r}; "
+        "give the template that the model was trained with, as prompt: {template: ...}."
+    )
+
+
+def start_fault(tokenizer: Any, template: str) -> str | None:
+    """What is wrong where a reply begins with what the prompt should end with: the model would write that itself."""
+    try:
+        prompts = {
+            conversation_text(
+                tokenizer, template, _TURNS[:1], generation_prompt=asked, source="the prompt"
+            )
+            for asked in (True, False)
+        }
+    except InputError:
+        return None  # a text for one instruction
+    prompt, whole = prompts.pop(), _conversation(tokenizer, template)
+    between = whole.removeprefix(prompt).rpartition(_REPLY)[0].strip()
+    if prompts or not whole.startswith(prompt) or not between:
+        return None
+    return (
+        f"the template writes {between!r} before a reply, and no prompt ends with it: it does not heed "
+        "add_generation_prompt, so the model writes that itself."
+    )
 
 
 def turn_fault(tokenizer: Any, template: str, ends: Iterable[int]) -> str | None:

@@ -108,7 +108,10 @@ def _open_native(checkpoint: Checkpoint, how: Arithmetic) -> PreTrainedModel:
     path = checkpoint.path
     _require_known(checkpoint, remote_code=how.remote_code)
     if (other := not_generating(checkpoint.config)) is not None:
-        raise InputError(f"{path} is a {other}, which is no causal language model.")
+        raise InputError(
+            f"{path} is a {other}, which is no causal language model; where it is one, config.json has to name its "
+            "class under architectures."
+        )
     config = AutoConfig.from_pretrained(path, trust_remote_code=how.remote_code)
     opener, kind = AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if kind is None and getattr(config, "is_encoder_decoder", False) is False:

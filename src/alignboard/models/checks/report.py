@@ -24,6 +24,7 @@ from alignboard.models.checks.rules import (
     of_clock,
     of_decoding,
     of_entry,
+    of_instruction,
     of_marks,
     of_sizes,
     of_stops,
@@ -112,8 +113,8 @@ def check_model(spec: ModelSpec, instruction: str = PROBE) -> Check:
     ids = encode(opened.tokenizer, check.prompt, spec.bos)
     check.tokens = _shown(opened.tokenizer, ids, ends, template)
     found += [*of_bos(opened, ids, template), *of_turn(opened, template, ends)]
-    found += [*of_marks(opened, template), *of_clock(opened, template)]
-    found += of_training(opened, template)
+    found += [*of_instruction(opened, template), *of_marks(opened, template)]
+    found += [*of_clock(opened, template), *of_training(opened, template)]
     return check
 
 

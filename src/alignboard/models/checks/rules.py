@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
@@ -23,7 +24,14 @@ from alignboard.models.prompting import (
     stop_token_ids,
 )
 from alignboard.models.spec import ModelSpec
-from alignboard.models.turns import reads_the_clock, turn_fault, unread_marks
+from alignboard.models.turns import (
+    instruction_fault,
+    reads_the_clock,
+    start_fault,
+    turn_fault,
+    unread_marks,
+)
+from alignboard.results.files import read_json_object
 
 PROBE: Final = "What is the capital of France?"
 _REPLY: Final = "Paris"
@@ -69,7 +77,7 @@ def of_checkpoint(opened: Opened) -> Iterator[CheckFinding]:
         yield CheckFinding("format", "wrong", text)
     kind = checkpoint.config.get("model_type")
     if (other := not_generating(checkpoint.config)) is not None:
-        text = f"config.json says that it is a {other}, which is no causal language model."
+        text = f"config.json says that it is a {other}, which is no causal language model; mend architectures if it is."
         yield CheckFinding("architecture", "wrong", text)
     elif (
         checkpoint.format in {"transformers", "gptq"}
@@ -100,9 +108,25 @@ def of_bos(opened: Opened, ids: list[int], template: str) -> Iterator[CheckFindi
     if spec.bos == "never" and first is not None and adds_bos(tokenizer):
         text = "the tokenizer begins every text with BOS, and the prompt has none; say bos: once."
         yield CheckFinding("bos", "wrong", text)
+    stated = _states_bos(tokenizer) if first is not None and spec.bos == "auto" else None
+    written = "bos_token" in template or str(tokenizer.bos_token) in template
+    if stated is not None and not written and stated != adds_bos(tokenizer):
+        does, way = ("puts none", "once") if stated else ("puts BOS", "never")
+        text = (
+            f"tokenizer_config.json says add_bos_token: {str(stated).lower()}, but tokenizer.json {does} before texts, "
+            f"which is followed; where the model was trained otherwise, say bos: {way}."
+        )
+        yield CheckFinding("bos-stated", "beware", text)
     if first is not None and first == tokenizer.eos_token_id:
         text = f"BOS and EOS are one token ({tokenizer.eos_token!r}): a second BOS reads as the end of a text."
         yield CheckFinding("bos-is-eos", "beware", text)
+
+
+def _states_bos(tokenizer: Any) -> bool | None:
+    """What the folder of ``tokenizer`` says of BOS, which transformers reads only where there is no tokenizer.json."""
+    file = Path(str(tokenizer.name_or_path)) / "tokenizer_config.json"
+    stated = read_json_object(file).get("add_bos_token") if file.is_file() else None
+    return stated if isinstance(stated, bool) else None
 
 
 def of_decoding(opened: Opened) -> Iterator[CheckFinding]:
@@ -156,6 +180,17 @@ def of_turn(opened: Opened, template: str, ends: dict[int, str]) -> Iterator[Che
         stops = spec.stop or opened.decoding.stop
         level = "beware" if spec.end_of_turn == "allow" or stops else "wrong"
         yield CheckFinding("end-of-turn", level, fault)
+
+
+def of_instruction(opened: Opened, template: str) -> Iterator[CheckFinding]:
+    """The prompt holds the instruction, and ends where a reply begins."""
+    fault = instruction_fault(opened.tokenizer, template)
+    if fault is not None:
+        yield CheckFinding("template", "wrong", fault)
+        return
+    fault = start_fault(opened.tokenizer, template)
+    if fault is not None:
+        yield CheckFinding("generation-prompt", "beware", fault)
 
 
 def of_marks(opened: Opened, template: str) -> Iterator[CheckFinding]:
