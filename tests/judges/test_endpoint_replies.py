@@ -190,6 +190,9 @@ def test_the_refused_field_is_found_in_other_shapes_of_errors(found):
         "Input validation error: `max_new_tokens` must be <= 512",
         "max_tokens must be at most 4096",
         "max_tokens is too large: 100000. This model supports at most 16384 completion tokens",
+        "stop: array too long. Expected an array with maximum length 4",
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+        "tools must not be empty",
     ],
 )
 def test_a_setting_that_every_request_has_is_not_taken_for_its_prompt(message):
@@ -239,6 +242,11 @@ def test_a_refusal_may_be_a_part_and_tokens_may_have_other_names():
         (400, {"message": "Request blocked: PROHIBITED_CONTENT"}),
         (400, {"message": "Input data may contain inappropriate content.", "code": "data_inspection_failed"}),
         (400, {"message": "Content Exists Risk", "type": "invalid_request_error"}),
+        (400, {"message": "Provider returned error", "metadata": {"raw": '{"message": "content_filter"}'}}),
+        (400, {"message": "Your input contains a prohibited word."}),
+        (400, {"message": "messages.0: all messages must have non-empty content"}),
+        (400, {"message": "Invalid 'messages[0].content': string too long. Expected at most 1048576"}),
+        (400, {"message": "The prompt contains an unsupported token <|endoftext|>."}),
     ],
 )  # fmt: skip
 def test_all_prompts_refused_alike_are_failures_of_their_rows(code, error):

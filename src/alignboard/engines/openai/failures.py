@@ -23,11 +23,12 @@ _SECRET_LENGTH = 16
 
 _OF_THE_PROMPT = re.compile(
     r"content[ _-]?(?:filter|polic|management)|responsible ?ai|moderation|flagged|(?:safety|usage) (?:system|polic)"
-    r"|(?:inappropriate|sensitive|unsafe|prohibited|harmful)[ _-]?content|data_inspection"
+    r"|(?:inappropriate|sensitive|unsafe|prohibited|harmful)[ _-]?(?:content|word)|data_inspection"
     r"|content exists risk|high[ -]risk"
     r"|\u654f\u611f|\u8fdd\u89c4|\u4e0d\u5b89\u5168"
     r"|context[ _-]?(?:length|size|window|limit)|exceed_context|string_above_max|invalid_prompt"
-    r"|(?:prompt|input|request|messages?|payload|entity)\b[^.]{0,40}\btoo (?:long|large)|too many (?:input )?tokens"
+    r"|(?:prompt|input|request|messages?|payload|entity)\b.{0,40}\btoo (?:long|large)|too many (?:input )?tokens"
+    r"|\b(?:prompt|input) contains|\b(?:content|messages?)\b.{0,40}\b(?:non-?empty|not be empty|is empty)"
     # Not "Input should be less than 2", which pydantic says of a setting.
     r"|\b(?:inputs?(?! validation| should)|prompt|token count)\b[^.]{0,60}"
     r"(?:exceed|longer than|less than|no more than|at most|<=|maxLength)",

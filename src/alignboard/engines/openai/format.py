@@ -308,6 +308,9 @@ def error_words(content: bytes) -> Iterator[str]:
             for name in ("code", "type", "message", "detail")
             if isinstance(one.get(name), str)
         )
+    passed_on = error.get("metadata")  # a gateway's (OpenRouter): the body that it was given
+    if isinstance(passed_on, dict) and isinstance(passed_on.get("raw"), str):
+        yield passed_on["raw"]
     if not error:
         yield content[:_LONGEST_REASON].decode(errors="replace")
 
