@@ -23,8 +23,8 @@ independent, those who take them for independent have the narrowest limits.
 """
 _WIDER = """
 At most {limit} is aimed at. Above it at this size: {above}. Wilson's exact coverage of 10 binary verdicts with p = .1
-is 92.98 %, so that it is no valid method there, either. All cells where a method that is valid in the cell alone is
-narrower by more:
+is 92.98 %, so that it is not valid there either. All cells where a method that is valid in the cell alone is narrower
+by more:
 """
 _WHAT = {
     "win rate": """The mean of n independent verdicts: *binary* with rate p; *half ties*, where half of them are draws;

@@ -305,6 +305,15 @@ def test_tables_for_papers_and_equivalence(tmp_path: Path) -> None:
     assert r"A\_1 & B & win rate" in tex.read_text()
 
 
+@pytest.mark.parametrize("points", ["-1", "0", "250", "nan"])
+def test_a_margin_is_refused_in_the_unit_that_was_given(tmp_path: Path, points: str) -> None:
+    file = annotations(tmp_path / "a.json", "A", [1, 2])
+    with pytest.raises(
+        InputError, match=f"--margin {points} is no .*; give points above 0, below 100"
+    ):
+        run(file, file, "--margin", points)
+
+
 def test_python_gives_what_the_command_prints(tmp_path: Path) -> None:
     a = annotations(tmp_path / "a.json", "A", [2, 2, 1, 2, 2, 2, 1, 2, 2])
     b = annotations(tmp_path / "b.json", "B", [1, 1, 1, 1, 2, 1, 1, 1, 1])

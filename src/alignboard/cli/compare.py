@@ -127,7 +127,7 @@ def compare(
         assets=assets,
         cluster=cluster,
         correction=correction,
-        margin=None if margin is None else margin / 100,
+        margin=_as_fraction("--margin", margin),
         all_pairs=all_pairs,
         any_prompt=any_prompt,
     )
@@ -206,11 +206,7 @@ def power(
     from alignboard.reports.power import ALPHA, pair_powers, to_json, to_text
     from alignboard.stats.power import prompts_needed
 
-    wanted = None if difference is None else difference / 100
-    if wanted is not None and not 0 < wanted < 1:
-        raise InputError(
-            f"--difference {difference:g} is no difference of rates; give points above 0, below 100."
-        )
+    wanted = _as_fraction("--difference", difference)
     if bool(models) == (sd is not None):
         raise InputError("Give MODELS, a pilot, or --sd POINTS with --difference POINTS.")
     if sd is not None:
@@ -258,3 +254,12 @@ def _costs(models: tuple[str, ...], results: Path, judge: str) -> dict[str, Prom
         dollars = sum(prices) / len(rows) if len(prices) == len(costs) else None
         found[model] = PromptCost(sum(one.n_calls for one in costs) / len(rows), dollars)
     return found
+
+
+def _as_fraction(option: str, points: float | None) -> float | None:
+    """Percentage points as a fraction; what no two rates can differ by is refused in the unit that was given."""
+    if points is not None and not 0 < points < 100:
+        raise InputError(
+            f"{option} {points:g} is no difference of rates; give points above 0, below 100."
+        )
+    return None if points is None else points / 100
