@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections import defaultdict
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,6 +18,11 @@ from alignboard.suites import load_evaluation
 from alignboard.workspace import declaration
 
 SEEDS = (0, 1, 2)
+GOLDEN = Path(__file__).parent / "demo_seed_0.json"
+"""correct % and win rate % of the demo's models for seed 0"""
+MOVED = 5.0
+"""percentage points that another processor may move: it rounds otherwise, so that other responses are sampled for the
+preference pairs; drawing all of them anew moved win rates by at most 2.0 and correct responses by at most 4.1"""
 
 
 def demo_plan(seed, folder):
@@ -52,6 +59,15 @@ def test_on_three_seeds_sft_beats_base_and_dpo_beats_sft(tmp_path, capsys):
         assert len(families) == 4
         assert all((row.scores["length"].n or 0) >= 300 for row in board.rows)
         (judged,) = board.of_kind("win rate")
+        if seed == 0:
+            found = {
+                f"{family} {method}": [row.scores["correct"].value, board.score(row, judged).value]
+                for (family, method), row in rows.items()
+            }
+            wanted = json.loads(GOLDEN.read_text(encoding="utf-8"))
+            assert found.keys() == wanted.keys()
+            for model, numbers in wanted.items():
+                assert found[model] == pytest.approx(numbers, abs=MOVED), model
         holds = 0
         for family in families:
             base, tuned = (board.score(rows[family, m], judged) for m in ("base", "dpo"))
