@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import astuple, replace
 
 import msgspec
 import numpy as np
@@ -11,7 +12,7 @@ from scipy import stats
 from alignboard.published.audit.boards import audit_board, audit_evaluators
 from alignboard.published.audit.finding import in_order
 from alignboard.published.audit.folder import Finding, at_least, audit_boards, audit_results
-from alignboard.published.audit.judge import audit_position, position_gap
+from alignboard.published.audit.judge import audit_position, board_gap, position_gap
 from alignboard.published.calibration import read_calibration
 from alignboard.published.wheel_boards import PublishedRow
 from alignboard.records import Annotations, Generation, Judgment, is_switched, text_id
@@ -738,6 +739,29 @@ def test_gaps_that_cannot_be_tested_are_none():
     assert position_gap(np.array([0.1, np.nan, 0.2, 0.3]), place) is None
     assert position_gap(np.array([]), np.array([], dtype=bool)) is None
     assert audit_position("judge", {}) == []
+
+
+def test_the_gap_of_a_board_is_that_of_the_means_per_instruction():
+    rng = np.random.default_rng(20)
+    tables = board(rng, 20, 60, bias=1.0)
+    for number, (name, table) in enumerate(tables.items()):
+        if number % 3:  # another order, with rows missing
+            kept = rng.permutation(60)[: 60 - number]
+            arrays = {k: v[kept] for k, v in vars(table).items() if isinstance(v, np.ndarray)}
+            tables[name] = replace(table, **arrays)
+        tables[name].preference[rng.integers(len(tables[name]), size=2)] = np.nan
+    scores, shown = {}, {}
+    for table in tables.values():
+        centred = table.preference - np.nanmean(table.preference)
+        for one, score, first in zip(table.instruction, centred, table.switched, strict=True):
+            scores.setdefault(one, []).append(score)
+            shown[one] = first
+    means = np.array([np.nanmean(scores[one]) for one in sorted(scores)])
+    first = np.array([shown[one] for one in sorted(scores)])
+    expected, found = position_gap(means, first, bounded=False), board_gap(tables)
+    assert found is not None
+    assert expected is not None
+    assert astuple(found) == pytest.approx(astuple(expected), rel=1e-9)
 
 
 def test_swapping_the_places_turns_the_gap_around():

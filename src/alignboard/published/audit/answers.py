@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignboard.judges.prompting.attacks import AttackReport, detect
-from alignboard.published.audit.column import AnnotatorResults
+from alignboard.published.audit.column import AnnotatorResults, among
 from alignboard.published.audit.finding import Evidence, Finding, names_text, rows_text
 from alignboard.published.scores import lc_jump
 from alignboard.records import Annotations, Generation, Outputs
@@ -86,8 +86,8 @@ def _missing_outputs(
     references = [column.reference for column in columns if len(column.reference)]
     if not references:
         return
-    reference = max(references, key=lambda one: int(np.isin(one, outputs.instruction).sum()))
-    missing = np.flatnonzero(~np.isin(reference, outputs.instruction))
+    reference = max(references, key=lambda one: int(among(one, outputs.instruction).sum()))
+    missing = np.flatnonzero(~among(reference, outputs.instruction))
     if not len(missing) or len(missing) == len(reference):
         return
     rows = (missing + 1).tolist()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from alignboard.suites import Suite
 
 Value = TypeVar("Value", bound=np.generic)
 Result = TypeVar("Result")
+
+WORTH_A_FORK: Final = 16
+"""models that are audited in several processes"""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class AnnotatorResults:
         known = self.reference if self.suite_texts is None else self.suite_texts
         if calibration is None or len(calibration.difficulty) != len(known):
             return None
-        if not np.isin(table.instruction, known).all() or np.isnan(table.preference).all():
+        if not among(table.instruction, known).all() or np.isnan(table.preference).all():
             return None
         try:
             return control(known, calibration)
@@ -183,7 +186,14 @@ def lookup(
     >>> lookup(np.array([3, 9], dtype=np.uint64), ids, np.array([70, 30]))
     (array([30,  0]), array([ True, False]))
     """
+    if np.array_equal(keys, known):  # as in most files of a folder
+        return values, np.ones(len(keys), np.bool_)
     order = np.argsort(known)
     at = order[np.minimum(np.searchsorted(known, keys, sorter=order), len(known) - 1)]
     found = known[at] == keys
     return np.where(found, values[at], np.zeros(1, values.dtype)), found
+
+
+def among(keys: TextId, known: TextId) -> NDArray[np.bool_]:
+    """(n,) whether each key is known."""
+    return lookup(keys, known, known)[1]

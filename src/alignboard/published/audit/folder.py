@@ -13,7 +13,7 @@ from alignboard.judges.prompting.attacks import AttackReport
 from alignboard.parallel import fork_map
 from alignboard.published.audit.answers import attack_report, audit_answers, audit_copies
 from alignboard.published.audit.boards import audit_boards
-from alignboard.published.audit.column import AnnotatorResults, read_columns
+from alignboard.published.audit.column import WORTH_A_FORK, AnnotatorResults, read_columns
 from alignboard.published.audit.finding import Finding, Severity, at_least, in_order
 from alignboard.published.audit.judge import audit_position, audit_unparsed
 from alignboard.published.audit.results import (
@@ -28,9 +28,6 @@ from alignboard.published.audit.results import (
 from alignboard.published.calibration import Calibration
 from alignboard.results.folder import ResultsFolder
 from alignboard.suites import Suite
-
-_WORTH_A_FORK = 16
-"""models"""
 
 __all__ = ["Finding", "Severity", "at_least", "audit_boards", "audit_results"]
 
@@ -62,7 +59,7 @@ def audit_results(
         return list(audit_answers(folder, columns, *one))
 
     read = list(zip(folder.models, reports, strict=True))
-    for own in fork_map(of_model, read, least=_WORTH_A_FORK):
+    for own in fork_map(of_model, read, least=WORTH_A_FORK):
         findings += own
     findings += audit_copies(columns, outputs)
     return in_order(findings)
@@ -77,7 +74,7 @@ def _of_column(column: AnnotatorResults) -> Iterator[Finding]:
         checks = (audit_rows, audit_outputs, audit_names, audit_published)
         return [finding for check in checks for finding in check(column, model)]
 
-    for own in fork_map(of_model, list(column.tables), least=_WORTH_A_FORK):
+    for own in fork_map(of_model, list(column.tables), least=WORTH_A_FORK):
         yield from own
     yield from audit_position(column.annotator, column.tables)
     yield from audit_unparsed(column.annotator, column.tables)

@@ -7,14 +7,16 @@ instructions estimates the effect of the place without another call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.parallel import fork_map
+from alignboard.published.audit.column import WORTH_A_FORK
 from alignboard.published.audit.finding import Finding, Severity, rows_text
-from alignboard.records import Annotations
+from alignboard.records import Annotations, TextId
 from alignboard.stats.multiplicity import holm
 from alignboard.stats.position import place_limits, place_test
 from alignboard.text import count
@@ -80,15 +82,25 @@ def board_gap(columns: Mapping[str, Annotations]) -> PositionGap | None:
     """
     if not columns:
         return None
-    instruction = np.concatenate([column.instruction for column in columns.values()])
     shown_first = np.concatenate([column.switched for column in columns.values()])
     score = np.concatenate(
         [column.preference - np.nanmean(column.preference) for column in columns.values()]
     )
     parsed = ~np.isnan(score)
-    _, start, cluster = np.unique(instruction[parsed], return_index=True, return_inverse=True)
-    means = np.bincount(cluster, weights=score[parsed]) / np.bincount(cluster)
-    return position_gap(means, shown_first[parsed][start], bounded=False)
+    cluster = _numbers([column.instruction for column in columns.values()])[parsed]
+    rows = np.bincount(cluster)
+    first = np.zeros(len(rows), np.bool_)
+    first[cluster[::-1]] = shown_first[parsed][::-1]  # of an instruction's rows the first stays
+    means = np.bincount(cluster, weights=score[parsed])[rows > 0] / rows[rows > 0]
+    return position_gap(means, first[rows > 0], bounded=False)
+
+
+def _numbers(instructions: Sequence[TextId]) -> NDArray[np.intp]:
+    """Each row's instruction as a number from 0; most of a thousand files have the same ones in the same order."""
+    orders = {one.tobytes(): one for one in instructions}
+    known = np.unique(np.concatenate(list(orders.values())))
+    numbers = {order: known.searchsorted(one) for order, one in orders.items()}
+    return np.concatenate([numbers[one.tobytes()] for one in instructions])
 
 
 def audit_position(annotator: str, columns: Mapping[str, Annotations]) -> list[Finding]:
@@ -98,11 +110,8 @@ def audit_position(annotator: str, columns: Mapping[str, Annotations]) -> list[F
         for model, column in columns.items()
         if column.generator != column.baseline and not np.isnan(column.preference).all()
     }
-    found = {
-        model: gap
-        for model, column in usable.items()
-        if (gap := position_gap(column.preference - 1, column.switched)) is not None
-    }
+    gaps = fork_map(_gap, list(usable.values()), least=WORTH_A_FORK)
+    found = {model: gap for model, gap in zip(usable, gaps, strict=True) if gap is not None}
     if not found:
         return []
     adjusted = holm(np.array([gap.p_value for gap in found.values()]))
@@ -113,6 +122,10 @@ def audit_position(annotator: str, columns: Mapping[str, Annotations]) -> list[F
         for model, gap in found.items()
         if p_holm[model] < LEVEL
     ]
+
+
+def _gap(table: Annotations) -> PositionGap | None:
+    return position_gap(table.preference - 1, table.switched)
 
 
 def _of_board(

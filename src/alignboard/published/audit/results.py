@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from alignboard.published.audit.column import AnnotatorResults, lookup
+from alignboard.published.audit.column import AnnotatorResults, among, lookup
 from alignboard.published.audit.finding import Evidence, Finding, names_text, rows_text
 from alignboard.records import Annotations
 from alignboard.results.files import SUFFIXES
@@ -54,7 +54,7 @@ def audit_rows(column: AnnotatorResults, model: str) -> Iterator[Finding]:
     """Rows missing, in another order or unknown, and what that does to a length control by position."""
     table, reference = column.tables[model], column.reference
     position, known = lookup(table.instruction, reference, np.arange(len(reference)))
-    missing = (np.flatnonzero(~np.isin(reference, table.instruction)) + 1).tolist()
+    missing = (np.flatnonzero(~among(reference, table.instruction)) + 1).tolist()
     place = column.place(model)
     misplaced = int((known & (position != np.arange(len(table)))).sum())
     misplaced += int((~known).sum())
