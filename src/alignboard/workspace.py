@@ -104,6 +104,18 @@ def init_workspace(folder: Path) -> list[Path]:
         raise InputError(f"{folder} is a file; a workspace is a folder.")
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty; a workspace is made in a new or an empty folder.")
+    new = not folder.exists()
+    try:
+        return _fill(folder)
+    except BaseException:  # half a workspace would be refused as a folder that is not empty
+        for room in (*_DECLARED, *_PRODUCED):
+            shutil.rmtree(folder / room, ignore_errors=True)
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _fill(folder: Path) -> list[Path]:
     source = library()
     copied = []
     for room in _DECLARED:

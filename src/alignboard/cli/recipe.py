@@ -93,12 +93,12 @@ def _print_keys(found: ImportedRecipe) -> None:
 
 def _written(found: ImportedRecipe, name: str) -> Path:
     from alignboard.errors import InputError
+    from alignboard.results.files import write_atomically
 
     path = Path("train") / f"{name}.yaml"
     if not path.resolve().is_relative_to(Path("train").resolve()):
         raise InputError(f"--to {name}: the recipe has to lie below train/.")
     if path.exists():
         raise InputError(f"--to {name}: {path} exists; give another name.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(found.text(), encoding="utf-8")
+    write_atomically(path, found.text().encode())
     return path

@@ -54,6 +54,11 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = os.fspath(
+            path
+        )  # not the temporary file's name, or none where the disk is full
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
