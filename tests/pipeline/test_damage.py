@@ -288,9 +288,13 @@ def test_a_forged_line_or_escape_is_printed_as_text(tmp_path):
 # WorkspacePaths.
 
 
-@pytest.mark.parametrize("name", ["ünï", "it's", 'a "quoted" one', "back\\slash", "line\nbreak"])
+NAMES = ["ünï", "it's", 'a "quoted" one', "back\\slash", "line\nbreak", "[1] run", "what?*"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_task_data_are_found_in_a_folder_of_any_name_and_after_a_move(name, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
+    from alignboard.benchmarks.mirror import served
     from alignboard.demo.tasks import TASKS, write_task_data
     from alignboard.suites import read_yaml
 
@@ -305,5 +309,39 @@ def test_task_data_are_found_in_a_folder_of_any_name_and_after_a_move(name, tmp_
         assert str(tmp_path) not in text, "no absolute path is kept"
         declared = read_yaml(workspace / inner / f"{task}.yaml")
         files = declared["dataset_kwargs"]["data_files"]
-        found = datasets.load_dataset("json", data_files=files, cache_dir=str(tmp_path / "cache"))
+        with served(None):
+            found = datasets.load_dataset("json", data_files=files)
         assert found["test"].num_rows == 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_of_any_name_is_read(name, tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    from alignboard.benchmarks.mirror import Mirror, served
+    from alignboard.benchmarks.task_data import dataset_settings
+    from alignboard.benchmarks.task_files import digests
+    from alignboard.data.preferences.sources import PreferenceSource, open_source
+    from alignboard.suites import Benchmark
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    workspace, rows = tmp_path / name, Path(f"rows {name}.jsonl")
+    mirrored = workspace / "mirror" / "owner" / "set" / f"train-{name}.jsonl"
+    mirrored.parent.mkdir(parents=True)
+    monkeypatch.chdir(workspace)
+    for path in (rows, mirrored.with_name("train.jsonl")):
+        path.write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n')
+    assert open_source(PreferenceSource(str(rows))).num_rows == 1
+    settings = dataset_settings(Benchmark(task="any", metric="acc", data=str(rows)))
+    with served(Mirror("mirror", workspace)):
+        assert (
+            datasets.load_dataset("json", **settings["dataset_kwargs"])["documents"].num_rows == 1
+        )
+        assert datasets.load_dataset("owner/set")["train"].num_rows == 1
+    (workspace / "evaluate/tasks").mkdir(parents=True)
+    declared = {
+        "task": "own",
+        "dataset_path": "json",
+        **{k: settings[k] for k in ("dataset_kwargs",)},
+    }
+    (workspace / "evaluate/tasks/own.yaml").write_text(json.dumps(declared))
+    assert rows.name in " ".join(digests(["own"], workspace))

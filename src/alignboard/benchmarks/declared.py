@@ -28,7 +28,7 @@ from alignboard.errors import InputError
 from alignboard.suites import Benchmark
 from alignboard.workspace import find
 
-_LOCAL = frozenset({"json", "csv", "parquet", "arrow", "text", "pandas"})
+LOCAL = frozenset({"json", "csv", "parquet", "arrow", "text", "pandas"})
 """loaders of files: such a task brings its data"""
 _PACKAGES = {"antlr4": "antlr4-python3-runtime"}
 """packages that are called otherwise than what is imported"""
@@ -46,7 +46,7 @@ class DeclaredTask:
     def dataset(self) -> tuple[str, str | None] | None:
         """The id on the hub and the configuration; None for a task that brings its data or makes them."""
         path = self.config.get("dataset_path")
-        if not path or path in _LOCAL or Path(str(path)).exists():
+        if not path or path in LOCAL or Path(str(path)).exists():
             return None
         return str(path), self.config.get("dataset_name")
 

@@ -10,6 +10,7 @@ lm-eval's tasks stay as they are: while `served` is in force, `datasets.load_dat
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from alignboard.benchmarks.declared import DeclaredTask
+from alignboard.benchmarks.declared import LOCAL, DeclaredTask
 from alignboard.errors import InputError
 from alignboard.fetch.packages import (
     is_packaged,
@@ -139,7 +140,7 @@ class Mirror:
                 parts = [datasets.Dataset.from_file(path) for path in paths]
                 found[split] = datasets.concatenate_datasets(parts)
             else:
-                found[split] = read[kind](paths)
+                found[split] = read[kind](list(map(glob.escape, paths)))
         return _Splits(found)
 
     def _path(self, name: str) -> Path:
@@ -211,6 +212,8 @@ def served(
         if mirror is None or not is_id:
             if is_id and path in revisions:
                 kwargs.setdefault("revision", revisions[path])
+            if path in LOCAL and "data_files" in kwargs:
+                kwargs["data_files"] = _anchored(kwargs["data_files"])
             try:
                 return original(path, name, *args, **kwargs)
             except ConnectionError as error:
@@ -222,6 +225,17 @@ def served(
         yield
     finally:
         datasets.load_dataset = original
+
+
+def _anchored(data_files: Any) -> Any:
+    """Patterns that begin at the current folder, whose own name may hold what is special in a pattern."""
+    if isinstance(data_files, Mapping):
+        return {split: _anchored(files) for split, files in data_files.items()}
+    if isinstance(data_files, list | tuple):
+        return [_anchored(files) for files in data_files]
+    if "://" in data_files or Path(data_files).is_absolute():
+        return data_files
+    return str(Path(glob.escape(str(Path.cwd())), data_files))
 
 
 def fetch(

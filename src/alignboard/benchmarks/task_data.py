@@ -7,6 +7,7 @@ Importing this module loads neither torch nor lm-eval.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -51,7 +52,7 @@ def dataset_settings(benchmark: Benchmark) -> dict[str, Any]:
         "dataset_path": _LOADERS[path.suffix],
         "dataset_name": None,
         "dataset_kwargs": {
-            "data_files": {_DOCUMENTS: str(path)},
+            "data_files": {_DOCUMENTS: glob.escape(str(path))},
             "split": {_DOCUMENTS: chosen},
         },
         "training_split": None,

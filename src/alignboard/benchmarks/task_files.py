@@ -188,7 +188,8 @@ class _Files:
         for text in strings((content.get("dataset_kwargs") or {}).get("data_files")):
             if "://" in text:
                 continue
-            matches = glob.iglob(str(self._workspace / text), recursive=True)  # noqa: PTH207 - absolute patterns too
+            pattern = str(Path(glob.escape(str(self._workspace)), text))
+            matches = glob.iglob(pattern, recursive=True)  # noqa: PTH207 - absolute patterns too
             if not self._add_all(path, text, map(Path, matches)):
                 raise InputError(
                     f"{path}: dataset_kwargs.data_files names {text!r}, which is not there; paths are relative to the "

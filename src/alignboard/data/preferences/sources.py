@@ -6,6 +6,7 @@ Rows stay in Arrow files on disk; memory does not grow with them. Errors name th
 from __future__ import annotations
 
 import csv
+import glob
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,7 +128,7 @@ def open_source(source: PreferenceSource) -> Dataset:
             _, bracket, part = source.split.partition("[")
             found = datasets.load_dataset(
                 LOADERS[source.path.suffix],
-                data_files=str(source.path),
+                data_files=glob.escape(str(source.path.absolute())),  # which it takes for a pattern
                 split=f"train{bracket}{part}",
             )
         else:

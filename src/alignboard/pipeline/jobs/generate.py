@@ -182,7 +182,6 @@ def lm_eval(task: JobTask) -> dict[str, str]:
     suite, files = parameters["suite"], parameters["files"]
     folders = rooms(task.paths.workspace)
     if "tasks" in task.inputs:
-        _require_no_pattern(task.paths.workspace)
         folders.append(task.inputs["tasks"] / _TASKS)
         files = files | generated_files(folders[-1])
     hints = task.job.hints
@@ -237,14 +236,6 @@ def _warnings(spec: ModelSpec) -> list[str]:
     if open_small(spec).own_template is not None:
         return []
     return ["benchmarks in a chat template that its checkpoint does not bring, as of a base model"]
-
-
-def _require_no_pattern(workspace: Path) -> None:
-    """Datasets are looked for by patterns, and a folder's name cannot be escaped in one."""
-    if any(mark in str(workspace) for mark in "*?["):
-        raise InputError(
-            f"lm-eval cannot read data in {workspace}, whose path holds one of * ? [; move the workspace."
-        )
 
 
 def _named_after(suite: str, folder: Path) -> list[Path]:
