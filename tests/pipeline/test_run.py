@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ from alignboard.workspace import init_workspace
 
 FAKE = '''
 import os, signal, time
+from dataclasses import replace
 from pathlib import Path
 from alignboard.errors import InputError
 from alignboard.pipeline.kinds import JobKind
@@ -208,6 +210,7 @@ def test_a_defect_names_its_log_and_a_killed_worker_its_signal(kind, told, paths
 RUN = """
 import sys
 sys.path[:0] = sys.argv[2:]
+from dataclasses import replace
 from pathlib import Path
 import test_run
 graph = test_run.diamond(a={"n": 30, "sleep": 0.02}, b={"n": 30, "sleep": 0.02})
@@ -293,6 +296,27 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_a_name_forges_no_line_of_progress_and_is_no_markup(kind, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.05)
+    monkeypatch.setenv("COLUMNS", "200")
+    named = "judge one\x1b[2J\n[9.9 s] 1/1 done judge [/two] [red]three"
+    stream, job = kind(), replace(next(iter(diamond())), name=named)
+    with showing(1, stream) as listener:
+        listener(Event("waiting", job, 0))
+        listener(Event("start", job, 0))
+        listener(Event("progress", job, 0, 1, 2, message="at \x1b[2J\nforged"))
+        time.sleep(0.3)
+        listener(Event("failed", job, 0))
+    text = stream.getvalue()
+    visible = r"judge one\x1b[2J\n[9.9 s] 1/1 done judge [/two] [red]three"
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text)  # without the colours
+    for what in ("(waiting|waits) for another run", "failed"):
+        assert re.search(rf"{what}[: ]*{re.escape(visible)}", plain, re.IGNORECASE), plain
+    assert "\x1b[2J" not in text
+    assert not re.search(r"^(\[9.9 s\]|forged)", plain, re.MULTILINE)
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
 def test_a_training_at_work_shows_loss_margin_accuracy_and_the_time_left(kind, monkeypatch):
     monkeypatch.setattr(progress, "EVERY", 0.05)
     monkeypatch.setenv("COLUMNS", "200")
@@ -360,6 +384,7 @@ overrides:
 }
 RUN_PLAN = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from alignboard.pipeline.progress import showing
 from alignboard.pipeline.runner import run_plan

@@ -54,7 +54,7 @@ def planned_generation(resolved: ResolvedPlan) -> RunResult:
     for entry in resolved.entries.values():
         ends = entry.served.retirement(entry.spec) if entry.served and entry.spec else None
         if ends is not None:
-            print(f"alignboard: {ends}.", file=sys.stderr)
+            print(f"alignboard: {shown(ends)}.", file=sys.stderr)
     return run_resolved(resolved, dry_run=True)
 
 

@@ -10,6 +10,7 @@ import click
 
 from alignboard.cli.options import PATH, parts
 from alignboard.errors import SourceError
+from alignboard.text import shown
 
 if TYPE_CHECKING:
     from alignboard.published.calibration import Calibration
@@ -60,7 +61,7 @@ def calibration(suite: Suite, assets: Path | None) -> Calibration | None:
         with rich_progress() as progress:
             return read_calibration(calibration_folder(suite, progress=progress))
     except SourceError as error:
-        print(f"alignboard: {error}", file=sys.stderr)
+        print(f"alignboard: {shown(str(error))}", file=sys.stderr)
         print(
             "alignboard: length control goes on with difficulties fitted jointly to these models; "
             "give --assets DIR for AlpacaEval's own.",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alignboard.cli.options import STDOUT
+from alignboard.text import shown
 
 if TYPE_CHECKING:
     from alignboard.pipeline.runner import RunResult
@@ -66,7 +67,7 @@ def show_run(
 
     result = planned = run(dry_run=True)
     for remark in planned.remarks:
-        print(remark, file=sys.stderr)
+        print(shown(remark), file=sys.stderr)
     if not dry_run:
         with showing(len(planned.jobs), n_before=len(planned.done_before)) as listener:
             result = run(on_progress=listener)

@@ -16,7 +16,7 @@ from alignboard.pipeline.graph import Job
 
 if TYPE_CHECKING:
     from alignboard.pipeline.costs import KindCost, Total
-from alignboard.text import count, table
+from alignboard.text import count, shown, table
 
 EVERY: Final = 30.0
 """seconds between two lines of a job at work, in a pipe"""
@@ -58,7 +58,7 @@ def _bars(n_jobs: int, stream: TextIO, n_done: int) -> Iterator[Callable[[Event]
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
@@ -75,23 +75,23 @@ def _bars(n_jobs: int, stream: TextIO, n_done: int) -> Iterator[Callable[[Event]
             nonlocal n_done
             name = event.job.name
             if event.kind == "waiting":
-                bars.console.print(f"waiting for another run: {name}", markup=False)
+                bars.console.print(f"waiting for another run: {shown(name)}", markup=False)
             elif event.kind == "start":
-                running[name] = bars.add_task(f"  {name}", total=None, count="", said="")
+                running[name] = bars.add_task(f"  {shown(name)}", total=None, count="", said="")
             elif event.kind == "progress":
                 bars.update(
                     running[name],
                     total=event.total,
                     completed=event.done,
                     count=f"{event.done}/{event.total}",
-                    said=event.message,
+                    said=shown(event.message),
                 )
             else:
                 bars.remove_task(running.pop(name))
                 n_done += event.kind == "done"
                 bars.update(whole, completed=n_done, count=f"{n_done}/{n_jobs}")
                 if event.kind == "failed":
-                    bars.console.print(f"failed: {name}", markup=False)
+                    bars.console.print(f"failed: {shown(name)}", markup=False)
 
         yield listener
 
@@ -115,7 +115,7 @@ class _Running:
         if self.first is None or self.last is None:
             return ""
         told = f" {self.last.done}/{self.last.total}"
-        more = f", {self.last.message}" if self.last.message else ""
+        more = f", {shown(self.last.message)}" if self.last.message else ""
         passed = time.monotonic() - self.since
         new = self.last.done - self.first.done
         if new <= 0 or passed <= 0:
@@ -154,13 +154,13 @@ class _Lines:
                 self._running.pop(name, None)
             self._n_done += event.kind == "done"
             took = f" in {event.seconds:.1f} s" if event.kind == "done" else ""
-            self._print(f"{_WHAT[event.kind]} {name}{took}")
+            self._print(f"{_WHAT[event.kind]} {shown(name)}{took}")
 
     def _tell(self) -> None:
         while not self._over.wait(EVERY):
             with self._lock:
                 for name, running in self._running.items():
-                    self._print(f"at work {name}{running}")
+                    self._print(f"at work {shown(name)}{running}")
 
     def _print(self, text: str) -> None:
         passed = time.monotonic() - self._started

@@ -27,6 +27,7 @@ from alignboard.cli.options import (
     together,
 )
 from alignboard.cli.shared import write_json
+from alignboard.text import shown
 
 if TYPE_CHECKING:
     from alignboard.fetch.sources import DownloadProgress
@@ -257,7 +258,7 @@ def checking(
         today = dt.datetime.now(dt.UTC).date()
         judges.require_supported(declared, today if ask else None)
         for line in judges.warnings(declared, today):
-            print(f"alignboard: {line}.", file=sys.stderr)
+            print(f"alignboard: {shown(line)}.", file=sys.stderr)
         yield Evaluation(judges, journal, replace=replace)
 
 
