@@ -179,6 +179,10 @@ def test_the_tests_that_hold_a_promise_exist():
     )
     defects = re.findall(r"^\| (\d+)[ab]? \| .* \| `test_\w+` \|", page, re.MULTILINE)
     assert {int(number) for number in defects} == set(range(1, 42))
+    promises = re.findall(r"\n\| Promise .*\n.*\n((?:\|.*\n)+)", page)
+    rows = [row for table in promises for row in table.splitlines()]
+    assert len(rows) > 40
+    assert [row for row in rows if not re.search(r"\| `test_\w+` \|$", row)] == []
     assert {name for name, suffix in named if suffix} <= set(files)
     assert {name for name, suffix in named if not suffix} <= set(defined)
 

@@ -184,7 +184,7 @@ def test_a_malformed_line_costs_that_line(tmp_path, monkeypatch):
     assert sorted(one.status for one in judged) == ["failed", "scored", "scored", "scored"]
 
 
-def test_a_batch_is_not_paid_again_where_its_replies_were_lost_before_they_were_committed(tmp_path):
+def test_a_batch_whose_replies_were_lost_is_not_paid_again(tmp_path):
     class Killed(InMemory):
         def flush(self):
             raise KeyboardInterrupt
