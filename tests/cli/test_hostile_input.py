@@ -31,6 +31,7 @@ from alignboard.models.registry import load_model
 from alignboard.pipeline.evaluation import hardening_secret
 from alignboard.training.recipe import load_recipe
 from batch_server import BatchServer
+from commands import alignboard
 from faulty_endpoint import FaultyEndpoint, body, status
 from judging_doubles import pairs, spec
 
@@ -155,6 +156,35 @@ def test_a_finish_reason_of_any_type_is_read(reason):
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(InputError, match="no address of an endpoint"):
         Endpoint((url,), Dialect("tiny"))
+
+
+JUDGE_AT = """
+{{kind: prompted, name: x, title: X, model: m, base_url: "{url}", order: both,
+  prompt: {{text: "{{instruction}} A: {{first}} B: {{second}}"}}, verdict: {{by: bracket}}, api_key_env: {key}}}
+"""
+ASKED = ("--baseline", "base.json", "--dry-run")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/v1", "http://[::1/v1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("judge", "one.json", *ASKED, "--judge", "mt-bench-pair", "--judge-engine"),
+        ("judge", "one.json", *ASKED, "--judge", "keyed.yaml"),
+        ("judge", "one.json", *ASKED, "--judge", "free.yaml"),
+        ("generate", "zephyr-7b-beta", "--set", "one.json", "--served-as", "m", "--api", "chat",
+         "--api-key-env", "NO_KEY", "--engine"),
+    ],
+)  # fmt: skip
+def test_an_address_that_is_none_is_a_sentence_wherever_it_stands(url, command, tmp_path):
+    for name in ("one", "base"):
+        row = {"instruction": "q", "output": name, "generator": name}
+        (tmp_path / f"{name}.json").write_text(json.dumps([row]))
+    (tmp_path / "keyed.yaml").write_text(JUDGE_AT.format(url=url, key="NO_KEY"))
+    (tmp_path / "free.yaml").write_text(JUDGE_AT.format(url=url, key="null"))
+    done = alignboard(tmp_path, *command, *([url] if command[-1].startswith("--") else []))
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert f"{url!r} is no address of an endpoint" in done.stderr
 
 
 # Batches.

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from alignboard.text import shown
 
@@ -40,10 +39,12 @@ def entries_of(
 
 def consent_of(endpoint: Mapping[str, Any], *, replace: bool = False) -> Consent:
     """What the options agree to: whoever names an address and a key's variable has it sent there."""
+    from alignboard.engines.openai.addresses import split_address
     from alignboard.pipeline.plans.consent import Consent
 
     variable, urls = endpoint.get("api_key_env"), endpoint.get("engine", "").split(",")
-    keys = {f"{variable}@{urlsplit(url.strip()).netloc}" for url in urls if variable}
+    given = [url.strip() for url in urls if variable and url.strip()]
+    keys = {f"{variable}@{split_address(url).netloc}" for url in given}
     return Consent(frozenset(keys), replace=replace)
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from typing import Final
-from urllib.parse import urlsplit
 
+from alignboard.engines.openai.addresses import split_address
 from alignboard.errors import InputError
 
 HOSTS: Final = {
@@ -27,7 +27,7 @@ def require_consent(
     if variable is None:
         return
     for url in urls:
-        scheme, host, *_ = urlsplit(url)
+        scheme, host, *_ = split_address(url)
         consent, own = f"{variable}@{host}", HOSTS.get(variable)
         if consent not in allowed and (scheme, host) != ("https", own):
             belongs = "no known host" if own is None else f"https://{own}"

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
+from alignboard.engines.openai.addresses import split_address
 from alignboard.engines.openai.format import Usage
 from alignboard.errors import InputError
 from alignboard.suites import convert, read_yaml
@@ -68,7 +68,7 @@ class Prices:
 
     def of(self, model: str, *, batch: bool = False, urls: Sequence[str] = ()) -> Rate | None:
         """The price of ``model``; None where the table does not know it, and at ``urls`` other than the providers'."""
-        if any(urlsplit(url).hostname not in _PROVIDERS for url in urls):
+        if any(split_address(url).hostname not in _PROVIDERS for url in urls):
             return None
         found = self.models.get(model)
         return None if found is None else found.rate(batch=batch)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
+from alignboard.engines.openai.addresses import require_address
 from alignboard.engines.openai.format import Dialect
 from alignboard.engines.openai.keys import require_consent
 from alignboard.engines.rows import Decoding, Prompt
@@ -47,10 +46,7 @@ class Endpoint:
         if not self.urls or self.limits.concurrency < 1 or self.limits.patience.tries < 1:
             raise InputError("An endpoint needs an address, a concurrency and tries of at least 1.")
         for url in self.urls:
-            if not re.fullmatch(r"https?://[^/?#\s@]+(/[^?#\s]*)?", url) or not _is_parsed(url):
-                raise InputError(
-                    f"{url!r} is no address of an endpoint; expected one such as http://127.0.0.1:8000/v1."
-                )
+            require_address(url)
 
     def prompts(
         self,
@@ -103,12 +99,3 @@ def read_key(variable: str | None) -> str | None:
             "letters, digits and marks is expected)."
         )
     return key
-
-
-def _is_parsed(url: str) -> bool:
-    """Whether host and port of an address are what they can be."""
-    try:
-        parts = urlsplit(url)
-        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False

@@ -6,10 +6,10 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
+from alignboard.engines.openai.addresses import split_address
 from alignboard.engines.openai.format import Dialect
 from alignboard.engines.openai.limits import Clock
 from alignboard.engines.openai.prices import Rate
@@ -59,7 +59,7 @@ def judge_suffix(urls: Sequence[str]) -> str:
 
 def _short(url: str) -> str:
     """Host, port and path; the port of plain http is named, because https has none."""
-    parts = urlsplit(url.rstrip("/"))
+    parts = split_address(url.rstrip("/"))
     port = parts.port or (80 if parts.scheme == "http" else None)
     host = parts.hostname or ""
     return f"{host}{'' if port is None else f':{port}'}{parts.path.removesuffix('/v1')}"
