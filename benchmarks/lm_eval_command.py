@@ -272,9 +272,8 @@ def measured(start: list[float]) -> dict[str, float]:
     return {"cpu_s": used(), "start_cpu_s": start[0], "peak_mb": peak}
 
 
-def noting_start(model_class: Any) -> list[float]:
-    """The processor time at the first request, once there was one."""
-    start: list[float] = []
+def note_start(model_class: Any, start: list[float]) -> None:
+    """Put the processor time at the first request into ``start``, once there was one."""
     kept = model_class._loglikelihood_tokens  # noqa: SLF001 - the first thing that is asked of a model
 
     def noted(self: Any, *rest: Any, **more: Any) -> Any:
@@ -282,7 +281,6 @@ def noting_start(model_class: Any) -> list[float]:
         return kept(self, *rest, **more)
 
     model_class._loglikelihood_tokens = noted  # noqa: SLF001 - as above
-    return start
 
 
 def checkpoint(here: Path, order: dict[str, Any]) -> None:
@@ -319,7 +317,8 @@ def lm_eval(here: Path, order: dict[str, Any]) -> dict[str, float]:
     from lm_eval.__main__ import cli_evaluate
     from lm_eval.models.huggingface import HFLM
 
-    start = noting_start(HFLM)
+    start: list[float] = []
+    note_start(HFLM, start)
     peft = "".join(f",peft={here / f'adapter{k}'}" for k in order["adapters"])
     sys.argv = [
         *("lm_eval", "run", "--model", "hf", "--device", DEVICE, "--batch_size", str(BATCH)),
@@ -333,10 +332,20 @@ def lm_eval(here: Path, order: dict[str, Any]) -> dict[str, float]:
 
 def alignboard(here: Path, order: dict[str, Any]) -> dict[str, float]:
     """Our command, as typed, in a workspace of its own."""
-    from alignboard.benchmarks.lm import ContextOnce
     from alignboard.cli import main as command
+    from alignboard.pipeline.jobs import generate
 
-    start = noting_start(ContextOnce)
+    start: list[float] = []
+    kept = generate.run_tasks
+
+    def noted(*given: Any, **options: Any) -> Any:
+        # Not before: the command itself decides when and how it imports its libraries.
+        from alignboard.benchmarks.lm import ContextOnce
+
+        note_start(ContextOnce, start)
+        return kept(*given, **options)
+
+    generate.run_tasks = noted
     (Path(order["out"]) / "evaluate").mkdir(parents=True)
     os.chdir(order["out"])
     Path("evaluate", "tasks").symlink_to(here / "tasks")

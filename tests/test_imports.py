@@ -70,6 +70,41 @@ def test_a_command_reads_local_files_without_counting_them_on_a_server(tmp_path)
     assert finished.stdout.endswith("{'a': 1}\n")
 
 
+_READS_LLAMA = """
+import sys
+from alignboard.startup import prepare
+if {prepared}:
+    prepare()
+reads = []
+def note(event, given):
+    if event == "open" and str(given[0]).endswith("/configuration_llama.py"):
+        reads.append(given[0])
+sys.addaudithook(note)
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, models
+print(len(reads), "scipy" in sys.modules, hash((*sorted(dir(models)), *sorted(dir(models.llama)))))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_of_ours_lists_the_same_models_in_one_reading_and_imports_no_scipy(tmp_path):
+    pytest.importorskip("scipy")
+    said = {}
+    for prepared in (True, False):
+        finished = subprocess.run(
+            [sys.executable, "-c", _READS_LLAMA.format(prepared=prepared)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONHASHSEED": "0"},
+        )
+        assert finished.returncode == 0, finished.stderr
+        said[prepared] = finished.stdout.split()
+    assert said[True][:2] == ["1", "False"]
+    assert said[False][:2] == ["3", "True"]
+    assert said[True][2] == said[False][2]
+
+
 @pytest.mark.parametrize("room", ["train", "evaluate"])
 def test_rooms_of_declarations_hold_no_python(room):
     folder = ROOT / room

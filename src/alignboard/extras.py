@@ -6,7 +6,6 @@ index, and ``alignboard[train]`` would install neither from a checkout nor from 
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -23,11 +22,6 @@ def require(*modules: str) -> None:
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
         raise InputError(missing_text(missing))
-
-
-def calm() -> None:
-    """Keep bitsandbytes from reporting, whenever PEFT imports it, a faster kernel that it would like to download."""
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def missing_text(modules: Sequence[str]) -> str:

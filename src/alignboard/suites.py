@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -237,6 +238,12 @@ def _inside(schema: Any, name: str) -> list[Any]:
     return [arguments[-1]] if not name and get_origin(schema) in {list, dict} else []
 
 
+@cache
+def _hints(schema: Any) -> dict[str, Any]:
+    """The types of a schema's fields, which are evaluated from text."""
+    return get_type_hints(schema)
+
+
 def _may_be(value: Any, schema: Any) -> bool:
     """Whether a mapping or a list is what this part of a union describes."""
     if isinstance(value, list):
@@ -264,7 +271,7 @@ def _unknown_key(value: Any, schema: Any, where: str) -> tuple[str, tuple[str, .
         for key in value:
             if key not in known:
                 return f"{where}.{key}".lstrip("."), known
-        hints = get_type_hints(schema)
+        hints = _hints(schema)
         fields = dict(zip(known, schema.__struct_fields__, strict=True))
         items = [(item, hints[fields[key]], f"{where}.{key}") for key, item in value.items()]
     else:

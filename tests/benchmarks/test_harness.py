@@ -1,5 +1,6 @@
 """lm-eval through the library: its files, our digests, and the numbers that it gives by hand."""
 
+import contextlib
 import json
 import math
 import os
@@ -11,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 import tiny_models
+from alignboard.benchmarks.harness import calm, sandboxed
 from alignboard.benchmarks.lm import BenchmarkedModel
 from alignboard.benchmarks.run import (
     generated_files,
@@ -57,6 +59,28 @@ def scored(model, task_folder, tmp_path_factory):
         )
     assert len(loading.loads) == before
     return scores, out
+
+
+@pytest.mark.parametrize("quarantine", [contextlib.nullcontext, sandboxed])
+def test_a_template_is_compiled_once_and_filled_in_each_time(quarantine, monkeypatch):
+    from jinja2 import Environment
+    from lm_eval import utils
+
+    compiled = []
+    kept = Environment.compile
+    monkeypatch.setattr(
+        Environment, "compile", lambda *given: compiled.append(given[1]) or kept(*given)
+    )
+    own = utils.env
+    with calm(), quarantine():
+        texts = [
+            utils.apply_template(template, {"n": n, "word": "axb"})
+            for n in range(3)
+            for template in ("{{n}} apples\n", "{{word|regex_replace('x', 'y')}}{{n}}\n")
+        ]
+    assert texts == ["0 apples\n", "ayb0\n", "1 apples\n", "ayb1\n", "2 apples\n", "ayb2\n"]
+    assert len(compiled) == 2
+    assert utils.env is own
 
 
 def test_task_data_is_the_same_to_the_byte(task_folder, tmp_path):

@@ -463,7 +463,7 @@ def test_what_a_training_needs_is_named_before_it_starts(paths):
 @pytest.mark.slow
 def test_bitsandbytes_reports_no_missing_kernel():
     pytest.importorskip("bitsandbytes")
-    code = "from alignboard.extras import calm; calm(); import bitsandbytes"
+    code = "from alignboard.startup import prepare; prepare(); import bitsandbytes"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "gemm_4bit" not in done.stderr
 

@@ -35,6 +35,6 @@ def test_a_base_without_tokenizer_is_noticed_before_rows_are_fetched(tmp_path: P
     command = ["train", "demo/sft", "--model", base, "--executor", "in-process", "--set", rows]
     asked = alignboard(tmp_path, *command)
     assert asked.returncode == 2
-    assert "its tokenizer cannot be loaded" in asked.stderr
+    assert "holds no files of a tokenizer" in asked.stderr
     assert "Not everything could be done" not in asked.stderr, "before the first job"
     assert "download" not in asked.stderr

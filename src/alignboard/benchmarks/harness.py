@@ -1,4 +1,4 @@
-"""lm-eval itself: quiet, quick where it asks the machine what it knows, its templates in a sandbox.
+"""lm-eval itself: quiet, quick where it does again what it has done, its templates in a sandbox.
 
 Importing this module loads neither torch nor lm-eval.
 """
@@ -18,17 +18,18 @@ from alignboard.errors import InputError
 
 @contextlib.contextmanager
 def calm() -> Iterator[None]:
-    """No progress bars or warnings of lm-eval, and its inventory of the machine taken once."""
+    """No progress bars or warnings of lm-eval, its inventory of the machine taken once, each template compiled once."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)
     with contextlib.redirect_stderr(io.StringIO()), contextlib.ExitStack() as stack:
-        from lm_eval import evaluator
+        from lm_eval import evaluator, utils
         from torch.utils import collect_env
 
         _replace(stack, collect_env, "get_pretty_env_info", _once)
         _replace(stack, evaluator, "get_git_commit_hash", lambda _: lambda: None)
+        _replace(stack, utils, "env", _compiling_once)
         logger.setLevel(logging.ERROR)
         try:
             yield
@@ -48,7 +49,7 @@ def sandboxed() -> Iterator[None]:
             undefined=own.undefined, keep_trailing_newline=own.keep_trailing_newline
         )
         found.filters.update(own.filters)
-        return found
+        return _compiling_once(found)
 
     with contextlib.ExitStack() as stack:
         _replace(stack, utils, "env", sandbox)
@@ -72,3 +73,10 @@ def _replace(
 def _once(function: Callable[[], str]) -> Callable[[], str]:
     """``function``, called at most once per process."""
     return functools.lru_cache(maxsize=1)(function)
+
+
+def _compiling_once(own: Any) -> Any:
+    """The Jinja environment ``own``, for which lm-eval compiles a template for every text that it fills in."""
+    found = own.overlay()
+    found.from_string = functools.lru_cache(maxsize=1024)(found.from_string)
+    return found

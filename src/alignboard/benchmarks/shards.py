@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from alignboard.benchmarks.harness import calm as calm_lm_eval
+from alignboard.benchmarks.harness import calm
 from alignboard.benchmarks.request_rows import ANSWERS, RequestRows
 from alignboard.benchmarks.run import request_identity
-from alignboard.extras import calm
 from alignboard.models.spec import ModelSpec
 from alignboard.parallel import lines_of_standard_input
 from alignboard.results.journal import Journal
+from alignboard.startup import prepare
 
 if TYPE_CHECKING:
     from alignboard.models.asked import HeldBase
@@ -188,7 +188,7 @@ def _end(processes: dict[int, _Process]) -> None:
 def main(journal: str, number: str) -> None:
     """Serve until the input ends."""
     commands = lines_of_standard_input()
-    calm()
+    prepare()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one decides
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -208,7 +208,7 @@ def main(journal: str, number: str) -> None:
 
 
 def _compute(part: Part, base: HeldBase, journal: Journal) -> None:
-    with base.open(part.spec) as model, calm_lm_eval():
+    with base.open(part.spec) as model, calm():
         from lm_eval.api.instance import Instance
 
         from alignboard.benchmarks.lm import BenchmarkedModel

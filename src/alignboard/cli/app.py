@@ -30,7 +30,7 @@ from alignboard.cli.options import (
 )
 from alignboard.cli.published import calibration, from_option, mode_option, names_of, released
 from alignboard.cli.shared import show_run, write_json
-from alignboard.extras import calm
+from alignboard.startup import prepare
 from alignboard.workspace import PUBLISHED
 
 
@@ -43,13 +43,13 @@ def main() -> None:
     os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     # What torch and transformers make while they are imported stays; looking for garbage among it takes long.
     gc.set_threshold(*_COLLECT_AFTER)
-    calm()
+    prepare()
     # click's own standalone mode turns an interrupt into "Aborted!" and exit code 1.
     sys.exit(guarded(lambda: cli.main(prog_name="alignboard", standalone_mode=False)))
 
 
 _ROOM = "alignboard.cli"
-_COLLECT_AFTER = (50_000, 10, 10)
+_COLLECT_AFTER = (1_000_000, 10, 10)
 """new objects, and collections of the younger generation, before the next collection"""
 
 

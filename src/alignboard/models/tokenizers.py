@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.errors import InputError
 from alignboard.models.formats import Checkpoint
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
+_FILES: Final = ("*token*", "vocab*", "spiece*", "merges.txt")
+"""of a tokenizer, in whatever form: what has none of them has none"""
+
+
 def open_tokenizer(
     checkpoint: Checkpoint, replaced_by: Path | None = None, *, remote_code: bool = False
 ) -> PreTrainedTokenizerFast:
@@ -36,16 +40,22 @@ def open_tokenizer(
         else:
             found = _from_folder(checkpoint, replaced_by, remote_code=remote_code)
     except (ImportError, LookupError, OSError, ValueError, TypeError) as error:
+        folder = replaced_by or (checkpoint.path if checkpoint.gguf_file is None else None)
+        if folder is not None and not any(next(folder.glob(one), None) for one in _FILES):
+            raise _no_files(folder) from error
         raise InputError(
             f"{checkpoint.place}: its tokenizer cannot be loaded; give one as tokenizer, such as that of the model "
             f"it was made from ({' '.join(str(error).split())})."
         ) from error
     if len(found) <= len(found.all_special_tokens):  # transformers makes one of nothing
-        raise InputError(
-            f"{replaced_by or checkpoint.path} holds no files of a tokenizer; give one as tokenizer, such as that of "
-            "the model it was made from."
-        )
+        raise _no_files(replaced_by or checkpoint.path)
     return found
+
+
+def _no_files(place: Path) -> InputError:
+    return InputError(
+        f"{place} holds no files of a tokenizer; give one as tokenizer, such as that of the model it was made from."
+    )
 
 
 def _from_folder(

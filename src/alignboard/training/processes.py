@@ -19,8 +19,8 @@ from typing import Any, Final
 import msgspec
 
 from alignboard.errors import AlignboardError
-from alignboard.extras import calm
 from alignboard.models.hub import Which
+from alignboard.startup import prepare
 from alignboard.training.launch import HELD_OUT, TRAINED, Launch
 from alignboard.training.recipe import Recipe
 
@@ -169,7 +169,7 @@ def _tell(line: str) -> None:
 
 def main(asked: str) -> None:
     """Be one process of a training."""
-    calm()
+    prepare()
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     call = msgspec.json.decode(Path(asked).read_bytes(), type=TrainingCall)
     try:

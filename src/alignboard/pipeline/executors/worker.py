@@ -18,12 +18,12 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from alignboard.extras import calm
 from alignboard.parallel import lines_of_standard_input
 from alignboard.pipeline.executors.doing import Doer
 from alignboard.pipeline.executors.work import Assignment, Done, Failed
 from alignboard.pipeline.locks import in_use
 from alignboard.pipeline.store import WorkspacePaths
+from alignboard.startup import prepare
 
 _PROGRESS_SECONDS: Final = 0.1
 
@@ -63,7 +63,7 @@ class _Replies:
 def main(workspace: str, number: str, device: str, *modules: str) -> None:
     """Serve until the input ends; ``modules`` are imported first, for the kinds of jobs that they register."""
     commands = lines_of_standard_input()
-    calm()
+    prepare()
     for module in modules:
         importlib.import_module(module)
     signal.signal(
