@@ -146,6 +146,13 @@ def test_a_dry_run_names_the_data_sets_of_the_hub(workspace):
     assert "from the hub" not in run(*asked[:2], "piqa", *asked[3:], "--data-root", "m").output
 
 
+def test_what_a_suite_lacks_is_known_before_it_runs(workspace):
+    base, adapter = tiny_models.base(), next(iter(tiny_models.adapters().values()))
+    said = run(base, adapter, "--name", "b,a", "--suite", "nous", "--dry-run").stderr
+    told = "nous: BigBench's 18 multiple_choice_grade tasks of the fork are not in lm-eval"
+    assert said.count(told) == 1
+
+
 def test_tasks_that_are_no_suite_are_named_without_a_file(workspace):
     said = str(run(tiny_models.base(), "--tasks", "piqua").exception)
     assert said.startswith("the task 'piqua'")

@@ -54,6 +54,9 @@ def benchmark(
         parameters["served"] = entry.served.identity(spec)
         hints["entry"] = msgspec.to_builtins(entry.declared)
         hints["base_served_as"] = _base_of(build, entry)
+    lacking = f"{suite.name}: {suite.lacks}"
+    if suite.lacks is not None and lacking not in build.graph.remarks:
+        build.graph.remarks.append(lacking)
     board[name] = build.add(name, "lm-eval", entry.group, parameters, needs, hints)
 
 
