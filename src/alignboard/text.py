@@ -26,6 +26,16 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def without_secrets(address: str) -> str:
+    """An address with what stands for secrets there masked: a user's name and password, and what is asked for.
+
+    >>> without_secrets("http://user:word@host/v1?k=v"), without_secrets("http://host/v1")
+    ('http://***@host/v1?***', 'http://host/v1')
+    """
+    named = re.sub(r"//[^/?#]*@", "//***@", address)
+    return re.sub(r"([?#]).*", r"\1***", named, flags=re.DOTALL)
+
+
 def printable(text: str) -> str:
     """Text from a file, without the control characters that a terminal would obey."""
     return "".join(mark if mark.isprintable() else "?" for mark in text)

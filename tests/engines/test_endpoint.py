@@ -21,6 +21,7 @@ from alignboard.engines.openai.served import Endpoint, Limits
 from alignboard.engines.rows import Answer, Decoding, Failure, Prompt
 from alignboard.errors import InputError, SourceError
 from alignboard.fetch.http import Patience
+from alignboard.fetch.ranges import MIRROR, address_of
 from faulty_endpoint import FaultyEndpoint, body, cut, hang, status
 
 QUICK = Patience(tries=4, backoff=0.01, longest=0.05, timeout=0.5, connect_timeout=0.5)
@@ -368,6 +369,18 @@ def test_keys_name_what_determines_an_answer():
 def test_addresses_that_are_none(url):
     with pytest.raises(InputError, match="is no address of an endpoint"):
         endpoint(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:s3cret@a/v1", "http://a/v1?key=s3cret", "ftp://s3cret@a#s3cret"]
+)
+def test_the_sentence_about_an_address_masks_what_is_secret_in_it(url, monkeypatch):
+    with pytest.raises(InputError, match=r"\*\*\*") as at_endpoint:
+        endpoint(url)
+    monkeypatch.setenv(MIRROR, url.replace("http", "file"))
+    with pytest.raises(InputError, match=r"\*\*\*") as at_mirror:
+        address_of("https://host/file")
+    assert "s3cret" not in f"{at_endpoint.value} {at_mirror.value}"
 
 
 def test_importing_loads_neither_client_nor_framework():

@@ -494,6 +494,9 @@ def test_a_server_that_is_not_there(cache, monkeypatch):
         address = server.address
     monkeypatch.setenv("ALIGNBOARD_MIRROR", address)
     assert_fails(f"{address}{LISTING}", "connect", "6 attempts")
+    monkeypatch.setenv("ALIGNBOARD_MIRROR", address.replace("//", "//user:s3cret@"))
+    said = assert_fails(f"{address.replace('//', '//***@')}{LISTING}", "connect", "6 attempts")
+    assert "s3cret" not in said
 
 
 def test_a_server_that_says_nothing_is_given_up(cache, monkeypatch):

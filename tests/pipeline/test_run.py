@@ -496,11 +496,9 @@ def test_what_is_kept_names_no_folder_of_this_machine(finished):
     assert naming == []
 
 
-def test_a_second_run_does_nothing_and_is_fast(finished):
+def test_a_second_run_does_nothing(finished):
     before = products(finished)
-    started = time.monotonic()
     assert finish(finished).split(maxsplit=2)[0] == "0"
-    assert time.monotonic() - started < 5
     assert "[]" in finish(finished), "nothing that is slow to load was loaded"
     assert products(finished) == before
     (finished / "leaderboards" / "small.csv").unlink()

@@ -29,6 +29,7 @@ from alignboard.fetch.ranges import (
     stream,
     strong_etag,
 )
+from alignboard.text import without_secrets
 
 _THREADS = 4
 # The most bytes taken where no size is pinned.
@@ -155,9 +156,9 @@ class _Transfer:
             found = f"{digest(self._part, file.algorithm)}{_of(self._received())}"
             self._discard()
         raise SourceError(
-            f"{address} is not the pinned content (expected {file.algorithm} {file.digest}{_of(file.size)}, found "
-            f"{found}): fetch from an unaltered source by setting ALIGNBOARD_MIRROR, or give local files with "
-            f"{file.option}."
+            f"{without_secrets(address)} is not the pinned content (expected {file.algorithm} "
+            f"{file.digest}{_of(file.size)}, found {found}): fetch from an unaltered source by setting "
+            f"ALIGNBOARD_MIRROR, or give local files with {file.option}."
         )
 
     def _attempt(self) -> None:
@@ -233,8 +234,8 @@ def _persist(
         n_tries = tries.statistics["attempt_number"]
         tried = f" ({n_tries} attempts)" if isinstance(error, TransientError) else ""
         raise SourceError(
-            f"{address} could not be downloaded, {error}{tried}: run again later (what has arrived is "
-            f"kept), set {MIRROR} to a mirror, or give local files with {option}."
+            f"{without_secrets(address)} could not be downloaded, {error}{tried}: run again later (what has arrived "
+            f"is kept), set {MIRROR} to a mirror, or give local files with {option}."
         ) from error
 
 

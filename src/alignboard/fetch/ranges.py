@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from alignboard.errors import InputError
 from alignboard.fetch.http import FinalError, Http, Patience, head_of, transient_status
+from alignboard.text import without_secrets
 
 if TYPE_CHECKING:
     import httpx
@@ -68,7 +69,8 @@ def address_of(url: str) -> str:
         return url
     if not re.match(r"https?://[^/?#\s]+", mirror):
         raise InputError(
-            f"{MIRROR} is {mirror!r}, which is no address; expected one such as http://127.0.0.1:8000."
+            f"{MIRROR} is {without_secrets(mirror)!r}, which is no address; expected one such as "
+            "http://127.0.0.1:8000."
         )
     return f"{mirror}/{url.removeprefix('https://')}"
 

@@ -38,6 +38,7 @@ from alignboard.fetch.download import DownloadProgress, download, fetch, usable
 from alignboard.fetch.pinned import PinnedFile, locked
 from alignboard.results.files import UNREADABLE, write_atomically
 from alignboard.suites import ReleasedResults, Suite
+from alignboard.text import without_secrets
 from alignboard.workspace import model_name
 
 if TYPE_CHECKING:
@@ -195,8 +196,8 @@ def _is_safe(path: str) -> bool:
 
 def _bad_listing(url: str, what: str) -> SourceError:
     return SourceError(
-        f"{url} {what}: set ALIGNBOARD_MIRROR to a mirror with the whole listing, or give local files with "
-        "--from DIR."
+        f"{without_secrets(url)} {what}: set ALIGNBOARD_MIRROR to a mirror with the whole listing, or give local "
+        "files with --from DIR."
     )
 
 

@@ -6,13 +6,14 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 from alignboard.errors import InputError
+from alignboard.text import without_secrets
 
 
 def require_address(url: str) -> None:
     """Raise `InputError` where ``url`` is no http address whose host and port are what they can be."""
     if not re.fullmatch(r"https?://[^/?#\s@]+(/[^?#\s]*)?", url) or not _is_parsed(url):
         raise InputError(
-            f"{url!r} is no address of an endpoint; expected one such as http://127.0.0.1:8000/v1."
+            f"{without_secrets(url)!r} is no address of an endpoint; expected one such as http://127.0.0.1:8000/v1."
         )
 
 
