@@ -70,7 +70,7 @@ test-slow: $(FULL)
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --dist loadfile -m $(SLOW) $(PYTEST_ARGS)
 
 test-real: $(FULL)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m real -s $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --dist loadfile -m real -rP $(PYTEST_ARGS)
 
 # gptqmodel is built here, against the torch that it works with and its metadata refuses; it changes the environment of
 # every process that imports it, so it has a venv of its own, which sees the packages of the other.

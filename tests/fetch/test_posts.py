@@ -15,8 +15,8 @@ from alignboard.fetch.http import FinalError, TransientError, UnavailableError, 
 from alignboard.fetch.posts import Posts
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{"a": 1}'
-ZIPPED = gzip.compress(b'{"a": 1}')
-BOMB = gzip.compress(b"x" * 5_000)
+ZIPPED = gzip.compress(b'{"a": 1}', mtime=0)
+BOMB = gzip.compress(b"x" * 5_000, mtime=0)
 CERTIFICATE = """\
 -----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgIGV/ah+jnrKQYijx
