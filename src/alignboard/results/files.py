@@ -55,9 +55,9 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        error.filename = os.fspath(
-            path
-        )  # not the temporary file's name, or none where the disk is full
+        if error.errno is not None:
+            # Not the temporary file's, or none where the disk is full.
+            error.filename = os.fspath(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -63,10 +63,8 @@ _INSTEAD: Final[Mapping[str, frozenset[str]]] = {
 def _without_replaced(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """``content`` without what ``changes`` say in another way."""
     kept = dict(content)
-    if "name" in (
-        changes.get("data") or {}
-    ):  # the rest of the section is about the data that it named
-        kept.pop("data", None)
+    if "name" in (changes.get("data") or {}):
+        kept.pop("data", None)  # the rest of the section is about the data that it named
     for section, fields in _INSTEAD.items():
         old, new = kept.get(section), changes.get(section)
         if isinstance(old, dict) and isinstance(new, dict) and fields & new.keys():
