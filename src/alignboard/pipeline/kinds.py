@@ -93,7 +93,7 @@ KINDS: Final[dict[str, JobKind]] = {
     "contamination": JobKind(
         1, f"{_JOBS}.contamination:contamination", ("numpy", "datasets"), ("datasets",), 1.0
     ),
-    "board": JobKind(9, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
+    "board": JobKind(10, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
 }
 for _name, _kind in KINDS.items():
     register("job", _name, _kind)
