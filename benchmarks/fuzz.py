@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import functools
 import gzip
+import io
 import json
 import os
 import pickle
@@ -195,6 +196,7 @@ def readers() -> dict[str, Reader]:
             ".yaml", declared("evaluate/packages"), lambda p: convert(p, read_yaml(p), PackageSource, "a package")
         ),
         "gguf": Reader(".gguf", (_gguf(),), read_header),
+        "sentencepiece": Reader(".model", (_sentencepiece(),), _read_pieces),
         "adapter": Reader(".json", (json.dumps(adapter).encode(),), lambda p: _local(_adapter(p))),
     }  # fmt: skip
     return (
@@ -379,6 +381,37 @@ def _gguf() -> bytes:
         + (2).to_bytes(8, "little")
         + keys
     )
+
+
+def _sentencepiece() -> bytes:
+    """A vocabulary of byte pairs with its bytes."""
+    from sentencepiece import SentencePieceTrainer
+
+    written = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(["What is the capital of France?", "Name two colours."] * 20),
+        model_writer=written,
+        vocab_size=290,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    return written.getvalue()
+
+
+def _read_pieces(path: Path) -> None:
+    """As a folder is read that has no other file of a tokenizer."""
+    from alignboard.models.sentencepiece import backend_of, require_read_alike
+
+    folder = path.parent / "adapter"
+    folder.mkdir(exist_ok=True)
+    (folder / "tokenizer.model").write_bytes(path.read_bytes())
+    backend = backend_of(folder)
+    if backend is not None:
+        require_read_alike(backend, folder)
 
 
 def _adapter(path: Path) -> Path:

@@ -274,3 +274,32 @@ def test_an_adapter_that_prepares_texts_otherwise_is_read_by_its_own_tokenizer(t
     plain = build()
     plain.save_pretrained(tmp_path / "bytes")
     assert own_tokenizer(tmp_path / "bytes", plain) is None
+
+
+def a_byte_piece_without_its_byte(content: bytes) -> bytes:
+    return content.replace(b"<0x41>", b"<8x41>")
+
+
+def a_piece_that_is_no_text(content: bytes) -> bytes:
+    return content.replace(b"<0x41>", b"<0x\xff1>")
+
+
+def damaged_rules(content: bytes) -> bytes:
+    """Of NFKC, whose table is the largest part of a small file."""
+    middle = len(content) // 2
+    return content[:middle] + bytes(64) + content[middle + 64 :]
+
+
+@pytest.mark.parametrize(
+    "damage", [a_byte_piece_without_its_byte, a_piece_that_is_no_text, damaged_rules]
+)
+def test_a_damaged_file_is_a_sentence(damage, tmp_path):
+    folder = tmp_path / "alone"
+    sentencepiece(folder, normalization_rule_name="nfkc")
+    open_tokenizer(identify(folder))
+    file = folder / "tokenizer.model"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(
+        InputError, match=r"tokenizer\.model is damaged \(|its tokenizer cannot be loaded"
+    ):
+        open_tokenizer(identify(folder))

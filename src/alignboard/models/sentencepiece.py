@@ -8,6 +8,8 @@ What this module promises
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.errors import InputError
+from alignboard.text import shown
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
@@ -147,6 +150,11 @@ def backend_of(folder: Path) -> Tokenizer | None:
     model = _read(folder)
     if model is None or model.trainer_spec.model_type not in {_UNIGRAM, _BPE}:
         return None
+    with _readable(folder):
+        return _backend(model)
+
+
+def _backend(model: Any) -> Tokenizer:
     tokens = [one.piece for one in model.pieces]
     types = [one.type for one in model.pieces]
     how = model.normalizer_spec
@@ -165,6 +173,20 @@ def backend_of(folder: Path) -> Tokenizer | None:
     )
     backend.add_tokens([_whole(t, k) for t, k in zip(tokens, types, strict=True) if _is_whole(k)])
     return backend
+
+
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """A damaged file is a sentence: tokenizers and sentencepiece tell of one by exceptions of every class."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = shown(" ".join(str(error).split())[:200])
+        raise InputError(
+            f"{folder / _FILE} is damaged ({reason}): copy it again, or give a tokenizer with a tokenizer.json."
+        ) from error
 
 
 def _read(folder: Path) -> Any:
@@ -212,6 +234,11 @@ def require_read_alike(backend: Tokenizer, folder: Path) -> None:
     model = _read(folder)
     if model is None:
         return
+    with _readable(folder):
+        _require_read_alike(backend, model, folder)
+
+
+def _require_read_alike(backend: Tokenizer, model: Any, folder: Path) -> None:
     from sentencepiece import SentencePieceProcessor
 
     reader = SentencePieceProcessor(model_proto=model.SerializeToString())
