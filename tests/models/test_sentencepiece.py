@@ -16,6 +16,7 @@ from alignboard.models.adapters import own_tokenizer
 from alignboard.models.formats import identify
 from alignboard.models.identity import fingerprint
 from alignboard.models.tokenizers import open_tokenizer, read_tokenizer
+from alignboard.training.tokens import training_tokenizer
 from byte_tokenizer import build
 
 SENTENCES = (
@@ -303,3 +304,37 @@ def test_a_damaged_file_is_a_sentence(damage, tmp_path):
         InputError, match=r"tokenizer\.model is damaged \(|its tokenizer cannot be loaded"
     ):
         open_tokenizer(identify(folder))
+
+
+DAMAGE: dict[str, dict[str, Any]] = {
+    "an unknown model": {"model": {"type": "Nope"}},
+    "no model": {"model": None},
+    "an unknown step": {"pre_tokenizer": {"type": "X"}},
+    "rules that end in a panic": {
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    },
+    "a token without a text": {"added_tokens": [{"id": 1}]},
+    "a broken expression": {
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"Regex": "(("},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "a list"])
+@pytest.mark.parametrize("named", ["LlamaTokenizer", "PreTrainedTokenizerFast"])
+def test_a_damaged_tokenizer_file_is_a_sentence(named, damage, tmp_path):
+    folder = folder_of(tmp_path / "folder", spaces(), tokenizer_class=named)
+    file = folder / "tokenizer.json"
+    whole = json.loads(file.read_text())
+    file.write_text(json.dumps([] if damage == "a list" else whole | DAMAGE[damage]))
+    with pytest.raises(InputError, match="its tokenizer cannot be loaded; give one as tokenizer"):
+        open_tokenizer(identify(folder))
+    with pytest.raises(InputError, match="the adapter's tokenizer cannot be loaded"):
+        own_tokenizer(folder, None)
+    with pytest.raises(InputError, match="the adapter's tokenizer cannot be loaded"):
+        training_tokenizer(None, None, folder, "base")

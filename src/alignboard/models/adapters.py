@@ -164,18 +164,23 @@ def own_tokenizer(path: Path, base: Any) -> Any:
     """
     if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
         return None
-    try:
-        found = read_tokenizer(path)
-    except (ImportError, KeyError, OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: the adapter's tokenizer cannot be loaded ({' '.join(str(error).split())}); remove its tokenizer "
-            "files to use the base's."
-        ) from error
+    found = adapter_tokenizer(path)
     if _reads_as(found) == _reads_as(base):
         return None
     if found.pad_token_id is None:
         found.pad_token = found.eos_token
     return found
+
+
+def adapter_tokenizer(path: Path) -> Any:
+    """The tokenizer in an adapter's folder; raises `InputError` where its files are no tokenizer."""
+    try:
+        return read_tokenizer(path)
+    except (ImportError, LookupError, OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: the adapter's tokenizer cannot be loaded ({' '.join(str(error).split())}); remove its tokenizer "
+            "files to use the base's."
+        ) from error
 
 
 def _reads_as(tokenizer: Any) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from alignboard.errors import InputError
+from alignboard.errors import AlignboardError, InputError
 from alignboard.models.formats import Checkpoint
 from alignboard.models.gguf.file import read_header
 from alignboard.models.sentencepiece import (
@@ -73,8 +73,20 @@ def read_tokenizer(folder: Path, **known: Any) -> PreTrainedTokenizerFast:
     """The tokenizer whose files lie in ``folder``; ``known`` is what AutoTokenizer is told besides.
 
     transformers builds those of some classes anew from vocabulary and merges, and drops how the file prepares a text:
-    leading spaces (LlamaTokenizer), digits one by one (GPT2Tokenizer). Here the file counts.
+    leading spaces (LlamaTokenizer), digits one by one (GPT2Tokenizer). Here the file counts. Whatever the libraries
+    raise for a damaged file that no caller could name, plain exceptions and panics, is a ValueError.
     """
+    try:
+        return _read_tokenizer(folder, **known)
+    except (AlignboardError, ImportError, LookupError, OSError, ValueError, TypeError, MemoryError):
+        raise
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise ValueError(f"a damaged file: {error}") from error
+        raise
+
+
+def _read_tokenizer(folder: Path, **known: Any) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 

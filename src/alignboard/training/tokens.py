@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from alignboard.models.adapters import default_template
-from alignboard.models.tokenizers import read_tokenizer
+from alignboard.models.adapters import adapter_tokenizer, default_template
 from alignboard.training.encoding import encoded
 from alignboard.training.preflight import IGNORED, TokenRow
 from alignboard.training.sections import RecipeError
@@ -53,7 +52,7 @@ def training_tokenizer(
     """The start adapter's tokenizer, else the base's, with the recipe's template and a pad token."""
     tokenizer = base
     if adapter is not None and (Path(adapter) / "tokenizer.json").exists():
-        tokenizer = read_tokenizer(Path(adapter))
+        tokenizer = adapter_tokenizer(Path(adapter))
     tokenizer.chat_template = template or default_template(tokenizer.chat_template)
     if not tokenizer.chat_template:
         raise RecipeError(f"{source} has no chat template; give one in the recipe's chat_template.")
