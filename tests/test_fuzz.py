@@ -13,12 +13,14 @@ MUTATIONS = 60
 
 
 def load():
+    sys.path.insert(0, str(SCRIPT.parent))  # its readers are files beside it
     spec = importlib.util.spec_from_file_location("fuzz", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look themselves up
     spec.loader.exec_module(module)
+    sys.path.remove(str(SCRIPT.parent))
     return module
 
 
