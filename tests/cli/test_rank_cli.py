@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -306,3 +307,53 @@ def test_files_that_cannot_be_read(tmp_path):
     path.rename(tmp_path / "b.csv")
     with pytest.raises(InputError, match="UTF-8"):
         rank(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize("at", [4, 24, 60])
+def test_damaged_pages_of_parquet_are_a_sentence(tmp_path, at):
+    """Arrow meets them where rows are read, long after the file was opened."""
+    pa = pytest.importorskip("pyarrow")
+    path = tmp_path / "b.parquet"
+    pa.parquet.write_table(pa.Table.from_pylist(battles()), path, compression="none")
+    content = path.read_bytes()
+    path.write_bytes(content[:at] + b"\xff" * 12 + content[at + 12 :])
+    with pytest.raises(InputError, match=r"b\.parquet cannot be read: ") as error:
+        rank(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [
+        ("inf", "row 1, field 'length_a': inf; a length or count was expected"),
+        ("nan", "row 1, field 'length_a': nan"),
+        ("-2", "row 1, field 'length_a': -2"),
+        ("long", "row 1, field 'length_a': 'long', a number was expected"),
+    ],
+)
+def test_a_length_that_is_none_stops_only_who_asks_for_it(tmp_path, length, message):
+    rows = [row | {"length_a": "5", "length_b": "6"} for row in battles()]
+    expected = rank(write(tmp_path / "whole.csv", rows))
+    rows[0]["length_a"] = length
+    path = write(tmp_path / "b.csv", rows)
+    assert rank(path) == expected
+    with pytest.raises(InputError, match=re.escape(message)):
+        rank(path, style=True)
+
+
+def test_texts_beside_the_verdicts_are_no_style(tmp_path):
+    """Data of arenas holds the responses themselves as response_a and response_b."""
+    rows = [
+        row | {"response_a": f"one {n}", "response_b": "two", "length_a": 5 + n % 3, "length_b": 6}
+        for n, row in enumerate(battles())
+    ]
+    lengths = [{k: v for k, v in row.items() if "response" not in k} for row in rows]
+    for style in (False, True):
+        found = rank(write(tmp_path / "b.csv", rows), style=style)
+        assert found == rank(write(tmp_path / "c.csv", lengths), style=style)
+
+
+def test_a_long_cell_of_a_csv_is_read(tmp_path):
+    path = tmp_path / "b.csv"
+    path.write_text(f"model_a,model_b,winner,note\nx,y,model_a,{'a' * 200_000}\ny,x,model_a,b\n")
+    assert [line.model for line in rank(path).models] == ["x", "y"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 
 pytest.importorskip("datasets")
 
+import pyarrow as pa
 from click.testing import CliRunner
+from pyarrow import parquet
 
 from alignboard.cli.data import data as data_command
 from alignboard.data.preferences.read import read_rows
@@ -248,7 +251,33 @@ def test_bad_rows_are_one_sentence(
         ("d.jsonl", '{"a": 1}\n{"a": \n', "d.jsonl, line 2: broken JSON"),
         ("d.json", '[{"a": 1},\n {"a" 2}]', "d.json, line 2: broken JSON"),
         ("d.json", "[" * 100_000, "d.json, line 1: broken JSON"),
-        ("d.jsonl", '{"a": 1}\n' + "[" * 100_000, "d.jsonl, line 2: broken JSON"),
+        ("d.jsonl", '{"a": 1}\n' + "[" * 100_000, "d.jsonl, line 2: an object was expected"),
+        ("d.jsonl", '{"a": ' + "[" * 100_000, "d.jsonl, line 1: broken JSON"),
+        ("d.jsonl", '{"a": ' * 900 + "1" + "}" * 900, "d.jsonl cannot be read"),
+        # Arrow ends the process on the next three.
+        ("d.jsonl", 'null\n{"a": 1}\n', "d.jsonl, line 1: an object was expected"),
+        ("d.json", "null", "d.json, line 1: an object was expected"),
+        ("d.json", '[Infinity, {"a": 1}]', "d.json, row 1: an object was expected"),
+        ("d.json", '[{"a": 1}, 5]', "d.json, row 2: an object was expected"),
+        ("d.jsonl", '{"a": 1}\n[1]\n', "d.jsonl, line 2: an object was expected"),
+        (
+            "d.jsonl",
+            '{"prompt": "a", "completion": "b", "label": [1]}\n',
+            "row 1: the column label is",
+        ),
+        (
+            "d.jsonl",
+            '{"messages": [{"role": ["user"], "content": "x"}]}\n',
+            "row 1: the column messages.0. has the role",
+        ),
+        (
+            "d.jsonl",
+            (
+                '{"instruction": "a", "completions": [{"overall_score": {"a": 1}, "response": "x"}, '
+                '{"overall_score": {"a": 2}, "response": "y"}]}\n'
+            ),
+            "row 1: a value is of another type than ultrafeedback",
+        ),
         ("d.csv", "prompt,chosen,rejected\n", "holds no rows"),
     ],
 )
@@ -258,6 +287,30 @@ def test_bad_files_are_one_sentence(tmp_path: Path, name: str, text: str, messag
         read_rows(PreferenceSource(str(tmp_path / name)))
     with pytest.raises(InputError, match="There is no file"):
         read_rows(PreferenceSource(str(tmp_path / "none.jsonl")))
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.json", "d.csv"])
+def test_texts_that_are_not_utf8_are_one_sentence(tmp_path: Path, name: str) -> None:
+    row = b'{"prompt": "a\x95", "chosen": "b", "rejected": "c"}'
+    of = {
+        "d.jsonl": row,
+        "d.json": b"[" + row + b"]",
+        "d.csv": b"prompt,chosen,rejected\na\x95,b,c\n",
+    }
+    (tmp_path / name).write_bytes(of[name])
+    done = CliRunner().invoke(data_command, ["check", str(tmp_path / name)])
+    assert isinstance(done.exception, InputError)
+    assert re.search(r"not UTF-8|'utf-8' codec", str(done.exception))
+    assert done.output == ""  # datasets reports it as well
+
+
+def test_parquet_whose_texts_are_not_utf8_is_one_sentence(tmp_path: Path) -> None:
+    row = {"prompt": "aMARKa", "chosen": "b", "rejected": "c"}
+    file = tmp_path / "d.parquet"
+    parquet.write_table(pa.Table.from_pylist([row]), file, compression="none", use_dictionary=False)
+    file.write_bytes(file.read_bytes().replace(b"aMARKa", b"aMAR\x95a"))
+    with pytest.raises(InputError, match=r"d\.parquet holds texts that are not UTF-8"):
+        read_rows(PreferenceSource(str(file)))
 
 
 def test_data_check_reports_what_is_conspicuous(tmp_path: Path) -> None:

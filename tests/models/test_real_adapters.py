@@ -275,6 +275,8 @@ def test_every_source_of_an_end_is_named():
     assert found == {start: "training", chatml.eos_token_id: "tokenizer", end: "stop_tokens"}
     assert end_of_turn(chatml, CHATML) == end
     assert end_of_turn(chatml, "{{ messages[-1]['content'] }}") is None
+    for no_id in (10**30, 2**31, -1, True, "2", [1]):  # what a damaged configuration says
+        assert ends_of(chatml, [no_id, start]) == ends_of(chatml, start)
 
 
 # BOS, named templates, composite configurations.

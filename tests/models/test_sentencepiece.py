@@ -338,3 +338,12 @@ def test_a_damaged_tokenizer_file_is_a_sentence(named, damage, tmp_path):
         own_tokenizer(folder, None)
     with pytest.raises(InputError, match="the adapter's tokenizer cannot be loaded"):
         training_tokenizer(None, None, folder, "base")
+
+
+@pytest.mark.parametrize("wrong", [{"model_max_length": "x"}, {"model_max_length": [1]}])
+def test_a_configuration_that_fails_where_a_text_is_read_is_a_sentence(wrong, tmp_path):
+    folder = folder_of(tmp_path / "folder", spaces(), tokenizer_class="PreTrainedTokenizerFast")
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | wrong))
+    with pytest.raises(InputError, match="its tokenizer cannot be loaded; give one as tokenizer"):
+        open_tokenizer(identify(folder))

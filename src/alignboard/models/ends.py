@@ -9,7 +9,10 @@ Nothing heavy is imported: the functions take the tokenizer that somebody has lo
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
+
+_IDS: Final = 2**31
+"""more than any vocabulary has; tokenizers counts in 32 bits, and fails on larger numbers"""
 
 
 def ends_of(
@@ -23,13 +26,14 @@ def ends_of(
     Parameters
     ----------
     configured : int, list of int or None
-        ``eos_token_id`` of the generation configuration, else of the model's configuration; -1 stands for none.
+        ``eos_token_id`` of the generation configuration, else of the model's configuration; -1 stands for none, and so
+        does what no vocabulary has.
     stop_tokens, taught : spellings
         Those that the vocabulary lacks are left out; `prompting.stop_token_ids` refuses them by name.
     """
     found: dict[int, str] = {}
     for token in configured if isinstance(configured, list | tuple) else [configured]:
-        if isinstance(token, int) and not isinstance(token, bool) and token >= 0:
+        if isinstance(token, int) and not isinstance(token, bool) and 0 <= token < _IDS:
             found[token] = "configuration"
     if tokenizer.eos_token_id is not None:
         found[int(tokenizer.eos_token_id)] = "tokenizer"

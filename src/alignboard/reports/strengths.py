@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.errors import InputError
 from alignboard.results.battles import BattleTable
 from alignboard.stats.intervals import known_errors
 from alignboard.stats.ranks import difference_tests
@@ -136,7 +137,12 @@ def _with_effects(table: BattleTable, method: Method, *, style: bool) -> Strengt
 def _features(
     table: BattleTable, judges: Sequence[str], codes: NDArray
 ) -> tuple[list[str], list[Array]]:
-    """Standardised differences, and a column of the place shown for each judge."""
+    """Standardised differences, and a column of the place shown for each judge.
+
+    Raises `InputError` for a length that is none: without ``style`` nothing needs it.
+    """
+    if table.unusable:
+        raise InputError(next(iter(table.unusable.values())))
     names, columns = [], []
     for name, values in table.features.items():
         spread = float(values.std())

@@ -60,9 +60,12 @@ def batches(path: Path) -> Iterator[Columns]:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8: {error.reason}.") from error
+    except csv.Error as error:
+        raise InputError(f"{path} cannot be read as csv: {error}.") from error
 
 
 def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(2**31 - 1)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         require_columns(path, reader.fieldnames)
@@ -125,10 +128,14 @@ def _parquet(path: Path) -> Iterator[Columns]:
     try:
         texts = [one.name for one in pq.read_schema(path) if pa.types.is_string(one.type)]
         file = pq.ParquetFile(path, read_dictionary=texts)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
-    for batch in file.iter_batches(_ARROW_ROWS_AT_ONCE):
-        yield {name: _arrow_column(batch.column(name)) for name in batch.schema.names}
+        for batch in file.iter_batches(_ARROW_ROWS_AT_ONCE):
+            yield {name: _arrow_column(batch.column(name)) for name in batch.schema.names}
+    except (
+        OSError,
+        ValueError,
+        pa.ArrowException,
+    ) as error:  # damaged pages are met where they are read
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
 
 
 def _arrow_column(column: Any) -> Texts | NDArray[np.float64]:

@@ -38,6 +38,8 @@ class BattleTable:
     """(n,) 1: the first was shown first, -1: the second, 0: not known; None: no such column"""
     features: Mapping[str, NDArray[np.float64]]
     """(n,) first minus second over their sum, such as of lengths; by name"""
+    unusable: Mapping[str, str]
+    """pairs of columns that hold numbers, but not everywhere, or none that can be a length: what is wrong, by name"""
     n_rows: int
     n_unscored: int
     n_both_bad: int
@@ -104,6 +106,7 @@ class _Table:
         self.weight: list[NDArray[np.float64]] = []
         self.position: list[NDArray[np.float64]] = []
         self.features: dict[str, list[NDArray[np.float64]]] = {}
+        self.unusable: dict[str, str] = {}
         self.n_rows = self.n_unscored = self.n_both_bad = 0
         self.shape: tuple[str, ...] | None = None
 
@@ -149,11 +152,22 @@ class _Table:
             elif name == "position":
                 self.position.append(_places(path, row, _texts(column))[keep])
             elif name.endswith("_a") and f"{name[:-2]}_b" in columns:
-                a, b = (_numbers(path, row, n, columns[n]) for n in (name, f"{name[:-2]}_b"))
-                total = np.where(a + b == 0, 1, a + b)
-                self.features.setdefault(name[:-2], []).append(((a - b) / total)[keep])
+                self._add_feature(path, row, name[:-2], columns, keep)
             elif not (name.endswith("_b") and f"{name[:-2]}_a" in columns):
                 self.fields.setdefault(name, _Coded()).add(_texts(column), keep)
+
+    def _add_feature(self, path: Path, row: int, name: str, columns: Columns, keep: _Kept) -> None:
+        """The difference of two columns; a fault in them stops only who asks for it."""
+        sides = [f"{name}_{side}" for side in "ab"]
+        if not self.features.get(name) and all(_holds_no_number(columns[one]) for one in sides):
+            return  # texts, such as the responses themselves
+        try:
+            a, b = (_lengths(path, row, one, columns[one]) for one in sides)
+        except InputError as error:
+            self.unusable.setdefault(name, str(error))
+            return
+        total = np.where(a + b == 0, 1, a + b)
+        self.features.setdefault(name, []).append(((a - b) / total)[keep])
 
     def _require_shape(self, path: Path, columns: Columns) -> None:
         for name in _NEEDED:
@@ -195,7 +209,12 @@ class _Table:
             fields=fields,
             names={name: tuple(coded.numbers) for name, coded in self.fields.items()},
             position=np.concatenate(self.position) if self.position else None,
-            features={name: np.concatenate(parts) for name, parts in self.features.items()},
+            features={
+                name: np.concatenate(parts)
+                for name, parts in self.features.items()
+                if name not in self.unusable
+            },
+            unusable=self.unusable,
             n_rows=self.n_rows,
             n_unscored=self.n_unscored,
             n_both_bad=self.n_both_bad,
@@ -260,3 +279,28 @@ def _numbers(
                 f"{path}, row {at}, field {name!r}: {value!r}, a number was expected."
             ) from None
     return np.array(found)[column.codes]
+
+
+def _holds_no_number(column: Texts | NDArray[np.float64]) -> bool:
+    return isinstance(column, Texts) and not any(map(_is_number, column.values))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _lengths(
+    path: Path, row: int, name: str, column: Texts | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Numbers of which a sum makes sense: finite, none below 0."""
+    found = _numbers(path, row, name, column)
+    wrong = np.flatnonzero(~(np.isfinite(found) & (found >= 0)))
+    if len(wrong):
+        raise InputError(
+            f"{path}, row {row + wrong[0]}, field {name!r}: {found[wrong[0]]:g}; a length or count was expected."
+        )
+    return found

@@ -72,7 +72,7 @@ def _message(value: Any, where: str) -> Message:
     if not isinstance(value, Mapping):
         raise FaultyError(where, "is no message; {role, content} or {from, value} was expected")
     role = value.get("role") or value.get("from")
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         raise FaultyError(
             where, f"has the role {role!r}; training reads {', '.join(sorted(ROLES))}"
         )

@@ -121,15 +121,20 @@ def read_rows(
         kept = list(_kept(zip(numbers, rows, strict=True), schema, reading, report, seen))
         return {name: [row[name] for row in kept] for name in schema.trained}
 
-    converted = raw.map(
-        convert,
-        batched=True,
-        with_indices=True,
-        remove_columns=raw.column_names,
-        features=_features(schema),
-        load_from_cache_file=False,
-        new_fingerprint=_fingerprint(raw, source, schema, seed),
-    )
+    try:
+        converted = raw.map(
+            convert,
+            batched=True,
+            with_indices=True,
+            remove_columns=raw.column_names,
+            features=_features(schema),
+            load_from_cache_file=False,
+            new_fingerprint=_fingerprint(raw, source, schema, seed),
+        )
+    except UnicodeDecodeError as error:  # Arrow looks at no text
+        raise InputError(
+            f"{source.name} holds texts that are not UTF-8 ({error.reason}); write it again as UTF-8."
+        ) from error
     _require_use(report)
     if source.share < 1:
         converted = _drawn(converted, max(1, round(source.share * len(converted))), seed)
@@ -205,6 +210,11 @@ def _kept(
             count, first = report.dropped.get(error.reason, (0, number + 1))
             report.dropped[error.reason] = (count + 1, first)
             continue
+        except (TypeError, ValueError, AttributeError, LookupError) as error:
+            raise InputError(
+                f"{report.source}, row {number + 1}: a value is of another type than {schema.name} has in its place "
+                f"({error})."
+            ) from error
         _note(found, report, seen)
         yield found
 

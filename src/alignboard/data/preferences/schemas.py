@@ -138,7 +138,7 @@ def _shp(row: Row, _number: int, reading: Reading) -> dict[str, Any]:
     if ratio is not None and ratio < SHP_RATIO:
         raise DroppedError(f"score_ratio is below {SHP_RATIO:g}")
     a, b = (text_of(row[f"human_ref_{side}"], f"human_ref_{side}") for side in "AB")
-    if row["labels"] not in {0, 1}:
+    if row["labels"] not in (0, 1):
         raise FaultyError("labels", f"is {row['labels']!r}, where 0 or 1 was expected")
     post = str(row.get("post_id") or row["history"])
     reading.posts[post] += 1
@@ -208,7 +208,7 @@ def _completion(prompt: str, completion: str) -> Read:
 
 
 def _label(row: Row) -> bool:
-    if row["label"] not in {0, 1}:  # False and True, too
+    if row["label"] not in (0, 1):  # False and True, too; a list is in no set
         raise FaultyError("label", f"is {row['label']!r}, where true or false was expected")
     return bool(row["label"])
 

@@ -120,23 +120,14 @@ def open_source(source: PreferenceSource) -> Dataset:
     local = is_local(source.name, source.workspace)
     if local:
         _require_content(source.path)
+    said = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it names a file's fault, too
     try:
-        if local and source.path.is_dir():
-            found: Any = datasets.load_from_disk(str(source.path))
-        elif local:
-            # A file has one split; of the declared one only a slice such as [100:] counts.
-            _, bracket, part = source.split.partition("[")
-            found = datasets.load_dataset(
-                LOADERS[source.path.suffix],
-                data_files=glob.escape(str(source.path.absolute())),  # which it takes for a pattern
-                split=f"train{bracket}{part}",
-            )
-        else:
-            found = datasets.load_dataset(
-                source.name, source.config, split=source.split, revision=source.revision
-            )
-    except (OSError, ValueError, ConnectionError, DatasetsError) as error:
+        found = _loaded(source, local=local)
+    except (OSError, ValueError, ConnectionError, RecursionError, DatasetsError) as error:
         raise _unreadable(source, local, error) from error
+    finally:
+        datasets.logging.set_verbosity(said)
     if isinstance(found, datasets.DatasetDict):
         if source.split not in found:
             raise InputError(
@@ -150,29 +141,81 @@ def open_source(source: PreferenceSource) -> Dataset:
     return _renamed(found, source)
 
 
+def _loaded(source: PreferenceSource, *, local: bool) -> Any:
+    """What ``datasets`` makes of the source: rows, or splits of them."""
+    import datasets
+
+    if not local:
+        return datasets.load_dataset(
+            source.name, source.config, split=source.split, revision=source.revision
+        )
+    if source.path.is_dir():
+        return datasets.load_from_disk(str(source.path))
+    # A file has one split; of the declared one only a slice such as [100:] counts.
+    _, bracket, part = source.split.partition("[")
+    return datasets.load_dataset(
+        LOADERS[source.path.suffix],
+        data_files=glob.escape(str(source.path.absolute())),  # which it takes for a pattern
+        split=f"train{bracket}{part}",
+    )
+
+
 def _require_content(path: Path) -> None:
     if not path.exists():
         raise InputError(f"There is no file {path}.")
     if path.is_file() and path.stat().st_size < 1_000 and not path.read_bytes().strip():
         raise InputError(f"{path} is empty.")
-    if path.suffix == ".json" and path.is_file():
-        _require_once(path)
+    if path.suffix in {".json", ".jsonl"} and path.is_file():
+        _require_objects(path)
     if path.suffix == ".csv" and path.is_file():
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             require_columns(path, next(csv.reader(file), None))
 
 
-def _require_once(path: Path) -> None:
-    """Raise `InputError` for a key that is twice in a row of a list; where rows are lines, Arrow refuses it itself."""
+def _require_objects(path: Path) -> None:
+    """Raise `InputError` for JSON whose rows are no objects, and for texts that are no UTF-8.
+
+    Arrow ends this process where the first row is null, and reads bytes that are no text: those fail where they are
+    used, far from the line that holds them.
+    """
     with path.open("rb") as file:
-        if not file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"["):
-            return
+        first = file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t")[:1]
+    if first == b"[":
+        _require_list(path)
+        return
+    if first not in {b"{", b""}:
+        raise InputError(f"{path}, line 1: an object was expected, or a list of objects.")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.isascii():
+                _require_text(path, number, line)
+            if path.suffix == ".jsonl" and line[:1] != b"{" and line.strip()[:1] not in {b"{", b""}:
+                raise InputError(
+                    f"{path}, line {number}: an object was expected; every line holds one."
+                )
+
+
+def _require_list(path: Path) -> None:
+    """The same for a file that is one list; here a key that is twice is found, too. In lines, Arrow refuses those."""
     try:
-        parse_json(path.read_bytes())
+        rows = parse_json(path.read_bytes())
     except RepeatedKeyError as error:
         raise InputError(f"{path}, {error}.") from error
-    except (ValueError, RecursionError):
-        return  # said where it is loaded
+    except (ValueError, RecursionError) as error:
+        line, what = getattr(error, "lineno", 1), getattr(error, "msg", error)
+        raise InputError(f"{path}, line {line}: broken JSON: {what}.") from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, row {number}: an object was expected.")
+
+
+def _require_text(path: Path, number: int, line: bytes) -> None:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}, line {number}: byte {error.start + 1} is not UTF-8 ({error.reason}); save the file as UTF-8."
+        ) from error
 
 
 def _unreadable(source: PreferenceSource, local: bool, error: Exception) -> InputError:  # noqa: FBT001 - one caller
@@ -188,16 +231,11 @@ def _unreadable(source: PreferenceSource, local: bool, error: Exception) -> Inpu
 
 
 def _json_fault(path: Path) -> str | None:
-    """The first line that is no JSON, as a sentence; None where the file is in order."""
+    """The first line that is no JSON, as a sentence; None where the file is in order, or a list, which was read."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        first = file.readline().lstrip()
-        file.seek(0)
-        if path.suffix == ".json" and not first.startswith("{"):
-            try:
-                json.load(file)
-            except (ValueError, RecursionError) as error:
-                return f"line {getattr(error, 'lineno', 1)}: broken JSON: {getattr(error, 'msg', error)}."
+        if file.read(64).lstrip().startswith("["):
             return None
+        file.seek(0)
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:
