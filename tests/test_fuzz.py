@@ -36,6 +36,13 @@ def test_a_reader_ends_in_a_sentence(name):
     assert found.refused > 0
 
 
+@pytest.mark.parametrize("number", [2777, 4469])
+def test_places_that_no_value_has_are_a_sentence(number):
+    """Found by a campaign: a page of parquet whose places are beyond its values, which Arrow hands over as they are."""
+    found = FUZZ.run("battles.parquet", READERS["battles.parquet"], 1, 0, number)
+    assert (found.refused, found.faults) == (1, [])
+
+
 def test_a_mutation_is_repeated_by_its_number():
     again = FUZZ.readers()
     assert {name: one.seeds for name, one in again.items()} == {

@@ -144,6 +144,9 @@ def _arrow_column(column: Any) -> Texts | NDArray[np.float64]:
     if pa.types.is_floating(column.type) and not column.null_count:
         return column.to_numpy(zero_copy_only=False).astype(np.float64)
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    coded.validate(
+        full=True
+    )  # which Arrow does not do by itself: a damaged page has places that no value has
     values = ["" if v is None else str(v) for v in coded.dictionary.to_pylist()]
     if not column.null_count:
         return Texts(values, coded.indices.to_numpy())
