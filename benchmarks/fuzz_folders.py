@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +25,12 @@ _SMALL = (
 
 def folder_readers() -> dict[str, Reader]:
     """Of every file of a checkpoint: the small ones as `alignboard models check` reads them, weights as they load."""
+    from alignboard.models.adapters import taught_ends
     from alignboard.models.arithmetic import Arithmetic
     from alignboard.models.checks.report import check_model
     from alignboard.models.formats import identify
+    from alignboard.models.identity import fingerprint, prompt_fingerprint
+    from alignboard.models.prompting import training_digest
     from alignboard.models.registry import load_model
     from alignboard.models.weights import open_model
 
@@ -45,13 +49,19 @@ def folder_readers() -> dict[str, Reader]:
         return Reader(Path(name).suffix, (whole[name],), in_folder)
 
     def check(folder: Path) -> object:
+        prompt_fingerprint(folder)
+        fingerprint(folder)
         return check_model(load_model(str(folder)))
 
     def weights(folder: Path) -> object:
         return open_model(identify(folder), Arithmetic("float32", "cpu"))
 
+    def card(folder: Path) -> object:
+        return training_digest(folder), taught_ends(folder)
+
     return {name: reader(name, check) for name in _SMALL} | {
-        "weights": reader("model.safetensors", weights)
+        "weights": reader("model.safetensors", weights),
+        "training card": reader("training.json", card),
     }
 
 
@@ -115,4 +125,6 @@ def _checkpoint() -> dict[str, bytes]:
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+        card = json.dumps({"template_digest": "0" * 16, "end_tokens": ["</s>"]}).encode()
+        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+        return files | {"training.json": card}

@@ -104,6 +104,7 @@ def readers() -> dict[str, Reader]:
         | _readers_of_results(outputs, verdicts, reply)
         | _readers_of_comparisons(verdicts)
         | _readers_of_battles()
+        | _readers_of_upstream()
         | _readers_of_workspaces()
         | folder_readers()
         | preference_readers()
@@ -239,6 +240,54 @@ def _readers_of_battles() -> dict[str, Reader]:
         "own board": Reader(".csv", (board,), lambda path: read_own_board(path, 805)),
         "people": Reader(".csv", (people,), lambda path: read_people(path, None)),
     }
+
+
+def _readers_of_upstream() -> dict[str, Reader]:
+    """Of AlpacaEval's evaluators and its length control, and of Inspect's logs."""
+    from alignboard.boards.exports.inspect_logs import read_logs
+    from alignboard.judges.alpaca_eval.configs import read_evaluator
+    from alignboard.published.calibration import read_calibration
+
+    gamed = (
+        b"index,model,instruction_difficulty,preference,std_delta_len,not_gamed_baseline\n"
+        b"0,a,0.5,0.3,1.0,False\n1,a,0.2,0.9,-0.5,False\n0,b,0.5,0.1,0.1,False\n"
+    )
+    evaluator = {
+        "prompt_template": "e/prompt.txt",
+        "fn_completions": "openai_completions",
+        "completions_kwargs": {"model_name": "m", "max_tokens": 9, "temperature": 0},
+        "fn_completion_parser": "regex_parser",
+        "completion_parser_kwargs": {"outputs_to_match": {1: "(?:^|\\n) ?m", 2: "(?:^|\\n) ?M"}},
+        "batch_size": 1,
+    }
+    metrics = {
+        "accuracy": {"name": "accuracy", "value": 0.5},
+        "stderr": {"name": "stderr", "value": 0.1},
+    }
+    log = {
+        "status": "success",
+        "eval": {"eval_id": "x", "created": "2026-01-01T00:00:00", "task": "t", "model": "m"},
+        "results": {"scores": [{"name": "s", "metrics": metrics}]},
+    }
+
+    def beside(name: str, read: Callable[[Path], object]) -> Callable[[Path], object]:
+        def in_folder(path: Path) -> object:
+            folder = path.parent / "adapter" / "e"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "prompt.txt").write_text("{instruction} {output_1} {output_2}")
+            (folder / name).write_bytes(path.read_bytes())
+            return read(folder)
+
+        return in_folder
+
+    return {
+        "calibration": Reader(".csv", (gamed,), beside("df_gamed.csv", read_calibration)),
+        "evaluator": Reader(
+            ".yaml", (yaml.safe_dump({"e": evaluator}).encode(),),
+            beside("configs.yaml", lambda folder: read_evaluator("e", folder.parent)),
+        ),
+        "inspect": Reader(".json", (json.dumps(log).encode(),), beside("log.json", read_logs)),
+    }  # fmt: skip
 
 
 def _readers_of_workspaces() -> dict[str, Reader]:

@@ -127,6 +127,12 @@ def zstandard(path):
             lambda f: (f / "a.json").write_text(json.dumps(log(eval={"eval_id": 1}))),
             "a.json is not a log",
         ),
+        (
+            lambda f: (f / "a.json").write_bytes(
+                json.dumps(log()).encode().replace(b'"model": "', b'"model": "\xff', 1)
+            ),
+            "a.json is not a log",
+        ),
         (lambda f: zstandard(f / "a.eval"), "inspect log convert --to json"),
     ],
 )

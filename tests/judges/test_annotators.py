@@ -233,6 +233,22 @@ def test_a_folder_of_configurations_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("a" * 9_000, "has no file"),
+        ("mine/\0", "no path"),
+        ("mine/latin.txt", "latin.txt cannot be read"),
+    ],
+)
+def test_a_prompt_that_is_no_file_of_text_is_one_sentence(tmp_path, prompt, words):
+    entry = {"fn_completions": "openai_completions", "completions_kwargs": {"model_name": "m"}}
+    folder = configured(tmp_path, entry | {"prompt_template": prompt})
+    (folder / "mine" / "latin.txt").write_bytes(b"\xe9 {instruction} {output_1} {output_2}")
+    with pytest.raises(InputError, match=words):
+        single("mine", folder)
+
+
+@pytest.mark.parametrize(
     ("entry", "reason"),
     [
         ({"completions_kwargs": {"model_name": "m", "best_of": 3}}, "best_of"),

@@ -338,6 +338,13 @@ def test_an_adapter_that_does_not_say_is_not_judged(tmp_path):
     require_training_template(tmp_path, TOKENIZERS["llama"], TEMPLATES["chatml"])
 
 
+@pytest.mark.parametrize("damaged", ["", "[]", '{"template_digest": "a', "[" * 100_000])
+def test_a_damaged_card_of_a_training_is_a_sentence(damaged, tmp_path):
+    (tmp_path / "training.json").write_text(damaged, encoding="utf-8")
+    with pytest.raises(InputError, match=r"training\.json"):
+        training_digest(tmp_path)
+
+
 def test_an_adapter_whose_card_and_template_disagree_is_held_to_its_card(adapter):
     (adapter / "chat_template.jinja").write_text(TEMPLATES["zephyr"], encoding="utf-8")
     with pytest.raises(InputError, match="another prompt"):

@@ -10,6 +10,7 @@ import msgspec
 from alignboard.errors import InputError
 from alignboard.records import Annotations
 from alignboard.results.cache import TableCache
+from alignboard.results.files import UNREADABLE
 from alignboard.results.outputs_paths import ALPACA_EVAL
 from alignboard.results.verdict_paths import AGAINST, VerdictFile, judge_folder, verdict_files
 
@@ -99,5 +100,5 @@ def _folder_name(baseline: str) -> str:
 def _record(path: Path) -> JudgingRecord | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=JudgingRecord)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNREADABLE):
         return None

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from alignboard.results.files import write_atomically
+from alignboard.results.files import UNREADABLE, write_atomically
 
 try:
     import fcntl
@@ -57,7 +57,7 @@ class VerifiedFiles:
         self._stamps: dict[str, _Stamp] = {}
         self.changed = False
         """whether there is something to save"""
-        with suppress(OSError, msgspec.DecodeError):
+        with suppress(OSError, *UNREADABLE):
             content = (root / _STAMPS).read_bytes()
             self._stamps = msgspec.json.decode(content, type=dict[str, _Stamp])
 

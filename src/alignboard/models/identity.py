@@ -29,7 +29,7 @@ from typing import Any, Final, NamedTuple
 
 from alignboard.fetch.sources import cache_folder
 from alignboard.models.gguf.parts import part_names
-from alignboard.results.files import file_sha256
+from alignboard.results.files import file_sha256, read_json_object
 
 _WEIGHTS: Final = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
 _CONFIG: Final = ("config.json", "quantize_config.json")
@@ -101,7 +101,7 @@ def prompt_fingerprint(folder: Path) -> str | None:
 def _json_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}  # whoever reads the file says what is wrong with it
     return content if isinstance(content, dict) else {}
 
@@ -138,7 +138,7 @@ def _file_digest(stamp: FileStamp) -> str:
 
 @lru_cache(maxsize=1024)
 def _config_digest(stamp: FileStamp) -> str:
-    content = _canonical(json.loads(Path(stamp.path).read_text(encoding="utf-8")))
+    content = _canonical(read_json_object(Path(stamp.path)))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import json
 import re
 import signal
 import threading
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from alignboard.errors import InputError, nearest
 from alignboard.models.adapters import saved_template
 from alignboard.models.reasoning import opens
+from alignboard.results.files import read_json_object
 
 if TYPE_CHECKING:
     from alignboard.models.loading import LoadedModel
@@ -293,7 +293,7 @@ def training_digest(adapter: Path) -> str | None:
     """The digest of the template that an adapter was trained with; None where its folder does not say."""
     card = adapter / "training.json"
     if card.is_file():
-        recorded = json.loads(card.read_text(encoding="utf-8")).get("template_digest")
+        recorded = read_json_object(card).get("template_digest")
         if isinstance(recorded, str):
             return recorded
     template = saved_template(adapter)

@@ -144,7 +144,7 @@ class TableCache:
         if known is not None:
             try:
                 return msgspec.json.decode(known, type=result)
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 pass
         fresh = compute()
         self.remember(key, fresh)

@@ -17,7 +17,7 @@ from alignboard.errors import InputError
 from alignboard.published.board_rows import BoardRow
 from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import reproduce
-from alignboard.results.files import write_atomically
+from alignboard.results.files import UNREADABLE, write_atomically
 from alignboard.results.folder import ResultsFolder
 from alignboard.suites import Suite
 
@@ -71,7 +71,7 @@ def write_submission(
 def _rows(path: Path, fields: tuple[str, ...]) -> bytes:
     try:
         rows = msgspec.json.decode(path.read_bytes(), type=list[dict[str, Any]])
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
     kept = [{name: row[name] for name in fields if name in row} for row in rows]
     return msgspec.json.format(msgspec.json.encode(kept), indent=2) + b"\n"

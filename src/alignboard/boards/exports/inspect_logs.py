@@ -16,7 +16,7 @@ import msgspec
 from alignboard.boards.board import Board
 from alignboard.boards.columns import Column, Row, Score, known
 from alignboard.errors import InputError
-from alignboard.results.files import paths_under
+from alignboard.results.files import UNREADABLE, paths_under
 from alignboard.text import count
 
 SUFFIXES = (".eval", ".json")
@@ -137,7 +137,7 @@ def _read(path: Path) -> _Log:
         KeyError,
         NotImplementedError,
         zipfile.BadZipFile,
-        msgspec.MsgspecError,
+        *UNREADABLE,
     ) as error:
         raise InputError(f"{path} is not a log of Inspect that can be read: {error}.") from error
 

@@ -20,6 +20,7 @@ from alignboard.judges.parsing.alpaca_eval_parsers import UpstreamRule, check_pa
 from alignboard.judges.prompting.prompts import package_text
 from alignboard.judges.spec import Engine, JudgePrompt, PromptedSpec, Sampling
 from alignboard.models.spec import EndpointOptions
+from alignboard.workspace import is_there
 
 ROOM: Final = "evaluators_configs"
 
@@ -274,9 +275,17 @@ class AnnotatorEntry:
     def _text(self) -> str:
         """The prompt's text: beside the configuration, or else in the package, as upstream looks it up."""
         relative = str(self.entry.get("prompt_template", ""))
+        if "\0" in relative:
+            raise InputError(
+                f"{self.path}: prompt_template of {self.name} is {relative!r}, no path."
+            )
         path = (self.root / relative).resolve()
-        if not self.packaged and path.is_relative_to(self.root.resolve()) and path.is_file():
-            return path.read_text(encoding="utf-8")
+        own = not self.packaged and path.is_relative_to(self.root.resolve()) and is_there(path)
+        if own and path.is_file():
+            try:
+                return path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"The prompt file {path} cannot be read: {error}.") from error
         return package_text(f"alpaca_eval:{ROOM}/{relative}")
 
     def _verdict(self) -> UpstreamRule:

@@ -119,7 +119,7 @@ def chatml(text: str) -> tuple[Message, ...]:
 def package_text(file: str) -> str:
     """The text of ``package:path/inside/it``; the package is found and not imported."""
     package, separator, relative = file.partition(":")
-    if not separator or not package.isidentifier() or not relative:
+    if not separator or not package.isidentifier() or not relative or "\0" in relative:
         raise InputError(
             f"The prompt file {file!r} is not of the form package:path, "
             "such as alpaca_eval:evaluators_configs/alpaca_eval_gpt4/alpaca_eval.txt."

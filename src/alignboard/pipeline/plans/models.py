@@ -14,6 +14,7 @@ from alignboard.models.registry import load_model
 from alignboard.models.spec import ModelSpec
 from alignboard.pipeline.answerers import Served
 from alignboard.pipeline.plans.schema import BASE_METHOD, UNDECLARED, Plan, PlanModel
+from alignboard.results.files import read_json_object
 from alignboard.workspace import CARD, find
 
 
@@ -128,7 +129,7 @@ def _method(
         return UNDECLARED
     card = Path(spec.adapter or spec.base) / CARD
     if card.is_file():
-        return str(msgspec.json.decode(card.read_bytes()).get("method", UNDECLARED))
+        return str(read_json_object(card).get("method", UNDECLARED))
     others = (other for key, other in specs.items() if key != name and other is not None)
     is_base = spec.adapter is None and any(
         other.adapter is not None and other.base == spec.base for other in others
