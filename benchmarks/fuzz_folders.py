@@ -68,6 +68,7 @@ def folder_readers() -> dict[str, Reader]:
 def preference_readers() -> dict[str, Reader]:
     """Of pairs, rated replies and conversations, as `alignboard data check` and trainings read them."""
     import datasets
+    import datasets.config
 
     from alignboard.data.preferences.read import read_rows
     from alignboard.data.preferences.sources import PreferenceSource
