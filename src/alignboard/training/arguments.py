@@ -15,6 +15,7 @@ from typing import Any
 import datasets
 import torch
 from datasets.utils import are_progress_bars_disabled
+from peft import PeftModel
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
@@ -27,6 +28,7 @@ from alignboard.errors import nearest
 from alignboard.training.launch import n_processes
 from alignboard.training.preference import CHOSEN, PreferenceTrainer
 from alignboard.training.recipe import Recipe
+from alignboard.training.scored import score_labelled
 from alignboard.training.sections import RecipeError
 from alignboard.training.start import compute_dtype
 from alignboard.training.tokens import is_tokenized, tokenized
@@ -47,6 +49,23 @@ def make_trainer(
     held_out: datasets.Dataset | None = None,
 ) -> Any:
     """The TRL trainer that the recipe asks for; its rows are tokens (`prepared`)."""
+    trainer = _trainer(recipe, arguments, model, tokenizer, rows, callbacks, held_out)
+    if trainer.args.device.type == "cpu" and not recipe.trains_head:
+        for one in (trainer.model, getattr(trainer, "ref_model", None)):
+            if one is not None:
+                score_labelled(one.get_base_model() if isinstance(one, PeftModel) else one)
+    return trainer
+
+
+def _trainer(
+    recipe: Recipe,
+    arguments: Mapping[str, Any],
+    model: Any,
+    tokenizer: Any,
+    rows: datasets.Dataset,
+    callbacks: Sequence[Any],
+    held_out: datasets.Dataset | None,
+) -> Any:
     given: dict[str, Any] = {
         "model": model,
         "train_dataset": rows,

@@ -11,9 +11,11 @@ from typing import Any, Final
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from pyarrow.compute import call_function
 from torch.utils.data import DataLoader
 from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from alignboard.training.losses import PairLogps
 from alignboard.training.methods import LossSpec, Value
@@ -31,6 +33,9 @@ class PreferenceTrainer(DPOTrainer):
     ) -> None:
         super().__init__(*args, **kwargs)
         _without_needless_reference(self.model)
+        policy: Any = self.model
+        # TRL has its head compute entropies, mean logits and ranks, too, for metrics that are not logged here.
+        add_fused_lm_head(policy.get_base_model() if isinstance(policy, PeftModel) else policy)
         train_dataset: Any = self.train_dataset
         self.precompute_ref_logps = CHOSEN in train_dataset.column_names
         self._function, self._uses_reference = loss.load(), loss.uses_reference
