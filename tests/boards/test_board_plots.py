@@ -11,6 +11,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
+from msgspec.structs import replace
 
 from alignboard.boards import page
 from alignboard.boards.of_alpaca_eval import published_board
@@ -151,6 +152,22 @@ def test_a_plot_is_a_function_that_takes_axes_and_returns_them():
     beside = Figure().subplots()
     assert plot_lengths(board, ax=beside) is beside
     assert beside.get_xscale() == "log"
+
+
+@pytest.mark.parametrize(("methods", "start"), [(("base", "sft", "dpo"), 1), (("sft", "dpo"), 0)])
+def test_lines_against_length_go_from_the_baseline_to_the_others(
+    methods: tuple[str, ...], start: int
+) -> None:
+    """A base model is left out, unless it is what the others are compared with."""
+    board = plan_board(("phi",), methods, ("rule",))
+    if start == 0:
+        board = replace(board, rows=[replace(board.rows[0], method="base"), board.rows[1]])
+    for column, baseline in ((board.of_kind("win rate")[0], 50.0), (board.columns[0], None)):
+        ax = plot_lengths(board, [column])
+        first, other = (board.rows[start], board.rows[start + 1])
+        y = [board.score(row, column).value or baseline for row in (first, other)]
+        x = [board.score(row, "length").value for row in (first, other)]
+        assert [(list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines] == [(x, y)]
 
 
 def test_the_ranking_draws_the_values_that_are_ranked():

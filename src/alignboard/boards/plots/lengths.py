@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from alignboard.boards.board import Board
+from alignboard.boards.board import BASELINE_REASON, Board
 from alignboard.boards.columns import Column, Row
 from alignboard.boards.plots.dots import first_score, legend, nothing, series
 from alignboard.boards.plots.style import (
@@ -36,19 +36,24 @@ def length_points(board: Board, columns: Sequence[Column]) -> dict[str, tuple[fl
     """(mean length, score) by model; 50 for a baseline that has a length."""
     found = board.of_kind("length")
     points = {}
-    # Base models have no method's place on the way from the baseline, and are far from all others.
-    tuned = [row for row in board.rows if row.method != "base"]
-    for row in tuned if found else ():
+    # Base models that are no baseline have no place on the way from it, and are far from all others.
+    drawn = [row for row in board.rows if row.method != "base" or _is_baseline(board, row)]
+    for row in drawn if found else ():
         length = board.score(row, found[0]).value
         value = first_score(board, row, columns).value
         if value is None and any(
-            board.score(row, column).reason == "baseline" and column.kind == "win rate"
+            board.score(row, column).reason == BASELINE_REASON and column.kind == "win rate"
             for column in columns
         ):
             value = 50.0
         if length is not None and length > 0 and value is not None:
             points[row.model] = (length, value)
     return points
+
+
+def _is_baseline(board: Board, row: Row) -> bool:
+    judged = board.of_kind("win rate")
+    return any(board.score(row, column).reason == BASELINE_REASON for column in judged)
 
 
 def against_length(board: Board) -> list[tuple[str, list[Column]]]:
