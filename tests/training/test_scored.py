@@ -32,7 +32,8 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many tokens each call of the output layer scored."""
     import trl.trainer.utils
 
-    function, counts = trl.trainer.utils._ChunkedLogProbFunction, list[int]()
+    utils: Any = trl.trainer.utils
+    function, counts = utils._ChunkedLogProbFunction, list[int]()
 
     class Counting:
         @staticmethod
@@ -40,7 +41,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             counts.append(len(hidden))
             return function.apply(hidden, *rest)
 
-    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", Counting)
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", Counting)
     return counts
 
 

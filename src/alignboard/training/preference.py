@@ -35,7 +35,8 @@ class PreferenceTrainer(DPOTrainer):
         _without_needless_reference(self.model)
         policy: Any = self.model
         # TRL has its head compute entropies, mean logits and ranks, too, for metrics that are not logged here.
-        add_fused_lm_head(policy.get_base_model() if isinstance(policy, PeftModel) else policy)
+        bare: Any = policy.get_base_model() if isinstance(policy, PeftModel) else policy
+        add_fused_lm_head(bare)
         train_dataset: Any = self.train_dataset
         self.precompute_ref_logps = CHOSEN in train_dataset.column_names
         self._function, self._uses_reference = loss.load(), loss.uses_reference

@@ -67,13 +67,26 @@ class Schema:
 
 
 def _prompt(row: Row, column: str) -> list[Message]:
-    """The prompt of a text column with its optional system message and input, or of messages."""
+    """The prompt of a text column with its optional system message, earlier turns and input, or of messages."""
     value = row[column]
     if isinstance(value, list | dict):
         return messages_of(value, column)
     extra = row.get("input")
     text = text_of(value, column) + (f"\n{extra}" if extra else "")
-    return user(text, row.get("system") or None)
+    *system, last = user(text, row.get("system") or None)
+    return [*system, *_earlier(row), last]
+
+
+def _earlier(row: Row) -> list[Message]:
+    """The turns before an Alpaca row's instruction; SHP calls its prompt, a text, history, too."""
+    turns = row.get("history")
+    found: list[Message] = []
+    for n, turn in enumerate(turns if isinstance(turns, list) else []):
+        if not isinstance(turn, list) or len(turn) != 2:
+            raise FaultyError(f"history[{n}]", "is no list of a question and its reply")
+        question, answer = (text_of(one, f"history[{n}]") for one in turn)
+        found += [*user(question), *reply(answer)]
+    return found
 
 
 def _side(row: Row, column: str) -> list[Message]:

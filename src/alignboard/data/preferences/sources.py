@@ -12,9 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from alignboard.data.preferences.entries import (
+    MessageTags,
+    column_names,
+    data_entry,
+    message_tags,
+    retagged,
+)
 from alignboard.errors import InputError, nearest
 from alignboard.fetch.packages import is_packaged, packaged_path
-from alignboard.results.files import paths_under, read_json_object
+from alignboard.results.files import paths_under
 from alignboard.strict_json import RepeatedKeyError, parse_json, require_columns
 
 if TYPE_CHECKING:
@@ -41,6 +48,10 @@ class PreferenceSource:
     """the source's columns by their canonical names"""
     workspace: Path = Path()
     """what a file or folder is relative to"""
+    folder: str | None = None
+    """the part of a repository that is meant"""
+    tags: MessageTags | None = None
+    """the source's names of a message's fields and roles"""
 
     @property
     def path(self) -> Path:
@@ -60,7 +71,7 @@ def local_files(name: str, workspace: Path = Path()) -> list[Path]:
         return []
     source = entry_of(PreferenceSource(name, workspace=workspace))
     if not is_local(source.name, workspace):
-        return [workspace / name.partition("#")[0]]
+        return []
     if not source.path.exists():
         raise InputError(f"data.name: there is no file {source.path}.")
     if source.path.is_dir():
@@ -74,39 +85,23 @@ def entry_of(source: PreferenceSource) -> PreferenceSource:
     if not name:
         return source
     path = source.workspace / file
-    entries = read_json_object(path)
-    if not isinstance(entries.get(name), dict):
-        raise InputError(f"{path} has no entry {name!r}{nearest(name, entries) or '.'}")
-    entry = entries[name]
+    entry = data_entry(path, name)
     found = replace(
         source,
-        split=entry.get("split", source.split),
-        config=entry.get("subset", source.config),
-        columns={**_entry_columns(entry), **source.columns},
+        split=entry.split or source.split,
+        config=entry.subset or source.config,
+        columns={**column_names(entry), **source.columns},
+        folder=entry.folder,
+        tags=message_tags(entry),
     )
-    if "file_name" in entry:
-        return replace(found, name=str(Path(file).parent / entry["file_name"]))
-    if "hf_hub_url" in entry:
-        return replace(found, name=entry["hf_hub_url"])
-    raise InputError(f"{path}: the entry {name!r} has neither file_name nor hf_hub_url.")
-
-
-def _entry_columns(entry: dict[str, Any]) -> dict[str, str]:
-    """A LLaMA-Factory entry's columns by our names."""
-    given: dict[str, str] = entry.get("columns", {})
-    names: dict[str, str]
-    if entry.get("formatting") == "sharegpt":
-        names = {"messages": "conversations", "kto_tag": "label"}
-        if "kto_tag" in given or given.get("messages") == "messages":
-            names["messages"] = "messages"
-    else:
-        names = {
-            "prompt": "instruction",
-            "query": "input",
-            "response": "output",
-            "kto_tag": "label",
-        }
-    return {names.get(ours, ours): theirs for ours, theirs in given.items()}
+    if entry.hf_hub_url is not None:  # before file_name, as LLaMA-Factory has it
+        return replace(found, name=entry.hf_hub_url)
+    lies = Path(file).parent / (entry.file_name or "")
+    if not is_local(str(lies), source.workspace):
+        raise InputError(
+            f"{path}: the entry {name!r} names {entry.file_name}; a {', '.join(LOADERS)} file was expected."
+        )
+    return replace(found, name=str(lies))
 
 
 def open_source(source: PreferenceSource) -> Dataset:
@@ -138,7 +133,8 @@ def open_source(source: PreferenceSource) -> Dataset:
         raise InputError(f"{source.name} holds no rows.")
     if source.n is not None:
         found = found.select(range(min(source.n, len(found))))
-    return _renamed(found, source)
+    found = _renamed(found, source)
+    return found if source.tags is None else retagged(found, source.tags)
 
 
 def _loaded(source: PreferenceSource, *, local: bool) -> Any:
@@ -147,9 +143,14 @@ def _loaded(source: PreferenceSource, *, local: bool) -> Any:
 
     if not local:
         return datasets.load_dataset(
-            source.name, source.config, split=source.split, revision=source.revision
+            source.name,
+            source.config,
+            data_dir=source.folder,
+            split=source.split,
+            revision=source.revision,
         )
     if source.path.is_dir():
+        _require_saved(source.path)
         return datasets.load_from_disk(str(source.path))
     # A file has one split; of the declared one only a slice such as [100:] counts.
     _, bracket, part = source.split.partition("[")
@@ -170,6 +171,15 @@ def _require_content(path: Path) -> None:
     if path.suffix == ".csv" and path.is_file():
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             require_columns(path, next(csv.reader(file), None))
+
+
+def _require_saved(folder: Path) -> None:
+    """Raise `InputError` for a folder that is no data set of `datasets`."""
+    if not any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        raise InputError(
+            f"{folder} holds no data set that `datasets` saved; name one of its files, or several as data sets of the "
+            "recipe."
+        )
 
 
 def _require_objects(path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from alignboard.data.preferences.entries import entry_text
 from alignboard.data.preferences.sources import local_files
 from alignboard.fetch.packages import is_packaged, packaged_digest
 from alignboard.models.sources import source_identity
@@ -168,7 +169,7 @@ def _files(recipe: Recipe, workspace: Path) -> list[str]:
 def _digest(name: str, workspace: Path) -> str | None:
     if is_packaged(name):
         return packaged_digest(name, workspace)
-    files = local_files(name, workspace)
-    if not files:
-        return None
-    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
+    file, _, entry = name.partition("#")
+    declared = [entry_text(workspace / file, entry)] if entry else []
+    found = [*map(file_sha256, local_files(name, workspace)), *declared]
+    return hashlib.sha256("".join(found).encode()).hexdigest() if found else None
