@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,14 @@ def test_warmup_is_a_ratio_or_steps(
     assert (found.warmup_ratio, found.warmup_steps) == (ratio, steps)
 
 
+def test_axolotls_columns_of_rated_replies(tmp_path: Path) -> None:
+    named = {"field_prompt": "q", "field_completion": "a", "field_label": "good"}
+    data = [{"path": "owner/rated", "split": "train", "type": named}]
+    found = import_recipe(written(tmp_path, {**AXOLOTL, "datasets": data}))
+    (source,) = found.recipe.data_sets
+    assert source.columns == {"prompt": "q", "completion": "a", "label": "good"}
+
+
 def test_sft_on_prompts_too(tmp_path: Path) -> None:
     axolotl = {k: v for k, v in AXOLOTL.items() if not k.startswith(("rl", "kto"))}
     assert (
@@ -288,6 +297,18 @@ def test_a_mixture_and_the_defaults_of_trls_command_line(tmp_path: Path) -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [("sft", "SFTConfig"), ("dpo", "DPOConfig"), ("kto", "KTOConfig"), ("reward", "RewardConfig")],
+)
+def test_without_a_learning_rate_it_is_trls(tmp_path: Path, method: str, kind: str) -> None:
+    trl = pytest.importorskip("trl")
+    rates = {one.name: one.default for one in fields(getattr(trl, kind))}
+    content = {"model_name_or_path": "owner/base", "dataset_name": "owner/a", "use_peft": True}
+    found = import_recipe(written(tmp_path, content), method=method)
+    assert found.recipe.optimizer.learning_rate == rates["learning_rate"]
+
+
 def test_the_parameters_of_trls_losses(tmp_path: Path) -> None:
     content = {"model_name_or_path": "owner/base", "dataset_name": "owner/a", "beta": 2.0}
     simpo = import_recipe(written(tmp_path, {**content, "loss_type": "simpo", "simpo_gamma": 1.2}))
@@ -295,6 +316,8 @@ def test_the_parameters_of_trls_losses(tmp_path: Path) -> None:
     assert any("1 x NLL" in one for one in simpo.differences), "TRL's default is not SimPO's loss"
     kto = import_recipe(written(tmp_path, {**content, "desirable_weight": 1.33}), method="kto")
     assert (kto.recipe.loss or {})["desirable_weight"] == 1.33
+    cpo = import_recipe(written(tmp_path, {**content, "cpo_alpha": 0.5}))
+    assert (cpo.recipe.method, cpo.recipe.loss) == ("cpo", {"beta": 2.0, "nll_weight": 0.5})
     reward = import_recipe(written(tmp_path, {**LLAMA_FACTORY, "stage": "rm"}))
     assert (reward.recipe.method, reward.recipe.loss) == ("reward", {"center": 0.0})
 
