@@ -116,6 +116,22 @@ def test_options_that_need_others(tmp_path: Path, options: list[str]) -> None:
         run(a, "b.json", *options)
 
 
+def test_length_control_of_repeated_runs_is_refused_by_their_names(tmp_path: Path) -> None:
+    for name in ("A-response0", "A-response1", "B"):
+        folder = tmp_path / name / "judge"
+        folder.mkdir(parents=True)
+        annotations(folder / "annotations.json", name, [1, 2, 2], judge="judge")
+    arguments = ("A", "B", "--from", str(tmp_path), "--judge", "judge")
+    assert "identical" in run(*arguments), "their means are compared"
+    with pytest.raises(InputError, match=r"several runs of 'A'.* A-response0, A-response1"):
+        run(*arguments, "--assets", str(tmp_path))
+
+
+def test_a_results_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"There is no folder .*gone; --from takes"):
+        run("A", "B", "--from", str(tmp_path / "gone"), "--judge", "j")
+
+
 def test_released_models_raw_and_length_controlled(released: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     judge = "weighted_alpaca_eval_gpt4_turbo"

@@ -153,6 +153,7 @@ def test_methods_and_what_does_not_go_together(tmp_path):
         assert found["models"][0]["model"] == "strong"
         assert "without an interval" in found["note"]
         assert found["models"][0]["ci_low"] is None
+        assert "independent" not in run(path, "--method", method).output, "of no interval"
     sharp = as_json(path, "--method", "judge-aware")
     assert [one["name"] for one in sharp["effects"]] == [
         "discrimination of j1",

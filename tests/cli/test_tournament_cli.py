@@ -55,9 +55,11 @@ def vars_of(row):
     return {"instruction": row.instruction, "output": row.output, "generator": row.generator}
 
 
-def run(*arguments):
+def run(*arguments, catch_exceptions=False):
     return CliRunner().invoke(
-        cli, ["tournament", *arguments, "--judge", "longest.yaml"], catch_exceptions=False
+        cli,
+        ["tournament", *arguments, "--judge", "longest.yaml"],
+        catch_exceptions=catch_exceptions,
     )
 
 
@@ -96,12 +98,19 @@ def test_a_small_budget_is_kept_and_goes_on_with_a_larger_one(workspace):
 
 
 def test_models_that_cannot_play_are_refused(workspace):
-    assert isinstance(
-        CliRunner()
-        .invoke(cli, ["tournament", "long", "nobody", "--judge", "longest.yaml", "--budget", "9"])
-        .exception,
-        InputError,
-    )
+    elsewhere = workspace / "elsewhere.json"
+    elsewhere.write_text(json.dumps([{"instruction": "other", "output": "x", "generator": "e"}]))
+    for models, message in (
+        (("long", "nobody"), "no outputs of a baseline 'nobody'"),
+        (("long", "gone.json"), "gone.json cannot be read"),
+        (("long",), "two models or more"),
+        (("long", "results/long/model_outputs.json"), "Two of the models are 'long'"),
+        (("long", "elsewhere.json"), "no instruction in common"),
+    ):
+        result = run(*models, "--budget", "9", catch_exceptions=True)
+        assert isinstance(result.exception, InputError)
+        assert message in str(result.exception)
+        assert "start" not in result.output, "said before any job starts"
     with pytest.raises(InputError, match="two models or more"):
         play({"a": responses(3, "a")}, _nobody, 10)
     with pytest.raises(InputError, match="no instruction in common"):

@@ -88,9 +88,10 @@ def tournament(
     import msgspec
 
     from alignboard.cli.judge.judging import checking, plan_judge
+    from alignboard.judges.round_robin import by_instruction, shared_instructions
     from alignboard.judges.tournament import Standings
     from alignboard.pipeline.evaluation import declared_judge
-    from alignboard.pipeline.judged_outputs import baseline_file
+    from alignboard.pipeline.judged_outputs import read_models
     from alignboard.pipeline.plans.single import tournament_graph
     from alignboard.pipeline.progress import showing
     from alignboard.pipeline.runner import run_graph
@@ -99,8 +100,8 @@ def tournament(
     declared = declared_judge(
         name, Path.cwd(), order, hardened=hardened, urls=tuple(parts(access["judge_engine"]))
     )
-    for model in models:
-        baseline_file(model, Path.cwd())  # what is not there is refused before anybody is asked
+    # Who cannot play is refused before anything starts.
+    shared_instructions(by_instruction(read_models(models, Path.cwd())))
     with checking(access, declared, ask=True, replace=False):
         graph = tournament_graph(
             declared,

@@ -108,6 +108,18 @@ def baseline_file(
     return released_file(released.repository, released.commit, file, progress)
 
 
+def read_models(names: Sequence[str], workspace: Path) -> dict[str, list[Generation]]:
+    """The responses of every model, a file or a name in ``results/``; raises `InputError` for two of one name."""
+    outputs: dict[str, list[Generation]] = {}
+    for name in names:
+        rows = read_rows(baseline_file(name, workspace), Generation)
+        model = rows[0].generator
+        if model in outputs:
+            raise InputError(f"Two of the models are {model!r}; name each once.")
+        outputs[model] = rows
+    return outputs
+
+
 def shared_rows(
     outputs: Sequence[Generation], baseline: Sequence[Generation]
 ) -> tuple[list[Generation], list[Generation]]:

@@ -24,7 +24,7 @@ from alignboard.reports.samples import (
     read_samples,
     samples_of,
 )
-from alignboard.results.folder import ResultsFolder
+from alignboard.results.folder import ResultsFolder, existing_folder
 from alignboard.results.formats import read_annotations
 from alignboard.results.ratings import RatedOutputs, is_ratings, rating_files, read_ratings
 from alignboard.results.runs import repeated_verdicts, run_names
@@ -119,6 +119,8 @@ def compare(  # noqa: PLR0913 - what is compared, and how, in the words of the c
         raise InputError(
             "--from DIR goes with --judge NAME or --suite NAME; without them, MODELS are files."
         )
+    if results is not None and plan is None:
+        existing_folder(results)
     declared = None if suite is None else load_evaluation(suite)
     if isinstance(declared, Suite):
         judge = declared.annotator
@@ -245,6 +247,12 @@ def _length_controlled(
     *,
     all_pairs: bool,
 ) -> list[FamilyOfTests]:
+    for name in names:
+        if (runs := run_names(results, name)) != [name]:
+            raise InputError(
+                f"{results} has several runs of {name!r}, and --assets compares single ones: name one of "
+                f"{', '.join(runs)}, or leave out --assets for the mean of all."
+            )
     with ResultsFolder(results) as folder:
         tables = folder.tables(list(names), judge)
         reference = reference_set(folder, load_suite(_LENGTH_CONTROLLED), tables)

@@ -65,7 +65,7 @@ def _cells(row: PairRow) -> list[str]:
     return [
         shown(row.a),
         shown(row.b),
-        _quantity(row.quantity) + scale,
+        quantity_text(row.quantity) + scale,
         f"{unit * found.estimate:+.2f}" if found.n else "-",
         "-" if math.isnan(found.low) else f"{unit * found.low:+.2f} to {unit * found.high:+.2f}",
         _probability(found.p_value),
@@ -106,13 +106,14 @@ def _sampling(comparison: PairedComparison) -> list[str]:
     ]
 
 
-def _quantity(name: str) -> str:
+def quantity_text(name: str) -> str:
+    """A quantity as tables name it."""
     return {"win_rate": "win rate", "lc_win_rate": "LC win rate"}.get(name, shown(name))
 
 
 def _rankings(comparison: PairedComparison) -> list[str]:
     return [
-        f"{_quantity(one.quantity)}: ranks that are all true at once with 95 %\n"
+        f"{quantity_text(one.quantity)}: ranks that are all true at once with 95 %\n"
         + table(
             ["model", "rank", "P(best)"],
             [

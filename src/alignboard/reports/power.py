@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alignboard.reports.comparison import PairedComparison
+from alignboard.reports.comparison_text import quantity_text
 from alignboard.stats.power import detectable_difference, prompts_needed
 from alignboard.text import shown, table
 
@@ -115,7 +116,7 @@ def to_text(rows: list[PairPower], difference: float | None, target: float) -> s
         [
             shown(row.a),
             shown(row.b),
-            shown(row.quantity),
+            quantity_text(row.quantity),
             f"{100 * row.difference:+.2f}",
             _points(row.sd),
             str(row.n),

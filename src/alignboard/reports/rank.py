@@ -25,7 +25,8 @@ from alignboard.stats.rating.simple_scores import average_win_rate, eigenvector,
 
 _CENTRE = 1000.0
 _CLUSTERED = ("bt", "judge-aware")
-_SIMPLE = ("elo", "win-rate", "eigenvector")
+SIMPLE = ("elo", "win-rate", "eigenvector")
+"""methods without intervals"""
 
 
 class RankedModel(msgspec.Struct, frozen=True):
@@ -134,7 +135,7 @@ def rank(
     if cluster and method not in _CLUSTERED:
         raise InputError(
             f"--cluster goes with --method bt or judge-aware; {method} "
-            + ("has no interval." if method in _SIMPLE else "takes rows for independent.")
+            + ("has no interval." if method in SIMPLE else "takes rows for independent.")
         )
     if len(cluster) == 2 and (method != "bt" or style):
         raise InputError("Two fields of --cluster go with --method bt without --style.")
@@ -143,7 +144,7 @@ def rank(
         close = nearest(cluster[1], list(table.fields)) or "."
         raise InputError(f"{paths[0]} has no field {cluster[1]!r} to cluster by{close}")
     shared: dict[str, Any] = _facts(table, method, cluster, prior_sd)
-    if method in _SIMPLE:
+    if method in SIMPLE:
         return RankReport(
             status="ranked",
             models=_simple(table, method),

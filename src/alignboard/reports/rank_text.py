@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alignboard.reports.rank import Order, RankedModel, RankReport
+from alignboard.reports.rank import SIMPLE, Order, RankedModel, RankReport
 from alignboard.text import count, shown, table
 
 _MOST = 5
@@ -47,6 +47,8 @@ def to_text(report: RankReport) -> str:
 
 def _units(report: RankReport) -> str:
     """The clusters, and their effective number where sizes make it less than their number."""
+    if report.method in SIMPLE:
+        return "no intervals"
     if report.clustered_by == "rows":
         return "rows taken for independent"
     known = report.n_effective

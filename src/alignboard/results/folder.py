@@ -28,16 +28,21 @@ class AnnotationFile:
     """at ``<annotator>/<annotator>/annotations.json``, as two models of the full AlpacaEval release have it"""
 
 
+def existing_folder(root: Path) -> Path:
+    """``root``; raises `InputError` where there is no such folder."""
+    if not root.is_dir():
+        raise InputError(
+            f"There is no folder {root}; --from takes a folder of results, one folder per model."
+        )
+    return root
+
+
 class ResultsFolder:
     """Reads a results folder through its cache; as a context manager it saves the cache at the end."""
 
     def __init__(self, root: str | Path) -> None:
         """Raises `InputError` where ``root`` holds no model."""
-        root = Path(root)
-        if not root.is_dir():
-            raise InputError(
-                f"There is no folder {root}; --from takes a folder of results, one folder per model."
-            )
+        root = existing_folder(Path(root))
         self.root = root
         self._resolved = root.resolve()
         self._outputs: dict[Path, Outputs] = {}

@@ -8,17 +8,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from alignboard.errors import InputError
 from alignboard.judges.pairs import Judged, Pair
 from alignboard.judges.spec import JudgeSpec
 from alignboard.judges.tournament import Policy, Standings, play
 from alignboard.pipeline.evaluation import Evaluation
 from alignboard.pipeline.executors.doing import JobTask
 from alignboard.pipeline.jobs.judge import declared_of, judges_of
-from alignboard.pipeline.judged_outputs import baseline_file
+from alignboard.pipeline.judged_outputs import read_models
 from alignboard.records import Generation
 from alignboard.results.files import write_atomically, write_json
-from alignboard.results.formats import read_rows
 from alignboard.stats.sequential import query_probabilities
 
 STANDINGS, BATTLES, PEOPLE = "standings.json", "battles.jsonl", "people.jsonl"
@@ -41,18 +39,6 @@ def tournament(task: JobTask) -> dict[str, str]:
     )
     task.report |= msgspec.to_builtins(found)
     return {}
-
-
-def read_models(names: Sequence[str], workspace: Path) -> dict[str, list[Generation]]:
-    """The responses of every model, a file or a name in ``results/``; raises `InputError` for two of one name."""
-    outputs: dict[str, list[Generation]] = {}
-    for name in names:
-        rows = read_rows(baseline_file(name, workspace), Generation)
-        model = rows[0].generator
-        if model in outputs:
-            raise InputError(f"Two of the models are {model!r}; name each once.")
-        outputs[model] = rows
-    return outputs
 
 
 def hold(  # noqa: PLR0913 - what the command's options are

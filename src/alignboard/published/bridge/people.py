@@ -101,7 +101,9 @@ def read_ratings(path: Path, column: str | None) -> tuple[dict[str, float], str]
             reader = csv.DictReader(file)
             require_columns(path, reader.fieldnames)
             rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as csv: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as csv: {error}.") from error
     titles = list(rows[0]) if rows else []
     name = next((one for one in _NAMES if one in titles), None)
