@@ -71,18 +71,20 @@ def step_down_max_t(influence: Array, t: Array, *, draws: int, rng: np.random.Ge
     adjusted = np.full(len(t), np.nan)
     if not len(order):
         return adjusted
-    scaled = _root(influence[:, order] / spread[order])
-    reached, bar = np.zeros(len(order)), np.abs(t[order])
+    # From the last step to the first: of the tests that a step still holds, the largest counts.
+    scaled = np.ascontiguousarray(_root(influence[:, order] / spread[order])[:, ::-1].T)
+    reached, bar = np.zeros(len(order)), np.abs(t[order])[::-1]
     for start in range(0, draws, _DRAWS_AT_ONCE):
-        multipliers = rng.standard_normal((min(_DRAWS_AT_ONCE, draws - start), len(scaled)))
-        # Columns of `scaled` have length 1: no draw goes beyond the longest row of multipliers.
+        multipliers = rng.standard_normal((min(_DRAWS_AT_ONCE, draws - start), scaled.shape[1]))
+        # Rows of `scaled` have length 1: no draw goes beyond the longest row of multipliers.
         longest = math.sqrt((multipliers**2).sum(axis=1).max())
-        near = int(np.count_nonzero(bar > longest))
-        drawn = np.abs(scaled[:, near:].T @ multipliers.T)
-        # Of the tests that step k still holds, the largest: from the last step to the first.
-        largest = np.maximum.accumulate(drawn[::-1], out=drawn[::-1])[::-1]
-        reached[near:] += np.count_nonzero(largest >= bar[near:, None], axis=1)
-    adjusted[order] = np.maximum.accumulate((reached + 1) / (draws + 1))
+        near = int(np.count_nonzero(bar <= longest))
+        drawn = scaled[:near] @ multipliers.T
+        largest = np.abs(drawn, out=drawn)
+        for step in range(1, near):  # `maximum.accumulate` takes five times as long
+            np.maximum(largest[step], largest[step - 1], out=largest[step])
+        reached[:near] += np.count_nonzero(largest >= bar[:near, None], axis=1)
+    adjusted[order] = np.maximum.accumulate((reached[::-1] + 1) / (draws + 1))
     return adjusted
 
 

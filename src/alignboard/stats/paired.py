@@ -156,7 +156,7 @@ def influence_difference(
     length-controlled win rates, each at its own stated C, given the calibration rows and the difficulties.
     """
     has_a, has_b = ~np.isnan(influence_a), ~np.isnan(influence_b)
-    psi = np.nan_to_num(influence_a) - np.nan_to_num(influence_b)
+    psi = np.where(has_a, influence_a, 0.0) - np.where(has_b, influence_b, 0.0)
     n = len(psi)
     names = np.arange(n) if clusters is None else clusters
     inverse = numbered(names)

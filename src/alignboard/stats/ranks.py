@@ -146,6 +146,6 @@ def probability_of_best(
     # As many normal draws as models have the law of a multiplier for every unit.
     values, vectors = np.linalg.eigh(influence.T @ influence)
     root = vectors * np.sqrt(np.maximum(values, 0))
-    drawn = score + rng.standard_normal((draws, len(score))) @ root.T
-    first = drawn >= drawn.max(axis=1, keepdims=True) - _NO_DIFFERENCE
-    return (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
+    drawn = score[:, None] + root @ rng.standard_normal((draws, len(score))).T
+    first = drawn >= drawn.max(axis=0) - _NO_DIFFERENCE
+    return (first / first.sum(axis=0)).mean(axis=1)
