@@ -9,10 +9,11 @@ from coverage_cells import Cell
 from coverage_widths import LIMIT, SMALL, VALID, Width, size_of, widths
 
 _HEAD = """
-Simulated with `benchmarks/coverage.py`: own seeds, the same draws for all methods of a line. A cell is the share of
-repetitions whose limits held the truth, in percent, ± its Monte-Carlo standard error, and in parentheses the mean width
-of the interval in the quantity's own unit (rates: 0 to 1), left out where a limit is infinite. *Former* rules are those
-of earlier versions; *rows, 1.96 SE* is what evaluation libraries print, *Wilson* the score interval of binary verdicts.
+Simulated with `benchmarks/interval_coverage.py`: own seeds, the same draws for all methods of a line. A cell is the
+share of repetitions whose limits held the truth, in percent, ± its Monte-Carlo standard error, and in parentheses the
+mean width of the interval in the quantity's own unit (rates: 0 to 1), left out where a limit is infinite. *Former*
+rules are those of earlier versions; *rows, 1.96 SE* is what evaluation libraries print, *Wilson* the score interval of
+binary verdicts.
 """
 _NARROW = """
 Where fewer than {small} prompts, labels or clusters are known: our mean width over that of the narrowest other method
@@ -22,9 +23,8 @@ what a user knows. *In this cell*: valid in the one design, which is more than a
 independent, those who take them for independent have the narrowest limits.
 """
 _WIDER = """
-At most {limit} is aimed at. Above it at this size: {above}. Wilson's exact coverage of 10 binary verdicts with p = .1
-is 92.98 %, so that it is not valid there either. All cells where a method that is valid in the cell alone is narrower
-by more:
+At most {limit} is aimed at. Above it at this size: {above}. All cells where a method that is valid in the cell alone is
+narrower by more:
 """
 _WHAT = {
     "win rate": """The mean of n independent verdicts: *binary* with rate p; *half ties*, where half of them are draws;

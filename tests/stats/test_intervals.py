@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from alignboard.stats.binomial import binomial_tail, least_rate
 from alignboard.stats.intervals import (
     Estimate,
     bounded_mean,
@@ -171,3 +172,53 @@ def test_a_mean_without_spread_has_unknown_limits(error, n):
     assert math.isnan(found.low)
     assert math.isnan(found.high)
     assert math.isnan(found.standard_error)
+
+
+@given(st.integers(1, 300), st.data())
+def test_binomial_limits_are_clopper_and_pearsons(n, data):
+    wins = data.draw(st.integers(1, n))
+    rate = data.draw(st.floats(1e-6, 1 - 1e-6))
+    assert binomial_tail(wins, n, rate) == pytest.approx(
+        stats.binom.sf(wins - 1, n, rate), rel=1e-8, abs=1e-14
+    )
+    exact = stats.binomtest(wins, n).proportion_ci(0.95, "exact")
+    assert least_rate(wins, n, 0.025) == pytest.approx(exact.low, rel=1e-8)
+
+
+@given(st.integers(2, 60), st.data(), st.sampled_from([0.8, 0.95, 0.99]))
+def test_binary_units_have_limits_inside_of_the_exact_ones(n, data, level):
+    """Where the logit scale reaches further, the limit is the exact one; elsewhere it is as it was."""
+    wins = data.draw(st.integers(1, n - 1))
+    values = np.repeat([1.0, 0.0], [wins, n - wins])
+    found = bounded_mean(values, level=level)
+    exact = stats.binomtest(wins, n).proportion_ci(level, "exact")
+    estimate, units = clustered_mean(values)
+    before = rate_interval(estimate, level, units=units)
+    assert found.low == pytest.approx(max(before.low, exact.low), rel=1e-8)
+    assert found.high == pytest.approx(min(before.high, exact.high), rel=1e-8)
+
+
+def test_one_win_of_ten_reaches_no_further_than_the_exact_limit():
+    found = bounded_mean(np.repeat([1.0, 0.0], [1, 9]))
+    assert found.high == pytest.approx(
+        0.4450161, abs=1e-7
+    )  # Clopper and Pearson; .578 by the logit scale
+    twice = bounded_mean(np.repeat([1.0, 0.0], [2, 18]), np.repeat(np.arange(10), 2))
+    assert twice.high == pytest.approx(found.high, rel=1e-9), "clusters of one size are units, too"
+
+
+def test_one_unit_between_0_and_1_has_no_limits():
+    found = bounded_mean(np.array([0.5]))
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+def test_only_units_in_0_to_1_of_one_size_have_exact_limits():
+    """Estimates may leave [0, 1], and clusters of several sizes are no binomial sample."""
+    beyond = np.array([1.4, 0.6, *[-0.2] * 4, *[0.1] * 2])
+    assert bounded_mean(beyond) == rate_interval(
+        clustered_mean(beyond)[0], units=clustered_mean(beyond)[1]
+    )
+    values, clusters = np.repeat([1.0, 0.0], [3, 8]), np.repeat([0, 1, 2, 3, 4], [3, 2, 2, 2, 2])
+    estimate, units = clustered_mean(values, clusters)
+    assert bounded_mean(values, clusters) == rate_interval(estimate, units=units)

@@ -84,16 +84,16 @@ KINDS: Final[dict[str, JobKind]] = {
         4.0,
         imports_for_adapter=_PEFT,
     ),
-    "judge": JobKind(4, f"{_JOBS}.judge:judge", _TORCH, seconds=2.0),
+    "judge": JobKind(5, f"{_JOBS}.judge:judge", _TORCH, seconds=2.0),
     "rate": JobKind(4, f"{_JOBS}.judge:rate", _TORCH, seconds=2.0),
     "tournament": JobKind(4, f"{_JOBS}.tournament:tournament", _TORCH, seconds=5.0),
     "pairwise": JobKind(7, f"{_JOBS}.judge:pairwise", (*_TORCH, "numpy"), seconds=5.0),
     "drift": JobKind(1, f"{_JOBS}.curves:drift", _ADAPTED, _ADAPTED, 2.0),
-    "curves": JobKind(1, f"{_JOBS}.curves:curves", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
+    "curves": JobKind(2, f"{_JOBS}.curves:curves", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
     "contamination": JobKind(
         1, f"{_JOBS}.contamination:contamination", ("numpy", "datasets"), ("datasets",), 1.0
     ),
-    "board": JobKind(10, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
+    "board": JobKind(11, f"{_JOBS}.board:board", ("numpy", "matplotlib", "jinja2"), seconds=1.0),
 }
 for _name, _kind in KINDS.items():
     register("job", _name, _kind)

@@ -9,6 +9,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from alignboard.stats.binomial import binomial_tail, least_rate
 from alignboard.stats.logistic import expit
 from alignboard.stats.student import student_quantile
 
@@ -94,13 +95,20 @@ def known_errors(variance: Array) -> Array:
 def bounded_mean(values: Array, clusters: NDArray | None = None, level: float = 0.95) -> Interval:
     """The mean of ``values`` (n,) in [0, 1], NaN left out, with an interval clustered by ``clusters`` (n,).
 
+    The limits are those of `rate_interval`, and never further out than the exact ones of a binomial rate: no units in
+    [0, 1] vary more than those that are 0 or 1. With few of these the logit scale alone would reach further.
+
     >>> bounded_mean(np.array([0.0] * 20)).high.__round__(3)
     0.168
     """
     known = ~np.isnan(values)
     names = np.arange(len(values)) if clusters is None else clusters
     estimate, units = clustered_mean(values[known], names[known])
-    return rate_interval(estimate, level, units=units)
+    found = rate_interval(estimate, level, units=units)
+    if math.isnan(found.low) or not 0 < found.estimate < 1:
+        return found
+    equal = estimate.n_effective == estimate.n_clusters
+    return _within_binomial(found) if equal and 0 <= units.min() <= units.max() <= 1 else found
 
 
 def rate_interval(
@@ -124,7 +132,7 @@ def rate_interval(
     exact one-sided binomial bound of the estimates 0 and 1.
 
     References: Brown, Cai and DasGupta 2001, Statistical Science 16 (the exact bound in the corners);
-    test_intervals and benchmarks/coverage.py simulate how often the limits hold the truth.
+    test_intervals and benchmarks/interval_coverage.py simulate how often the limits hold the truth.
     """
     rate, n = estimate.value, estimate.n_clusters
     if not n or not math.isfinite(rate):
@@ -225,6 +233,18 @@ def _satterthwaite(share: Array) -> float:
     d, y = share / (1 - share), share / np.sqrt(1 - share)
     squares = float((d**2 - 2 * d * y**2).sum()) + float(y @ y) ** 2
     return 1 / squares
+
+
+def _within_binomial(found: Interval) -> Interval:
+    """Limits cut at those of as many binary units; which are only computed where they cut, for they take long."""
+    n, tail = found.n_clusters, (1 - found.level) / 2
+    wins = n * found.estimate
+    low, high = found.low, found.high
+    if binomial_tail(wins, n, low) < tail:
+        low = least_rate(wins, n, tail)
+    if binomial_tail(n - wins, n, 1 - high) < tail:
+        high = 1 - least_rate(n - wins, n, tail)
+    return replace(found, low=low, high=high)
 
 
 def _logit_limits(estimate: Estimate, level: float) -> tuple[float, float]:

@@ -1,4 +1,7 @@
-"""Student's t: tail probabilities and quantiles, to 1e-9 of their size up to a million degrees of freedom."""
+"""Student's t: tail probabilities and quantiles, to 1e-9 of their size up to a million degrees of freedom.
+
+With the incomplete beta function, of which these are a case.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def student_p_value(t: float, degrees_of_freedom: float) -> float:
         return 0.0
     v = degrees_of_freedom
     x, complement = v / (v + t * t), t * t / (v + t * t)
-    return _incomplete_beta(v / 2, 0.5, x, complement)
+    return incomplete_beta(v / 2, 0.5, x, complement)
 
 
 def student_p_values(t: Array, degrees_of_freedom: Array) -> Array:
@@ -100,7 +103,7 @@ def _density(t: float, v: float) -> float:
     return math.exp(front - (v + 1) / 2 * math.log1p(t * t / v))
 
 
-def _incomplete_beta(a: float, b: float, x: float, complement: float) -> float:
+def incomplete_beta(a: float, b: float, x: float, complement: float) -> float:
     """I_x(a, b), regularised; ``complement`` is 1 - x without its rounding error."""
     if x <= 0:
         return 0.0
@@ -138,7 +141,7 @@ def _fraction(a: float, b: float, x: float) -> float:
 
 
 def _tails(t: Array, v: float) -> Array:
-    """`_incomplete_beta` as `student_p_value` calls it, of many finite ``t`` with ``v`` degrees of freedom."""
+    """`incomplete_beta` as `student_p_value` calls it, of many finite ``t`` with ``v`` degrees of freedom."""
     a, b = v / 2, 0.5
     x, complement = v / (v + t * t), t * t / (v + t * t)
     with np.errstate(divide="ignore"):

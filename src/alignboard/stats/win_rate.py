@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from alignboard.stats.intervals import Interval, clustered_mean, rate_interval
+from alignboard.stats.intervals import Interval, bounded_mean, clustered_mean
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,7 @@ def win_rate(
     averaged = preference if balanced is None else balanced
     known = ~np.isnan(averaged)
     plain, _ = clustered_mean(averaged[known] - 1)
-    clustered, units = clustered_mean(
-        averaged[known] - 1, None if clusters is None else clusters[known]
-    )
+    names = None if clusters is None else clusters[known]
     return WinRate(
         win_rate=plain.value,
         standard_error=plain.standard_error,
@@ -67,5 +65,5 @@ def win_rate(
         n_draws=n_draws,
         n_total=n_total,
         n_unparsed=int((~parsed).sum()),
-        interval=rate_interval(clustered, level, units=units),
+        interval=bounded_mean(averaged[known] - 1, names, level),
     )

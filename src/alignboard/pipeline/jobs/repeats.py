@@ -14,7 +14,7 @@ from alignboard.boards.columns import Column, Row, Score, known
 from alignboard.boards.scoring import rank_scores
 from alignboard.records import Annotations
 from alignboard.results.runs import repeated_verdicts
-from alignboard.stats.intervals import clustered_mean, rate_interval
+from alignboard.stats.intervals import bounded_mean
 from alignboard.stats.repeats import RepeatedMean, repeated_mean
 from alignboard.stats.student import student_quantile
 
@@ -162,9 +162,7 @@ def over_prompts(tables: Sequence[ByPrompt], draws: Sequence[Draw], *, bounded: 
     found = repeated_mean(values.reshape(len(shared), *shape))
     low, high = found.low, found.high
     if bounded and shape[0] == 1:  # the corners of a rate: verdicts of one prompt are one unit
-        score = values.mean(axis=1) / 100
-        plain = clustered_mean(score)[0]
-        limits = rate_interval(plain, units=score)
+        limits = bounded_mean(values.mean(axis=1) / 100)
         low, high = 100 * limits.low, 100 * limits.high
     if bounded:
         low, high = max(low, 0.0), min(high, 100.0)

@@ -1,9 +1,9 @@
 """How often 95 % intervals hold the truth: present rules beside those that they replaced, or that others use.
 
-Run ``python benchmarks/coverage.py --json benchmarks/coverage.json`` for the simulation, and add
-``--docs docs/coverage.md`` for the page. Repetitions that the file has are kept, and those that lack are added, the
-cheapest first, so that a run can be stopped at any time; delete the lines of a method that changed, or name the part
-with ``--redo``. ``ALIGNBOARD_RELEASED_DATA`` adds the released verdicts.
+Run ``python benchmarks/interval_coverage.py --json benchmarks/coverage.json`` for the simulation, and add ``--docs
+docs/coverage.md`` for the page. Repetitions that the file has are kept, and those that lack are added, the cheapest
+first, so that a run can be stopped at any time; delete the lines of a method that changed, or name the part with
+``--redo``. ``ALIGNBOARD_RELEASED_DATA`` adds the released verdicts.
 """
 
 from __future__ import annotations
