@@ -154,6 +154,62 @@ def test_unknown_fields_and_blank_lines_are_skipped(tmp_path):
     assert len(read_annotations(path)) == 3
 
 
+def test_columns_are_those_of_the_texts_however_a_file_writes_them(tmp_path):
+    """Files of a folder share instructions and baseline outputs, which are decoded where they are written anew."""
+    rows = [judgment(n, instruction=f"é🙂 {n}", output_1="日\n" * n) for n in range(5)]
+    tables = []
+    for name, extra, options in (
+        ("plain", {}, {}),
+        ("again", {}, {}),
+        ("unescaped", {}, {"ensure_ascii": False, "indent": 1}),
+        ("usual", {"raw_completion": {"a": [1]}, "price_per_example": 0.1}, {}),
+        ("unknown", {"mine": "x"}, {}),
+    ):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps([row | extra for row in rows], **options), encoding="utf-8")
+        tables.append(read_annotations(path))
+        assert tables[-1].length_1.tolist() == [0, 2, 4, 6, 8]
+        for column in ("instruction", "output_1", "output_2", "preference", "switched"):
+            np.testing.assert_array_equal(getattr(tables[-1], column), getattr(tables[0], column))
+    tables[0].instruction[:] = 0
+    tables[0].length_1[:] = 0
+    np.testing.assert_array_equal(
+        read_annotations(tmp_path / "again.json").instruction, tables[1].instruction
+    )
+    assert read_annotations(tmp_path / "again.json").length_1.tolist() == [0, 2, 4, 6, 8]
+    rows[3] |= {"instruction": "é🙂 8", "output_1": "other"}
+    changed = read_annotations(write_json(tmp_path / "changed.json", rows))
+    assert changed.instruction[3] == text_id("é🙂 8")
+    assert changed.length_1.tolist() == [0, 2, 4, 5, 8]
+    assert (changed.instruction != tables[1].instruction).tolist() == [n == 3 for n in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"instruction": None}, r"row 2, field 'instruction': expected str, got null"),
+        ({"output_1": ["a"]}, r"row 2, field 'output_1': expected str, got array"),
+        ({"instruction": "question 0"}, r"row 2, field 'instruction': the same instruction"),
+    ],
+)
+def test_what_is_wrong_in_a_shared_column_is_said_where_the_first_file_was_read(
+    tmp_path, row, said
+):
+    rows = [judgment(n, instruction=f"question {n}") for n in range(3)]
+    read_annotations(write_json(tmp_path / "right.json", rows))
+    rows[1] |= row
+    with pytest.raises(InputError, match=said):
+        read_annotations(write_json(tmp_path / "wrong.json", rows))
+
+
+def test_a_second_part_of_an_instruction_is_seen_among_the_usual_columns(tmp_path):
+    rows = [judgment(n, raw_completion="x") for n in range(3)]
+    plain = read_annotations(write_json(tmp_path / "plain.json", rows))
+    rows[1] |= {"input": "a second part"}
+    other = read_annotations(write_json(tmp_path / "other.json", rows))
+    assert (other.instruction != plain.instruction).tolist() == [False, True, False]
+
+
 def test_the_digest_is_of_the_content(tmp_path):
     first = read_annotations(write_json(tmp_path / "a" / "annotations.json", judgments(3)))
     same = read_annotations(write_json(tmp_path / "b" / "annotations.json", judgments(3)))

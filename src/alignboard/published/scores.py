@@ -133,6 +133,13 @@ def lc_compat(annotations: Annotations, calibration: Calibration) -> float:
     )
 
 
+def lc_aligned(annotations: Annotations, reference: TextId, calibration: Calibration) -> float:
+    """`LcScores.aligned`'s win rate alone."""
+    if annotations.generator == annotations.baseline:
+        return 0.5
+    return aligned_length_control(annotations, reference, calibration).win_rate
+
+
 @dataclass(frozen=True)
 class AlignedControl:
     """The part of a model's aligned fit that differences of two length-controlled win rates are built on."""

@@ -11,8 +11,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import math
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,11 +26,20 @@ from alignboard.records import (
     Outputs,
     TextId,
     is_switched,
-    text_id,
 )
-from alignboard.results.files import SUFFIXES, read_file, write_atomically
+from alignboard.results.files import SUFFIXES, UNREADABLE, read_file, write_atomically
 from alignboard.results.raw_rows import merged_rows
-from alignboard.results.row_coding import DECODERS, ENCODERS, Row, converted, narrowed, require_utf8
+from alignboard.results.row_coding import (
+    AS_WRITTEN,
+    DECODERS,
+    ENCODERS,
+    Row,
+    WrittenJudgment,
+    converted,
+    narrowed,
+    require_utf8,
+)
+from alignboard.results.shared_texts import SharedTexts, shared_texts, text_ids
 from alignboard.strict_json import require_once
 
 _DRAW_OF_OLD_FILES = 0.0
@@ -62,14 +70,14 @@ def outputs_of(
     _require_one(path, "generator", [row.generator for row in rows])
     if generator is not None:
         _require_name(path, "generator", rows[0].generator, generator)
-    ids = _unique_instructions(path, rows)
+    ids = _unique(path, shared_texts([row.instruction for row in rows]))
     if instructions is not None:
         _require_all(path, ids, instructions)
     return Outputs(
         path=str(path),
         generator=rows[0].generator,
         instruction=ids,
-        output=_ids(row.output for row in rows),
+        output=text_ids(row.output for row in rows),
         length=np.array([len(row.output) for row in rows], dtype=np.int32),
         blank=np.array([not row.output.strip() for row in rows], dtype=np.bool_),
         cut=np.array([row.finish == "length" for row in rows], dtype=np.bool_),
@@ -90,21 +98,21 @@ def read_annotations(
     """
     path = Path(path)
     # Boards read hundreds of megabytes of verdicts: looking for a field that is there twice takes a tenth more.
-    _, rows = _rows_of(path, Judgment)
+    rows, instruction, output_1 = _judgments(path)
     _require_one(path, "generator_1", [row.generator_1 for row in rows])
     _require_one(path, "generator_2", [row.generator_2 for row in rows])
     if generator is not None:
         _require_name(path, "generator_2", rows[0].generator_2, generator)
     if baseline is not None:
         _require_name(path, "generator_1", rows[0].generator_1, baseline)
-    ids = _unique_instructions(path, rows)
+    ids = _unique(path, instruction)
     if instructions is not None:
         _require_all(path, ids, instructions)
     annotators = sorted({row.annotator for row in rows if row.annotator})
     columns = (
         ids,
-        _shared_ids([row.output_1 for row in rows]),
-        _ids(row.output_2 for row in rows),
+        output_1.ids.copy(),
+        text_ids(row.output_2 for row in rows),
         np.array(
             [
                 preference_value(path, number, row.preference)
@@ -129,9 +137,9 @@ def read_annotations(
         output_2=columns[2],
         preference=preference,
         balanced=balanced,
-        length_1=np.array([len(row.output_1) for row in rows], dtype=np.int32),
+        length_1=output_1.length.copy(),
         length_2=np.array([len(row.output_2) for row in rows], dtype=np.int32),
-        switched=np.array([is_switched(row.instruction) for row in rows], dtype=np.bool_),
+        switched=np.array([is_switched(text) for text in instruction.texts], dtype=np.bool_),
     )
 
 
@@ -142,21 +150,48 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
 
 def wide_rows(path: Path, row_type: type[Row]) -> list[Row]:
     """As `read_rows`, of a type below ``row_type``: for what reads fields of many rows and keeps none."""
-    content, rows = _rows_of(path, row_type)
+    content = _content(path)
+    rows = _decoded(path, content, row_type)
     if path.suffix != ".csv":
         decisive = "output" if issubclass(row_type, Generation) else "preference"
         require_once(path, content, decisive, len(rows))
     return rows
 
 
-def _rows_of(path: Path, row_type: type[Row]) -> tuple[bytes, list[Row]]:
-    """The content of a file, and its rows, of a type below ``row_type``."""
+def _judgments(
+    path: Path,
+) -> tuple[Sequence[WrittenJudgment | Judgment], SharedTexts, SharedTexts]:
+    """The verdicts of a file, their instructions and the baseline's outputs, which most files of a folder share."""
+    content = _content(path)
+    if path.suffix == ".json":
+        try:
+            if rows := AS_WRITTEN.decode(content):
+                return rows, *_shared_columns(rows)
+        except UNREADABLE:
+            pass
+    rows = _decoded(path, content, Judgment)
+    return rows, *_shared_columns(rows)
+
+
+def _shared_columns(
+    rows: Sequence[WrittenJudgment | Judgment],
+) -> tuple[SharedTexts, SharedTexts]:
+    instructions = shared_texts([row.instruction for row in rows])
+    return instructions, shared_texts([row.output_1 for row in rows])
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file that holds something."""
     content = read_file(path)
     if not content or content.isspace():
         raise InputError(
             f"{path} is empty; a {'list of rows' if path.suffix == '.json' else 'row'} was expected."
         )
-    content = content.removeprefix(codecs.BOM_UTF8)
+    return content.removeprefix(codecs.BOM_UTF8)
+
+
+def _decoded(path: Path, content: bytes, row_type: type[Row]) -> list[Row]:
+    """The rows of a file, of a type below ``row_type``."""
     decode = DECODERS.get(path.suffix)
     if decode is None:
         raise InputError(f"{path} has none of the formats that are read: {', '.join(SUFFIXES)}.")
@@ -170,7 +205,7 @@ def _rows_of(path: Path, row_type: type[Row]) -> tuple[bytes, list[Row]]:
         rows = converted(path, merged_rows(path), row_type)
     if not rows:
         raise InputError(f"{path} holds no rows.")
-    return content, rows
+    return rows
 
 
 def write_rows(path: Path, rows: Sequence[Generation] | Sequence[Judgment]) -> None:
@@ -184,7 +219,9 @@ def write_rows(path: Path, rows: Sequence[Generation] | Sequence[Judgment]) -> N
 # Validation of what was decoded.
 
 
-def _require_coding(path: Path, rows: Sequence[Judgment], preference: NDArray[np.float64]) -> None:
+def _require_coding(
+    path: Path, rows: Sequence[Judgment | WrittenJudgment], preference: NDArray[np.float64]
+) -> None:
     """Raise `InputError` where 0 is hardly the draw of old files, but a side of another coding (0 and 1, or 0 to 2).
 
     Released files have at most 3 % of such draws, and wins of both sides.
@@ -217,8 +254,8 @@ def preference_value(path: Path, row: int, value: float | str | None) -> float:
     return number
 
 
-def _unique_instructions(path: Path, rows: Sequence[Generation] | Sequence[Judgment]) -> TextId:
-    texts = [row.instruction for row in rows]
+def _unique(path: Path, instructions: SharedTexts) -> TextId:
+    texts = instructions.texts
     if len(set(texts)) < len(texts):
         first: dict[str, int] = {}
         for number, text in enumerate(texts, start=1):
@@ -228,7 +265,7 @@ def _unique_instructions(path: Path, rows: Sequence[Generation] | Sequence[Judgm
                     f"{path}, row {number}, field 'instruction': the same instruction as in row {earlier} "
                     f"({_short(text)}); remove one of the two."
                 )
-    return _shared_ids(texts)
+    return instructions.ids.copy()
 
 
 def _require_one(path: Path, field: str, values: Sequence[str]) -> None:
@@ -256,22 +293,6 @@ def _require_all(path: Path, ids: TextId, expected: TextId) -> None:
             f"{path} lacks {len(missing)} of {len(expected)} instructions, the first is number {missing[0] + 1} of "
             "the reference set; add the missing rows."
         )
-
-
-def _ids(texts: Iterable[str]) -> NDArray[np.uint64]:
-    return np.array([text_id(text) for text in texts], dtype=np.uint64)
-
-
-_RECENT: Final[deque[tuple[list[str], TextId]]] = deque(maxlen=4)
-
-
-def _shared_ids(texts: list[str]) -> TextId:
-    """`_ids` of a column that a folder's files share, instructions and the baseline's outputs: hashed once."""
-    for known, ids in _RECENT:
-        if known == texts:
-            return ids.copy()
-    _RECENT.append((texts, _ids(texts)))
-    return _RECENT[-1][1].copy()
 
 
 def _digest(*columns: np.ndarray) -> str:

@@ -27,10 +27,56 @@ from alignboard.text import storable
 Row = TypeVar("Row", bound=Generation | Judgment)
 
 
+class WrittenJudgment(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """As `Judgment`, of a file with no columns but those of AlpacaEval's, of which none is part of an instruction.
+
+    What most files of a folder share is left as it is written.
+    """
+
+    instruction: msgspec.Raw
+    output_1: msgspec.Raw
+    generator_1: str
+    output_2: str
+    generator_2: str
+    preference: float | str | None
+    annotator: str | None = None
+    dataset: str | None = None
+    balanced_preference: float | None = None
+    datasplit: msgspec.Raw = msgspec.Raw()
+    price_per_example: msgspec.Raw = msgspec.Raw()
+    time_per_example: msgspec.Raw = msgspec.Raw()
+    raw_completion: msgspec.Raw = msgspec.Raw()
+    referenced_models: msgspec.Raw = msgspec.Raw()
+
+
+AS_WRITTEN: Final = msgspec.json.Decoder(list[WrittenJudgment])
+
+
+_BESIDE_ANSWERS: Final = (
+    "datasplit",
+    "price_per_example",
+    "time_per_example",
+    "raw_completion",
+    "referenced_models",
+)
+"""AlpacaEval's columns that nothing here reads and that are no part of an instruction"""
+
+
 @lru_cache(maxsize=8)
-def _decoder(row_type: type[Row], beside: Any, *, listed: bool = False) -> msgspec.json.Decoder:
-    """Of a row, or of a list, with ``beside`` or null for what stands beside an instruction (`raw_rows.BESIDE`)."""
-    fields = [(name, beside, None) for name in BESIDE]
+def _strict_decoder(row_type: type[Row]) -> msgspec.json.Decoder:
+    """Of a list of rows that have no columns but those of AlpacaEval's."""
+    fields = [(name, msgspec.Raw, msgspec.Raw()) for name in _BESIDE_ANSWERS]
+    gc = row_type.__struct_config__.gc
+    strict = msgspec.defstruct(
+        row_type.__name__, fields, bases=(row_type,), gc=gc, forbid_unknown_fields=True
+    )
+    return msgspec.json.Decoder(list[strict])
+
+
+@lru_cache(maxsize=8)
+def _wide_decoder(row_type: type[Row], *, listed: bool = False) -> msgspec.json.Decoder:
+    """Of a row, or of a list, with what stands beside an instruction (`raw_rows.BESIDE`)."""
+    fields = [(name, Any, None) for name in BESIDE]
     gc = row_type.__struct_config__.gc
     wide = msgspec.defstruct(row_type.__name__, fields, bases=(row_type,), gc=gc)
     return msgspec.json.Decoder(list[wide] if listed else wide)
@@ -46,22 +92,22 @@ def narrowed(rows: list[Row], row_type: type[Row]) -> list[Row]:
 
 
 def _decode_json(path: Path, content: bytes, row_type: type[Row]) -> list[Row] | None:
-    # A board of a thousand models has a million rows: the decoder sees that nothing stands beside an instruction.
+    # A board of a thousand models has a million rows, most of them without a column that is looked at again.
     try:
-        return _decoder(row_type, None, listed=True).decode(content)
+        return _strict_decoder(row_type).decode(content)
     except (msgspec.DecodeError, RecursionError):
         pass
     try:
-        _decoder(row_type, Any, listed=True).decode(content)
+        rows = _wide_decoder(row_type, listed=True).decode(content)
     except msgspec.ValidationError as error:
         raise _wrong_field(path, error) from error
     except (msgspec.DecodeError, RecursionError) as error:
         return _decode_again(path, content, row_type, error)
-    return None
+    return rows if all(_beside(row) == _NOTHING for row in rows) else None
 
 
 def _decode_jsonl(path: Path, content: bytes, row_type: type[Row]) -> list[Row] | None:
-    decoder = _decoder(row_type, Any)
+    decoder = _wide_decoder(row_type)
     rows: list[Any] = []
     for number, line in enumerate(content.splitlines(), start=1):
         if not line.strip():

@@ -77,7 +77,7 @@ def cross_validated_C(
     """
     n_folds = int(folds.max()) + 1
     counts = np.bincount(folds)[:, None]
-    outside, inside = _rows_of_folds(folds, counts)
+    outside, inside = _rows_of_folds(folds.tobytes(), folds.dtype)
     columns, fold = np.ascontiguousarray(x.T), np.arange(n_folds)[:, None]
     problem = _Problem(
         columns.take(outside, axis=1).swapaxes(0, 1),
@@ -100,12 +100,18 @@ def cross_validated_C(
     return float(Cs[best]), weights[best]
 
 
+@lru_cache(maxsize=8)
 def _rows_of_folds(
-    folds: NDArray[np.intp], counts: NDArray[np.intp]
+    folds: bytes, dtype: np.dtype[np.intp]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The rows outside each fold and those inside, both padded to a rectangle with rows of the other kind."""
-    order = np.argsort(folds == np.arange(len(counts))[:, None], axis=1, kind="stable")
-    return order[:, : len(folds) - counts.min()], order[:, len(folds) - counts.max() :]
+    """The rows outside each fold and those inside, both padded to a rectangle with rows of the other kind.
+
+    Most models of a board have the same number of rows, and so the same folds.
+    """
+    fold = np.frombuffer(folds, dtype)
+    counts = np.bincount(fold)
+    order = np.argsort(fold == np.arange(len(counts))[:, None], axis=1, kind="stable")
+    return order[:, : len(fold) - counts.min()], order[:, len(fold) - counts.max() :]
 
 
 class _Point(NamedTuple):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from alignboard.errors import ConvergenceError
 from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import suite_texts
-from alignboard.published.scores import LcScores, lc_compat, lc_win_rates
+from alignboard.published.scores import lc_aligned, lc_compat
 from alignboard.published.wheel_boards import PublishedRow, read_published_board
 from alignboard.records import Annotations, Generation, Outputs, TextId
 from alignboard.results.folder import AnnotationFile, ResultsFolder
@@ -22,7 +22,6 @@ from alignboard.results.formats import read_rows
 from alignboard.suites import Suite
 
 Value = TypeVar("Value", bound=np.generic)
-Result = TypeVar("Result")
 
 WORTH_A_FORK: Final = 16
 """models that are audited in several processes"""
@@ -107,27 +106,37 @@ class AnnotatorResults:
         instruction, first = np.unique(pairs[order, 0], return_index=True)
         return instruction, pairs[order][first, 1]
 
-    def length_control(self, model: str) -> LcScores | None:
-        """The model's length-controlled win rates, or None where there is nothing to compute them with."""
-        table = self.tables[model]
-        return self._controlled(table, lambda known, own: lc_win_rates(table, known, own))
+    def lc_aligned(self, model: str) -> float | None:
+        """The model's length-controlled win rate with every difficulty at its own instruction, a fraction.
+
+        None where there is nothing to compute it with.
+        """
+        return self._controlled(model, lc_aligned)
 
     def lc_compat(self, model: str) -> float | None:
-        """The one of them that AlpacaEval would publish, a fraction."""
-        table = self.tables[model]
-        return self._controlled(table, lambda _, own: lc_compat(table, own))
+        """As AlpacaEval would publish it: difficulties are looked up by position."""
+        if model not in self._compat:
+            self._compat[model] = self._controlled(
+                model, lambda table, _, calibration: lc_compat(table, calibration)
+            )
+        return self._compat[model]
+
+    @cached_property
+    def _compat(self) -> dict[str, float | None]:
+        """What two checks of a model ask for."""
+        return {}
 
     def _controlled(
-        self, table: Annotations, control: Callable[[TextId, Calibration], Result]
-    ) -> Result | None:
-        calibration = self.calibration
+        self, model: str, control: Callable[[Annotations, TextId, Calibration], float]
+    ) -> float | None:
+        table, calibration = self.tables[model], self.calibration
         known = self.reference if self.suite_texts is None else self.suite_texts
         if calibration is None or len(calibration.difficulty) != len(known):
             return None
         if not among(table.instruction, known).all() or np.isnan(table.preference).all():
             return None
         try:
-            return control(known, calibration)
+            return control(table, known, calibration)
         except (
             ConvergenceError
         ):  # a handful of rows, or answers that are all as long as the baseline's

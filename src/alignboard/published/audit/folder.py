@@ -51,12 +51,22 @@ def audit_results(
             on_model(model)
     columns = read_columns(folder, suites, calibration)
     findings = [finding for column in columns for finding in _of_column(column)]
+    for column in columns:
+        _ = column.reference, column.judged_baseline  # once, and not in each process
     outputs = {
         model: table for model in folder.models if (table := folder.outputs(model)) is not None
     }
 
     def of_model(one: tuple[str, AttackReport | None]) -> list[Finding]:
-        return list(audit_answers(folder, columns, *one))
+        model, report = one
+        own = [
+            finding
+            for column in columns
+            if model in column.tables
+            for check in (audit_rows, audit_outputs, audit_names, audit_published)
+            for finding in check(column, model)
+        ]
+        return [*own, *audit_answers(folder, columns, model, report)]
 
     read = list(zip(folder.models, reports, strict=True))
     for own in fork_map(of_model, read, least=WORTH_A_FORK):
@@ -68,14 +78,6 @@ def audit_results(
 def _of_column(column: AnnotatorResults) -> Iterator[Finding]:
     yield from audit_reference(column)
     yield from audit_judged_baseline(column)
-    _ = column.reference, column.judged_baseline  # once, and not in each process
-
-    def of_model(model: str) -> list[Finding]:
-        checks = (audit_rows, audit_outputs, audit_names, audit_published)
-        return [finding for check in checks for finding in check(column, model)]
-
-    for own in fork_map(of_model, list(column.tables), least=WORTH_A_FORK):
-        yield from own
     yield from audit_position(column.annotator, column.tables)
     yield from audit_unparsed(column.annotator, column.tables)
     yield from audit_coverage(column)

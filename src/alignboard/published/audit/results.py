@@ -100,10 +100,10 @@ def _length_control(column: AnnotatorResults, model: str, misplaced: int) -> tup
     text = (
         f"; a look-up by position gives {count(misplaced, 'row')} another instruction's difficulty"
     )
-    scores = column.length_control(model)
-    if scores is None:
+    compat, aligned = column.lc_compat(model), column.lc_aligned(model)
+    if compat is None or aligned is None:
         return evidence, text
-    compat, aligned = scores.compat.win_rate * 100, scores.aligned.win_rate * 100
+    compat, aligned = compat * 100, aligned * 100
     evidence |= {"lc_compat": compat, "lc_aligned": aligned}
     return (
         evidence,
