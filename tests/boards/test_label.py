@@ -1,7 +1,9 @@
 """Blind labelling: what a person sees, what is kept, and that boards read it like any judge's verdicts."""
 
+import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -113,6 +115,49 @@ def test_verdicts_of_others_are_not_added_to(tmp_path):
     answer(Labels(pairs(), tmp_path, "ada"), "draw", 0)
     with pytest.raises(InputError, match="by 'ada', not by 'bob'"):
         Labels(pairs(), tmp_path, "bob")
+
+
+def test_a_full_disk_leaves_no_half_verdict_and_the_next_one_is_kept(tmp_path):
+    """Half a line would join the next verdict, and the whole file would be unreadable."""
+    labels = Labels(pairs(), tmp_path, "ada")
+    answer(labels, "draw", 0)
+    before = labels.path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, hard))
+    try:
+        with pytest.raises(InputError, match=r"cannot be written.*this verdict is not kept"):
+            answer(labels, "draw", 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert labels.path.read_bytes() == before
+    answer(labels, "draw", 1)
+    assert {row.instruction for row in read_rows(labels.path, Judgment)} == {"q0", "q1"}
+
+
+def test_a_verdict_that_did_not_reach_the_disk_is_not_kept(tmp_path, monkeypatch):
+    labels = Labels(pairs(), tmp_path, "ada")
+
+    def fails(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fails)
+        with pytest.raises(InputError, match="Input/output error"):
+            answer(labels, "draw", 0)
+    assert labels.path.read_bytes() == b""
+    answer(labels, "draw", 0)
+    assert len(read_rows(labels.path, Judgment)) == 1
+
+
+def test_two_sittings_at_once_keep_no_verdict_twice(tmp_path):
+    """An instruction that is there twice is refused by every board."""
+    first, second = (Labels(pairs(), tmp_path, "ada") for _ in range(2))
+    answer(first, "draw", 0)
+    with pytest.raises(InputError, match="has changed since this command began"):
+        answer(second, "first", 0)
+    answer(first, "draw", 1)
+    assert [row.instruction for row in read_rows(first.path, Judgment)] == ["q0", "q1"]
+    assert Labels(pairs(), tmp_path, "ada").counts() == (2, N)
 
 
 @pytest.mark.skipif(

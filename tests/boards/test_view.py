@@ -4,15 +4,17 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import closing
 from threading import Thread
 from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 
-from alignboard.boards import results_examples
+from alignboard.boards import results_examples, serving
 from alignboard.boards.files import write_board
 from alignboard.boards.of_results import results_board
 from alignboard.boards.results_examples import with_examples
@@ -66,6 +68,31 @@ def test_a_board_of_too_many_verdicts_has_a_page_without_their_texts(tmp_path, m
     assert "more than 5 verdicts" in noted.notes[-1]
     part = results_board(tmp_path / "results", models=["one"])
     assert with_examples(tmp_path / "results", part)[1] is not None
+
+
+@pytest.mark.parametrize("stated", ["x", "-1", "1.5", "٣", "9" * 5000, "1000000"])
+def test_a_length_that_is_none_is_refused_and_the_terminal_stays_quiet(stated, capfd):
+    made, address = server({("POST", "verdict"): lambda body: ("text/plain", body)})
+    Thread(target=made.serve_forever, daemon=True).start()
+    parts = urlsplit(address)
+    with closing(socket.create_connection((parts.hostname, parts.port), timeout=10)) as connection:
+        head = f"POST {parts.path}verdict HTTP/1.0\r\nHost: {parts.netloc}\r\nContent-Length: {stated}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert connection.makefile("rb").readline().split()[1] == b"404"
+    made.shutdown()
+    made.server_close()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_connection_that_says_nothing_is_ended(monkeypatch):
+    monkeypatch.setattr(serving, "_PATIENCE", 0.2)
+    made, address = server({("GET", ""): lambda _: ("text/plain", b"")})
+    Thread(target=made.serve_forever, daemon=True).start()
+    parts = urlsplit(address)
+    with closing(socket.create_connection((parts.hostname, parts.port), timeout=10)) as connection:
+        assert connection.recv(1) == b""
+    made.shutdown()
+    made.server_close()
 
 
 def test_the_page_follows_the_results_under_an_address_that_nobody_guesses(tmp_path):

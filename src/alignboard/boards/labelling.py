@@ -8,6 +8,7 @@ next pair is shown. Identical responses are a draw, as for every judge: nobody i
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import os
 from collections.abc import Sequence
@@ -59,6 +60,7 @@ class Labels:
             raise InputError(
                 f"{there} holds verdicts already; label under another name: --annotator."
             )
+        self._size = _size(self._path)
         rows = read_rows(there, Judgment) if there is not None else []
         stranger = next((row for row in rows if row.annotator != annotator), None)
         if stranger is not None:
@@ -144,11 +146,36 @@ class Labels:
             dataset=pair.dataset,
             switched=(switched,),
         )
+        try:
+            self._write(msgspec.json.encode(row) + b"\n")
+        except OSError as error:
+            raise InputError(
+                f"{self._path} cannot be written: {error.strerror}; this verdict is not kept, those before it are."
+            ) from error
+
+    def _write(self, line: bytes) -> None:
+        """Append ``line`` as a whole, or nothing; and nothing where somebody else wrote since."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as file:
-            file.write(msgspec.json.encode(row) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with self._path.open("ab", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _size(self._path) != self._size:
+                raise InputError(
+                    f"{self._path} has changed since this command began, by another one that labels as "
+                    f"{self._annotator!r} perhaps: end this one and start it again."
+                )
+            try:
+                left = memoryview(line)
+                while left:  # a full disk takes a part, and refuses the rest
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(self._size)
+                raise
+            self._size += len(line)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _identical(pair: Judgment) -> bool:

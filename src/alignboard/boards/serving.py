@@ -6,6 +6,7 @@ request under another name than the loopback address (DNS rebinding) or from ano
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Hashable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,8 @@ HOST = "127.0.0.1"
 REFRESH_SECONDS = 15
 """after which the browser loads a page that follows a run again"""
 _LARGEST_BODY = 65_536
+_PATIENCE = 30.0
+"""seconds that a connection may say nothing"""
 Route: TypeAlias = Callable[[bytes], tuple[str, bytes]]
 """takes a request's body; returns the media type and the content of the reply, or raises `InputError`"""
 
@@ -54,14 +57,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self, method: str) -> None:
         route = self._route(method)
-        length = int(self.headers.get("Content-Length") or 0)
-        if route is None or not 0 <= length <= _LARGEST_BODY:
+        stated = self.headers.get("Content-Length") or "0"
+        length = int(stated) if re.fullmatch("[0-9]{1,9}", stated) else _LARGEST_BODY + 1
+        if route is None or length > _LARGEST_BODY:
             self.send_error(404)
             return
         status = 200
         try:
             kind, content = route(self.rfile.read(length))
-        except InputError as error:
+        except (InputError, FileNotFoundError) as error:  # of a file that is being written anew
             status, kind, content = 400, "text/plain", f"{shown(str(error))}\n".encode()
         self.send_response(status)
         headers = {
@@ -113,7 +117,9 @@ def server(
 
     try:
         handler = type(
-            "Handler", (_Handler,), {"routes": routes, "token": token, "refresh": refresh}
+            "Handler",
+            (_Handler,),
+            {"routes": routes, "token": token, "refresh": refresh, "timeout": _PATIENCE},
         )
         made = ThreadingHTTPServer((HOST, port), handler)
     except OSError as error:
