@@ -208,6 +208,10 @@ def test_failed_calls_are_no_unparsed_verdicts(tmp_path):
     board = results_board(tmp_path)
     score = board.score(board.rows[0], board.of_kind("win rate")[0])
     assert (score.n, score.unparsed, score.failed) == (15, 2, 3)
+    path.with_name("judging.json").write_text('{"of others": ' + "[" * 100_000)
+    board = results_board(tmp_path)
+    score = board.score(board.rows[0], board.of_kind("win rate")[0])
+    assert (score.n, score.unparsed, score.failed) == (15, 5, None), "as without the record"
 
 
 @pytest.mark.parametrize(

@@ -202,8 +202,8 @@ def test_what_asks_nobody_needs_no_lock(option, tmp_path):
 
 
 def test_no_control_character_reaches_the_terminal(capsys):
-    guarded(lambda: sys.stdout.write("a\x1b[2J\x07\x9b1m\tb\nc\r\n"))
-    assert capsys.readouterr().out == "a\\x1b[2J\\x07\\x9b1m\tb\nc\\x0d\n"
+    guarded(lambda: sys.stdout.write("a\x1b[2J\x07\x9b1m\tb\nc\r\u202e\n"))
+    assert capsys.readouterr().out == "a\\x1b[2J\\x07\\x9b1m\tb\nc\\x0d\\u202e\n"
 
 
 def test_a_killed_worker_has_no_last_words(tmp_path):

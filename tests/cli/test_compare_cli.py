@@ -254,6 +254,9 @@ def test_samples_that_are_not_whole_or_of_another_version_are_refused(tmp_path: 
     results(tmp_path / "A", 20, 2.0)
     with pytest.raises(InputError, match=r"holds 16 documents of boolq, but results_.* counted 20"):
         run(a, b)
+    (tmp_path / "A" / f"results_{STAMP}.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"is not a results file of lm-eval"):
+        run(a, b)
 
 
 def test_another_filter_is_no_shared_task(tmp_path: Path) -> None:

@@ -295,7 +295,9 @@ def test_files_that_cannot_be_read(tmp_path):
         ("a.csv", "model_a,model_b\nx,y\n", "no field 'winner'"),
         ("a.csv", "model_a,model_b,winner\nx,y\n", "row 1: another number of fields"),
         ("a.csv", "", "nothing to rank"),
-        ("a.jsonl", "{", "is no JSON"),
+        ("a.json", "[" * 100_000, "no valid JSON"),
+        ("a.jsonl", "{", "line 1: no valid JSON"),
+        ("a.jsonl", '{"model_a": "x"}\n' + "[" * 100_000, "line 2: no valid JSON"),
         ("a.jsonl", "3\n", "an object was expected"),
         ("a.txt", "", "comparisons are read from"),
         ("a.parquet", "no parquet", "cannot be read"),
@@ -358,3 +360,12 @@ def test_a_long_cell_of_a_csv_is_read(tmp_path):
     path = tmp_path / "b.csv"
     path.write_text(f"model_a,model_b,winner,note\nx,y,model_a,{'a' * 200_000}\ny,x,model_a,b\n")
     assert [line.model for line in rank(path).models] == ["x", "y"]
+
+
+def test_json_on_a_terminal_holds_nothing_that_it_obeys(tmp_path):
+    name = "m\x1b[31m\x7f\x9b31m\u202e\u2066"
+    rows = [one | {"model_a": name} for one in battles(10)]
+    file = write(tmp_path / "b.jsonl", rows)
+    out = CliRunner().invoke(cli, ["rank", str(file), "--json", "-"]).stdout
+    assert not set("\x1b\x7f\x9b\u202e\u2066") & set(out)
+    assert name in {line["model"] for line in json.loads(out)["models"]}

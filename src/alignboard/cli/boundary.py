@@ -29,7 +29,7 @@ _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.
 
 _CONTROLS = {
     code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
-}
+} | {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
 def guarded(command: Callable[[], object]) -> int:
@@ -62,7 +62,10 @@ def guarded(command: Callable[[], object]) -> int:
 
 
 class _Visible:
-    """Standard output whose control characters, but line breaks and tabs, are escapes: names are others' text."""
+    """Standard output whose control characters, but line breaks and tabs, are escapes: names are others' text.
+
+    So are those that change the direction of what follows them.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,6 +16,10 @@ from alignboard.text import shown
 
 if TYPE_CHECKING:
     from alignboard.pipeline.runner import RunResult
+
+
+_OBEYED: Final = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""what a terminal obeys and JSON does not have to escape"""
 
 
 def write_json(path: Path | None, content: Any) -> None:
@@ -34,7 +39,7 @@ def write_json(path: Path | None, content: Any) -> None:
         write_atomically(path, text.encode())
         return
     stdout = click.get_current_context().meta[STDOUT]
-    stdout.buffer.write(text.encode())
+    stdout.buffer.write(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode())
     stdout.flush()
 
 

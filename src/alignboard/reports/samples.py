@@ -106,7 +106,7 @@ def _checked_version(path: Path, rows: Sequence[dict[str, Any]]) -> str | None:
         content = parse_json(beside.read_bytes())
         counted = content.get("n-samples", {}).get(task, {}).get("effective")
         version = content.get("versions", {}).get(task)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{beside} is not a results file of lm-eval: {error}.") from error
     found = len({row["doc_id"] for row in rows})
     if counted is not None and counted != found:

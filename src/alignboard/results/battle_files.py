@@ -93,6 +93,7 @@ def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _objects(path: Path) -> Iterator[Any]:
+    place = str(path)
     try:
         if path.suffix.lower() == ".json":
             content = path.read_bytes()
@@ -102,15 +103,16 @@ def _objects(path: Path) -> Iterator[Any]:
             return
         decoder = msgspec.json.Decoder()
         with path.open("rb") as file:
-            for line in file:
+            for number, line in enumerate(file, start=1):
                 if line.strip():
+                    place = f"{path}, line {number}"
                     row = decoder.decode(line)
                     _require_once(line, row)
                     yield row
     except RepeatedKeyError as error:
-        raise InputError(f"{path}: {error}.") from error
-    except msgspec.DecodeError as error:
-        raise InputError(f"{path} is no JSON: {error}.") from error
+        raise InputError(f"{place}: {error}.") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InputError(f"{place}: no valid JSON ({error}).") from error
 
 
 def _require_once(content: bytes, found: Any) -> None:
