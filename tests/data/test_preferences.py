@@ -301,7 +301,7 @@ def test_texts_that_are_not_utf8_are_one_sentence(tmp_path: Path, name: str) -> 
     done = CliRunner().invoke(data_command, ["check", str(tmp_path / name)])
     assert isinstance(done.exception, InputError)
     assert re.search(r"not UTF-8|'utf-8' codec", str(done.exception))
-    assert done.output == ""  # datasets reports it as well
+    assert "Failed to" not in done.output  # as datasets reports it, too
 
 
 def test_parquet_whose_texts_are_not_utf8_is_one_sentence(tmp_path: Path) -> None:
