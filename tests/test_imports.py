@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from alignboard.startup import _from_names
+
 ROOT = Path(__file__).parents[1]
 HEAVY = [
     "alpaca_eval",
@@ -44,30 +46,73 @@ def test_importing_loads_nothing_heavy(module, tmp_path):
 
 _READS_A_FILE = """
 import contextlib, sys
-from alignboard.cli import main
-sys.argv = ["alignboard", "--version"]
-with contextlib.suppress(SystemExit):
-    main()
-import datasets.load
+if {prepared}:
+    from alignboard.cli import main
+    sys.argv = ["alignboard", "--version"]
+    with contextlib.suppress(SystemExit):
+        main()
+import datasets.load, requests
 def asked():
     raise SystemExit("a server was asked")
-datasets.load.get_session = asked
+if {prepared}:
+    datasets.load.get_session = asked
 print(datasets.load_dataset("json", data_files="rows.jsonl", split="train")[0])
+print("scipy.io" in sys.modules, "chardet" in sys.modules, requests.compat.chardet.__name__)
+import scipy.io, chardet
+user = type(sys)("user")
+user.scipy = scipy
+datasets.streaming.patch_submodule(user, "scipy.io.loadmat", asked).start()
+print(user.scipy.io.loadmat is asked)
 """
 
 
-def test_a_command_reads_local_files_without_counting_them_on_a_server(tmp_path):
-    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n')
+def run_alone(script, folder):
     finished = subprocess.run(
-        [sys.executable, "-c", _READS_A_FILE],
-        cwd=tmp_path,
+        [sys.executable, "-c", script],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"},
+        env=os.environ | {"HF_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "0"},
     )
     assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.endswith("{'a': 1}\n")
+    return finished.stdout.splitlines()[-3:]
+
+
+def test_a_command_reads_local_files_without_counting_them_on_a_server_or_importing_scipy(tmp_path):
+    pytest.importorskip("scipy.io")
+    pytest.importorskip("chardet")
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n')
+    found = run_alone(_READS_A_FILE.format(prepared=True), tmp_path)
+    assert found == ["{'a': 1}", "False False charset_normalizer", "True"]
+
+
+@pytest.mark.slow
+def test_without_our_start_datasets_imports_scipy_and_requests_chardet(tmp_path):
+    pytest.importorskip("scipy.io")
+    pytest.importorskip("chardet")
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n')
+    script = _READS_A_FILE.format(prepared=False)
+    script = "import os; os.environ['HF_UPDATE_DOWNLOAD_COUNTS'] = '0'\n" + script
+    assert run_alone(script, tmp_path)[1] == "True True chardet"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '__all__ = ["A", "B"]',
+        'import a\n__all__ = [\n    "A",\n    "B",\n]\nx = 1\n',
+        '__all__ = ["A"]\nx = 1\n__all__ = ["B"]\n',
+        "from a import b\n",
+        '    __all__ = ["A"]\n',
+        'x = "__all__"\n',
+        "",
+    ],
+)
+def test_names_are_found_in_the_part_of_a_file_that_is_read(text):
+    from transformers.utils.import_utils import fetch__all__
+
+    assert fetch__all__(_from_names(text)) == fetch__all__(text)
 
 
 _READS_LLAMA = """

@@ -231,6 +231,13 @@ def test_entries_that_cannot_be_meant(tmp_path, change, said):
     assert re.search(re.escape(said), refusal(tmp_path, entry(tmp_path, change)))
 
 
+def test_an_entry_that_changed_is_read_anew(tmp_path):
+    for base in ("a/one", "a/two", "a/one"):
+        entry(tmp_path, lambda content, base=base: content.update(base=base))
+        assert load_model("mine", tmp_path).base == base
+        assert {one.name: one.base for one in list_models(tmp_path)}["mine"] == base
+
+
 def test_a_yaml_file_anywhere_is_an_entry(tmp_path):
     path = entry(tmp_path / "elsewhere")
     assert load_model(str(path), tmp_path).name == "mine"

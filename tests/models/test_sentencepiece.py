@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
 
 from alignboard.errors import InputError
 from alignboard.models import sentencepiece as under_test
@@ -230,6 +231,22 @@ def test_a_tokenizer_file_is_read_as_it_is_whatever_class_is_named(
         assert found.encode(text) == [0, *expected]
         assert found.decode(expected) == stated.decode(expected, skip_special_tokens=False)
     assert found.special_tokens_map == NAMED
+
+
+def test_a_tokenizer_file_that_changed_is_read_anew(tmp_path):
+    folder = folder_of(tmp_path / "f", spaces(), tokenizer_class="LlamaTokenizer")
+    file = folder / "tokenizer.json"
+    made: Any = AutoTokenizer.from_pretrained(folder)
+    made.backend_tokenizer.save(str(file))
+    before = open_tokenizer(identify(folder))
+    assert type(before) is type(made), "the file says what transformers makes of the class"
+    stated = json.loads(file.read_text())
+    stated["pre_tokenizer"] = {"type": "Digits", "individual_digits": True}
+    file.write_text(json.dumps(stated))
+    expected = Tokenizer.from_file(str(file)).encode("in 2123", add_special_tokens=False).ids
+    after = open_tokenizer(identify(folder))
+    assert after.encode("in 2123", add_special_tokens=False) == expected
+    assert before.encode("in 2123", add_special_tokens=False) != expected
 
 
 def test_a_template_and_added_tokens_survive_a_reading_by_the_file(tmp_path):

@@ -6,6 +6,7 @@ prompt, BOS and end of reply, decoded how and on whose word. It is data: nothing
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -180,6 +181,16 @@ class ModelSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 def read_spec(path: Path) -> ModelSpec:
     """The entry in a YAML file; raises `InputError` that names the file and the key."""
+    try:
+        seen = path.stat()
+    except OSError as error:
+        raise InputError(f"{path} is not readable YAML: {error}.") from error
+    return _read_spec(path, (seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_size))
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_spec(path: Path, _state: tuple[int, ...]) -> ModelSpec:
+    """The entry in a file of this state: a command looks through all entries for each model that it is given."""
     spec = convert(path, read_yaml(path), ModelSpec, "a model")
     wrong = _fault(spec)
     if spec.name != path.stem:

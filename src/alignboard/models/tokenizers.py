@@ -87,7 +87,6 @@ def read_tokenizer(folder: Path, **known: Any) -> PreTrainedTokenizerFast:
 
 
 def _read_tokenizer(folder: Path, **known: Any) -> PreTrainedTokenizerFast:
-    from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     alone = is_alone(folder)
@@ -101,8 +100,7 @@ def _read_tokenizer(folder: Path, **known: Any) -> PreTrainedTokenizerFast:
     if alone:
         backend = backend_of(folder)
     elif file.is_file() and type(found) is not PreTrainedTokenizerFast:
-        stated = Tokenizer.from_file(str(file))
-        backend = None if _way(stated) == prepares(found) else stated
+        backend = _stated(file, found)
     if backend is not None:
         found = _around(backend, found, folder, begins=alone)
     if alone:
@@ -111,6 +109,25 @@ def _read_tokenizer(folder: Path, **known: Any) -> PreTrainedTokenizerFast:
         "a"
     )  # what tokenizer_config.json says wrongly (model_max_length: "x") fails where a text is read
     return found
+
+
+_WAYS: Final[dict[tuple[int, ...], list[Any]]] = {}
+"""how a ``tokenizer.json`` prepares a text: a command reads one to check it, and again to use it"""
+
+
+def _stated(file: Path, found: PreTrainedTokenizerFast) -> Tokenizer | None:
+    """The tokenizer in ``file``, if it prepares a text in another way than ``found``."""
+    from tokenizers import Tokenizer
+
+    seen = file.stat()
+    state = (seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_size)
+    stated = None
+    if state not in _WAYS:
+        stated = Tokenizer.from_file(str(file))
+        _WAYS[state] = _way(stated)
+    if _WAYS[state] == prepares(found):
+        return None
+    return Tokenizer.from_file(str(file)) if stated is None else stated
 
 
 def prepares(tokenizer: Any) -> list[Any]:
