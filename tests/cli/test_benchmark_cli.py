@@ -79,6 +79,24 @@ def test_tasks_are_asked_and_a_repeated_run_asks_nothing(workspace):
     assert again.exit_code == 0
 
 
+def test_a_base_model_without_a_chat_template_is_asked_in_plain_text(workspace):
+    bare = workspace / "bare"
+    shutil.copytree(tiny_models.base(), bare)
+    (bare / "chat_template.jinja").unlink(missing_ok=True)
+    settings = bare / "tokenizer_config.json"
+    stated = json.loads(settings.read_text())
+    stated.pop("chat_template", None)
+    settings.write_text(json.dumps(stated))
+    asked = ("--tasks", "piqa", "--data-root", "m")
+    done = run(tiny_models.base(), bare, *asked, "--name", "b,bare")
+    assert done.exit_code == 0, done.output
+    with_template, without = (row.scores for row in read_board(BOARD).rows)
+    assert with_template == without
+    refused = run(bare, *asked, "--chat-template").exception
+    assert isinstance(refused, InputError)
+    assert "has no chat template of its own" in str(refused)
+
+
 @pytest.mark.slow
 def test_two_workers_share_the_requests_of_every_model(workspace):
     base, adapter = tiny_models.base(), next(iter(tiny_models.adapters().values()))

@@ -25,6 +25,8 @@ from alignboard.models.templates import (
 from alignboard.suites import convert, read_yaml
 
 OWN: Final = "own"
+_OWN_IF_ANY: Final = "own, if any"
+"""no word of an entry: see `unrendered`"""
 
 
 class PromptFormat(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -53,10 +55,12 @@ class PromptFormat(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             template = self.chat_template
         elif self.template is not None:
             template = from_text(self.template)
-        elif self.chat != OWN:
+        elif self.chat not in {OWN, _OWN_IF_ANY}:
             template = TEMPLATES[self.chat]
         elif own is not None:
             template = own
+        elif self.chat == _OWN_IF_ANY:
+            template = from_text(INSTRUCTION)
         else:
             raise InputError(
                 f"{source} has no chat template of its own; say prompt: {{chat: NAME}} in its entry, with one of "
@@ -177,6 +181,14 @@ class ModelSpec(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     notes: Notes = Notes()
     aliases: list[str] = []
     """other names that mean this entry"""
+
+
+def unrendered(spec: ModelSpec) -> ModelSpec:
+    """``spec`` for requests in plain text, for which a base model needs no chat template."""
+    prompt = spec.prompt
+    if prompt.chat != OWN or prompt.template is not None or prompt.chat_template is not None:
+        return spec
+    return msgspec.structs.replace(spec, prompt=msgspec.structs.replace(prompt, chat=_OWN_IF_ANY))
 
 
 def read_spec(path: Path) -> ModelSpec:

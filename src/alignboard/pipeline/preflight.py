@@ -29,7 +29,7 @@ from alignboard.pipeline.answerers import Served, ServedModel, rendered, too_lon
 from alignboard.pipeline.answering import outputs_path
 from alignboard.pipeline.evaluation import require_second_turns
 from alignboard.pipeline.graph import Job
-from alignboard.pipeline.jobs.generate import decoding_of_job
+from alignboard.pipeline.jobs.generate import decoding_of_job, stated_spec
 from alignboard.pipeline.judges import Judges
 from alignboard.pipeline.kinds import job_kind
 from alignboard.pipeline.plans.made import generated_tasks, judge_trained_here
@@ -125,7 +125,7 @@ def _models(
     for job in jobs:
         if job.kind not in {"generate", "lm-eval"}:
             continue
-        spec = msgspec.convert(job.hints["spec"], ModelSpec)
+        spec = stated_spec(job)
         if not spec.base:
             continue
         key = msgspec.json.encode(msgspec.structs.replace(spec, name=""))

@@ -22,7 +22,7 @@ from alignboard.data.instruction_sets import Instruction, InstructionSet
 from alignboard.engines.rows import Decoding
 from alignboard.errors import InputError
 from alignboard.models.reasoning import split
-from alignboard.models.spec import ModelSpec
+from alignboard.models.spec import ModelSpec, unrendered
 from alignboard.pipeline.answerers import LocalModels, ServedModel
 from alignboard.pipeline.answering import OUTPUTS, ReadyModel, answer_set, decoding_of
 from alignboard.pipeline.executors.doing import JobTask
@@ -127,11 +127,18 @@ def set_of(task: JobTask) -> InstructionSet:
 
 def spec_of(task: JobTask) -> ModelSpec:
     """How the model of a job is asked, with the weights that earlier jobs made."""
-    spec = msgspec.convert(task.job.hints["spec"], ModelSpec)
+    spec = stated_spec(task.job)
     if "base" in task.inputs:
         spec = msgspec.structs.replace(spec, **base_spec(task.inputs))
     adapter = adapter_path(task.inputs, checkpoint=task.job.parameters.get("checkpoint"))
     return spec if adapter is None else msgspec.structs.replace(spec, adapter=str(adapter))
+
+
+def stated_spec(job: Job) -> ModelSpec:
+    """How the model of a job is asked, as the plan says; benchmarks in plain text need no chat template."""
+    spec = msgspec.convert(job.hints["spec"], ModelSpec)
+    is_plain = job.kind == "lm-eval" and not job.parameters["apply_chat_template"]
+    return unrendered(spec) if is_plain else spec
 
 
 def models_of(task: JobTask) -> LocalModels:
