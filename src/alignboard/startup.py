@@ -96,15 +96,16 @@ def _one_detector(_module: Any) -> Iterator[None]:
 def _patched(module: Any) -> Iterator[None]:
     """Let datasets import no scipy.io, 110 modules, in order to patch it in a module that cannot have it."""
     yield
-    patch = getattr(module, "patch_submodule", None)
+    if not hasattr(module, "patch_submodule"):
+        return
+    patch = module.patch_submodule
 
     def patch_submodule(patched: Any, target: str, *new: Any, **attributes: Any) -> Any:
         if target.startswith("scipy.") and "scipy.io" not in sys.modules:
             return SimpleNamespace(start=lambda: None)
         return patch(patched, target, *new, **attributes)
 
-    if patch is not None:
-        module.patch_submodule = patch_submodule
+    module.patch_submodule = patch_submodule
 
 
 _SPARED: Final[dict[str, Callable[[ModuleType], AbstractContextManager[None]]]] = {
