@@ -105,9 +105,8 @@ def _read_tokenizer(folder: Path, **known: Any) -> PreTrainedTokenizerFast:
         found = _around(backend, found, folder, begins=alone)
     if alone:
         require_read_alike(found.backend_tokenizer, folder)
-    found(
-        "a"
-    )  # what tokenizer_config.json says wrongly (model_max_length: "x") fails where a text is read
+    # What tokenizer_config.json says wrongly (model_max_length: "x") fails where a text is read.
+    found("a")
     return found
 
 
