@@ -22,7 +22,7 @@ class SourceError(AlignboardError):
     """A download that failed after its retries, or that is not the pinned content."""
 
 
-class ConvergenceError(ArithmeticError):
+class ConvergenceError(AlignboardError, ArithmeticError):
     """A fit has no optimum, or did not reach it: the data separate, or hold values that are not finite."""
 
 

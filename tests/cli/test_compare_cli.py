@@ -145,6 +145,25 @@ def test_released_models_raw_and_length_controlled(released: Path, tmp_path: Pat
     assert lc == pytest.approx(0.019652123607425916, rel=1e-9)
 
 
+def test_a_model_without_a_length_controlled_rate_is_named(released: Path, tmp_path: Path) -> None:
+    judge, models = "weighted_alpaca_eval_gpt4_turbo", ("phi-2", "gpt4_1106_preview")
+    where = ("--from", str(released / "results"), "--assets", str(released / "length_control"))
+    with pytest.raises(InputError, match=r"gpt4_1106_preview is the baseline.*leave it out"):
+        run(*models, *where, "--judge", judge)
+    assert "phi-2" in run(*models, *where[:2], "--judge", judge)
+    for name in ("phi-2", "equal"):
+        source = released / "results" / "phi-2" / judge / "annotations.json"
+        rows = json.loads(source.read_text())
+        for row in rows if name == "equal" else ():
+            row |= {"generator_2": name, "output_2": row["output_1"]}
+        target = tmp_path / name / judge / "annotations.json"
+        target.parent.mkdir(parents=True)
+        target.write_text(json.dumps(rows))
+    where = ("--from", str(tmp_path), *where[2:])
+    with pytest.raises(InputError, match=r"equal has no length-controlled win rate \(All length"):
+        run("phi-2", "equal", *where, "--judge", judge)
+
+
 @pytest.fixture(scope="module")
 def released_pairs(released: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """All 253 pairs of the 23 released models, raw and length-controlled."""

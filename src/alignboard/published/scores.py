@@ -187,7 +187,8 @@ class CalibratedScores:
     def aligned(self, tables: Mapping[str, Annotations]) -> dict[str, AlignedControl]:
         """The aligned fit of every model; those that are not known are made on all cores.
 
-        Raises `InputError` for an instruction that is not in the reference set.
+        Raises `InputError` for an instruction that is not in the reference set, the baseline, and a model whose
+        verdicts determine no fit.
         """
         keys = {name: self._key("aligned", table) for name, table in tables.items()}
         missing = [name for name, key in keys.items() if not self.folder.cache.knows(key)]
@@ -242,7 +243,18 @@ def _try_score(
 def _aligned(
     annotations: Annotations, reference: TextId, calibration: Calibration
 ) -> AlignedControl:
-    fit = aligned_length_control(annotations, reference, calibration)
+    model = annotations.generator
+    if model == annotations.baseline:
+        raise InputError(
+            f"{model} is the baseline, whose responses are as long as themselves; leave it out, or --assets."
+        )
+    try:
+        fit = aligned_length_control(annotations, reference, calibration)
+    except (ConvergenceError, np.linalg.LinAlgError) as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise InputError(
+            f"{model} has no length-controlled win rate ({why}); leave it out, or --assets."
+        ) from error
     return AlignedControl(fit.win_rate, fit.C, fit.influence.tobytes())
 
 
