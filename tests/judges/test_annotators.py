@@ -232,6 +232,13 @@ def test_a_folder_of_configurations_is_read(tmp_path):
     assert render(spec.prompt, [Question("i", "a", "b")])[0].content == "i a b"
 
 
+def test_processors_that_are_no_mapping_are_one_sentence(tmp_path):
+    entry = {"fn_completions": "openai_completions", "completions_kwargs": {"model_name": "m"}}
+    folder = configured(tmp_path, entry | {"processors_to_kwargs": 7})
+    with pytest.raises(InputError, match="processors_to_kwargs"):
+        single("mine", folder)
+
+
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [

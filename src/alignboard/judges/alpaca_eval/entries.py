@@ -293,7 +293,8 @@ class AnnotatorEntry:
         kwargs = mapping(
             self.path, "completion_parser_kwargs", self.entry.get("completion_parser_kwargs") or {}
         )
-        for processor in self.entry.get("processors_to_kwargs") or {}:
+        given = self.entry.get("processors_to_kwargs") or {}
+        for processor in mapping(self.path, "processors_to_kwargs", given):
             if processor not in _PROCESSORS:
                 self.missing.append(f"its processor {processor} is not known here")
         try:
