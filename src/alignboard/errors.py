@@ -42,7 +42,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     import difflib  # noqa: PLC0415 - only where a name is misspelt
 
-    matches = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    names = [one for one in known if isinstance(one, str)]  # keys of YAML may be numbers
+    matches = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
     if not matches:
         return ""
     return ", did you mean " + " or ".join(repr(match) for match in matches) + "?"

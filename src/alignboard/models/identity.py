@@ -121,7 +121,7 @@ def _reading(folder: Path) -> int:
     named = _json_object(folder / "tokenizer_config.json").get("tokenizer_class")
     files = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
     alone = not (folder / "tokenizer.json").is_file()
-    return 2 if files and (alone or named not in _OF_FILES) else 1
+    return 2 if files and (alone or str(named) not in _OF_FILES) else 1
 
 
 def _digest(folder: Path, patterns: tuple[str, ...], scheme: str) -> str:

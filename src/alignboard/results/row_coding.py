@@ -64,8 +64,9 @@ _BESIDE_ANSWERS: Final = (
 
 @lru_cache(maxsize=8)
 def _strict_decoder(row_type: type[Row]) -> msgspec.json.Decoder:
-    """Of a list of rows that have no columns but those of AlpacaEval's."""
-    fields = [(name, msgspec.Raw, msgspec.Raw()) for name in _BESIDE_ANSWERS]
+    """Of a list of rows that have no columns but those of AlpacaEval's and their own."""
+    others = [name for name in _BESIDE_ANSWERS if name not in row_type.__struct_fields__]
+    fields = [(name, msgspec.Raw, msgspec.Raw()) for name in others]
     gc = row_type.__struct_config__.gc
     strict = msgspec.defstruct(
         row_type.__name__, fields, bases=(row_type,), gc=gc, forbid_unknown_fields=True
