@@ -48,9 +48,10 @@ def prompt_bootstrap(
     block = max(1, _CELLS_AT_ONCE // k**2)
     for start in range(0, draws, block):
         size = min(block, draws - start)
-        chosen = rng.integers(0, groups, (size, groups)) + groups * np.arange(size)[:, None]
-        counts = np.bincount(chosen.ravel(), minlength=size * groups).reshape(size, groups)
-        counts = counts.astype(played.dtype)
+        chosen = rng.integers(0, groups, (size, groups), dtype=np.int32)
+        counts = np.empty((size, groups), dtype=played.dtype)
+        for row, clusters in zip(counts, chosen, strict=True):
+            row[:] = np.bincount(clusters, minlength=groups)
         games = groups * played[:1] if constant else counts @ played
         found.append(_fitted(counts @ points, games.reshape(-1, k, k), fit, inverse))
     return Resampled(np.concatenate(found))
