@@ -13,7 +13,8 @@ from alignboard.published.audit.boards import audit_board, audit_evaluators
 from alignboard.published.audit.finding import in_order
 from alignboard.published.audit.folder import Finding, at_least, audit_boards, audit_results
 from alignboard.published.audit.judge import audit_position, board_gap, position_gap
-from alignboard.published.calibration import read_calibration
+from alignboard.published.calibration import Calibration, read_calibration
+from alignboard.published.scores import lc_compat
 from alignboard.published.wheel_boards import PublishedRow
 from alignboard.records import Annotations, Generation, Judgment, is_switched, text_id
 from alignboard.results.folder import ResultsFolder
@@ -351,7 +352,7 @@ class Folder:
                 )
             ]
 
-    def findings(self, annotator=AE2):
+    def findings(self, annotator=AE2, calibration=None):
         for name, rows in self.outputs.items():
             write_rows(self.root / name / "model_outputs.json", rows)
         for name, rows in self.annotations.items():
@@ -361,7 +362,7 @@ class Folder:
         known = None if self.known is None else np.array([*map(text_id, self.known)], np.uint64)
         with ResultsFolder(self.root) as folder, pytest.MonkeyPatch.context() as patch:
             patch.setattr("alignboard.published.audit.column.suite_texts", lambda _suite: known)
-            findings = audit_results(folder, [suite], None)
+            findings = audit_results(folder, [suite], calibration)
         assert all(json.dumps(finding.to_json(), allow_nan=False) for finding in findings)
         return [finding for finding in findings if finding.kind != "coverage"]
 
@@ -373,6 +374,26 @@ def planted(tmp_path):
 
 def test_an_honest_folder_has_no_findings(planted):
     assert planted.findings() == []
+
+
+def test_planted_length_control_far_above_the_raw_win_rate(planted):
+    rng = np.random.default_rng(0)
+    nothing = np.zeros(2)
+    calibration = Calibration(rng.normal(size=61), nothing, nothing, nothing, np.arange(2))
+    shorter = rng.permutation(np.arange(0, 300, 5)).tolist()
+    full = [row.output + " " + "x" * 400 for row in planted.outputs[BASELINE]]
+    for row, output in zip(planted.outputs[BASELINE], full, strict=True):
+        row.output = output
+    # It wins where it is about as long as the baseline, which is seldom; by length that is most of the time.
+    wins = [2.0 if less < 75 else 1.0 for less in shorter]
+    answers = [output[: len(output) - less] for output, less in zip(full, shorter, strict=True)]
+    planted.add("model-a", [f"A: {answer[3:]}" for answer in answers], wins)
+    planted.add("model-b")
+    (finding,) = planted.findings(calibration=calibration)
+    assert (finding.kind, finding.severity, finding.model) == ("lc_far_above", "warning", "model-a")
+    with ResultsFolder(planted.root) as folder:
+        rate = 100 * lc_compat(folder.annotations("model-a", AE2), calibration)
+    assert finding.evidence["scores"] == [f"{AE2} 25.0, length-controlled {rate:.1f}"]
 
 
 def test_an_annotator_that_no_suite_knows_is_audited_too(planted):

@@ -120,6 +120,14 @@ def test_verdicts_in_every_spelling(tmp_path):
     assert table.n_unparsed == 1
 
 
+@pytest.mark.parametrize("written", ["nan", "inf", "", "first", 2.5, 0.5, -0.1, "0x1"])
+def test_what_is_no_preference_is_an_error_of_its_row(tmp_path, written):
+    values = [1.0, "2", None, written, 2.0]
+    rows = [judgment(number, preference=value) for number, value in enumerate(values)]
+    with pytest.raises(InputError, match=r"row 4, field 'preference': .* is no preference"):
+        read_annotations(write_json(tmp_path / "annotations.json", rows))
+
+
 def test_lengths_are_characters_not_bytes(tmp_path):
     rows = [judgment(0, output_1="é🙂日", output_2="ab")]
     table = read_annotations(write_json(tmp_path / "annotations.json", rows))

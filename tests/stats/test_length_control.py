@@ -16,6 +16,7 @@ from alignboard.stats.length_control import (
     length_feature,
     nearest_C,
     win_rate_at_liblinear_stop,
+    win_rate_by_folds,
 )
 from builders import length_difference, released_annotations, released_calibration
 
@@ -164,6 +165,7 @@ def test_the_published_board(released):
         assert published is not None
         assert fit.win_rate_at_liblinear_stop is not None
         off.append(abs(100 * fit.win_rate_at_liblinear_stop - published))
+        assert abs(win_rate_by_folds(*rows) - fit.win_rate_at_liblinear_stop) <= 0.002, model
         if off[-1] > 0.01:
             named.add(model)
             C, rate = nearest_C(*rows, target=published / 100)

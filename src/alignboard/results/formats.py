@@ -113,15 +113,9 @@ def read_annotations(
         ids,
         output_1.ids.copy(),
         text_ids(row.output_2 for row in rows),
-        np.array(
-            [
-                preference_value(path, number, row.preference)
-                for number, row in enumerate(rows, start=1)
-            ]
-        ),
+        _preferences(path, [row.preference for row in rows]),
     )
     preference = columns[3]
-    _require_coding(path, rows, preference)
     drawn = any(row.balanced_preference is not None for row in rows)
     balanced = (
         np.array([row.balanced_preference for row in rows], np.float64) if drawn else preference
@@ -219,20 +213,28 @@ def write_rows(path: Path, rows: Sequence[Generation] | Sequence[Judgment]) -> N
 # Validation of what was decoded.
 
 
-def _require_coding(
-    path: Path, rows: Sequence[Judgment | WrittenJudgment], preference: NDArray[np.float64]
-) -> None:
-    """Raise `InputError` where 0 is hardly the draw of old files, but a side of another coding (0 and 1, or 0 to 2).
+def _preferences(path: Path, written: Sequence[float | str | None]) -> NDArray[np.float64]:
+    """(n,) `preference_value` of every row.
 
-    Released files have at most 3 % of such draws, and wins of both sides.
+    Raises `InputError`, too, where 0 is hardly the draw of old files, but a side of another coding (0 and 1, or 0 to
+    2). Released files have at most 3 % of such draws, and wins of both sides.
     """
-    zeros = sum(row.preference is not None and float(row.preference) == 0 for row in rows)
+    try:
+        preference = np.array(written, dtype=np.float64)
+    except ValueError:  # a text that is no number
+        preference = np.full(len(written), math.nan)
+    zeros = 0
+    for row in np.flatnonzero(~((preference >= 1) & (preference <= 2))).tolist():
+        value = written[row]
+        preference[row] = preference_value(path, row + 1, value)
+        zeros += value is not None and float(value) == _DRAW_OF_OLD_FILES
     one_side = not ((preference < _DRAW).any() and (preference > _DRAW).any())
-    if zeros > max(_FEW_DRAWS * len(rows), _FEW_ZEROS) or (zeros > 1 and one_side):
+    if zeros > max(_FEW_DRAWS * len(written), _FEW_ZEROS) or (zeros > 1 and one_side):
         raise InputError(
-            f"{path}, field 'preference': 0 in {zeros} of {len(rows)} rows, a draw in AlpacaEval's old files and a win "
-            "of the baseline in others; write 1.5 for a draw, 1 for the baseline's win and 2 for the model's."
+            f"{path}, field 'preference': 0 in {zeros} of {len(written)} rows, a draw in AlpacaEval's old files and a "
+            "win of the baseline in others; write 1.5 for a draw, 1 for the baseline's win and 2 for the model's."
         )
+    return preference
 
 
 def preference_value(path: Path, row: int, value: float | str | None) -> float:

@@ -51,4 +51,4 @@ def shared_texts(written: list[msgspec.Raw | str]) -> SharedTexts:
 
 def text_ids(texts: Iterable[str]) -> TextId:
     """(n,) the identity of each text."""
-    return np.array([text_id(text) for text in texts], dtype=np.uint64)
+    return np.fromiter(map(text_id, texts), dtype=np.uint64)

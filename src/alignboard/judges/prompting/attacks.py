@@ -45,8 +45,9 @@ MAX_FORGED = 0.50
 """a larger share of answers with forged parts of a judge's prompt is an attack whatever else they say"""
 LOW_DISTINCT, LOW_RELEVANCE = 0.95, 0.20
 """unusual for a model that answers, and worth a note: only gpt4_gamed (0.811, 0.066) of the released models is"""
-_EVERY, _SAMPLED = 8, 400
-"""of so many distinct answers every eighth shows that they are related where that is beyond doubt"""
+_SHOWN, _MANY = 50, 400
+"""so many of as many answers or more show that they are related where that is beyond doubt: at twice `LOW_RELEVANCE`,
+four standard errors from it"""
 MIN_ANSWERS = 4
 """fewer answers say nothing about repetition"""
 
@@ -162,7 +163,7 @@ class AttackReport:
     share_of_one: float
     """share of the most frequent answer"""
     relevance: float
-    """see `relevance`; of an eighth of the answers where there are many, different and clearly related"""
+    """see `relevance`; of 50 of the answers where there are many, different and clearly related"""
     forged: dict[str, int]
     """answers per forged part of a judge's prompt, see `template_markers`"""
     n_forged: int
@@ -281,8 +282,9 @@ def detect(instructions: Sequence[str], outputs: Sequence[str]) -> AttackReport:
     found = {distinct[number]: names for number, names in _markers(distinct).items()}
     ratio = distinct_ratio(texts)
     some = float("nan")
-    if len(texts) >= _SAMPLED and not found and ratio >= LOW_DISTINCT:
-        some = relevance(asked[::_EVERY], texts[::_EVERY], np.random.default_rng(0))
+    if len(texts) >= _MANY and not found and ratio >= LOW_DISTINCT:
+        every = len(texts) // _SHOWN
+        some = relevance(asked[::every], texts[::every], np.random.default_rng(0))
     sure = some > 2 * LOW_RELEVANCE
     forged: Counter[str] = Counter()
     for text, names in found.items():

@@ -63,22 +63,21 @@ class Literals:
 
     def _places(self, content: bytes) -> Iterator[tuple[int, bytes]]:
         """Where in ``content``, in small letters, is which literal."""
-        for place, literals in self._likely(content):
-            if content.startswith(literals, place):
-                yield from ((place, one) for one in literals if content.startswith(one, place))
-
-    def _likely(self, content: bytes) -> Iterator[tuple[int, tuple[bytes, ...]]]:
-        """Places and the literals that may be there; a place before the first is near the end, where none has room."""
+        find, holds = content.find, content.startswith
         for first, literals in self._rare.items():
-            place = content.find(first)
+            place = find(first)
             while place >= 0:
-                yield place, literals
-                place = content.find(first, place + 1)
+                if holds(literals, place):
+                    yield from ((place, one) for one in literals if holds(one, place))
+                place = find(first, place + 1)
         words = _words(content)
         at = np.flatnonzero(self._table.take(_slots(words)))
-        for place, word in zip((at * 4).tolist(), words[at].tolist(), strict=True):
+        for word_at, word in zip((at * 4).tolist(), words[at].tolist(), strict=True):
             for before, literals in self._begun.get(word, ()):
-                yield place - before, literals
+                # A place before the first is near the end, where none has room.
+                place = word_at - before
+                if holds(literals, place):
+                    yield from ((place, one) for one in literals if holds(one, place))
 
 
 def _words(content: bytes) -> Words:

@@ -15,7 +15,6 @@ from alignboard.published.audit.finding import Evidence, Finding, names_text, ro
 from alignboard.published.scores import lc_jump
 from alignboard.records import Annotations, Generation, Outputs
 from alignboard.results.folder import ResultsFolder
-from alignboard.stats.win_rate import win_rate
 from alignboard.text import count
 
 Item = TypeVar("Item")
@@ -160,8 +159,9 @@ def _attack(
     model: str, place: str, report: AttackReport, columns: Sequence[AnnotatorResults]
 ) -> Iterator[Finding]:
     """What `alignboard.judges.prompting.attacks` sees in the texts, with the scores that they earned."""
-    unlisted = [column for column in columns if model not in column.board]
-    scores = _scores(model, unlisted if report.verdict == "clean" else columns)
+    if report.verdict == "clean":
+        columns = [one for one in columns if model not in one.board and one.may_jump(model)]
+    scores = _scores(model, columns)
     above = [text for _, raw, lc, text in scores if lc is not None and lc_jump(raw, lc) == "above"]
     if above and report.verdict == "clean":
         message = f"Length control puts it far above the raw win rate: {'; '.join(above)}."
@@ -185,7 +185,7 @@ def _scores(
     """Annotator, raw and length-controlled win rate in percent (published where it is), and both as text."""
     found = []
     for column in columns:
-        raw = win_rate(column.tables[model].preference).win_rate * 100
+        raw = column.win_rate_pct(model)
         row = column.board.get(model)
         lc = row.length_controlled_winrate if row is not None else None
         if lc is None and row is None:

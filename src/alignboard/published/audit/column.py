@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from alignboard.errors import ConvergenceError
 from alignboard.published.calibration import Calibration
 from alignboard.published.reproduce import suite_texts
-from alignboard.published.scores import lc_aligned, lc_compat
+from alignboard.published.scores import lc_aligned, lc_compat, lc_jump
 from alignboard.published.wheel_boards import PublishedRow, read_published_board
 from alignboard.records import Annotations, Generation, Outputs, TextId
 from alignboard.results.folder import AnnotationFile, ResultsFolder
@@ -25,6 +26,8 @@ Value = TypeVar("Value", bound=np.generic)
 
 WORTH_A_FORK: Final = 16
 """models that are audited in several processes"""
+_NEARLY: Final = 1.0
+"""points by which the quicker fit may be off; released models differ by 0.2 at most"""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,22 @@ class AnnotatorResults:
                 model, lambda table, _, calibration: lc_compat(table, calibration)
             )
         return self._compat[model]
+
+    def may_jump(self, model: str) -> bool:
+        """Whether `lc_compat` can be far above the raw win rate: most models' is not, which a quicker fit tells."""
+        if model in self._compat:
+            return True
+        near = self._controlled(
+            model, lambda table, _, calibration: lc_compat(table, calibration, nearly=True)
+        )
+        raw = self.win_rate_pct(model)
+        return near is not None and lc_jump(raw, near * 100 + _NEARLY) == "above"
+
+    def win_rate_pct(self, model: str) -> float:
+        """The raw win rate in percent; NaN without a verdict."""
+        preference = self.tables[model].preference
+        score = preference[~np.isnan(preference)] - 1
+        return float(score.mean()) * 100 if len(score) else math.nan
 
     @cached_property
     def _compat(self) -> dict[str, float | None]:
