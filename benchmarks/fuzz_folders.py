@@ -66,7 +66,7 @@ def folder_readers() -> dict[str, Reader]:
 
 
 def preference_readers() -> dict[str, Reader]:
-    """Of pairs, rated replies and conversations, as `alignboard data check` and trainings read them."""
+    """Of pairs, rated replies, conversations and LLaMA-Factory's entries, as trainings and `data check` read them."""
     import datasets
     import datasets.config
 
@@ -87,14 +87,32 @@ def preference_readers() -> dict[str, Reader]:
         for n in range(3)
     ]
 
-    def read(path: Path) -> object:
+    def read(path: Path, entry: str = "") -> object:
         cache = path.parent / "adapter"
         datasets.config.HF_DATASETS_CACHE = str(cache)
-        return read_rows(PreferenceSource(path.name, workspace=path.parent))
+        return read_rows(PreferenceSource(path.name + entry, workspace=path.parent))
+
+    asked: Rows = [
+        {"q": f"Q{n}", "a": "x", "b": "y", "said": [{"who": "bot", "says": "x"}]} for n in range(3)
+    ]
+    entry = {"file_name": "adapter/rows.jsonl", "ranking": True}
+    columns = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    tags = {"role_tag": "who", "content_tag": "says", "assistant_tag": "bot"}
+    tagged = {"formatting": "sharegpt", "columns": columns | {"chosen": "said"}, "tags": tags}
+    entries = [{"rows": entry | {"columns": columns}}, {"rows": entry | tagged}]
+
+    def read_entry(path: Path) -> object:
+        rows = path.parent / "adapter" / "rows.jsonl"
+        if not rows.exists():
+            rows.parent.mkdir(exist_ok=True)
+            rows.write_bytes(seeds.lines(asked))
+        return read(path, "#rows")
 
     datasets.disable_progress_bars()
     every = (pairs, rated, turns, said)
     return {
+        "dataset_info.json": Reader(".json", tuple(map(_encoded, entries)), read_entry),
+    } | {
         f"preferences{suffix}": Reader(suffix, tuple(map(written, rows)), read)
         for suffix, written, rows in (
             (".json", seeds.array, every),
@@ -103,6 +121,10 @@ def preference_readers() -> dict[str, Reader]:
             (".parquet", seeds.parquet, every),
         )
     }
+
+
+def _encoded(content: object) -> bytes:
+    return json.dumps(content).encode()
 
 
 @functools.cache

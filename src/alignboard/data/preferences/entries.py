@@ -14,6 +14,7 @@ from msgspec import Struct
 from alignboard.errors import InputError, nearest
 from alignboard.results.files import read_json_object
 from alignboard.suites import convert
+from alignboard.text import storable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -98,7 +99,7 @@ def entry_text(file: Path, name: str) -> str:
 
 
 def _content(file: Path, name: str) -> dict[str, Any]:
-    entries = read_json_object(file)
+    entries = storable(read_json_object(file))
     if not isinstance(entries.get(name), dict):
         raise InputError(f"{file} has no entry {name!r}{nearest(name, entries) or '.'}")
     return entries[name]

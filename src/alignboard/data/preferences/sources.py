@@ -62,7 +62,14 @@ class PreferenceSource:
 def is_local(name: str, workspace: Path = Path()) -> bool:
     """Whether a name means a file or folder rather than a data set on the hub."""
     file = name.partition("#")[0]
-    return Path(file).suffix in LOADERS or (workspace / file).is_dir()
+    return Path(file).suffix in LOADERS or _is_folder(workspace / file)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name longer than any file's
+        return False
 
 
 def local_files(name: str, workspace: Path = Path()) -> list[Path]:
@@ -162,7 +169,11 @@ def _loaded(source: PreferenceSource, *, local: bool) -> Any:
 
 
 def _require_content(path: Path) -> None:
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    if not there:
         raise InputError(f"There is no file {path}.")
     if path.is_file() and path.stat().st_size < 1_000 and not path.read_bytes().strip():
         raise InputError(f"{path} is empty.")
