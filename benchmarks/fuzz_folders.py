@@ -90,6 +90,7 @@ def preference_readers() -> dict[str, Reader]:
     def read(path: Path, entry: str = "") -> object:
         cache = path.parent / "adapter"
         datasets.config.HF_DATASETS_CACHE = str(cache)
+        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # as the command line has it
         return read_rows(PreferenceSource(path.name + entry, workspace=path.parent))
 
     asked: Rows = [
