@@ -14,6 +14,7 @@ from matplotlib.text import Annotation, Text
 from msgspec.structs import replace
 
 from alignboard.boards import page
+from alignboard.boards.columns import Score
 from alignboard.boards.of_alpaca_eval import published_board
 from alignboard.boards.plots import (
     panels,
@@ -27,7 +28,8 @@ from alignboard.boards.plots import (
 from alignboard.boards.plots.dots import ranking_rows
 from alignboard.boards.plots.figure import compose
 from alignboard.boards.plots.heat import Scale, heat_map
-from alignboard.boards.plots.style import drawable, label_points, short_name, style
+from alignboard.boards.plots.lengths import label_lengths
+from alignboard.boards.plots.style import drawable, label_points, settle, short_name, style
 from alignboard.suites import load_suite
 from boards import METHODS, board_with_gaps, hostile_board, plan_board
 
@@ -169,6 +171,23 @@ def test_lines_against_length_go_from_the_baseline_to_the_others(
         x = [board.score(row, "length").value for row in (first, other)]
         drawn = [np.asarray(line.get_data()).tolist() for line in ax.lines]
         assert drawn == [[x, y]]
+
+
+def test_the_outermost_points_against_length_have_room_for_their_names():
+    board = plan_board(("phi",), ("sft", "dpo", "ipo", "simpo"), ("rule",))
+    column, length = board.of_kind("accuracy")[0], board.of_kind("length")[0]
+    places = ((35, 27.8), (133, 60.3), (29, 57.9), (12.6, 56.6))  # of Gemma 3 270M, docs/methods.md
+    rows = [
+        replace(row, scores=row.scores | {length.key: Score(x), column.key: Score(y)})
+        for row, (x, y) in zip(board.rows, places, strict=True)
+    ]
+    ax = Figure(figsize=(6, 3), layout="constrained").subplots()
+    board = replace(board, rows=rows)
+    plot_lengths(board, [column], ax)
+    settle(ax)
+    label_lengths(board, [column], ax)
+    names = {text.get_text() for text in ax.texts} - {""}
+    assert names == {"sft", "dpo", "ipo", "simpo"}
 
 
 def test_the_ranking_draws_the_values_that_are_ranked():

@@ -28,6 +28,8 @@ from alignboard.boards.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_ROOM = 0.12
+"""of the values' range, on either side: a label beside the outermost point has to fit in"""
 _NEAR = 0.03
 """of the axes: points nearer to each other are not named by their methods"""
 
@@ -121,9 +123,10 @@ def _axes(ax: Axes, column: Column, lengths: list[float], values: list[float]) -
         ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlim(low / (high / low) ** 0.06 / 1.05, high * (high / low) ** 0.06 * 1.05)
+    beyond = 1.05 * (high / low) ** _ROOM
+    ax.set_xlim(low / beyond, high * beyond)
     if column.unit == "%":
-        ax.set_ylim(*percent_limits(values))
+        ax.set_ylim(*percent_limits(values, _ROOM))
     ax.set_xlabel("mean length in characters, logarithmic")
     ax.set_ylabel(drawable(f"{column.name} ({column.unit})"))
     ax.tick_params(axis="y", labelcolor=MUTED)

@@ -243,10 +243,13 @@ def figures_axis(ax: Axes, texts: Sequence[str], places: Sequence[float]) -> Non
         )  # fmt: skip
 
 
-def percent_limits(values: Sequence[float]) -> tuple[float, float]:
-    """Limits of a percentage axis around ``values``: inside what percentages can be and never of no width."""
+def percent_limits(values: Sequence[float], room: float = 0.04) -> tuple[float, float]:
+    """Limits of a percentage axis around ``values``: inside what percentages can be and never of no width.
+
+    ``room`` is what is left beyond the values on either side, as a share of their range.
+    """
     low, high = min(values, default=0.0), max(values, default=100.0)
-    margin = max(0.04 * (high - low), 1.0)
+    margin = max(room * (high - low), 1.0)
     return max(low - margin, -1.0), min(high + margin, 101.0)
 
 
