@@ -139,6 +139,17 @@ def test_a_board_that_cannot_be_made_says_why_and_is_tried_again(tmp_path):
     made.server_close()
 
 
+def test_a_page_that_is_being_written_anew_is_a_reply(tmp_path, capfd):
+    page = tmp_path / "board.html"
+    made, address = server({("GET", ""): lambda _: ("text/html", page.read_bytes())})
+    Thread(target=made.serve_forever, daemon=True).start()
+    status, text = get(address)
+    made.shutdown()
+    made.server_close()
+    assert (status, str(page) in text) == (400, True)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_port_that_is_taken_is_a_sentence():
     made, address = server({})
     with made, pytest.raises(InputError, match="cannot be used"):
