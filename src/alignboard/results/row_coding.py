@@ -50,14 +50,8 @@ class WrittenJudgment(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 AS_WRITTEN: Final = msgspec.json.Decoder(list[WrittenJudgment])
-
-
-_BESIDE_ANSWERS: Final = (
-    "datasplit",
-    "price_per_example",
-    "time_per_example",
-    "raw_completion",
-    "referenced_models",
+_BESIDE_ANSWERS: Final = tuple(
+    name for name in WrittenJudgment.__struct_fields__ if name not in Judgment.__struct_fields__
 )
 """AlpacaEval's columns that nothing here reads and that are no part of an instruction"""
 
