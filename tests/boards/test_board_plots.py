@@ -14,7 +14,8 @@ from matplotlib.text import Annotation, Text
 from msgspec.structs import replace
 
 from alignboard.boards import page
-from alignboard.boards.columns import Score
+from alignboard.boards.columns import Row, Score
+from alignboard.boards.drift import STEP
 from alignboard.boards.of_alpaca_eval import published_board
 from alignboard.boards.plots import (
     panels,
@@ -25,6 +26,7 @@ from alignboard.boards.plots import (
     to_png,
     to_svg,
 )
+from alignboard.boards.plots.curves import plot_curves
 from alignboard.boards.plots.dots import ranking_rows
 from alignboard.boards.plots.figure import compose
 from alignboard.boards.plots.heat import Scale, heat_map
@@ -188,6 +190,27 @@ def test_the_outermost_points_against_length_have_room_for_their_names():
     label_lengths(board, [column], ax)
     names = {text.get_text() for text in ax.texts} - {""}
     assert names == {"sft", "dpo", "ipo", "simpo"}
+
+
+def test_curves_that_stop_at_the_same_steps_each_show_their_intervals():
+    board = plan_board(("phi",), ("sft", "dpo"), ("rule",))
+    rate = board.of_kind("win rate")[0]
+    step = replace(board.of_kind("length")[0], key=STEP, name="step", unit="")
+    rows = [
+        Row(f"{name}@{at}", {STEP: Score(at), rate.key: Score(60.0, low=55.0, high=65.0)})
+        for name in ("dpo-seed0", "dpo-seed1", "ipo-seed0")
+        for at in (5, 10, 24)
+    ]
+    ax = plot_curves(replace(board, rows=rows, columns=[step, rate]), step, rate)
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["dpo", "ipo"]
+    bars = np.concatenate([bar[2][0].get_segments() for bar in ax.containers])
+    assert bars[:, :, 1].tolist() == [[55.0, 65.0]] * 9
+    places = np.sort(bars[:, 0, 0]).reshape(3, 3)
+    assert (np.diff(places, axis=1) > 0.1).all()
+    assert (abs(places - [[5], [10], [24]]) < 0.5).all()
+    assert all(tick == int(tick) for tick in ax.get_xticks())
 
 
 def test_the_ranking_draws_the_values_that_are_ranked():

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -24,6 +23,8 @@ from alignboard.boards.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_BESIDE: Final = 0.02
+"""of the steps' range, to either side: as far lines stand from their steps, which would cover each other there"""
 _Z: Final = 1.959963984540054
 _SEED: Final = re.compile(r"-seed\d+$")
 _SETTING: Final = re.compile(r"-([a-z_]+)(\d[\d.e+-]*)$")
@@ -47,21 +48,37 @@ def trainings(board: Board) -> dict[str, list[Row]]:
 
 
 def plot_curves(board: Board, across: Column, up: Column, ax: Axes | None = None) -> Axes:
-    """A line for each training: ``up`` with its interval against ``across``; seeds of one setting have one colour."""
+    """A line for each training: ``up`` with its interval against ``across``; seeds of one setting have one colour.
+
+    Trainings stop at the same steps: there a line stands a little beside the next, so that each shows its intervals.
+    """
+    from matplotlib.ticker import MaxNLocator
+
     ax = ax or new_axes()
     colors: dict[str, str] = {}
-    lines = trainings(board)
-    n_seeds = Counter(_SEED.sub("", name) for name in lines)
-    for name, rows in lines.items():
-        points = _points(board, rows, across, up)
-        if not points:
-            continue
+    lines = {
+        name: points
+        for name, rows in trainings(board).items()
+        if (points := _points(board, rows, across, up))
+    }
+    beside = np.zeros(len(lines))
+    if across.key == STEP:
+        steps = [x for points in lines.values() for x, *_ in points]
+        beside = (
+            np.linspace(-1, 1, len(lines))
+            * _BESIDE
+            * (max(steps, default=0) - min(steps, default=0))
+        )
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    for (name, points), aside in zip(lines.items(), beside, strict=True):
         setting = _SEED.sub("", name)
         label = None if setting in colors else drawable(setting)
         color = colors.setdefault(setting, PALETTE[len(colors) % len(PALETTE)])
-        x, y, low, high = zip(*points, strict=True)
-        ax.plot(x, y, marker="o", markersize=3, linewidth=1.2, color=color, label=label)
-        ax.fill_between(x, low, high, color=color, alpha=0.12 / n_seeds[setting], linewidth=0)
+        x, y, low, high = np.array(points).T
+        ax.errorbar(
+            x + aside, y, [y - low, high - y], color=color, label=label,
+            marker="o", markersize=2.5, linewidth=1.0, elinewidth=0.6,
+        )  # fmt: skip
     return _finished(ax, across, up)
 
 
@@ -100,8 +117,7 @@ def plot_settings(
     for row in _alone(rows):
         for x, y, _, _ in _points(board, [row], across, up):
             ax.plot(x, y, marker="x", markersize=4, color=MUTED)
-    # Win rates rise with the KL: the corner below is free.
-    return _finished(ax, across, up, legend="lower right")
+    return _finished(ax, across, up)
 
 
 def label_settings(board: Board, rows: Sequence[Row], across: Column, up: Column, ax: Axes) -> None:
@@ -138,14 +154,14 @@ def _alone(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.model not in held]
 
 
-def _finished(
-    ax: Axes, across: Column, up: Column, legend: Literal["best", "lower right"] = "best"
-) -> Axes:
+def _finished(ax: Axes, across: Column, up: Column) -> Axes:
     for axis, column in ((ax.set_xlabel, across), (ax.set_ylabel, up)):
         axis(drawable(f"{column.name} {column.unit}".rstrip()))
     ax.tick_params(axis="y", labelcolor=MUTED)
     ax.grid(visible=True)
-    ax.legend(fontsize="x-small", ncols=2, loc=legend)
+    # Win rates rise with steps and KL, and losses fall: that corner is free.
+    free = "upper right" if up.better == "low" else "lower right"
+    ax.legend(fontsize="x-small", ncols=2, loc=free)
     return ax
 
 
