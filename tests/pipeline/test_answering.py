@@ -44,7 +44,7 @@ from commands import alignboard
 from faulty_endpoint import FaultyEndpoint, status
 
 SHORT = {"max_new_tokens": 16}
-QUICK = Patience(tries=2, backoff=0.01, longest=0.02, timeout=5, connect_timeout=1)
+QUICK = Patience(tries=2, backoff=0.01, longest=0.02, timeout=30, connect_timeout=30)
 
 
 @pytest.fixture(scope="module")

@@ -63,13 +63,10 @@ def plot_curves(board: Board, across: Column, up: Column, ax: Axes | None = None
     }
     beside = np.zeros(len(lines))
     if across.key == STEP:
-        steps = [x for points in lines.values() for x, *_ in points]
-        beside = (
-            np.linspace(-1, 1, len(lines))
-            * _BESIDE
-            * (max(steps, default=0) - min(steps, default=0))
-        )
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        steps = [x for points in lines.values() for x, *_ in points]
+        if len(lines) > 1:
+            beside = np.linspace(-1, 1, len(lines)) * _BESIDE * (max(steps) - min(steps))
     for (name, points), aside in zip(lines.items(), beside, strict=True):
         setting = _SEED.sub("", name)
         label = None if setting in colors else drawable(setting)
