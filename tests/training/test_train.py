@@ -16,7 +16,7 @@ from alignboard.errors import InputError
 from alignboard.training import preflight
 from alignboard.training.pairs import PreferencePair, preference_rows, west_of_n
 from alignboard.training.recipe import Recipe, load_recipe, parse_recipe
-from alignboard.training.sections import RecipeError
+from alignboard.training.sections import LauncherName, RecipeError
 
 LIBRARY = Path(__file__).parents[2] / "train"
 DEMO = sorted(LIBRARY.glob("demo/*.yaml"))
@@ -529,6 +529,99 @@ def test_another_reference_is_noticed_before_any_step(
         )
     assert steps == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("by_deepspeed", [False, True])
+def test_a_matrix_that_the_loss_does_not_reach_is_noticed(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, by_deepspeed: bool
+) -> None:
+    """DeepSpeed leaves no gradient to look at after a step: there the look is before the first one."""
+    import torch
+
+    from alignboard.training import launch, trainer, watch
+
+    plain, steps = trainer.trainable, []
+
+    def with_another(*arguments: Any) -> Any:
+        model = plain(*arguments)
+        model.register_parameter("idle", torch.nn.Parameter(torch.zeros(2)))
+        return model
+
+    for place in (launch, watch):
+        monkeypatch.setattr(place, "by_deepspeed", lambda: by_deepspeed)
+    monkeypatch.setattr(trainer, "trainable", with_another)
+    with pytest.raises(
+        preflight.PreflightError, match=r"1 matrices .* the first is idle: the loss"
+    ):
+        trainer.train(
+            short("demo/dpo"),
+            base("llama"),
+            pair_rows(),
+            tmp_path / "out",
+            on_step=lambda *step: steps.append(step),
+        )
+    assert steps == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_deepspeed_keeps_to_itself_stops_no_training(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZeRO's gradients are gone by the time of the step, which every training by it was refused for."""
+    from alignboard.training import trainer, watch
+
+    def gone(
+        self: Any, args: Any, state: Any, control: Any, model: Any = None, **rest: Any
+    ) -> None:
+        held = {name: p.grad for name, p in model.named_parameters()}
+        model.zero_grad(set_to_none=True)
+        plain(self, args, state, control, model, **rest)
+        for name, p in model.named_parameters():
+            p.grad = held[name]
+
+    plain = watch.Watch.on_pre_optimizer_step
+    monkeypatch.setattr(watch.Watch, "on_pre_optimizer_step", gone)
+    with pytest.raises(preflight.PreflightError, match="got no gradient in 1 steps"):
+        trainer.train(short("demo/dpo"), base("llama"), pair_rows(), tmp_path / "refused")
+    monkeypatch.setattr(watch, "by_deepspeed", lambda: True)
+    trainer.train(short("demo/dpo"), base("llama"), pair_rows(), tmp_path / "out")
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["zero2", "zero3"])
+def test_zero_gives_the_adapter_of_ddp(
+    base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: LauncherName
+) -> None:
+    """DeepSpeed on processors, in two processes."""
+    from datasets import Dataset
+    from safetensors.numpy import load_file
+
+    from alignboard.training.launch import TRAINED, Launch
+    from alignboard.training.processes import TrainingCall, launched
+
+    pytest.importorskip("deepspeed", reason="deepspeed is not installed")
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    Dataset.from_list(list(pair_rows())).save_to_disk(str(tmp_path / "rows"))
+    found = {}
+    for how in ("ddp", launcher):
+        call = TrainingCall(
+            recipe=short("demo/dpo"),
+            model=str(base("llama")),
+            rows={TRAINED: str(tmp_path / "rows")},
+            out=str(tmp_path / how),
+            adapter=None,
+            data=None,
+            last_good=str(tmp_path / "good"),
+            work=str(tmp_path / f"work-{how}"),
+            seed=0,
+            name=how,
+        )
+        launched(call, Launch(how, 2), lambda *_: None)
+        found[how] = load_file(tmp_path / how / "adapter_model.safetensors")
+    assert found["ddp"].keys() == found[launcher].keys()
+    for name, matrix in found["ddp"].items():
+        assert found[launcher][name] == pytest.approx(matrix, abs=1e-5), name
 
 
 def test_an_adapter_that_is_written_wrong_is_noticed(

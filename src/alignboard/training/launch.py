@@ -54,12 +54,23 @@ def n_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def by_deepspeed() -> bool:
+    """Whether DeepSpeed trains: it takes its step within the backward pass, and keeps gradients in parts of its own."""
+    return _is_on("ACCELERATE_USE_DEEPSPEED")
+
+
+def is_split_at_load() -> bool:
+    """Whether a model is loaded in parts that only DeepSpeed's engine puts together: nothing is computed before it."""
+    return by_deepspeed() and _is_on("ACCELERATE_DEEPSPEED_ZERO3_INIT")
+
+
 def is_sharded() -> bool:
     """Whether each process holds a part of the weights alone."""
-    return any(
-        os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true"
-        for name in ("FSDP", "DEEPSPEED")
-    )
+    return _is_on("ACCELERATE_USE_FSDP") or by_deepspeed()
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() == "true"
 
 
 def meet() -> None:

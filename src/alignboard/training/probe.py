@@ -49,6 +49,21 @@ def loss_of(trainer: Any, batch: Mapping[str, Any]) -> float:
         trainer._metrics["eval"].clear()  # noqa: SLF001 - TRL's trainers collect them there
 
 
+def unreached(trainer: Any, batch: Mapping[str, Any]) -> list[str]:
+    """The trainable matrices that the loss on ``batch`` does not depend on; as `loss_of`, it leaves no trace."""
+    model = trainer.model
+    was_training = model.training
+    model.eval()
+    try:
+        with trainer.compute_loss_context_manager():
+            trainer.compute_loss(model, dict(batch)).backward()
+        return [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    finally:
+        model.zero_grad(set_to_none=True)
+        model.train(was_training)
+        trainer._metrics["eval"].clear()  # noqa: SLF001 - as in `loss_of`
+
+
 def reference_of(trainer: Any, batch: Mapping[str, Any]) -> list[tuple[float, float]]:
     """The reference's log-probabilities of ``batch``: those in its rows, and computed anew; none where none are in."""
     if CHOSEN not in batch:

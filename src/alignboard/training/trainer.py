@@ -241,8 +241,12 @@ def _checked(
     token_rows = preflight.token_rows(trainer.train_dataset, recipe.max_length, limit=256)
     preflight.check_rows(token_rows, preflight.token_facts(tokenizer))
     batch = probe.first_batch(trainer)
+    if launch.is_split_at_load():
+        return token_rows[0], batch
     preflight.check_loss_at_start(probe.loss_of(trainer, batch), _expected_loss(recipe))
     preflight.check_reference(probe.reference_of(trainer, batch))
+    if launch.by_deepspeed():
+        preflight.check_gradients(probe.unreached(trainer, batch), 1)
     return token_rows[0], batch
 
 

@@ -18,6 +18,7 @@ from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback
 
 from alignboard.training import preflight
+from alignboard.training.launch import by_deepspeed
 from alignboard.training.preflight import PreflightError
 
 OnStep = Callable[[int, int, Mapping[str, float]], None]
@@ -86,6 +87,9 @@ class Watch(TrainerCallback):
         was sent to.
         """
         if model is None or state.global_step >= ZERO_STEPS or self._unreached == set():
+            return
+        # DeepSpeed has taken its step, and left no gradient: `probe.unreached` looked before.
+        if by_deepspeed():
             return
         weights, first = self._trained(model), self._unreached is None
         if first:
