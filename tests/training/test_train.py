@@ -504,31 +504,31 @@ def test_a_run_that_goes_wrong_stops_and_keeps_the_last_good_adapter(
     assert all(bool(torch.isfinite(value).all()) for value in kept.values())
 
 
+def assert_refused_before_a_step(base: QuickBase, folder: Path, message: str) -> None:
+    from alignboard.training.trainer import train
+
+    steps, recipe = [], short("demo/dpo")
+    with pytest.raises(preflight.PreflightError, match=message):
+        train(
+            recipe, base("llama"), pair_rows(), folder / "out", on_step=lambda *s: steps.append(s)
+        )
+    assert steps == []
+    assert list(folder.iterdir()) == []
+
+
 def test_another_reference_is_noticed_before_any_step(
     base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from alignboard.training import preference
-    from alignboard.training.trainer import train
 
-    plain, steps = preference.PreferenceTrainer.compute_ref_log_probs, []
+    plain = preference.PreferenceTrainer.compute_ref_log_probs
 
     def other(self: Any, *arguments: Any) -> Any:
         won, lost = plain(self, *arguments)
         return won + 3.0, lost
 
     monkeypatch.setattr(preference.PreferenceTrainer, "compute_ref_log_probs", other)
-    with pytest.raises(
-        preflight.PreflightError, match=r"before the first step .* expected 0\.6931"
-    ):
-        train(
-            short("demo/dpo"),
-            base("llama"),
-            pair_rows(),
-            tmp_path / "out",
-            on_step=lambda *step: steps.append(step),
-        )
-    assert steps == []
-    assert list(tmp_path.iterdir()) == []
+    assert_refused_before_a_step(base, tmp_path, r"before the first step .* expected 0\.6931")
 
 
 @pytest.mark.parametrize("by_deepspeed", [False, True])
@@ -540,7 +540,7 @@ def test_a_matrix_that_the_loss_does_not_reach_is_noticed(
 
     from alignboard.training import launch, trainer, watch
 
-    plain, steps = trainer.trainable, []
+    plain = trainer.trainable
 
     def with_another(*arguments: Any) -> Any:
         model = plain(*arguments)
@@ -550,18 +550,7 @@ def test_a_matrix_that_the_loss_does_not_reach_is_noticed(
     for place in (launch, watch):
         monkeypatch.setattr(place, "by_deepspeed", lambda: by_deepspeed)
     monkeypatch.setattr(trainer, "trainable", with_another)
-    with pytest.raises(
-        preflight.PreflightError, match=r"1 matrices .* the first is idle: the loss"
-    ):
-        trainer.train(
-            short("demo/dpo"),
-            base("llama"),
-            pair_rows(),
-            tmp_path / "out",
-            on_step=lambda *step: steps.append(step),
-        )
-    assert steps == []
-    assert list(tmp_path.iterdir()) == []
+    assert_refused_before_a_step(base, tmp_path, r"1 matrices .* the first is idle: the loss")
 
 
 def test_what_deepspeed_keeps_to_itself_stops_no_training(

@@ -5,7 +5,8 @@ Heavy: imports torch, transformers and peft.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,30 +39,32 @@ def first_batch(trainer: Any) -> dict[str, Any]:
 @torch.no_grad()
 def loss_of(trainer: Any, batch: Mapping[str, Any]) -> float:
     """The trainer's loss on ``batch``, without dropout; leaves no trace in its metrics or its random numbers."""
-    model = trainer.model
-    was_training = model.training
-    model.eval()
-    try:
-        with trainer.compute_loss_context_manager():
-            return float(trainer.compute_loss(model, dict(batch)))
-    finally:
-        model.train(was_training)
-        trainer._metrics["eval"].clear()  # noqa: SLF001 - TRL's trainers collect them there
+    with _aside(trainer):
+        return float(trainer.compute_loss(trainer.model, dict(batch)))
 
 
 def unreached(trainer: Any, batch: Mapping[str, Any]) -> list[str]:
     """The trainable matrices that the loss on ``batch`` does not depend on; as `loss_of`, it leaves no trace."""
     model = trainer.model
-    was_training = model.training
-    model.eval()
     try:
-        with trainer.compute_loss_context_manager():
+        with _aside(trainer):
             trainer.compute_loss(model, dict(batch)).backward()
         return [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     finally:
         model.zero_grad(set_to_none=True)
-        model.train(was_training)
-        trainer._metrics["eval"].clear()  # noqa: SLF001 - as in `loss_of`
+
+
+@contextmanager
+def _aside(trainer: Any) -> Iterator[None]:
+    """The model evaluates, and is afterwards as it was."""
+    was_training = trainer.model.training
+    trainer.model.eval()
+    try:
+        with trainer.compute_loss_context_manager():
+            yield
+    finally:
+        trainer.model.train(was_training)
+        trainer._metrics["eval"].clear()  # noqa: SLF001 - TRL's trainers collect them there
 
 
 def reference_of(trainer: Any, batch: Mapping[str, Any]) -> list[tuple[float, float]]:
