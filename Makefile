@@ -13,12 +13,15 @@ TRAIN := $(VENV)/.stamp-train
 FULL := $(VENV)/.stamp-full
 GPTQ_VENV := .venv-gptq
 GPTQ := $(GPTQ_VENV)/.stamp
+ZERO_VENV := .venv-zero
+ZERO := $(ZERO_VENV)/.stamp
+ZERO_SETTINGS := DS_ACCELERATOR=cpu TORCH_EXTENSIONS_DIR=$(CURDIR)/$(ZERO_VENV)/extensions
 SITE_VENV := .venv-site
 SITE := $(SITE_VENV)/.stamp
 SLOW := slow
 
 .DEFAULT_GOAL := help
-.PHONY: help demo examples demo-real boards test test-slow test-real test-gptq lint bench site clean distclean
+.PHONY: help demo examples demo-real boards test test-slow test-real test-gptq test-zero lint bench site clean distclean
 
 help:
 	@echo "make demo       trains, asks, judges and ranks four families of tiny models: leaderboards/demo.html"
@@ -28,6 +31,7 @@ help:
 	@echo "make test-slow  the tests marked slow: simulations and parity with upstream"
 	@echo "make test-real  the tests on released models, which packages of 93 and 239 MB bring"
 	@echo "make test-gptq  GPTQ checkpoints, in a venv with gptqmodel (built there, two minutes)"
+	@echo "make test-zero  trainings by DeepSpeed on processors, in a venv with deepspeed (built there)"
 	@echo "make lint       formatting, lint, types and import contracts"
 	@echo "make bench      the benchmarks, side by side with upstream where that is the claim"
 	@echo "make examples   run the notebooks of examples/ again"
@@ -72,14 +76,18 @@ test-slow: $(FULL)
 test-real: $(FULL)
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --dist loadfile -m real -rP $(PYTEST_ARGS)
 
-# gptqmodel is built here, against the torch that it works with and its metadata refuses; it changes the environment of
-# every process that imports it, so it has a venv of its own, which sees the packages of the other.
+# A venv that sees the packages of $(VENV), for those whose builds or metadata would change it for every process.
+define shared_venv
+$(PYTHON) -m venv $(1)
+@site=$$($(BIN)/python -c "import site; print(site.getsitepackages()[0])"); \
+ own=$$($(1)/bin/python -c "import site; print(site.getsitepackages()[0])"); \
+ echo "import site; site.addsitedir('$$site')" > "$$own/shared.pth"
+$(1)/bin/python -m pip install --quiet -c constraints.txt -U setuptools
+endef
+
+# gptqmodel is built here, against the torch that it works with and its metadata refuses.
 $(GPTQ): $(FULL)
-	$(PYTHON) -m venv $(GPTQ_VENV)
-	@site=$$($(BIN)/python -c "import site; print(site.getsitepackages()[0])"); \
-	 own=$$($(GPTQ_VENV)/bin/python -c "import site; print(site.getsitepackages()[0])"); \
-	 echo "import site; site.addsitedir('$$site')" > "$$own/shared.pth"
-	$(GPTQ_VENV)/bin/python -m pip install --quiet -c constraints.txt -U setuptools
+	$(call shared_venv,$(GPTQ_VENV))
 	$(GPTQ_VENV)/bin/python -m pip install --quiet -c constraints.txt \
 	  defuser device-smi logbar "optimum>=2.3" pypcre threadpoolctl tokenicer
 	BUILD_CUDA_EXT=0 $(GPTQ_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation gptqmodel==7.7.0
@@ -87,6 +95,20 @@ $(GPTQ): $(FULL)
 
 test-gptq: $(GPTQ)
 	$(GPTQ_VENV)/bin/python -m pytest tests/models/test_checkpoint_formats.py -k gptq $(PYTEST_ARGS)
+
+# Without its dependencies, which are here but for these: pip would take a torch of its own for the build. What it
+# compiles when it is first used, it compiles here.
+$(ZERO): $(FULL)
+	$(call shared_venv,$(ZERO_VENV))
+	$(ZERO_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation \
+	  deepspeed==0.19.8 einops hjson msgpack ninja py-cpuinfo
+	PATH=$(CURDIR)/$(ZERO_VENV)/bin:$$PATH $(ZERO_SETTINGS) $(ZERO_VENV)/bin/python -c \
+	  "from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder as Op; Op().load()" >/dev/null
+	@touch $@
+
+test-zero: $(ZERO)
+	OMP_NUM_THREADS=1 $(ZERO_SETTINGS) $(ZERO_VENV)/bin/python -m pytest -n auto -m slow \
+	  tests/training/test_sharded.py -k zero $(PYTEST_ARGS)
 
 lint: $(FULL)
 	$(BIN)/ruff format --check
@@ -115,4 +137,4 @@ clean:
 	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean
-	rm -rf $(VENV) $(GPTQ_VENV) $(SITE_VENV)
+	rm -rf $(VENV) $(GPTQ_VENV) $(ZERO_VENV) $(SITE_VENV)

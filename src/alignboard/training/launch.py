@@ -55,18 +55,14 @@ def n_processes() -> int:
 
 
 def by_deepspeed() -> bool:
-    """Whether DeepSpeed trains: it takes its step within the backward pass, and keeps gradients in parts of its own."""
+    """Whether DeepSpeed trains: it takes its step within the backward pass, and keeps gradients to itself."""
     return _is_on("ACCELERATE_USE_DEEPSPEED")
 
 
-def is_split_at_load() -> bool:
-    """Whether a model is loaded in parts that only DeepSpeed's engine puts together: nothing is computed before it."""
-    return by_deepspeed() and _is_on("ACCELERATE_DEEPSPEED_ZERO3_INIT")
-
-
 def is_sharded() -> bool:
-    """Whether each process holds a part of the weights alone."""
-    return _is_on("ACCELERATE_USE_FSDP") or by_deepspeed()
+    """Whether each process holds a part of the weights alone, from the moment that its engine has the model."""
+    parted = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+    return _is_on("ACCELERATE_USE_FSDP") or (by_deepspeed() and parted)
 
 
 def _is_on(variable: str) -> bool:
@@ -79,3 +75,25 @@ def meet() -> None:
         import torch
 
         torch.distributed.barrier()
+
+
+def of_all(names: set[str]) -> set[str]:
+    """The ``names`` of all processes of this training together; each has to ask."""
+    if n_processes() == 1:
+        return names
+    import torch
+
+    found: list[set[str]] = [set()] * n_processes()
+    torch.distributed.all_gather_object(found, names)
+    return set[str]().union(*found)
+
+
+def of_main(text: str) -> str:
+    """What the first process of this training says; each has to ask."""
+    if n_processes() == 1:
+        return text
+    import torch
+
+    said = [text]
+    torch.distributed.broadcast_object_list(said, src=0)
+    return said[0]

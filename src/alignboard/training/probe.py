@@ -12,12 +12,14 @@ from typing import Any, Final
 
 import torch
 from peft import PeftModel
+from trl.models.utils import prepare_deepspeed, prepare_fsdp
 
 from alignboard.models.arithmetic import Arithmetic
 from alignboard.models.formats import identify
 from alignboard.models.weights import open_model
-from alignboard.training.launch import is_sharded
+from alignboard.training.launch import by_deepspeed, is_sharded
 from alignboard.training.preference import CHOSEN, REJECTED
+from alignboard.training.shards import trained, whole
 
 ROWS = 8
 """rows of the batch at most"""
@@ -29,7 +31,7 @@ def first_batch(trainer: Any) -> dict[str, Any]:
     """The first rows as a batch of the trainer's own collator, on the model's device."""
     n = min(ROWS, trainer.args.per_device_train_batch_size, len(trainer.train_dataset))
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(n)])
-    device = trainer.model.device
+    device = trainer.accelerator.device
     return {
         key: value.to(device) if isinstance(value, torch.Tensor) else value
         for key, value in batch.items()
@@ -40,18 +42,7 @@ def first_batch(trainer: Any) -> dict[str, Any]:
 def loss_of(trainer: Any, batch: Mapping[str, Any]) -> float:
     """The trainer's loss on ``batch``, without dropout; leaves no trace in its metrics or its random numbers."""
     with _aside(trainer):
-        return float(trainer.compute_loss(trainer.model, dict(batch)))
-
-
-def unreached(trainer: Any, batch: Mapping[str, Any]) -> list[str]:
-    """The trainable matrices that the loss on ``batch`` does not depend on; as `loss_of`, it leaves no trace."""
-    model = trainer.model
-    try:
-        with _aside(trainer):
-            trainer.compute_loss(model, dict(batch)).backward()
-        return [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    finally:
-        model.zero_grad(set_to_none=True)
+        return float(trainer.compute_loss(trainer.model_wrapped, dict(batch)))
 
 
 @contextmanager
@@ -76,9 +67,16 @@ def reference_of(trainer: Any, batch: Mapping[str, Any]) -> list[tuple[float, fl
     return list(zip(known, [*won.tolist(), *lost.tolist()], strict=True))
 
 
-def whole_weights(trainer: Any) -> dict[str, Any] | None:
-    """The weights of all processes together, asked of each; None where each process holds them all."""
-    return trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_sharded() else None
+@contextmanager
+def whole_weights(trainer: Any) -> Iterator[Mapping[str, Any] | None]:
+    """What is written of a model whose parts the processes hold, asked of each; None where each holds them all."""
+    if not is_sharded():
+        yield None
+    elif isinstance(trainer.model, PeftModel):
+        with whole(trained(trainer.model)) as weights:
+            yield weights
+    else:
+        yield trainer.accelerator.get_state_dict(trainer.model_wrapped)
 
 
 def save(model: Any, folder: Path, weights: Mapping[str, Any] | None = None) -> None:
@@ -92,27 +90,42 @@ def save(model: Any, folder: Path, weights: Mapping[str, Any] | None = None) -> 
 
 @torch.no_grad()
 def logits_of_saved(
-    model: Any, folder: Path, batch: Mapping[str, Any]
+    trainer: Any, folder: Path, batch: Mapping[str, Any]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(logits of the trained model, logits of what lies in ``folder``, loaded anew)."""
+    """(logits of the trained model, logits of what lies in ``folder``, loaded anew).
+
+    Asked of each process where each holds a part of the model.
+    """
     known = (
         "input_ids",
         "attention_mask",
         "position_ids",
     )  # packed rows have positions instead of a mask
     inputs = {key: batch[key][:2, :TOKENS] for key in known if key in batch}
-    model.eval()
-    trained = model(**inputs).logits
+    model, engine = trainer.model, trainer.model_wrapped if is_sharded() else trainer.model
+    engine.eval()
+    trained_logits = engine(**inputs).logits
     if not isinstance(model, PeftModel):
-        how = Arithmetic(dtype=str(model.dtype).removeprefix("torch."), device=str(model.device))
-        return trained, open_model(identify(folder), how)(**inputs).logits
+        return trained_logits, _opened(trainer, folder)(**inputs).logits
     model.load_adapter(str(folder), "saved", autocast_adapter_dtype=False)
     model.set_adapter("saved")
     try:
-        return trained, model(**inputs).logits
+        return trained_logits, engine(**inputs).logits
     finally:
         model.set_adapter("default")
         model.delete_adapter("saved")
+
+
+def _opened(trainer: Any, folder: Path) -> Any:
+    """The checkpoint in ``folder``, in parts where the trained model is."""
+    model = trainer.model
+    if not is_sharded():
+        dtype = str(model.dtype).removeprefix("torch.")
+        return open_model(identify(folder), Arithmetic(dtype=dtype, device=str(model.device)))
+    # Each process reads all of it, or DeepSpeed parts it as it is read: not through `open_model`, which names a device.
+    saved = type(model).from_pretrained(folder, dtype=model.dtype)
+    prepare = prepare_deepspeed if by_deepspeed() else prepare_fsdp
+    return prepare(saved, trainer.accelerator)
 
 
 _NUMBERS: Final = 50_000_000

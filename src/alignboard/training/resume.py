@@ -23,6 +23,7 @@ from transformers import TrainerCallback
 
 from alignboard.errors import InputError
 from alignboard.results.files import flush
+from alignboard.training.shards import trained, whole
 
 _NOTE: Final = "complete.json"
 _RUN: Final = "run.json"
@@ -149,11 +150,16 @@ class KeptAdapters(TrainerCallback):
         if number is None:
             return
         control.should_evaluate = self._measure
-        if not state.is_world_process_zero or number == self._n:
+        if number == self._n:
             return
+        with whole(trained(model)) as weights:
+            if state.is_world_process_zero:
+                self._write(model, weights, number)
+
+    def _write(self, model: Any, weights: Mapping[str, Any], number: int) -> None:
         partial, final = self._folder / f".{number}", self._folder / str(number)
         shutil.rmtree(partial, ignore_errors=True)
-        model.save_pretrained(str(partial), selected_adapters=["default"])
+        model.save_pretrained(str(partial), selected_adapters=["default"], state_dict=weights)
         self._tokenizer.save_pretrained(str(partial))
         shutil.rmtree(final, ignore_errors=True)
         partial.replace(final)

@@ -20,6 +20,7 @@ from alignboard.models.adapters import require_same_base
 from alignboard.models.arithmetic import QLORA
 from alignboard.models.loading import LoadedModel
 from alignboard.training import preflight
+from alignboard.training.launch import is_sharded
 from alignboard.training.recipe import Recipe
 from alignboard.training.sections import LoraSpec, RecipeError
 
@@ -31,14 +32,18 @@ def load_base(
     revision: str | None = None,
     gguf_file: str | None = None,
 ) -> LoadedModel:
-    """The base model through the one loader, quantised as the recipe says; float32 on the CPU."""
+    """The base model through the one loader, quantised as the recipe says; float32 on the CPU.
+
+    What is going to be parted among GPUs need not fit one of them, and waits in the memory of the machine.
+    """
     q, cuda = recipe.quantization, torch.cuda.is_available()
+    on_gpu = cuda and (q is not None or not is_sharded())
     loaded = LoadedModel.load(
         model_path,
         dtype="bfloat16" if compute_dtype(recipe) is torch.bfloat16 else "float32",
         quantization=None if q is None else ("4bit" if q.bits == 4 else "8bit"),
         four_bit=QLORA if q is None else (q.type, q.double),
-        device=f"cuda:{torch.cuda.current_device()}" if cuda else "cpu",
+        device=f"cuda:{torch.cuda.current_device()}" if on_gpu else "cpu",
         chat_template=recipe.chat_template,
         revision=revision,
         gguf_file=gguf_file,

@@ -32,16 +32,16 @@ from transformers.trainer_callback import PrinterCallback
 
 from alignboard.models.identity import adapter_fingerprint
 from alignboard.models.turns import taught_spellings
-from alignboard.training import launch, preflight, probe, resume
+from alignboard.training import checks, launch, preflight, resume
 from alignboard.training.arguments import Rows, make_trainer, prepared, quiet_data, trl_arguments
 from alignboard.training.card import card_text, rows_digest
-from alignboard.training.preflight import TokenRow
+from alignboard.training.reached import Reached
 from alignboard.training.recipe import Recipe
 from alignboard.training.resume import KeptAdapters, gather
 from alignboard.training.sections import RecipeError
 from alignboard.training.start import load_base, trainable
 from alignboard.training.threads import few_threads
-from alignboard.training.tokens import filled_prompts, prompt_length, training_tokenizer
+from alignboard.training.tokens import training_tokenizer
 from alignboard.training.tracking import trackers
 from alignboard.training.watch import OnStep, StoppedError, Watch, memory_mib
 
@@ -126,28 +126,29 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
     seed, run = recipe.seed if seed is None else seed, name or out_dir.parent.name
     out_dir.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}."))
+    scratch = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}."))
+    made = scratch / "made"
     saving = [] if work is None else [resume.Checkpoints(recipe.save_every)]
-    work = partial / "work" if work is None else Path(work)
+    work = scratch / "work" if work is None else Path(work)
     if launch.is_main():
         resume.claim(work, {"recipe": recipe.key(), "seed": seed, "rows": len(rows)})
     try:
         with quiet_data():
             loaded = load_base(recipe, model_path, revision=revision, gguf_file=gguf_file)
-            base = loaded.model
             tokenizer = training_tokenizer(
                 loaded.tokenizer, recipe.chat_template, adapter, loaded.path
             )
-            with few_threads(base):
+            with few_threads(loaded.model):
                 set_seed(seed)
                 model = trainable(loaded, recipe, adapter)
                 n_trainable = preflight.count_trainable(model)
                 log = work / "steps.jsonl" if launch.is_main() else None
-                holds = not (recipe.is_full or launch.is_sharded())
-                watch = Watch(on_step if launch.is_main() else None, log, adapter=holds)
+                watch = Watch(
+                    on_step if launch.is_main() else None, log, adapter=not recipe.is_full
+                )
                 arguments = {**trl_arguments(recipe, model, work, seed), "run_name": run}
                 keeping = KeptAdapters.of(recipe.checkpoints, work, tokenizer, held_out is not None)
-                callbacks = [watch, *saving, *keeping, *trackers(recipe.report_to, run)]
+                callbacks = [watch, Reached(), *saving, *keeping, *trackers(recipe.report_to, run)]
                 if launch.is_main() and (saving or keeping):
                     resume.require_room(work, model, recipe.checkpoints)
                 trained_on = prepared(rows, recipe, tokenizer)
@@ -158,11 +159,12 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
                 launch.meet()  # the first process has claimed the folder
                 # It prints every log line; on_step is the caller's way to show progress.
                 trainer.remove_callback(PrinterCallback)
-                first_row, batch = _checked(trainer, recipe, tokenizer, trained_on)
+                first_row = checks.checked_rows(trainer, recipe, tokenizer, trained_on)
+                batch = checks.checked_start(trainer, recipe)
                 _run(trainer, watch, work, last_good or f"{out_dir}-last-good", tokenizer)
                 if held_out is not None and trainer.state.global_step not in watch.held_out:
                     trainer.evaluate()
-                _save(trainer, partial / "made", batch)
+                checks.save_checked(trainer, made, batch)
         tail = watch.losses[-max(1, len(watch.losses) // 10) :]
         result = TrainResult(
             method=recipe.method,
@@ -193,61 +195,22 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
             data=data,
         )
         if launch.is_main():
-            tokenizer.save_pretrained(str(partial / "made"))
-            _write_cards(partial / "made", result, loaded.source)
-            shutil.copy(work / "steps.jsonl", partial / "made" / "steps.jsonl")
+            tokenizer.save_pretrained(str(made))
+            _write_cards(made, result, loaded.source)
+            shutil.copy(work / "steps.jsonl", made / "steps.jsonl")
             gather(recipe.checkpoints, result.steps, work, out_dir.parent / CHECKPOINTS)
-            (partial / "made").replace(out_dir)
+            made.replace(out_dir)
             shutil.rmtree(work)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     return result
 
 
 def _require(recipe: Recipe, rows: Rows, out_dir: Path) -> None:
     """Raise `RecipeError` for what can be seen before anything is loaded."""
-    if recipe.checkpoints and launch.is_sharded():
-        raise RecipeError(
-            "checkpoints keeps adapters on the way from whole weights, and fsdp2 and zero shard them; take --launcher "
-            "ddp, or leave checkpoints out."
-        )
     if out_dir.exists():
         raise RecipeError(f"{out_dir} exists; an adapter is only written to a new folder")
     recipe.require_rows(len(rows))
-
-
-def _require_left(recipe: Recipe, rows: Any, left: int) -> None:
-    """Raise `RecipeError` where the rows whose prompt leaves room for a reply are fewer than one step takes."""
-    if left >= recipe.batch.global_:
-        return
-    raise filled_prompts(recipe, left, [prompt_length(row) for row in rows])
-
-
-def _save(trainer: Any, folder: Path, batch: Mapping[str, Any]) -> None:
-    """Write what was trained, and check that it computes the same; sharded weights are only written."""
-    weights = probe.whole_weights(trainer)
-    if launch.is_main():
-        probe.save(trainer.model, folder, weights)
-    if launch.is_main() and not launch.is_sharded():
-        preflight.check_saved(*probe.logits_of_saved(trainer.model, folder, batch))
-    launch.meet()
-
-
-def _checked(
-    trainer: Any, recipe: Recipe, tokenizer: Any, rows: Any
-) -> tuple[TokenRow, dict[str, Any]]:
-    """Check rows, loss and reference before the first step; (the first row, the first batch)."""
-    _require_left(recipe, rows, len(trainer.train_dataset))
-    token_rows = preflight.token_rows(trainer.train_dataset, recipe.max_length, limit=256)
-    preflight.check_rows(token_rows, preflight.token_facts(tokenizer))
-    batch = probe.first_batch(trainer)
-    if launch.is_split_at_load():
-        return token_rows[0], batch
-    preflight.check_loss_at_start(probe.loss_of(trainer, batch), _expected_loss(recipe))
-    preflight.check_reference(probe.reference_of(trainer, batch))
-    if launch.by_deepspeed():
-        preflight.check_gradients(probe.unreached(trainer, batch), 1)
-    return token_rows[0], batch
 
 
 def _run(trainer: Any, watch: Watch, work: Path, last_good: str | Path, tokenizer: Any) -> None:
@@ -256,14 +219,17 @@ def _run(trainer: Any, watch: Watch, work: Path, last_good: str | Path, tokenize
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except StoppedError as error:
-        if not launch.is_main():
+        # Each process saw the same; the others wait, since the launcher ends them all when one has ended.
+        if launch.is_main():
+            shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(last_good, ignore_errors=True)
+            watch.keep_good(trainer.model, tokenizer, Path(last_good))
+        launch.meet()
+        if watch.good is None:
             raise
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(last_good, ignore_errors=True)
-        step = watch.keep_good(trainer.model, tokenizer, Path(last_good))
-        if step is None:
-            raise
-        raise StoppedError(f"{error} The adapter of step {step} is kept in {last_good}.") from error
+        raise StoppedError(
+            f"{error} The adapter of step {watch.good[0]} is kept in {last_good}."
+        ) from error
 
 
 def _write_cards(folder: Path, result: TrainResult, base: str) -> None:
@@ -274,9 +240,3 @@ def _write_cards(folder: Path, result: TrainResult, base: str) -> None:
     name = f"{result.method} of {Path(base).name}"
     text = card_text(name, json.loads(card), base=base, library=library)
     (folder / "README.md").write_text(text, encoding="utf-8")
-
-
-def _expected_loss(recipe: Recipe) -> float | None:
-    if recipe.loss is None or recipe.loss_spec.at_start is None:
-        return None
-    return recipe.loss_spec.at_start(recipe.loss)

@@ -17,9 +17,8 @@ import torch
 from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback
 
-from alignboard.training import preflight
-from alignboard.training.launch import by_deepspeed
 from alignboard.training.preflight import PreflightError
+from alignboard.training.shards import trained, whole
 
 OnStep = Callable[[int, int, Mapping[str, float]], None]
 """(step, of steps, what the trainer logged)"""
@@ -59,8 +58,6 @@ class Watch(TrainerCallback):
         self._log, self._started = log, time.monotonic()
         self._weights: dict[str, torch.Tensor] = {}
         """what is trained, looked for once: a walk over all modules takes as long as a small layer"""
-        self._unreached: set[str] | None = None
-        """trainable matrices that have had no gradient so far"""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Take up what was logged before an interruption."""
@@ -70,35 +67,6 @@ class Watch(TrainerCallback):
         if self._log is not None and self._log.is_file():
             lines = self._log.read_text(encoding="utf-8").splitlines()[: state.global_step]
             self._log.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        if state.global_step > 0:
-            self._unreached = set()
-
-    def on_pre_optimizer_step(
-        self,
-        args: Any,  # noqa: ARG002 - the trainer's signature
-        state: Any,
-        control: Any,  # noqa: ARG002
-        model: Any = None,
-        **_: Any,
-    ) -> None:
-        """In the first steps, every matrix of the adapter has to get a gradient.
-
-        Not in the first step alone: A of a fresh adapter gets none while B is zero, nor does an expert that no token
-        was sent to.
-        """
-        if model is None or state.global_step >= ZERO_STEPS or self._unreached == set():
-            return
-        # DeepSpeed has taken its step, and left no gradient: `probe.unreached` looked before.
-        if by_deepspeed():
-            return
-        weights, first = self._trained(model), self._unreached is None
-        if first:
-            self._unreached = set(weights)
-            preflight.check_gradients([name for name, p in weights.items() if p.grad is None], 1)
-        reached = {name for name, p in weights.items() if p.grad is not None and bool(p.grad.any())}
-        self._unreached = (self._unreached or set()) - reached
-        if state.global_step == ZERO_STEPS - 1 and reached:
-            preflight.check_gradients(sorted(self._unreached), ZERO_STEPS)
 
     def on_log(
         self,
@@ -117,21 +85,17 @@ class Watch(TrainerCallback):
         self.last = {k: float(v) for k, v in logs.items() if isinstance(v, int | float)}
         self.losses.append(self.last["loss"])
         self._write(state.global_step)
-        weights = self._trained(model) if model is not None and self._adapter else {}
-        fault = self._fault(weights)
-        if fault is not None:
-            raise StoppedError(f"step {state.global_step} of {state.max_steps}: {fault}")
-        if weights and (self.good is None or state.global_step - self.good[0] >= RECENT):
-            copies = {name: weight.detach().cpu().clone() for name, weight in weights.items()}
-            self.good = state.global_step, copies
+        if model is not None and self._adapter and not self._weights:
+            self._weights = trained(model)
+        with whole(self._weights) as weights:
+            fault = self._fault(weights)
+            if fault is not None:
+                raise StoppedError(f"step {state.global_step} of {state.max_steps}: {fault}")
+            if weights and (self.good is None or state.global_step - self.good[0] >= RECENT):
+                copies = {name: weight.detach().cpu().clone() for name, weight in weights.items()}
+                self.good = state.global_step, copies
         if self.on_step is not None:
             self.on_step(state.global_step, state.max_steps, self.last)
-
-    def _trained(self, model: Any) -> dict[str, torch.Tensor]:
-        if not self._weights:
-            named = model.named_parameters()
-            self._weights = {name: weight for name, weight in named if weight.requires_grad}
-        return self._weights
 
     def _write(self, step: int) -> None:
         """Append the step to the log, which outlives a kill."""
@@ -166,18 +130,12 @@ class Watch(TrainerCallback):
             )
         return None
 
-    def keep_good(self, model: Any, tokenizer: Any, folder: Path) -> int | None:
-        """Write the adapter of the last good step to ``folder``; the step, or None where there is none."""
+    def keep_good(self, model: Any, tokenizer: Any, folder: Path) -> None:
+        """Write the adapter of the last good step to ``folder``, where there is one."""
         if self.good is None:
-            return None
-        step, weights = self.good
-        parameters = dict(model.named_parameters())
-        with torch.no_grad():
-            for name, weight in weights.items():
-                parameters[name].copy_(weight)
-        model.save_pretrained(str(folder), selected_adapters=["default"])
+            return
+        model.save_pretrained(str(folder), selected_adapters=["default"], state_dict=self.good[1])
         tokenizer.save_pretrained(str(folder))
-        return step
 
 
 def memory_mib() -> float:
