@@ -25,7 +25,7 @@ from alignboard.models.prompting import (
 from alignboard.models.registry import list_models, load_model
 from alignboard.models.spec import PromptFormat
 from alignboard.models.templates import TEMPLATES
-from alignboard.training import preflight
+from alignboard.training.checks import preflight
 from alignboard.training.recipe import load_recipe
 from alignboard.workspace import library
 

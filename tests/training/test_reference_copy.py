@@ -19,7 +19,7 @@ def test_a_fresh_adapter_has_the_base_as_its_reference(
     base: QuickBase, tmp_path: Path, start: bool
 ) -> None:
     from alignboard.training.arguments import make_trainer, prepared, trl_arguments
-    from alignboard.training.probe import first_batch
+    from alignboard.training.checks.probe import first_batch
     from alignboard.training.start import load_base, trainable
     from alignboard.training.tokens import training_tokenizer
     from alignboard.training.trainer import train

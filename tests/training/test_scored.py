@@ -126,7 +126,7 @@ def test_every_trainer_scores_its_replies_alone(
     base: QuickBase, tmp_path: Path, scored: list[int], method: str
 ) -> None:
     from alignboard.training.arguments import make_trainer, prepared, trl_arguments
-    from alignboard.training.probe import first_batch, loss_of
+    from alignboard.training.checks.probe import first_batch, loss_of
     from alignboard.training.recipe import parse_recipe
     from alignboard.training.start import load_base, trainable
     from alignboard.training.tokens import training_tokenizer

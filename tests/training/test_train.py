@@ -13,7 +13,7 @@ import yaml
 from alignboard.demo import world
 from alignboard.demo.simulated import rule_score
 from alignboard.errors import InputError
-from alignboard.training import preflight
+from alignboard.training.checks import preflight
 from alignboard.training.pairs import PreferencePair, preference_rows, west_of_n
 from alignboard.training.recipe import Recipe, load_recipe, parse_recipe
 from alignboard.training.sections import RecipeError
@@ -224,7 +224,7 @@ def stepped(kept: bool, gradients: Sequence[Mapping[str, float | None]]) -> None
 
     import torch
 
-    from alignboard.training.reached import Reached
+    from alignboard.training.checks.reached import Reached
 
     matrices = {name: torch.nn.Parameter(torch.ones(2)) for name in ("q.lora_B", "v.lora_B")}
     model, reached = SimpleNamespace(named_parameters=matrices.items), Reached()
@@ -496,8 +496,8 @@ def test_a_run_that_goes_wrong_stops_and_keeps_the_last_good_adapter(
     import torch
 
     from alignboard.training import losses
+    from alignboard.training.checks.watch import StoppedError
     from alignboard.training.trainer import train
-    from alignboard.training.watch import StoppedError
 
     steps = 0
     plain = losses.dpo
@@ -585,8 +585,8 @@ def test_an_adapter_that_is_written_wrong_is_noticed(
 
 
 def test_weights_that_explode_stop_the_run(base: QuickBase, tmp_path: Path) -> None:
+    from alignboard.training.checks.watch import StoppedError
     from alignboard.training.trainer import train
-    from alignboard.training.watch import StoppedError
 
     hot = {"learning_rate": 1e6, "schedule": "constant"}
     with pytest.raises(StoppedError, match=r"largest weight .* lower optimizer\.learning_rate"):
@@ -604,7 +604,7 @@ def log(watch: Any, steps: list[tuple[float, float]]) -> None:
 
 def test_a_loss_that_runs_away_and_a_gradient_that_stays_zero() -> None:
     pytest.importorskip("trl")
-    from alignboard.training.watch import StoppedError, Watch
+    from alignboard.training.checks.watch import StoppedError, Watch
 
     with pytest.raises(StoppedError, match=r"run away from 0\.7 to .*learning_rate"):
         log(Watch(None), [(0.7, 1.0)] * 4 + [(9.0, 1.0)] * 20)

@@ -20,8 +20,8 @@ from alignboard.models.registry import load_model
 from alignboard.pipeline.plans.build import build_graph
 from alignboard.pipeline.plans.resolved import ResolvedPlan
 from alignboard.pipeline.training import TrainingRequest, parse_settings, training_plan
+from alignboard.training.checks.preflight import PreflightError, token_rows
 from alignboard.training.encoding import encoded
-from alignboard.training.preflight import PreflightError, token_rows
 from alignboard.training.recipe import load_recipe
 from alignboard.training.sections import RecipeError
 from alignboard.training.tokens import token_lengths, training_tokenizer

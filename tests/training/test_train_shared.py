@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alignboard.training.preflight import PreflightError
+from alignboard.training.checks.preflight import PreflightError
 from test_train import QuickBase, adapter_weights, base, pair_rows, sft_rows, short
 
 __all__ = ["base"]  # the fixture
@@ -82,7 +82,7 @@ def test_the_log_probability_of_a_reply_is_that_of_its_tokens(base: QuickBase) -
     import torch
 
     from alignboard.models.loading import LoadedModel
-    from alignboard.training.probe import reply_logps
+    from alignboard.training.checks.probe import reply_logps
 
     model = LoadedModel.load(base("llama")).model
     prompts, replies = [[1, 5, 9], [1, 7], [1, 3, 4, 8]], [[6, 2], [4, 4, 4, 2], [2]]

@@ -16,6 +16,7 @@ import datasets
 import torch
 from datasets.utils import are_progress_bars_disabled
 from peft import PeftModel
+from transformers.trainer_callback import PrinterCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
@@ -50,6 +51,7 @@ def make_trainer(
 ) -> Any:
     """The TRL trainer that the recipe asks for; its rows are tokens (`prepared`)."""
     trainer = _trainer(recipe, arguments, model, tokenizer, rows, callbacks, held_out)
+    trainer.remove_callback(PrinterCallback)  # prints every log line
     if trainer.args.device.type == "cpu" and not recipe.trains_head:
         for one in (trainer.model, getattr(trainer, "ref_model", None)):
             if one is not None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from alignboard.models.prompting import conversation_text
-from alignboard.training.preflight import TokenRow
+from alignboard.training.checks.preflight import TokenRow
 from alignboard.training.sections import RecipeError
 
 Messages = Sequence[Mapping[str, str]]

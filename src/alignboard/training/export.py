@@ -26,7 +26,7 @@ from alignboard.models.arithmetic import QLORA, Dtype, Quantization
 from alignboard.models.loading import LoadedModel
 from alignboard.results.files import read_json_object
 from alignboard.training.card import card_text
-from alignboard.training.preflight import SAVED
+from alignboard.training.checks.preflight import SAVED
 from alignboard.workspace import CARD
 
 if TYPE_CHECKING:

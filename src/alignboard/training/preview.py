@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.models.checks.opened import Opened, open_small
 from alignboard.models.spec import ModelSpec
-from alignboard.training import preflight
+from alignboard.training.checks import preflight
 from alignboard.training.encoding import encoded
 from alignboard.training.recipe import Recipe
 from alignboard.training.sections import LoraSpec

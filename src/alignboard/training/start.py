@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification
 from alignboard.models.adapters import require_same_base
 from alignboard.models.arithmetic import QLORA
 from alignboard.models.loading import LoadedModel
-from alignboard.training import preflight
+from alignboard.training.checks import preflight
 from alignboard.training.launch import is_sharded
 from alignboard.training.recipe import Recipe
 from alignboard.training.sections import LoraSpec, RecipeError

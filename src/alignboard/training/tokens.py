@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from alignboard.models.adapters import adapter_tokenizer, default_template
+from alignboard.training.checks.preflight import IGNORED, TokenRow
 from alignboard.training.encoding import encoded
-from alignboard.training.preflight import IGNORED, TokenRow
 from alignboard.training.sections import RecipeError
 
 if TYPE_CHECKING:

@@ -28,22 +28,22 @@ from typing import Any, Final
 import huggingface_hub.constants
 import torch
 from transformers import set_seed
-from transformers.trainer_callback import PrinterCallback
 
 from alignboard.models.identity import adapter_fingerprint
 from alignboard.models.turns import taught_spellings
-from alignboard.training import checks, launch, preflight, resume
+from alignboard.training import launch, resume
 from alignboard.training.arguments import Rows, make_trainer, prepared, quiet_data, trl_arguments
 from alignboard.training.card import card_text, rows_digest
-from alignboard.training.reached import Reached
+from alignboard.training.checks import ends, preflight
+from alignboard.training.checks.reached import Reached
+from alignboard.training.checks.watch import OnStep, StoppedError, Watch, memory_mib
 from alignboard.training.recipe import Recipe
 from alignboard.training.resume import KeptAdapters, gather
 from alignboard.training.sections import RecipeError
 from alignboard.training.start import load_base, trainable
 from alignboard.training.threads import few_threads
-from alignboard.training.tokens import training_tokenizer
+from alignboard.training.tokens import filled_prompts, prompt_length, training_tokenizer
 from alignboard.training.tracking import trackers
-from alignboard.training.watch import OnStep, StoppedError, Watch, memory_mib
 
 CHECKPOINTS: Final = "checkpoints"
 """beside the adapter: those that were kept on the way, by number"""
@@ -142,10 +142,8 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
                 set_seed(seed)
                 model = trainable(loaded, recipe, adapter)
                 n_trainable = preflight.count_trainable(model)
-                log = work / "steps.jsonl" if launch.is_main() else None
-                watch = Watch(
-                    on_step if launch.is_main() else None, log, adapter=not recipe.is_full
-                )
+                told, log = (on_step, work / "steps.jsonl") if launch.is_main() else (None, None)
+                watch = Watch(told, log, adapter=not recipe.is_full)
                 arguments = {**trl_arguments(recipe, model, work, seed), "run_name": run}
                 keeping = KeptAdapters.of(recipe.checkpoints, work, tokenizer, held_out is not None)
                 callbacks = [watch, Reached(), *saving, *keeping, *trackers(recipe.report_to, run)]
@@ -157,14 +155,13 @@ def train(  # noqa: PLR0913 - the run's inputs, each by name
                     recipe, arguments, model, tokenizer, trained_on, callbacks, held
                 )
                 launch.meet()  # the first process has claimed the folder
-                # It prints every log line; on_step is the caller's way to show progress.
-                trainer.remove_callback(PrinterCallback)
-                first_row = checks.checked_rows(trainer, recipe, tokenizer, trained_on)
-                batch = checks.checked_start(trainer, recipe)
+                _require_left(recipe, trained_on, len(trainer.train_dataset))
+                first_row = ends.checked_rows(trainer, recipe, tokenizer)
+                batch = ends.checked_start(trainer, recipe)
                 _run(trainer, watch, work, last_good or f"{out_dir}-last-good", tokenizer)
                 if held_out is not None and trainer.state.global_step not in watch.held_out:
                     trainer.evaluate()
-                checks.save_checked(trainer, made, batch)
+                ends.save_checked(trainer, made, batch)
         tail = watch.losses[-max(1, len(watch.losses) // 10) :]
         result = TrainResult(
             method=recipe.method,
@@ -211,6 +208,12 @@ def _require(recipe: Recipe, rows: Rows, out_dir: Path) -> None:
     if out_dir.exists():
         raise RecipeError(f"{out_dir} exists; an adapter is only written to a new folder")
     recipe.require_rows(len(rows))
+
+
+def _require_left(recipe: Recipe, rows: Any, left: int) -> None:
+    """Raise `RecipeError` where the rows whose prompt leaves room for a reply are fewer than one step takes."""
+    if left < recipe.batch.global_:
+        raise filled_prompts(recipe, left, [prompt_length(row) for row in rows])
 
 
 def _run(trainer: Any, watch: Watch, work: Path, last_good: str | Path, tokenizer: Any) -> None:

@@ -83,7 +83,7 @@ def written_wrong() -> None:
     """Files that hold half of what was trained."""
     from safetensors.torch import load_file, save_file
 
-    from alignboard.training import probe
+    from alignboard.training.checks import probe
 
     plain = probe.save
 
@@ -114,7 +114,7 @@ def no_number() -> None:
 
 def killed() -> None:
     """A process that is killed after its fourth step, once."""
-    from alignboard.training.reached import Reached
+    from alignboard.training.checks.reached import Reached
 
     def on_step_end(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
         here = Path(args.output_dir).parent / "killed"

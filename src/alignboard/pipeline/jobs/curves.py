@@ -62,7 +62,7 @@ def drift(task: JobTask) -> dict[str, str]:
     """log pi - log pi_ref of each of a model's own replies, in nats; null for an empty one."""
     from alignboard.models.prompting import render
     from alignboard.models.turns import end_of_turn
-    from alignboard.training.probe import reply_logps
+    from alignboard.training.checks.probe import reply_logps
 
     rows = read_rows(found(task.inputs["outputs"], OUTPUTS), Generation)
     policy, start = spec_of(task), start_of(task)

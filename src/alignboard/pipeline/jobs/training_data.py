@@ -167,7 +167,7 @@ def recipe_of(job: Job) -> Recipe:
 @contextmanager
 def naming_recipe(job: Job) -> Iterator[None]:
     """Inside the block, an error about what a recipe says names it."""
-    from alignboard.training.preflight import PreflightError
+    from alignboard.training.checks.preflight import PreflightError
     from alignboard.training.sections import RecipeError
 
     try:

@@ -17,7 +17,7 @@ import torch
 from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback
 
-from alignboard.training.preflight import PreflightError
+from alignboard.training.checks.preflight import PreflightError
 from alignboard.training.shards import trained, whole
 
 OnStep = Callable[[int, int, Mapping[str, float]], None]

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from transformers import TrainerCallback
 
-from alignboard.training import preflight
+from alignboard.training.checks import preflight
 from alignboard.training.launch import by_deepspeed, of_all
 from alignboard.training.shards import trained
 

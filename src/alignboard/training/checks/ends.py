@@ -12,17 +12,14 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from alignboard.training import launch, preflight, probe
-from alignboard.training.preflight import TokenRow
+from alignboard.training import launch
+from alignboard.training.checks import preflight, probe
+from alignboard.training.checks.preflight import TokenRow
 from alignboard.training.recipe import Recipe
-from alignboard.training.tokens import filled_prompts, prompt_length
 
 
-def checked_rows(trainer: Any, recipe: Recipe, tokenizer: Any, rows: Any) -> TokenRow:
-    """Check the trainer's rows, made of ``rows``, as they are trained on; the first one."""
-    left = len(trainer.train_dataset)
-    if left < recipe.batch.global_:
-        raise filled_prompts(recipe, left, [prompt_length(row) for row in rows])
+def checked_rows(trainer: Any, recipe: Recipe, tokenizer: Any) -> TokenRow:
+    """Check the rows as they are trained on; the first one."""
     token_rows = preflight.token_rows(trainer.train_dataset, recipe.max_length, limit=256)
     preflight.check_rows(token_rows, preflight.token_facts(tokenizer))
     return token_rows[0]
