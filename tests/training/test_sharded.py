@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -26,6 +27,9 @@ __all__ = ["base"]
 
 pytestmark = pytest.mark.slow
 PLANTED = Path(__file__).parent / "planted"
+BIN = str(Path(sys.executable).parent)
+"""where ninja is, by which DeepSpeed compiles what it needs"""
+NO_DEEPSPEED = "deepspeed is not installed; make test-zero has it"
 
 Train = Callable[..., Path]
 """of (launcher, recipe, adapter, fault); the folder of what was trained"""
@@ -39,9 +43,7 @@ def train(base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> T
 
     places = [str(PLANTED), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, places)))
-    monkeypatch.setenv(
-        "PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    )
+    monkeypatch.setenv("PATH", os.pathsep.join([BIN, os.environ["PATH"]]))
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
 
     def trained(
@@ -53,7 +55,7 @@ def train(base: QuickBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> T
         name: str | None = None,
     ) -> Path:
         if launcher in {"zero2", "zero3"} and find_spec("deepspeed") is None:
-            pytest.skip("deepspeed is not installed; make test-zero has it")
+            pytest.skip(NO_DEEPSPEED)
         folder = tmp_path / (name or launcher)
         folder.mkdir(exist_ok=True)
         rows = sft_rows() if recipe.loss is None else pair_rows()
@@ -179,3 +181,23 @@ def test_the_last_good_adapter_is_kept(
     kept = load_file(tmp_path / launcher / "last-good" / "adapter_model.safetensors")
     assert all(bool(np.isfinite(value).all()) for value in kept.values())
     assert any(bool(value.any()) for name, value in kept.items() if "lora_B" in name)
+
+
+def test_the_command_line_trains_by_zero3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a user would type, on a device of DeepSpeed's own choice."""
+    if find_spec("deepspeed") is None:
+        pytest.skip(NO_DEEPSPEED)
+    monkeypatch.setenv("PATH", os.pathsep.join([BIN, os.environ["PATH"]]))
+    losses = {}
+    for launcher in ("none", "zero3"):
+        train = ["train", "demo/sft", "--model", "tiny-phi", "--name", launcher]
+        asked = [*train, "--set", "duration.steps=3", "--launcher", launcher, "--workers", "2"]
+        done = subprocess.run(
+            [sys.executable, "-m", "alignboard", *asked],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        steps = (tmp_path / "results" / launcher / "adapter" / "steps.jsonl").read_text()
+        losses[launcher] = [json.loads(line)["loss"] for line in steps.splitlines()]
+    assert len(losses["none"]) == 3
+    assert losses["zero3"] == pytest.approx(losses["none"], abs=1e-5)

@@ -62,9 +62,9 @@ class Machine:
                 return self
             if n > 1 or n_models > 1:
                 return replace(self, devices=gpus)
-        if not gpus and self.launcher != "ddp":  # accelerate would make ddp of it, without a word
+        if not gpus and self.launcher == "fsdp2":  # accelerate would make ddp of it, without a word
             raise InputError(
-                f"--launcher {self.launcher} shards over GPUs, and this machine shows none; take --launcher ddp."
+                "--launcher fsdp2 shards over GPUs, and this machine shows none; take --launcher ddp."
             )
         if self.launcher.startswith("zero") and find_spec("deepspeed") is None:
             raise InputError(
